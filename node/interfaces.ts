@@ -1,0 +1,173 @@
+/**
+ * What a peer needs from the world, and nothing more. The real implementations live in net/, store/
+ * and train/; the simulator in test/sim implements the same interfaces under virtual time.
+ */
+import type { Verdict } from '../protocol/errors.js';
+
+/** Wall-clock and timers; the only source of time for peer.ts. */
+export interface Clock {
+  /** Milliseconds since 1970-01-01 UTC. */
+  now(): number;
+  /** Resolves after `delayMs` (never negative), rejects with `signal.reason` when aborted. */
+  sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
+}
+
+/** Structured log. Fields never hold private text, keys or prompts. */
+export interface Logger {
+  debug(fields: Record<string, unknown>, message: string): void;
+  info(fields: Record<string, unknown>, message: string): void;
+  warn(fields: Record<string, unknown>, message: string): void;
+  error(fields: Record<string, unknown>, message: string): void;
+}
+
+/** The peer's identity: an Ed25519 key whose public half is the peer id. */
+export interface Identity {
+  /** libp2p peer id, base58 ("12D3KooW..."). */
+  readonly peerId: string;
+  /** Ed25519 signature (64 bytes) over `bytes`. */
+  sign(bytes: Uint8Array): Uint8Array;
+}
+
+/** A bidirectional stream of frames (each at most SYNC_FRAME_BYTES_MAX) to one connected peer. */
+export interface FrameStream {
+  /** Resolves when the frame is handed over; waits while the remote does not read. */
+  send(frame: Uint8Array): Promise<void>;
+  /** Ends when the remote closes its side; throws on reset, oversize or deadline. */
+  readonly frames: AsyncIterable<Uint8Array>;
+  /** Says that no more frames follow; reading goes on. */
+  close(): Promise<void>;
+  /** Drops the stream at once. */
+  abort(error: Error): void;
+}
+
+export interface Connection {
+  peerId: string;
+  /** Multiaddr of the remote end. */
+  address: string;
+  direction: 'inbound' | 'outbound';
+  /** Last measured round trip in ms; null before the first measurement. */
+  latencyMs: number | null;
+}
+
+/** Gossip and streams among the peers of one run. */
+export interface Transport {
+  start(handlers: TransportHandlers): Promise<void>;
+  /** Leaves the run: unsubscribes and ends the streams that were opened through this transport. */
+  stop(): Promise<void>;
+  /** Broadcasts to the run. Resolves with the number of peers that it was handed to (0 when alone). */
+  publish(message: Uint8Array): Promise<number>;
+  /** Opens a sync stream. Rejects when the peer cannot be reached before `signal` aborts. */
+  openSync(peerId: string, signal: AbortSignal): Promise<FrameStream>;
+  /** Live connections to members of this run. */
+  connections(): Connection[];
+}
+
+export interface TransportHandlers {
+  /**
+   * Called for each gossip message before it is passed on, from the peer `from` that forwarded it.
+   * Must not throw. 'accept' forwards the message, 'ignore' and 'defer' drop it, 'reject' drops it and
+   * lowers the sender's score.
+   */
+  onGossip(message: Uint8Array, from: string): Verdict;
+  /** A peer opened a sync stream. The handler ends the stream. */
+  onSync(stream: FrameStream, from: string): Promise<void>;
+  /** A member of the run connected (its gossip stream is usable). */
+  onConnect(peerId: string): void;
+  onDisconnect(peerId: string): void;
+}
+
+/** AdamW moments over the flat adapter; kept across epochs and across restarts. */
+export interface OptimiserState {
+  /** Steps taken so far, for bias correction. */
+  step: number;
+  /** First and second moments, [adapterSize] float32 each. */
+  m: Float32Array;
+  v: Float32Array;
+}
+
+export interface TrainJob {
+  epoch: number;
+  /** The adapter to start from, flat in manifest order: [adapterSize] float32. Not modified. */
+  theta: Float32Array;
+  /** Null starts with zero moments. */
+  optimiser: OptimiserState | null;
+  /** Steps wanted: the manifest's stepsRef. */
+  steps: number;
+  /** Stop before this clock time (ms since 1970), after at least one step. */
+  deadlineMs: number;
+}
+
+export interface TrainResult {
+  /** The adapter after the local steps: [adapterSize] float32. */
+  theta: Float32Array;
+  optimiser: OptimiserState;
+  /** Steps taken: 1 to job.steps. */
+  steps: number;
+  /** Tokens that went through the model. */
+  tokens: number;
+  /** Mean training loss over the steps, nats per trained token. */
+  loss: number;
+  /** Time in the steps, in seconds. */
+  seconds: number;
+}
+
+/** Progress inside an epoch, for `status` and the progress bar. */
+export interface TrainProgress {
+  epoch: number;
+  step: number;
+  steps: number;
+  /** Loss of the last step, nats per trained token. */
+  loss: number;
+}
+
+/** Thrown (as a rejection) when the training process died; the trainer has begun to restart it. */
+export class TrainerDiedError extends Error {
+  override readonly name = 'TrainerDiedError';
+}
+
+/** Runs optimiser steps on private data. Calls never overlap: peer.ts waits for each. */
+export interface Trainer {
+  /** What the steps run on, e.g. "cpu (2 threads)". */
+  readonly device: string;
+  train(
+    job: TrainJob,
+    onProgress: (progress: TrainProgress) => void,
+    signal: AbortSignal,
+  ): Promise<TrainResult>;
+  /** Mean loss on this peer's held-out text, nats per token; null when it has none. */
+  evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null>;
+}
+
+/** Everything a peer must remember besides the log. Written as one atomic unit. */
+export interface PeerState {
+  /** The last epoch that was trained; -1 before the first. */
+  epoch: number;
+  /** Error feedback after that epoch's update was taken out: [adapterSize] float64. */
+  residual: Float64Array;
+  optimiser: OptimiserState | null;
+  /** This peer's own update for `epoch`, as it was (or will be) published; null before the first. */
+  update: Uint8Array | null;
+  /** Totals over the life of this peer in this run. */
+  steps: number;
+  tokens: number;
+  /** Held-out loss of the untouched base, and of the fold after some epochs. */
+  heldOutBase: number | null;
+  heldOutHistory: { epoch: number; loss: number }[];
+}
+
+/** The data directory, as peer.ts sees it. Every promise resolves when the data survives power loss. */
+export interface Store {
+  /** Null when this peer has not finished an epoch yet. */
+  loadState(): Promise<PeerState | null>;
+  /** Replaces the state atomically: after a crash either the old or the new one is there, whole. */
+  saveState(state: PeerState): Promise<void>;
+  /** All records that were appended, in order; a torn record at the end is dropped. */
+  loadLog(): Promise<Uint8Array[]>;
+  /** Appends one record (an encoded update or equivocation proof). */
+  appendLog(record: Uint8Array): Promise<void>;
+}
+
+/** Thrown by a Store when the disk refuses: full, read-only, gone. The peer retries; nothing is lost. */
+export class StoreUnavailableError extends Error {
+  override readonly name = 'StoreUnavailableError';
+}

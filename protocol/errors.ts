@@ -1,0 +1,54 @@
+/** What can go wrong with bytes that another peer sent, and what to do about the sender. */
+
+/**
+ * What a receiver does with a message: use it and pass it on, drop it silently, drop it and hold
+ * it against the sender, or look at it again later.
+ */
+export type Verdict = 'accept' | 'ignore' | 'reject' | 'defer';
+
+/** Every reason for not using an update, as it appears in `status`. */
+export type RejectionCode =
+  | 'malformed'
+  | 'oversize'
+  | 'wrong-version'
+  | 'wrong-run'
+  | 'not-a-member'
+  | 'bad-signature'
+  | 'wrong-length'
+  | 'bad-scale'
+  | 'bad-steps'
+  | 'bad-epoch'
+  | 'future-epoch'
+  | 'duplicate'
+  | 'evicted'
+  | 'equivocation'
+  | 'capacity';
+
+/** Thrown when an update from the network cannot be used. `verdict` says what its sender deserves. */
+export class UpdateRejectedError extends Error {
+  override readonly name = 'UpdateRejectedError';
+
+  constructor(
+    readonly code: RejectionCode,
+    readonly verdict: Exclude<Verdict, 'accept'>,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** Thrown when bytes that should hold a manifest do not, or hold one that no peer may run. */
+export class InvalidManifestError extends Error {
+  override readonly name = 'InvalidManifestError';
+}
+
+/** Thrown when a sync frame is malformed, out of turn or beyond a bound; the session ends. */
+export class SyncProtocolError extends Error {
+  override readonly name = 'SyncProtocolError';
+}
+
+/** Thrown when text or bytes are not an Ed25519 peer id. */
+export class InvalidPeerIdError extends Error {
+  override readonly name = 'InvalidPeerIdError';
+}

@@ -1,0 +1,103 @@
+/** What a run is: everything that peers must agree on. SHA-256 of its canonical bytes is the run id. */
+import type { AdapterSpec } from './adapter.js';
+
+export interface ModelFingerprint {
+  /** For people, e.g. "tiny-base"; not compared. */
+  name: string;
+  /** config.json's model_type, e.g. "llama". */
+  architecture: string;
+  /** 64 hex digits each; how they are computed: docs/PROTOCOL.md, "Model fingerprint". */
+  configSha256: string;
+  weightsSha256: string;
+  tokenizerSha256: string;
+}
+
+export interface Schedule {
+  /** t0: start of epoch 0 in ms since 1970-01-01 UTC. */
+  startMs: number;
+  /** P: length of an epoch in ms. */
+  epochMs: number;
+  epochsMax: number;
+  /** H_ref: optimiser steps of a peer in one epoch; a slower peer's delta is scaled up to it. */
+  stepsRef: number;
+}
+
+export interface Training {
+  /** Tokens in one sequence. */
+  sequenceLength: number;
+  /** Sequences in one step. */
+  batchSize: number;
+  /** Peak learning rate of AdamW. */
+  learningRate: number;
+  /** Share of the run with rising learning rate, 0 to 1. */
+  warmupFraction: number;
+  /** Learning rate at the end of the cosine as a share of the peak, 0 to 1. */
+  finalFraction: number;
+  weightDecay: number;
+  beta1: number;
+  beta2: number;
+  epsilon: number;
+  /** Gradients are scaled down to this L2 norm. */
+  gradientNormMax: number;
+  /** Zero the AdamW moments at each epoch. */
+  resetMoments: boolean;
+}
+
+/** From `fromEpoch` on: each coordinate goes out once in `slices` epochs, with `bits` bits. */
+export interface CompressionPhase {
+  fromEpoch: number;
+  /** NS, 1 to 64. */
+  slices: number;
+  bits: 1 | 2 | 4;
+}
+
+export interface Compression {
+  /** Coordinates that share one fp16 scale. */
+  blockSize: number;
+  /** Decay of the residual, 0 to 1. */
+  beta: number;
+  /** In order of fromEpoch, the first at 0. */
+  phases: readonly CompressionPhase[];
+}
+
+/** From `fromEpoch` on an epoch's mean delta is applied with numerator / denominator. */
+export interface AlphaPhase {
+  fromEpoch: number;
+  numerator: number;
+  denominator: number;
+}
+
+export interface FoldRule {
+  mode: 'mean';
+  /** Rows longer than clip x the median row norm are scaled down to it; 0 switches clipping off. */
+  clip: number;
+  /** Updates whose fold is older than this many epochs count nothing. */
+  lagMax: number;
+  alpha: readonly AlphaPhase[];
+}
+
+export type Membership =
+  | { mode: 'open' }
+  | { mode: 'allowlist'; members: readonly { peerId: string; weight: number }[] };
+
+export interface Manifest {
+  /** For people; 1 to 64 characters. */
+  name: string;
+  /** Peer id of the founder. */
+  founder: string;
+  model: ModelFingerprint;
+  adapter: AdapterSpec;
+  schedule: Schedule;
+  training: Training;
+  compression: Compression;
+  fold: FoldRule;
+  membership: Membership;
+}
+
+/** A manifest with its canonical bytes and name. */
+export interface Run {
+  /** SHA-256 of `bytes`, 64 hex digits. */
+  id: string;
+  manifest: Manifest;
+  bytes: Uint8Array;
+}
