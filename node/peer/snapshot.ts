@@ -1,0 +1,55 @@
+/** What a peer tells about itself at one moment: the part of `GET /status` that peer.ts knows. */
+import type { RejectionCode } from '../../protocol/errors.js';
+
+/**
+ * waiting: before epoch 0. training: steps are running. idle: this epoch's update is out, waiting for
+ * the next slot. paused: the disk or the training process fails, see attention. finished: past the
+ * last epoch, still serving its log. stopped: stop() was called.
+ */
+export type RunState = 'waiting' | 'training' | 'idle' | 'paused' | 'finished' | 'stopped';
+
+export interface MemberSnapshot {
+  peerId: string;
+  /** Epoch of the newest update accepted from this author; null before the first. */
+  lastUpdateEpoch: number | null;
+  updatesAccepted: number;
+  /** Updates by this author, or messages passed on by this peer, that were not used: code -> count. */
+  rejected: Partial<Record<RejectionCode, number>>;
+  /** Its clock minus ours in ms, as last seen in a sync; null before. */
+  clockOffsetMs: number | null;
+}
+
+export interface PeerSnapshot {
+  runId: string;
+  /** Slot of the clock: below 0 before the start, at most epochsMax. */
+  epoch: number;
+  state: RunState;
+  training: {
+    device: string;
+    /** Optimiser steps over the life of this peer in this run. */
+    step: number;
+    tokens: number;
+    /** Mean loss of the last epoch's steps, nats per trained token; null before the first. */
+    loss: number | null;
+    tokensPerSecond: number | null;
+  };
+  adapter: {
+    /** Of the fold of the whole log as float32. */
+    sha256: string;
+    /** Newest epoch with an update in the log; -1 while there is none. */
+    epoch: number;
+    /** Updates in the log. */
+    updates: number;
+  };
+  heldOutLoss: {
+    base: number | null;
+    now: number | null;
+    history: { epoch: number; loss: number }[];
+  };
+  /** Every author in the log and every connected member. */
+  members: MemberSnapshot[];
+  /** L2 norm of what compression holds back. */
+  residualNorm: number;
+  /** Sentences: what is wrong or awaited, and what happens next. Empty when all is well. */
+  attention: string[];
+}
