@@ -2432,24 +2432,23 @@ export namespace Member {
   }
 }
 
-export interface UpdatePayload {
+export interface UpdateHeader {
   version: number
   runId: Uint8Array<ArrayBuffer>
   author: Uint8Array<ArrayBuffer>
   epoch: number
   baseEpoch: number
   steps: number
-  scales: Uint8Array<ArrayBuffer>
-  codes: Uint8Array<ArrayBuffer>
   logDigest: Uint8Array<ArrayBuffer>
+  bodySha256: Uint8Array<ArrayBuffer>
 }
 
-export namespace UpdatePayload {
-  let _codec: Codec<UpdatePayload>
+export namespace UpdateHeader {
+  let _codec: Codec<UpdateHeader>
 
-  export const codec = (): Codec<UpdatePayload> => {
+  export const codec = (): Codec<UpdateHeader> => {
     if (_codec == null) {
-      _codec = message<UpdatePayload>((obj, w, opts = {}) => {
+      _codec = message<UpdateHeader>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
           w.fork()
         }
@@ -2484,19 +2483,14 @@ export namespace UpdatePayload {
           w.uint32(obj.steps)
         }
 
-        if ((obj.scales != null && obj.scales.byteLength > 0)) {
-          w.uint32(58)
-          w.bytes(obj.scales)
-        }
-
-        if ((obj.codes != null && obj.codes.byteLength > 0)) {
-          w.uint32(66)
-          w.bytes(obj.codes)
-        }
-
         if ((obj.logDigest != null && obj.logDigest.byteLength > 0)) {
-          w.uint32(74)
+          w.uint32(58)
           w.bytes(obj.logDigest)
+        }
+
+        if ((obj.bodySha256 != null && obj.bodySha256.byteLength > 0)) {
+          w.uint32(66)
+          w.bytes(obj.bodySha256)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -2510,9 +2504,8 @@ export namespace UpdatePayload {
           epoch: 0,
           baseEpoch: 0,
           steps: 0,
-          scales: uint8ArrayAlloc(0),
-          codes: uint8ArrayAlloc(0),
-          logDigest: uint8ArrayAlloc(0)
+          logDigest: uint8ArrayAlloc(0),
+          bodySha256: uint8ArrayAlloc(0)
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -2546,15 +2539,11 @@ export namespace UpdatePayload {
               break
             }
             case 7: {
-              obj.scales = reader.bytes()
+              obj.logDigest = reader.bytes()
               break
             }
             case 8: {
-              obj.codes = reader.bytes()
-              break
-            }
-            case 9: {
-              obj.logDigest = reader.bytes()
+              obj.bodySha256 = reader.bytes()
               break
             }
             default: {
@@ -2616,21 +2605,14 @@ export namespace UpdatePayload {
             }
             case 7: {
               yield {
-                field: `${prefix}.scales`,
+                field: `${prefix}.logDigest`,
                 value: reader.bytes()
               }
               break
             }
             case 8: {
               yield {
-                field: `${prefix}.codes`,
-                value: reader.bytes()
-              }
-              break
-            }
-            case 9: {
-              yield {
-                field: `${prefix}.logDigest`,
+                field: `${prefix}.bodySha256`,
                 value: reader.bytes()
               }
               break
@@ -2647,82 +2629,77 @@ export namespace UpdatePayload {
     return _codec
   }
 
-  export interface UpdatePayloadVersionFieldEvent {
+  export interface UpdateHeaderVersionFieldEvent {
     field: '$.version'
     value: number
   }
 
-  export interface UpdatePayloadRunIdFieldEvent {
+  export interface UpdateHeaderRunIdFieldEvent {
     field: '$.runId'
     value: Uint8Array<ArrayBuffer>
   }
 
-  export interface UpdatePayloadAuthorFieldEvent {
+  export interface UpdateHeaderAuthorFieldEvent {
     field: '$.author'
     value: Uint8Array<ArrayBuffer>
   }
 
-  export interface UpdatePayloadEpochFieldEvent {
+  export interface UpdateHeaderEpochFieldEvent {
     field: '$.epoch'
     value: number
   }
 
-  export interface UpdatePayloadBaseEpochFieldEvent {
+  export interface UpdateHeaderBaseEpochFieldEvent {
     field: '$.baseEpoch'
     value: number
   }
 
-  export interface UpdatePayloadStepsFieldEvent {
+  export interface UpdateHeaderStepsFieldEvent {
     field: '$.steps'
     value: number
   }
 
-  export interface UpdatePayloadScalesFieldEvent {
-    field: '$.scales'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export interface UpdatePayloadCodesFieldEvent {
-    field: '$.codes'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export interface UpdatePayloadLogDigestFieldEvent {
+  export interface UpdateHeaderLogDigestFieldEvent {
     field: '$.logDigest'
     value: Uint8Array<ArrayBuffer>
   }
 
-  export function encode (obj: Partial<UpdatePayload>): Uint8Array<ArrayBuffer> {
-    return encodeMessage(obj, UpdatePayload.codec())
+  export interface UpdateHeaderBodySha256FieldEvent {
+    field: '$.bodySha256'
+    value: Uint8Array<ArrayBuffer>
   }
 
-  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UpdatePayload>): UpdatePayload {
-    return decodeMessage(buf, UpdatePayload.codec(), opts)
+  export function encode (obj: Partial<UpdateHeader>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, UpdateHeader.codec())
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UpdatePayload>): Generator<UpdatePayloadVersionFieldEvent | UpdatePayloadRunIdFieldEvent | UpdatePayloadAuthorFieldEvent | UpdatePayloadEpochFieldEvent | UpdatePayloadBaseEpochFieldEvent | UpdatePayloadStepsFieldEvent | UpdatePayloadScalesFieldEvent | UpdatePayloadCodesFieldEvent | UpdatePayloadLogDigestFieldEvent> {
-    return streamMessage(buf, UpdatePayload.codec(), opts)
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UpdateHeader>): UpdateHeader {
+    return decodeMessage(buf, UpdateHeader.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UpdateHeader>): Generator<UpdateHeaderVersionFieldEvent | UpdateHeaderRunIdFieldEvent | UpdateHeaderAuthorFieldEvent | UpdateHeaderEpochFieldEvent | UpdateHeaderBaseEpochFieldEvent | UpdateHeaderStepsFieldEvent | UpdateHeaderLogDigestFieldEvent | UpdateHeaderBodySha256FieldEvent> {
+    return streamMessage(buf, UpdateHeader.codec(), opts)
   }
 }
 
-export interface Update {
-  payload: Uint8Array<ArrayBuffer>
+export interface SignedHeader {
+  header: Uint8Array<ArrayBuffer>
   signature: Uint8Array<ArrayBuffer>
 }
 
-export namespace Update {
-  let _codec: Codec<Update>
+export namespace SignedHeader {
+  let _codec: Codec<SignedHeader>
 
-  export const codec = (): Codec<Update> => {
+  export const codec = (): Codec<SignedHeader> => {
     if (_codec == null) {
-      _codec = message<Update>((obj, w, opts = {}) => {
+      _codec = message<SignedHeader>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
           w.fork()
         }
 
-        if ((obj.payload != null && obj.payload.byteLength > 0)) {
+        if ((obj.header != null && obj.header.byteLength > 0)) {
           w.uint32(10)
-          w.bytes(obj.payload)
+          w.bytes(obj.header)
         }
 
         if ((obj.signature != null && obj.signature.byteLength > 0)) {
@@ -2735,7 +2712,7 @@ export namespace Update {
         }
       }, (reader, length, opts = {}) => {
         const obj: any = {
-          payload: uint8ArrayAlloc(0),
+          header: uint8ArrayAlloc(0),
           signature: uint8ArrayAlloc(0)
         }
 
@@ -2746,7 +2723,7 @@ export namespace Update {
 
           switch (tag >>> 3) {
             case 1: {
-              obj.payload = reader.bytes()
+              obj.header = reader.bytes()
               break
             }
             case 2: {
@@ -2770,7 +2747,7 @@ export namespace Update {
           switch (tag >>> 3) {
             case 1: {
               yield {
-                field: `${prefix}.payload`,
+                field: `${prefix}.header`,
                 value: reader.bytes()
               }
               break
@@ -2794,13 +2771,171 @@ export namespace Update {
     return _codec
   }
 
-  export interface UpdatePayloadFieldEvent {
-    field: '$.payload'
+  export interface SignedHeaderHeaderFieldEvent {
+    field: '$.header'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SignedHeaderSignatureFieldEvent {
+    field: '$.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<SignedHeader>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, SignedHeader.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SignedHeader>): SignedHeader {
+    return decodeMessage(buf, SignedHeader.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SignedHeader>): Generator<SignedHeaderHeaderFieldEvent | SignedHeaderSignatureFieldEvent> {
+    return streamMessage(buf, SignedHeader.codec(), opts)
+  }
+}
+
+export interface Update {
+  header: Uint8Array<ArrayBuffer>
+  signature: Uint8Array<ArrayBuffer>
+  scales: Uint8Array<ArrayBuffer>
+  codes: Uint8Array<ArrayBuffer>
+}
+
+export namespace Update {
+  let _codec: Codec<Update>
+
+  export const codec = (): Codec<Update> => {
+    if (_codec == null) {
+      _codec = message<Update>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.header != null && obj.header.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.header)
+        }
+
+        if ((obj.signature != null && obj.signature.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.signature)
+        }
+
+        if ((obj.scales != null && obj.scales.byteLength > 0)) {
+          w.uint32(26)
+          w.bytes(obj.scales)
+        }
+
+        if ((obj.codes != null && obj.codes.byteLength > 0)) {
+          w.uint32(34)
+          w.bytes(obj.codes)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          header: uint8ArrayAlloc(0),
+          signature: uint8ArrayAlloc(0),
+          scales: uint8ArrayAlloc(0),
+          codes: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.header = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.signature = reader.bytes()
+              break
+            }
+            case 3: {
+              obj.scales = reader.bytes()
+              break
+            }
+            case 4: {
+              obj.codes = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.header`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.signature`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.scales`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 4: {
+              yield {
+                field: `${prefix}.codes`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface UpdateHeaderFieldEvent {
+    field: '$.header'
     value: Uint8Array<ArrayBuffer>
   }
 
   export interface UpdateSignatureFieldEvent {
     field: '$.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface UpdateScalesFieldEvent {
+    field: '$.scales'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface UpdateCodesFieldEvent {
+    field: '$.codes'
     value: Uint8Array<ArrayBuffer>
   }
 
@@ -2812,14 +2947,137 @@ export namespace Update {
     return decodeMessage(buf, Update.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Update>): Generator<UpdatePayloadFieldEvent | UpdateSignatureFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Update>): Generator<UpdateHeaderFieldEvent | UpdateSignatureFieldEvent | UpdateScalesFieldEvent | UpdateCodesFieldEvent> {
     return streamMessage(buf, Update.codec(), opts)
   }
 }
 
+export interface Equivocation {
+  first?: SignedHeader
+  second?: SignedHeader
+}
+
+export namespace Equivocation {
+  let _codec: Codec<Equivocation>
+
+  export const codec = (): Codec<Equivocation> => {
+    if (_codec == null) {
+      _codec = message<Equivocation>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if (obj.first != null) {
+          w.uint32(10)
+          SignedHeader.codec().encode(obj.first, w)
+        }
+
+        if (obj.second != null) {
+          w.uint32(18)
+          SignedHeader.codec().encode(obj.second, w)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {}
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.first = SignedHeader.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.first
+              })
+              break
+            }
+            case 2: {
+              obj.second = SignedHeader.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.second
+              })
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield * SignedHeader.codec().stream(reader, reader.uint32(), `${prefix}.first`, {
+                limits: opts.limits?.first
+              })
+
+              break
+            }
+            case 2: {
+              yield * SignedHeader.codec().stream(reader, reader.uint32(), `${prefix}.second`, {
+                limits: opts.limits?.second
+              })
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface EquivocationFirstHeaderFieldEvent {
+    field: '$.first.header'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface EquivocationFirstSignatureFieldEvent {
+    field: '$.first.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface EquivocationSecondHeaderFieldEvent {
+    field: '$.second.header'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface EquivocationSecondSignatureFieldEvent {
+    field: '$.second.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<Equivocation>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, Equivocation.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Equivocation>): Equivocation {
+    return decodeMessage(buf, Equivocation.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Equivocation>): Generator<EquivocationFirstHeaderFieldEvent | EquivocationFirstSignatureFieldEvent | EquivocationSecondHeaderFieldEvent | EquivocationSecondSignatureFieldEvent> {
+    return streamMessage(buf, Equivocation.codec(), opts)
+  }
+}
+
 export interface Gossip {
-  update?: Uint8Array<ArrayBuffer>
-  announcement?: Announcement
+  update?: Update
+  announcement?: SignedHeader
   equivocation?: Equivocation
 }
 
@@ -2835,12 +3093,12 @@ export namespace Gossip {
 
         if (obj.update != null) {
           w.uint32(10)
-          w.bytes(obj.update)
+          Update.codec().encode(obj.update, w)
         }
 
         if (obj.announcement != null) {
           w.uint32(18)
-          Announcement.codec().encode(obj.announcement, w)
+          SignedHeader.codec().encode(obj.announcement, w)
         }
 
         if (obj.equivocation != null) {
@@ -2861,11 +3119,13 @@ export namespace Gossip {
 
           switch (tag >>> 3) {
             case 1: {
-              obj.update = reader.bytes()
+              obj.update = Update.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.update
+              })
               break
             }
             case 2: {
-              obj.announcement = Announcement.codec().decode(reader, reader.uint32(), {
+              obj.announcement = SignedHeader.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.announcement
               })
               break
@@ -2892,14 +3152,14 @@ export namespace Gossip {
 
           switch (tag >>> 3) {
             case 1: {
-              yield {
-                field: `${prefix}.update`,
-                value: reader.bytes()
-              }
+              yield * Update.codec().stream(reader, reader.uint32(), `${prefix}.update`, {
+                limits: opts.limits?.update
+              })
+
               break
             }
             case 2: {
-              yield * Announcement.codec().stream(reader, reader.uint32(), `${prefix}.announcement`, {
+              yield * SignedHeader.codec().stream(reader, reader.uint32(), `${prefix}.announcement`, {
                 limits: opts.limits?.announcement
               })
 
@@ -2924,33 +3184,53 @@ export namespace Gossip {
     return _codec
   }
 
-  export interface GossipUpdateFieldEvent {
-    field: '$.update'
+  export interface GossipUpdateHeaderFieldEvent {
+    field: '$.update.header'
     value: Uint8Array<ArrayBuffer>
   }
 
-  export interface GossipAnnouncementAuthorFieldEvent {
-    field: '$.announcement.author'
+  export interface GossipUpdateSignatureFieldEvent {
+    field: '$.update.signature'
     value: Uint8Array<ArrayBuffer>
   }
 
-  export interface GossipAnnouncementEpochFieldEvent {
-    field: '$.announcement.epoch'
-    value: number
-  }
-
-  export interface GossipAnnouncementSizeFieldEvent {
-    field: '$.announcement.size'
-    value: number
-  }
-
-  export interface GossipEquivocationFirstFieldEvent {
-    field: '$.equivocation.first'
+  export interface GossipUpdateScalesFieldEvent {
+    field: '$.update.scales'
     value: Uint8Array<ArrayBuffer>
   }
 
-  export interface GossipEquivocationSecondFieldEvent {
-    field: '$.equivocation.second'
+  export interface GossipUpdateCodesFieldEvent {
+    field: '$.update.codes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipAnnouncementHeaderFieldEvent {
+    field: '$.announcement.header'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipAnnouncementSignatureFieldEvent {
+    field: '$.announcement.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipEquivocationFirstHeaderFieldEvent {
+    field: '$.equivocation.first.header'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipEquivocationFirstSignatureFieldEvent {
+    field: '$.equivocation.first.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipEquivocationSecondHeaderFieldEvent {
+    field: '$.equivocation.second.header'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipEquivocationSecondSignatureFieldEvent {
+    field: '$.equivocation.second.signature'
     value: Uint8Array<ArrayBuffer>
   }
 
@@ -2962,255 +3242,8 @@ export namespace Gossip {
     return decodeMessage(buf, Gossip.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gossip>): Generator<GossipUpdateFieldEvent | GossipAnnouncementAuthorFieldEvent | GossipAnnouncementEpochFieldEvent | GossipAnnouncementSizeFieldEvent | GossipEquivocationFirstFieldEvent | GossipEquivocationSecondFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gossip>): Generator<GossipUpdateHeaderFieldEvent | GossipUpdateSignatureFieldEvent | GossipUpdateScalesFieldEvent | GossipUpdateCodesFieldEvent | GossipAnnouncementHeaderFieldEvent | GossipAnnouncementSignatureFieldEvent | GossipEquivocationFirstHeaderFieldEvent | GossipEquivocationFirstSignatureFieldEvent | GossipEquivocationSecondHeaderFieldEvent | GossipEquivocationSecondSignatureFieldEvent> {
     return streamMessage(buf, Gossip.codec(), opts)
-  }
-}
-
-export interface Announcement {
-  author: Uint8Array<ArrayBuffer>
-  epoch: number
-  size: number
-}
-
-export namespace Announcement {
-  let _codec: Codec<Announcement>
-
-  export const codec = (): Codec<Announcement> => {
-    if (_codec == null) {
-      _codec = message<Announcement>((obj, w, opts = {}) => {
-        if (opts.lengthDelimited !== false) {
-          w.fork()
-        }
-
-        if ((obj.author != null && obj.author.byteLength > 0)) {
-          w.uint32(10)
-          w.bytes(obj.author)
-        }
-
-        if ((obj.epoch != null && obj.epoch !== 0)) {
-          w.uint32(16)
-          w.uint32(obj.epoch)
-        }
-
-        if ((obj.size != null && obj.size !== 0)) {
-          w.uint32(24)
-          w.uint32(obj.size)
-        }
-
-        if (opts.lengthDelimited !== false) {
-          w.ldelim()
-        }
-      }, (reader, length, opts = {}) => {
-        const obj: any = {
-          author: uint8ArrayAlloc(0),
-          epoch: 0,
-          size: 0
-        }
-
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              obj.author = reader.bytes()
-              break
-            }
-            case 2: {
-              obj.epoch = reader.uint32()
-              break
-            }
-            case 3: {
-              obj.size = reader.uint32()
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-
-        return obj
-      }, function * (reader, length, prefix, opts = {}) {
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              yield {
-                field: `${prefix}.author`,
-                value: reader.bytes()
-              }
-              break
-            }
-            case 2: {
-              yield {
-                field: `${prefix}.epoch`,
-                value: reader.uint32()
-              }
-              break
-            }
-            case 3: {
-              yield {
-                field: `${prefix}.size`,
-                value: reader.uint32()
-              }
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-      })
-    }
-
-    return _codec
-  }
-
-  export interface AnnouncementAuthorFieldEvent {
-    field: '$.author'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export interface AnnouncementEpochFieldEvent {
-    field: '$.epoch'
-    value: number
-  }
-
-  export interface AnnouncementSizeFieldEvent {
-    field: '$.size'
-    value: number
-  }
-
-  export function encode (obj: Partial<Announcement>): Uint8Array<ArrayBuffer> {
-    return encodeMessage(obj, Announcement.codec())
-  }
-
-  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Announcement>): Announcement {
-    return decodeMessage(buf, Announcement.codec(), opts)
-  }
-
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Announcement>): Generator<AnnouncementAuthorFieldEvent | AnnouncementEpochFieldEvent | AnnouncementSizeFieldEvent> {
-    return streamMessage(buf, Announcement.codec(), opts)
-  }
-}
-
-export interface Equivocation {
-  first: Uint8Array<ArrayBuffer>
-  second: Uint8Array<ArrayBuffer>
-}
-
-export namespace Equivocation {
-  let _codec: Codec<Equivocation>
-
-  export const codec = (): Codec<Equivocation> => {
-    if (_codec == null) {
-      _codec = message<Equivocation>((obj, w, opts = {}) => {
-        if (opts.lengthDelimited !== false) {
-          w.fork()
-        }
-
-        if ((obj.first != null && obj.first.byteLength > 0)) {
-          w.uint32(10)
-          w.bytes(obj.first)
-        }
-
-        if ((obj.second != null && obj.second.byteLength > 0)) {
-          w.uint32(18)
-          w.bytes(obj.second)
-        }
-
-        if (opts.lengthDelimited !== false) {
-          w.ldelim()
-        }
-      }, (reader, length, opts = {}) => {
-        const obj: any = {
-          first: uint8ArrayAlloc(0),
-          second: uint8ArrayAlloc(0)
-        }
-
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              obj.first = reader.bytes()
-              break
-            }
-            case 2: {
-              obj.second = reader.bytes()
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-
-        return obj
-      }, function * (reader, length, prefix, opts = {}) {
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              yield {
-                field: `${prefix}.first`,
-                value: reader.bytes()
-              }
-              break
-            }
-            case 2: {
-              yield {
-                field: `${prefix}.second`,
-                value: reader.bytes()
-              }
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-      })
-    }
-
-    return _codec
-  }
-
-  export interface EquivocationFirstFieldEvent {
-    field: '$.first'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export interface EquivocationSecondFieldEvent {
-    field: '$.second'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export function encode (obj: Partial<Equivocation>): Uint8Array<ArrayBuffer> {
-    return encodeMessage(obj, Equivocation.codec())
-  }
-
-  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Equivocation>): Equivocation {
-    return decodeMessage(buf, Equivocation.codec(), opts)
-  }
-
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Equivocation>): Generator<EquivocationFirstFieldEvent | EquivocationSecondFieldEvent> {
-    return streamMessage(buf, Equivocation.codec(), opts)
   }
 }
 
@@ -3386,13 +3419,23 @@ export namespace SyncFrame {
     value: boolean
   }
 
-  export interface SyncFrameEquivocationFirstFieldEvent {
-    field: '$.equivocation.first'
+  export interface SyncFrameEquivocationFirstHeaderFieldEvent {
+    field: '$.equivocation.first.header'
     value: Uint8Array<ArrayBuffer>
   }
 
-  export interface SyncFrameEquivocationSecondFieldEvent {
-    field: '$.equivocation.second'
+  export interface SyncFrameEquivocationFirstSignatureFieldEvent {
+    field: '$.equivocation.first.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameEquivocationSecondHeaderFieldEvent {
+    field: '$.equivocation.second.header'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameEquivocationSecondSignatureFieldEvent {
+    field: '$.equivocation.second.signature'
     value: Uint8Array<ArrayBuffer>
   }
 
@@ -3409,7 +3452,7 @@ export namespace SyncFrame {
     return decodeMessage(buf, SyncFrame.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstFieldEvent | SyncFrameEquivocationSecondFieldEvent | SyncFrameEndMoreFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameEndMoreFieldEvent> {
     return streamMessage(buf, SyncFrame.codec(), opts)
   }
 }

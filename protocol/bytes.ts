@@ -1,0 +1,22 @@
+/** Hashes and hexadecimal text, in one place so that every use agrees. */
+import { createHash } from 'node:crypto';
+
+/** SHA-256 of the concatenation of `parts`: 32 bytes. */
+export function sha256(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const hash = createHash('sha256');
+  for (const part of parts) hash.update(part);
+  return Uint8Array.from(hash.digest());
+}
+
+export function toHex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
+}
+
+/** `hex` must be valid (it is our own text): an even number of hexadecimal digits. */
+export function fromHex(hex: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(Buffer.from(hex, 'hex'));
+}
+
+export function bytesEqual(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && Buffer.compare(a, b) === 0;
+}
