@@ -80,13 +80,19 @@ export type Membership =
   | { mode: 'open' }
   | { mode: 'allowlist'; members: readonly { peerId: string; weight: number }[] };
 
+/** The adapter with the hash of its start, so that a machine that draws other numbers is found out. */
+export interface AgreedAdapter extends AdapterSpec {
+  /** adapterSha256(initialAdapter(spec)): 64 hex digits. */
+  initialSha256: string;
+}
+
 export interface Manifest {
   /** For people; 1 to 64 characters. */
   name: string;
   /** Peer id of the founder. */
   founder: string;
   model: ModelFingerprint;
-  adapter: AdapterSpec;
+  adapter: AgreedAdapter;
   schedule: Schedule;
   training: Training;
   compression: Compression;

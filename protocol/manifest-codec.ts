@@ -1,0 +1,157 @@
+/** Manifest <-> canonical bytes. A run id names bytes, so bytes that encode differently are refused. */
+import { InvalidManifestError } from './errors.js';
+import { bytesEqual, fromHex, sha256, toHex } from './bytes.js';
+import { PROTOCOL_VERSION } from './ids.js';
+import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
+import { AUTHORS_MAX, MANIFEST_BYTES_MAX, MODULES_MAX } from './limits.js';
+import { checkManifest } from './manifest-rules.js';
+import type { CompressionPhase, Manifest, Membership, Run } from './manifest.js';
+import * as wire from './wire/messages.js';
+
+/** Enumerations on the wire; 0 is never a valid value, so that a missing field is noticed. */
+const FOLD_MEAN = 1;
+const MEMBERSHIP_OPEN = 1;
+const MEMBERSHIP_ALLOWLIST = 2;
+
+/** @throws InvalidManifestError when a field is out of its bounds. */
+export function encodeManifest(manifest: Manifest): Run {
+  checkManifest(manifest);
+  const bytes = wire.Manifest.encode(toWire(manifest));
+  if (bytes.length > MANIFEST_BYTES_MAX) {
+    throw new InvalidManifestError(
+      `the manifest has ${bytes.length} bytes; at most ${MANIFEST_BYTES_MAX} are allowed`,
+    );
+  }
+  return { id: toHex(sha256(bytes)), manifest, bytes };
+}
+
+/** @throws InvalidManifestError when `bytes` are too long, malformed, not canonical or out of bounds. */
+export function decodeManifest(bytes: Uint8Array): Run {
+  if (bytes.length > MANIFEST_BYTES_MAX) {
+    throw new InvalidManifestError(
+      `a manifest of ${bytes.length} bytes is over the limit of ${MANIFEST_BYTES_MAX}`,
+    );
+  }
+  let message: wire.Manifest;
+  try {
+    message = wire.Manifest.decode(bytes, {
+      limits: {
+        adapter$: { targetModules: 64, modules: MODULES_MAX },
+        compression$: { phases: 64 },
+        fold$: { alpha: 64 },
+        membership$: { members: AUTHORS_MAX },
+      },
+    });
+  } catch (cause) {
+    throw new InvalidManifestError('the manifest is not a valid protobuf message', { cause });
+  }
+  if (message.version !== PROTOCOL_VERSION) {
+    throw new InvalidManifestError(
+      `the run uses protocol version ${message.version}, this program ${PROTOCOL_VERSION}; ` +
+        'install the version of murmurate that the founder uses',
+    );
+  }
+  const run = encodeManifest(fromWire(message));
+  if (!bytesEqual(run.bytes, bytes)) {
+    throw new InvalidManifestError('the manifest is not in canonical form');
+  }
+  return run;
+}
+
+function toWire(manifest: Manifest): wire.Manifest {
+  const { model, adapter, compression, fold, membership } = manifest;
+  return {
+    version: PROTOCOL_VERSION,
+    name: manifest.name,
+    founder: publicKeyFromPeerId(manifest.founder),
+    model: {
+      name: model.name,
+      architecture: model.architecture,
+      configSha256: fromHex(model.configSha256),
+      weightsSha256: fromHex(model.weightsSha256),
+      tokenizerSha256: fromHex(model.tokenizerSha256),
+    },
+    adapter: {
+      rank: adapter.rank,
+      alpha: adapter.alpha,
+      seed: Uint8Array.from(adapter.seed),
+      targetModules: [...adapter.targetModules],
+      modules: [...adapter.modules],
+      initialSha256: fromHex(adapter.initialSha256),
+    },
+    schedule: manifest.schedule,
+    training: manifest.training,
+    compression: { ...compression, phases: [...compression.phases] },
+    fold: { mode: FOLD_MEAN, clip: fold.clip, lagMax: fold.lagMax, alpha: [...fold.alpha] },
+    membership: {
+      mode: membership.mode === 'open' ? MEMBERSHIP_OPEN : MEMBERSHIP_ALLOWLIST,
+      members:
+        membership.mode === 'open'
+          ? []
+          : membership.members.map(({ peerId, weight }) => ({
+              publicKey: publicKeyFromPeerId(peerId),
+              weight,
+            })),
+    },
+  };
+}
+
+function fromWire(message: wire.Manifest): Manifest {
+  const { model, adapter, compression, fold } = message;
+  const { schedule, training, membership } = message;
+  if (!model || !adapter || !schedule || !training || !compression || !fold || !membership) {
+    throw new InvalidManifestError('the manifest lacks a section');
+  }
+  if (fold.mode !== FOLD_MEAN) {
+    throw new InvalidManifestError(
+      `the run folds in mode ${fold.mode}, which this program does not know; install a newer version`,
+    );
+  }
+  return {
+    name: message.name,
+    founder: peerId(message.founder),
+    model: {
+      name: model.name,
+      architecture: model.architecture,
+      configSha256: toHex(model.configSha256),
+      weightsSha256: toHex(model.weightsSha256),
+      tokenizerSha256: toHex(model.tokenizerSha256),
+    },
+    adapter: { ...adapter, initialSha256: toHex(adapter.initialSha256) },
+    schedule,
+    training,
+    compression: { ...compression, phases: compression.phases.map(phaseFromWire) },
+    fold: { mode: 'mean', clip: fold.clip, lagMax: fold.lagMax, alpha: fold.alpha },
+    membership: membershipFromWire(membership),
+  };
+}
+
+function phaseFromWire({ fromEpoch, slices, bits }: wire.CompressionPhase): CompressionPhase {
+  if (bits !== 1 && bits !== 2 && bits !== 4) {
+    throw new InvalidManifestError(`the manifest names a codec of ${bits} bits; known: 1, 2 and 4`);
+  }
+  return { fromEpoch, slices, bits };
+}
+
+function membershipFromWire({ mode, members }: wire.Membership): Membership {
+  if (mode === MEMBERSHIP_OPEN) {
+    if (members.length > 0) throw new InvalidManifestError('an open run lists no members');
+    return { mode: 'open' };
+  }
+  if (mode !== MEMBERSHIP_ALLOWLIST) {
+    throw new InvalidManifestError(
+      `the run admits members in mode ${mode}, which this program does not know; install a newer version`,
+    );
+  }
+  return {
+    mode: 'allowlist',
+    members: members.map(({ publicKey, weight }) => ({ peerId: peerId(publicKey), weight })),
+  };
+}
+
+function peerId(publicKey: Uint8Array): string {
+  if (publicKey.length !== 32) {
+    throw new InvalidManifestError(`the manifest holds a public key of ${publicKey.length} bytes`);
+  }
+  return peerIdFromPublicKey(publicKey);
+}

@@ -1,0 +1,148 @@
+/** Which manifests a peer may run: every bound in one place, each failure one sentence. */
+import { adapterLayout } from './adapter.js';
+import { InvalidManifestError } from './errors.js';
+import { publicKeyFromPeerId } from './identity.js';
+import * as limits from './limits.js';
+import type { Compression, FoldRule, Manifest, Membership } from './manifest.js';
+
+/**
+ * Largest gain G = 1 + beta + ... + beta^(NS - 1) of error feedback over slices. G = 3.7 diverges where
+ * local training converges within an epoch; NS = 1 has G = 1 (docs/PROTOCOL.md, "Compression").
+ */
+export const GAIN_MAX = 3;
+
+/** Entries in a compression or alpha table: a schedule, not a data channel. */
+const PHASES_MAX = 64;
+
+/** @throws InvalidManifestError naming the field, its value and the bound. */
+export function checkManifest(manifest: Manifest): void {
+  const { name, adapter, schedule, training } = manifest;
+  if (!/^[^\p{C}]{1,64}$/u.test(name)) fail('name', name, '1 to 64 printable characters');
+  publicKeyFromPeerId(manifest.founder);
+  checkFingerprint(manifest);
+  checkAdapter(manifest);
+  integer('schedule.startMs', schedule.startMs, 0, Number.MAX_SAFE_INTEGER);
+  integer('schedule.epochMs', schedule.epochMs, limits.EPOCH_MS_MIN, limits.EPOCH_MS_MAX);
+  integer('schedule.epochsMax', schedule.epochsMax, 1, limits.EPOCHS_MAX);
+  integer('schedule.stepsRef', schedule.stepsRef, 1, limits.STEPS_MAX);
+  integer('training.sequenceLength', training.sequenceLength, 8, 1 << 17);
+  integer('training.batchSize', training.batchSize, 1, 4096);
+  real('training.learningRate', training.learningRate, 1e-9, 10);
+  real('training.warmupFraction', training.warmupFraction, 0, 1);
+  real('training.finalFraction', training.finalFraction, 0, 1);
+  real('training.weightDecay', training.weightDecay, 0, 10);
+  real('training.beta1', training.beta1, 0, 0.999999);
+  real('training.beta2', training.beta2, 0, 0.999999);
+  real('training.epsilon', training.epsilon, 1e-30, 1);
+  real('training.gradientNormMax', training.gradientNormMax, 1e-6, 1e6);
+  real('adapter.alpha', adapter.alpha, 1e-6, 1e6);
+  checkCompression(manifest.compression);
+  checkFold(manifest.fold);
+  checkMembership(manifest.membership);
+}
+
+function checkFingerprint({ model }: Manifest): void {
+  if (!/^[^\p{C}]{1,128}$/u.test(model.name)) {
+    fail('model.name', model.name, '1 to 128 printable characters');
+  }
+  if (!/^[a-z0-9_-]{1,64}$/.test(model.architecture)) {
+    fail('model.architecture', model.architecture, '1 to 64 of a-z, 0-9, _ and -');
+  }
+  for (const field of ['configSha256', 'weightsSha256', 'tokenizerSha256'] as const) {
+    hash(`model.${field}`, model[field]);
+  }
+}
+
+function checkAdapter({ adapter }: Manifest): void {
+  integer('adapter.rank', adapter.rank, 1, limits.RANK_MAX);
+  integer('adapter.seed length', adapter.seed.length, 32, 32);
+  hash('adapter.initialSha256', adapter.initialSha256);
+  integer('number of adapter.targetModules', adapter.targetModules.length, 1, 64);
+  for (const target of adapter.targetModules) moduleName('adapter.targetModules', target);
+  integer('number of adapter.modules', adapter.modules.length, 1, limits.MODULES_MAX);
+  const names = new Set<string>();
+  for (const module of adapter.modules) {
+    moduleName('adapter.modules', module.name);
+    if (names.has(module.name)) fail('adapter.modules', module.name, 'listed once');
+    names.add(module.name);
+    integer(`inFeatures of ${module.name}`, module.inFeatures, 1, limits.FEATURES_MAX);
+    integer(`outFeatures of ${module.name}`, module.outFeatures, 1, limits.FEATURES_MAX);
+  }
+  integer('adapter size', adapterLayout(adapter).size, 1, limits.ADAPTER_SIZE_MAX);
+}
+
+function checkCompression({ blockSize, beta, phases }: Compression): void {
+  integer('compression.blockSize', blockSize, 8, 4096);
+  if (blockSize % 8 !== 0) fail('compression.blockSize', blockSize, 'a multiple of 8');
+  real('compression.beta', beta, 0, 1);
+  ascending('compression.phases', phases);
+  for (const { slices, bits } of phases) {
+    integer('compression slices', slices, 1, 64);
+    if (![1, 2, 4].includes(bits)) fail('compression bits', bits, '1, 2 or 4');
+    let gain = 0;
+    for (let i = 0, power = 1; i < slices; i++, power *= beta) gain += power;
+    if (gain > GAIN_MAX) {
+      fail(
+        `gain of ${slices} slices with beta ${beta}`,
+        Math.round(gain * 100) / 100,
+        `at most ${GAIN_MAX} (training diverges beyond; use fewer slices or a smaller beta)`,
+      );
+    }
+  }
+}
+
+function checkFold({ clip, lagMax, alpha }: FoldRule): void {
+  real('fold.clip', clip, 0, 1e6);
+  integer('fold.lagMax', lagMax, 2, 1000);
+  ascending('fold.alpha', alpha);
+  for (const { numerator, denominator } of alpha) {
+    integer('alpha denominator', denominator, 1, 1_000_000);
+    integer('alpha numerator', numerator, 0, denominator);
+  }
+}
+
+function checkMembership(membership: Membership): void {
+  if (membership.mode === 'open') return;
+  const { members } = membership;
+  integer('number of membership.members', members.length, 1, limits.AUTHORS_MAX);
+  if (new Set(members.map((member) => member.peerId)).size !== members.length) {
+    fail('membership.members', members.length, 'free of duplicates');
+  }
+  for (const { peerId, weight } of members) {
+    publicKeyFromPeerId(peerId);
+    integer(`weight of ${peerId}`, weight, 1, 1000);
+  }
+}
+
+function ascending(field: string, phases: readonly { fromEpoch: number }[]): void {
+  integer(`number of ${field}`, phases.length, 1, PHASES_MAX);
+  for (const [i, { fromEpoch }] of phases.entries()) {
+    const previous = phases[i - 1]?.fromEpoch ?? -1;
+    integer(`fromEpoch ${i} of ${field}`, fromEpoch, previous + 1, limits.EPOCHS_MAX);
+    if (i === 0 && fromEpoch !== 0) fail(`first fromEpoch of ${field}`, fromEpoch, '0');
+  }
+}
+
+function moduleName(field: string, name: string): void {
+  if (!/^[A-Za-z0-9_.-]{1,200}$/.test(name)) {
+    fail(field, name, 'names of 1 to 200 letters, digits, ".", "_" and "-"');
+  }
+}
+
+function hash(field: string, value: string): void {
+  if (!/^[0-9a-f]{64}$/.test(value)) fail(field, value, 'a SHA-256 in 64 hexadecimal digits');
+}
+
+function integer(field: string, value: number, min: number, max: number): void {
+  if (!Number.isSafeInteger(value) || value < min || value > max) {
+    fail(field, value, `a whole number from ${min} to ${max}`);
+  }
+}
+
+function real(field: string, value: number, min: number, max: number): void {
+  if (!(value >= min && value <= max)) fail(field, value, `a number from ${min} to ${max}`);
+}
+
+function fail(field: string, value: string | number, bound: string): never {
+  throw new InvalidManifestError(`the manifest's ${field} is ${value}; it must be ${bound}`);
+}
