@@ -1,0 +1,102 @@
+/** Reads JSON that others wrote: bounded in bytes, checked against a schema, each fault one sentence. */
+import { open } from 'node:fs/promises';
+import type { z } from 'zod';
+import { UserError } from './errors.js';
+
+/** How much of an offending value an error message shows, in characters. */
+const SHOWN_CHARACTERS_MAX = 60;
+
+/**
+ * Reads a file of at most `bytesMax` bytes. `what` names it in errors, e.g. "the model's config".
+ * Throws UserError when it is missing, unreadable or longer.
+ */
+export async function readBoundedFile(
+  path: string,
+  bytesMax: number,
+  what: string,
+): Promise<Uint8Array> {
+  try {
+    const handle = await open(path, 'r');
+    try {
+      const status = await handle.stat();
+      if (!status.isFile()) throw new UserError(`${path} (${what}) is not a regular file`);
+      if (status.size > bytesMax) {
+        throw new UserError(
+          `${path} (${what}) has ${status.size} bytes, more than the ${bytesMax} that it may have: it is not ${what}, or it is damaged`,
+        );
+      }
+      return await handle.readFile();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    if (error instanceof UserError) throw error;
+    throw unreadable(path, what, error);
+  }
+}
+
+/** The sentence for a file that the system would not open or read. */
+export function unreadable(path: string, what: string, cause: unknown): UserError {
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
+  const reason =
+    code === 'ENOENT'
+      ? 'does not exist'
+      : code === 'EACCES' || code === 'EPERM'
+        ? 'may not be read by this user'
+        : `cannot be read (${code})`;
+  return new UserError(`${path} (${what}) ${reason}: check the path`, undefined, { cause });
+}
+
+/**
+ * Parses UTF-8 JSON and checks it. `source` names the bytes in errors, mostly a path.
+ * Throws UserError that names the first wrong field, its value and what it must be.
+ */
+export function parseJson<T>(text: string | Uint8Array, source: string, schema: z.ZodType<T>): T {
+  let value: unknown;
+  try {
+    value = JSON.parse(
+      typeof text === 'string' ? text : new TextDecoder('utf-8', { fatal: true }).decode(text),
+    );
+  } catch (cause) {
+    throw new UserError(
+      `${source} is not valid JSON (damaged or cut short): get it again`,
+      undefined,
+      {
+        cause,
+      },
+    );
+  }
+  const checked = schema.safeParse(value);
+  if (checked.success) return checked.data;
+  const issue = checked.error.issues[0];
+  const path = issue?.path.map(String) ?? [];
+  const field = path.length === 0 ? 'the document' : `field "${path.join('.')}"`;
+  throw new UserError(
+    `${source}: ${field} is ${show(valueAt(value, path))}, ${issue?.message ?? 'which is not expected'}`,
+  );
+}
+
+/** readBoundedFile and parseJson in one. */
+export async function readJsonFile<T>(
+  path: string,
+  bytesMax: number,
+  what: string,
+  schema: z.ZodType<T>,
+): Promise<T> {
+  return parseJson(await readBoundedFile(path, bytesMax, what), path, schema);
+}
+
+function valueAt(value: unknown, path: readonly string[]): unknown {
+  let found = value;
+  for (const key of path) {
+    if (typeof found !== 'object' || found === null) return undefined;
+    found = (found as Record<string, unknown>)[key];
+  }
+  return found;
+}
+
+function show(value: unknown): string {
+  if (value === undefined) return 'missing';
+  const text = JSON.stringify(value);
+  return text.length > SHOWN_CHARACTERS_MAX ? `${text.slice(0, SHOWN_CHARACTERS_MAX)}...` : text;
+}

@@ -1,0 +1,341 @@
+/**
+ * Reads and writes safetensors files (8 bytes: header length, little-endian; JSON header; tensor bytes;
+ * the format section of the safetensors README). A file is foreign bytes: nothing in its header is
+ * believed before it is checked against the file.
+ */
+import { open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { z } from 'zod';
+import { UserError } from '../errors.js';
+import { parseJson, unreadable } from '../json-file.js';
+
+/** Bytes of one value. Formats below one byte a value are not among them. */
+export const DTYPE_BYTES = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U64: 8,
+  U32: 4,
+  U16: 2,
+  U8: 1,
+  BOOL: 1,
+} as const;
+export type Dtype = keyof typeof DTYPE_BYTES;
+
+/** Where one tensor lies: `length` = product(shape) x DTYPE_BYTES[dtype], checked. */
+export interface TensorEntry {
+  name: string;
+  dtype: Dtype;
+  shape: readonly number[];
+  /** Path of the safetensors file that holds it. */
+  file: string;
+  /** Bytes from the start of the file. */
+  offset: number;
+  /** Bytes. */
+  length: number;
+}
+
+/** All tensors of a model by name, over one file or many shards. */
+export type WeightIndex = ReadonlyMap<string, TensorEntry>;
+
+export interface SafetensorsHeader {
+  /** In the order in which their bytes lie in the file. */
+  tensors: TensorEntry[];
+  metadata: Record<string, string>;
+}
+
+/** Bytes of a header, as in the reference implementation. */
+export const HEADER_BYTES_MAX = 100_000_000;
+/** Dimensions of a tensor. */
+const RANK_MAX = 8;
+const PREFIX_BYTES = 8;
+/** Bytes of one read call: the system refuses more than 2 GiB at once. */
+const READ_BYTES = 64 * 1024 * 1024;
+
+const size = z.int({ error: 'but must be a whole number' }).min(0, { error: 'but must be >= 0' });
+const tensorSchema = z.object(
+  {
+    dtype: z.string({ error: 'but must name a dtype' }),
+    shape: z.array(size, { error: 'but must be a list of sizes' }).max(RANK_MAX, {
+      error: `but has more than ${RANK_MAX} dimensions`,
+    }),
+    data_offsets: z.tuple([size, size], { error: 'but must be [begin, end] in bytes' }),
+  },
+  { error: 'but must be an object with dtype, shape and data_offsets' },
+);
+const headerSchema = z
+  .object(
+    {
+      __metadata__: z
+        .record(z.string(), z.string(), { error: 'but must be an object of strings' })
+        .optional(),
+    },
+    { error: 'but must be a JSON object' },
+  )
+  .catchall(tensorSchema);
+
+/**
+ * Reads and checks the header of one safetensors file; no tensor is read.
+ * Throws UserError: missing or truncated file, damaged header, unknown dtype, a tensor whose byte count
+ * does not follow from its shape, or bytes that overlap, leave gaps or end beyond the file.
+ */
+export async function readSafetensorsHeader(file: string): Promise<SafetensorsHeader> {
+  let handle: FileHandle;
+  try {
+    handle = await open(file, 'r');
+  } catch (cause) {
+    throw unreadable(file, 'a safetensors file', cause);
+  }
+  try {
+    const { size: fileBytes } = await handle.stat();
+    const headerBytes = await readHeaderLength(handle, file, fileBytes);
+    const json = await readBytes(handle, file, PREFIX_BYTES, headerBytes);
+    const header = parseJson(json, `the header of ${file}`, headerSchema);
+    const { __metadata__: metadata = {}, ...raw } = header;
+    const start = PREFIX_BYTES + headerBytes;
+    const tensors = Object.entries(raw).map(([name, tensor]) => toEntry(file, start, name, tensor));
+    tensors.sort((a, b) => a.offset - b.offset || a.length - b.length);
+    checkCoverage(tensors, file, start, fileBytes);
+    return { tensors, metadata };
+  } finally {
+    await handle.close();
+  }
+}
+
+async function readHeaderLength(
+  handle: FileHandle,
+  file: string,
+  fileBytes: number,
+): Promise<number> {
+  if (fileBytes < PREFIX_BYTES) {
+    throw new UserError(
+      `${file} has ${fileBytes} bytes, too few for a safetensors file: it is cut short, get it again`,
+    );
+  }
+  const prefix = await readBytes(handle, file, 0, PREFIX_BYTES);
+  const length = new DataView(prefix.buffer).getBigUint64(0, true);
+  if (length > BigInt(HEADER_BYTES_MAX)) {
+    throw new UserError(
+      `${file} claims a header of ${length.toString()} bytes, more than ${HEADER_BYTES_MAX}: it is no safetensors file (a Git LFS pointer or a page saved as a file looks like this), get it again`,
+    );
+  }
+  if (PREFIX_BYTES + Number(length) > fileBytes) {
+    throw new UserError(
+      `${file} has ${fileBytes} bytes, but its header alone needs ${PREFIX_BYTES + Number(length)}: it is cut short, get it again`,
+    );
+  }
+  return Number(length);
+}
+
+function toEntry(
+  file: string,
+  start: number,
+  name: string,
+  tensor: z.infer<typeof tensorSchema>,
+): TensorEntry {
+  const [begin, end] = tensor.data_offsets;
+  if (!isDtype(tensor.dtype)) {
+    throw new UserError(
+      `${file}: tensor ${name} has the unknown dtype ${tensor.dtype}; known: ${Object.keys(DTYPE_BYTES).join(', ')}`,
+    );
+  }
+  const expected = tensor.shape.reduce((product, n) => product * n, DTYPE_BYTES[tensor.dtype]);
+  if (end - begin !== expected) {
+    throw new UserError(
+      `${file}: tensor ${name} of ${tensor.dtype} [${tensor.shape.join(', ')}] needs ${expected} bytes but has ${end - begin}: the file is damaged, get it again`,
+    );
+  }
+  return {
+    name,
+    dtype: tensor.dtype,
+    shape: tensor.shape,
+    file,
+    offset: start + begin,
+    length: expected,
+  };
+}
+
+function isDtype(text: string): text is Dtype {
+  return Object.hasOwn(DTYPE_BYTES, text);
+}
+
+/** The format allows neither overlap nor gaps nor bytes after the last tensor. */
+function checkCoverage(
+  tensors: readonly TensorEntry[],
+  file: string,
+  start: number,
+  fileBytes: number,
+): void {
+  let end = start;
+  for (const tensor of tensors) {
+    if (tensor.offset !== end) {
+      throw new UserError(
+        `${file}: tensor ${tensor.name} starts at byte ${tensor.offset} where byte ${end} was due (tensors overlap or leave a gap): the file is damaged, get it again`,
+      );
+    }
+    end += tensor.length;
+  }
+  if (end > fileBytes) {
+    throw new UserError(
+      `${file} has ${fileBytes} bytes, but its header promises ${end}: it is cut short, get it again`,
+    );
+  }
+  if (end < fileBytes) {
+    throw new UserError(
+      `${file} has ${fileBytes} bytes, but its header accounts for only ${end}: it is damaged, get it again`,
+    );
+  }
+}
+
+/**
+ * Reads one F32, F16 or BF16 tensor as float32, row-major, product(shape) values.
+ * Throws UserError: another dtype, or a file that changed since its header was read.
+ */
+export async function readTensorF32(entry: TensorEntry): Promise<Float32Array> {
+  const { dtype } = entry;
+  if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
+    throw new UserError(
+      `${entry.file}: tensor ${entry.name} is ${dtype}, but weights must be F32, F16 or BF16: get the model in one of these`,
+    );
+  }
+  let handle: FileHandle;
+  try {
+    handle = await open(entry.file, 'r');
+  } catch (cause) {
+    throw unreadable(entry.file, 'a safetensors file', cause);
+  }
+  try {
+    const bytes = await readBytes(handle, entry.file, entry.offset, entry.length);
+    return toFloat32(bytes, dtype);
+  } finally {
+    await handle.close();
+  }
+}
+
+function toFloat32(bytes: Uint8Array, dtype: 'F32' | 'F16' | 'BF16'): Float32Array {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const values = new Float32Array(bytes.byteLength / DTYPE_BYTES[dtype]);
+  if (dtype === 'F32') {
+    for (let i = 0; i < values.length; i++) values[i] = view.getFloat32(4 * i, true);
+  } else if (dtype === 'F16') {
+    for (let i = 0; i < values.length; i++) values[i] = halfToNumber(view.getUint16(2 * i, true));
+  } else {
+    // bfloat16 is the upper half of a float32.
+    const words = new Uint32Array(values.buffer);
+    for (let i = 0; i < words.length; i++) words[i] = view.getUint16(2 * i, true) << 16;
+  }
+  return values;
+}
+
+/** IEEE 754 binary16: 1 sign, 5 exponent and 10 fraction bits. */
+function halfToNumber(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >>> 10) & 0x1f;
+  const fraction = bits & 0x3ff;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 0x1f) return fraction === 0 ? sign * Infinity : NaN;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+async function readBytes(
+  handle: FileHandle,
+  file: string,
+  offset: number,
+  length: number,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(length);
+  let done = 0;
+  while (done < length) {
+    const wanted = Math.min(READ_BYTES, length - done);
+    const { bytesRead } = await handle.read(bytes, done, wanted, offset + done);
+    if (bytesRead === 0) {
+      throw new UserError(`${file} became shorter while it was read: leave it alone and try again`);
+    }
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+/** One tensor to write: product(shape) values, row-major. */
+export interface F32Tensor {
+  name: string;
+  shape: readonly number[];
+  data: Float32Array;
+}
+
+/**
+ * Writes float32 tensors in the given order. The file appears whole or not at all: it is written beside
+ * its place, flushed to disk and renamed. Throws UserError when the disk refuses.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly F32Tensor[],
+  metadata: Readonly<Record<string, string>>,
+): Promise<void> {
+  const temporary = `${path}.${process.pid}.tmp`;
+  try {
+    const handle = await open(temporary, 'w');
+    try {
+      await handle.writeFile(encodeHeader(tensors, metadata));
+      for (const tensor of tensors) await handle.writeFile(littleEndian(tensor.data));
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+    await syncDirectory(dirname(path));
+  } catch (cause) {
+    await rm(temporary, { force: true });
+    const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
+    throw new UserError(
+      `${path} cannot be written (${reason}): check that the folder exists, may be written and has room`,
+      undefined,
+      { cause },
+    );
+  }
+}
+
+/** Makes a rename survive power loss; systems that cannot open a directory do it by themselves. */
+export async function syncDirectory(dir: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const handle = await open(dir, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function encodeHeader(
+  tensors: readonly F32Tensor[],
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array {
+  const header: Record<string, unknown> = { __metadata__: metadata };
+  let offset = 0;
+  for (const { name, shape, data } of tensors) {
+    const end = offset + 4 * data.length;
+    header[name] = { dtype: 'F32', shape, data_offsets: [offset, end] };
+    offset = end;
+  }
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  // Padding with spaces puts the tensors on 8-byte boundaries, as the reference writer does.
+  const padded = Math.ceil(json.length / 8) * 8;
+  const bytes = new Uint8Array(PREFIX_BYTES + padded).fill(0x20);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(padded), true);
+  bytes.set(json, PREFIX_BYTES);
+  return bytes;
+}
+
+function littleEndian(data: Float32Array): Uint8Array {
+  const bytes = new Uint8Array(4 * data.length);
+  const view = new DataView(bytes.buffer);
+  for (let i = 0; i < data.length; i++) view.setFloat32(4 * i, data[i]!, true);
+  return bytes;
+}
