@@ -1,0 +1,43 @@
+/** IEEE 754 binary16 by integer arithmetic: the scales of the codecs, the same bits on every machine. */
+
+/** Largest finite binary16 value. */
+export const HALF_MAX = 65504;
+
+const scratch = new DataView(new ArrayBuffer(4));
+
+/**
+ * The binary16 pattern of `value` >= 0, rounded to nearest (ties to even) or up. Values beyond
+ * HALF_MAX become HALF_MAX: a scale is never infinite.
+ */
+export function toHalf(value: number, rounding: 'nearest' | 'up' = 'nearest'): number {
+  if (value >= HALF_MAX) return 0x7bff;
+  let half = nearestHalf(value);
+  if (rounding === 'up' && fromHalf(half) < value) half += 1;
+  return Math.min(half, 0x7bff);
+}
+
+/** The exact value of a binary16 pattern, 0 to 0xffff; may be infinite or NaN. */
+export function fromHalf(half: number): number {
+  const sign = half & 0x8000 ? -1 : 1;
+  const exponent = (half >>> 10) & 0x1f;
+  const fraction = half & 0x3ff;
+  if (exponent === 0x1f) return fraction === 0 ? sign * Infinity : NaN;
+  if (exponent === 0) return sign * fraction * 5.960464477539063e-8; // fraction x 2^-24
+  scratch.setUint32(0, ((exponent + 112) << 23) | (fraction << 13));
+  return sign * scratch.getFloat32(0);
+}
+
+function nearestHalf(value: number): number {
+  // Below 2^-14 binary16 counts in steps of 2^-24.
+  if (value < 6.103515625e-5) return roundTiesToEven(value * 16777216);
+  scratch.setFloat32(0, value);
+  const bits = scratch.getUint32(0);
+  // Rebias the exponent from 127 to 15 and keep 10 of 23 fraction bits; a carry moves the exponent up.
+  return roundTiesToEven((bits - 0x38000000) / 8192);
+}
+
+function roundTiesToEven(value: number): number {
+  const floor = Math.floor(value);
+  const rest = value - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
+}

@@ -1,0 +1,166 @@
+/**
+ * The replicated set: every update that a peer holds, and proofs against authors who signed two
+ * different updates for one epoch. A grow-only set with merge = union, so peers that exchanged
+ * everything hold the same log whatever the order (a state-based CRDT: Shapiro et al. 2011).
+ */
+import { createHash } from 'node:crypto';
+import { fromHex } from './bytes.js';
+import { UpdateRejectedError } from './errors.js';
+import { AUTHORS_MAX } from './limits.js';
+import type { Update, UpdateHeader } from './update.js';
+
+/** Two headers of one author for one epoch, in ascending order of id. */
+export interface EquivocationProof {
+  author: string;
+  first: UpdateHeader;
+  second: UpdateHeader;
+}
+
+interface Author {
+  updates: Map<number, Update>;
+  /** SHA-256 over the ids in epoch order; null when stale. */
+  digest: Uint8Array | null;
+}
+
+/** What insert() did. */
+export type InsertResult =
+  | { kind: 'added' }
+  | { kind: 'duplicate' }
+  | { kind: 'evicted'; proof: EquivocationProof };
+
+export class UpdateLog {
+  readonly #authors = new Map<string, Author>();
+  readonly #proofs = new Map<string, EquivocationProof>();
+  readonly #byEpoch = new Map<number, Map<string, Update>>();
+  #size = 0;
+  #newestEpoch = -1;
+
+  /** Updates held, those of evicted authors not counted. */
+  get size(): number {
+    return this.#size;
+  }
+
+  /** -1 while empty. */
+  get newestEpoch(): number {
+    return this.#newestEpoch;
+  }
+
+  /**
+   * Adds a checked update (see checkUpdate).
+   * @throws UpdateRejectedError when the author is evicted, or is one more than AUTHORS_MAX.
+   */
+  insert(update: Update): InsertResult {
+    const { author: id, epoch } = update;
+    if (this.#proofs.has(id)) {
+      throw new UpdateRejectedError('evicted', 'ignore', `${id} was evicted for equivocation`);
+    }
+    const held = this.#authors.get(id)?.updates.get(epoch);
+    if (held?.id === update.id) return { kind: 'duplicate' };
+    if (held !== undefined) {
+      const proof = equivocationProof(held, update);
+      this.evict(proof);
+      return { kind: 'evicted', proof };
+    }
+    this.#author(id).updates.set(epoch, update);
+    this.#author(id).digest = null;
+    this.#epoch(epoch).set(id, update);
+    this.#size += 1;
+    this.#newestEpoch = Math.max(this.#newestEpoch, epoch);
+    return { kind: 'added' };
+  }
+
+  /**
+   * Drops all updates of the proven equivocator and refuses further ones, as if it had never been there.
+   * Returns the earliest epoch that changes; null when it was evicted before.
+   */
+  evict(proof: EquivocationProof): number | null {
+    if (this.#proofs.has(proof.author)) return null;
+    if (this.#authors.size + this.#proofs.size >= AUTHORS_MAX && !this.#authors.has(proof.author)) {
+      throw new UpdateRejectedError('capacity', 'ignore', `more than ${AUTHORS_MAX} authors`);
+    }
+    this.#proofs.set(proof.author, proof);
+    const epochs = [...(this.#authors.get(proof.author)?.updates.keys() ?? [])];
+    this.#authors.delete(proof.author);
+    for (const epoch of epochs) {
+      this.#byEpoch.get(epoch)?.delete(proof.author);
+      if (this.#byEpoch.get(epoch)?.size === 0) this.#byEpoch.delete(epoch);
+    }
+    this.#size -= epochs.length;
+    this.#newestEpoch = Math.max(-1, ...this.#byEpoch.keys());
+    return epochs.length === 0 ? Infinity : Math.min(...epochs);
+  }
+
+  get(author: string, epoch: number): Update | undefined {
+    return this.#authors.get(author)?.updates.get(epoch);
+  }
+
+  /** The updates of one epoch in ascending order of peer id: the order of the fold. */
+  inEpoch(epoch: number): Update[] {
+    const updates = [...(this.#byEpoch.get(epoch)?.values() ?? [])];
+    return updates.sort((a, b) => (a.author < b.author ? -1 : 1));
+  }
+
+  /** Authors in ascending order of peer id. */
+  authors(): string[] {
+    return [...this.#authors.keys()].sort();
+  }
+
+  /** Epochs for which the log holds an update of `author`, ascending. */
+  epochsOf(author: string): number[] {
+    return [...(this.#authors.get(author)?.updates.keys() ?? [])].sort((a, b) => a - b);
+  }
+
+  proofs(): EquivocationProof[] {
+    return [...this.#proofs.values()];
+  }
+
+  proofAgainst(author: string): EquivocationProof | undefined {
+    return this.#proofs.get(author);
+  }
+
+  /** SHA-256 over the ids of one author's updates in epoch order: 32 bytes. */
+  authorDigest(author: string): Uint8Array {
+    const entry = this.#authors.get(author);
+    if (entry?.digest) return entry.digest;
+    const hash = createHash('sha256');
+    for (const epoch of this.epochsOf(author)) hash.update(fromHex(this.get(author, epoch)?.id ?? ''));
+    const digest = Uint8Array.from(hash.digest());
+    if (entry) entry.digest = digest;
+    return digest;
+  }
+
+  /** SHA-256 over the whole set, evictions included: equal exactly when two logs are equal. 32 bytes. */
+  digest(): Uint8Array {
+    const hash = createHash('sha256');
+    for (const author of this.authors()) hash.update(author).update(this.authorDigest(author));
+    for (const author of [...this.#proofs.keys()].sort()) hash.update(`evicted ${author}`);
+    return Uint8Array.from(hash.digest());
+  }
+
+  #author(id: string): Author {
+    let author = this.#authors.get(id);
+    if (author === undefined) {
+      if (this.#authors.size + this.#proofs.size >= AUTHORS_MAX) {
+        throw new UpdateRejectedError('capacity', 'ignore', `more than ${AUTHORS_MAX} authors`);
+      }
+      author = { updates: new Map(), digest: null };
+      this.#authors.set(id, author);
+    }
+    return author;
+  }
+
+  #epoch(epoch: number): Map<string, Update> {
+    let updates = this.#byEpoch.get(epoch);
+    if (updates === undefined) {
+      updates = new Map();
+      this.#byEpoch.set(epoch, updates);
+    }
+    return updates;
+  }
+}
+
+/** Orders the two headers, so that the proof is the same whichever came first. */
+export function equivocationProof(a: UpdateHeader, b: UpdateHeader): EquivocationProof {
+  const [first, second] = a.id < b.id ? [a, b] : [b, a];
+  return { author: a.author, first, second };
+}

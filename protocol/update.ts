@@ -1,0 +1,175 @@
+/**
+ * A signed update: one peer's compressed contribution for one epoch. The author signs a small header
+ * that holds the SHA-256 of the body (scales and codes), so that an announcement or a proof of
+ * equivocation needs no body. Whether an update is accepted depends on its content alone, never on when
+ * or in which order it arrived: otherwise sets would diverge.
+ */
+import { bytesEqual, fromHex, sha256, toHex } from './bytes.js';
+import { UpdateRejectedError } from './errors.js';
+import { PROTOCOL_VERSION } from './ids.js';
+import { peerIdFromPublicKey, publicKeyFromPeerId, verifySignature } from './identity.js';
+import { STEPS_MAX } from './limits.js';
+import type { Run } from './manifest.js';
+import { isWellFormed, quantisedBytes, type Quantised } from './quantise.js';
+import type { Slicer } from './slice.js';
+import * as wire from './wire/messages.js';
+
+export interface UpdateHeader {
+  /** Peer id. */
+  author: string;
+  epoch: number;
+  /** The slot in which the author folded the adapter that it started from; lag = epoch - baseEpoch. */
+  baseEpoch: number;
+  /** Optimiser steps behind the update. */
+  steps: number;
+  /** Digest of the author's log at that time, 32 bytes. */
+  logDigest: Uint8Array;
+  /** SHA-256 of scales followed by codes, 32 bytes. */
+  bodySha256: Uint8Array;
+  /** SHA-256 of the encoded header, 64 hex digits: names the update. */
+  id: string;
+  signed: wire.SignedHeader;
+}
+
+export interface Update extends UpdateHeader, Quantised {}
+
+/** Signs bytes as the author; see Identity in node/interfaces.ts. */
+export interface Signer {
+  readonly peerId: string;
+  sign(bytes: Uint8Array): Uint8Array;
+}
+
+/** Prefix of the signed bytes, so that a signature made for this cannot serve for anything else. */
+const SIGNATURE_DOMAIN = new TextEncoder().encode('murmurate/update/1\n');
+
+/** Bytes of an encoded header, its signature and framing; the header itself has about 150. */
+export const UPDATE_OVERHEAD_BYTES_MAX = 512;
+
+/** Makes and signs this peer's update. */
+export function createUpdate(
+  run: Run,
+  signer: Signer,
+  fields: Pick<Update, 'epoch' | 'baseEpoch' | 'steps' | 'logDigest' | 'scales' | 'codes'>,
+): Update {
+  const bodySha256 = sha256(fields.scales, fields.codes);
+  const header = wire.UpdateHeader.encode({
+    version: PROTOCOL_VERSION,
+    runId: fromHex(run.id),
+    author: publicKeyFromPeerId(signer.peerId),
+    epoch: fields.epoch,
+    baseEpoch: fields.baseEpoch,
+    steps: fields.steps,
+    logDigest: Uint8Array.from(fields.logDigest),
+    bodySha256,
+  });
+  const signature = Uint8Array.from(signer.sign(signedBytes(header)));
+  return {
+    ...fields,
+    author: signer.peerId,
+    bodySha256,
+    id: toHex(sha256(header)),
+    signed: { header, signature },
+  };
+}
+
+export function updateToWire(update: Update): wire.Update {
+  return { ...update.signed, scales: update.scales, codes: update.codes };
+}
+
+/** @throws UpdateRejectedError unless this is a well-formed, signed update of a member of `run`. */
+export function checkUpdate(run: Run, slicer: Slicer, message: wire.Update): Update {
+  const header = checkHeader(run, message);
+  const slice = slicer.slice(header.epoch);
+  const expected = quantisedBytes(slice);
+  const { scales, codes } = message;
+  if (scales.length !== expected.scales || codes.length !== expected.codes) {
+    throw rejected(
+      'wrong-length',
+      `${scales.length} + ${codes.length} bytes of scales and codes for epoch ${header.epoch}; ` +
+        `the manifest fixes ${expected.scales} + ${expected.codes}`,
+    );
+  }
+  if (!bytesEqual(sha256(scales, codes), header.bodySha256)) {
+    throw rejected('bad-signature', 'the body does not match the hash that its author signed');
+  }
+  if (!isWellFormed({ scales, codes }, slice)) {
+    throw rejected('bad-scale', 'a scale is negative or not finite, or a code is out of range');
+  }
+  // Views into a network buffer would keep all of it alive, so the log holds copies.
+  return { ...header, scales: scales.slice(), codes: codes.slice() };
+}
+
+/** @throws UpdateRejectedError unless this header is for `run`, in its bounds and signed by its author. */
+export function checkHeader(run: Run, { header, signature }: wire.SignedHeader): UpdateHeader {
+  const fields = decodeHeader(header);
+  if (fields.version !== PROTOCOL_VERSION) {
+    throw rejected('wrong-version', `version ${fields.version}; this program speaks 1`);
+  }
+  if (toHex(fields.runId) !== run.id) {
+    throw rejected('wrong-run', 'the update belongs to another run');
+  }
+  if (fields.author.length !== 32 || fields.logDigest.length !== 32) {
+    throw rejected('malformed', 'author and log digest must have 32 bytes');
+  }
+  const { epoch, baseEpoch, steps } = fields;
+  const { schedule, fold } = run.manifest;
+  if (epoch >= schedule.epochsMax || baseEpoch > epoch || epoch - baseEpoch > fold.lagMax) {
+    throw rejected(
+      'bad-epoch',
+      `epoch ${epoch} from base ${baseEpoch}; the run has ${schedule.epochsMax} epochs and allows ` +
+        `a lag of ${fold.lagMax}`,
+    );
+  }
+  if (steps < 1 || steps > STEPS_MAX) {
+    throw rejected('bad-steps', `${steps} steps; 1 to ${STEPS_MAX} are allowed`);
+  }
+  const author = peerIdFromPublicKey(fields.author);
+  if (!isMember(run, author)) throw rejected('not-a-member', `${author} is not on the allowlist`);
+  if (!verifySignature(author, signedBytes(header), signature)) {
+    throw rejected('bad-signature', `the signature is not that of ${author}`);
+  }
+  return {
+    author,
+    epoch,
+    baseEpoch,
+    steps,
+    logDigest: fields.logDigest.slice(),
+    bodySha256: fields.bodySha256.slice(),
+    id: toHex(sha256(header)),
+    signed: { header: header.slice(), signature: signature.slice() },
+  };
+}
+
+export function isMember(run: Run, peerId: string): boolean {
+  const { membership } = run.manifest;
+  if (membership.mode === 'open') return true;
+  return membership.members.some((member) => member.peerId === peerId);
+}
+
+function decodeHeader(header: Uint8Array): wire.UpdateHeader {
+  if (header.length > UPDATE_OVERHEAD_BYTES_MAX) {
+    throw rejected('oversize', `a header of ${header.length} bytes`);
+  }
+  let fields: wire.UpdateHeader;
+  try {
+    fields = wire.UpdateHeader.decode(header);
+  } catch (cause) {
+    throw rejected('malformed', 'the header is not a valid protobuf message', { cause });
+  }
+  if (!bytesEqual(wire.UpdateHeader.encode(fields), header)) {
+    throw rejected('malformed', 'the header is not in canonical form');
+  }
+  return fields;
+}
+
+function signedBytes(header: Uint8Array): Uint8Array {
+  return Buffer.concat([SIGNATURE_DOMAIN, header]);
+}
+
+function rejected(
+  code: ConstructorParameters<typeof UpdateRejectedError>[0],
+  message: string,
+  options?: ErrorOptions,
+): UpdateRejectedError {
+  return new UpdateRejectedError(code, 'reject', `update rejected (${code}): ${message}`, options);
+}
