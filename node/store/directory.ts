@@ -1,0 +1,87 @@
+/**
+ * The data directory of one peer in one run.
+ *
+ * ```
+ * murmurate-peer/
+ *   identity.key     Ed25519 key, mode 600: who this peer is; losing it means joining as somebody else
+ *   manifest.bin     canonical bytes of the run's manifest; their SHA-256 is the run id
+ *   log.bin          every accepted update, append-only (log-file.ts)
+ *   state.bin        residual, optimiser moments, own last update (state-codec.ts)
+ *   listen           multiaddrs that were listened on, a line each: the same ports again after a restart
+ *   contacts         multiaddrs to dial at the start, a line each
+ *   http             URL of the local status server while the peer runs
+ *   owner.json       process that uses the directory (lock.ts), with the lock directories lock/ and guard/
+ *   state.bin.damaged, log.bin.damaged   what could not be read, kept aside
+ * ```
+ */
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readIfThere, writeAtomically } from './atomic-file.js';
+import { storeUnavailable } from './unavailable.js';
+
+/** Names of the files in the data directory. */
+export const DIRECTORY_FILES = {
+  identity: 'identity.key',
+  manifest: 'manifest.bin',
+  log: 'log.bin',
+  state: 'state.bin',
+  listen: 'listen',
+  contacts: 'contacts',
+  http: 'http',
+} as const;
+
+/** Bytes of a text file of this directory; the addresses in it are few. */
+const TEXT_BYTES_MAX = 64 * 1024;
+
+/** Paths and small files of one data directory. */
+export class DataDirectory {
+  constructor(readonly path: string) {}
+
+  /** Where `file` lies. */
+  pathOf(file: keyof typeof DIRECTORY_FILES): string {
+    return join(this.path, DIRECTORY_FILES[file]);
+  }
+
+  /** Makes the directory where it is missing. Throws StoreUnavailableError. */
+  async create(): Promise<void> {
+    try {
+      await mkdir(this.path, { recursive: true, mode: 0o700 });
+    } catch (error) {
+      throw storeUnavailable('make the directory', this.path, error);
+    }
+  }
+
+  /** The stored manifest's bytes, null before a run was founded or joined. */
+  async readManifest(): Promise<Uint8Array | null> {
+    return readIfThere(this.pathOf('manifest'));
+  }
+
+  async writeManifest(bytes: Uint8Array): Promise<void> {
+    await writeAtomically(this.pathOf('manifest'), [bytes]);
+  }
+
+  /** Lines of a small text file, [] when it is missing. */
+  async readLines(file: 'listen' | 'contacts' | 'http'): Promise<string[]> {
+    const bytes = await readIfThere(this.pathOf(file));
+    if (bytes === null) return [];
+    return new TextDecoder()
+      .decode(bytes.subarray(0, TEXT_BYTES_MAX))
+      .split('\n')
+      .map((line) => line.trim())
+      .filter((line) => line !== '');
+  }
+
+  async writeLines(file: 'listen' | 'contacts' | 'http', lines: readonly string[]): Promise<void> {
+    const text = lines.map((line) => `${line}\n`).join('');
+    await writeAtomically(this.pathOf(file), [new TextEncoder().encode(text)]);
+  }
+
+  /** Removes a small text file; nothing happens when it is missing. */
+  async remove(file: 'listen' | 'contacts' | 'http'): Promise<void> {
+    try {
+      await rm(this.pathOf(file), { force: true });
+    } catch (error) {
+      throw storeUnavailable('remove', this.pathOf(file), error);
+    }
+  }
+}

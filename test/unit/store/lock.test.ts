@@ -1,0 +1,118 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { UserError } from '../../../node/errors.js';
+import { lockDirectory } from '../../../node/store/lock.js';
+
+const made: string[] = [];
+const extension = fileURLToPath(import.meta.url).endsWith('.ts') ? 'ts' : 'js';
+const lockModule = new URL(`../../../node/store/lock.${extension}`, import.meta.url).href;
+
+async function newDirectory(): Promise<string> {
+  const path = await mkdtemp(join(tmpdir(), 'murmurate-lock-'));
+  made.push(path);
+  return path;
+}
+
+after(async () => {
+  for (const path of made) await rm(path, { recursive: true, force: true });
+});
+
+/** A process that holds the lock of `path` until it is killed; resolves once it has it. */
+async function holder(path: string): Promise<{ pid: number; kill(): Promise<void> }> {
+  const script =
+    `const { lockDirectory } = await import(${JSON.stringify(lockModule)});` +
+    `await lockDirectory(${JSON.stringify(path)});` +
+    `process.stdout.write('locked'); setInterval(() => undefined, 1000);`;
+  const loader = extension === 'ts' ? ['--import', 'tsx'] : [];
+  const child = spawn(process.execPath, [...loader, '--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await once(child.stdout, 'data', { signal: AbortSignal.timeout(20_000) });
+  assert.ok(child.pid !== undefined);
+  return {
+    pid: child.pid,
+    kill: async () => {
+      const exited = once(child, 'exit');
+      child.kill('SIGKILL');
+      await exited;
+    },
+  };
+}
+
+describe('lockDirectory()', () => {
+  it('refuses a directory that a living process holds, naming its pid and what to do', async () => {
+    const path = await newDirectory();
+    const other = await holder(path);
+    try {
+      await assert.rejects(lockDirectory(path), (error) => {
+        assert.ok(error instanceof UserError);
+        assert.equal(
+          error.message,
+          `${path} is in use by process ${other.pid}; stop that process or give this peer its own directory with --dir`,
+        );
+        return true;
+      });
+    } finally {
+      await other.kill();
+    }
+  });
+
+  it('takes a directory over at once after a kill -9 of its holder', async () => {
+    const path = await newDirectory();
+    await (await holder(path)).kill();
+    const startMs = performance.now();
+    const lock = await lockDirectory(path);
+    // The abandoned lock itself would be respected for 10 seconds.
+    assert.ok(performance.now() - startMs < 8_000);
+    await lock.release();
+  });
+
+  it('gives the directory to one of several that ask together after a kill -9', async () => {
+    const path = await newDirectory();
+    await (await holder(path)).kill();
+    const results = await Promise.allSettled([1, 2, 3].map(() => lockDirectory(path)));
+    const locks = results.filter((result) => result.status === 'fulfilled');
+    assert.equal(locks.length, 1);
+    await locks[0]?.value.release();
+  });
+
+  it('is not fooled by another process that has got the pid of the dead owner', async (t) => {
+    if (process.platform !== 'linux') {
+      t.skip('needs /proc');
+      return;
+    }
+    const path = await newDirectory();
+    const owner = { pid: process.pid, host: hostname(), processToken: 'an earlier process' };
+    await writeFile(join(path, 'owner.json'), JSON.stringify(owner));
+    await (await lockDirectory(path)).release();
+  });
+
+  it('can be taken again after release(), which may be called twice', async () => {
+    const path = await newDirectory();
+    const first = await lockDirectory(path);
+    await assert.rejects(lockDirectory(path), UserError);
+    await first.release();
+    await first.release();
+    await (await lockDirectory(path)).release();
+  });
+
+  it('does not trust an owner file that is cut off', async () => {
+    const path = await newDirectory();
+    await writeFile(join(path, 'owner.json'), '{"pid": 1');
+    const lock = await lockDirectory(path);
+    const owner = JSON.parse(await readFile(join(path, 'owner.json'), 'utf8')) as { pid: number };
+    assert.equal(owner.pid, process.pid);
+    await lock.release();
+  });
+
+  it('says why when the directory cannot be written', async () => {
+    const path = join(await newDirectory(), 'missing');
+    await assert.rejects(lockDirectory(path), /^StoreUnavailableError: cannot lock .*missing: /);
+  });
+});
