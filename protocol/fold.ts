@@ -15,6 +15,9 @@ import type { Update } from './update.js';
 /** A late update replays from the last checkpoint before its epoch; this many epochs lie between two. */
 const CHECKPOINT_EPOCHS = 16;
 
+/** Checkpoints kept besides theta0; an update older than the oldest replays from the start. */
+const CHECKPOINTS_MAX = 8;
+
 /** Folds one log incrementally: only epochs from the earliest change on are computed again. */
 export class Fold {
   readonly #run: Run;
@@ -51,12 +54,19 @@ export class Fold {
   compute(log: UpdateLog): Float64Array {
     while (this.#next <= log.newestEpoch) {
       if (this.#next % CHECKPOINT_EPOCHS === 0) {
-        this.#checkpoints.set(this.#next, this.#theta.slice());
+        this.#keepCheckpoint();
       }
       this.#applyEpoch(log.inEpoch(this.#next), this.#next);
       this.#next += 1;
     }
     return this.#theta;
+  }
+
+  #keepCheckpoint(): void {
+    this.#checkpoints.set(this.#next, this.#theta.slice());
+    if (this.#checkpoints.size <= CHECKPOINTS_MAX + 1) return;
+    const oldest = Math.min(...[...this.#checkpoints.keys()].filter((key) => key > 0));
+    this.#checkpoints.delete(oldest);
   }
 
   /** theta -= alpha_e g_e, in place. Two passes over the rows: memory stays at one row. */

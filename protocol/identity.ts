@@ -47,11 +47,7 @@ export function publicKeyFromPeerId(peerId: string): Uint8Array<ArrayBuffer> {
 const keys = new Map<string, KeyObject>();
 
 /** Whether `signature` is `peerId`'s Ed25519 signature over `bytes`. */
-export function verifySignature(
-  peerId: string,
-  bytes: Uint8Array,
-  signature: Uint8Array,
-): boolean {
+export function verifySignature(peerId: string, bytes: Uint8Array, signature: Uint8Array): boolean {
   let key = keys.get(peerId);
   if (key === undefined) {
     const x = Buffer.from(publicKeyFromPeerId(peerId)).toString('base64url');

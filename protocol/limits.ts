@@ -55,8 +55,8 @@ export const SYNC_FRAME_BYTES_MAX = 256 * 1024 + 64;
 /** Bytes of update data in one sync frame. */
 export const SYNC_CHUNK_BYTES = 256 * 1024;
 
-/** Bytes of a have-vector message in all: AUTHORS_MAX authors of a 10,000-epoch run fit. */
-export const HAVE_BYTES_MAX = 2 * 1024 * 1024;
+/** Bytes of a have-vector in all its frames: AUTHORS_MAX authors of EPOCHS_MAX epochs fit. */
+export const HAVE_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Bytes of updates sent in one sync session; the rest follows in the next. */
 export const SYNC_SESSION_BYTES_MAX = 256 * 1024 * 1024;

@@ -24,9 +24,7 @@ interface Author {
 
 /** What insert() did. */
 export type InsertResult =
-  | { kind: 'added' }
-  | { kind: 'duplicate' }
-  | { kind: 'evicted'; proof: EquivocationProof };
+  { kind: 'added' } | { kind: 'duplicate' } | { kind: 'evicted'; proof: EquivocationProof };
 
 export class UpdateLog {
   readonly #authors = new Map<string, Author>();
@@ -123,7 +121,8 @@ export class UpdateLog {
     const entry = this.#authors.get(author);
     if (entry?.digest) return entry.digest;
     const hash = createHash('sha256');
-    for (const epoch of this.epochsOf(author)) hash.update(fromHex(this.get(author, epoch)?.id ?? ''));
+    for (const epoch of this.epochsOf(author))
+      hash.update(fromHex(this.get(author, epoch)?.id ?? ''));
     const digest = Uint8Array.from(hash.digest());
     if (entry) entry.digest = digest;
     return digest;

@@ -77,8 +77,7 @@ export interface FoldRule {
 }
 
 export type Membership =
-  | { mode: 'open' }
-  | { mode: 'allowlist'; members: readonly { peerId: string; weight: number }[] };
+  { mode: 'open' } | { mode: 'allowlist'; members: readonly { peerId: string; weight: number }[] };
 
 /** The adapter with the hash of its start, so that a machine that draws other numbers is found out. */
 export interface AgreedAdapter extends AdapterSpec {

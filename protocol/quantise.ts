@@ -92,12 +92,7 @@ function scaleAt(scales: Uint8Array, block: number): number {
   return fromHalf((scales[2 * block] ?? 0) | ((scales[2 * block + 1] ?? 0) << 8));
 }
 
-function blockScale(
-  values: Float64Array,
-  start: number,
-  end: number,
-  bits: Slice['bits'],
-): number {
+function blockScale(values: Float64Array, start: number, end: number, bits: Slice['bits']): number {
   let sum = 0;
   let largest = 0;
   for (let i = start; i < end; i++) {

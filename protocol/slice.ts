@@ -92,3 +92,14 @@ export function scatterAdd(
     }
   }
 }
+
+/** Bytes of scales and codes of the largest update that the run's manifest allows. */
+export function maxUpdateBytes({ manifest }: Run): number {
+  const { size } = adapterLayout(manifest.adapter);
+  const { blockSize, phases } = manifest.compression;
+  const bytes = phases.map(({ slices, bits }) => {
+    const blocks = Math.ceil(Math.ceil(size / blockSize) / slices);
+    return blocks * (2 + (blockSize * bits) / 8);
+  });
+  return Math.max(...bytes);
+}

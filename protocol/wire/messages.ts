@@ -3409,6 +3409,11 @@ export namespace SyncFrame {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface SyncFrameHaveLastFieldEvent {
+    field: '$.have.last'
+    value: boolean
+  }
+
   export interface SyncFrameChunkBytesFieldEvent {
     field: '$.chunk.bytes'
     value: Uint8Array<ArrayBuffer>
@@ -3452,7 +3457,7 @@ export namespace SyncFrame {
     return decodeMessage(buf, SyncFrame.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameEndMoreFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameEndMoreFieldEvent> {
     return streamMessage(buf, SyncFrame.codec(), opts)
   }
 }
@@ -3462,6 +3467,7 @@ export interface Have {
   clockMs: number
   authors: HaveAuthor[]
   evicted: Uint8Array<ArrayBuffer>[]
+  last: boolean
 }
 
 export namespace Have {
@@ -3498,6 +3504,11 @@ export namespace Have {
           }
         }
 
+        if ((obj.last != null && obj.last !== false)) {
+          w.uint32(40)
+          w.bool(obj.last)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
@@ -3506,7 +3517,8 @@ export namespace Have {
           runId: uint8ArrayAlloc(0),
           clockMs: 0,
           authors: [],
-          evicted: []
+          evicted: [],
+          last: false
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -3539,6 +3551,10 @@ export namespace Have {
               }
 
               obj.evicted.push(reader.bytes())
+              break
+            }
+            case 5: {
+              obj.last = reader.bool()
               break
             }
             default: {
@@ -3608,6 +3624,13 @@ export namespace Have {
 
               break
             }
+            case 5: {
+              yield {
+                field: `${prefix}.last`,
+                value: reader.bool()
+              }
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -3654,6 +3677,11 @@ export namespace Have {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface HaveLastFieldEvent {
+    field: '$.last'
+    value: boolean
+  }
+
   export function encode (obj: Partial<Have>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Have.codec())
   }
@@ -3662,7 +3690,7 @@ export namespace Have {
     return decodeMessage(buf, Have.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent | HaveLastFieldEvent> {
     return streamMessage(buf, Have.codec(), opts)
   }
 }

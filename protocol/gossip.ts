@@ -1,0 +1,82 @@
+/** One gossip message, which is also one record of the log on disk: an update, an announcement or a proof. */
+import { UpdateRejectedError } from './errors.js';
+import { GOSSIP_BYTES_MAX, UPDATE_BYTES_MAX } from './limits.js';
+import { equivocationProof, type EquivocationProof } from './log.js';
+import type { Run } from './manifest.js';
+import type { Slicer } from './slice.js';
+import {
+  checkHeader,
+  checkUpdate,
+  updateToWire,
+  type Update,
+  type UpdateHeader,
+} from './update.js';
+import * as wire from './wire/messages.js';
+
+export type GossipMessage =
+  | { kind: 'update'; update: Update }
+  | { kind: 'announcement'; header: UpdateHeader }
+  | { kind: 'equivocation'; proof: EquivocationProof };
+
+export function encodeUpdateMessage(update: Update): Uint8Array {
+  return wire.Gossip.encode({ update: updateToWire(update) });
+}
+
+export function encodeAnnouncement(update: UpdateHeader): Uint8Array {
+  return wire.Gossip.encode({ announcement: update.signed });
+}
+
+export function encodeEquivocation(proof: EquivocationProof): Uint8Array {
+  return wire.Gossip.encode({ equivocation: equivocationToWire(proof) });
+}
+
+export function equivocationToWire(proof: EquivocationProof): wire.Equivocation {
+  return { first: proof.first.signed, second: proof.second.signed };
+}
+
+/**
+ * Decodes and checks bytes from gossip (or, with source 'disk', a record of the log).
+ * @throws UpdateRejectedError for anything that is not a valid message of this run.
+ */
+export function decodeGossip(
+  run: Run,
+  slicer: Slicer,
+  bytes: Uint8Array,
+  source: 'gossip' | 'disk' = 'gossip',
+): GossipMessage {
+  const bytesMax = source === 'gossip' ? GOSSIP_BYTES_MAX : UPDATE_BYTES_MAX;
+  if (bytes.length > bytesMax) {
+    throw new UpdateRejectedError(
+      'oversize',
+      'reject',
+      `a message of ${bytes.length} bytes; the limit is ${bytesMax}`,
+    );
+  }
+  let message: wire.Gossip;
+  try {
+    message = wire.Gossip.decode(bytes);
+  } catch (cause) {
+    throw malformed('not a valid protobuf message', { cause });
+  }
+  const { update, announcement, equivocation } = message;
+  const fields = [update, announcement, equivocation].filter((field) => field !== undefined);
+  if (fields.length !== 1) throw malformed(`${fields.length} kinds in one message`);
+  if (update) return { kind: 'update', update: checkUpdate(run, slicer, update) };
+  if (announcement) return { kind: 'announcement', header: checkHeader(run, announcement) };
+  if (equivocation) return { kind: 'equivocation', proof: checkEquivocation(run, equivocation) };
+  throw malformed('no kind in the message');
+}
+
+/** @throws UpdateRejectedError unless both headers are valid, of one author and epoch, and different. */
+export function checkEquivocation(run: Run, message: wire.Equivocation): EquivocationProof {
+  if (!message.first || !message.second) throw malformed('a proof with one header');
+  const first = checkHeader(run, message.first);
+  const second = checkHeader(run, message.second);
+  const proves = first.author === second.author && first.epoch === second.epoch;
+  if (!proves || first.id === second.id) throw malformed('a proof that proves nothing');
+  return equivocationProof(first, second);
+}
+
+function malformed(detail: string, options?: ErrorOptions): UpdateRejectedError {
+  return new UpdateRejectedError('malformed', 'reject', `malformed message: ${detail}`, options);
+}
