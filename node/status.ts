@@ -1,0 +1,150 @@
+/** What GET /status says: its schema, and how it is put together from the peer, its connections and this process. */
+import { z } from 'zod';
+import type { Connection } from './interfaces.js';
+import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
+import type { Run } from '../protocol/manifest.js';
+
+const count = z.number().int().nonnegative();
+const bytesByPurpose = z
+  .object({ total: count })
+  .catchall(count)
+  .describe('bytes since the process started; "total" and one number a purpose');
+
+const peerReportSchema = z.object({
+  peerId: z.string(),
+  address: z.string().nullable().describe('multiaddr; null while not connected'),
+  direction: z.enum(['inbound', 'outbound']).nullable(),
+  latencyMs: z.number().nullable().describe('last measured round trip'),
+  clockOffsetMs: z.number().nullable().describe('its clock minus ours'),
+  lastUpdateEpoch: z.number().int().nullable(),
+  updatesAccepted: count,
+  rejected: z.record(z.string(), count).describe('updates not used: code -> count'),
+});
+
+/** One peer of the run as this peer sees it. */
+export type PeerReport = z.infer<typeof peerReportSchema>;
+
+export const statusReportSchema = z.object({
+  version: z.string(),
+  peerId: z.string(),
+  addresses: z.array(z.string()).describe('multiaddrs to hand on'),
+  uptimeSeconds: z.number().nonnegative(),
+  run: z.object({
+    id: z.string(),
+    name: z.string(),
+    model: z.string(),
+    epoch: z.number().int().describe('slot of the clock; below 0 before the start'),
+    epochsMax: count,
+    epochSeconds: z.number().positive(),
+    state: z.enum(['waiting', 'training', 'idle', 'paused', 'finished', 'stopped']),
+  }),
+  training: z.object({
+    device: z.string(),
+    step: count,
+    tokens: count,
+    loss: z.number().nullable().describe('nats per trained token'),
+    tokensPerSecond: z.number().nullable(),
+  }),
+  adapter: z.object({
+    sha256: z.string().describe('of the fold of the whole log'),
+    epoch: z.number().int().describe('newest epoch in the log; -1 while it is empty'),
+    updates: count,
+  }),
+  heldOutLoss: z.object({
+    base: z.number().nullable(),
+    now: z.number().nullable(),
+    history: z.array(z.object({ epoch: z.number().int(), loss: z.number() })),
+  }),
+  peers: z.array(peerReportSchema),
+  traffic: z.object({ bytesIn: bytesByPurpose, bytesOut: bytesByPurpose }),
+  residualNorm: z.number().nonnegative(),
+  attention: z.array(z.string()).describe('what is wrong or awaited, and what happens next'),
+});
+
+/** The JSON object of GET /status. */
+export type StatusReport = z.infer<typeof statusReportSchema>;
+
+/** Bytes of one direction since the process started, purpose -> bytes (e.g. gossip, sync). */
+export type BytesByPurpose = Readonly<Record<string, number>>;
+
+export interface StatusSources {
+  version: string;
+  run: Run;
+  peerId: string;
+  /** Multiaddrs of this peer. */
+  addresses: readonly string[];
+  /** ms since 1970-01-01 UTC. */
+  startedAtMs: number;
+  nowMs: number;
+  snapshot: PeerSnapshot;
+  connections: readonly Connection[];
+  traffic: { bytesIn: BytesByPurpose; bytesOut: BytesByPurpose };
+  /** Sentences from outside the peer: the store, the dialler, the lock. They come first. */
+  attention: readonly string[];
+}
+
+/** Every author and every connected member appears once among `peers`; this peer itself does not. */
+export function buildStatus(sources: StatusSources): StatusReport {
+  const { run, snapshot } = sources;
+  const { manifest } = run;
+  return {
+    version: sources.version,
+    peerId: sources.peerId,
+    addresses: [...sources.addresses],
+    uptimeSeconds: Math.max(0, (sources.nowMs - sources.startedAtMs) / 1000),
+    run: {
+      id: run.id,
+      name: manifest.name,
+      model: manifest.model.name,
+      epoch: snapshot.epoch,
+      epochsMax: manifest.schedule.epochsMax,
+      epochSeconds: manifest.schedule.epochMs / 1000,
+      state: snapshot.state,
+    },
+    training: { ...snapshot.training },
+    adapter: { ...snapshot.adapter },
+    heldOutLoss: { ...snapshot.heldOutLoss, history: [...snapshot.heldOutLoss.history] },
+    peers: mergePeers(sources.peerId, snapshot.members, sources.connections),
+    traffic: {
+      bytesIn: withTotal(sources.traffic.bytesIn),
+      bytesOut: withTotal(sources.traffic.bytesOut),
+    },
+    residualNorm: snapshot.residualNorm,
+    attention: [...new Set([...sources.attention, ...snapshot.attention])],
+  };
+}
+
+function mergePeers(
+  self: string,
+  members: readonly MemberSnapshot[],
+  connections: readonly Connection[],
+): PeerReport[] {
+  // A peer can be connected twice for a moment (both dialled); the first connection is shown.
+  const byPeer = new Map(connections.toReversed().map((entry) => [entry.peerId, entry]));
+  const memberById = new Map(members.map((member) => [member.peerId, member]));
+  const ids = new Set([...byPeer.keys(), ...memberById.keys()]);
+  ids.delete(self);
+  return [...ids].toSorted().map((peerId) => {
+    const connection = byPeer.get(peerId);
+    const member = memberById.get(peerId);
+    return {
+      peerId,
+      address: connection?.address ?? null,
+      direction: connection?.direction ?? null,
+      latencyMs: connection?.latencyMs ?? null,
+      clockOffsetMs: member?.clockOffsetMs ?? null,
+      lastUpdateEpoch: member?.lastUpdateEpoch ?? null,
+      updatesAccepted: member?.updatesAccepted ?? 0,
+      rejected: countsOf(member?.rejected ?? {}),
+    };
+  });
+}
+
+function countsOf(rejected: MemberSnapshot['rejected']): Record<string, number> {
+  return Object.fromEntries(Object.entries(rejected).filter(([, times]) => times > 0));
+}
+
+function withTotal(bytes: BytesByPurpose): { total: number } & Record<string, number> {
+  const total = Object.values(bytes).reduce((sum, part) => sum + part, 0);
+  return { ...bytes, total };
+}

@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict';
+import { request } from 'node:http';
+import { connect } from 'node:net';
+import { once } from 'node:events';
+import { text } from 'node:stream/consumers';
+import { after, before, describe, it } from 'node:test';
+import { UserError } from '../../../node/errors.js';
+import { startHttpServer, type HttpServer } from '../../../node/http/server.js';
+import { statusReportSchema, type StatusReport } from '../../../node/status.js';
+import { sampleStatus } from '../status-sample.js';
+
+let report: StatusReport = sampleStatus();
+let server: HttpServer;
+
+before(async () => {
+  server = await startHttpServer({ port: 0, status: () => report });
+});
+after(() => server.stop());
+
+/** A request with any Host header, which fetch() would not let us set. */
+async function ask(
+  path: string,
+  options: { host?: string; method?: string; headers?: Record<string, string> } = {},
+): Promise<{ status: number; body: string; headers: NodeJS.Dict<string | string[]> }> {
+  const host = options.host ?? `127.0.0.1:${server.port}`;
+  const outgoing = request({
+    host: '127.0.0.1',
+    port: server.port,
+    path,
+    method: options.method ?? 'GET',
+    headers: { ...options.headers, host },
+    agent: false,
+    signal: AbortSignal.timeout(10_000),
+  });
+  outgoing.end();
+  const [response] = (await once(outgoing, 'response')) as [import('node:http').IncomingMessage];
+  return {
+    status: response.statusCode ?? 0,
+    body: await text(response),
+    headers: response.headers,
+  };
+}
+
+describe('the local HTTP server', () => {
+  it('answers GET /status with a report that fits the schema', async () => {
+    const { status, body, headers } = await ask('/status');
+    assert.equal(status, 200);
+    assert.match(String(headers['content-type']), /^application\/json/);
+    assert.deepEqual(statusReportSchema.parse(JSON.parse(body)), report);
+  });
+
+  it('says in /healthz whether training goes on', async () => {
+    assert.equal((await ask('/healthz')).status, 200);
+    report = { ...sampleStatus(), run: { ...report.run, state: 'paused' } };
+    const { status, body } = await ask('/healthz');
+    assert.equal(status, 503);
+    assert.equal((JSON.parse(body) as { state: string }).state, 'paused');
+    report = sampleStatus();
+  });
+
+  it('points from / to /status, and answers 404 elsewhere', async () => {
+    assert.match((await ask('/')).body, /GET \/status/);
+    assert.equal((await ask('/etc/passwd')).status, 404);
+  });
+
+  it('accepts the names of this machine with its own port, in any case', async () => {
+    for (const name of ['127.0.0.1', 'localhost', 'LocalHost', '[::1]']) {
+      assert.equal((await ask('/status', { host: `${name}:${server.port}` })).status, 200, name);
+    }
+  });
+
+  it('refuses any other Host header, so that a rebound DNS name reads nothing', async () => {
+    const others = [
+      `evil.example:${server.port}`,
+      `localhost.evil.example:${server.port}`,
+      'localhost',
+      `localhost:${server.port + 1}`,
+      `127.0.0.1.evil.example:${server.port}`,
+    ];
+    for (const host of others) {
+      const { status, body } = await ask('/status', { host });
+      assert.equal(status, 403, host);
+      assert.doesNotMatch(body, /peerId/);
+    }
+  });
+
+  it('allows no web page to read answers: no CORS header', async () => {
+    const { headers } = await ask('/status', { headers: { origin: 'http://evil.example' } });
+    assert.equal(headers['access-control-allow-origin'], undefined);
+  });
+
+  it('is read-only: other methods get 405', async () => {
+    for (const method of ['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS']) {
+      const { status, headers } = await ask('/status', { method });
+      assert.equal(status, 405, method);
+      assert.equal(headers['allow'], 'GET, HEAD');
+    }
+    assert.equal((await ask('/status', { method: 'HEAD' })).status, 200);
+  });
+
+  it('refuses headers beyond 8 KiB', async () => {
+    assert.equal((await ask('/status', { headers: { 'x-fill': 'x'.repeat(9000) } })).status, 431);
+    assert.equal((await ask('/status', { headers: { 'x-fill': 'x'.repeat(4000) } })).status, 200);
+  });
+
+  it('names a used port and what to do', async () => {
+    await assert.rejects(startHttpServer({ port: server.port, status: () => report }), (error) => {
+      assert.ok(error instanceof UserError);
+      assert.equal(
+        error.message,
+        `HTTP port ${server.port} on 127.0.0.1 is in use; choose another with --http, or --http 0 for any free one`,
+      );
+      return true;
+    });
+  });
+
+  it('stops at once with a client that holds its connection open', { timeout: 4_000 }, async () => {
+    const second = await startHttpServer({ port: 0, status: () => report });
+    const socket = connect(second.port, '127.0.0.1');
+    await once(socket, 'connect');
+    socket.write('GET /status HTTP/1.1\r\n');
+    // The server may reset the connection; either way it ends.
+    socket.on('error', () => undefined);
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    await second.stop();
+    await closed;
+  });
+});

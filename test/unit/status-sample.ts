@@ -1,0 +1,47 @@
+/** A status report with no two equal numbers, for tests. */
+import type { StatusReport } from '../../node/status.js';
+
+export function sampleStatus(): StatusReport {
+  return {
+    version: '0.1.0',
+    peerId: '12D3KooWSelf',
+    addresses: ['/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWSelf'],
+    uptimeSeconds: 12.5,
+    run: {
+      id: 'ab'.repeat(32),
+      name: 'offices',
+      model: 'tiny-base',
+      epoch: 3,
+      epochsMax: 20,
+      epochSeconds: 7.5,
+      state: 'training',
+    },
+    training: {
+      device: 'cpu (2 threads)',
+      step: 31,
+      tokens: 4096,
+      loss: 3.25,
+      tokensPerSecond: 900,
+    },
+    adapter: { sha256: 'cd'.repeat(32), epoch: 2, updates: 9 },
+    heldOutLoss: { base: 4.25, now: 3.75, history: [{ epoch: 1, loss: 4 }] },
+    peers: [
+      {
+        peerId: '12D3KooWOther',
+        address: '/ip4/127.0.0.1/tcp/4002/p2p/12D3KooWOther',
+        direction: 'outbound',
+        latencyMs: 1.5,
+        clockOffsetMs: -20,
+        lastUpdateEpoch: 2,
+        updatesAccepted: 4,
+        rejected: { duplicate: 6 },
+      },
+    ],
+    traffic: {
+      bytesIn: { total: 150, gossip: 100, sync: 50 },
+      bytesOut: { total: 70, gossip: 70 },
+    },
+    residualNorm: 0.5,
+    attention: [],
+  };
+}

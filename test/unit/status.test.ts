@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Connection } from '../../node/interfaces.js';
+import type { MemberSnapshot, PeerSnapshot } from '../../node/peer/snapshot.js';
+import { buildStatus, statusReportSchema, type StatusSources } from '../../node/status.js';
+import { sampleManifest } from './manifest-sample.js';
+
+function member(peerId: string, fields: Partial<MemberSnapshot> = {}): MemberSnapshot {
+  return {
+    peerId,
+    lastUpdateEpoch: null,
+    updatesAccepted: 0,
+    rejected: {},
+    clockOffsetMs: null,
+    ...fields,
+  };
+}
+
+function connection(peerId: string, fields: Partial<Connection> = {}): Connection {
+  return {
+    peerId,
+    address: `/memory/${peerId}`,
+    direction: 'inbound',
+    latencyMs: null,
+    ...fields,
+  };
+}
+
+const snapshot: PeerSnapshot = {
+  runId: 'ab'.repeat(32),
+  epoch: 4,
+  state: 'idle',
+  training: { device: 'cpu', step: 40, tokens: 5000, loss: 3.5, tokensPerSecond: 800 },
+  adapter: { sha256: 'ef'.repeat(32), epoch: 3, updates: 11 },
+  heldOutLoss: { base: 4.5, now: 4, history: [{ epoch: 2, loss: 4.25 }] },
+  members: [],
+  residualNorm: 0.125,
+  attention: ['waiting for peers'],
+};
+
+function sources(fields: Partial<StatusSources>): StatusSources {
+  const run = { id: snapshot.runId, bytes: new Uint8Array(), manifest: sampleManifest() };
+  return {
+    version: '0.1.0',
+    run,
+    peerId: 'self',
+    addresses: ['/ip4/127.0.0.1/tcp/1'],
+    startedAtMs: 1_000,
+    nowMs: 3_500,
+    snapshot,
+    connections: [],
+    traffic: { bytesIn: {}, bytesOut: {} },
+    attention: [],
+    ...fields,
+  };
+}
+
+describe('buildStatus()', () => {
+  it('fits the schema and takes the run from the manifest', () => {
+    const report = statusReportSchema.parse(buildStatus(sources({})));
+    const { schedule, name, model } = sampleManifest();
+    assert.deepEqual(report.run, {
+      id: snapshot.runId,
+      name,
+      model: model.name,
+      epoch: 4,
+      epochsMax: schedule.epochsMax,
+      epochSeconds: schedule.epochMs / 1000,
+      state: 'idle',
+    });
+    assert.equal(report.uptimeSeconds, 2.5);
+  });
+
+  it('lists authors without a connection, and connected members without an update, once each', () => {
+    const members = [
+      member('b', {
+        lastUpdateEpoch: 3,
+        updatesAccepted: 2,
+        rejected: { duplicate: 5, oversize: 0 },
+      }),
+      member('a', { clockOffsetMs: -7 }),
+      member('self', { updatesAccepted: 4 }),
+    ];
+    const connections = [
+      connection('c', { latencyMs: 2.5, direction: 'outbound' }),
+      connection('b', { address: '/memory/first' }),
+      connection('b', { address: '/memory/second' }),
+    ];
+    const { peers } = buildStatus(sources({ snapshot: { ...snapshot, members }, connections }));
+    assert.deepEqual(
+      peers.map((peer) => peer.peerId),
+      ['a', 'b', 'c'],
+    );
+    assert.deepEqual(peers[1], {
+      peerId: 'b',
+      address: '/memory/first',
+      direction: 'inbound',
+      latencyMs: null,
+      clockOffsetMs: null,
+      lastUpdateEpoch: 3,
+      updatesAccepted: 2,
+      rejected: { duplicate: 5 },
+    });
+    assert.equal(peers[0]?.address, null);
+    assert.equal(peers[0].clockOffsetMs, -7);
+    assert.equal(peers[2]?.latencyMs, 2.5);
+  });
+
+  it('sums the traffic of each direction', () => {
+    const traffic = { bytesIn: { gossip: 3, sync: 4 }, bytesOut: { gossip: 5 } };
+    assert.deepEqual(buildStatus(sources({ traffic })).traffic, {
+      bytesIn: { gossip: 3, sync: 4, total: 7 },
+      bytesOut: { gossip: 5, total: 5 },
+    });
+  });
+
+  it('puts sentences from outside before the peer`s own and says each once', () => {
+    const attention = ['the disk is full', 'waiting for peers'];
+    assert.deepEqual(buildStatus(sources({ attention })).attention, attention);
+  });
+});
