@@ -24,7 +24,7 @@ interface Author {
 
 /** What insert() did. */
 export type InsertResult =
-  { kind: 'added' } | { kind: 'duplicate' } | { kind: 'evicted'; proof: EquivocationProof };
+  { kind: 'added' } | { kind: 'duplicate' } | { kind: 'evicted'; proof: EquivocationProof; fromEpoch: number };
 
 export class UpdateLog {
   readonly #authors = new Map<string, Author>();
@@ -56,8 +56,7 @@ export class UpdateLog {
     if (held?.id === update.id) return { kind: 'duplicate' };
     if (held !== undefined) {
       const proof = equivocationProof(held, update);
-      this.evict(proof);
-      return { kind: 'evicted', proof };
+      return { kind: 'evicted', proof, fromEpoch: this.evict(proof) ?? epoch };
     }
     this.#author(id).updates.set(epoch, update);
     this.#author(id).digest = null;
@@ -69,7 +68,7 @@ export class UpdateLog {
 
   /**
    * Drops all updates of the proven equivocator and refuses further ones, as if it had never been there.
-   * Returns the earliest epoch that changes; null when it was evicted before.
+   * Returns the earliest epoch that changes (Infinity for none); null when it was evicted before.
    */
   evict(proof: EquivocationProof): number | null {
     if (this.#proofs.has(proof.author)) return null;
