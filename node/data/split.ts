@@ -1,0 +1,23 @@
+/**
+ * The held-out split: an example's side is a function of its own content alone. Adding, removing or
+ * reordering others moves nothing, duplicates land on the same side, and all machines agree. The price:
+ * with few examples the held-out side may be larger or smaller than its share, or empty.
+ */
+import { CONTENT_HASH_RANGE, contentHash } from './content-hash.js';
+import type { DataRecord } from './records.js';
+
+/** True when the record is never trained on. `heldOutShare`: 0 (never) to 1 (always). */
+export function isHeldOut(record: DataRecord, heldOutShare: number): boolean {
+  return contentHash('held-out', contentOf(record)) < heldOutShare * CONTENT_HASH_RANGE;
+}
+
+function contentOf(record: DataRecord): string[] {
+  switch (record.kind) {
+    case 'text':
+      return [record.splitKey];
+    case 'completion':
+      return [record.prompt, record.completion];
+    case 'messages':
+      return record.messages.flatMap(({ role, content }) => [role, content]);
+  }
+}

@@ -1,0 +1,160 @@
+/** The model's tokenizer (tokenizer.json, by @huggingface/tokenizers), checked against the model. */
+import { join } from 'node:path';
+import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
+import { z } from 'zod';
+import { UserError } from '../errors.js';
+import { readJsonFile } from '../json-file.js';
+
+/** Text to token ids and back. */
+export interface Tokenizer {
+  /** Ids of `text` alone: no special token is added, but those written out in the text are recognised. */
+  encode(text: string): number[];
+  /** Text of `ids`; `skipSpecialTokens` leaves out tokens such as end-of-text. */
+  decode(ids: readonly number[], skipSpecialTokens: boolean): string;
+  /** Highest id + 1; at most the model's vocab_size. */
+  readonly vocabSize: number;
+  /** What this tokenizer puts before a text: mostly nothing, or the begin-of-text id. */
+  readonly prefixIds: readonly number[];
+  /** Ends a text. */
+  readonly eosTokenId: number;
+  /** Fills unused positions; never trained. */
+  readonly padTokenId: number;
+}
+
+/** What a tokenizer must fit, from the model's config. */
+export interface TokenizerModel {
+  vocabSize: number;
+  eosTokenIds: readonly number[];
+  padTokenId: number | null;
+}
+
+export const TOKENIZER_FILE = 'tokenizer.json';
+export const TOKENIZER_CONFIG_FILE = 'tokenizer_config.json';
+
+/** Bytes of a tokenizer.json: Llama 3's has 17 MB, Gemma's 35 MB. */
+const TOKENIZER_BYTES_MAX = 128 * 1024 * 1024;
+/** Bytes of a tokenizer_config.json: some list thousands of added tokens. */
+export const TOKENIZER_CONFIG_BYTES_MAX = 8 * 1024 * 1024;
+
+const object = { error: 'but must be a JSON object' };
+const tokenizerSchema = z.looseObject(
+  {
+    model: z.looseObject({}, object),
+    added_tokens: z.array(z.looseObject({ id: z.int(), content: z.string() })).nullish(),
+  },
+  object,
+);
+const specialToken = z.union([z.string(), z.looseObject({ content: z.string() })]).nullish();
+/** The part of tokenizer_config.json that this project reads. A token is its text or an object with it. */
+export const tokenizerConfigSchema = z.looseObject(
+  {
+    eos_token: specialToken,
+    bos_token: specialToken,
+    pad_token: specialToken,
+    chat_template: z
+      .union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))], {
+        error: 'but must be a template or a list of named templates',
+      })
+      .nullish(),
+  },
+  object,
+);
+export type TokenizerConfig = z.infer<typeof tokenizerConfigSchema>;
+
+/** Reads tokenizer_config.json, which may be missing. Throws UserError when it is damaged. */
+export async function readTokenizerConfig(modelDir: string): Promise<TokenizerConfig> {
+  const path = join(modelDir, TOKENIZER_CONFIG_FILE);
+  try {
+    return await readJsonFile(
+      path,
+      TOKENIZER_CONFIG_BYTES_MAX,
+      "the tokenizer's config",
+      tokenizerConfigSchema,
+    );
+  } catch (error) {
+    if (error instanceof UserError && isMissing(error.cause)) return {};
+    throw error;
+  }
+}
+
+function isMissing(cause: unknown): boolean {
+  return cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
+}
+
+/**
+ * Opens the tokenizer of a model directory. Throws UserError: missing or damaged file, a kind that the
+ * library does not know, ids beyond the model's vocabulary, or no end-of-text token.
+ */
+export async function openTokenizer(modelDir: string, model: TokenizerModel): Promise<Tokenizer> {
+  const path = join(modelDir, TOKENIZER_FILE);
+  const json = await readJsonFile(path, TOKENIZER_BYTES_MAX, 'the tokenizer', tokenizerSchema);
+  const config = await readTokenizerConfig(modelDir);
+  let hub: HubTokenizer;
+  try {
+    hub = new HubTokenizer(json, config);
+    hub.encode('a');
+  } catch (cause) {
+    throw new UserError(
+      `${path} is not a tokenizer that can be used here (${cause instanceof Error ? cause.message : 'unknown fault'}): get the model's own tokenizer.json, from a model with a BPE, WordPiece or Unigram tokenizer`,
+      undefined,
+      { cause },
+    );
+  }
+  return wrap(hub, config, model, path);
+}
+
+function wrap(
+  hub: HubTokenizer,
+  config: TokenizerConfig,
+  model: TokenizerModel,
+  path: string,
+): Tokenizer {
+  const vocabSize = highestId(hub) + 1;
+  if (vocabSize > model.vocabSize) {
+    throw new UserError(
+      `${path} has token ids up to ${vocabSize - 1}, but the model's vocabulary ends at ${model.vocabSize - 1}: this tokenizer belongs to another model, get the model's own tokenizer.json`,
+    );
+  }
+  const eosTokenId = idOf(hub, config.eos_token) ?? model.eosTokenIds[0];
+  if (eosTokenId === undefined || eosTokenId >= model.vocabSize) {
+    throw new UserError(
+      `${path}: no end-of-text token is known; name it as "eos_token" in tokenizer_config.json or as "eos_token_id" in config.json`,
+    );
+  }
+  return {
+    encode: (text) => hub.encode(text, { add_special_tokens: false }).ids,
+    decode: (ids, skipSpecialTokens) =>
+      ids.length === 0 ? '' : hub.decode([...ids], { skip_special_tokens: skipSpecialTokens }),
+    vocabSize,
+    prefixIds: prefixOf(hub),
+    eosTokenId,
+    padTokenId: idOf(hub, config.pad_token) ?? model.padTokenId ?? eosTokenId,
+  };
+}
+
+function highestId(hub: HubTokenizer): number {
+  let highest = -1;
+  for (const id of hub.get_vocab(true).values()) highest = Math.max(highest, id);
+  for (const id of hub.get_added_tokens_decoder().keys()) highest = Math.max(highest, id);
+  return highest;
+}
+
+/** The text of a special token as tokenizer_config.json gives it; undefined when it names none. */
+export function tokenText(token: TokenizerConfig['eos_token']): string | undefined {
+  return typeof token === 'string' ? token : (token?.content ?? undefined);
+}
+
+function idOf(hub: HubTokenizer, token: TokenizerConfig['eos_token']): number | undefined {
+  const text = tokenText(token);
+  return text === undefined ? undefined : hub.token_to_id(text);
+}
+
+/** What the post-processor puts before a text, found by looking. */
+function prefixOf(hub: HubTokenizer): number[] {
+  const plain = hub.encode('a', { add_special_tokens: false }).ids;
+  const whole = hub.encode('a', { add_special_tokens: true }).ids;
+  for (let start = 0; start + plain.length <= whole.length; start++) {
+    if (plain.every((id, i) => whole[start + i] === id)) return whole.slice(0, start);
+  }
+  return [];
+}
