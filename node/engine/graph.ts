@@ -1,0 +1,140 @@
+/**
+ * Symbolic values: a graph is the set of values that its outputs reach. Values never change, shapes are
+ * static, and nothing is computed until an executor compiles the graph.
+ */
+import { ShapeError } from './errors.js';
+import type { Attributes, Operation } from './operation.js';
+
+export type DType = 'float32' | 'int32' | 'bool';
+export type Shape = readonly number[];
+
+/** dtype and static shape of a value; [] is a scalar. */
+export interface TensorType {
+  readonly dtype: DType;
+  readonly shape: Shape;
+}
+
+/** Where a frozen weight lies on disk; its elements are float32 once loaded. */
+export interface WeightSource {
+  /** Unique name, for errors and profiles. */
+  readonly name: string;
+  readonly shape: Shape;
+  /** Element type on disk, little-endian. */
+  readonly storage: 'F32' | 'F16' | 'BF16';
+  /** Absolute path. */
+  readonly file: string;
+  /** First byte in the file. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+}
+
+export type Source =
+  | { readonly kind: 'input'; readonly name: string }
+  | { readonly kind: 'constant'; readonly data: Float32Array | Int32Array }
+  | { readonly kind: 'weight'; readonly weight: WeightSource }
+  | {
+      readonly kind: 'operation';
+      readonly operation: Operation;
+      readonly inputs: readonly Value[];
+      readonly attributes: Attributes;
+    };
+
+export interface Value extends TensorType {
+  readonly source: Source;
+}
+
+/** Elements of a tensor of this shape. */
+export function elementCount(shape: Shape): number {
+  return shape.reduce((product, dimension) => product * dimension, 1);
+}
+
+/** "float32 [2, 3]", for messages. */
+export function describeType(type: TensorType): string {
+  return `${type.dtype} [${type.shape.join(', ')}]`;
+}
+
+export function sameShape(a: Shape, b: Shape): boolean {
+  return a.length === b.length && a.every((dimension, axis) => dimension === b[axis]);
+}
+
+/** A tensor that is fed at every run under `name`. */
+export function input(name: string, dtype: 'float32' | 'int32', shape: Shape): Value {
+  checkShape(shape);
+  return { dtype, shape, source: { kind: 'input', name } };
+}
+
+/** A tensor whose elements (row-major) are part of the graph: tables, masks, scalars. Not copied. */
+export function constant(data: Float32Array | Int32Array, shape: Shape): Value {
+  checkShape(shape);
+  if (data.length !== elementCount(shape)) {
+    throw new ShapeError(
+      `constant: ${data.length} elements for shape [${shape.join(', ')}], which holds ${elementCount(shape)}`,
+    );
+  }
+  const dtype = data instanceof Float32Array ? 'float32' : 'int32';
+  return { dtype, shape, source: { kind: 'constant', data } };
+}
+
+/** A float32 constant without dimensions. */
+export function scalar(value: number): Value {
+  return constant(Float32Array.of(value), []);
+}
+
+const STORAGE_BYTES = { F32: 4, F16: 2, BF16: 2 } as const;
+
+/** A frozen tensor of a model file, float32 in the graph. The file is read when the graph is compiled. */
+export function weight(source: WeightSource): Value {
+  checkShape(source.shape);
+  const bytes = elementCount(source.shape) * STORAGE_BYTES[source.storage];
+  if (source.length !== bytes) {
+    throw new ShapeError(
+      `weight ${source.name}: ${source.length} bytes for ${source.storage} [${source.shape.join(', ')}], which takes ${bytes}`,
+    );
+  }
+  return { dtype: 'float32', shape: source.shape, source: { kind: 'weight', weight: source } };
+}
+
+/** The value that `operation` makes of `inputs`. Throws ShapeError when they do not fit. */
+export function apply<A extends Attributes>(
+  operation: Operation<A>,
+  inputs: readonly Value[],
+  attributes: A,
+): Value {
+  const { dtype, shape } = operation.type(inputs, attributes);
+  checkShape(shape);
+  return { dtype, shape, source: { kind: 'operation', operation, inputs, attributes } };
+}
+
+/** Every value that `outputs` reach, each after all of its inputs. */
+export function topologicalOrder(outputs: readonly Value[]): Value[] {
+  const order: Value[] = [];
+  const entered = new Set<Value>();
+  const done = new Set<Value>();
+  // Depth first without recursion: a deep model has paths of thousands of values.
+  const stack: Value[] = [...outputs].reverse();
+  for (let value = stack.at(-1); value !== undefined; value = stack.at(-1)) {
+    if (!entered.has(value)) {
+      entered.add(value);
+      if (value.source.kind === 'operation') {
+        for (const one of [...value.source.inputs].reverse())
+          if (!entered.has(one)) stack.push(one);
+      }
+      continue;
+    }
+    stack.pop();
+    if (!done.has(value)) {
+      done.add(value);
+      order.push(value);
+    }
+  }
+  return order;
+}
+
+function checkShape(shape: Shape): void {
+  if (!shape.every((dimension) => Number.isInteger(dimension) && dimension >= 1)) {
+    throw new ShapeError(
+      `shape [${shape.join(', ')}]: every dimension must be a whole number from 1`,
+    );
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * What one primitive operation is: a single record that holds its shape rule, its gradient and how each
+ * executor carries it out. A new operation is one record in ops/ and one case in test/compliance/ops.ts.
+ */
+import { ShapeError } from './errors.js';
+import { describeType, type TensorType, type Value } from './graph.js';
+
+export type Attributes = Readonly<Record<string, number | boolean | readonly number[]>>;
+/** Of an operation that has none. */
+export type NoAttributes = Readonly<Record<string, never>>;
+
+export interface GradientContext<A extends Attributes> {
+  readonly inputs: readonly Value[];
+  readonly attributes: A;
+  /** What the operation returned. */
+  readonly output: Value;
+  /** d loss / d output: float32, same shape as `output`. */
+  readonly upstream: Value;
+}
+
+/** Adds nodes to an ONNX graph; tensors are called by name there. */
+export interface OnnxEmitter {
+  /** Adds a node and returns the names of its outputs (fresh ones unless `outputs` is given). */
+  node(opType: string, inputs: readonly string[], options?: OnnxNodeOptions): string;
+  /** The name of an int64 constant [values.length], as ONNX takes shapes and axes. */
+  int64(values: readonly number[]): string;
+  /** The name of a float32 scalar constant. */
+  float(value: number): string;
+}
+
+export interface OnnxNodeOptions {
+  /** Name of the (first) output. */
+  readonly output?: string;
+  readonly attributes?: Readonly<Record<string, OnnxAttribute>>;
+  /** Operator set; ONNX's own when absent. */
+  readonly domain?: 'com.microsoft';
+}
+
+export type OnnxAttribute =
+  | { readonly int: number }
+  | { readonly float: number }
+  | { readonly ints: readonly number[] }
+  | { readonly string: string };
+
+export interface OnnxContext<A extends Attributes> {
+  readonly emit: OnnxEmitter;
+  /** Names of the inputs, and their types. */
+  readonly names: readonly string[];
+  readonly inputs: readonly TensorType[];
+  readonly attributes: A;
+  readonly output: TensorType;
+  /** The name that the last node's output must have. */
+  readonly outputName: string;
+}
+
+export interface Operation<A extends Attributes = Attributes> {
+  readonly name: string;
+  /** Type of the output. Throws ShapeError when the inputs do not fit together. */
+  type(inputs: readonly Value[], attributes: A): TensorType;
+  /**
+   * d loss / d input for each input, as more graph; null where there is none (integers, masks). Values
+   * that nobody asks for cost nothing: they are unreachable.
+   */
+  gradient(context: GradientContext<A>): readonly (Value | null)[];
+  /** Emits nodes for ONNX Runtime, the last of which writes `context.outputName`. */
+  onnx(context: OnnxContext<A>): void;
+}
+
+/** Throws the ShapeError of `operation` for these inputs: "matmul of float32 [2, 3], int32 [3]: why". */
+export function refuse(operation: string, inputs: readonly TensorType[], why: string): never {
+  throw new ShapeError(`${operation} of ${inputs.map(describeType).join(', ')}: ${why}`);
+}
+
+/** Throws ShapeError unless `holds`. */
+export function demand(
+  holds: boolean,
+  operation: string,
+  inputs: readonly TensorType[],
+  why: string,
+): asserts holds {
+  if (!holds) refuse(operation, inputs, why);
+}
+
+/** Throws ShapeError unless every input is float32. */
+export function demandFloat(operation: string, inputs: readonly TensorType[]): void {
+  demand(
+    inputs.every(({ dtype }) => dtype === 'float32'),
+    operation,
+    inputs,
+    'every operand must be float32',
+  );
+}

@@ -1,0 +1,61 @@
+/** The vocabulary: the table of all operations, and the functions that apply them. */
+import type { Operation } from '../operation.js';
+import * as broadcast from './broadcast.js';
+import * as elementwise from './elementwise.js';
+import * as indexing from './indexing.js';
+import * as layout from './layout.js';
+import * as loss from './loss.js';
+import * as matrix from './matmul.js';
+import * as neural from './neural.js';
+
+/** Every operation; test/compliance/ops.test.ts has at least one case for each. */
+export const OPERATIONS: readonly Operation[] = [
+  broadcast.reshapeOperation,
+  broadcast.sumOperation,
+  broadcast.expandOperation,
+  elementwise.addOperation,
+  elementwise.subOperation,
+  elementwise.mulOperation,
+  elementwise.divOperation,
+  elementwise.maximumOperation,
+  elementwise.expOperation,
+  elementwise.rsqrtOperation,
+  elementwise.sigmoidOperation,
+  elementwise.equalOperation,
+  elementwise.lessThanOperation,
+  elementwise.selectOperation,
+  layout.transposeOperation,
+  layout.sliceOperation,
+  layout.padOperation,
+  layout.concatOperation,
+  indexing.gatherOperation,
+  indexing.scatterRowsOperation,
+  matrix.matmulOperation,
+  matrix.adaptedLinearOperation,
+  neural.siluOperation,
+  neural.softmaxOperation,
+  neural.logSoftmaxOperation,
+  neural.rmsNormOperation,
+  neural.rotaryOperation,
+  loss.linearCrossEntropyOperation,
+];
+
+export { expand, reshape, sum } from './broadcast.js';
+export {
+  add,
+  div,
+  equal,
+  exp,
+  lessThan,
+  maximum,
+  mul,
+  rsqrt,
+  select,
+  sigmoid,
+  sub,
+} from './elementwise.js';
+export { gather, scatterRows } from './indexing.js';
+export { concat, pad, slice, transpose } from './layout.js';
+export { linearCrossEntropy } from './loss.js';
+export { adaptedLinear, matmul } from './matmul.js';
+export { logSoftmax, rmsNorm, rotary, silu, softmax } from './neural.js';

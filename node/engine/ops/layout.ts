@@ -1,0 +1,146 @@
+/** Where elements lie: transpose, slice, pad, concat. */
+import { apply, type Value } from '../graph.js';
+import { demand, demandFloat, type Operation } from '../operation.js';
+
+/** Permutation of axes. */
+export const transposeOperation: Operation<{ readonly permutation: readonly number[] }> = {
+  name: 'transpose',
+  type(inputs, { permutation }) {
+    const [x] = inputs as [Value];
+    demand(
+      permutation.length === x.shape.length &&
+        [...permutation].sort((a, b) => a - b).every((axis, i) => axis === i),
+      'transpose',
+      inputs,
+      `[${permutation.join(', ')}] is no permutation of its axes`,
+    );
+    return { dtype: x.dtype, shape: permutation.map((axis) => x.shape[axis]!) };
+  },
+  gradient({ attributes, upstream }) {
+    const inverse = attributes.permutation.map((_, axis) => attributes.permutation.indexOf(axis));
+    return [transpose(upstream, inverse)];
+  },
+  onnx({ emit, names, attributes, outputName }) {
+    emit.node('Transpose', names, {
+      output: outputName,
+      attributes: { perm: { ints: attributes.permutation } },
+    });
+  },
+};
+
+/** Axis i of the result is axis permutation[i] of x; the dtype stays. */
+export function transpose(x: Value, permutation: readonly number[]): Value {
+  return apply(transposeOperation, [x], { permutation });
+}
+
+/** A range along one axis. */
+export const sliceOperation: Operation<{
+  readonly axis: number;
+  readonly start: number;
+  readonly end: number;
+}> = {
+  name: 'slice',
+  type(inputs, { axis, start, end }) {
+    const [x] = inputs as [Value];
+    const dimension = x.shape[axis] ?? 0;
+    demand(
+      Number.isInteger(start) &&
+        Number.isInteger(end) &&
+        0 <= start &&
+        start < end &&
+        end <= dimension,
+      'slice',
+      inputs,
+      `${start} to ${end} is no range of axis ${axis}`,
+    );
+    return { dtype: x.dtype, shape: x.shape.map((n, i) => (i === axis ? end - start : n)) };
+  },
+  gradient({ inputs, attributes: { axis, start, end }, upstream }) {
+    return [pad(upstream, axis, start, inputs[0]!.shape[axis]! - end)];
+  },
+  onnx({ emit, names, attributes: { axis, start, end }, outputName }) {
+    const range = [[start], [end], [axis]].map((values) => emit.int64(values));
+    emit.node('Slice', [names[0]!, ...range], { output: outputName });
+  },
+};
+
+/** Indices start <= i < end of `axis`; the dtype stays. */
+export function slice(x: Value, axis: number, start: number, end: number): Value {
+  return apply(sliceOperation, [x], { axis, start, end });
+}
+
+/** Zeros before and after along one axis: the adjoint of slice. */
+export const padOperation: Operation<{
+  readonly axis: number;
+  readonly before: number;
+  readonly after: number;
+}> = {
+  name: 'pad',
+  type(inputs, { axis, before, after }) {
+    const [x] = inputs as [Value];
+    demandFloat('pad', inputs);
+    demand(
+      axis in x.shape && [before, after].every((n) => Number.isInteger(n) && n >= 0),
+      'pad',
+      inputs,
+      `cannot add ${before} and ${after} along axis ${axis}`,
+    );
+    const shape = x.shape.map((n, i) => (i === axis ? before + n + after : n));
+    return { dtype: 'float32', shape };
+  },
+  gradient({ inputs, attributes: { axis, before }, upstream }) {
+    return [slice(upstream, axis, before, before + inputs[0]!.shape[axis]!)];
+  },
+  onnx({ emit, names, inputs, attributes: { axis, before, after }, outputName }) {
+    const pads = [before, after].flatMap((n) =>
+      inputs[0]!.shape.map((_, i) => (i === axis ? n : 0)),
+    );
+    emit.node('Pad', [names[0]!, emit.int64(pads)], { output: outputName });
+  },
+};
+
+/** x: float32 with `before` and `after` zeros along `axis`. */
+export function pad(x: Value, axis: number, before: number, after: number): Value {
+  return apply(padOperation, [x], { axis, before, after });
+}
+
+/** Joins along one axis. */
+export const concatOperation: Operation<{ readonly axis: number }> = {
+  name: 'concat',
+  type(inputs, { axis }) {
+    const [first] = inputs;
+    demand(
+      first !== undefined &&
+        axis in first.shape &&
+        inputs.every(
+          ({ dtype, shape }) =>
+            dtype === first.dtype &&
+            shape.length === first.shape.length &&
+            shape.every((n, i) => i === axis || n === first.shape[i]),
+        ),
+      'concat',
+      inputs,
+      `needs one type and equal shapes but for axis ${axis}`,
+    );
+    const length = inputs.reduce((total, { shape }) => total + shape[axis]!, 0);
+    return { dtype: first.dtype, shape: first.shape.map((n, i) => (i === axis ? length : n)) };
+  },
+  gradient({ inputs, attributes: { axis }, upstream }) {
+    let start = 0;
+    return inputs.map(({ shape }) => {
+      start += shape[axis]!;
+      return slice(upstream, axis, start - shape[axis]!, start);
+    });
+  },
+  onnx({ emit, names, attributes, outputName }) {
+    emit.node('Concat', names, {
+      output: outputName,
+      attributes: { axis: { int: attributes.axis } },
+    });
+  },
+};
+
+/** Values of one dtype, equal in every axis but `axis`, one after the other along it. */
+export function concat(values: readonly Value[], axis: number): Value {
+  return apply(concatOperation, values, { axis });
+}

@@ -1,0 +1,63 @@
+/** Cross-entropy of a linear output layer, without a gradient as large as the logits. */
+import { apply, elementCount, sameShape, type Value } from '../graph.js';
+import { demand, type NoAttributes, type Operation } from '../operation.js';
+import { reshape } from './broadcast.js';
+import { exp, mul, sub } from './elementwise.js';
+import { gather, scatterRows } from './indexing.js';
+import { matmul } from './matmul.js';
+import { logSoftmax } from './neural.js';
+
+/**
+ * -log p(target) per row, given logProbabilities = logSoftmax(hidden table^T). With upstream g and p the
+ * probabilities, d hidden = g (p table - table[target]): the logits' own gradient g (p - onehot), as large
+ * as the logits, is never written. The gradient goes to hidden and table, none through logProbabilities.
+ */
+export const linearCrossEntropyOperation: Operation<NoAttributes> = {
+  name: 'linearCrossEntropy',
+  type(inputs) {
+    const [hidden, table, logProbabilities, targets] = inputs as [Value, Value, Value, Value];
+    const [rows = 0, features = 0] = hidden.shape;
+    const [classes = 0] = table.shape;
+    demand(
+      [hidden, table, logProbabilities].every(({ dtype }) => dtype === 'float32') &&
+        targets.dtype === 'int32' &&
+        sameShape(hidden.shape, [rows, features]) &&
+        sameShape(table.shape, [classes, features]) &&
+        sameShape(logProbabilities.shape, [rows, classes]) &&
+        sameShape(targets.shape, [rows]),
+      'linearCrossEntropy',
+      inputs,
+      'needs hidden [N, C], table [V, C], log-probabilities [N, V] and int32 targets [N]',
+    );
+    return { dtype: 'float32', shape: [rows] };
+  },
+  gradient({ inputs, upstream }) {
+    const [hidden, table, logProbabilities, targets] = inputs as [Value, Value, Value, Value];
+    const perRow = reshape(upstream, [elementCount(upstream.shape), 1]); // [N, 1]
+    const probabilities = exp(logProbabilities); // [N, V]
+    const weighted = mul(perRow, hidden); // [N, C]
+    return [
+      mul(perRow, sub(matmul(probabilities, table), gather(table, targets))),
+      sub(
+        matmul(probabilities, weighted, { transA: true }),
+        scatterRows(targets, weighted, table.shape[0]!),
+      ),
+      null,
+      null,
+    ];
+  },
+  onnx({ emit, names: [, , logProbabilities, targets], output, outputName }) {
+    const column = emit.node('Reshape', [targets!, emit.int64([...output.shape, 1])]);
+    const picked = emit.node('GatherElements', [logProbabilities!, column], {
+      attributes: { axis: { int: 1 } },
+    });
+    const flat = emit.node('Reshape', [picked, emit.int64(output.shape)]);
+    emit.node('Neg', [flat], { output: outputName });
+  },
+};
+
+/** hidden: [N, C], table: [V, C] float32, targets: [N] int32 in 0 to V - 1 -> nats [N] float32. */
+export function linearCrossEntropy(hidden: Value, table: Value, targets: Value): Value {
+  const logProbabilities = logSoftmax(matmul(hidden, table, { transB: true }));
+  return apply(linearCrossEntropyOperation, [hidden, table, logProbabilities, targets], {});
+}

@@ -1,0 +1,142 @@
+/**
+ * Carries graphs out with ONNX Runtime's CPU provider. `run` blocks its thread while it computes, so a
+ * peer trains in a process of its own.
+ */
+import { realpath } from 'node:fs/promises';
+import { dirname, relative, sep } from 'node:path';
+import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { ExecutorError } from './errors.js';
+import type { CompiledGraph, Executor, Program, TensorData } from './executor.js';
+import {
+  describeType,
+  elementCount,
+  topologicalOrder,
+  type TensorType,
+  type WeightSource,
+} from './graph.js';
+import { writeOnnx } from './onnx/writer.js';
+
+export interface OrtOptions {
+  /** Threads inside one operation, 1 to 256. */
+  readonly threads: number;
+}
+
+/** ONNX Runtime on the CPU. */
+export function ortExecutor({ threads }: OrtOptions): Executor {
+  return {
+    device: `cpu (${threads} ${threads === 1 ? 'thread' : 'threads'})`,
+    compile: (program) => compile(program, threads),
+  };
+}
+
+async function compile({ outputs }: Program, threads: number): Promise<CompiledGraph> {
+  const files = await locateWeights(outputs);
+  const model = writeOnnx(outputs, (weight) => files.paths.get(weight.file)!);
+  try {
+    const session = await InferenceSession.create(model.bytes, {
+      executionProviders: ['cpu'],
+      intraOpNumThreads: threads,
+      interOpNumThreads: 1,
+      executionMode: 'sequential',
+      graphOptimizationLevel: 'all',
+      logSeverityLevel: 3,
+      extra: {
+        session: {
+          // Threads that wait sleep: several peers may share one machine.
+          intra_op: { allow_spinning: '0' },
+          // A model that comes from memory reads its external data below this folder.
+          model_external_initializers_file_folder_path: files.folder,
+        },
+      },
+    });
+    return new OrtGraph(session, model.inputs);
+  } catch (error) {
+    throw new ExecutorError(`ONNX Runtime refused the graph: ${reason(error)}`, { cause: error });
+  }
+}
+
+/**
+ * ONNX Runtime reads external data only below one folder, links resolved: the deepest folder above all
+ * weight files, and each file's path from there by its absolute path.
+ */
+async function locateWeights(
+  outputs: Program['outputs'],
+): Promise<{ folder: string; paths: Map<string, string> }> {
+  const files = new Map<string, string>();
+  for (const { source } of topologicalOrder(Object.values(outputs))) {
+    if (source.kind === 'weight' && !files.has(source.weight.file)) {
+      files.set(source.weight.file, await resolveFile(source.weight));
+    }
+  }
+  let folder = dirname([...files.values()][0] ?? sep);
+  for (const path of files.values()) {
+    while (relative(folder, path).startsWith('..')) folder = dirname(folder);
+  }
+  const paths = new Map([...files].map(([file, path]) => [file, relative(folder, path)]));
+  return { folder, paths };
+}
+
+async function resolveFile(weight: WeightSource): Promise<string> {
+  try {
+    return await realpath(weight.file);
+  } catch (error) {
+    throw new ExecutorError(`${weight.file}, which holds weight ${weight.name}: ${reason(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+class OrtGraph implements CompiledGraph {
+  private session: InferenceSession | null;
+
+  constructor(
+    session: InferenceSession,
+    private readonly inputs: ReadonlyMap<string, TensorType>,
+  ) {
+    this.session = session;
+  }
+
+  async run(feeds: Readonly<Record<string, TensorData>>): Promise<Record<string, TensorData>> {
+    if (this.session === null) throw new ExecutorError('the graph was disposed');
+    const unknown = Object.keys(feeds).find((name) => !this.inputs.has(name));
+    if (unknown !== undefined) throw new ExecutorError(`the graph has no input "${unknown}"`);
+    const tensors: Record<string, Tensor> = {};
+    for (const [name, type] of this.inputs) tensors[name] = feedTensor(name, type, feeds[name]);
+    let results: InferenceSession.OnnxValueMapType;
+    try {
+      results = await this.session.run(tensors);
+    } catch (error) {
+      throw new ExecutorError(`ONNX Runtime failed: ${reason(error)}`, { cause: error });
+    }
+    return Object.fromEntries(
+      Object.entries(results).map(([name, tensor]) => [name, takeData(tensor)]),
+    );
+  }
+
+  async dispose(): Promise<void> {
+    const { session } = this;
+    this.session = null;
+    await session?.release();
+  }
+}
+
+function feedTensor(name: string, type: TensorType, data: TensorData | undefined): Tensor {
+  const dtype = data instanceof Float32Array ? 'float32' : 'int32';
+  if (data === undefined || dtype !== type.dtype || data.length !== elementCount(type.shape)) {
+    const given = data === undefined ? 'nothing' : `${data.length} of ${dtype}`;
+    throw new ExecutorError(`input "${name}" is ${describeType(type)}, but got ${given}`);
+  }
+  return new Tensor(dtype, data, type.shape);
+}
+
+function takeData(tensor: Tensor): TensorData {
+  const { data } = tensor;
+  if (!(data instanceof Float32Array) && !(data instanceof Int32Array)) {
+    throw new ExecutorError(`an output has type ${tensor.type}, but only float32 and int32 return`);
+  }
+  return data;
+}
+
+function reason(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

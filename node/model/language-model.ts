@@ -1,0 +1,257 @@
+/**
+ * A frozen language model with one LoRA adapter, as the trainer sees it: loss, gradient and logits for a
+ * flat adapter. Each is one compiled graph; loss and logits are compiled when first asked for.
+ */
+import { adapterLayout } from '../../protocol/adapter.js';
+import { gradients } from '../engine/autodiff.js';
+import type { CompiledGraph, Executor, TensorData } from '../engine/executor.js';
+import { constant, input, scalar, type Value } from '../engine/graph.js';
+import {
+  concat,
+  div,
+  equal,
+  gather,
+  linearCrossEntropy,
+  matmul,
+  maximum,
+  mul,
+  reshape,
+  select,
+  sum,
+} from '../engine/ops/index.js';
+import { ortExecutor } from '../engine/ort.js';
+import { UserError } from '../errors.js';
+import type { ModelConfig } from './config.js';
+import { llama, type BatchShape } from './llama.js';
+import { checkAdapter, sliceAdapter, type AdapterShape, type AdapterValues } from './lora.js';
+import type { WeightIndex } from './safetensors.js';
+
+/** A target that is not trained on, as in PyTorch. */
+export const IGNORED_TARGET = -100;
+
+export interface LanguageModelOptions extends BatchShape {
+  readonly config: ModelConfig;
+  readonly weights: WeightIndex;
+  readonly adapter: AdapterShape;
+  /** Threads of the executor, 1 to 256. */
+  readonly threads: number;
+}
+
+/** Row-major [B, T] int32 each. */
+export interface TokenBatch {
+  /** 0 to vocabSize - 1. */
+  readonly tokens: Int32Array;
+  /** The token to predict after each position, or IGNORED_TARGET. */
+  readonly targets: Int32Array;
+  /** A position sees the earlier positions (and itself) whose segment is the same. */
+  readonly segments: Int32Array;
+}
+
+export interface LossResult {
+  /** Mean over the trained tokens, nats; 0 when there are none. */
+  loss: number;
+  /** Trained tokens: targets that are not IGNORED_TARGET. */
+  targets: number;
+}
+
+export interface GradientResult extends LossResult {
+  /** d loss / d theta: [adapterSize] float32. */
+  gradient: Float32Array;
+}
+
+/** Calls must not overlap. All throw ExecutorError when the executor fails, and after `dispose`. */
+export interface LanguageModel extends BatchShape {
+  readonly config: ModelConfig;
+  /** Coordinates of the flat adapter. */
+  readonly adapterSize: number;
+  /** theta: [adapterSize] float32. Throws UserError for a token outside of the vocabulary. */
+  gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult>;
+  /** As `gradient`, forward only. */
+  loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult>;
+  /**
+   * tokens: [T] int32, one sequence (what follows `position` does not matter, but must be token ids);
+   * position: 0 to T - 1. Returns the logits of the next token: [V] float32.
+   */
+  logits(tokens: Int32Array, position: number, theta: Float32Array): Promise<Float32Array>;
+  /** What it runs on, e.g. "cpu (2 threads)". */
+  describe(): string;
+  /** Frees the weights. */
+  dispose(): Promise<void>;
+}
+
+/**
+ * Compiles the gradient graph. Throws UserError when weights or adapter do not fit the config, or the
+ * sequence is longer than the model's positions; ExecutorError when the executor refuses the graph.
+ */
+export async function openLanguageModel(options: LanguageModelOptions): Promise<LanguageModel> {
+  const { config, sequenceLength } = options;
+  if (sequenceLength > config.maxPositions) {
+    throw new UserError(
+      `sequence length ${sequenceLength} is more than the model's ${config.maxPositions} positions: choose at most ${config.maxPositions}`,
+    );
+  }
+  checkAdapter(config, options.adapter);
+  const model = new GraphLanguageModel(options, ortExecutor({ threads: options.threads }));
+  await model.compileGradient();
+  return model;
+}
+
+type GraphName = 'gradient' | 'loss' | 'logits';
+
+class GraphLanguageModel implements LanguageModel {
+  readonly config: ModelConfig;
+  readonly batchSize: number;
+  readonly sequenceLength: number;
+  readonly adapterSize: number;
+  private readonly graphs = new Map<GraphName, Promise<CompiledGraph>>();
+  private disposed = false;
+
+  constructor(
+    private readonly options: LanguageModelOptions,
+    private readonly executor: Executor,
+  ) {
+    ({
+      config: this.config,
+      batchSize: this.batchSize,
+      sequenceLength: this.sequenceLength,
+    } = options);
+    this.adapterSize = adapterLayout(options.adapter).size;
+  }
+
+  async compileGradient(): Promise<void> {
+    await this.graph('gradient');
+  }
+
+  async gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult> {
+    const targets = this.check(batch, theta);
+    const results = await this.run('gradient', { ...batch, theta });
+    return { loss: results['loss']![0]!, targets, gradient: floats(results['gradient']) };
+  }
+
+  async loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult> {
+    const targets = this.check(batch, theta);
+    const results = await this.run('loss', { ...batch, theta });
+    return { loss: results['loss']![0]!, targets };
+  }
+
+  async logits(tokens: Int32Array, position: number, theta: Float32Array): Promise<Float32Array> {
+    this.checkTokens(tokens, this.sequenceLength);
+    this.checkTheta(theta);
+    if (!Number.isInteger(position) || position < 0 || position >= this.sequenceLength) {
+      throw new RangeError(`position ${position} must be 0 to ${this.sequenceLength - 1}`);
+    }
+    const feeds = { tokens, position: Int32Array.of(position), theta };
+    return floats((await this.run('logits', feeds))['logits']);
+  }
+
+  describe(): string {
+    return this.executor.device;
+  }
+
+  async dispose(): Promise<void> {
+    this.disposed = true;
+    const compiled = await Promise.allSettled(this.graphs.values());
+    this.graphs.clear();
+    for (const one of compiled) if (one.status === 'fulfilled') await one.value.dispose();
+  }
+
+  private async run(
+    name: GraphName,
+    feeds: Record<string, TensorData>,
+  ): Promise<Record<string, TensorData>> {
+    return (await this.graph(name)).run(feeds);
+  }
+
+  private graph(name: GraphName): Promise<CompiledGraph> {
+    if (this.disposed) return Promise.reject(new RangeError('the language model was disposed'));
+    let graph = this.graphs.get(name);
+    if (graph === undefined) {
+      graph = this.executor.compile({ outputs: this.outputs(name) });
+      this.graphs.set(name, graph);
+    }
+    return graph;
+  }
+
+  private outputs(name: GraphName): Record<string, Value> {
+    const { config, weights, adapter, batchSize, sequenceLength } = this.options;
+    const theta = input('theta', 'float32', [this.adapterSize]);
+    const values = sliceAdapter(theta, adapter);
+    if (name === 'logits') return { logits: nextLogits(config, weights, values, sequenceLength) };
+    const shape = [batchSize, sequenceLength];
+    const tokens = input('tokens', 'int32', shape);
+    const segments = input('segments', 'int32', shape);
+    const targets = input('targets', 'int32', shape);
+    const { hidden, table } = llama(config, weights, values, { tokens, segments });
+    const loss = meanLoss(hidden, table, targets);
+    if (name === 'loss') return { loss };
+    const parts = gradients(loss, values.tensors).map((part) =>
+      reshape(part, [part.shape.reduce((product, n) => product * n, 1)]),
+    );
+    return { loss, gradient: concat(parts, 0) };
+  }
+
+  /** Throws for a batch or adapter that does not fit; returns the number of trained tokens. */
+  private check(batch: TokenBatch, theta: Float32Array): number {
+    const size = this.batchSize * this.sequenceLength;
+    this.checkTheta(theta);
+    this.checkTokens(batch.tokens, size);
+    if (batch.segments.length !== size || batch.targets.length !== size) {
+      throw new RangeError(
+        `a batch has ${size} positions, but got ${batch.targets.length} targets and ${batch.segments.length} segments`,
+      );
+    }
+    const trained = batch.targets.filter((target) => target !== IGNORED_TARGET);
+    this.checkTokens(trained, trained.length);
+    return trained.length;
+  }
+
+  private checkTokens(tokens: Int32Array, size: number): void {
+    if (tokens.length !== size) {
+      throw new RangeError(`needs ${size} tokens, but got ${tokens.length}`);
+    }
+    const { vocabSize } = this.config;
+    const outside = tokens.find((token) => token < 0 || token >= vocabSize);
+    if (outside !== undefined) {
+      throw new UserError(
+        `token ${outside} is outside of the model's vocabulary of ${vocabSize}: the tokenizer belongs to another model`,
+      );
+    }
+  }
+
+  private checkTheta(theta: Float32Array): void {
+    if (theta.length !== this.adapterSize) {
+      throw new RangeError(
+        `the adapter has ${this.adapterSize} coordinates, but got ${theta.length}`,
+      );
+    }
+  }
+}
+
+/** hidden: [N, C], table: [V, C] float32, targets: [B, T] int32, N = B T -> mean nats, [] float32. */
+function meanLoss(hidden: Value, table: Value, targets: Value): Value {
+  const flat = reshape(targets, [hidden.shape[0]!]);
+  const ignored = equal(flat, constant(Int32Array.of(IGNORED_TARGET), []));
+  const trained = select(ignored, scalar(0), scalar(1)); // [N]
+  const someToken = select(ignored, constant(Int32Array.of(0), []), flat);
+  const nats = mul(trained, linearCrossEntropy(hidden, table, someToken)); // [N]
+  return div(sum(nats, [0]), maximum(sum(trained, [0]), scalar(1)));
+}
+
+/** Logits after `position` of one sequence of T tokens: [V] float32. */
+function nextLogits(
+  config: ModelConfig,
+  weights: WeightIndex,
+  adapter: AdapterValues,
+  length: number,
+): Value {
+  const tokens = input('tokens', 'int32', [1, length]);
+  const segments = constant(new Int32Array(length), [1, length]);
+  const { hidden, table } = llama(config, weights, adapter, { tokens, segments });
+  const row = gather(hidden, input('position', 'int32', [1])); // [1, C]
+  return reshape(matmul(row, table, { transB: true }), [config.vocabSize]);
+}
+
+function floats(data: TensorData | undefined): Float32Array {
+  if (!(data instanceof Float32Array)) throw new TypeError('the graph returned no float32');
+  return data;
+}
