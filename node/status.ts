@@ -8,7 +8,7 @@ const count = z.number().int().nonnegative();
 const bytesByPurpose = z
   .object({ total: count })
   .catchall(count)
-  .describe('bytes since the process started; "total" and one number a purpose');
+  .describe('bytes since the process started: on the wire in all, and by purpose');
 
 const peerReportSchema = z.object({
   peerId: z.string(),
@@ -64,8 +64,8 @@ export const statusReportSchema = z.object({
 /** The JSON object of GET /status. */
 export type StatusReport = z.infer<typeof statusReportSchema>;
 
-/** Bytes of one direction since the process started, purpose -> bytes (e.g. gossip, sync). */
-export type BytesByPurpose = Readonly<Record<string, number>>;
+/** Bytes of one direction since the process started: in all, and by purpose (e.g. gossip, sync). */
+export type BytesByPurpose = { total: number } & Readonly<Record<string, number>>;
 
 export interface StatusSources {
   version: string;
@@ -106,8 +106,8 @@ export function buildStatus(sources: StatusSources): StatusReport {
     heldOutLoss: { ...snapshot.heldOutLoss, history: [...snapshot.heldOutLoss.history] },
     peers: mergePeers(sources.peerId, snapshot.members, sources.connections),
     traffic: {
-      bytesIn: withTotal(sources.traffic.bytesIn),
-      bytesOut: withTotal(sources.traffic.bytesOut),
+      bytesIn: { ...sources.traffic.bytesIn },
+      bytesOut: { ...sources.traffic.bytesOut },
     },
     residualNorm: snapshot.residualNorm,
     attention: [...new Set([...sources.attention, ...snapshot.attention])],
@@ -142,9 +142,4 @@ function mergePeers(
 
 function countsOf(rejected: MemberSnapshot['rejected']): Record<string, number> {
   return Object.fromEntries(Object.entries(rejected).filter(([, times]) => times > 0));
-}
-
-function withTotal(bytes: BytesByPurpose): { total: number } & Record<string, number> {
-  const total = Object.values(bytes).reduce((sum, part) => sum + part, 0);
-  return { ...bytes, total };
 }

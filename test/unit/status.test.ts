@@ -49,7 +49,7 @@ function sources(fields: Partial<StatusSources>): StatusSources {
     nowMs: 3_500,
     snapshot,
     connections: [],
-    traffic: { bytesIn: {}, bytesOut: {} },
+    traffic: { bytesIn: { total: 0 }, bytesOut: { total: 0 } },
     attention: [],
     ...fields,
   };
@@ -106,12 +106,12 @@ describe('buildStatus()', () => {
     assert.equal(peers[2]?.latencyMs, 2.5);
   });
 
-  it('sums the traffic of each direction', () => {
-    const traffic = { bytesIn: { gossip: 3, sync: 4 }, bytesOut: { gossip: 5 } };
-    assert.deepEqual(buildStatus(sources({ traffic })).traffic, {
-      bytesIn: { gossip: 3, sync: 4, total: 7 },
-      bytesOut: { gossip: 5, total: 5 },
-    });
+  it('passes the traffic of each direction on, by purpose', () => {
+    const traffic = {
+      bytesIn: { total: 9, gossip: 3, sync: 4 },
+      bytesOut: { total: 6, gossip: 5 },
+    };
+    assert.deepEqual(statusReportSchema.parse(buildStatus(sources({ traffic }))).traffic, traffic);
   });
 
   it('puts sentences from outside before the peer`s own and says each once', () => {

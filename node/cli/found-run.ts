@@ -1,0 +1,252 @@
+/** Options -> manifest when a run is founded, and the comparison of the two when it is resumed. */
+import { createHash, randomBytes } from 'node:crypto';
+import { EXIT_USAGE, UserError } from '../errors.js';
+import { flagOf } from '../config.js';
+import { adapterSha256, initialAdapter, type LoraModule } from '../../protocol/adapter.js';
+import type {
+  AlphaPhase,
+  CompressionPhase,
+  Manifest,
+  Membership,
+  ModelFingerprint,
+} from '../../protocol/manifest.js';
+import { runOptions, type RunOptions } from './run-options.js';
+
+/** Highest peak learning rate that `auto` picks: the best of a grid on the embedded base. */
+const AUTO_RATE_MAX = 0.004;
+
+/** What the options do not say. */
+export interface FoundingContext {
+  /** Peer id of the founder. */
+  founder: string;
+  fingerprint: ModelFingerprint;
+  hiddenSize: number;
+  /** As PEFT writes them, e.g. ["q_proj", "v_proj"]. */
+  targetModules: readonly string[];
+  modules: readonly LoraModule[];
+  /** ms since 1970-01-01 UTC. */
+  startMs: number;
+  epochMs: number;
+}
+
+/** The manifest that `options` describe; bounds across fields are checked by encodeManifest. */
+export function manifestFromOptions(options: RunOptions, context: FoundingContext): Manifest {
+  const adapter = {
+    rank: options.rank,
+    alpha: options.alpha,
+    seed: options.seed === null ? new Uint8Array(randomBytes(32)) : seedOf(options.seed),
+    targetModules: [...context.targetModules],
+    modules: [...context.modules],
+  };
+  return {
+    name: options.name ?? context.fingerprint.name,
+    founder: context.founder,
+    model: context.fingerprint,
+    adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
+    schedule: {
+      startMs: context.startMs,
+      epochMs: context.epochMs,
+      epochsMax: options.epochs,
+      stepsRef: options.steps,
+    },
+    training: {
+      sequenceLength: options.sequenceLength,
+      batchSize: options.batchSize,
+      learningRate:
+        options.learningRate === 'auto'
+          ? Math.min(AUTO_RATE_MAX, 1 / context.hiddenSize)
+          : options.learningRate,
+      warmupFraction: options.warmup,
+      finalFraction: options.finalLearningRate,
+      weightDecay: options.weightDecay,
+      beta1: options.adamBeta1,
+      beta2: options.adamBeta2,
+      epsilon: options.adamEpsilon,
+      gradientNormMax: options.gradientNorm,
+      resetMoments: options.resetMoments,
+    },
+    compression: {
+      blockSize: options.blockSize,
+      beta: options.beta,
+      phases: compressionPhases(options, options.epochs),
+    },
+    fold: {
+      mode: 'mean',
+      clip: options.clip,
+      lagMax: options.lagMax,
+      alpha: alphaPhases(options.foldAlpha),
+    },
+    membership: membershipOf(options.allow, context.founder),
+  };
+}
+
+/** 32 bytes from any text. */
+function seedOf(seed: string): Uint8Array {
+  return new Uint8Array(createHash('sha256').update('murmurate/seed/1\n').update(seed).digest());
+}
+
+function compressionPhases(
+  { bits, slices, tailBits, tailShare }: RunOptions,
+  epochs: number,
+): CompressionPhase[] {
+  const first = { fromEpoch: 0, slices, bits: bitsOf(bits) };
+  const tailEpochs = Math.round(epochs * tailShare);
+  if (tailEpochs === 0 || tailBits === bits) return [first];
+  const tail = { fromEpoch: epochs - tailEpochs, slices, bits: bitsOf(tailBits) };
+  return tail.fromEpoch === 0 ? [tail] : [first, tail];
+}
+
+function bitsOf(word: '1' | '2' | '4'): 1 | 2 | 4 {
+  return word === '1' ? 1 : word === '2' ? 2 : 4;
+}
+
+function alphaPhases(phases: readonly string[]): AlphaPhase[] {
+  return phases.map((phase) => {
+    const [fromEpoch = 0, numerator = 0, denominator = 0] = phase.split(/[:/]/).map(Number);
+    return { fromEpoch, numerator, denominator };
+  });
+}
+
+function membershipOf(allow: readonly string[], founder: string): Membership {
+  if (allow.length === 0) return { mode: 'open' };
+  const weights = new Map<string, number>([[founder, 1]]);
+  for (const entry of allow) {
+    const [peerId = '', weight = '1'] = entry.split(':');
+    weights.set(peerId, Number(weight));
+  }
+  const members = [...weights].map(([peerId, weight]) => ({ peerId, weight }));
+  return { mode: 'allowlist', members };
+}
+
+type Comparable = string | number | boolean | null;
+
+interface Comparison {
+  /** The option as the manifest would hold it; null where the option leaves the choice open. */
+  wanted: (options: RunOptions, stored: Manifest) => Comparable;
+  stored: (manifest: Manifest) => Comparable;
+}
+
+/** How each flag compares with the manifest of the run that is resumed. */
+const COMPARISONS: Record<Exclude<keyof RunOptions, 'startIn' | 'targetModules'>, Comparison> = {
+  name: { wanted: (o) => o.name, stored: (m) => m.name },
+  rank: { wanted: (o) => o.rank, stored: (m) => m.adapter.rank },
+  alpha: { wanted: (o) => o.alpha, stored: (m) => m.adapter.alpha },
+  seed: {
+    wanted: (o) => (o.seed === null ? null : hex(seedOf(o.seed))),
+    stored: (m) => hex(m.adapter.seed),
+  },
+  epochs: { wanted: (o) => o.epochs, stored: (m) => m.schedule.epochsMax },
+  epochSeconds: {
+    wanted: (o) => (o.epochSeconds === 'auto' ? null : Math.round(o.epochSeconds * 1000) / 1000),
+    stored: (m) => m.schedule.epochMs / 1000,
+  },
+  steps: { wanted: (o) => o.steps, stored: (m) => m.schedule.stepsRef },
+  sequenceLength: { wanted: (o) => o.sequenceLength, stored: (m) => m.training.sequenceLength },
+  batchSize: { wanted: (o) => o.batchSize, stored: (m) => m.training.batchSize },
+  learningRate: {
+    wanted: (o) => (o.learningRate === 'auto' ? null : o.learningRate),
+    stored: (m) => m.training.learningRate,
+  },
+  warmup: { wanted: (o) => o.warmup, stored: (m) => m.training.warmupFraction },
+  finalLearningRate: {
+    wanted: (o) => o.finalLearningRate,
+    stored: (m) => m.training.finalFraction,
+  },
+  weightDecay: { wanted: (o) => o.weightDecay, stored: (m) => m.training.weightDecay },
+  adamBeta1: { wanted: (o) => o.adamBeta1, stored: (m) => m.training.beta1 },
+  adamBeta2: { wanted: (o) => o.adamBeta2, stored: (m) => m.training.beta2 },
+  adamEpsilon: { wanted: (o) => o.adamEpsilon, stored: (m) => m.training.epsilon },
+  gradientNorm: { wanted: (o) => o.gradientNorm, stored: (m) => m.training.gradientNormMax },
+  resetMoments: { wanted: (o) => o.resetMoments, stored: (m) => m.training.resetMoments },
+  // The four make one table, so each is compared by the table that it leads to.
+  bits: { wanted: phaseTable, stored: storedPhaseTable },
+  slices: { wanted: phaseTable, stored: storedPhaseTable },
+  tailBits: { wanted: phaseTable, stored: storedPhaseTable },
+  tailShare: { wanted: phaseTable, stored: storedPhaseTable },
+  blockSize: { wanted: (o) => o.blockSize, stored: (m) => m.compression.blockSize },
+  beta: { wanted: (o) => o.beta, stored: (m) => m.compression.beta },
+  clip: { wanted: (o) => o.clip, stored: (m) => m.fold.clip },
+  lagMax: { wanted: (o) => o.lagMax, stored: (m) => m.fold.lagMax },
+  foldAlpha: {
+    wanted: (o) => alphaText(alphaPhases(o.foldAlpha)),
+    stored: (m) => alphaText(m.fold.alpha),
+  },
+  allow: {
+    wanted: (o, m) => membershipText(membershipOf(o.allow, m.founder)),
+    stored: (m) => membershipText(m.membership),
+  },
+};
+
+/**
+ * Throws UserError (exit code 2) when a flag that was given says something else than the stored
+ * manifest; names each of them. `given` are the names of the flags on the command line;
+ * `targetModules` is what --target-modules means for this model.
+ */
+export function checkResume(
+  options: RunOptions,
+  given: ReadonlySet<string>,
+  targetModules: readonly string[],
+  manifest: Manifest,
+  directory: string,
+): void {
+  const faults: string[] = [];
+  const check = (name: string, wanted: Comparable, stored: Comparable): void => {
+    if (!given.has(name) || wanted === null || wanted === stored) return;
+    faults.push(`${flagOf(name)} ${String(wanted)} (the run has ${String(stored)})`);
+  };
+  for (const name of Object.keys(runOptions)) {
+    if (name === 'targetModules') {
+      const stored = manifest.adapter.targetModules.toSorted().join(' ');
+      check(name, targetModules.toSorted().join(' '), stored);
+    } else if (isComparable(name)) {
+      const { wanted, stored } = COMPARISONS[name];
+      check(name, wanted(options, manifest), stored(manifest));
+    }
+  }
+  if (faults.length === 0) return;
+  throw new UserError(
+    `${directory} holds the run "${manifest.name}", which these flags contradict: ${faults.join(', ')}; ` +
+      'leave them out to resume it, or found a new run in another --dir',
+    EXIT_USAGE,
+  );
+}
+
+function isComparable(name: string): name is keyof typeof COMPARISONS {
+  return Object.hasOwn(COMPARISONS, name);
+}
+
+function phaseTable(options: RunOptions, { schedule }: Manifest): string {
+  return phaseText(compressionPhases(options, schedule.epochsMax));
+}
+
+function storedPhaseTable({ compression }: Manifest): string {
+  return phaseText(compression.phases);
+}
+
+/** E.g. "1 bit, 4 bits from epoch 27". */
+function phaseText(phases: readonly CompressionPhase[]): string {
+  return phases
+    .map(({ fromEpoch, slices, bits }) => {
+      const codec = `${bits} bit${bits === 1 ? '' : 's'}${slices === 1 ? '' : ` in ${slices} slices`}`;
+      return fromEpoch === 0 ? codec : `${codec} from epoch ${fromEpoch}`;
+    })
+    .join(', ');
+}
+
+function alphaText(phases: readonly AlphaPhase[]): string {
+  return phases
+    .map(({ fromEpoch, numerator, denominator }) => `${fromEpoch}:${numerator}/${denominator}`)
+    .join(' ');
+}
+
+function membershipText(membership: Membership): string {
+  if (membership.mode === 'open') return 'everybody';
+  return membership.members
+    .map(({ peerId, weight }) => (weight === 1 ? peerId : `${peerId}:${weight}`))
+    .toSorted()
+    .join(' ');
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}

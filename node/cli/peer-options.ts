@@ -1,0 +1,72 @@
+/** Options that several verbs share: where a peer keeps its things, how it is reached, how it logs. */
+import {
+  choice,
+  integer,
+  manyOption,
+  option,
+  orWord,
+  real,
+  switchOption,
+  text,
+} from '../config.js';
+import { LOG_FORMATS, LOG_LEVELS } from '../log.js';
+
+/** Largest TCP port. */
+const PORT_MAX = 65_535;
+/** More threads than any machine that trains on its CPU has. */
+const THREADS_MAX = 1024;
+
+const multiaddr = text('MULTIADDR', 'an address like /ip4/192.0.2.1/tcp/4001');
+
+export const directoryOption = {
+  dir: option(text('DIR'), './murmurate-peer', "this peer's data directory"),
+} as const;
+
+export const logOptions = {
+  logLevel: option(choice(LOG_LEVELS), 'info', 'least severe messages to log'),
+  logFormat: option(choice(LOG_FORMATS), 'text', 'lines for people, or one JSON object a line'),
+} as const;
+
+export const jsonOption = {
+  json: switchOption('print one JSON object on stdout'),
+} as const;
+
+export const listenOption = {
+  listen: manyOption(
+    multiaddr,
+    ['/ip4/0.0.0.0/tcp/0'],
+    'addresses to listen on; port 0 is any free one, kept over restarts',
+  ),
+} as const;
+
+/** Private to a peer and no part of the run: two peers of one run may differ in each of these. */
+export const peerOptions = {
+  ...directoryOption,
+  model: option(text('DIR'), null, 'directory of the base model', 'the embedded tiny-base'),
+  data: manyOption(
+    text('FILE'),
+    [],
+    'private text to train on: .jsonl or .txt; it never leaves this machine',
+  ),
+  heldOut: option(
+    real('SHARE', 0, 0.5),
+    0.1,
+    'share of the examples kept aside to measure the loss on',
+  ),
+  ...listenOption,
+  http: option(
+    orWord('off', integer('PORT', 0, PORT_MAX)),
+    0,
+    'port of the status server on 127.0.0.1; 0 is any free one',
+  ),
+  bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
+  threads: option(
+    integer('N', 1, THREADS_MAX),
+    null,
+    'CPU threads for training',
+    'chosen by the engine',
+  ),
+  exitWhenFinished: switchOption('exit once the run is over and nothing new came for two epochs'),
+  ...jsonOption,
+  ...logOptions,
+} as const;

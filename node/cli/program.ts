@@ -1,0 +1,129 @@
+/** The command line: verbs and their options handed to commander, errors to sentences and exit codes. */
+import { Command, CommanderError, Option } from 'commander';
+import { EXIT_FAILURE, EXIT_USAGE, UserError } from '../errors.js';
+import { flagOf, parseValue, type OptionSpec, type OptionSpecs } from '../config.js';
+import { StoreUnavailableError } from '../interfaces.js';
+import { ForeignLogError } from '../store/log-file.js';
+import { InvalidManifestError, InvalidPeerIdError } from '../../protocol/errors.js';
+import { VERSION } from '../version.js';
+import type { Verb, VerbIo } from './verb.js';
+
+/** Runs `args` (without node and the script). Resolves with the exit code; never rejects. */
+export async function runProgram(
+  verbs: readonly Verb[],
+  args: readonly string[],
+  io: VerbIo,
+): Promise<number> {
+  const program = createProgram(verbs, io);
+  try {
+    await program.parseAsync([...args], { from: 'user' });
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    const { text, exitCode } = describeError(error, args);
+    io.stderr.write(`error: ${text}\n`);
+    return exitCode;
+  }
+}
+
+/** Errors whose message is a sentence for the user. */
+const SENTENCES = [
+  StoreUnavailableError,
+  ForeignLogError,
+  InvalidManifestError,
+  InvalidPeerIdError,
+];
+
+function describeError(
+  error: unknown,
+  args: readonly string[],
+): { text: string; exitCode: number } {
+  if (error instanceof UserError) return { text: error.message, exitCode: error.exitCode };
+  if (error instanceof CommanderError) {
+    // commander prints this one's help itself when no verb is given.
+    if (error.code === 'commander.help') {
+      return { text: 'name a verb, like "murmurate start --help"', exitCode: EXIT_USAGE };
+    }
+    const verb = args.find((arg) => !arg.startsWith('-'));
+    const message = error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
+    const help = verb === undefined ? 'murmurate --help' : `murmurate ${verb} --help`;
+    return { text: `${message}; see "${help}"`, exitCode: EXIT_USAGE };
+  }
+  if (SENTENCES.some((type) => error instanceof type) && error instanceof Error) {
+    return { text: error.message, exitCode: EXIT_FAILURE };
+  }
+  const details = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return { text: `this is a fault of murmurate itself: ${details}`, exitCode: EXIT_FAILURE };
+}
+
+function createProgram(verbs: readonly Verb[], io: VerbIo): Command {
+  const program = new Command('murmurate');
+  program.description('Peers fine-tune one language model together, with no server.');
+  program.version(VERSION);
+  configure(program, io);
+  for (const verb of verbs) {
+    const command = program.command(verb.name).description(verb.summary);
+    configure(command, io);
+    command.addHelpText('after', `\nExample:\n${indent(verb.example)}`);
+    for (const { name, help, required } of verb.args) {
+      command.argument(required ? `<${name}>` : `[${name}]`, help);
+    }
+    for (const [name, spec] of Object.entries(verb.options))
+      command.addOption(toOption(name, spec));
+    command.action(async () => {
+      const values = command.opts();
+      const args = verb.args.map((_, i) => command.args[i] ?? null);
+      const options = { ...defaultsOf(verb.options), ...values };
+      await verb.run({ args, options, given: new Set(Object.keys(values)), io });
+    });
+  }
+  return program;
+}
+
+function configure(command: Command, io: VerbIo): void {
+  command.exitOverride();
+  command.configureOutput({
+    writeOut: (text) => io.stdout.write(text),
+    writeErr: (text) => io.stderr.write(text),
+    // runProgram prints the sentence.
+    outputError: () => undefined,
+  });
+  command.configureHelp({ sortOptions: false });
+}
+
+function toOption(name: string, spec: OptionSpec): Option {
+  const flag = flagOf(name);
+  if (spec.kind === 'switch') return new Option(flag, spec.help);
+  const value =
+    spec.kind === 'many' ? `<${spec.type.placeholder}...>` : `<${spec.type.placeholder}>`;
+  const option = new Option(`${flag} ${value}`, `${spec.help}${defaultNote(spec)}`);
+  return option.argParser((text: string, previous: unknown) => {
+    const parsed = parseValue(name, spec.type, text);
+    if (spec.kind === 'one') return parsed;
+    return Array.isArray(previous) ? [...(previous as unknown[]), parsed] : [parsed];
+  });
+}
+
+function defaultNote(spec: Exclude<OptionSpec, { kind: 'switch' }>): string {
+  const values = spec.kind === 'many' ? spec.default : [spec.default];
+  const note = spec.defaultText ?? values.filter((value) => value !== null).join(' ');
+  return note === '' ? '' : ` (default: ${note})`;
+}
+
+/** Defaults are applied here and not by commander, so that what was given can be told apart. */
+function defaultsOf(specs: OptionSpecs): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(specs).map(([name, spec]) => [
+      name,
+      spec.kind === 'switch' ? false : spec.default,
+    ]),
+  );
+}
+
+function indent(text: string): string {
+  return text
+    .trim()
+    .split('\n')
+    .map((line) => `  ${line}`)
+    .join('\n');
+}

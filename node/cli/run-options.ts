@@ -1,0 +1,98 @@
+/** Options of a run: each is a field of the manifest, with its bounds from protocol/limits.ts. */
+import {
+  choice,
+  integer,
+  manyOption,
+  matching,
+  option,
+  orWord,
+  real,
+  switchOption,
+  text,
+} from '../config.js';
+import type { OptionValues } from '../config.js';
+import * as limits from '../../protocol/limits.js';
+
+/** A day: a run that begins later is better founded later. */
+const START_IN_SECONDS_MAX = 86_400;
+
+/**
+ * The defaults come from measurements on the embedded base (docs/PROTOCOL.md, "Defaults"): NS = 1 with
+ * 1 bit, and 4 bits for the last tenth, at 10 steps an epoch.
+ */
+export const runOptions = {
+  name: option(
+    text('NAME', '1 to 64 printable characters'),
+    null,
+    'name of the run, for people',
+    "the model's name",
+  ),
+  rank: option(integer('N', 1, limits.RANK_MAX), 8, 'rank r of the LoRA adapter'),
+  alpha: option(real('X', 1e-6, 1e6), 16, 'LoRA scale: the adapter counts alpha / rank'),
+  targetModules: manyOption(
+    matching(
+      'NAME',
+      /^[A-Za-z0-9_.-]{1,200}$/,
+      'all-linear or the names of linear layers, like q_proj',
+    ),
+    ['all-linear'],
+    'layers that get an adapter, as in PEFT',
+  ),
+  seed: option(text('TEXT'), null, 'draws lora_A, the same for the same text', 'random'),
+  epochs: option(integer('N', 1, limits.EPOCHS_MAX), 30, 'epochs in the run'),
+  epochSeconds: option(
+    orWord('auto', real('SECONDS', limits.EPOCH_MS_MIN / 1000, limits.EPOCH_MS_MAX / 1000)),
+    'auto',
+    "length of an epoch; auto is about twice the time of this machine's steps, 5 to 900 seconds",
+  ),
+  startIn: option(real('SECONDS', 0, START_IN_SECONDS_MAX), 5, 'epoch 0 begins so long from now'),
+  steps: option(integer('N', 1, limits.STEPS_MAX), 10, 'optimiser steps of a peer in one epoch'),
+  sequenceLength: option(integer('TOKENS', 8, 1 << 17), 128, 'tokens in one sequence'),
+  batchSize: option(integer('N', 1, 4096), 8, 'sequences in one step'),
+  learningRate: option(
+    orWord('auto', real('X', 1e-9, 10)),
+    'auto',
+    'peak learning rate of AdamW; auto is 1 / (hidden size of the model), at most 0.004',
+  ),
+  warmup: option(real('SHARE', 0, 1), 0.05, 'share of the run with a rising learning rate'),
+  finalLearningRate: option(
+    real('SHARE', 0, 1),
+    0.1,
+    'learning rate at the end as a share of the peak',
+  ),
+  weightDecay: option(real('X', 0, 10), 0, 'weight decay of AdamW'),
+  adamBeta1: option(real('X', 0, 0.999999), 0.9, 'decay of the first moment'),
+  adamBeta2: option(real('X', 0, 0.999999), 0.999, 'decay of the second moment'),
+  adamEpsilon: option(real('X', 1e-30, 1), 1e-8, 'epsilon of AdamW'),
+  gradientNorm: option(real('X', 1e-6, 1e6), 1, 'gradients are scaled down to this L2 norm'),
+  resetMoments: switchOption('zero the moments of AdamW at each epoch'),
+  bits: option(choice(['1', '2', '4']), '1', 'bits a coordinate in an update'),
+  slices: option(integer('N', 1, 64), 1, 'epochs in which each coordinate is sent once'),
+  tailBits: option(choice(['1', '2', '4']), '4', 'bits a coordinate at the end of the run'),
+  tailShare: option(real('SHARE', 0, 1), 0.1, 'share of the epochs that use --tail-bits'),
+  blockSize: option(integer('N', 8, 4096), 64, 'coordinates that share one scale; a multiple of 8'),
+  beta: option(real('X', 0, 1), 0.95, 'decay of the residual of compression'),
+  clip: option(
+    real('X', 0, 1e6),
+    1,
+    'updates count at most this many times the median norm; 0 is off',
+  ),
+  lagMax: option(
+    integer('EPOCHS', 2, 1000),
+    8,
+    'updates that started from an older fold count nothing',
+  ),
+  foldAlpha: manyOption(
+    matching('EPOCH:N/D', /^\d{1,6}:\d{1,7}\/\d{1,7}$/, 'like 0:1/1, from epoch 0 on times 1/1'),
+    ['0:1/1'],
+    'factor on the mean update from an epoch on',
+  ),
+  allow: manyOption(
+    matching('PEER', /^[1-9A-HJ-NP-Za-km-z]{40,60}(:\d{1,4})?$/, 'a peer id, or PEER:WEIGHT'),
+    [],
+    'only these peers and the founder take part (default: everybody)',
+  ),
+} as const;
+
+/** The values of runOptions. */
+export type RunOptions = OptionValues<typeof runOptions>;

@@ -1,0 +1,125 @@
+/** murmurate status: what a running peer says of itself. */
+import Table from 'cli-table3';
+import { text } from '../config.js';
+import { UserError } from '../errors.js';
+import { statusReportSchema, type StatusReport } from '../status.js';
+import { DataDirectory } from '../store/directory.js';
+import { directoryOption, jsonOption } from './peer-options.js';
+import { defineVerb } from './verb.js';
+
+/** A local server answers in milliseconds; a peer that is folding a long log may take a second. */
+const TIMEOUT_MS = 5_000;
+
+const urlType = text('URL');
+
+export const statusVerb = defineVerb({
+  name: 'status',
+  summary: 'Print what a running peer says of itself.',
+  args: [
+    {
+      name: urlType.placeholder,
+      help: 'status URL that start or join printed (default: the one in --dir)',
+      required: false,
+    },
+  ],
+  options: { ...directoryOption, ...jsonOption },
+  example: `
+$ murmurate status
+run       offices 3f1c9a0b2d44, epoch 12 of 30, training
+peer      12D3KooWQp6h..., up 4 min 10 s
+training  step 118, loss 2.871, 1210 tokens/s on cpu (2 threads)
+adapter   9b41f0c7a2de after epoch 11, 33 updates
+held-out  loss 3.012 (base 4.250)
+traffic   in 1.9 MB, out 0.7 MB
+...`,
+  run: async ({ args: [url], options, io }) => {
+    const report = await fetchStatus(url ?? (await storedUrl(options.dir)));
+    io.stdout.write(options.json ? `${JSON.stringify(report)}\n` : formatStatus(report));
+  },
+});
+
+async function storedUrl(dir: string): Promise<string> {
+  const [url] = await new DataDirectory(dir).readLines('http');
+  if (url !== undefined) return url;
+  throw new UserError(
+    `no peer with a status server runs in ${dir}; start one, or give its status URL or its --dir`,
+  );
+}
+
+/** Throws UserError when nothing, or something else than a peer, answers at `base`. */
+export async function fetchStatus(base: string): Promise<StatusReport> {
+  let url: URL;
+  try {
+    url = new URL('/status', base);
+  } catch {
+    throw new UserError(`"${base}" is not a URL; it must be like http://127.0.0.1:40123`);
+  }
+  let body: unknown;
+  try {
+    const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    body = await response.json();
+  } catch (cause) {
+    throw new UserError(
+      `no peer answers at ${base}; start it again, or give the URL that it printed`,
+      undefined,
+      { cause },
+    );
+  }
+  const parsed = statusReportSchema.safeParse(body);
+  if (parsed.success) return parsed.data;
+  throw new UserError(`what answers at ${base} is not a Murmurate peer of this version`);
+}
+
+/** The report for people: a line a topic, a table of the peers, the sentences that want attention. */
+export function formatStatus(report: StatusReport): string {
+  const { run, training, adapter, heldOutLoss, traffic } = report;
+  const speed = training.tokensPerSecond;
+  const lines = [
+    `run       ${run.name} ${run.id.slice(0, 12)}, ${epochText(run)}, ${run.state}`,
+    `peer      ${report.peerId}, up ${duration(report.uptimeSeconds)}`,
+    ...report.addresses.map((address) => `address   ${address}`),
+    `training  step ${training.step}, loss ${loss(training.loss)}, ` +
+      `${speed === null ? '-' : Math.round(speed)} tokens/s on ${training.device}`,
+    `adapter   ${adapter.sha256.slice(0, 12)} after epoch ${adapter.epoch}, ${adapter.updates} updates`,
+    `held-out  loss ${loss(heldOutLoss.now)} (base ${loss(heldOutLoss.base)})`,
+    `traffic   in ${megabytes(traffic.bytesIn.total)}, out ${megabytes(traffic.bytesOut.total)}`,
+    ...report.attention.map((sentence) => `attention ${sentence}`),
+  ];
+  const table = new Table({
+    head: ['peer', 'address', 'latency', 'updates', 'last epoch', 'rejected'],
+    style: { head: [], border: [] },
+  });
+  for (const peer of report.peers) {
+    table.push([
+      `...${peer.peerId.slice(-8)}`,
+      peer.address ?? 'not connected',
+      peer.latencyMs === null ? '-' : `${peer.latencyMs.toFixed(1)} ms`,
+      peer.updatesAccepted,
+      peer.lastUpdateEpoch ?? '-',
+      Object.entries(peer.rejected)
+        .map(([code, times]) => `${code} ${times}`)
+        .join(', '),
+    ]);
+  }
+  return `${lines.join('\n')}\n${report.peers.length === 0 ? '' : `${table.toString()}\n`}`;
+}
+
+function epochText({ epoch, epochsMax }: StatusReport['run']): string {
+  if (epoch < 0) return `not begun (${epochsMax} epochs)`;
+  return `epoch ${Math.min(epoch + 1, epochsMax)} of ${epochsMax}`;
+}
+
+function loss(value: number | null): string {
+  return value === null ? '-' : value.toFixed(3);
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+function duration(seconds: number): string {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+}

@@ -1,0 +1,58 @@
+/** What a verb of the command line is made of. One verb a file; program.ts puts them together. */
+import type { Writable } from 'node:stream';
+import type { OptionSpecs, OptionValues } from '../config.js';
+
+/** Where a verb reads and writes; tests give their own. */
+export interface VerbIo {
+  /** Data. */
+  stdout: Writable;
+  /** Log and progress. */
+  stderr: Writable;
+  /** Whether a person watches stderr: bars and colours instead of plain lines. */
+  terminal: boolean;
+  /** Aborted by the first Ctrl-C or SIGTERM. */
+  signal: AbortSignal;
+}
+
+export interface VerbArgument {
+  /** As in --help, e.g. "ADDRESS". */
+  name: string;
+  help: string;
+  required: boolean;
+}
+
+export interface VerbCall<S extends OptionSpecs> {
+  /** Positional arguments; a missing optional one is null. */
+  args: readonly (string | null)[];
+  options: OptionValues<S>;
+  /** Names of the options that were on the command line. */
+  given: ReadonlySet<string>;
+  io: VerbIo;
+}
+
+/** A verb as program.ts sees it: the options are checked, their types forgotten. */
+export interface Verb {
+  name: string;
+  /** One sentence for --help. */
+  summary: string;
+  args: readonly VerbArgument[];
+  options: OptionSpecs;
+  /** A command line and what it prints; the end of --help. */
+  example: string;
+  /** Resolves when all is done. Throws UserError and the other typed errors. */
+  run: (call: Omit<VerbCall<OptionSpecs>, 'options'> & { options: unknown }) => Promise<void>;
+}
+
+/** A verb whose `run` knows the types of its options. */
+export function defineVerb<const S extends OptionSpecs>(
+  verb: Omit<Verb, 'options' | 'run'> & {
+    options: S;
+    run: (call: VerbCall<S>) => Promise<void>;
+  },
+): Verb {
+  // program.ts calls `run` with the values that these very options were parsed to.
+  return {
+    ...verb,
+    run: (call) => verb.run({ ...call, options: call.options as OptionValues<S> }),
+  };
+}
