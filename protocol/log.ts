@@ -24,7 +24,9 @@ interface Author {
 
 /** What insert() did. */
 export type InsertResult =
-  { kind: 'added' } | { kind: 'duplicate' } | { kind: 'evicted'; proof: EquivocationProof; fromEpoch: number };
+  | { kind: 'added' }
+  | { kind: 'duplicate' }
+  | { kind: 'evicted'; proof: EquivocationProof; fromEpoch: number };
 
 export class UpdateLog {
   readonly #authors = new Map<string, Author>();

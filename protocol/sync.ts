@@ -1,169 +1,179 @@
 /**
  * Anti-entropy (Demers et al. 1987) between two logs as a state machine: frames in, events and frames
- * out, no I/O. Both sides say what they have (one bit an author and epoch), then send what the other
- * lacks, then End. A missing share p of the set shrinks to about p^2 in a round of random pairs.
+ * out, no I/O. Both sides say what they have, ask for what they lack, send what was asked for, and End.
+ * A missing share p of the set shrinks to about p^2 in a round of random pairs.
  */
-import { bytesEqual, fromHex, toHex } from './bytes.js';
+import { toHex } from './bytes.js';
 import { SyncProtocolError } from './errors.js';
-import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
+import { equivocationToWire } from './gossip.js';
+import { encodeHave, encodeWant, HaveVector } from './have.js';
 import * as limits from './limits.js';
 import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
-import { equivocationToWire } from './gossip.js';
-import { updateToWire, UPDATE_OVERHEAD_BYTES_MAX } from './update.js';
 import { maxUpdateBytes } from './slice.js';
+import { UPDATE_OVERHEAD_BYTES_MAX, updateToWire } from './update.js';
 import * as wire from './wire/messages.js';
 
-/** What a received frame means to the peer. Updates and proofs are not checked yet. */
+/** What a received frame asks of the peer. Updates and proofs are not checked yet. */
 export type SyncEvent =
   | { kind: 'nothing' }
+  /** The remote's vector is complete: send want(). */
   | { kind: 'have'; clockMs: number }
+  /** The remote's wishes are complete: send reply(). */
+  | { kind: 'want' }
   | { kind: 'update'; update: wire.Update }
   | { kind: 'equivocation'; equivocation: wire.Equivocation }
-  | { kind: 'end'; more: boolean };
+  | { kind: 'end' };
 
-interface RemoteHave {
-  epochs: Uint8Array;
-  digest: Uint8Array;
-}
-
-/** One side of one session. Not reusable. */
+/** One side of one session. Not reusable; release() when it is over, however it ended. */
 export class SyncSession {
   readonly #run: Run;
   readonly #log: UpdateLog;
+  /** Slots ("author/epoch") that any session of this peer is waiting for. */
+  readonly #inFlight: Set<string>;
+  readonly #wanted = new Set<string>();
   readonly #updateBytesMax: number;
-  #phase: 'have' | 'updates' | 'ended' = 'have';
+  readonly #have: HaveVector;
+  readonly #want: HaveVector;
+  #phase: 'have' | 'want' | 'updates' | 'ended' = 'have';
   #clockMs: number | null = null;
-  readonly #have = new Map<string, RemoteHave>();
-  readonly #evicted = new Set<string>();
-  #haveBytes = 0;
-  #updateBytes = 0;
+  #isCut = false;
   #partial: Uint8Array[] = [];
   #partialBytes = 0;
+  #updates = 0;
+  #proofs = 0;
 
-  constructor(run: Run, log: UpdateLog) {
+  /** `inFlight` is shared by all sessions of one peer, so that no update is fetched twice at a time. */
+  constructor(run: Run, log: UpdateLog, inFlight: Set<string>) {
     this.#run = run;
     this.#log = log;
+    this.#inFlight = inFlight;
+    this.#have = new HaveVector(run);
+    this.#want = new HaveVector(run);
     this.#updateBytesMax = maxUpdateBytes(run) + UPDATE_OVERHEAD_BYTES_MAX;
   }
 
-  /** The frames to open with: this side's have-vector. `clockMs` lets the other side see its offset. */
-  *hello(clockMs: number): Generator<Uint8Array> {
-    const runId = fromHex(this.#run.id);
-    const evicted = this.#log.proofs().map(({ author }) => publicKeyFromPeerId(author));
-    let authors: wire.HaveAuthor[] = [];
-    let bytes = 32 * evicted.length;
-    const frame = (last: boolean): Uint8Array => {
-      const have = { runId, clockMs, authors, evicted: evicted.splice(0), last };
-      authors = [];
-      bytes = 0;
-      return wire.SyncFrame.encode({ have });
-    };
-    for (const author of this.#log.authors()) {
-      const epochs = toBitmap(this.#log.epochsOf(author));
-      if (bytes + epochs.length + HAVE_AUTHOR_OVERHEAD_BYTES > limits.SYNC_CHUNK_BYTES) {
-        yield frame(false);
-      }
-      bytes += epochs.length + HAVE_AUTHOR_OVERHEAD_BYTES;
-      const digest = Uint8Array.from(this.#log.authorDigest(author));
-      authors.push({ author: publicKeyFromPeerId(author), epochs, digest });
-    }
-    yield frame(true);
+  /** Whether a bound left something out that the remote holds: another session is worth its while. */
+  get isCut(): boolean {
+    return this.#isCut;
+  }
+
+  /** The frames to open with. `clockMs` lets the other side see its offset. */
+  hello(clockMs: number): Generator<Uint8Array> {
+    return encodeHave(this.#run, this.#log, clockMs);
   }
 
   /** @throws SyncProtocolError when the frame is malformed, out of turn or beyond a bound. */
   receive(bytes: Uint8Array): SyncEvent {
-    const { have, chunk, equivocation, end } = decodeFrame(bytes);
-    if (this.#phase === 'ended') throw new SyncProtocolError('a frame after the end');
-    if (have) return this.#onHave(have, bytes.length);
-    if (this.#phase === 'have')
-      throw new SyncProtocolError('the first frame must be a have-vector');
-    if (equivocation) return { kind: 'equivocation', equivocation };
-    if (chunk) return this.#onChunk(chunk);
+    const { have, want, chunk, equivocation, end } = decodeFrame(bytes);
+    if (have) return this.#onHave(this.#inPhase('have', have));
+    if (want) return this.#onWant(this.#inPhase('want', want));
+    if (equivocation) return this.#onEquivocation(this.#inPhase('updates', equivocation));
+    if (chunk) return this.#onChunk(this.#inPhase('updates', chunk));
     if (!end) throw new SyncProtocolError('an empty frame');
     if (this.#partial.length > 0) throw new SyncProtocolError('the end inside an update');
-    this.#phase = 'ended';
-    return { kind: 'end', more: end.more };
+    this.#phase = this.#inPhase('updates', 'ended');
+    return { kind: 'end' };
   }
 
-  /** The frames to send once the remote's have-vector is complete: what it lacks, then End. */
+  /** The frames that ask the remote for what it has, this log lacks and nobody is fetching. */
+  want(): Generator<Uint8Array> {
+    const slots = new Map<string, number[]>();
+    let bytes = 0;
+    for (const author of this.#have.authors()) {
+      if (this.#log.proofAgainst(author)) continue;
+      for (const epoch of this.#lacking(author)) {
+        const slot = `${author}/${epoch}`;
+        if (this.#inFlight.has(slot)) continue;
+        if (bytes > 0 && bytes + this.#updateBytesMax > limits.SYNC_SESSION_BYTES_MAX) {
+          this.#isCut = true;
+          break;
+        }
+        bytes += this.#updateBytesMax;
+        this.#inFlight.add(slot);
+        this.#wanted.add(slot);
+        slots.set(author, [...(slots.get(author) ?? []), epoch]);
+      }
+    }
+    return encodeWant(slots);
+  }
+
+  /** The frames to send once the remote's wishes are known: proofs it lacks, what it wants, End. */
   *reply(): Generator<Uint8Array> {
     for (const proof of this.#log.proofs()) {
-      if (this.#evicted.has(proof.author)) continue;
+      if (this.#have.evicted.has(proof.author)) continue;
       yield wire.SyncFrame.encode({ equivocation: equivocationToWire(proof) });
     }
-    let sent = 0;
-    for (const [epoch, author] of this.#missing()) {
-      const update = this.#log.get(author, epoch);
-      if (update === undefined) continue;
-      const encoded = wire.Update.encode(updateToWire(update));
-      if (sent + encoded.length > limits.SYNC_SESSION_BYTES_MAX) {
-        yield wire.SyncFrame.encode({ end: { more: true } });
-        return;
+    let bytes = 0;
+    for (const author of this.#want.authors()) {
+      for (const epoch of this.#want.epochsOf(author)) {
+        const update = this.#log.get(author, epoch);
+        if (update === undefined) continue;
+        const encoded = wire.Update.encode(updateToWire(update));
+        if (bytes > 0 && bytes + encoded.length > limits.SYNC_SESSION_BYTES_MAX) break;
+        bytes += encoded.length;
+        yield* chunks(encoded);
       }
-      sent += encoded.length;
-      yield* chunks(encoded);
     }
-    yield wire.SyncFrame.encode({ end: { more: false } });
+    yield wire.SyncFrame.encode({ end: {} });
   }
 
-  /** [epoch, author] of what the remote lacks, in ascending order of epoch. */
-  #missing(): [number, string][] {
-    const missing: [number, string][] = [];
-    for (const author of this.#log.authors()) {
-      if (this.#evicted.has(author)) continue;
-      const remote = this.#have.get(author);
-      const own = this.#log.epochsOf(author);
-      const lacking = own.filter((epoch) => !hasBit(remote?.epochs, epoch));
-      // The same epochs with other contents: the author signed two updates for one slot. Sending ours
-      // lets the remote find the proof.
-      const conflict =
-        lacking.length === 0 &&
-        remote !== undefined &&
-        bytesEqual(remote.epochs, toBitmap(own)) &&
-        !bytesEqual(remote.digest, this.#log.authorDigest(author));
-      for (const epoch of conflict ? own : lacking) missing.push([epoch, author]);
-    }
-    return missing.sort(([a, x], [b, y]) => a - b || (x < y ? -1 : 1));
+  /** Gives up what this session was waiting for, so that another may fetch it. */
+  release(): void {
+    for (const slot of this.#wanted) this.#inFlight.delete(slot);
+    this.#wanted.clear();
   }
 
-  #onHave(have: wire.Have, frameBytes: number): SyncEvent {
-    if (this.#phase !== 'have') throw new SyncProtocolError('a second have-vector');
+  /** Epochs of `author` that the remote should send, ascending. */
+  #lacking(author: string): number[] {
+    const remote = this.#have.epochsOf(author);
+    const lacking = remote.filter((epoch) => this.#log.get(author, epoch) === undefined);
+    if (lacking.length > 0 || remote.length !== this.#log.epochsOf(author).length) return lacking;
+    // The same epochs with other contents: the author signed two updates for one slot, and fetching
+    // the remote's brings the proof to light.
+    const isSame = this.#have.digestOf(author) === toHex(this.#log.authorDigest(author));
+    return isSame ? [] : remote;
+  }
+
+  #inPhase<T>(phase: 'have' | 'want' | 'updates', value: T): T {
+    if (this.#phase === phase) return value;
+    throw new SyncProtocolError(
+      `a frame out of turn (in phase ${this.#phase}, it belongs to ${phase})`,
+    );
+  }
+
+  #onHave(have: wire.Have): SyncEvent {
     if (toHex(have.runId) !== this.#run.id) throw new SyncProtocolError('another run');
-    this.#haveBytes += frameBytes;
-    if (this.#haveBytes > limits.HAVE_BYTES_MAX) {
-      throw new SyncProtocolError(`a have-vector of more than ${limits.HAVE_BYTES_MAX} bytes`);
-    }
     this.#clockMs ??= have.clockMs;
-    for (const key of have.evicted) this.#evicted.add(authorOf(key));
-    for (const { author, epochs, digest } of have.authors) {
-      if (epochs.length > Math.ceil(this.#run.manifest.schedule.epochsMax / 8)) {
-        throw new SyncProtocolError('a have-vector longer than the run');
-      }
-      this.#have.set(authorOf(author), { epochs: epochs.slice(), digest: digest.slice() });
-    }
-    if (this.#have.size > limits.AUTHORS_MAX || this.#evicted.size > limits.AUTHORS_MAX) {
-      throw new SyncProtocolError(`a have-vector of more than ${limits.AUTHORS_MAX} authors`);
-    }
+    this.#have.add(have.authors, have.evicted);
     if (!have.last) return { kind: 'nothing' };
-    this.#phase = 'updates';
+    this.#phase = 'want';
     return { kind: 'have', clockMs: this.#clockMs };
   }
 
+  #onWant(want: wire.Want): SyncEvent {
+    this.#want.add(want.authors, []);
+    if (!want.last) return { kind: 'nothing' };
+    this.#phase = 'updates';
+    return { kind: 'want' };
+  }
+
+  #onEquivocation(equivocation: wire.Equivocation): SyncEvent {
+    this.#proofs += 1;
+    if (this.#proofs > limits.AUTHORS_MAX) throw new SyncProtocolError('too many proofs');
+    return { kind: 'equivocation', equivocation };
+  }
+
   #onChunk({ bytes, last }: wire.Chunk): SyncEvent {
-    this.#updateBytes += bytes.length;
     this.#partialBytes += bytes.length;
     if (this.#partialBytes > this.#updateBytesMax) {
       throw new SyncProtocolError(`an update of more than ${this.#updateBytesMax} bytes`);
     }
-    if (this.#updateBytes > limits.SYNC_SESSION_BYTES_MAX) {
-      throw new SyncProtocolError(
-        `more than ${limits.SYNC_SESSION_BYTES_MAX} bytes in one session`,
-      );
-    }
     if (bytes.length === 0 && !last) throw new SyncProtocolError('an empty chunk');
     this.#partial.push(bytes);
     if (!last) return { kind: 'nothing' };
+    this.#updates += 1;
+    if (this.#updates > this.#wanted.size) throw new SyncProtocolError('more than was asked for');
     const encoded = Buffer.concat(this.#partial);
     this.#partial = [];
     this.#partialBytes = 0;
@@ -175,13 +185,14 @@ export class SyncSession {
   }
 }
 
-/** Two fields of 32 bytes, their tags and lengths, and the tag and length of the bitmap. */
-const HAVE_AUTHOR_OVERHEAD_BYTES = 80;
-
 function decodeFrame(bytes: Uint8Array): wire.SyncFrame {
+  const { AUTHORS_MAX } = limits;
   try {
     return wire.SyncFrame.decode(bytes, {
-      limits: { have$: { authors: limits.AUTHORS_MAX, evicted: limits.AUTHORS_MAX } },
+      limits: {
+        have$: { authors: AUTHORS_MAX, evicted: AUTHORS_MAX },
+        want$: { authors: AUTHORS_MAX },
+      },
     });
   } catch (cause) {
     throw new SyncProtocolError('a frame that is not a valid protobuf message', { cause });
@@ -194,22 +205,4 @@ function* chunks(encoded: Uint8Array<ArrayBuffer>): Generator<Uint8Array> {
     const last = start + limits.SYNC_CHUNK_BYTES >= encoded.length;
     yield wire.SyncFrame.encode({ chunk: { bytes, last } });
   }
-}
-
-function authorOf(publicKey: Uint8Array): string {
-  if (publicKey.length !== 32) {
-    throw new SyncProtocolError(`an author key of ${publicKey.length} bytes`);
-  }
-  return peerIdFromPublicKey(publicKey);
-}
-
-/** `epochs` ascending. */
-function toBitmap(epochs: readonly number[]): Uint8Array<ArrayBuffer> {
-  const bitmap = new Uint8Array(((epochs.at(-1) ?? -1) >> 3) + 1);
-  for (const epoch of epochs) bitmap[epoch >> 3] = (bitmap[epoch >> 3] ?? 0) | (1 << (epoch & 7));
-  return bitmap;
-}
-
-function hasBit(bitmap: Uint8Array | undefined, index: number): boolean {
-  return (((bitmap?.[index >> 3] ?? 0) >> (index & 7)) & 1) === 1;
 }

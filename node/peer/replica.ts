@@ -1,5 +1,5 @@
 /** This peer's copy of the run: log, fold and the decision what becomes of each message that arrives. */
-import { adapterSha256 } from '../../protocol/adapter.js';
+import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { UpdateRejectedError, type RejectionCode, type Verdict } from '../../protocol/errors.js';
 import { Fold } from '../../protocol/fold.js';
 import {
@@ -42,6 +42,11 @@ export class Replica {
     this.#fold = new Fold(run, this.slicer);
     this.#epochNow = epochNow;
     this.#handlers = handlers;
+  }
+
+  /** theta0, the adapter of an empty log: [adapterSize] float32. */
+  initialTheta(): Float32Array {
+    return initialAdapter(this.run.manifest.adapter);
   }
 
   /** The fold of the whole log as the trainer takes it: a new [adapterSize] float32. */

@@ -1,0 +1,249 @@
+/**
+ * One peer of one run: drives protocol/ with a Trainer, a Transport, a Store and a Clock. It knows no
+ * libp2p, files, HTTP or timers, so that the simulator (test/sim) runs this very file.
+ */
+import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
+import { InvalidManifestError } from '../protocol/errors.js';
+import { encodeEquivocation } from '../protocol/gossip.js';
+import { publicKeyFromPeerId } from '../protocol/identity.js';
+import type { Run } from '../protocol/manifest.js';
+import { Prng } from '../protocol/prng.js';
+import { norm } from '../protocol/residual.js';
+import type {
+  Clock,
+  Identity,
+  Logger,
+  PeerState,
+  Store,
+  Trainer,
+  Transport,
+} from './interfaces.js';
+import { AntiEntropy } from './peer/anti-entropy.js';
+import { attention } from './peer/attention.js';
+import { epochAt, Epochs } from './peer/epochs.js';
+import { Journal } from './peer/journal.js';
+import { Replica } from './peer/replica.js';
+import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
+
+export interface PeerComponents {
+  transport: Transport;
+  clock: Clock;
+  store: Store;
+  trainer: Trainer;
+  logger: Logger;
+  identity: Identity;
+}
+
+/** A newcomer waits this long (or half an epoch, if shorter) for a first sync before it trains. */
+const CATCH_UP_MS_MAX = 10_000;
+
+export class Peer {
+  readonly #c: PeerComponents;
+  readonly #run: Run;
+  readonly #stop = new AbortController();
+  readonly #replica: Replica;
+  readonly #journal: Journal;
+  readonly #antiEntropy: AntiEntropy;
+  #epochs: Epochs | null = null;
+  #isCatchingUp = false;
+  #done: Promise<void> | null = null;
+
+  /** @throws InvalidManifestError when this machine draws another initial adapter than the founder's. */
+  constructor(components: PeerComponents, { run }: { run: Run }) {
+    const { adapter } = run.manifest;
+    if (adapterSha256(initialAdapter(adapter)) !== adapter.initialSha256) {
+      throw new InvalidManifestError(
+        'this machine draws another initial adapter than the run names; the manifest is damaged or forged',
+      );
+    }
+    const { transport, clock, store, logger, identity } = components;
+    this.#c = components;
+    this.#run = run;
+    this.#journal = new Journal(store, clock);
+    this.#replica = new Replica(run, () => epochAt(run, clock.now()), {
+      onRecord: (record) => this.#journal.append(record, this.#stop.signal),
+      onAnnounced: ({ author }, from) => this.#antiEntropy.request(this.#holderOf(author, from)),
+      onProof: (proof) => this.#tell(encodeEquivocation(proof)),
+    });
+    const random = new Prng(
+      publicKeyFromPeerId(identity.peerId),
+      `anti-entropy/${run.id}/${clock.now()}`,
+    );
+    this.#antiEntropy = new AntiEntropy(
+      { transport, clock, logger, replica: this.#replica, random },
+      this.#stop.signal,
+    );
+  }
+
+  /**
+   * Loads what the store holds, joins the run and begins to train. Resolves when the peer is on the
+   * network; `done` then settles when it has stopped.
+   */
+  async start(): Promise<void> {
+    const { store, transport, identity } = this.#c;
+    const state = await this.#restore(await store.loadState(), await store.loadLog());
+    const epochs = new Epochs(
+      { ...this.#c, replica: this.#replica, journal: this.#journal },
+      state,
+      this.#stop.signal,
+    );
+    this.#epochs = epochs;
+    await transport.start({
+      onGossip: (message, from) => this.#replica.onGossip(message, from),
+      onSync: (stream, from) => this.#antiEntropy.serve(stream, from),
+      // One of the two opens the session; it serves both.
+      onConnect: (peerId) => {
+        if (identity.peerId < peerId) this.#antiEntropy.request(peerId);
+      },
+      onDisconnect: (peerId) => this.#antiEntropy.forget(peerId),
+    });
+    this.#done = this.#live(epochs);
+    // Whoever awaits `done` sees the error; a peer that nobody awaits must not crash the process.
+    this.#done.catch(() => undefined);
+  }
+
+  /** Settles when the peer has stopped; rejects when it cannot go on. */
+  get done(): Promise<void> {
+    return this.#done ?? Promise.resolve();
+  }
+
+  /** Leaves the run. Everything worth keeping is on disk when it resolves. */
+  async stop(): Promise<void> {
+    this.#stop.abort(new Error('the peer is stopping'));
+    await this.#done?.catch(() => undefined);
+    await this.#journal.flush();
+    await this.#c.transport.stop();
+  }
+
+  /** The fold of the whole log: [adapterSize] float32. */
+  theta(): Float32Array {
+    return this.#replica.theta();
+  }
+
+  snapshot(): PeerSnapshot {
+    const { clock, trainer, transport, identity } = this.#c;
+    const { log } = this.#replica;
+    const state = this.#epochs?.state;
+    const { progress = null, last = null } = this.#epochs ?? {};
+    const nowMs = clock.now();
+    const epoch = Math.min(epochAt(this.#run, nowMs), this.#run.manifest.schedule.epochsMax);
+    const members = this.#members();
+    return {
+      runId: this.#run.id,
+      epoch,
+      state: this.#epochs?.runState ?? 'waiting',
+      training: {
+        device: trainer.device,
+        step: (state?.steps ?? 0) + (progress?.step ?? 0),
+        tokens: state?.tokens ?? 0,
+        loss: progress?.loss ?? last?.loss ?? null,
+        tokensPerSecond: last && last.seconds > 0 ? last.tokens / last.seconds : null,
+      },
+      adapter: { sha256: this.#replica.sha256(), epoch: log.newestEpoch, updates: log.size },
+      heldOutLoss: {
+        base: state?.heldOutBase ?? null,
+        now: state?.heldOutHistory.at(-1)?.loss ?? null,
+        history: state?.heldOutHistory ?? [],
+      },
+      members,
+      residualNorm: state ? norm(state.residual) : 0,
+      attention: attention({
+        run: this.#run,
+        peerId: identity.peerId,
+        nowMs,
+        epoch,
+        isCatchingUp: this.#isCatchingUp,
+        connectedCount: transport.connections().length,
+        clockOffsetsMs: members.flatMap((member) => member.clockOffsetMs ?? []),
+        storeProblem: this.#journal.problem,
+        trainingProblem: this.#epochs?.problem ?? null,
+        equivocatedEpoch: log.proofAgainst(identity.peerId)?.first.epoch ?? null,
+      }),
+    };
+  }
+
+  async #restore(state: PeerState | null, records: readonly Uint8Array[]): Promise<PeerState> {
+    const invalid = records.filter((record) => !this.#replica.restore(record)).length;
+    if (invalid > 0)
+      this.#c.logger.warn({ invalid }, 'records of the log were not valid: left out');
+    // A crash between saving the state and appending to the log leaves the update only in the state.
+    if (
+      state?.update &&
+      !records.some((record) => Buffer.compare(record, state.update ?? record) === 0)
+    ) {
+      this.#replica.restore(state.update);
+      this.#journal.append(state.update, this.#stop.signal);
+    }
+    const { size } = adapterLayout(this.#run.manifest.adapter);
+    return (
+      state ?? {
+        epoch: -1,
+        residual: new Float64Array(size),
+        optimiser: null,
+        update: null,
+        steps: 0,
+        tokens: 0,
+        heldOutBase: null,
+        heldOutHistory: [],
+      }
+    );
+  }
+
+  async #live(epochs: Epochs): Promise<void> {
+    const antiEntropy = this.#antiEntropy.run();
+    try {
+      await this.#catchUp();
+      await epochs.run();
+    } finally {
+      this.#stop.abort(new Error('the peer has ended'));
+      await antiEntropy;
+    }
+  }
+
+  /** An adapter trained from an old fold helps nobody, so a peer that joins asks the others first. */
+  async #catchUp(): Promise<void> {
+    const { identity, clock } = this.#c;
+    const { founder, schedule } = this.#run.manifest;
+    const isFounding = identity.peerId === founder && this.#replica.log.size === 0;
+    if (isFounding || epochAt(this.#run, clock.now()) < 0) return;
+    this.#isCatchingUp = true;
+    const signal = AbortSignal.any([this.#stop.signal, this.#antiEntropy.firstSync]);
+    const delayMs = Math.min(CATCH_UP_MS_MAX, schedule.epochMs / 2);
+    await clock.sleep(delayMs, signal).catch(() => undefined);
+    this.#isCatchingUp = false;
+  }
+
+  /** Every author in the log and every connected member, without this peer itself. */
+  #members(): MemberSnapshot[] {
+    const { log } = this.#replica;
+    const connected = this.#c.transport.connections().map(({ peerId }) => peerId);
+    const ids = new Set([
+      ...log.authors(),
+      ...log.proofs().map((proof) => proof.author),
+      ...connected,
+    ]);
+    ids.delete(this.#c.identity.peerId);
+    return [...ids].map((peerId) => {
+      const epochs = log.epochsOf(peerId);
+      return {
+        peerId,
+        lastUpdateEpoch: epochs.at(-1) ?? null,
+        updatesAccepted: epochs.length,
+        rejected: this.#replica.rejectedBy(peerId),
+        clockOffsetMs: this.#antiEntropy.clockOffsetMs(peerId),
+      };
+    });
+  }
+
+  /** Whom to ask for an announced update: its author when connected, else who passed the word on. */
+  #holderOf(author: string, from: string): string {
+    const isConnected = this.#c.transport.connections().some(({ peerId }) => peerId === author);
+    return isConnected ? author : from;
+  }
+
+  #tell(message: Uint8Array): void {
+    this.#c.transport.publish(message).catch((error: unknown) => {
+      this.#c.logger.debug({ error: String(error) }, 'publishing failed');
+    });
+  }
+}

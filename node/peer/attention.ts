@@ -1,0 +1,64 @@
+/** The sentences of `attention`: what is wrong or awaited, and what happens next. Empty when all is well. */
+import type { Run } from '../../protocol/manifest.js';
+
+export interface AttentionFacts {
+  run: Run;
+  peerId: string;
+  nowMs: number;
+  epoch: number;
+  isCatchingUp: boolean;
+  connectedCount: number;
+  /** Remote clocks minus ours, in ms. */
+  clockOffsetsMs: readonly number[];
+  storeProblem: string | null;
+  trainingProblem: string | null;
+  /** An epoch for which two updates of this very peer exist; null normally. */
+  equivocatedEpoch: number | null;
+}
+
+export function attention(facts: AttentionFacts): string[] {
+  const { run, nowMs, epoch } = facts;
+  const { startMs, epochMs } = run.manifest.schedule;
+  const sentences: string[] = [];
+  if (facts.equivocatedEpoch !== null) {
+    sentences.push(
+      `The swarm evicted this peer id: two different updates were signed with its key for epoch ` +
+        `${facts.equivocatedEpoch}. Was the data directory copied to a second machine? Start again with ` +
+        'an empty data directory to join under a new id.',
+    );
+  }
+  if (facts.storeProblem !== null) sentences.push(facts.storeProblem);
+  if (facts.trainingProblem !== null) sentences.push(facts.trainingProblem);
+  if (facts.isCatchingUp) {
+    sentences.push(
+      'Fetching what the swarm has learned so far; training begins with the next epoch.',
+    );
+  }
+  if (epoch < 0) {
+    sentences.push(`The run starts in ${seconds(startMs - nowMs)}; training begins then.`);
+  }
+  if (facts.connectedCount === 0) {
+    sentences.push(
+      'No other member of this run is connected: this peer trains alone, keeps trying to reach others, ' +
+        'and merges its work when it meets them.',
+    );
+  }
+  const offsetMs = median(facts.clockOffsetsMs);
+  if (Math.abs(offsetMs) > epochMs / 2) {
+    sentences.push(
+      `This machine's clock is ${seconds(Math.abs(offsetMs))} ${offsetMs > 0 ? 'behind' : 'ahead of'} ` +
+        `the median of its peers, more than half an epoch (${seconds(epochMs / 2)}): its updates land in ` +
+        'the wrong epoch. Switch on time synchronisation (NTP).',
+    );
+  }
+  return sentences;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[sorted.length >>> 1] ?? 0;
+}
+
+function seconds(ms: number): string {
+  return ms < 10_000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 1000)} s`;
+}

@@ -1,0 +1,271 @@
+/**
+ * The life of a peer, epoch by epoch: fold, train, compress, persist, publish (docs/PROTOCOL.md, "One
+ * epoch at one peer"). What goes out is on disk first, so that a crash at any instant sends the same
+ * bytes again and never two different updates for one epoch.
+ */
+import { encodeAnnouncement, encodeUpdateMessage } from '../../protocol/gossip.js';
+import { UPDATE_INLINE_BYTES_MAX } from '../../protocol/limits.js';
+import type { Run } from '../../protocol/manifest.js';
+import { Prng } from '../../protocol/prng.js';
+import { fromHex } from '../../protocol/bytes.js';
+import { accumulate, takeSlice } from '../../protocol/residual.js';
+import { createUpdate, UPDATE_OVERHEAD_BYTES_MAX, type Update } from '../../protocol/update.js';
+import {
+  TrainerDiedError,
+  type Clock,
+  type Identity,
+  type Logger,
+  type PeerState,
+  type Store,
+  type Trainer,
+  type TrainProgress,
+  type TrainResult,
+  type Transport,
+} from '../interfaces.js';
+import type { Journal } from './journal.js';
+import type { Replica } from './replica.js';
+import type { RunState } from './snapshot.js';
+
+export interface EpochsComponents {
+  transport: Transport;
+  clock: Clock;
+  store: Store;
+  trainer: Trainer;
+  logger: Logger;
+  identity: Identity;
+  replica: Replica;
+  journal: Journal;
+}
+
+/** Pause after the training process died before it is asked again; the trainer restarts it meanwhile. */
+const TRAINER_PAUSE_MS = 1000;
+
+/** A finished or waiting peer looks at the clock at least this often. */
+const IDLE_MS_MAX = 10_000;
+
+/** Points of the held-out curve that are kept: `status` stays small in long runs. */
+const HISTORY_MAX = 500;
+
+export class Epochs {
+  readonly #c: EpochsComponents;
+  readonly #run: Run;
+  readonly #signal: AbortSignal;
+  #state: PeerState;
+  #runState: RunState = 'waiting';
+  #progress: TrainProgress | null = null;
+  #last: TrainResult | null = null;
+  /** Hash of the fold that was evaluated last, and how long that took. */
+  #evaluated: string | null = null;
+  #evaluationMs = 0;
+  #problem: string | null = null;
+
+  constructor(components: EpochsComponents, state: PeerState, signal: AbortSignal) {
+    this.#c = components;
+    this.#run = components.replica.run;
+    this.#state = state;
+    this.#signal = signal;
+  }
+
+  get runState(): RunState {
+    return this.#runState;
+  }
+
+  get state(): Readonly<PeerState> {
+    return this.#state;
+  }
+
+  get progress(): TrainProgress | null {
+    return this.#progress;
+  }
+
+  /** The last finished epoch of this process; null before the first. */
+  get last(): TrainResult | null {
+    return this.#last;
+  }
+
+  /** Why training does not go on, in a sentence; null when it does. */
+  get problem(): string | null {
+    return this.#problem;
+  }
+
+  /** Runs until the signal aborts. */
+  async run(): Promise<void> {
+    while (!this.#signal.aborted) {
+      try {
+        await this.#turn();
+      } catch (error) {
+        if (isAborted(this.#signal)) break;
+        if (!(error instanceof TrainerDiedError)) throw error;
+        this.#runState = 'paused';
+        this.#problem = `${error.message} It is being restarted; this epoch is trained again.`;
+        this.#c.logger.warn({ error: error.message }, 'the training process died');
+        await this.#c.clock.sleep(TRAINER_PAUSE_MS, this.#signal).catch(() => undefined);
+      }
+    }
+    this.#runState = 'stopped';
+  }
+
+  /** Does what the moment asks for: one epoch of training, one evaluation, or one wait. */
+  async #turn(): Promise<void> {
+    const { schedule } = this.#run.manifest;
+    this.#c.replica.retryDeferred();
+    const epoch = epochAt(this.#run, this.#c.clock.now());
+    if (epoch < 0) return this.#wait('waiting', schedule.startMs);
+    if (epoch >= schedule.epochsMax) {
+      await this.#evaluateFold(Infinity);
+      return this.#wait('finished', Infinity);
+    }
+    const startMs = schedule.startMs + epoch * schedule.epochMs;
+    const endMs = startMs + schedule.epochMs;
+    // Few steps scaled up to stepsRef are mostly noise, so a latecomer leaves this slot out.
+    const isLate = this.#c.clock.now() > startMs + schedule.epochMs / 2;
+    if (!isLate && !this.#isSent(epoch)) return this.#trainEpoch(epoch);
+    await this.#evaluateFold(endMs);
+    return this.#wait('idle', endMs);
+  }
+
+  /** A slot is taken when this peer's update for it (or a later one) is on disk or in anyone's log. */
+  #isSent(epoch: number): boolean {
+    const { peerId } = this.#c.identity;
+    return epoch <= this.#state.epoch || this.#c.replica.log.get(peerId, epoch) !== undefined;
+  }
+
+  async #trainEpoch(baseEpoch: number): Promise<void> {
+    this.#runState = 'training';
+    const { schedule, training } = this.#run.manifest;
+    const theta = this.#c.replica.theta();
+    const result = await this.#c.trainer.train(
+      {
+        epoch: baseEpoch,
+        theta,
+        optimiser: training.resetMoments ? null : this.#state.optimiser,
+        steps: schedule.stepsRef,
+        deadlineMs: trainingDeadlineMs(this.#run, baseEpoch),
+      },
+      (progress) => (this.#progress = progress),
+      this.#signal,
+    );
+    // A slow machine may end in a later slot: the update belongs there, with a lag that is its due.
+    const now = epochAt(this.#run, this.#c.clock.now());
+    const epoch = Math.max(baseEpoch, Math.min(now, schedule.epochsMax - 1));
+    if (this.#isSent(epoch)) return;
+    const next = this.#compress(theta, result, baseEpoch, epoch);
+    if (next === null) return;
+    await this.#c.journal.persist(() => this.#c.store.saveState(next.state), this.#signal);
+    this.#state = next.state;
+    this.#last = result;
+    this.#problem = null;
+    this.#c.replica.addOwn(next.update);
+    await this.#publish(next.update);
+    this.#c.logger.info(
+      { epoch, loss: result.loss, steps: result.steps, seconds: result.seconds },
+      'epoch trained',
+    );
+  }
+
+  /** Error feedback and the signed update; null when training left the finite numbers. */
+  #compress(
+    theta: Float32Array,
+    result: TrainResult,
+    baseEpoch: number,
+    epoch: number,
+  ): { state: PeerState; update: Update } | null {
+    const { schedule, compression, fold } = this.#run.manifest;
+    const scale = schedule.stepsRef / result.steps;
+    const delta = new Float64Array(theta.length);
+    for (const [i, value] of theta.entries()) delta[i] = (value - (result.theta[i] ?? 0)) * scale;
+    if (!delta.every(Number.isFinite)) {
+      this.#problem =
+        `Training in epoch ${epoch} gave numbers that are not finite; its result was thrown away and ` +
+        'the next epoch starts from the swarm’s adapter with fresh optimiser moments.';
+      this.#state = { ...this.#state, epoch, optimiser: null };
+      return null;
+    }
+    // After a long absence the residual corrects a path that the swarm has left.
+    const isFresh = epoch - this.#state.epoch <= fold.lagMax;
+    const residual = isFresh ? this.#state.residual.slice() : new Float64Array(theta.length);
+    accumulate(residual, delta, compression.beta);
+    const { replica, identity } = this.#c;
+    const random = new Prng(fromHex(this.#run.id), `rounding/${identity.peerId}/${epoch}`);
+    const quantised = takeSlice(residual, replica.slicer.slice(epoch), random);
+    const update = createUpdate(this.#run, identity, {
+      epoch,
+      baseEpoch,
+      steps: result.steps,
+      logDigest: replica.log.digest(),
+      ...quantised,
+    });
+    const state: PeerState = {
+      ...this.#state,
+      epoch,
+      residual,
+      optimiser: result.optimiser,
+      update: encodeUpdateMessage(update),
+      steps: this.#state.steps + result.steps,
+      tokens: this.#state.tokens + result.tokens,
+    };
+    return { state, update };
+  }
+
+  /** A failed publish is no loss: the others fetch the update by sync. */
+  async #publish(update: Update): Promise<void> {
+    const bytes = update.scales.length + update.codes.length + UPDATE_OVERHEAD_BYTES_MAX;
+    const message =
+      bytes <= UPDATE_INLINE_BYTES_MAX ? encodeUpdateMessage(update) : encodeAnnouncement(update);
+    try {
+      const recipients = await this.#c.transport.publish(message);
+      this.#c.logger.debug({ epoch: update.epoch, recipients }, 'update published');
+    } catch (error) {
+      this.#c.logger.warn({ epoch: update.epoch, error: String(error) }, 'publishing failed');
+    }
+  }
+
+  /** Measures the fold on held-out text when it changed and `untilMs` leaves time for it. */
+  async #evaluateFold(untilMs: number): Promise<void> {
+    const { replica, trainer, clock } = this.#c;
+    const sha256 = replica.sha256();
+    const startMs = clock.now();
+    if (sha256 === this.#evaluated || startMs + this.#evaluationMs > untilMs) return;
+    if (this.#state.heldOutBase === null) {
+      const base = await trainer.evaluate(replica.initialTheta(), this.#signal);
+      this.#state = { ...this.#state, heldOutBase: base };
+    }
+    const epoch = replica.log.newestEpoch;
+    const loss = await trainer.evaluate(replica.theta(), this.#signal);
+    this.#evaluated = sha256;
+    this.#evaluationMs = clock.now() - startMs;
+    if (loss === null) return;
+    const history = this.#state.heldOutHistory.filter((point) => point.epoch !== epoch);
+    history.push({ epoch, loss });
+    this.#state = { ...this.#state, heldOutHistory: history.slice(-HISTORY_MAX) };
+  }
+
+  /** Until `untilMs` of the clock, or a while when that is far away. */
+  async #wait(state: RunState, untilMs: number): Promise<void> {
+    this.#runState = state;
+    this.#progress = null;
+    const delayMs = Math.max(0, untilMs - this.#c.clock.now());
+    const { epochMs } = this.#run.manifest.schedule;
+    await this.#c.clock.sleep(Math.min(delayMs, IDLE_MS_MAX, epochMs), this.#signal);
+  }
+}
+
+/** The slot of `nowMs`: e = floor((now - t0) / P), below 0 before the start. */
+export function epochAt({ manifest }: Run, nowMs: number): number {
+  return Math.floor((nowMs - manifest.schedule.startMs) / manifest.schedule.epochMs);
+}
+
+/**
+ * When training of `epoch` must end, so that the update reaches the others before the next slot:
+ * a twentieth of the epoch early, 0.5 s to 30 s, but never more than a quarter.
+ */
+export function trainingDeadlineMs({ manifest }: Run, epoch: number): number {
+  const { startMs, epochMs } = manifest.schedule;
+  const marginMs = Math.min(epochMs / 4, Math.max(500, Math.min(30_000, epochMs / 20)));
+  return startMs + (epoch + 1) * epochMs - marginMs;
+}
+
+/** A call, because the compiler takes a flag that it has seen once for constant. */
+function isAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
+}

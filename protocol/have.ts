@@ -1,0 +1,121 @@
+/** Have-vectors: which epochs of which author a log holds, as bitmaps in frames of bounded size. */
+import { fromHex, toHex } from './bytes.js';
+import { SyncProtocolError } from './errors.js';
+import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
+import * as limits from './limits.js';
+import type { UpdateLog } from './log.js';
+import type { Run } from './manifest.js';
+import * as wire from './wire/messages.js';
+
+/** Two fields of 32 bytes, their tags and lengths, and the tag and length of the bitmap. */
+const ENTRY_OVERHEAD_BYTES = 80;
+
+/** What one side said that it holds, or wants. */
+export class HaveVector {
+  readonly #epochs = new Map<string, Uint8Array>();
+  readonly #digests = new Map<string, string>();
+  readonly evicted = new Set<string>();
+  readonly #bitmapBytesMax: number;
+  #bytes = 0;
+
+  constructor({ manifest }: Run) {
+    this.#bitmapBytesMax = Math.ceil(manifest.schedule.epochsMax / 8);
+  }
+
+  /** Adds the entries of one frame. @throws SyncProtocolError beyond a bound. */
+  add(entries: readonly (wire.Held | wire.Wanted)[], evicted: readonly Uint8Array[]): void {
+    for (const entry of entries) {
+      this.#bytes += entry.epochs.length + ENTRY_OVERHEAD_BYTES;
+      if (entry.epochs.length > this.#bitmapBytesMax || this.#bytes > limits.HAVE_BYTES_MAX) {
+        throw new SyncProtocolError('a vector longer than the run or the limit');
+      }
+      const author = authorOf(entry.author);
+      this.#epochs.set(author, entry.epochs.slice());
+      if ('digest' in entry) this.#digests.set(author, toHex(entry.digest));
+    }
+    for (const key of evicted) this.evicted.add(authorOf(key));
+    if (this.#epochs.size > limits.AUTHORS_MAX || this.evicted.size > limits.AUTHORS_MAX) {
+      throw new SyncProtocolError(`a vector of more than ${limits.AUTHORS_MAX} authors`);
+    }
+  }
+
+  authors(): string[] {
+    return [...this.#epochs.keys()].sort();
+  }
+
+  /** Epochs of `author` in ascending order. */
+  epochsOf(author: string): number[] {
+    const bitmap = this.#epochs.get(author) ?? new Uint8Array();
+    const epochs: number[] = [];
+    for (const [i, byte] of bitmap.entries()) {
+      for (let bit = 0; bit < 8; bit++) if ((byte >> bit) & 1) epochs.push(8 * i + bit);
+    }
+    return epochs;
+  }
+
+  /** Hex SHA-256 over the ids of the author's updates; undefined when not said. */
+  digestOf(author: string): string | undefined {
+    return this.#digests.get(author);
+  }
+}
+
+/** The frames that say what `log` holds. */
+export function* encodeHave(run: Run, log: UpdateLog, clockMs: number): Generator<Uint8Array> {
+  const evicted = log.proofs().map(({ author }) => publicKeyFromPeerId(author));
+  const entries = log.authors().map((author) => ({
+    author: publicKeyFromPeerId(author),
+    epochs: toBitmap(log.epochsOf(author)),
+    digest: Uint8Array.from(log.authorDigest(author)),
+  }));
+  const runId = fromHex(run.id);
+  for (const { authors, last } of inFrames(entries)) {
+    yield wire.SyncFrame.encode({
+      have: { runId, clockMs, authors, evicted: evicted.splice(0), last },
+    });
+  }
+}
+
+/** The frames that ask for `slots`: author -> epochs in ascending order. */
+export function* encodeWant(slots: ReadonlyMap<string, readonly number[]>): Generator<Uint8Array> {
+  const entries = [...slots].map(([author, epochs]) => ({
+    author: publicKeyFromPeerId(author),
+    epochs: toBitmap(epochs),
+  }));
+  for (const { authors, last } of inFrames(entries)) {
+    yield wire.SyncFrame.encode({ want: { authors, last } });
+  }
+}
+
+/** Cuts entries into frames of about SYNC_CHUNK_BYTES; at least one frame. */
+function* inFrames<T extends { epochs: Uint8Array }>(
+  entries: readonly T[],
+): Generator<{ authors: T[]; last: boolean }> {
+  let authors: T[] = [];
+  let bytes = 0;
+  for (const entry of entries) {
+    const size = entry.epochs.length + ENTRY_OVERHEAD_BYTES;
+    // The list of evicted authors rides in the first frame: half a frame is left for it.
+    if (bytes + size > limits.SYNC_CHUNK_BYTES / 2) {
+      yield { authors, last: false };
+      authors = [];
+      bytes = 0;
+    }
+    authors.push(entry);
+    bytes += size;
+  }
+  yield { authors, last: true };
+}
+
+function authorOf(publicKey: Uint8Array): string {
+  if (publicKey.length !== 32) {
+    throw new SyncProtocolError(`an author key of ${publicKey.length} bytes`);
+  }
+  return peerIdFromPublicKey(publicKey);
+}
+
+/** `epochs` ascending. */
+function toBitmap(epochs: readonly number[]): Uint8Array<ArrayBuffer> {
+  const bitmap = new Uint8Array(((epochs.at(-1) ?? -1) >> 3) + 1);
+  for (const epoch of epochs) bitmap[epoch >> 3] = (bitmap[epoch >> 3] ?? 0) | (1 << (epoch & 7));
+  return bitmap;
+}
