@@ -1,0 +1,156 @@
+/** What names a base model among peers: hashes of its arithmetic, its weights and its tokenizer. */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { z } from 'zod';
+import type { ModelFingerprint } from '../../protocol/manifest.js';
+import { unreadable } from '../json-file.js';
+import type { ModelConfig } from './config.js';
+import { openModelDirectory } from './model-directory.js';
+
+/** Files remembered in a cache; beyond it the cache starts afresh. */
+const CACHE_ENTRIES_MAX = 512;
+/** A file that changed this recently may change again within the clock's resolution: not cached. */
+const SETTLED_AFTER_MS = 2000;
+
+const cacheSchema = z.record(
+  z.string(),
+  z.object({ size: z.string(), mtimeNs: z.string(), sha256: z.string().regex(/^[0-9a-f]{64}$/) }),
+);
+type Cache = z.infer<typeof cacheSchema>;
+
+/**
+ * Fingerprint of the model in `dir`. Weight files are streamed through SHA-256 (about 1 GB a second);
+ * with `cacheFile` a file whose path, size and time of change are known is not read again.
+ *
+ * - configSha256: JSON of the fields in arithmeticOf, in that order, so that versions, dtypes and
+ *   generation settings make no difference.
+ * - weightsSha256: what `sha256sum *.safetensors | sha256sum` prints in the directory, over the weight
+ *   files that the model uses: a line "<hash>  <file name>\n" each, sorted by name.
+ * - tokenizerSha256: the bytes of tokenizer.json.
+ *
+ * Throws UserError as openModelDirectory does.
+ */
+export async function fingerprintModel(dir: string, cacheFile?: string): Promise<ModelFingerprint> {
+  const model = await openModelDirectory(dir);
+  const cache = cacheFile === undefined ? {} : await readCache(cacheFile);
+  const known = JSON.stringify(cache);
+  const files = [...new Set([...model.weights.values()].map(({ file }) => file))];
+  const byName = files.map((file) => ({ file, name: basename(file) }));
+  byName.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const weights = createHash('sha256');
+  for (const { file, name } of byName) {
+    weights.update(`${await cachedSha256(file, cache)}  ${name}\n`);
+  }
+  const tokenizerSha256 = await cachedSha256(model.tokenizerFile, cache);
+  if (cacheFile !== undefined && JSON.stringify(cache) !== known) {
+    await writeCache(cacheFile, cache);
+  }
+  return {
+    name: model.name,
+    architecture: model.config.architecture,
+    configSha256: configSha256(model.config),
+    weightsSha256: weights.digest('hex'),
+    tokenizerSha256,
+  };
+}
+
+/** SHA-256 over what of a config changes the model's output; 64 hex digits. */
+export function configSha256(config: ModelConfig): string {
+  return createHash('sha256')
+    .update(JSON.stringify(arithmeticOf(config)))
+    .digest('hex');
+}
+
+/** Special token ids and the longest sequence are left out: they change no logit. */
+function arithmeticOf(config: ModelConfig): [string, string | number | boolean][] {
+  return [
+    ['architecture', config.architecture],
+    ['attentionBias', config.attentionBias],
+    ['headDim', config.headDim],
+    ['heads', config.heads],
+    ['hiddenAct', config.hiddenAct],
+    ['hiddenSize', config.hiddenSize],
+    ['intermediateSize', config.intermediateSize],
+    ['keyValueHeads', config.keyValueHeads],
+    ['layers', config.layers],
+    ['mlpBias', config.mlpBias],
+    ['rmsNormEps', config.rmsNormEps],
+    ['ropeTheta', config.ropeTheta],
+    ['tieWordEmbeddings', config.tieWordEmbeddings],
+    ['vocabSize', config.vocabSize],
+  ];
+}
+
+/**
+ * One sentence for each field in which the run's model and mine differ: what differs and what to do.
+ * Empty when I can take part; names are not compared.
+ */
+export function explainMismatch(run: ModelFingerprint, mine: ModelFingerprint): string[] {
+  const get = `get the same files as the founder's ${run.name}, or give another --model`;
+  if (run.architecture !== mine.architecture) {
+    return [
+      `the architecture differs: the run has "${run.architecture}", ${mine.name} is "${mine.architecture}": ${get}`,
+    ];
+  }
+  const differing: [keyof ModelFingerprint, string][] = [
+    ['configSha256', 'the config (config.json) differs'],
+    ['weightsSha256', 'the weights (*.safetensors) differ'],
+    ['tokenizerSha256', 'the tokenizer (tokenizer.json) differs'],
+  ];
+  return differing
+    .filter(([field]) => run[field] !== mine[field])
+    .map(
+      ([field, what]) =>
+        `${what}: the run has ${short(run[field])}, ${mine.name} has ${short(mine[field])}: ${get}`,
+    );
+}
+
+function short(sha256: string): string {
+  return `${sha256.slice(0, 12)}...`;
+}
+
+async function cachedSha256(file: string, cache: Cache): Promise<string> {
+  try {
+    const { size, mtimeNs, mtimeMs } = await stat(file, { bigint: true });
+    const entry = cache[file];
+    if (entry?.size === String(size) && entry.mtimeNs === String(mtimeNs)) return entry.sha256;
+    const sha256 = await fileSha256(file);
+    const settled = Date.now() - Number(mtimeMs) > SETTLED_AFTER_MS;
+    if (settled) cache[file] = { size: String(size), mtimeNs: String(mtimeNs), sha256 };
+    return sha256;
+  } catch (cause) {
+    throw unreadable(file, 'a file of the model', cause);
+  }
+}
+
+async function fileSha256(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) {
+    hash.update(chunk as Buffer);
+  }
+  return hash.digest('hex');
+}
+
+/** A cache that is missing or damaged costs time, not correctness: it starts afresh. */
+async function readCache(cacheFile: string): Promise<Cache> {
+  try {
+    const cache = cacheSchema.parse(JSON.parse(await readFile(cacheFile, 'utf8')));
+    return Object.keys(cache).length > CACHE_ENTRIES_MAX ? {} : cache;
+  } catch {
+    return {};
+  }
+}
+
+/** Written beside its place and renamed, so that two peers of one machine may share it. */
+async function writeCache(cacheFile: string, cache: Cache): Promise<void> {
+  const temporary = `${cacheFile}.${process.pid}.tmp`;
+  try {
+    await writeFile(temporary, JSON.stringify(cache));
+    await rename(temporary, cacheFile);
+  } catch {
+    // A disk that refuses the cache costs the next start a second reading.
+    await rm(temporary, { force: true });
+  }
+}

@@ -1,0 +1,100 @@
+/** Opens a Hugging Face model directory and says in one sentence what is missing or inconsistent. */
+import { readdir } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
+import { UserError } from '../errors.js';
+import { readBoundedFile, unreadable } from '../json-file.js';
+import { CONFIG_BYTES_MAX, readModelConfig, type ModelConfig } from './config.js';
+import type { WeightIndex } from './safetensors.js';
+import { INDEX_FILE, openWeights, SINGLE_FILE } from './weight-index.js';
+
+export interface ModelDirectory {
+  /** Absolute path. */
+  dir: string;
+  /** The directory's base name, 1 to 128 printable characters. */
+  name: string;
+  config: ModelConfig;
+  /** Where each tensor lies. That their shapes fit the config is checked when the graph is built. */
+  weights: WeightIndex;
+  /** Path of tokenizer.json, which exists. */
+  tokenizerFile: string;
+}
+
+export const CONFIG_FILE = 'config.json';
+export const TOKENIZER_FILE = 'tokenizer.json';
+
+const NAME_CHARACTERS_MAX = 128;
+const CONVERT =
+  'convert it with Transformers: AutoModelForCausalLM.from_pretrained(dir).save_pretrained(dir), which writes safetensors';
+
+/**
+ * Reads the config and the headers of the weight files; no tensor is read.
+ * Throws UserError: no such directory, a file missing, damaged, cut short or of another model, weights in
+ * another format than safetensors, or a kind of model that is not supported.
+ */
+export async function openModelDirectory(path: string): Promise<ModelDirectory> {
+  const dir = resolve(path);
+  const files = await listFiles(dir);
+  if (!files.has(CONFIG_FILE)) {
+    throw new UserError(
+      `${dir} has no ${CONFIG_FILE}: give the directory of a Hugging Face model (config.json, model.safetensors, tokenizer.json)`,
+    );
+  }
+  const configPath = join(dir, CONFIG_FILE);
+  const config = readModelConfig(
+    await readBoundedFile(configPath, CONFIG_BYTES_MAX, "the model's config"),
+    configPath,
+  );
+  if (!files.has(SINGLE_FILE) && !files.has(INDEX_FILE)) throw noWeights(dir, files);
+  const weights = await openWeights(dir);
+  if (!files.has(TOKENIZER_FILE)) throw noTokenizer(dir, files);
+  return { dir, name: modelName(dir), config, weights, tokenizerFile: join(dir, TOKENIZER_FILE) };
+}
+
+async function listFiles(dir: string): Promise<Set<string>> {
+  try {
+    return new Set(await readdir(dir));
+  } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && cause.code === 'ENOTDIR') {
+      throw new UserError(
+        `${dir} is a file, not a model directory: give the directory that holds config.json`,
+        undefined,
+        { cause },
+      );
+    }
+    throw unreadable(dir, 'the model directory', cause);
+  }
+}
+
+function noWeights(dir: string, files: ReadonlySet<string>): UserError {
+  const other = [...files].find((file) => /\.(bin|pt|pth|ckpt|h5|msgpack|gguf)$/.test(file));
+  if (other !== undefined) {
+    return new UserError(
+      `${dir} has its weights as ${other}, but only safetensors are read: ${CONVERT}`,
+    );
+  }
+  const shard = [...files].find((file) => file.endsWith('.safetensors'));
+  if (shard !== undefined) {
+    return new UserError(
+      `${dir} has ${shard} but no ${INDEX_FILE}, which says where each tensor is: get the rest of the model's files`,
+    );
+  }
+  return new UserError(
+    `${dir} has neither ${SINGLE_FILE} nor ${INDEX_FILE}: get the rest of the model's files`,
+  );
+}
+
+function noTokenizer(dir: string, files: ReadonlySet<string>): UserError {
+  const old = ['tokenizer.model', 'vocab.json', 'vocab.txt'].find((file) => files.has(file));
+  if (old !== undefined) {
+    return new UserError(
+      `${dir} has ${old} but no ${TOKENIZER_FILE}: make one with Transformers: AutoTokenizer.from_pretrained(dir).save_pretrained(dir)`,
+    );
+  }
+  return new UserError(`${dir} has no ${TOKENIZER_FILE}: get the rest of the model's files`);
+}
+
+/** What people call the model: the directory's base name, cut to what a manifest may hold. */
+export function modelName(dir: string): string {
+  const printable = basename(resolve(dir)).replace(/\p{C}/gu, '');
+  return Array.from(printable).slice(0, NAME_CHARACTERS_MAX).join('').trim() || 'model';
+}
