@@ -109,6 +109,8 @@ export interface TrainResult {
   loss: number;
   /** Time in the steps, in seconds. */
   seconds: number;
+  /** Steps left out because their loss or gradient was not finite; not counted in `steps`. */
+  skippedSteps?: number;
 }
 
 /** Progress inside an epoch, for `status` and the progress bar. */

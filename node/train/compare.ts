@@ -1,0 +1,90 @@
+/**
+ * What sharing brought: per domain, the held-out loss of the untouched base, of the swarm's adapter, and
+ * of an adapter trained alone: own data, the same schedule and steps, no compression, no averaging.
+ */
+import type { Batch } from '../data/packing.js';
+import type { OptimiserState } from '../interfaces.js';
+import { meanLoss, type DifferentiableModel, type LocalTrainer } from './trainer.js';
+
+/** Losses in nats per held-out target; null where the domain holds nothing out. */
+export interface DomainLosses {
+  domain: string;
+  base: number | null;
+  alone: number | null;
+  swarm: number | null;
+}
+
+export interface Comparison {
+  model: DifferentiableModel;
+  /** On this peer's own data. */
+  trainer: LocalTrainer;
+  /** theta0 (lora_B = 0) and the swarm's adapter, [adapterSize] float32 each. */
+  theta0: Float32Array;
+  swarm: Float32Array;
+  domains: readonly { name: string; heldOut: readonly Batch[] }[];
+  /** Steps of the lone adapter by epoch; 0 leaves an epoch out, as a peer that was away does. */
+  stepsByEpoch: readonly number[];
+}
+
+export interface ComparisonProgress {
+  /** alone: optimiser steps; held-out: adapters measured. */
+  stage: 'alone' | 'held-out';
+  done: number;
+  total: number;
+}
+
+/** Held-out input tokens read per domain and adapter: more than in an epoch, for this is done once. */
+export const COMPARISON_TOKENS_MAX = 65_536;
+
+/** Rejects with `signal.reason` between two steps. Throws what LocalTrainer throws. */
+export async function compareAdapters(
+  comparison: Comparison,
+  onProgress: (progress: ComparisonProgress) => void,
+  signal: AbortSignal,
+): Promise<DomainLosses[]> {
+  const { model, domains, theta0, swarm } = comparison;
+  const alone = await trainAlone(comparison, onProgress, signal);
+  const losses: DomainLosses[] = [];
+  const total = 3 * domains.length;
+  for (const { name, heldOut } of domains) {
+    const measure = async (theta: Float32Array): Promise<number | null> => {
+      const loss = await meanLoss(model, heldOut, theta, signal);
+      done++;
+      onProgress({ stage: 'held-out', done, total });
+      return loss;
+    };
+    let done = 3 * losses.length;
+    losses.push({
+      domain: name,
+      base: await measure(theta0),
+      alone: await measure(alone),
+      swarm: await measure(swarm),
+    });
+  }
+  return losses;
+}
+
+async function trainAlone(
+  { trainer, theta0, stepsByEpoch }: Comparison,
+  onProgress: (progress: ComparisonProgress) => void,
+  signal: AbortSignal,
+): Promise<Float32Array> {
+  const total = stepsByEpoch.reduce((sum, steps) => sum + steps, 0);
+  let theta = theta0;
+  let optimiser: OptimiserState | null = null;
+  let done = 0;
+  for (const [epoch, steps] of stepsByEpoch.entries()) {
+    if (steps === 0) continue;
+    const before = done;
+    const job = { epoch, theta, optimiser, steps, deadlineMs: Infinity };
+    const result = await trainer.train(
+      job,
+      ({ step }) => onProgress({ stage: 'alone', done: before + step, total }),
+      signal,
+    );
+    done += steps;
+    theta = result.theta;
+    optimiser = result.optimiser;
+  }
+  return theta;
+}

@@ -1,0 +1,206 @@
+/**
+ * The Trainer of a real peer: training runs in a child process, so that a native crash or the kernel's
+ * out-of-memory killer costs a restart and not the peer.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { DatasetStats } from '../data/dataset.js';
+import { UserError } from '../errors.js';
+import {
+  TrainerDiedError,
+  type Logger,
+  type Trainer,
+  type TrainJob,
+  type TrainProgress,
+  type TrainResult,
+} from '../interfaces.js';
+import type { DomainLosses } from './compare.js';
+import type { CallName, CallParams, CallProgress, CallResult, SessionOptions } from './messages.js';
+import { TrainingProcess } from './training-process.js';
+
+/** Waits before a restart: doubling from the first to the last, back to the first after a success. */
+export const RESTART_MS_MIN = 1000;
+export const RESTART_MS_MAX = 60_000;
+
+/** Opening reads the model and tokenises the data: minutes for big ones on a slow disk. */
+export const OPEN_TIMEOUT_MS = 20 * 60_000;
+
+export interface TrainerHostOptions extends SessionOptions {
+  logger: Logger;
+}
+
+interface Opened extends CallResult<'open'> {
+  process: TrainingProcess;
+}
+
+/** Calls may overlap; the training process answers them one after another. */
+export class TrainerHost implements Trainer {
+  readonly #session: SessionOptions;
+  readonly #logger: Logger;
+  /** Aborted by close(): ends waiting for a restart. */
+  readonly #closing = new AbortController();
+  #process: TrainingProcess | null = null;
+  /** The process that calls go to, once it is open. */
+  #opened: Promise<Opened>;
+  #first: Opened | null = null;
+  /** Deaths since the last call that succeeded. */
+  #deaths = 0;
+
+  private constructor({ logger, ...session }: TrainerHostOptions) {
+    this.#session = session;
+    this.#logger = logger;
+    this.#opened = this.#launch();
+  }
+
+  /**
+   * Resolves when the model is on its device and the data are read. Throws UserError (bad model or
+   * data), TrainerDiedError (the process died while opening), `signal.reason`. Nothing is left running then.
+   */
+  static async open(options: TrainerHostOptions, signal?: AbortSignal): Promise<TrainerHost> {
+    const host = new TrainerHost(options);
+    try {
+      host.#first = await until(host.#opened, signal ?? host.#closing.signal);
+      return host;
+    } catch (error) {
+      await host.close();
+      throw error;
+    }
+  }
+
+  get device(): string {
+    return this.#firstOpened().device;
+  }
+
+  /** What this peer's data files held when they were first read. */
+  get stats(): DatasetStats {
+    return this.#firstOpened().stats;
+  }
+
+  /** Of the training process; null while there is none. */
+  get pid(): number | null {
+    return this.#process?.pid ?? null;
+  }
+
+  /**
+   * Rejects with TrainerDiedError when the process dies (it is started again meanwhile),
+   * TrainingDivergedError when no step was finite, UserError when a restart found model or data spoilt.
+   */
+  async train(
+    job: TrainJob,
+    onProgress: (progress: TrainProgress) => void,
+    signal: AbortSignal,
+  ): Promise<TrainResult> {
+    return this.#call('train', job, onProgress, signal);
+  }
+
+  async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
+    const { loss } = await this.#call('evaluate', { theta }, ignore, signal);
+    return loss;
+  }
+
+  /** Time of one optimiser step in ms, measured on this peer's own data after a warm-up. */
+  async measureStepMs(signal?: AbortSignal): Promise<number> {
+    const { stepMs } = await this.#call('measure', {}, ignore, signal ?? this.#closing.signal);
+    return stepMs;
+  }
+
+  /** What the swarm brought: held-out losses of the base, of training alone, and of `theta`. See compare.ts. */
+  async compare(
+    params: CallParams<'compare'>,
+    onProgress: (progress: CallProgress<'compare'>) => void,
+    signal: AbortSignal,
+  ): Promise<DomainLosses[]> {
+    const { domains } = await this.#call('compare', params, onProgress, signal);
+    return domains;
+  }
+
+  /** Ends the training process; resolves when it is gone. Calls under way reject. */
+  async close(): Promise<void> {
+    this.#closing.abort(new TrainerDiedError('the trainer was closed'));
+    await this.#process?.close();
+  }
+
+  #firstOpened(): Opened {
+    if (this.#first === null) throw new TypeError('TrainerHost.open has not resolved');
+    return this.#first;
+  }
+
+  async #call<K extends CallName>(
+    name: K,
+    params: CallParams<K>,
+    onProgress: (progress: CallProgress<K>) => void,
+    signal: AbortSignal,
+  ): Promise<CallResult<K>> {
+    this.#closing.signal.throwIfAborted();
+    try {
+      const { process } = await until(this.#opened, signal);
+      const result = await process.call(name, params, onProgress, signal);
+      this.#deaths = 0;
+      return result;
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#closing.signal.throwIfAborted();
+      throw error;
+    }
+  }
+
+  /** Forks and opens. A process that dies later is replaced by #relaunch. */
+  async #launch(): Promise<Opened> {
+    this.#closing.signal.throwIfAborted();
+    const process = TrainingProcess.fork(this.#logger);
+    this.#process = process;
+    const deadline = AbortSignal.timeout(OPEN_TIMEOUT_MS);
+    try {
+      const opened = await process.call('open', this.#session, ignore, deadline);
+      void process.ended.then((reason) => this.#relaunch(reason));
+      return { ...opened, process };
+    } catch (error) {
+      await process.close();
+      if (error instanceof UserError || error instanceof TrainerDiedError) throw error;
+      const message = error instanceof Error ? error.message : String(error);
+      throw new TrainerDiedError(`the training process did not open: ${message}`, { cause: error });
+    }
+  }
+
+  /** Replaces a process that ended, unless it was closed or its files are spoilt. */
+  #relaunch(reason: string): void {
+    if (this.#closing.signal.aborted) return;
+    const waitMs = Math.min(RESTART_MS_MIN * 2 ** this.#deaths, RESTART_MS_MAX);
+    this.#deaths++;
+    this.#logger.warn({ waitMs }, `the training process ${reason}; it is started again`);
+    const opened = delay(waitMs, undefined, { signal: this.#closing.signal }).then(() =>
+      this.#launch(),
+    );
+    this.#opened = opened;
+    opened.then(
+      () => this.#logger.info({}, 'the training process runs again'),
+      (error: unknown) => this.#onLaunchFailed(error),
+    );
+  }
+
+  #onLaunchFailed(error: unknown): void {
+    if (this.#closing.signal.aborted) return;
+    const message = error instanceof Error ? error.message : String(error);
+    if (error instanceof UserError) {
+      this.#logger.error({}, `the training process cannot start: ${message}`);
+    } else {
+      this.#relaunch(`failed again (${message})`);
+    }
+  }
+}
+
+/** `promise`, or a rejection with `signal.reason` when that comes first. */
+function until<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => {
+      const reason: unknown = signal.reason;
+      reject(reason instanceof Error ? reason : new DOMException(String(reason), 'AbortError'));
+    };
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
+}
+
+function ignore(): void {
+  // Calls without progress.
+}

@@ -1,0 +1,158 @@
+/**
+ * What the peer and its training process say to each other over the IPC channel of child_process.fork
+ * (structured clone). Every message is checked on arrival: the two must be of one version.
+ */
+import { z } from 'zod';
+import { EXIT_FAILURE, EXIT_USAGE } from '../errors.js';
+
+const floats = z.custom<Float32Array>((value) => value instanceof Float32Array);
+const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
+const count = z.int().min(0);
+const optimiserState = z.object({ step: count, m: floats, v: floats });
+
+const adapter = z.object({
+  rank: z.int().min(1),
+  alpha: z.number(),
+  seed: bytes,
+  targetModules: z.array(z.string()),
+  modules: z.array(z.object({ name: z.string(), inFeatures: count, outFeatures: count })),
+});
+
+const training = z.object({
+  sequenceLength: z.int().min(2),
+  batchSize: z.int().min(1),
+  learningRate: z.number(),
+  warmupFraction: z.number(),
+  finalFraction: z.number(),
+  weightDecay: z.number(),
+  beta1: z.number(),
+  beta2: z.number(),
+  epsilon: z.number(),
+  gradientNormMax: z.number(),
+  resetMoments: z.boolean(),
+});
+
+/** What a training process trains, and on what: from the manifest, and from this peer's own flags. */
+const sessionOptions = z.object({
+  /** A Hugging Face model directory. */
+  modelDir: z.string(),
+  dataFiles: z.array(z.string()).min(1),
+  adapter,
+  training,
+  run: z.object({ epochsMax: z.int().min(1), stepsRef: z.int().min(1) }),
+  /** CPU threads of the executor. */
+  threads: z.int().min(1),
+  /** Share of the examples that is only measured on, 0 to 0.5. */
+  heldOutShare: z.number().min(0).max(0.5),
+  /** Of the order of the examples; the same after a restart. */
+  dataSeed: bytes,
+});
+export type SessionOptions = z.infer<typeof sessionOptions>;
+
+const stats = z.object({
+  examples: count,
+  tokens: count,
+  trainedTokens: count,
+  heldOutExamples: count,
+  heldOutTokens: count,
+  cutExamples: count,
+  droppedTokens: count,
+});
+
+const domainLosses = z.object({
+  domain: z.string(),
+  base: z.number().nullable(),
+  alone: z.number().nullable(),
+  swarm: z.number().nullable(),
+});
+
+/** What can be asked of a training process: parameters, events while it runs, result. */
+export const CALLS = {
+  open: {
+    params: sessionOptions,
+    progress: z.never(),
+    result: z.object({ device: z.string(), stats }),
+  },
+  train: {
+    params: z.object({
+      epoch: count,
+      theta: floats,
+      optimiser: optimiserState.nullable(),
+      steps: z.int().min(1),
+      deadlineMs: z.number(),
+    }),
+    progress: z.object({ epoch: count, step: count, steps: count, loss: z.number() }),
+    result: z.object({
+      theta: floats,
+      optimiser: optimiserState,
+      steps: z.int().min(1),
+      tokens: count,
+      loss: z.number(),
+      seconds: z.number(),
+      skippedSteps: count,
+    }),
+  },
+  evaluate: {
+    params: z.object({ theta: floats }),
+    progress: z.never(),
+    result: z.object({ loss: z.number().nullable() }),
+  },
+  measure: {
+    params: z.object({}),
+    progress: z.never(),
+    result: z.object({ stepMs: z.number() }),
+  },
+  compare: {
+    params: z.object({
+      /** The swarm's adapter. */
+      theta: floats,
+      /** A name for the table, and the data files whose held-out share is measured. */
+      domains: z.array(z.object({ name: z.string(), files: z.array(z.string()).min(1) })),
+      /** Steps of the comparison adapter by epoch; 0 leaves an epoch out. */
+      stepsByEpoch: z.array(count),
+    }),
+    progress: z.object({ stage: z.enum(['alone', 'held-out']), done: count, total: count }),
+    result: z.object({ domains: z.array(domainLosses) }),
+  },
+} as const;
+
+export type CallName = keyof typeof CALLS;
+export type CallParams<K extends CallName> = z.infer<(typeof CALLS)[K]['params']>;
+export type CallProgress<K extends CallName> = z.infer<(typeof CALLS)[K]['progress']>;
+export type CallResult<K extends CallName> = z.infer<(typeof CALLS)[K]['result']>;
+
+/** Calls that may wait for one training process; peer.ts makes one at a time. */
+export const PENDING_CALLS_MAX = 8;
+
+/** To the training process. `id` counts up from 1. */
+export const requestSchema = z.discriminatedUnion('kind', [
+  z.object({
+    kind: z.literal('call'),
+    id: count,
+    call: z.enum(['open', 'train', 'evaluate', 'measure', 'compare']),
+    params: z.unknown(),
+  }),
+  z.object({ kind: z.literal('abort'), id: count }),
+]);
+export type Request = z.infer<typeof requestSchema>;
+
+/** Why a call failed, so that the other side can throw the same class with the same sentence. */
+const failure = z.discriminatedUnion('type', [
+  z.object({
+    type: z.literal('user'),
+    message: z.string(),
+    exitCode: z.union([z.literal(EXIT_FAILURE), z.literal(EXIT_USAGE)]),
+  }),
+  z.object({ type: z.literal('diverged'), message: z.string() }),
+  z.object({ type: z.literal('aborted') }),
+  z.object({ type: z.literal('internal'), message: z.string() }),
+]);
+export type Failure = z.infer<typeof failure>;
+
+/** From the training process, about the call `id`: any number of progress, then result or failed. */
+export const replySchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('progress'), id: count, progress: z.unknown() }),
+  z.object({ kind: z.literal('result'), id: count, result: z.unknown() }),
+  z.object({ kind: z.literal('failed'), id: count, failure }),
+]);
+export type Reply = z.infer<typeof replySchema>;

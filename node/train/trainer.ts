@@ -1,0 +1,181 @@
+/**
+ * Local training between two averagings (local SGD with AdamW as the inner optimiser, as in DiLoCo,
+ * 2311.08105): some steps from the shared adapter on this peer's own batches, boxed in time.
+ */
+import { setImmediate } from 'node:timers/promises';
+import type { Training } from '../../protocol/manifest.js';
+import type { TrainingRows } from '../data/dataset.js';
+import type { Batch } from '../data/packing.js';
+import type { LanguageModel } from '../model/language-model.js';
+import type { TrainJob, TrainProgress, TrainResult } from '../interfaces.js';
+import { adamWStep, clipGradientNorm, copyOptimiserState, newOptimiserState } from './optimiser.js';
+import { learningRateAt, runProgress, type RunLength } from './schedule.js';
+
+/** What the trainer needs of a language model. */
+export type DifferentiableModel = Pick<LanguageModel, 'gradient' | 'loss'>;
+
+export interface LocalTrainerInit {
+  model: DifferentiableModel;
+  training: Training;
+  run: RunLength;
+  trainingData: Pick<TrainingRows, 'batch'>;
+  /** One pass over the held-out text, up to HELD_OUT_TOKENS_MAX; empty when there is none. */
+  heldOut: readonly Batch[];
+  /** Coordinates of the adapter. */
+  adapterSize: number;
+}
+
+/**
+ * Held-out input tokens that an evaluation reads: about a second of a small model on two cores, so
+ * that it fits into each epoch, and still a standard error of a few hundredths of a nat.
+ */
+export const HELD_OUT_TOKENS_MAX = 8192;
+
+/** Step times remembered for the prediction: enough to see a hiccup, few enough to forget it. */
+const RECENT_STEPS = 8;
+
+/** Thrown when no step of an epoch had a finite loss and gradient, or a held-out loss is not finite. */
+export class TrainingDivergedError extends Error {
+  override readonly name = 'TrainingDivergedError';
+}
+
+/** Runs the steps of one epoch at a time. Calls must not overlap. */
+export class LocalTrainer {
+  readonly #init: LocalTrainerInit;
+  readonly #recentMs: number[] = [];
+
+  constructor(init: LocalTrainerInit) {
+    this.#init = init;
+  }
+
+  /**
+   * Steps epoch x stepsRef + i for i from 0, until `job.steps` are taken or the next would probably end
+   * after `job.deadlineMs`; at least one. Gives way to the event loop after each step, so that `signal`
+   * is seen: then rejects with its reason. Throws TrainingDivergedError, RangeError (sizes that differ).
+   */
+  async train(
+    job: TrainJob,
+    onProgress: (progress: TrainProgress) => void,
+    signal: AbortSignal,
+  ): Promise<TrainResult & { skippedSteps: number }> {
+    this.#checkSizes(job);
+    const { training, run, trainingData } = this.#init;
+    const theta = job.theta.slice();
+    const kept = training.resetMoments ? null : job.optimiser;
+    const optimiser = kept === null ? newOptimiserState(theta.length) : copyOptimiserState(kept);
+    const total = { steps: 0, skipped: 0, tokens: 0, targets: 0, loss: 0, ms: 0 };
+    for (let i = 0; i < job.steps; i++) {
+      signal.throwIfAborted();
+      if (i > 0 && Date.now() + this.#predictedMs() > job.deadlineMs) break;
+      const startMs = performance.now();
+      const batch = trainingData.batch(job.epoch * run.stepsRef + i, training.batchSize);
+      const progress = runProgress(run, job.epoch, i);
+      const step = await this.#step(theta, optimiser, batch, progress);
+      const stepMs = performance.now() - startMs;
+      this.#remember(stepMs);
+      total.ms += stepMs;
+      total.tokens += batch.inputTokens;
+      if (step === null) {
+        total.skipped++;
+      } else {
+        total.steps++;
+        total.targets += step.targets;
+        total.loss += step.loss * step.targets;
+        onProgress({ epoch: job.epoch, step: i + 1, steps: job.steps, loss: step.loss });
+      }
+      await setImmediate();
+    }
+    if (total.steps === 0) throw diverged(job.epoch, total.skipped, training.learningRate);
+    return {
+      theta,
+      optimiser,
+      steps: total.steps,
+      tokens: total.tokens,
+      loss: total.loss / total.targets,
+      seconds: total.ms / 1000,
+      skippedSteps: total.skipped,
+    };
+  }
+
+  /** Mean loss of `theta` over the held-out targets, nats per token; null when nothing is held out. */
+  async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
+    this.#checkSize(theta.length, 'theta');
+    return meanLoss(this.#init.model, this.#init.heldOut, theta, signal);
+  }
+
+  /** One AdamW step in place, or null when loss or gradient is not finite and nothing was changed. */
+  async #step(
+    theta: Float32Array,
+    optimiser: TrainResult['optimiser'],
+    batch: Batch,
+    progress: number,
+  ): Promise<{ loss: number; targets: number } | null> {
+    const { model, training } = this.#init;
+    const { loss, targets, gradient } = await model.gradient(batch, theta);
+    const norm = clipGradientNorm(gradient, training.gradientNormMax);
+    if (!Number.isFinite(loss) || !Number.isFinite(norm)) return null;
+    const { beta1, beta2, epsilon, weightDecay } = training;
+    const learningRate = learningRateAt(training, progress);
+    adamWStep(theta, gradient, optimiser, { learningRate, beta1, beta2, epsilon, weightDecay });
+    return { loss, targets };
+  }
+
+  /** The slowest of the recent steps: a step that ends late costs the epoch, one left out little. */
+  #predictedMs(): number {
+    return Math.max(0, ...this.#recentMs);
+  }
+
+  #remember(stepMs: number): void {
+    this.#recentMs.push(stepMs);
+    if (this.#recentMs.length > RECENT_STEPS) this.#recentMs.shift();
+  }
+
+  #checkSizes(job: TrainJob): void {
+    this.#checkSize(job.theta.length, 'theta');
+    if (job.optimiser !== null) {
+      this.#checkSize(job.optimiser.m.length, 'the first moment');
+      this.#checkSize(job.optimiser.v.length, 'the second moment');
+    }
+  }
+
+  #checkSize(length: number, what: string): void {
+    const { adapterSize } = this.#init;
+    if (length === adapterSize) return;
+    throw new RangeError(
+      `${what} has ${length} coordinates, but the adapter of this run has ${adapterSize}`,
+    );
+  }
+}
+
+/**
+ * Mean loss of `theta` ([adapterSize] float32) over all targets of `batches`, nats per token; null when
+ * there are none. Rejects with `signal.reason` between two batches. Throws TrainingDivergedError.
+ */
+export async function meanLoss(
+  model: DifferentiableModel,
+  batches: Iterable<Batch>,
+  theta: Float32Array,
+  signal: AbortSignal,
+): Promise<number | null> {
+  let [sum, count] = [0, 0];
+  for (const batch of batches) {
+    signal.throwIfAborted();
+    const { loss, targets } = await model.loss(batch, theta);
+    sum += loss * targets;
+    count += targets;
+    await setImmediate();
+  }
+  if (count === 0) return null;
+  if (!Number.isFinite(sum)) {
+    throw new TrainingDivergedError(
+      `the held-out loss of the adapter is ${sum}: training has diverged, found a run with a lower learning rate`,
+    );
+  }
+  return sum / count;
+}
+
+function diverged(epoch: number, skipped: number, learningRate: number): TrainingDivergedError {
+  return new TrainingDivergedError(
+    `none of the ${skipped} steps of epoch ${epoch} had a finite loss and gradient at peak learning rate ${learningRate}: found a run with a lower one`,
+  );
+}

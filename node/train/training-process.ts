@@ -1,0 +1,232 @@
+/** One child process that trains: forked, asked, and ended by its pid. It is never restarted here. */
+import { fork, type ChildProcess } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { UserError } from '../errors.js';
+import { TrainerDiedError, type Logger } from '../interfaces.js';
+import {
+  CALLS,
+  PENDING_CALLS_MAX,
+  replySchema,
+  type CallName,
+  type CallParams,
+  type CallProgress,
+  type CallResult,
+  type Failure,
+  type Request,
+} from './messages.js';
+import { TrainingDivergedError } from './trainer.js';
+
+/**
+ * A call without a word from the child for this long has hung, and the child is killed: a single step
+ * of a large model on few cores takes minutes, half an hour is none.
+ */
+export const SILENCE_MS_MAX = 30 * 60_000;
+
+/** After an abort the call rejects at the latest now, even where a long step still runs. */
+export const ABORT_GRACE_MS = 10_000;
+
+/** From SIGTERM to SIGKILL. */
+const CLOSE_GRACE_MS = 3000;
+
+/** Characters of one line of the child's stderr in the log. */
+const STDERR_LINE_MAX = 500;
+
+/** Thrown when the training process answers out of turn or fails in a way that no user caused. */
+export class TrainingProcessError extends Error {
+  override readonly name = 'TrainingProcessError';
+}
+
+interface PendingCall {
+  onProgress: (progress: unknown) => void;
+  onResult: (result: unknown) => void;
+  reject: (error: Error) => void;
+  /** Restarts the wait for SILENCE_MS_MAX. */
+  heard: () => void;
+}
+
+export class TrainingProcess {
+  /** Resolves once the child is gone, with the reason in words; never rejects. */
+  readonly ended: Promise<string>;
+  readonly #child: ChildProcess;
+  readonly #pending = new Map<number, PendingCall>();
+  #reason: string | null = null;
+  #nextId = 1;
+
+  private constructor(child: ChildProcess, logger: Logger) {
+    this.#child = child;
+    this.ended = new Promise((resolve) => {
+      const end = (reason: string): void => {
+        this.#reason ??= reason;
+        for (const call of [...this.#pending.values()]) call.reject(died(this.#reason));
+        resolve(this.#reason);
+      };
+      child.once('exit', (code, signal) => end(exitInWords(code, signal)));
+      // Also emitted for a failed send or kill of a running child, which 'exit' follows in its time.
+      child.on('error', (error) => {
+        if (child.pid === undefined) end(`could not be started (${error.message})`);
+      });
+    });
+    child.on('message', (message) => this.#onMessage(message));
+    if (child.stderr !== null) {
+      createInterface({ input: child.stderr }).on('line', (line) =>
+        logger.debug({ line: line.slice(0, STDERR_LINE_MAX) }, 'training process'),
+      );
+    }
+  }
+
+  /** Starts worker.ts, which lies beside this file, with this process's loader flags. */
+  static fork(logger: Logger): TrainingProcess {
+    const worker = fileURLToPath(import.meta.url).replace(/training-process(?=\.[jt]s$)/, 'worker');
+    const child = fork(worker, [], {
+      serialization: 'advanced',
+      execArgv: loaderFlags(process.execArgv),
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    });
+    return new TrainingProcess(child, logger);
+  }
+
+  /** Null when the child could not be started. */
+  get pid(): number | null {
+    return this.#child.pid ?? null;
+  }
+
+  /**
+   * Rejects with UserError and TrainingDivergedError as thrown in the child, with TrainerDiedError when
+   * it dies, with `signal.reason` soon after an abort (ABORT_GRACE_MS at most), else TrainingProcessError.
+   */
+  async call<K extends CallName>(
+    name: K,
+    params: CallParams<K>,
+    onProgress: (progress: CallProgress<K>) => void,
+    signal: AbortSignal,
+  ): Promise<CallResult<K>> {
+    signal.throwIfAborted();
+    if (this.#reason !== null) throw died(this.#reason);
+    if (this.#pending.size >= PENDING_CALLS_MAX) {
+      throw new TrainingProcessError(
+        `${this.#pending.size} calls wait for the training process, the most that may: wait for one to end`,
+      );
+    }
+    const { progress, result } = CALLS[name];
+    const id = this.#nextId++;
+    const reply = await this.#exchange({ kind: 'call', id, call: name, params }, signal, (value) =>
+      onProgress(progress.parse(value) as CallProgress<K>),
+    );
+    return result.parse(reply) as CallResult<K>;
+  }
+
+  /** Ends the child and resolves when it is gone; pending calls reject with TrainerDiedError. */
+  async close(): Promise<void> {
+    this.#child.kill('SIGTERM');
+    const killer = setTimeout(() => this.#child.kill('SIGKILL'), CLOSE_GRACE_MS);
+    await this.ended;
+    clearTimeout(killer);
+  }
+
+  #exchange(
+    request: Request,
+    signal: AbortSignal,
+    onProgress: (progress: unknown) => void,
+  ): Promise<unknown> {
+    const { id } = request;
+    return new Promise((resolve, reject) => {
+      let grace: NodeJS.Timeout | undefined;
+      const onAbort = (): void => {
+        this.#send({ kind: 'abort', id });
+        grace = setTimeout(() => settle(() => reject(reasonOf(signal))), ABORT_GRACE_MS);
+      };
+      const silence = setTimeout(() => this.#child.kill('SIGKILL'), SILENCE_MS_MAX);
+      const settle = (outcome: () => void): void => {
+        this.#pending.delete(id);
+        signal.removeEventListener('abort', onAbort);
+        clearTimeout(grace);
+        clearTimeout(silence);
+        outcome();
+      };
+      this.#pending.set(id, {
+        onProgress,
+        onResult: (result) => settle(() => resolve(result)),
+        reject: (error) => settle(() => reject(signal.aborted ? reasonOf(signal) : error)),
+        heard: () => silence.refresh(),
+      });
+      signal.addEventListener('abort', onAbort, { once: true });
+      this.#send(request);
+    });
+  }
+
+  #send(request: Request): void {
+    // A failed send means that the child is going: 'exit' follows and rejects what is pending.
+    if (this.#child.connected) this.#child.send(request, () => undefined);
+  }
+
+  #onMessage(message: unknown): void {
+    const parsed = replySchema.safeParse(message);
+    if (!parsed.success) {
+      this.#reason ??= 'sent a message that this version does not know, and was ended';
+      this.#child.kill('SIGKILL');
+      return;
+    }
+    const reply = parsed.data;
+    const call = this.#pending.get(reply.id);
+    // The rest of a call that was given up after ABORT_GRACE_MS.
+    if (call === undefined) return;
+    for (const waiting of this.#pending.values()) waiting.heard();
+    if (reply.kind === 'result') call.onResult(reply.result);
+    else if (reply.kind === 'failed') call.reject(errorOf(reply.failure));
+    else this.#onProgress(call, reply.progress);
+  }
+
+  /** A progress callback that throws fails its own call, not the process that listens. */
+  #onProgress(call: PendingCall, progress: unknown): void {
+    try {
+      call.onProgress(progress);
+    } catch (error) {
+      call.reject(error instanceof Error ? error : new TrainingProcessError(String(error)));
+    }
+  }
+}
+
+function died(reason: string): TrainerDiedError {
+  return new TrainerDiedError(`the training process ${reason}`);
+}
+
+/** What happened to a process that ended, e.g. "was killed (SIGKILL), ...". */
+export function exitInWords(code: number | null, signal: NodeJS.Signals | null): string {
+  if (signal === 'SIGKILL') {
+    return 'was killed (SIGKILL), as a system does that has no memory left';
+  }
+  if (signal !== null) return `ended by signal ${signal}`;
+  return `ended with exit code ${code ?? 'unknown'}`;
+}
+
+function errorOf(failure: Failure): Error {
+  switch (failure.type) {
+    case 'user':
+      return new UserError(failure.message, failure.exitCode);
+    case 'diverged':
+      return new TrainingDivergedError(failure.message);
+    case 'aborted':
+      return new TrainingProcessError('the training process gave up a call that was not aborted');
+    case 'internal':
+      return new TrainingProcessError(`the training process failed: ${failure.message}`);
+  }
+}
+
+function reasonOf(signal: AbortSignal): Error {
+  const reason: unknown = signal.reason;
+  return reason instanceof Error ? reason : new DOMException(String(reason), 'AbortError');
+}
+
+/** Flags that load code (`--import tsx` and the like); not those of a debugger or a test runner. */
+function loaderFlags(execArgv: readonly string[]): string[] {
+  const flags: string[] = [];
+  for (const [i, flag] of execArgv.entries()) {
+    const name = flag.split('=')[0] ?? '';
+    if (!['--import', '--require', '-r', '--loader', '--conditions', '-C'].includes(name)) continue;
+    flags.push(flag);
+    const value = execArgv[i + 1];
+    if (!flag.includes('=') && value !== undefined) flags.push(value);
+  }
+  return flags;
+}
