@@ -1,0 +1,234 @@
+/**
+ * A libp2p stream as a FrameStream: length-prefixed frames through it-pipe, with backpressure both ways.
+ * libp2p's own bridge (messageStreamToDuplex) queues without bound and ends quietly when a connection
+ * breaks; this one pauses the stream, and tells a finished remote from a lost one.
+ */
+import type { Stream, StreamCloseEvent, StreamMessageEvent } from '@libp2p/interface';
+import * as lengthPrefixed from 'it-length-prefixed';
+import { pipe } from 'it-pipe';
+import type { Uint8ArrayList } from 'uint8arraylist';
+import type { FrameStream } from '../interfaces.js';
+import { FrameTooLargeError, StreamDeadlineError, StreamTruncatedError } from './errors.js';
+
+/** Received bytes that wait for the reader before the remote is told to stop, and to go on again. */
+const QUEUE_PAUSE_BYTES = 1024 * 1024;
+const QUEUE_RESUME_BYTES = 256 * 1024;
+
+/** Bytes of a length prefix: a varint up to 2^28. */
+const LENGTH_BYTES_MAX = 4;
+
+export interface FrameStreamLimits {
+  /** Bytes of one frame, in either direction. */
+  frameBytesMax: number;
+  /** The stream is reset when it is not done after this long, in ms. */
+  timeoutMs: number;
+}
+
+export class NetFrameStream implements FrameStream {
+  readonly frames: AsyncIterable<Uint8Array>;
+  /** Resolves when the stream is closed at both ends, reset or lost. Never rejects. */
+  readonly done: Promise<void>;
+  readonly #stream: Stream;
+  readonly #limits: FrameStreamLimits;
+  readonly #reader: StreamReader;
+  /** Sends run one after the other, so that frames never interleave. */
+  #sending: Promise<void> = Promise.resolve();
+
+  constructor(stream: Stream, limits: FrameStreamLimits) {
+    this.#stream = stream;
+    this.#limits = limits;
+    this.#reader = new StreamReader(stream);
+    this.frames = pipe(
+      this.#reader,
+      (bytes) =>
+        lengthPrefixed.decode(bytes, {
+          maxDataLength: limits.frameBytesMax,
+          maxLengthLength: LENGTH_BYTES_MAX,
+        }),
+      (frames) => this.#deliver(frames),
+    );
+    const deadline = setTimeout(() => {
+      this.abort(new StreamDeadlineError(limits.timeoutMs));
+    }, limits.timeoutMs);
+    this.done = closed(stream).then(() => {
+      clearTimeout(deadline);
+    });
+  }
+
+  async send(frame: Uint8Array): Promise<void> {
+    const { frameBytesMax } = this.#limits;
+    if (frame.length > frameBytesMax) throw new FrameTooLargeError(frame.length, frameBytesMax);
+    const sent = this.#sending.then(() =>
+      pipe(
+        [frame],
+        (frames) => lengthPrefixed.encode(frames),
+        (chunks) => this.#write(chunks),
+      ),
+    );
+    // The caller sees this failure; the next send fails by itself.
+    this.#sending = sent.catch(() => undefined);
+    await sent;
+  }
+
+  async close(): Promise<void> {
+    await this.#sending;
+    // The deadline of the stream bounds the wait for a remote that does not read.
+    await this.#stream.close();
+  }
+
+  abort(error: Error): void {
+    this.#reader.fail(error);
+    this.#stream.abort(error);
+  }
+
+  /** A frame that breaks the rules of framing ends the stream, for what follows it has no meaning. */
+  async *#deliver(frames: AsyncIterable<Uint8ArrayList>): AsyncGenerator<Uint8Array> {
+    try {
+      // A frame of its own memory: a view would keep the whole receive buffer alive.
+      for await (const frame of frames) yield frame.slice();
+    } catch (error) {
+      this.#stream.abort(error instanceof Error ? error : new StreamTruncatedError());
+      throw error;
+    }
+  }
+
+  async #write(chunks: Iterable<Uint8Array>): Promise<void> {
+    const stream = this.#stream;
+    for (const chunk of chunks) stream.send(chunk);
+    while (stream.writeBufferLength > 0 || stream.writableNeedsDrain) {
+      if (isGone(stream)) break;
+      await progress(stream);
+    }
+    // A reset throws away what was queued, so an empty queue alone proves nothing.
+    if (isGone(stream)) throw new StreamTruncatedError();
+  }
+}
+
+/** The bytes of a stream, in order; waits in a bounded queue that pauses the remote. */
+class StreamReader implements AsyncIterable<Uint8Array | Uint8ArrayList> {
+  readonly #stream: Stream;
+  readonly #queue: (Uint8Array | Uint8ArrayList)[] = [];
+  #queuedBytes = 0;
+  #remoteClosed: boolean;
+  #resuming = false;
+  #ended: boolean;
+  #error: Error | null = null;
+  #wake: () => void = () => undefined;
+
+  constructor(stream: Stream) {
+    this.#stream = stream;
+    this.#remoteClosed = stream.status === 'open' && stream.remoteWriteStatus === 'closed';
+    this.#ended = stream.readableEnded;
+    stream.addEventListener('message', (event) => {
+      this.#onMessage(event);
+    });
+    stream.addEventListener('remoteCloseWrite', () => {
+      this.#remoteClosed = true;
+    });
+    stream.addEventListener('end', () => {
+      this.#ended = true;
+      this.#wake();
+    });
+    stream.addEventListener('close', (event) => {
+      this.#onClose(event);
+    });
+    if (stream.status !== 'open' && !this.#remoteClosed) this.fail(new StreamTruncatedError());
+  }
+
+  /** Ends the reading with `error`, unless the remote had said that everything was sent. */
+  fail(error: Error): void {
+    this.#error ??= error;
+    this.#wake();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array | Uint8ArrayList> {
+    for (;;) {
+      if (this.#error !== null) throw this.#error;
+      const chunk = this.#queue.shift();
+      if (chunk !== undefined) {
+        this.#queuedBytes -= chunk.byteLength;
+        this.#resumeWhenLow();
+        yield chunk;
+      } else if (this.#ended) {
+        // An abort ends the reading before it says why.
+        await Promise.resolve();
+        if (this.#error !== null) throw this.#error;
+        if (!this.#remoteClosed) throw new StreamTruncatedError();
+        return;
+      } else {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    }
+  }
+
+  #onMessage(event: StreamMessageEvent): void {
+    this.#queue.push(event.data);
+    this.#queuedBytes += event.data.byteLength;
+    // A pause inside resume() would be undone by the rest of it; #resumeWhenLow looks again.
+    if (!this.#resuming) this.#pauseWhenFull();
+    this.#wake();
+  }
+
+  #onClose(event: StreamCloseEvent): void {
+    if (event.error !== undefined) this.fail(event.error);
+    else if (!this.#remoteClosed) this.fail(new StreamTruncatedError());
+  }
+
+  #pauseWhenFull(): void {
+    const full = this.#queuedBytes > QUEUE_PAUSE_BYTES;
+    if (full && this.#stream.readStatus === 'readable') this.#stream.pause();
+  }
+
+  #resumeWhenLow(): void {
+    if (this.#queuedBytes > QUEUE_RESUME_BYTES || this.#stream.readStatus !== 'paused') return;
+    this.#resuming = true;
+    try {
+      this.#stream.resume();
+    } catch {
+      // The data came out before the window update failed on a connection that is gone.
+      this.#wake();
+    } finally {
+      this.#resuming = false;
+    }
+    this.#pauseWhenFull();
+  }
+}
+
+function isGone(stream: Stream): boolean {
+  return stream.status !== 'open' && stream.status !== 'closing';
+}
+
+/** Resolves when the stream is gone, for whatever reason. */
+function closed(stream: Stream): Promise<void> {
+  if (isGone(stream)) return Promise.resolve();
+  return new Promise((resolve) => {
+    stream.addEventListener(
+      'close',
+      () => {
+        resolve();
+      },
+      { once: true },
+    );
+  });
+}
+
+/** Resolves when the stream took some of what is queued; rejects when it is closed instead. */
+function progress(stream: Stream): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (event: Event): void => {
+      stream.removeEventListener('drain', settle);
+      stream.removeEventListener('idle', settle);
+      stream.removeEventListener('close', settle);
+      if (event.type !== 'close') resolve();
+      else {
+        const cause: unknown = 'error' in event ? event.error : undefined;
+        reject(cause instanceof Error ? cause : new StreamTruncatedError());
+      }
+    };
+    stream.addEventListener('drain', settle);
+    stream.addEventListener('idle', settle);
+    stream.addEventListener('close', settle);
+  });
+}

@@ -1,0 +1,230 @@
+/** Gossip and sync streams among the members of one run, over one host. */
+import './polyfill.js';
+import {
+  TopicValidatorResult,
+  type GossipSub,
+  type Message,
+} from '@chainsafe/libp2p-gossipsub';
+import type { Connection as NetConnection, PeerId, Stream } from '@libp2p/interface';
+import type { Verdict } from '../../protocol/errors.js';
+import { SYNC_PROTOCOL_ID, updateTopic } from '../../protocol/ids.js';
+import {
+  GOSSIP_BYTES_MAX,
+  SYNC_FRAME_BYTES_MAX,
+  SYNC_SESSIONS_MAX,
+  SYNC_SESSIONS_PER_PEER_MAX,
+  SYNC_TIMEOUT_MS,
+} from '../../protocol/limits.js';
+import type {
+  Connection,
+  FrameStream,
+  Logger,
+  Transport,
+  TransportHandlers,
+} from '../interfaces.js';
+import { parsePeerId } from './addresses.js';
+import {
+  MessageTooLargeError,
+  StreamBusyError,
+  TransportStoppedError,
+  UnreachableError,
+  reasonOf,
+} from './errors.js';
+import { NetFrameStream } from './frame-stream.js';
+import { GossipWatchdog, hasGossipStream } from './gossip-watchdog.js';
+import type { Host } from './host.js';
+
+/** How often, in ms, the members are compared with what gossipsub knows; events come at once. */
+const RECONCILE_INTERVAL_MS = 200;
+
+/** A session that is ending may overlap with the next one of the same peer. */
+const INBOUND_STREAMS_PER_CONNECTION_MAX = SYNC_SESSIONS_PER_PEER_MAX + 1;
+
+const SYNC_LIMITS = { frameBytesMax: SYNC_FRAME_BYTES_MAX, timeoutMs: SYNC_TIMEOUT_MS };
+
+/** The one place where a verdict becomes gossipsub's: 'defer' drops too, the update comes back by sync. */
+const VALIDATOR_RESULTS: Readonly<Record<Verdict, TopicValidatorResult>> = {
+  accept: TopicValidatorResult.Accept,
+  ignore: TopicValidatorResult.Ignore,
+  defer: TopicValidatorResult.Ignore,
+  reject: TopicValidatorResult.Reject,
+};
+
+/** What exists between start and stop. */
+interface Session {
+  handlers: TransportHandlers;
+  gossip: GossipSub;
+  watchdog: GossipWatchdog;
+  timer: NodeJS.Timeout;
+  /** Removes the event listeners. */
+  unlisten: () => void;
+}
+
+export class GossipTransport implements Transport {
+  readonly #host: Host;
+  readonly #topic: string;
+  readonly #logger: Logger;
+  /** Members whose gossip stream is usable, and the connection on which we told of them. */
+  readonly #members = new Map<string, NetConnection>();
+  readonly #streams = new Set<NetFrameStream>();
+  #inboundSyncs = 0;
+  #session: Session | null = null;
+
+  constructor(host: Host, runId: string, logger: Logger) {
+    this.#host = host;
+    this.#topic = updateTopic(runId);
+    this.#logger = logger;
+  }
+
+  async start(handlers: TransportHandlers): Promise<void> {
+    await this.stop();
+    const node = this.#host.libp2p;
+    const gossip = await this.#host.startGossip(this.#topic);
+    gossip.topicValidators.set(this.#topic, (from, message) =>
+      this.#validate(handlers, from, message),
+    );
+    await node.handle(SYNC_PROTOCOL_ID, (stream, connection) => this.#onSync(stream, connection), {
+      maxInboundStreams: INBOUND_STREAMS_PER_CONNECTION_MAX,
+      maxOutboundStreams: SYNC_SESSIONS_MAX,
+    });
+    const reconcile = (): void => {
+      this.#reconcile();
+    };
+    gossip.addEventListener('subscription-change', reconcile);
+    node.addEventListener('peer:disconnect', reconcile);
+    node.addEventListener('connection:close', reconcile);
+    const watchdog = new GossipWatchdog(node, gossip, this.#logger);
+    watchdog.start();
+    this.#session = {
+      handlers,
+      gossip,
+      watchdog,
+      timer: setInterval(reconcile, RECONCILE_INTERVAL_MS),
+      unlisten: () => {
+        gossip.removeEventListener('subscription-change', reconcile);
+        node.removeEventListener('peer:disconnect', reconcile);
+        node.removeEventListener('connection:close', reconcile);
+      },
+    };
+    gossip.subscribe(this.#topic);
+  }
+
+  async stop(): Promise<void> {
+    const session = this.#session;
+    if (session === null) return;
+    this.#session = null;
+    clearInterval(session.timer);
+    session.unlisten();
+    session.watchdog.stop();
+    this.#members.clear();
+    await this.#host.libp2p.unhandle(SYNC_PROTOCOL_ID);
+    for (const stream of this.#streams) stream.abort(new TransportStoppedError());
+    session.gossip.unsubscribe(this.#topic);
+    await this.#host.stopGossip();
+  }
+
+  /** @throws MessageTooLargeError beyond GOSSIP_BYTES_MAX; TransportStoppedError. */
+  async publish(message: Uint8Array): Promise<number> {
+    const session = this.#running();
+    if (message.length > GOSSIP_BYTES_MAX) {
+      throw new MessageTooLargeError(message.length, GOSSIP_BYTES_MAX);
+    }
+    const { recipients } = await session.gossip.publish(this.#topic, message);
+    return recipients.length;
+  }
+
+  /** @throws UnreachableError; TransportStoppedError; the signal's reason. */
+  async openSync(peerId: string, signal: AbortSignal): Promise<FrameStream> {
+    this.#running();
+    signal.throwIfAborted();
+    const id = parsePeerId(peerId);
+    if (id === null) throw new UnreachableError(`"${peerId.slice(0, 64)}" is not a peer id`);
+    let stream: Stream;
+    try {
+      stream = await this.#host.libp2p.dialProtocol(id, SYNC_PROTOCOL_ID, { signal });
+    } catch (cause) {
+      signal.throwIfAborted();
+      throw new UnreachableError(`no sync stream to ${peerId}: ${reasonOf(cause)}`, { cause });
+    }
+    if (this.#session === null) {
+      const error = new TransportStoppedError();
+      stream.abort(error);
+      throw error;
+    }
+    return this.#wrap(stream);
+  }
+
+  connections(): Connection[] {
+    const list: Connection[] = [];
+    for (const [peerId, connection] of this.#members) {
+      if (connection.status !== 'open') continue;
+      list.push({
+        peerId,
+        address: connection.remoteAddr.toString(),
+        direction: connection.direction,
+        latencyMs: connection.rtt ?? null,
+      });
+    }
+    return list;
+  }
+
+  #running(): Session {
+    if (this.#session === null) throw new TransportStoppedError();
+    return this.#session;
+  }
+
+  #validate(handlers: TransportHandlers, from: PeerId, message: Message): TopicValidatorResult {
+    if (message.data.length > GOSSIP_BYTES_MAX) return VALIDATOR_RESULTS.reject;
+    // A copy: the data are a view on the whole RPC, which may hold many messages.
+    return VALIDATOR_RESULTS[handlers.onGossip(message.data.slice(), from.toString())];
+  }
+
+  async #onSync(raw: Stream, connection: NetConnection): Promise<void> {
+    const session = this.#session;
+    if (session === null || this.#inboundSyncs >= SYNC_SESSIONS_MAX) {
+      raw.abort(new StreamBusyError(`${SYNC_SESSIONS_MAX} sync sessions are open already`));
+      return;
+    }
+    this.#inboundSyncs++;
+    const stream = this.#wrap(raw);
+    const peerId = connection.remotePeer.toString();
+    try {
+      await session.handlers.onSync(stream, peerId);
+    } catch (error) {
+      this.#logger.debug({ peerId, reason: reasonOf(error) }, 'a sync session failed');
+      stream.abort(error instanceof Error ? error : new UnreachableError(String(error)));
+    } finally {
+      this.#inboundSyncs--;
+    }
+  }
+
+  #wrap(raw: Stream): NetFrameStream {
+    const stream = new NetFrameStream(raw, SYNC_LIMITS);
+    this.#streams.add(stream);
+    void stream.done.then(() => this.#streams.delete(stream));
+    return stream;
+  }
+
+  /** Tells of members that came and went. A member is a subscriber to whom we can send. */
+  #reconcile(): void {
+    const session = this.#session;
+    if (session === null) return;
+    const now = new Map<string, NetConnection>();
+    for (const id of session.gossip.getSubscribers(this.#topic)) {
+      const open = this.#host.libp2p.getConnections(id).filter(({ status }) => status === 'open');
+      const connection = open.find(hasGossipStream);
+      if (connection !== undefined) now.set(id.toString(), connection);
+    }
+    for (const [peerId, before] of [...this.#members]) {
+      // The stream may move to another connection of the same episode; a closed one ends the episode.
+      if (now.has(peerId) && before.status === 'open') continue;
+      this.#members.delete(peerId);
+      session.handlers.onDisconnect(peerId);
+    }
+    for (const [peerId, connection] of now) {
+      const known = this.#members.has(peerId);
+      this.#members.set(peerId, connection);
+      if (!known) session.handlers.onConnect(peerId);
+    }
+  }
+}

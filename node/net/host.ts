@@ -1,0 +1,196 @@
+/** One libp2p node: TCP, noise, yamux, identify, ping, kad-dht, and gossipsub once a run is known. */
+import './polyfill.js';
+import {
+  gossipsub,
+  type GossipSub,
+  type GossipSubComponents,
+} from '@chainsafe/libp2p-gossipsub';
+import { identify, identifyPush } from '@libp2p/identify';
+import { start, stop } from '@libp2p/interface';
+import { kadDHT, passthroughMapper, type KadDHT } from '@libp2p/kad-dht';
+import { noise } from '@libp2p/noise';
+import { ping } from '@libp2p/ping';
+import { tcp } from '@libp2p/tcp';
+import { yamux } from '@libp2p/yamux';
+import { createLibp2p, type Libp2p } from 'libp2p';
+import { DHT_PROTOCOL_ID } from '../../protocol/ids.js';
+import { EXIT_USAGE, UserError } from '../errors.js';
+import { parseAddress } from './addresses.js';
+import { reasonOf } from './errors.js';
+import { gossipOptions } from './gossip-options.js';
+import type { NetIdentity } from './identity.js';
+import { countingMetrics, TrafficMeter, type Traffic } from './traffic.js';
+
+/** Open connections; a peer needs about six, a bootstrap node one for each peer that is asking. */
+const CONNECTIONS_MAX = 256;
+
+/** New inbound connections a second from one address: an office behind one NAT starts together. */
+const INBOUND_PER_SECOND_MAX = 64;
+
+/** Inbound connections in the middle of their handshake. */
+const INBOUND_PENDING_MAX = 64;
+
+/** A ping goes to every connection this often, in ms; one that fails ends the connection. */
+const PING_INTERVAL_MS = 5_000;
+
+/** How long a ping may take at most, in ms: a frozen peer is given up after the interval and this. */
+const PING_TIMEOUT_MAX_MS = 10_000;
+
+/** Unread bytes of one stream before it is reset; more than one window, which may be on its way. */
+const STREAM_UNREAD_BYTES_MAX = 4 * 1024 * 1024;
+
+/** Flow-control window of one stream: 2 MiB carry 40 MB/s over 50 ms. */
+const STREAM_WINDOW_BYTES_MAX = 2 * 1024 * 1024;
+
+/** Delay in ms before a new protocol is told to connected peers. */
+const IDENTIFY_PUSH_DELAY_MS = 50;
+
+/** The libp2p node under a host, for the files of this folder alone. */
+export type Node = Libp2p<{ dht: KadDHT; gossipComponents: GossipSubComponents }>;
+
+export interface HostInit {
+  identity: NetIdentity;
+  /** Multiaddrs, e.g. "/ip4/0.0.0.0/tcp/0" (port 0: any free one). */
+  listen: readonly string[];
+  /** Multiaddrs to tell others in place of the addresses listened on, e.g. behind a NAT. */
+  announce?: readonly string[];
+  /** Whether this node answers DHT queries (the default) or only asks. */
+  dht?: 'client' | 'server';
+}
+
+export class Host {
+  readonly #node: Node;
+  readonly #meter: TrafficMeter;
+  #gossip: GossipSub | null = null;
+
+  /** Use createHost. */
+  constructor(node: Node, meter: TrafficMeter) {
+    this.#node = node;
+    this.#meter = meter;
+  }
+
+  get peerId(): string {
+    return this.#node.peerId.toString();
+  }
+
+  get libp2p(): Node {
+    return this.#node;
+  }
+
+  /** Full multiaddrs that end in /p2p/<peer id>; for 0.0.0.0 one for each interface. */
+  addresses(): string[] {
+    return this.#node.getMultiaddrs().map((address) => address.toString());
+  }
+
+  /** The TCP port that this host listens on; null when it does not listen. */
+  listenPort(): number | null {
+    for (const address of this.#node.getMultiaddrs()) {
+      const port = address.getComponents().find(({ name }) => name === 'tcp')?.value;
+      if (port !== undefined) return Number(port);
+    }
+    return null;
+  }
+
+  traffic(): Traffic {
+    return this.#meter.traffic();
+  }
+
+  /** Starts gossipsub for one topic and no other. One at a time: stopGossip ends it. */
+  async startGossip(topic: string): Promise<GossipSub> {
+    await this.stopGossip();
+    const gossip = gossipsub(gossipOptions(topic))(this.#node.services.gossipComponents);
+    await start(gossip);
+    this.#gossip = gossip;
+    return gossip;
+  }
+
+  async stopGossip(): Promise<void> {
+    const gossip = this.#gossip;
+    this.#gossip = null;
+    if (gossip !== null) await stop(gossip);
+  }
+
+  /** Ends gossip, all connections and listeners. */
+  async stop(): Promise<void> {
+    await this.stopGossip();
+    await this.#node.stop();
+  }
+}
+
+/**
+ * Makes and starts a host.
+ * @throws UserError when an address is malformed or cannot be listened on (e.g. its port is taken).
+ */
+export async function createHost(init: HostInit): Promise<Host> {
+  for (const address of [...init.listen, ...(init.announce ?? [])]) parseAddress(address);
+  const meter = new TrafficMeter();
+  try {
+    const node = await createLibp2p({
+      privateKey: init.identity.libp2pKey(),
+      addresses: { listen: [...init.listen], announce: [...(init.announce ?? [])] },
+      transports: [tcp()],
+      connectionEncrypters: [noise()],
+      streamMuxers: [
+        yamux({
+          streamOptions: {
+            maxStreamWindowSize: STREAM_WINDOW_BYTES_MAX,
+            maxReadBufferLength: STREAM_UNREAD_BYTES_MAX,
+          },
+        }),
+      ],
+      connectionManager: {
+        maxConnections: CONNECTIONS_MAX,
+        inboundConnectionThreshold: INBOUND_PER_SECOND_MAX,
+        maxIncomingPendingConnections: INBOUND_PENDING_MAX,
+      },
+      connectionMonitor: {
+        pingInterval: PING_INTERVAL_MS,
+        pingTimeout: { maxTimeout: PING_TIMEOUT_MAX_MS },
+      },
+      metrics: () => countingMetrics(meter),
+      services: {
+        identify: identify(),
+        identifyPush: identifyPush({ debounce: IDENTIFY_PUSH_DELAY_MS }),
+        ping: ping(),
+        dht: kadDHT({
+          protocol: DHT_PROTOCOL_ID,
+          clientMode: init.dht === 'client',
+          // Keeps private addresses: a swarm in one building has no others.
+          peerInfoMapper: passthroughMapper,
+        }),
+        // Gossipsub takes its only topic when it is made, and `join` learns the run from a connected peer.
+        gossipComponents: (components: GossipSubComponents): GossipSubComponents => ({
+          privateKey: components.privateKey,
+          peerId: components.peerId,
+          peerStore: components.peerStore,
+          registrar: components.registrar,
+          connectionManager: components.connectionManager,
+          logger: components.logger,
+        }),
+      },
+    });
+    return new Host(node, meter);
+  } catch (cause) {
+    throw listenError(init.listen, cause);
+  }
+}
+
+function listenError(listen: readonly string[], cause: unknown): UserError {
+  const addresses = listen.join(', ');
+  const text = cause instanceof Error ? cause.message : String(cause);
+  if (text.includes('EADDRINUSE')) {
+    return new UserError(
+      `cannot listen on ${addresses}: another program uses the port; stop it, or give another port (0 takes any free one)`,
+      undefined,
+      { cause },
+    );
+  }
+  if (text.includes('EADDRNOTAVAIL')) {
+    return new UserError(
+      `cannot listen on ${addresses}: this machine does not have that address; listen on 0.0.0.0 or on one of its own`,
+      EXIT_USAGE,
+      { cause },
+    );
+  }
+  return new UserError(`cannot listen on ${addresses}: ${reasonOf(cause)}`, undefined, { cause });
+}

@@ -1,0 +1,204 @@
+/**
+ * The introduction protocol (docs/PROTOCOL.md, "Introduction"): one request, one response. A request
+ * without addresses asks which runs are here (all, or one by id) and gets manifests and members; a request
+ * with addresses is a member's announcement of itself and gets the other members.
+ */
+import './polyfill.js';
+import type { Connection, PeerId, Stream } from '@libp2p/interface';
+import { pbStream } from '@libp2p/utils';
+import type { Multiaddr } from '@multiformats/multiaddr';
+import { fromHex, toHex } from '../../protocol/bytes.js';
+import { InvalidManifestError } from '../../protocol/errors.js';
+import { INTRODUCE_PROTOCOL_ID } from '../../protocol/ids.js';
+import {
+  ADDRESSES_MAX,
+  ADDRESS_BYTES_MAX,
+  MANIFEST_BYTES_MAX,
+  RUNS_MAX,
+  RUN_PEERS_MAX,
+} from '../../protocol/limits.js';
+import { decodeManifest } from '../../protocol/manifest-codec.js';
+import type { Run } from '../../protocol/manifest.js';
+import { IntroduceRequest, IntroduceResponse } from '../../protocol/wire/messages.js';
+import { UserError } from '../errors.js';
+import type { Logger } from '../interfaces.js';
+import { cleanAddresses, parseAddress, parsePeerId } from './addresses.js';
+import { IntroduceError, UnreachableError, reasonOf } from './errors.js';
+import type { Host } from './host.js';
+import type { KnownRun, PeerAddresses, RunRegistry } from './run-registry.js';
+
+/** Bytes of a request: one manifest, the addresses, and their framing. */
+const REQUEST_BYTES_MAX = MANIFEST_BYTES_MAX + ADDRESSES_MAX * ADDRESS_BYTES_MAX + 1024;
+
+/** Bytes of a response; runs that do not fit are left out. */
+const RESPONSE_BYTES_MAX = 3 * 1024 * 1024;
+
+/** Bytes that framing adds to a manifest or an address in a response. */
+const ITEM_OVERHEAD_BYTES = 128;
+
+/** One exchange may take this long at the serving side, in ms. */
+const SERVE_TIMEOUT_MS = 10_000;
+
+/** Exchanges served at one time on one connection. */
+const INBOUND_STREAMS_MAX = 2;
+
+const REQUEST_LIMITS = { addresses: ADDRESSES_MAX };
+const RESPONSE_LIMITS = {
+  runs: RUNS_MAX,
+  runs$: { peers: RUN_PEERS_MAX + 1, peers$: { addresses: ADDRESSES_MAX } },
+};
+
+/** Answers introductions from `registry`; `self` is listed too when this node is a member. Returns a stop. */
+export async function serveIntroductions(
+  host: Host,
+  registry: RunRegistry,
+  self: (() => PeerAddresses) | null,
+  logger: Logger,
+): Promise<() => Promise<void>> {
+  const serve = async (stream: Stream, connection: Connection): Promise<void> => {
+    const peerId = connection.remotePeer.toString();
+    try {
+      const signal = AbortSignal.timeout(SERVE_TIMEOUT_MS);
+      const pb = pbStream(stream, { maxDataLength: REQUEST_BYTES_MAX });
+      const request = await pb.read(IntroduceRequest, { limits: REQUEST_LIMITS, signal });
+      const response = answer(request, peerId, registry, self);
+      await pb.write(response, IntroduceResponse, { signal });
+      await stream.close({ signal });
+    } catch (error) {
+      logger.debug({ peerId, reason: reasonOf(error) }, 'an introduction was refused');
+      stream.abort(error instanceof Error ? error : new IntroduceError(String(error)));
+    }
+  };
+  await host.libp2p.handle(INTRODUCE_PROTOCOL_ID, serve, {
+    maxInboundStreams: INBOUND_STREAMS_MAX,
+  });
+  return () => host.libp2p.unhandle(INTRODUCE_PROTOCOL_ID);
+}
+
+/** @throws IntroduceError or InvalidManifestError for a request that deserves no answer. */
+function answer(
+  request: IntroduceRequest,
+  peerId: string,
+  registry: RunRegistry,
+  self: (() => PeerAddresses) | null,
+): IntroduceResponse {
+  const runId = request.runId.length === 0 ? null : toHex(request.runId);
+  if (runId !== null && request.runId.length !== 32) throw new IntroduceError('a run id has 32 bytes');
+  const announces = request.addresses.length > 0;
+  if (announces) {
+    if (runId === null) throw new IntroduceError('an announcement must name its run');
+    const manifest = request.manifest.length === 0 ? null : request.manifest;
+    registry.announce(peerId, { runId, manifest, addresses: request.addresses });
+  }
+  const runs: IntroduceResponse['runs'] = [];
+  let bytes = 0;
+  for (const { run, peers } of registry.list(runId)) {
+    const others = peers.filter((peer) => peer.peerId !== peerId);
+    const listed = self === null ? others : [self(), ...others];
+    const manifest = announces ? new Uint8Array() : run.bytes;
+    bytes += sizeOf(manifest, listed);
+    if (bytes > RESPONSE_BYTES_MAX) break;
+    runs.push({ manifest, peers: listed });
+  }
+  return { runs };
+}
+
+function sizeOf(manifest: Uint8Array, peers: readonly PeerAddresses[]): number {
+  let bytes = manifest.length + ITEM_OVERHEAD_BYTES;
+  for (const { addresses } of peers) {
+    bytes += ITEM_OVERHEAD_BYTES;
+    for (const address of addresses) bytes += address.length + ITEM_OVERHEAD_BYTES;
+  }
+  return bytes;
+}
+
+/**
+ * Asks the peer or bootstrap node at `address` which runs it knows.
+ * @throws UserError when the address is malformed, nobody answers there, or the answer is no introduction;
+ * the signal's reason when it aborts.
+ */
+export async function askRuns(host: Host, address: string, signal: AbortSignal): Promise<KnownRun[]> {
+  const target = parseAddress(address);
+  try {
+    const response = await exchange(
+      host,
+      target,
+      { runId: new Uint8Array(), manifest: new Uint8Array(), addresses: [] },
+      signal,
+    );
+    return response.runs.map((info) => ({
+      run: decodeManifest(info.manifest),
+      peers: cleanPeers(host, info.peers),
+    }));
+  } catch (cause) {
+    signal.throwIfAborted();
+    if (cause instanceof InvalidManifestError) {
+      throw new UserError(
+        `${address} offers a run that this version cannot take: ${cause.message}`,
+        undefined,
+        { cause },
+      );
+    }
+    throw new UserError(
+      `cannot reach ${address} (${reasonOf(cause)}): check that it runs and that the address is complete`,
+      undefined,
+      { cause },
+    );
+  }
+}
+
+/**
+ * Tells `target` that this host is a member of `run`, and resolves with the other members it knows. The
+ * manifest is sent only when the other side does not know the run.
+ * @throws UnreachableError when there is no answer; the signal's reason.
+ */
+export async function announce(
+  host: Host,
+  target: PeerId | Multiaddr,
+  run: Run,
+  signal: AbortSignal,
+): Promise<PeerAddresses[]> {
+  const runId = fromHex(run.id);
+  const addresses = cleanAddresses(host.peerId, host.addresses());
+  try {
+    const brief = { runId, manifest: new Uint8Array(), addresses };
+    let response = await exchange(host, target, brief, signal);
+    if (response.runs.length === 0) {
+      response = await exchange(host, target, { ...brief, manifest: run.bytes }, signal);
+    }
+    return response.runs.flatMap(({ peers }) => cleanPeers(host, peers));
+  } catch (cause) {
+    signal.throwIfAborted();
+    throw new UnreachableError(reasonOf(cause), { cause });
+  }
+}
+
+async function exchange(
+  host: Host,
+  target: PeerId | Multiaddr,
+  request: IntroduceRequest,
+  signal: AbortSignal,
+): Promise<IntroduceResponse> {
+  const stream = await host.libp2p.dialProtocol(target, INTRODUCE_PROTOCOL_ID, { signal });
+  try {
+    const pb = pbStream(stream, { maxDataLength: RESPONSE_BYTES_MAX });
+    await pb.write(request, IntroduceRequest, { signal });
+    const response = await pb.read(IntroduceResponse, { limits: RESPONSE_LIMITS, signal });
+    await stream.close({ signal });
+    return response;
+  } catch (error) {
+    stream.abort(error instanceof Error ? error : new IntroduceError(String(error)));
+    throw error;
+  }
+}
+
+/** Others' claims about where members are: only well-formed ones, and never ourselves. */
+function cleanPeers(host: Host, peers: readonly PeerAddresses[]): PeerAddresses[] {
+  const clean: PeerAddresses[] = [];
+  for (const { peerId, addresses } of peers) {
+    if (peerId === host.peerId || parsePeerId(peerId) === null) continue;
+    const usable = cleanAddresses(peerId, addresses);
+    if (usable.length > 0) clean.push({ peerId, addresses: usable });
+  }
+  return clean;
+}

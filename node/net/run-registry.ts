@@ -1,0 +1,191 @@
+/**
+ * Which runs are here and who takes part: what a bootstrap node (many runs) or a peer (its own run)
+ * knows. Bounded in runs, peers and bytes; entries that nobody renews expire.
+ */
+import { decodeManifest } from '../../protocol/manifest-codec.js';
+import type { Run } from '../../protocol/manifest.js';
+import { RUNS_MAX, RUN_PEERS_MAX } from '../../protocol/limits.js';
+import { cleanAddresses } from './addresses.js';
+import { IntroduceError } from './errors.js';
+
+/** A peer is listed for this long after it last announced itself, in ms (peers do so every 30 s). */
+export const PEER_EXPIRY_MS = 60 * 60_000;
+
+/** A run is listed for this long after a member last announced itself, in ms. */
+export const RUN_EXPIRY_MS = 24 * 60 * 60_000;
+
+/** Manifest bytes of all runs together; the snapshot is one file and is read into memory. */
+export const MANIFESTS_BYTES_MAX = 16 * 1024 * 1024;
+
+/** Runs that one peer may bring in, so that no single peer fills the list. */
+export const RUNS_PER_PEER_MAX = 8;
+
+/** How to reach a member: a peer id and multiaddrs without their /p2p part. */
+export interface PeerAddresses {
+  peerId: string;
+  addresses: string[];
+}
+
+/** A run and the members known here, the most recently seen first. */
+export interface KnownRun {
+  run: Run;
+  peers: PeerAddresses[];
+}
+
+/** What a member says of itself. */
+export interface Announcement {
+  /** 64 hex digits. */
+  runId: string;
+  /** Encoded manifest, for a receiver that does not know the run; null when it is left out. */
+  manifest: Uint8Array | null;
+  addresses: readonly string[];
+}
+
+/** JSON form: what a bootstrap node keeps on disk. Manifests in base64. */
+export interface RegistrySnapshot {
+  runs: {
+    manifest: string;
+    offeredBy: string;
+    peers: { peerId: string; addresses: string[]; seenMs: number }[];
+  }[];
+}
+
+interface Member {
+  addresses: string[];
+  seenMs: number;
+}
+
+interface Entry {
+  run: Run;
+  offeredBy: string;
+  /** Never expires: a peer's own run. */
+  pinned: boolean;
+  seenMs: number;
+  members: Map<string, Member>;
+}
+
+export interface RegistryInit {
+  /** The run of a peer, which then takes no other; null for a bootstrap node. */
+  own: Run | null;
+  /** Milliseconds since 1970. */
+  now?: () => number;
+  /** Called after each change that a snapshot would show. */
+  onChange?: () => void;
+}
+
+export class RunRegistry {
+  readonly #entries = new Map<string, Entry>();
+  readonly #own: Run | null;
+  readonly #now: () => number;
+  readonly #onChange: () => void;
+
+  constructor(init: RegistryInit) {
+    this.#own = init.own;
+    this.#now = init.now ?? Date.now;
+    this.#onChange = init.onChange ?? ((): void => undefined);
+    if (init.own !== null) this.#add(init.own, '', true);
+  }
+
+  /** The runs known here, or the one with `runId`. */
+  list(runId: string | null): KnownRun[] {
+    this.#expire();
+    const chosen = runId === null ? [...this.#entries.values()] : [this.#entries.get(runId)];
+    const known: KnownRun[] = [];
+    for (const entry of chosen) {
+      if (entry === undefined) continue;
+      const members = [...entry.members].sort(([, a], [, b]) => b.seenMs - a.seenMs);
+      const peers = members.map(([peerId, { addresses }]) => ({ peerId, addresses }));
+      known.push({ run: entry.run, peers });
+    }
+    return known;
+  }
+
+  /**
+   * Lists `peerId` (as its connection proved it) as a member. False when the run is not known here and
+   * no manifest came along.
+   * @throws IntroduceError when the announcement cannot be taken; InvalidManifestError.
+   */
+  announce(peerId: string, announcement: Announcement): boolean {
+    this.#expire();
+    const { runId, manifest } = announcement;
+    const known = this.#entries.get(runId);
+    if (known === undefined && manifest === null) return false;
+    const entry = known ?? this.#offer(peerId, runId, manifest ?? new Uint8Array());
+    this.#note(entry, peerId, announcement.addresses, this.#now());
+    return true;
+  }
+
+  /** The run is over for this peer: it is listed no longer. */
+  forget(runId: string, peerId: string): void {
+    if (this.#entries.get(runId)?.members.delete(peerId) === true) this.#onChange();
+  }
+
+  snapshot(): RegistrySnapshot {
+    this.#expire();
+    const runs = [...this.#entries.values()].map(({ run, offeredBy, members }) => ({
+      manifest: Buffer.from(run.bytes).toString('base64'),
+      offeredBy,
+      peers: [...members].map(([peerId, member]) => ({ peerId, ...member })),
+    }));
+    return { runs };
+  }
+
+  /** Takes back what snapshot() gave, through the same checks as what peers announce. */
+  restore(snapshot: RegistrySnapshot): void {
+    for (const { manifest, offeredBy, peers } of snapshot.runs.slice(0, RUNS_MAX)) {
+      const run = decodeManifest(Buffer.from(manifest, 'base64'));
+      const entry = this.#entries.get(run.id) ?? this.#add(run, offeredBy, false);
+      entry.seenMs = 0;
+      for (const { peerId, addresses, seenMs } of peers) {
+        this.#note(entry, peerId, addresses, Math.min(seenMs, this.#now()));
+      }
+    }
+    this.#expire();
+  }
+
+  #offer(peerId: string, runId: string, manifest: Uint8Array): Entry {
+    if (this.#own !== null) throw new IntroduceError('this peer introduces its own run alone');
+    const run = decodeManifest(manifest);
+    if (run.id !== runId) throw new IntroduceError('the manifest is that of another run');
+    const entries = [...this.#entries.values()];
+    const offered = entries.filter(({ offeredBy }) => offeredBy === peerId).length;
+    const bytes = entries.reduce((sum, entry) => sum + entry.run.bytes.length, run.bytes.length);
+    if (offered >= RUNS_PER_PEER_MAX || entries.length >= RUNS_MAX || bytes > MANIFESTS_BYTES_MAX) {
+      throw new IntroduceError('no room for another run');
+    }
+    return this.#add(run, peerId, false);
+  }
+
+  #add(run: Run, offeredBy: string, pinned: boolean): Entry {
+    const entry = { run, offeredBy, pinned, seenMs: this.#now(), members: new Map() };
+    this.#entries.set(run.id, entry);
+    return entry;
+  }
+
+  #note(entry: Entry, peerId: string, addresses: readonly string[], seenMs: number): void {
+    const { membership } = entry.run.manifest;
+    const member =
+      membership.mode === 'open' || membership.members.some((listed) => listed.peerId === peerId);
+    if (!member) throw new IntroduceError(`${peerId} is not on the list of members of this run`);
+    const clean = cleanAddresses(peerId, addresses);
+    if (clean.length === 0) throw new IntroduceError(`no usable address of ${peerId}`);
+    entry.members.set(peerId, { addresses: clean, seenMs });
+    entry.seenMs = Math.max(entry.seenMs, seenMs);
+    if (entry.members.size > RUN_PEERS_MAX) {
+      // Members that are alive announce themselves again, so the one unheard of for longest is the loss.
+      const oldest = [...entry.members].reduce((a, b) => (b[1].seenMs < a[1].seenMs ? b : a));
+      entry.members.delete(oldest[0]);
+    }
+    this.#onChange();
+  }
+
+  #expire(): void {
+    const now = this.#now();
+    for (const [runId, { pinned, seenMs, members }] of this.#entries) {
+      for (const [peerId, member] of members) {
+        if (now - member.seenMs > PEER_EXPIRY_MS) members.delete(peerId);
+      }
+      if (!pinned && now - seenMs > RUN_EXPIRY_MS) this.#entries.delete(runId);
+    }
+  }
+}
