@@ -1,0 +1,43 @@
+/**
+ * Runs simulated swarms from the command line: `npm run sim -- --scenario everything --seed 42 --peers 16`.
+ * Without --scenario all scenarios run; --seeds N runs N seeds from --seed on. Exit code 1 on a failure.
+ */
+import { parseArgs } from 'node:util';
+import { SCENARIOS } from './scenarios.js';
+
+const { values } = parseArgs({
+  options: {
+    scenario: { type: 'string' },
+    seed: { type: 'string', default: '1' },
+    seeds: { type: 'string', default: '1' },
+    peers: { type: 'string', default: '16' },
+  },
+});
+const peers = Number(values.peers);
+const first = Number(values.seed);
+const names = values.scenario === undefined ? Object.keys(SCENARIOS) : [values.scenario];
+
+for (const name of names) {
+  const scenario = SCENARIOS[name];
+  if (scenario === undefined) {
+    console.error(`unknown scenario "${name}"; known: ${Object.keys(SCENARIOS).join(', ')}`);
+    process.exit(2);
+  }
+  for (let seed = first; seed < first + Number(values.seeds); seed++) {
+    const startMs = performance.now();
+    try {
+      const { sha256, gap, updates } = await scenario.run(seed, peers);
+      const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
+      console.log(
+        `${name.padEnd(14)} seed ${seed}  ${updates} updates  gap ${gap.toFixed(5)}  ` +
+          `adapter ${sha256.slice(0, 16)}  ${seconds} s`,
+      );
+    } catch (error) {
+      console.error(
+        `${name} failed; replay with: npm run sim -- --scenario ${name} --seed ${seed} --peers ${peers}`,
+      );
+      console.error(error);
+      process.exitCode = 1;
+    }
+  }
+}

@@ -1,0 +1,58 @@
+/** A simulated disk: it survives crashes, takes time to write, and refuses when told to. */
+import { StoreUnavailableError, type PeerState, type Store } from '../../node/interfaces.js';
+import type { VirtualTime } from './clock.js';
+
+/** What is on the platter: shared by all incarnations of one peer. */
+export class SimDisk {
+  state: PeerState | null = null;
+  log: Uint8Array[] = [];
+  /** While true every write fails, as on a full disk. */
+  isFull = false;
+}
+
+/** The open disk of one incarnation: after kill() writes on their way never happen. */
+export class SimStore implements Store {
+  #isAlive = true;
+
+  constructor(
+    readonly disk: SimDisk,
+    readonly time: VirtualTime,
+    readonly writeMs = 2,
+  ) {}
+
+  kill(): void {
+    this.#isAlive = false;
+  }
+
+  async loadState(): Promise<PeerState | null> {
+    return structuredClone(this.disk.state);
+  }
+
+  async loadLog(): Promise<Uint8Array[]> {
+    return structuredClone(this.disk.log);
+  }
+
+  saveState(state: PeerState): Promise<void> {
+    const copy = structuredClone(state);
+    return this.#write(() => (this.disk.state = copy));
+  }
+
+  appendLog(record: Uint8Array): Promise<void> {
+    const copy = record.slice();
+    return this.#write(() => this.disk.log.push(copy));
+  }
+
+  #write(effect: () => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.time.after(this.writeMs, () => {
+        if (!this.#isAlive) return;
+        if (this.disk.isFull) {
+          reject(new StoreUnavailableError('The simulated disk is full: free some space.'));
+          return;
+        }
+        effect();
+        resolve();
+      });
+    });
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * A synthetic trainer under virtual time. Peer i minimises 1/2 sum_j c_j (theta_j - t_ij)^2 with its own
+ * target t_i by gradient steps with seeded noise; the swarm's optimum is the mean of the targets.
+ */
+import {
+  TrainerDiedError,
+  type Trainer,
+  type TrainJob,
+  type TrainProgress,
+  type TrainResult,
+} from '../../node/interfaces.js';
+import { Prng } from '../../protocol/prng.js';
+import type { VirtualClock } from './clock.js';
+
+/** Standard deviation of gradient noise relative to a target's coordinate of about 1. */
+const NOISE = 0.02;
+
+export interface Problem {
+  /** [peers][size] */
+  targets: Float64Array[];
+  /** [size], 0.5 to 1.5. */
+  curvature: Float64Array;
+}
+
+/** Targets that share a direction and differ as much again: strongly non-iid. */
+export function makeProblem(seed: Uint8Array, peers: number, size: number): Problem {
+  const random = new Prng(seed, 'problem');
+  const draw = (): number => 2 * random.nextFloat() - 1;
+  const common = Float64Array.from({ length: size }, draw);
+  const targets = Array.from({ length: peers }, () => common.map((value) => value + draw()));
+  const curvature = Float64Array.from({ length: size }, () => 0.5 + random.nextFloat());
+  return { targets, curvature };
+}
+
+/** Mean loss of `theta` over all peers' problems, minus the least possible. */
+export function gap({ targets, curvature }: Problem, theta: ArrayLike<number>): number {
+  const size = curvature.length;
+  let sum = 0;
+  for (let j = 0; j < size; j++) {
+    const mean = targets.reduce((total, target) => total + target[j]!, 0) / targets.length;
+    sum += 0.5 * curvature[j]! * (theta[j]! - mean) ** 2;
+  }
+  return sum / size;
+}
+
+export class SyntheticTrainer implements Trainer {
+  readonly device = 'simulation';
+  /** When set, the next call to train() fails as if the child process had been killed. */
+  diesNext = false;
+
+  constructor(
+    readonly problem: Problem,
+    readonly index: number,
+    readonly clock: VirtualClock,
+    readonly options: { stepMs: number; learningRate: number; seed: Uint8Array },
+  ) {}
+
+  async train(
+    job: TrainJob,
+    onProgress: (progress: TrainProgress) => void,
+    signal: AbortSignal,
+  ): Promise<TrainResult> {
+    const { stepMs, learningRate, seed } = this.options;
+    const theta = Float32Array.from(job.theta);
+    const target = this.problem.targets[this.index]!;
+    const random = new Prng(seed, `noise/${this.index}/${job.epoch}`);
+    let steps = 0;
+    for (; steps < job.steps; steps++) {
+      if (steps > 0 && this.clock.now() + stepMs > job.deadlineMs) break;
+      await this.clock.sleep(stepMs, signal);
+      if (this.diesNext) {
+        this.diesNext = false;
+        throw new TrainerDiedError('The training process was killed (SIGKILL).');
+      }
+      for (let j = 0; j < theta.length; j++) {
+        const noise = NOISE * (2 * random.nextFloat() - 1);
+        theta[j]! -= learningRate * (this.problem.curvature[j]! * (theta[j]! - target[j]!) + noise);
+      }
+      onProgress({ epoch: job.epoch, step: steps + 1, steps: job.steps, loss: 1 });
+    }
+    const size = theta.length;
+    const optimiser = job.optimiser ?? {
+      step: 0,
+      m: new Float32Array(size),
+      v: new Float32Array(size),
+    };
+    return {
+      theta,
+      optimiser: { ...optimiser, step: optimiser.step + steps },
+      steps,
+      tokens: 10 * steps,
+      loss: gap(this.problem, theta),
+      seconds: (steps * stepMs) / 1000,
+    };
+  }
+
+  async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
+    await this.clock.sleep(this.options.stepMs, signal);
+    return gap(this.problem, theta);
+  }
+}

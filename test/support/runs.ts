@@ -1,0 +1,119 @@
+/** Manifests, keys and updates for tests: small, valid, and with values where a wrong formula shows. */
+import { createPrivateKey, createPublicKey, sign } from 'node:crypto';
+import type { Identity } from '../../node/interfaces.js';
+import { adapterLayout, adapterSha256, initialAdapter } from '../../protocol/adapter.js';
+import { fromHex, sha256 } from '../../protocol/bytes.js';
+import { peerIdFromPublicKey } from '../../protocol/identity.js';
+import { encodeManifest } from '../../protocol/manifest-codec.js';
+import type { Manifest, Run } from '../../protocol/manifest.js';
+import { Prng } from '../../protocol/prng.js';
+import { quantise } from '../../protocol/quantise.js';
+import { Slicer } from '../../protocol/slice.js';
+import { createUpdate, type Update } from '../../protocol/update.js';
+
+/** PKCS #8 wrapping of a raw Ed25519 seed (RFC 8410). */
+const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
+
+/** The identity number `index` of a family named by `label`: the same key each time. */
+export function testIdentity(index: number, label = 'test'): Identity {
+  const seed = sha256(new TextEncoder().encode(`${label}/${index}`));
+  const privateKey = createPrivateKey({
+    key: Buffer.concat([PKCS8_PREFIX, seed]),
+    format: 'der',
+    type: 'pkcs8',
+  });
+  const { x = '' } = createPublicKey(privateKey).export({ format: 'jwk' });
+  return {
+    peerId: peerIdFromPublicKey(Uint8Array.from(Buffer.from(x, 'base64url'))),
+    sign: (bytes) => Uint8Array.from(sign(null, bytes, privateKey)),
+  };
+}
+
+/** Time 0 of test runs: 2026-01-01T00:00:00Z. */
+export const TEST_START_MS = 1_767_225_600_000;
+
+const HASH = '5a'.repeat(32);
+
+/** A run of two modules, 266 coordinates in 5 blocks (the last one short), 40 epochs of 10 s. */
+export function testRun(change: (manifest: Manifest) => Manifest = (manifest) => manifest): Run {
+  const spec = {
+    rank: 2,
+    alpha: 6,
+    seed: Uint8Array.from({ length: 32 }, (_, i) => i),
+    targetModules: ['up_proj', 'down_proj'],
+    modules: [
+      { name: 'layers.0.up_proj', inFeatures: 30, outFeatures: 41 },
+      { name: 'layers.0.down_proj', inFeatures: 41, outFeatures: 21 },
+    ],
+  };
+  const base: Manifest = {
+    name: 'test',
+    founder: testIdentity(0).peerId,
+    model: {
+      name: 'none',
+      architecture: 'llama',
+      configSha256: HASH,
+      weightsSha256: HASH,
+      tokenizerSha256: HASH,
+    },
+    adapter: { ...spec, initialSha256: adapterSha256(initialAdapter(spec)) },
+    schedule: { startMs: TEST_START_MS, epochMs: 10_000, epochsMax: 40, stepsRef: 8 },
+    training: {
+      sequenceLength: 64,
+      batchSize: 4,
+      learningRate: 0.004,
+      warmupFraction: 0.05,
+      finalFraction: 0.1,
+      weightDecay: 0,
+      beta1: 0.9,
+      beta2: 0.999,
+      epsilon: 1e-8,
+      gradientNormMax: 1,
+      resetMoments: false,
+    },
+    compression: {
+      blockSize: 64,
+      beta: 0.95,
+      phases: [
+        { fromEpoch: 0, slices: 1, bits: 1 },
+        { fromEpoch: 36, slices: 1, bits: 4 },
+      ],
+    },
+    fold: {
+      mode: 'mean',
+      clip: 1,
+      lagMax: 8,
+      alpha: [{ fromEpoch: 0, numerator: 1, denominator: 1 }],
+    },
+    membership: { mode: 'open' },
+  };
+  return encodeManifest(change(base));
+}
+
+/** A signed update with pseudo-random contents of about `size` (standard deviation does not matter). */
+export function testUpdate(
+  run: Run,
+  signer: Identity,
+  epoch: number,
+  { baseEpoch = epoch, size = 1, salt = '' } = {},
+): Update {
+  const slicer = new Slicer(run);
+  const slice = slicer.slice(epoch);
+  const random = new Prng(fromHex(run.id), `${signer.peerId}/${epoch}/${salt}`);
+  const values = Float64Array.from(
+    { length: slice.coordinates },
+    () => size * (2 * random.nextFloat() - 1),
+  );
+  return createUpdate(run, signer, {
+    epoch,
+    baseEpoch,
+    steps: 8,
+    logDigest: new Uint8Array(32),
+    ...quantise(values, slice, random),
+  });
+}
+
+/** Coordinates of the run's adapter. */
+export function adapterSize(run: Run): number {
+  return adapterLayout(run.manifest.adapter).size;
+}
