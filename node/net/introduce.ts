@@ -19,7 +19,7 @@ import {
 } from '../../protocol/limits.js';
 import { decodeManifest } from '../../protocol/manifest-codec.js';
 import type { Run } from '../../protocol/manifest.js';
-import { IntroduceRequest, IntroduceResponse } from '../../protocol/wire/messages.js';
+import { IntroduceRequest, IntroduceResponse, type RunInfo } from '../../protocol/wire/messages.js';
 import { UserError } from '../errors.js';
 import type { Logger } from '../interfaces.js';
 import { cleanAddresses, parseAddress, parsePeerId } from './addresses.js';
@@ -126,15 +126,12 @@ export async function askRuns(host: Host, address: string, signal: AbortSignal):
       { runId: new Uint8Array(), manifest: new Uint8Array(), addresses: [] },
       signal,
     );
-    return response.runs.map((info) => ({
-      run: decodeManifest(info.manifest),
-      peers: cleanPeers(host, info.peers),
-    }));
+    return decodeRuns(host, response.runs);
   } catch (cause) {
     signal.throwIfAborted();
     if (cause instanceof InvalidManifestError) {
       throw new UserError(
-        `${address} offers a run that this version cannot take: ${cause.message}`,
+        `${address} offers no run that this version can take: ${cause.message}`,
         undefined,
         { cause },
       );
@@ -145,6 +142,22 @@ export async function askRuns(host: Host, address: string, signal: AbortSignal):
       { cause },
     );
   }
+}
+
+/** The runs that can be decoded. @throws InvalidManifestError when there are some, and none can. */
+function decodeRuns(host: Host, infos: readonly RunInfo[]): KnownRun[] {
+  const known: KnownRun[] = [];
+  let fault: InvalidManifestError | null = null;
+  for (const info of infos) {
+    try {
+      known.push({ run: decodeManifest(info.manifest), peers: cleanPeers(host, info.peers) });
+    } catch (error) {
+      if (!(error instanceof InvalidManifestError)) throw error;
+      fault = error;
+    }
+  }
+  if (known.length === 0 && fault !== null) throw fault;
+  return known;
 }
 
 /**

@@ -46,6 +46,7 @@ export interface RegistrySnapshot {
   runs: {
     manifest: string;
     offeredBy: string;
+    seenMs: number;
     peers: { peerId: string; addresses: string[]; seenMs: number }[];
   }[];
 }
@@ -122,9 +123,10 @@ export class RunRegistry {
 
   snapshot(): RegistrySnapshot {
     this.#expire();
-    const runs = [...this.#entries.values()].map(({ run, offeredBy, members }) => ({
+    const runs = [...this.#entries.values()].map(({ run, offeredBy, seenMs, members }) => ({
       manifest: Buffer.from(run.bytes).toString('base64'),
       offeredBy,
+      seenMs,
       peers: [...members].map(([peerId, member]) => ({ peerId, ...member })),
     }));
     return { runs };
@@ -132,12 +134,14 @@ export class RunRegistry {
 
   /** Takes back what snapshot() gave, through the same checks as what peers announce. */
   restore(snapshot: RegistrySnapshot): void {
-    for (const { manifest, offeredBy, peers } of snapshot.runs.slice(0, RUNS_MAX)) {
+    const now = this.#now();
+    for (const { manifest, offeredBy, seenMs, peers } of snapshot.runs.slice(0, RUNS_MAX)) {
       const run = decodeManifest(Buffer.from(manifest, 'base64'));
       const entry = this.#entries.get(run.id) ?? this.#add(run, offeredBy, false);
-      entry.seenMs = 0;
-      for (const { peerId, addresses, seenMs } of peers) {
-        this.#note(entry, peerId, addresses, Math.min(seenMs, this.#now()));
+      // A clock that was ahead when this was written must not keep an entry for longer.
+      entry.seenMs = Math.min(seenMs, now);
+      for (const peer of peers) {
+        this.#note(entry, peer.peerId, peer.addresses, Math.min(peer.seenMs, now));
       }
     }
     this.#expire();
@@ -157,7 +161,7 @@ export class RunRegistry {
   }
 
   #add(run: Run, offeredBy: string, pinned: boolean): Entry {
-    const entry = { run, offeredBy, pinned, seenMs: this.#now(), members: new Map() };
+    const entry: Entry = { run, offeredBy, pinned, seenMs: this.#now(), members: new Map() };
     this.#entries.set(run.id, entry);
     return entry;
   }

@@ -1,0 +1,281 @@
+/**
+ * Keeps a peer connected to enough members of its run. libp2p neither dials the peers that it discovers nor
+ * goes on after five failed attempts; this does both, for ever, with bounded memory.
+ */
+import type { PeerId } from '@libp2p/interface';
+import { multiaddr, type Multiaddr } from '@multiformats/multiaddr';
+import type { Run } from '../../protocol/manifest.js';
+import type { Logger } from '../interfaces.js';
+import { parseAddress, parsePeerId } from './addresses.js';
+import { backoffMs } from './backoff.js';
+import { Candidates, type Candidate } from './candidates.js';
+import { attentionOf, type Contact, type DiallerState } from './dialler-state.js';
+import { reasonOf } from './errors.js';
+import type { Host } from './host.js';
+import { announce } from './introduce.js';
+import { findMembers, provideRun } from './run-routing.js';
+import type { PeerAddresses, RunRegistry } from './run-registry.js';
+
+/** Connections to members that are sought: gossip wants four, and a few may be slow. */
+export const DEGREE = 6;
+
+/** Dials at one time. */
+const PARALLEL_DIALS_MAX = 4;
+
+/** Between two looks at the state, in ms; losing a connection triggers one at once. */
+const TICK_MS = 500;
+
+/** One dial or exchange may take this long, in ms. */
+const DIAL_TIMEOUT_MS = 8_000;
+
+/** Announcements to bootstrap nodes: this often in ms, and more often while alone. */
+const ANNOUNCE_INTERVAL_MS = 30_000;
+const ANNOUNCE_ALONE_INTERVAL_MS = 5_000;
+
+/** One random member is asked for more members this often, in ms. */
+const EXCHANGE_INTERVAL_MS = 30_000;
+
+/** DHT: provide and look up this often in ms, and more often while alone; one query may take so long. */
+const DHT_INTERVAL_MS = 120_000;
+const DHT_ALONE_INTERVAL_MS = 20_000;
+const DHT_TIMEOUT_MS = 15_000;
+
+/** The remembered peers are saved at most this often, in ms. */
+const SAVE_INTERVAL_MS = 5_000;
+
+export interface DiallerInit {
+  host: Host;
+  run: Run;
+  /** The peer's own registry: members that we connect to are noted there, those it heard of are dialled. */
+  registry: RunRegistry;
+  /** Addresses from the user: bootstrap nodes or members. */
+  contacts: readonly string[];
+  /** Members from the last time, or from askRuns. */
+  known: readonly PeerAddresses[];
+  /** Peer ids of the connected members: transport.connections(). */
+  connected: () => readonly string[];
+  /** Remembers members over a restart. May reject; it is called again later. */
+  saveKnown: (peers: PeerAddresses[]) => Promise<void>;
+  logger: Logger;
+  /** In [0, 1). */
+  random?: () => number;
+}
+
+export class Dialler {
+  readonly #init: DiallerInit;
+  readonly #random: () => number;
+  readonly #candidates: Candidates;
+  readonly #contacts: Contact[];
+  readonly #targets = new Map<Contact, Multiaddr>();
+  readonly #work = new Set<Promise<void>>();
+  /** Members that have our announcement, so that they can find us after a restart of theirs. */
+  readonly #told = new Set<string>();
+  #abort = new AbortController();
+  #timer: NodeJS.Timeout | null = null;
+  #dialling = 0;
+  #exchangeMs = 0;
+  #dhtMs = 0;
+  #saveMs = 0;
+  #saved = '';
+
+  /** @throws UserError for a malformed contact. */
+  constructor(init: DiallerInit) {
+    this.#init = init;
+    this.#random = init.random ?? Math.random;
+    this.#candidates = new Candidates(this.#random);
+    this.#contacts = init.contacts.map((address) => {
+      const contact = { address, failures: 0, nextAttemptMs: 0, lastError: null, busy: false };
+      this.#targets.set(contact, parseAddress(address));
+      return contact;
+    });
+    for (const peer of init.known) this.#learn([peer]);
+  }
+
+  start(): void {
+    this.#abort = new AbortController();
+    this.#timer = setInterval(this.#tick, TICK_MS);
+    this.#init.host.libp2p.addEventListener('peer:disconnect', this.#tick);
+    this.#tick();
+  }
+
+  /** Ends all attempts and saves what is known. */
+  async stop(): Promise<void> {
+    if (this.#timer === null) return;
+    clearInterval(this.#timer);
+    this.#timer = null;
+    this.#init.host.libp2p.removeEventListener('peer:disconnect', this.#tick);
+    this.#abort.abort();
+    await Promise.all(this.#work);
+    await this.#save();
+  }
+
+  state(): DiallerState {
+    const failing = this.#candidates.all().filter(({ lastError }) => lastError !== null);
+    return {
+      members: this.#init.connected().length,
+      contacts: this.#contacts.map((contact) => ({ ...contact })),
+      candidates: this.#candidates.size,
+      unreachable: failing.map(({ peerId, lastError, nextAttemptMs }) => ({
+        peerId,
+        reason: lastError ?? '',
+        nextAttemptMs,
+      })),
+    };
+  }
+
+  /** Sentences for `status`: what cannot be reached, and when it is tried again. `nowMs` since 1970. */
+  attention(nowMs: number): string[] {
+    return attentionOf(this.state(), nowMs);
+  }
+
+  readonly #tick = (): void => {
+    if (this.#timer === null) return;
+    const nowMs = Date.now();
+    const connected = new Set(this.#init.connected());
+    const { registry, run } = this.#init;
+    for (const { peers } of registry.list(run.id)) this.#learn(peers);
+    this.#noteConnected(connected, nowMs);
+    this.#dialDue(connected, nowMs);
+    for (const contact of this.#contacts) this.#visit(contact, connected.size, nowMs);
+    this.#exchange(connected, nowMs);
+    this.#askDht(connected.size, nowMs);
+    if (nowMs >= this.#saveMs) {
+      this.#saveMs = nowMs + SAVE_INTERVAL_MS;
+      this.#launch(this.#save());
+    }
+  };
+
+  #learn(peers: readonly PeerAddresses[]): void {
+    for (const peer of peers) {
+      if (peer.peerId !== this.#init.host.peerId) this.#candidates.add(peer);
+    }
+  }
+
+  #noteConnected(connected: ReadonlySet<string>, nowMs: number): void {
+    const { registry, run } = this.#init;
+    for (const { peerId, addresses } of this.#candidates.markConnected(connected, nowMs)) {
+      registry.announce(peerId, { runId: run.id, manifest: null, addresses });
+    }
+    for (const peerId of this.#told) if (!connected.has(peerId)) this.#told.delete(peerId);
+    for (const peerId of connected) {
+      const id = this.#told.has(peerId) ? null : parsePeerId(peerId);
+      if (id === null) continue;
+      this.#told.add(peerId);
+      this.#launch(this.#announceTo(id));
+    }
+  }
+
+  #dialDue(connected: ReadonlySet<string>, nowMs: number): void {
+    const wanted = Math.min(
+      DEGREE - connected.size - this.#dialling,
+      PARALLEL_DIALS_MAX - this.#dialling,
+    );
+    if (wanted <= 0) return;
+    for (const candidate of this.#candidates.due(wanted, connected, nowMs)) {
+      this.#candidates.attempt(candidate, nowMs);
+      this.#dialling++;
+      this.#launch(
+        this.#dial(candidate).finally(() => {
+          this.#dialling--;
+        }),
+      );
+    }
+  }
+
+  async #dial(candidate: Candidate): Promise<void> {
+    const { peerId, addresses } = candidate;
+    const targets = addresses.map((address) => multiaddr(`${address}/p2p/${peerId}`));
+    try {
+      await this.#init.host.libp2p.dial(targets, { signal: this.#deadline(DIAL_TIMEOUT_MS) });
+    } catch (error) {
+      candidate.lastError = reasonOf(error);
+      this.#init.logger.debug({ peerId, reason: candidate.lastError }, 'a member does not answer');
+    }
+  }
+
+  /** Announces us to a bootstrap node or member that the user named, and learns whom it knows. */
+  #visit(contact: Contact, members: number, nowMs: number): void {
+    const target = this.#targets.get(contact);
+    if (target === undefined || contact.busy || contact.nextAttemptMs > nowMs) return;
+    contact.busy = true;
+    const { host, run, logger } = this.#init;
+    const visit = async (): Promise<void> => {
+      try {
+        this.#learn(await announce(host, target, run, this.#deadline(DIAL_TIMEOUT_MS)));
+        contact.failures = 0;
+        contact.lastError = null;
+        const intervalMs = members === 0 ? ANNOUNCE_ALONE_INTERVAL_MS : ANNOUNCE_INTERVAL_MS;
+        contact.nextAttemptMs = Date.now() + intervalMs * (0.75 + this.#random() / 2);
+        this.#tick();
+      } catch (error) {
+        if (this.#abort.signal.aborted) return;
+        contact.failures++;
+        contact.lastError = reasonOf(error);
+        contact.nextAttemptMs = Date.now() + backoffMs(contact.failures, this.#random());
+        const { address, lastError: reason } = contact;
+        if (contact.failures === 1) logger.warn({ address, reason }, 'cannot reach an address');
+      } finally {
+        contact.busy = false;
+      }
+    };
+    this.#launch(visit());
+  }
+
+  #exchange(connected: ReadonlySet<string>, nowMs: number): void {
+    if (nowMs < this.#exchangeMs || connected.size === 0) return;
+    this.#exchangeMs = nowMs + EXCHANGE_INTERVAL_MS * (0.75 + this.#random() / 2);
+    const peerId = [...connected][Math.floor(this.#random() * connected.size)];
+    const id = peerId === undefined ? null : parsePeerId(peerId);
+    if (id !== null) this.#launch(this.#announceTo(id));
+  }
+
+  async #announceTo(id: PeerId): Promise<void> {
+    const { host, run, logger } = this.#init;
+    try {
+      this.#learn(await announce(host, id, run, this.#deadline(DIAL_TIMEOUT_MS)));
+    } catch (error) {
+      // The connection is what counts; the next exchange asks another member.
+      logger.debug({ peerId: id.toString(), reason: reasonOf(error) }, 'a member told us of nobody');
+    }
+  }
+
+  #askDht(members: number, nowMs: number): void {
+    const { host, run, logger } = this.#init;
+    if (nowMs < this.#dhtMs || host.libp2p.getConnections().length === 0) return;
+    const intervalMs = members === 0 ? DHT_ALONE_INTERVAL_MS : DHT_INTERVAL_MS;
+    this.#dhtMs = nowMs + intervalMs * (0.75 + this.#random() / 2);
+    const ask = async (): Promise<void> => {
+      try {
+        await provideRun(host, run.id, this.#deadline(DHT_TIMEOUT_MS));
+        if (members >= DEGREE) return;
+        this.#learn(await findMembers(host, run.id, this.#deadline(DHT_TIMEOUT_MS)));
+      } catch (error) {
+        logger.debug({ reason: reasonOf(error) }, 'the DHT did not answer');
+      }
+    };
+    this.#launch(ask());
+  }
+
+  /** Writes the known members when they have changed. */
+  async #save(): Promise<void> {
+    const members = this.#candidates.members();
+    const text = JSON.stringify(members);
+    if (text === this.#saved || members.length === 0) return;
+    try {
+      await this.#init.saveKnown(members);
+      this.#saved = text;
+    } catch (error) {
+      this.#init.logger.warn({ reason: reasonOf(error) }, 'the known peers could not be saved');
+    }
+  }
+
+  #deadline(timeoutMs: number): AbortSignal {
+    return AbortSignal.any([this.#abort.signal, AbortSignal.timeout(timeoutMs)]);
+  }
+
+  /** Keeps track of work that must end before stop() resolves. The work handles its own failures. */
+  #launch(work: Promise<void>): void {
+    this.#work.add(work);
+    void work.finally(() => this.#work.delete(work));
+  }
+}
