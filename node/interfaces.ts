@@ -98,7 +98,7 @@ export interface TrainJob {
 }
 
 export interface TrainResult {
-  /** The adapter after the local steps: [adapterSize] float32. */
+  /** The adapter after the local steps: [adapterSize] float32. NaN when no step was finite: throw it away. */
   theta: Float32Array;
   optimiser: OptimiserState;
   /** Steps taken: 1 to job.steps. */
@@ -136,7 +136,7 @@ export interface Trainer {
     onProgress: (progress: TrainProgress) => void,
     signal: AbortSignal,
   ): Promise<TrainResult>;
-  /** Mean loss on this peer's held-out text, nats per token; null when it has none. */
+  /** Mean loss on this peer's held-out text, nats per token; null when it has none, or it is not finite. */
   evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null>;
 }
 

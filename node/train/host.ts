@@ -15,7 +15,7 @@ import {
 } from '../interfaces.js';
 import type { DomainLosses } from './compare.js';
 import type { CallName, CallParams, CallProgress, CallResult, SessionOptions } from './messages.js';
-import { TrainingProcess } from './training-process.js';
+import { TrainingProcess, TrainingProcessError } from './training-process.js';
 
 /** Waits before a restart: doubling from the first to the last, back to the first after a success. */
 export const RESTART_MS_MIN = 1000;
@@ -27,6 +27,9 @@ export const OPEN_TIMEOUT_MS = 20 * 60_000;
 export interface TrainerHostOptions extends SessionOptions {
   logger: Logger;
 }
+
+const NOT_FINITE =
+  'optimiser steps were left out because their loss or gradient was not finite; if it goes on, a run with a lower learning rate is needed';
 
 interface Opened extends CallResult<'open'> {
   process: TrainingProcess;
@@ -81,15 +84,20 @@ export class TrainerHost implements Trainer {
   }
 
   /**
-   * Rejects with TrainerDiedError when the process dies (it is started again meanwhile),
-   * TrainingDivergedError when no step was finite, UserError when a restart found model or data spoilt.
+   * Rejects with TrainerDiedError when the process dies or fails (it is started again meanwhile), and
+   * with UserError when a restart found model or data spoilt.
    */
   async train(
     job: TrainJob,
     onProgress: (progress: TrainProgress) => void,
     signal: AbortSignal,
   ): Promise<TrainResult> {
-    return this.#call('train', job, onProgress, signal);
+    const result = await this.#call('train', job, onProgress, signal);
+    const { skippedSteps, steps } = result;
+    if (skippedSteps > 0) {
+      this.#logger.warn({ epoch: job.epoch, skippedSteps, steps }, NOT_FINITE);
+    }
+    return result;
   }
 
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
@@ -115,7 +123,7 @@ export class TrainerHost implements Trainer {
 
   /** Ends the training process; resolves when it is gone. Calls under way reject. */
   async close(): Promise<void> {
-    this.#closing.abort(new TrainerDiedError('the trainer was closed'));
+    this.#closing.abort(new TrainerDiedError('The trainer was closed.'));
     await this.#process?.close();
   }
 
@@ -133,7 +141,14 @@ export class TrainerHost implements Trainer {
     this.#closing.signal.throwIfAborted();
     try {
       const { process } = await until(this.#opened, signal);
-      const result = await process.call(name, params, onProgress, signal);
+      const result = await process
+        .call(name, params, onProgress, signal)
+        .catch(async (error: unknown) => {
+          if (!(error instanceof TrainingProcessError)) throw error;
+          // An executor that failed once (out of device memory, say) is not asked again: restart.
+          await process.close();
+          throw new TrainerDiedError(error.message, { cause: error });
+        });
       this.#deaths = 0;
       return result;
     } catch (error) {
@@ -157,7 +172,7 @@ export class TrainerHost implements Trainer {
       await process.close();
       if (error instanceof UserError || error instanceof TrainerDiedError) throw error;
       const message = error instanceof Error ? error.message : String(error);
-      throw new TrainerDiedError(`the training process did not open: ${message}`, { cause: error });
+      throw new TrainerDiedError(`The training process did not open: ${message}`, { cause: error });
     }
   }
 

@@ -87,7 +87,8 @@ export const CALLS = {
       optimiser: optimiserState,
       steps: z.int().min(1),
       tokens: count,
-      loss: z.number(),
+      /** NaN when no step was finite. */
+      loss: z.union([z.number(), z.nan()]),
       seconds: z.number(),
       skippedSteps: count,
     }),
@@ -143,7 +144,6 @@ const failure = z.discriminatedUnion('type', [
     message: z.string(),
     exitCode: z.union([z.literal(EXIT_FAILURE), z.literal(EXIT_USAGE)]),
   }),
-  z.object({ type: z.literal('diverged'), message: z.string() }),
   z.object({ type: z.literal('aborted') }),
   z.object({ type: z.literal('internal'), message: z.string() }),
 ]);

@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Training } from '../../protocol/manifest.js';
 import type { TrainingRows } from '../data/dataset.js';
 import type { Batch } from '../data/packing.js';
-import type { LanguageModel } from '../model/language-model.js';
+import type { LanguageModel, TokenBatch } from '../model/language-model.js';
 import type { TrainJob, TrainProgress, TrainResult } from '../interfaces.js';
 import { adamWStep, clipGradientNorm, copyOptimiserState, newOptimiserState } from './optimiser.js';
 import { learningRateAt, runProgress, type RunLength } from './schedule.js';
@@ -34,11 +34,6 @@ export const HELD_OUT_TOKENS_MAX = 8192;
 /** Step times remembered for the prediction: enough to see a hiccup, few enough to forget it. */
 const RECENT_STEPS = 8;
 
-/** Thrown when no step of an epoch had a finite loss and gradient, or a held-out loss is not finite. */
-export class TrainingDivergedError extends Error {
-  override readonly name = 'TrainingDivergedError';
-}
-
 /** Runs the steps of one epoch at a time. Calls must not overlap. */
 export class LocalTrainer {
   readonly #init: LocalTrainerInit;
@@ -51,7 +46,8 @@ export class LocalTrainer {
   /**
    * Steps epoch x stepsRef + i for i from 0, until `job.steps` are taken or the next would probably end
    * after `job.deadlineMs`; at least one. Gives way to the event loop after each step, so that `signal`
-   * is seen: then rejects with its reason. Throws TrainingDivergedError, RangeError (sizes that differ).
+   * is seen: then rejects with its reason. A step whose loss or gradient is not finite is left out; when
+   * all are, theta and loss of the result are NaN. Throws RangeError for sizes that differ.
    */
   async train(
     job: TrainJob,
@@ -85,19 +81,20 @@ export class LocalTrainer {
       }
       await setImmediate();
     }
-    if (total.steps === 0) throw diverged(job.epoch, total.skipped, training.learningRate);
+    const { steps, skipped } = total;
     return {
-      theta,
+      // As plain AdamW would leave it: a step that was never taken must not pass for a contribution.
+      theta: steps === 0 ? theta.fill(NaN) : theta,
       optimiser,
-      steps: total.steps,
+      steps: steps === 0 ? skipped : steps,
       tokens: total.tokens,
       loss: total.loss / total.targets,
       seconds: total.ms / 1000,
-      skippedSteps: total.skipped,
+      skippedSteps: skipped,
     };
   }
 
-  /** Mean loss of `theta` over the held-out targets, nats per token; null when nothing is held out. */
+  /** Mean loss of `theta` over the held-out targets, nats per token; null without any, and when it is not finite. */
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
     this.#checkSize(theta.length, 'theta');
     return meanLoss(this.#init.model, this.#init.heldOut, theta, signal);
@@ -111,7 +108,7 @@ export class LocalTrainer {
     progress: number,
   ): Promise<{ loss: number; targets: number } | null> {
     const { model, training } = this.#init;
-    const { loss, targets, gradient } = await model.gradient(batch, theta);
+    const { loss, targets, gradient } = await model.gradient(tokensOf(batch), theta);
     const norm = clipGradientNorm(gradient, training.gradientNormMax);
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) return null;
     const { beta1, beta2, epsilon, weightDecay } = training;
@@ -149,7 +146,7 @@ export class LocalTrainer {
 
 /**
  * Mean loss of `theta` ([adapterSize] float32) over all targets of `batches`, nats per token; null when
- * there are none. Rejects with `signal.reason` between two batches. Throws TrainingDivergedError.
+ * there are none or when it is not finite. Rejects with `signal.reason` between two batches.
  */
 export async function meanLoss(
   model: DifferentiableModel,
@@ -160,22 +157,16 @@ export async function meanLoss(
   let [sum, count] = [0, 0];
   for (const batch of batches) {
     signal.throwIfAborted();
-    const { loss, targets } = await model.loss(batch, theta);
+    const { loss, targets } = await model.loss(tokensOf(batch), theta);
     sum += loss * targets;
     count += targets;
     await setImmediate();
   }
-  if (count === 0) return null;
-  if (!Number.isFinite(sum)) {
-    throw new TrainingDivergedError(
-      `the held-out loss of the adapter is ${sum}: training has diverged, found a run with a lower learning rate`,
-    );
-  }
-  return sum / count;
+  const mean = sum / count;
+  return Number.isFinite(mean) ? mean : null;
 }
 
-function diverged(epoch: number, skipped: number, learningRate: number): TrainingDivergedError {
-  return new TrainingDivergedError(
-    `none of the ${skipped} steps of epoch ${epoch} had a finite loss and gradient at peak learning rate ${learningRate}: found a run with a lower one`,
-  );
+/** The arrays that the model reads: its graphs take no others. */
+function tokensOf({ tokens, targets, segments }: Batch): TokenBatch {
+  return { tokens, targets, segments };
 }

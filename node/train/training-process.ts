@@ -15,7 +15,6 @@ import {
   type Failure,
   type Request,
 } from './messages.js';
-import { TrainingDivergedError } from './trainer.js';
 
 /**
  * A call without a word from the child for this long has hung, and the child is killed: a single step
@@ -32,7 +31,7 @@ const CLOSE_GRACE_MS = 3000;
 /** Characters of one line of the child's stderr in the log. */
 const STDERR_LINE_MAX = 500;
 
-/** Thrown when the training process answers out of turn or fails in a way that no user caused. */
+/** Thrown when a call failed inside the training process in a way that no user caused. */
 export class TrainingProcessError extends Error {
   override readonly name = 'TrainingProcessError';
 }
@@ -92,8 +91,8 @@ export class TrainingProcess {
   }
 
   /**
-   * Rejects with UserError and TrainingDivergedError as thrown in the child, with TrainerDiedError when
-   * it dies, with `signal.reason` soon after an abort (ABORT_GRACE_MS at most), else TrainingProcessError.
+   * Rejects with UserError as thrown in the child, with TrainerDiedError when
+   * it dies, with `signal.reason` soon after an abort (ABORT_GRACE_MS at most), RangeError for too many calls, else TrainingProcessError.
    */
   async call<K extends CallName>(
     name: K,
@@ -104,7 +103,7 @@ export class TrainingProcess {
     signal.throwIfAborted();
     if (this.#reason !== null) throw died(this.#reason);
     if (this.#pending.size >= PENDING_CALLS_MAX) {
-      throw new TrainingProcessError(
+      throw new RangeError(
         `${this.#pending.size} calls wait for the training process, the most that may: wait for one to end`,
       );
     }
@@ -188,7 +187,7 @@ export class TrainingProcess {
 }
 
 function died(reason: string): TrainerDiedError {
-  return new TrainerDiedError(`the training process ${reason}`);
+  return new TrainerDiedError(`The training process ${reason}.`);
 }
 
 /** What happened to a process that ended, e.g. "was killed (SIGKILL), ...". */
@@ -204,12 +203,10 @@ function errorOf(failure: Failure): Error {
   switch (failure.type) {
     case 'user':
       return new UserError(failure.message, failure.exitCode);
-    case 'diverged':
-      return new TrainingDivergedError(failure.message);
     case 'aborted':
-      return new TrainingProcessError('the training process gave up a call that was not aborted');
+      return new TrainingProcessError('The training process gave up a call that was not aborted.');
     case 'internal':
-      return new TrainingProcessError(`the training process failed: ${failure.message}`);
+      return new TrainingProcessError(`The training process failed: ${failure.message}.`);
   }
 }
 

@@ -13,7 +13,6 @@ import {
   type Reply,
 } from './messages.js';
 import { TrainingSession } from './session.js';
-import { TrainingDivergedError } from './trainer.js';
 
 type Handler<K extends CallName> = (
   params: CallParams<K>,
@@ -77,8 +76,7 @@ function failureOf(error: unknown): Failure {
   if (error instanceof UserError) {
     return { type: 'user', message: error.message, exitCode: error.exitCode };
   }
-  const message = error instanceof Error ? error.message : String(error);
-  return { type: error instanceof TrainingDivergedError ? 'diverged' : 'internal', message };
+  return { type: 'internal', message: error instanceof Error ? error.message : String(error) };
 }
 
 function send(reply: Reply): void {
