@@ -35,6 +35,21 @@ export async function readBoundedFile(
   }
 }
 
+/** As readBoundedFile, but null when the file does not exist. */
+export async function readFileIfThere(
+  path: string,
+  bytesMax: number,
+  what: string,
+): Promise<Uint8Array | null> {
+  try {
+    return await readBoundedFile(path, bytesMax, what);
+  } catch (error) {
+    const cause = error instanceof UserError ? error.cause : error;
+    if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') return null;
+    throw error;
+  }
+}
+
 /** The sentence for a file that the system would not open or read. */
 export function unreadable(path: string, what: string, cause: unknown): UserError {
   const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';

@@ -1,8 +1,8 @@
 /** The model's chat template (Jinja): conversations as the text that the model was trained on. */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Template } from '@huggingface/jinja';
 import { UserError } from '../errors.js';
+import { readFileIfThere } from '../json-file.js';
 import { readTokenizerConfig, tokenText } from './tokenizer.js';
 
 /** One turn of a conversation; `role` is mostly "system", "user" or "assistant". */
@@ -26,7 +26,9 @@ export interface ChatTemplate {
   render(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string;
 }
 
-export const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
+const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
+/** Bytes of a chat template: the longest with tools have some 20 KB. */
+const TEMPLATE_BYTES_MAX = 1024 * 1024;
 /** Name of the template to use where tokenizer_config.json lists several. */
 const DEFAULT_TEMPLATE = 'default';
 
@@ -37,7 +39,8 @@ const DEFAULT_TEMPLATE = 'default';
 export async function openChatTemplate(modelDir: string): Promise<ChatTemplate | null> {
   const config = await readTokenizerConfig(modelDir);
   const path = join(modelDir, CHAT_TEMPLATE_FILE);
-  const source = (await readIfThere(path)) ?? fromConfig(config.chat_template);
+  const file = await readFileIfThere(path, TEMPLATE_BYTES_MAX, "the model's chat template");
+  const source = file === null ? fromConfig(config.chat_template) : new TextDecoder().decode(file);
   if (source === null) return null;
   let template: Template;
   try {
@@ -70,14 +73,6 @@ export async function openChatTemplate(modelDir: string): Promise<ChatTemplate |
       }
     },
   };
-}
-
-async function readIfThere(path: string): Promise<string | null> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch {
-    return null;
-  }
 }
 
 function fromConfig(

@@ -34,8 +34,11 @@ export async function* readLines(file: string): AsyncGenerator<Line, void, undef
         number++;
         start = end + 1;
       }
-      pieces.push(chunk.subarray(start));
-      bytes += chunk.length - start;
+      const rest = chunk.subarray(start);
+      // Most binary files show themselves here, before they look like one very long line.
+      if (rest.includes(0)) throw notText(file, number, 'has NUL bytes');
+      pieces.push(rest);
+      bytes += rest.length;
       if (bytes > LINE_BYTES_MAX) throw tooLong(file, number);
     }
   } catch (cause) {

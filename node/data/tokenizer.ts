@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
-import { readJsonFile } from '../json-file.js';
+import { parseJson, readFileIfThere, readJsonFile } from '../json-file.js';
 
 /** Text to token ids and back. */
 export interface Tokenizer {
@@ -28,13 +28,13 @@ export interface TokenizerModel {
   padTokenId: number | null;
 }
 
-export const TOKENIZER_FILE = 'tokenizer.json';
-export const TOKENIZER_CONFIG_FILE = 'tokenizer_config.json';
+const TOKENIZER_FILE = 'tokenizer.json';
+const TOKENIZER_CONFIG_FILE = 'tokenizer_config.json';
 
 /** Bytes of a tokenizer.json: Llama 3's has 17 MB, Gemma's 35 MB. */
 const TOKENIZER_BYTES_MAX = 128 * 1024 * 1024;
 /** Bytes of a tokenizer_config.json: some list thousands of added tokens. */
-export const TOKENIZER_CONFIG_BYTES_MAX = 8 * 1024 * 1024;
+const TOKENIZER_CONFIG_BYTES_MAX = 8 * 1024 * 1024;
 
 const object = { error: 'but must be a JSON object' };
 const tokenizerSchema = z.looseObject(
@@ -46,7 +46,7 @@ const tokenizerSchema = z.looseObject(
 );
 const specialToken = z.union([z.string(), z.looseObject({ content: z.string() })]).nullish();
 /** The part of tokenizer_config.json that this project reads. A token is its text or an object with it. */
-export const tokenizerConfigSchema = z.looseObject(
+const tokenizerConfigSchema = z.looseObject(
   {
     eos_token: specialToken,
     bos_token: specialToken,
@@ -64,21 +64,8 @@ export type TokenizerConfig = z.infer<typeof tokenizerConfigSchema>;
 /** Reads tokenizer_config.json, which may be missing. Throws UserError when it is damaged. */
 export async function readTokenizerConfig(modelDir: string): Promise<TokenizerConfig> {
   const path = join(modelDir, TOKENIZER_CONFIG_FILE);
-  try {
-    return await readJsonFile(
-      path,
-      TOKENIZER_CONFIG_BYTES_MAX,
-      "the tokenizer's config",
-      tokenizerConfigSchema,
-    );
-  } catch (error) {
-    if (error instanceof UserError && isMissing(error.cause)) return {};
-    throw error;
-  }
-}
-
-function isMissing(cause: unknown): boolean {
-  return cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
+  const bytes = await readFileIfThere(path, TOKENIZER_CONFIG_BYTES_MAX, "the tokenizer's config");
+  return bytes === null ? {} : parseJson(bytes, path, tokenizerConfigSchema);
 }
 
 /**

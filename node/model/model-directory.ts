@@ -19,8 +19,8 @@ export interface ModelDirectory {
   tokenizerFile: string;
 }
 
-export const CONFIG_FILE = 'config.json';
-export const TOKENIZER_FILE = 'tokenizer.json';
+const CONFIG_FILE = 'config.json';
+const TOKENIZER_FILE = 'tokenizer.json';
 
 const NAME_CHARACTERS_MAX = 128;
 const CONVERT =

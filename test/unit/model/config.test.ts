@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { CONFIG_BYTES_MAX, readModelConfig } from '../../../node/model/config.js';
+import { referenceCase, TINY_BASE, userError } from './fixtures.js';
+
+/** As Transformers 4 wrote it: rope_theta at the top, torch_dtype, no head_dim. */
+const OLDER = {
+  model_type: 'llama',
+  hidden_size: 576,
+  intermediate_size: 1536,
+  num_hidden_layers: 30,
+  num_attention_heads: 9,
+  num_key_value_heads: 3,
+  vocab_size: 49_152,
+  max_position_embeddings: 8192,
+  rms_norm_eps: 1e-5,
+  rope_theta: 100_000,
+  rope_scaling: null,
+  rope_interleaved: false,
+  tie_word_embeddings: true,
+  attention_bias: false,
+  hidden_act: 'silu',
+  bos_token_id: 1,
+  eos_token_id: 2,
+  pad_token_id: 2,
+  torch_dtype: 'bfloat16',
+};
+const MISTRAL = { ...OLDER, model_type: 'mistral', sliding_window: null };
+
+function read(fields: object): ReturnType<typeof readModelConfig> {
+  return readModelConfig(JSON.stringify(fields), 'config.json');
+}
+
+function refuses(fields: object, pattern: RegExp): void {
+  assert.throws(() => read(fields), userError(pattern));
+}
+
+describe('readModelConfig', () => {
+  it('reads what Transformers 5 wrote', async () => {
+    assert.deepEqual(
+      readModelConfig(await readFile(join(TINY_BASE, 'config.json')), 'config.json'),
+      {
+        architecture: 'llama',
+        hiddenSize: 256,
+        intermediateSize: 704,
+        layers: 6,
+        heads: 8,
+        keyValueHeads: 4,
+        headDim: 32,
+        vocabSize: 4096,
+        maxPositions: 512,
+        rmsNormEps: 1e-5,
+        ropeTheta: 10_000,
+        tieWordEmbeddings: true,
+        attentionBias: false,
+        mlpBias: false,
+        hiddenAct: 'silu',
+        bosTokenId: 0,
+        eosTokenIds: [0],
+        padTokenId: 0,
+      },
+    );
+    const biased = join(referenceCase('llama-untied-bias'), 'base', 'config.json');
+    const { ropeTheta, attentionBias, tieWordEmbeddings } = readModelConfig(
+      await readFile(biased),
+      biased,
+    );
+    assert.deepEqual([ropeTheta, attentionBias, tieWordEmbeddings], [50_000, true, false]);
+  });
+
+  it('reads what Transformers 4 wrote', () => {
+    const config = read(OLDER);
+    assert.equal(config.ropeTheta, 100_000);
+    assert.equal(config.headDim, 64);
+    assert.equal(config.keyValueHeads, 3);
+  });
+
+  it('takes the defaults of Transformers for fields that are absent, and null as none', () => {
+    const required = Object.fromEntries(Object.entries(OLDER).slice(0, 5));
+    const config = read({ ...required, vocab_size: 32_000, eos_token_id: null });
+    assert.equal(config.keyValueHeads, 9);
+    assert.equal(config.maxPositions, 2048);
+    assert.equal(config.rmsNormEps, 1e-6);
+    assert.equal(config.ropeTheta, 10_000);
+    assert.equal(config.tieWordEmbeddings, false);
+    assert.deepEqual([config.bosTokenId, config.eosTokenIds, config.padTokenId], [1, [], null]);
+  });
+
+  it('keeps every end-of-text id', () => {
+    assert.deepEqual(read({ ...OLDER, eos_token_id: [5, 7, 9] }).eosTokenIds, [5, 7, 9]);
+  });
+
+  it('takes Mistral as Llama only without a sliding window, absent meaning 4096', () => {
+    assert.equal(read(MISTRAL).architecture, 'llama');
+    refuses(
+      { ...MISTRAL, sliding_window: 1024 },
+      /sliding_window 1024 is not supported; supported/,
+    );
+    refuses({ ...MISTRAL, sliding_window: undefined }, /sliding_window 4096 is not supported/);
+    const bare = { ...MISTRAL, num_attention_heads: 16, num_key_value_heads: undefined };
+    assert.equal(read({ ...bare, head_dim: 36 }).keyValueHeads, 8);
+  });
+
+  it('names a model that it does not support and lists what it does', () => {
+    refuses(
+      { model_type: 'gpt2', n_embd: 768 },
+      /model_type "gpt2" is not supported; supported: Ll/,
+    );
+    refuses({ ...OLDER, hidden_act: 'gelu' }, /hidden_act "gelu" is not supported/);
+    refuses({ ...OLDER, quantization_config: { bits: 4 } }, /quantization_config is not supported/);
+    const old = { type: 'linear', factor: 2 };
+    refuses({ ...OLDER, rope_scaling: old }, /scaling "linear" \(rope_scaling\) is not supported/);
+    const parameters = { rope_type: 'llama3', rope_theta: 5e5 };
+    refuses({ ...OLDER, rope_parameters: parameters }, /scaling "llama3" \(rope_parameters\)/);
+    const partial = { rope_type: 'default', partial_rotary_factor: 0.5 };
+    refuses({ ...OLDER, rope_parameters: partial }, /partial_rotary_factor 0.5 is not supported/);
+  });
+
+  it('names a field that is missing, of the wrong type or out of bounds', () => {
+    refuses(
+      { ...OLDER, vocab_size: undefined },
+      /^config.json: field "vocab_size" is missing, but must be a whole number/,
+    );
+    refuses(
+      { ...OLDER, num_hidden_layers: 1.5 },
+      /"num_hidden_layers" is 1.5, but must be a whole/,
+    );
+    refuses({ ...OLDER, hidden_size: 1e9 }, /"hidden_size" is 1000000000, but .* from 1 to 65536/);
+    refuses({ ...OLDER, rms_norm_eps: 0 }, /"rms_norm_eps" is 0, but must be a number/);
+    refuses(
+      { ...OLDER, tie_word_embeddings: 'yes' },
+      /"tie_word_embeddings" is "yes", but must be/,
+    );
+    refuses(
+      { ...OLDER, rope_parameters: { rope_theta: '1e4' } },
+      /"rope_parameters.rope_theta" is/,
+    );
+    refuses({}, /"model_type" is missing, but must be a string/);
+  });
+
+  it('refuses numbers that contradict each other', () => {
+    refuses(
+      { ...OLDER, num_attention_heads: 7, num_key_value_heads: 7 },
+      /hidden_size 576 is not a/,
+    );
+    refuses(
+      { ...OLDER, num_key_value_heads: 2 },
+      /heads 9 is not a multiple of num_key_value_heads/,
+    );
+    refuses({ ...OLDER, head_dim: 33 }, /a head has 33 features, but .* even/);
+    refuses({ ...OLDER, eos_token_id: 50_000 }, /token id 50000 .* beyond vocab_size 49152/);
+  });
+
+  it('refuses bytes that are no config', () => {
+    assert.throws(
+      () => readModelConfig('{"model_type": "lla', 'c'),
+      userError(/^c is not valid JSON/),
+    );
+    assert.throws(() => readModelConfig('[]', 'c'), userError(/must be a JSON object/));
+    const long = ' '.repeat(CONFIG_BYTES_MAX + 1);
+    assert.throws(() => readModelConfig(long, 'c'), userError(/more than the 1048576/));
+  });
+});

@@ -1,0 +1,49 @@
+/** Model directories for tests: the embedded base, and small ones that a test may damage. */
+import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { UserError } from '../../../node/errors.js';
+
+/** The checkout, from the sources and from dist/ alike. */
+const ROOT = findRoot(import.meta.dirname);
+export const TINY_BASE = join(ROOT, 'models', 'tiny-base');
+
+/** Directory of a reference case: base/, adapter/. */
+export function referenceCase(name: 'llama-gqa-tied' | 'llama-untied-bias'): string {
+  return join(ROOT, 'test', 'reference', 'cases', name);
+}
+
+function findRoot(from: string): string {
+  let dir = from;
+  while (!existsSync(join(dir, 'package.json'))) dir = dirname(dir);
+  return dir;
+}
+
+/** Temporary directories of one test file. */
+export class Scratch {
+  readonly #made: string[] = [];
+
+  async directory(): Promise<string> {
+    const dir = await mkdtemp(join(tmpdir(), 'murmurate-test-'));
+    this.#made.push(dir);
+    return dir;
+  }
+
+  /** A copy of tiny-base that a test may damage. */
+  async tinyBase(): Promise<string> {
+    const dir = join(await this.directory(), 'tiny-base');
+    await cp(TINY_BASE, dir, { recursive: true });
+    return dir;
+  }
+
+  async remove(): Promise<void> {
+    for (const dir of this.#made) await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** For assert.throws and rejects: a UserError of one line whose sentence matches. */
+export function userError(pattern: RegExp): (error: unknown) => boolean {
+  return (error) =>
+    error instanceof UserError && pattern.test(error.message) && !error.message.includes('\n');
+}
