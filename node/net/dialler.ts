@@ -152,9 +152,14 @@ export class Dialler {
   }
 
   #noteConnected(connected: ReadonlySet<string>, nowMs: number): void {
-    const { registry, run } = this.#init;
+    const { registry, run, logger } = this.#init;
     for (const { peerId, addresses } of this.#candidates.markConnected(connected, nowMs)) {
-      registry.announce(peerId, { runId: run.id, manifest: null, addresses });
+      try {
+        registry.announce(peerId, { runId: run.id, manifest: null, addresses });
+      } catch (error) {
+        // Someone who gossips without being on the list: its messages are refused elsewhere.
+        logger.debug({ peerId, reason: reasonOf(error) }, 'a connected peer is not listed');
+      }
     }
     for (const peerId of this.#told) if (!connected.has(peerId)) this.#told.delete(peerId);
     for (const peerId of connected) {

@@ -66,8 +66,28 @@ export class IntroduceError extends Error {
   override readonly name = 'IntroduceError';
 }
 
-/** The message of anything that was thrown, on one line, for use inside a sentence. */
+/** The longest reason in a sentence, in characters. */
+const REASON_LENGTH_MAX = 200;
+
+/** The system's and libp2p's names of what happens when a peer is away, in words. */
+const REASONS: readonly (readonly [RegExp, string])[] = [
+  [/ECONNREFUSED/, 'connection refused'],
+  [/EHOSTUNREACH|ENETUNREACH/, 'no route to it'],
+  [/ENOTFOUND|EAI_AGAIN/, 'its name cannot be resolved'],
+  [/ECONNRESET|EPIPE|StreamReset|stream has been reset/, 'it cut the connection'],
+  [/TimeoutError|ETIMEDOUT|timed out|aborted due to timeout/, 'no answer in time'],
+  [/UnexpectedPeer|does not match expected/i, 'another peer answers there'],
+  [/UnsupportedProtocol|Protocol selection failed/i, 'it does not speak this protocol'],
+];
+
+/** Why something failed, in a few words on one line, for use inside a sentence. */
 export function reasonOf(error: unknown): string {
-  const text = error instanceof Error ? error.message || error.name : String(error);
-  return text.replace(/\s+/g, ' ').trim().slice(0, 200);
+  // A dial to several addresses fails with one error for each.
+  const errors: unknown[] = error instanceof AggregateError ? error.errors : [error];
+  const first = errors.find((each) => each instanceof Error) ?? error;
+  const text = first instanceof Error ? `${first.name}: ${first.message}` : String(first);
+  const known = REASONS.find(([pattern]) => pattern.test(text));
+  if (known !== undefined) return known[1];
+  const message = first instanceof Error ? first.message || first.name : text;
+  return message.replace(/\s+/g, ' ').trim().slice(0, REASON_LENGTH_MAX);
 }

@@ -45,6 +45,12 @@ const STREAM_WINDOW_BYTES_MAX = 2 * 1024 * 1024;
 /** Delay in ms before a new protocol is told to connected peers. */
 const IDENTIFY_PUSH_DELAY_MS = 50;
 
+/** The end of a listen address that leaves the port to the system. */
+const ANY_PORT = /\/tcp\/0$/;
+
+/** The system's name for a port in use; libp2p passes it on inside a longer message. */
+const PORT_TAKEN = 'EADDRINUSE';
+
 /** The libp2p node under a host, for the files of this folder alone. */
 export type Node = Libp2p<{ dht: KadDHT; gossipComponents: GossipSubComponents }>;
 
@@ -54,6 +60,8 @@ export interface HostInit {
   listen: readonly string[];
   /** Multiaddrs to tell others in place of the addresses listened on, e.g. behind a NAT. */
   announce?: readonly string[];
+  /** The port of the last start: taken instead of port 0 when it is free, so that others find us again. */
+  preferredPort?: number | null;
   /** Whether this node answers DHT queries (the default) or only asks. */
   dht?: 'client' | 'server';
 }
@@ -123,11 +131,25 @@ export class Host {
  */
 export async function createHost(init: HostInit): Promise<Host> {
   for (const address of [...init.listen, ...(init.announce ?? [])]) parseAddress(address);
+  const { preferredPort = null } = init;
+  if (preferredPort !== null && init.listen.some((address) => ANY_PORT.test(address))) {
+    const listen = init.listen.map((a) => a.replace(ANY_PORT, `/tcp/${preferredPort}`));
+    try {
+      return await listenOn(listen, init);
+    } catch (error) {
+      // Somebody else has that port now; the user asked for any.
+      if (!isPortTaken(error)) throw error;
+    }
+  }
+  return listenOn(init.listen, init);
+}
+
+async function listenOn(listen: readonly string[], init: HostInit): Promise<Host> {
   const meter = new TrafficMeter();
   try {
     const node = await createLibp2p({
       privateKey: init.identity.libp2pKey(),
-      addresses: { listen: [...init.listen], announce: [...(init.announce ?? [])] },
+      addresses: { listen: [...listen], announce: [...(init.announce ?? [])] },
       transports: [tcp()],
       connectionEncrypters: [noise()],
       streamMuxers: [
@@ -171,14 +193,19 @@ export async function createHost(init: HostInit): Promise<Host> {
     });
     return new Host(node, meter);
   } catch (cause) {
-    throw listenError(init.listen, cause);
+    throw listenError(listen, cause);
   }
+}
+
+function isPortTaken(error: unknown): boolean {
+  const cause = error instanceof UserError ? error.cause : null;
+  return cause instanceof Error && cause.message.includes(PORT_TAKEN);
 }
 
 function listenError(listen: readonly string[], cause: unknown): UserError {
   const addresses = listen.join(', ');
   const text = cause instanceof Error ? cause.message : String(cause);
-  if (text.includes('EADDRINUSE')) {
+  if (text.includes(PORT_TAKEN)) {
     return new UserError(
       `cannot listen on ${addresses}: another program uses the port; stop it, or give another port (0 takes any free one)`,
       undefined,

@@ -95,7 +95,7 @@ function answer(
   for (const { run, peers } of registry.list(runId)) {
     const others = peers.filter((peer) => peer.peerId !== peerId);
     const listed = self === null ? others : [self(), ...others];
-    const manifest = announces ? new Uint8Array() : run.bytes;
+    const manifest = announces ? new Uint8Array() : run.bytes.slice();
     bytes += sizeOf(manifest, listed);
     if (bytes > RESPONSE_BYTES_MAX) break;
     runs.push({ manifest, peers: listed });
@@ -177,7 +177,7 @@ export async function announce(
     const brief = { runId, manifest: new Uint8Array(), addresses };
     let response = await exchange(host, target, brief, signal);
     if (response.runs.length === 0) {
-      response = await exchange(host, target, { ...brief, manifest: run.bytes }, signal);
+      response = await exchange(host, target, { ...brief, manifest: run.bytes.slice() }, signal);
     }
     return response.runs.flatMap(({ peers }) => cleanPeers(host, peers));
   } catch (cause) {

@@ -1,0 +1,221 @@
+/**
+ * A bootstrap node introduces peers to each other: a DHT server and a registry of runs and their members.
+ * It joins no run: it subscribes to no gossip, trains nothing and averages nothing.
+ */
+import '../node/net/polyfill.js';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import {
+  ADDRESSES_MAX,
+  ADDRESS_BYTES_MAX,
+  MANIFEST_BYTES_MAX,
+  RUNS_MAX,
+  RUN_PEERS_MAX,
+} from '../protocol/limits.js';
+import type { Run } from '../protocol/manifest.js';
+import { UserError } from '../node/errors.js';
+import type { Logger } from '../node/interfaces.js';
+import { errnoOf, readIfThere, replaceFile } from '../node/net/durable-file.js';
+import { reasonOf } from '../node/net/errors.js';
+import { createHost, type Host } from '../node/net/host.js';
+import { loadOrCreateIdentity } from '../node/net/identity.js';
+import { serveIntroductions } from '../node/net/introduce.js';
+import { RunRegistry } from '../node/net/run-registry.js';
+
+/**
+ * The data directory of a bootstrap node:
+ *
+ *   key           its Ed25519 key (mode 0600)
+ *   port.json     the TCP port of the last start, used again when the listen address says 0
+ *   registry.json runs, members and when they were last seen
+ */
+const FILES = { key: 'key', port: 'port.json', registry: 'registry.json' } as const;
+
+const FILE_MODE = 0o644;
+
+/** The registry is written at most this often, in ms: what a crash loses is announced again within 30 s. */
+const SAVE_INTERVAL_MS = 1_000;
+
+/** Base64 characters of a manifest. */
+const MANIFEST_LENGTH_MAX = Math.ceil(MANIFEST_BYTES_MAX / 3) * 4;
+
+const portSchema = z.object({ port: z.int().min(1).max(65_535) });
+
+const timeMs = z.number().min(0);
+const registrySchema = z.object({
+  runs: z
+    .array(
+      z.object({
+        manifest: z.string().max(MANIFEST_LENGTH_MAX),
+        offeredBy: z.string().max(64),
+        seenMs: timeMs,
+        peers: z
+          .array(
+            z.object({
+              peerId: z.string().max(64),
+              addresses: z.array(z.string().max(ADDRESS_BYTES_MAX)).max(ADDRESSES_MAX),
+              seenMs: timeMs,
+            }),
+          )
+          .max(RUN_PEERS_MAX),
+      }),
+    )
+    .max(RUNS_MAX),
+});
+
+export interface BootstrapInit {
+  /** Data directory; made when missing. One process at a time: the caller holds its lock. */
+  dir: string;
+  /** Multiaddrs to listen on, e.g. "/ip4/0.0.0.0/tcp/4001"; port 0 means the port of the last start. */
+  listen: readonly string[];
+  /** Multiaddrs to tell others in place of those listened on. */
+  announce?: readonly string[];
+  logger: Logger;
+}
+
+export interface BootstrapNode {
+  peerId: string;
+  /** What to hand to `join` and `start --bootstrap`. */
+  addresses(): string[];
+  /** The runs known here and how many of their members announced themselves lately. */
+  runs(): { run: Run; members: number }[];
+  stop(): Promise<void>;
+}
+
+/** @throws UserError when the directory, the key file or the listen address cannot be used. */
+export async function startBootstrap(init: BootstrapInit): Promise<BootstrapNode> {
+  const { dir, logger } = init;
+  await makeDirectory(dir);
+  const identity = await loadOrCreateIdentity(join(dir, FILES.key));
+  const preferredPort = await loadPort(join(dir, FILES.port));
+  const announce = init.announce === undefined ? {} : { announce: init.announce };
+  const host = await createHost({ identity, listen: init.listen, preferredPort, ...announce });
+  try {
+    const port = host.listenPort();
+    if (preferredPort !== null && port !== preferredPort) {
+      logger.warn({ preferredPort, port }, 'the port of the last start is not used: hand out the new address');
+    }
+    await savePort(join(dir, FILES.port), port);
+    const saver = new RegistrySaver(join(dir, FILES.registry), logger);
+    const registry = new RunRegistry({ own: null, onChange: () => saver.changed() });
+    await restore(join(dir, FILES.registry), registry, logger);
+    saver.start(registry);
+    const stopServing = await serveIntroductions(host, registry, null, logger);
+    return nodeOf(host, registry, async () => {
+      await stopServing();
+      await saver.stop();
+      await host.stop();
+    });
+  } catch (error) {
+    await host.stop();
+    throw error;
+  }
+}
+
+function nodeOf(host: Host, registry: RunRegistry, stop: () => Promise<void>): BootstrapNode {
+  return {
+    peerId: host.peerId,
+    addresses: () => host.addresses(),
+    runs: () => registry.list(null).map(({ run, peers }) => ({ run, members: peers.length })),
+    stop,
+  };
+}
+
+/** Writes the registry some time after it changed, one write at a time. */
+class RegistrySaver {
+  readonly #path: string;
+  readonly #logger: Logger;
+  #registry: RunRegistry | null = null;
+  #dirty = false;
+  #timer: NodeJS.Timeout | null = null;
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(path: string, logger: Logger) {
+    this.#path = path;
+    this.#logger = logger;
+  }
+
+  changed(): void {
+    this.#dirty = true;
+  }
+
+  start(registry: RunRegistry): void {
+    this.#registry = registry;
+    this.#timer = setInterval(() => {
+      this.#writing = this.#writing.then(() => this.#save());
+    }, SAVE_INTERVAL_MS);
+  }
+
+  async stop(): Promise<void> {
+    if (this.#timer !== null) clearInterval(this.#timer);
+    await this.#writing;
+    await this.#save();
+  }
+
+  async #save(): Promise<void> {
+    if (!this.#dirty || this.#registry === null) return;
+    this.#dirty = false;
+    try {
+      const text = JSON.stringify(this.#registry.snapshot());
+      await replaceFile(this.#path, new TextEncoder().encode(text), FILE_MODE);
+    } catch (error) {
+      // The registry in memory goes on; the next interval tries again.
+      this.#dirty = true;
+      this.#logger.warn({ reason: reasonOf(error) }, 'the registry could not be saved');
+    }
+  }
+}
+
+async function makeDirectory(dir: string): Promise<void> {
+  try {
+    await mkdir(dir, { recursive: true });
+  } catch (cause) {
+    throw new UserError(
+      `the data directory ${dir} cannot be made (${errnoOf(cause) ?? reasonOf(cause)}): check the path and its permissions`,
+      undefined,
+      { cause },
+    );
+  }
+}
+
+/** Null when no port was remembered, or the file is damaged: any free port is as good then. */
+async function loadPort(path: string): Promise<number | null> {
+  const bytes = await readIfThere(path);
+  const parsed = portSchema.safeParse(bytes === null ? null : parseJson(bytes));
+  return parsed.success ? parsed.data.port : null;
+}
+
+async function savePort(path: string, port: number | null): Promise<void> {
+  if (port === null) return;
+  try {
+    await replaceFile(path, new TextEncoder().encode(`${JSON.stringify({ port })}\n`), FILE_MODE);
+  } catch (cause) {
+    throw new UserError(
+      `${path} cannot be written (${errnoOf(cause) ?? reasonOf(cause)}): check the directory's permissions and free space`,
+      undefined,
+      { cause },
+    );
+  }
+}
+
+/** A damaged registry is worth a warning, not a stop: members announce themselves again. */
+async function restore(path: string, registry: RunRegistry, logger: Logger): Promise<void> {
+  const bytes = await readIfThere(path);
+  if (bytes === null) return;
+  const parsed = registrySchema.safeParse(parseJson(bytes));
+  try {
+    if (!parsed.success) throw parsed.error;
+    registry.restore(parsed.data);
+  } catch (error) {
+    logger.warn({ path, reason: reasonOf(error) }, 'the registry is damaged: starting without it');
+  }
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes)) as unknown;
+  } catch {
+    return null;
+  }
+}
