@@ -77,6 +77,8 @@ function decodeKey(path: string, bytes: Uint8Array): NetIdentity {
   try {
     const key = privateKeyFromProtobuf(bytes);
     if (key.type !== 'Ed25519') throw damaged();
+    // Only the canonical form: the decoder would skip over damaged framing.
+    if (Buffer.compare(privateKeyToProtobuf(key), bytes) !== 0) throw damaged();
     identity = new NetIdentity(key);
   } catch {
     throw damaged();
