@@ -3,7 +3,7 @@
 /** Largest finite binary16 value. */
 export const HALF_MAX = 65504;
 
-const scratch = new DataView(new ArrayBuffer(4));
+const scratch = new DataView(new ArrayBuffer(8));
 
 /**
  * The binary16 pattern of `value` >= 0, rounded to nearest (ties to even) or up. Values beyond
@@ -30,10 +30,13 @@ export function fromHalf(half: number): number {
 function nearestHalf(value: number): number {
   // Below 2^-14 binary16 counts in steps of 2^-24.
   if (value < 6.103515625e-5) return roundTiesToEven(value * 16777216);
-  scratch.setFloat32(0, value);
-  const bits = scratch.getUint32(0);
-  // Rebias the exponent from 127 to 15 and keep 10 of 23 fraction bits; a carry moves the exponent up.
-  return roundTiesToEven((bits - 0x38000000) / 8192);
+  scratch.setFloat64(0, value);
+  const high = scratch.getUint32(0);
+  // The same digits with exponent 10: 1024 to 2048, of which binary16 keeps the integer part. Straight
+  // from the double, because rounding to binary32 first would make ties that are none.
+  scratch.setUint32(0, (high & 0xfffff) | (1033 << 20));
+  // Exponents are biased by 1023 and 15; 2048 carries into the exponent by itself.
+  return ((high >>> 20) - 1009) * 1024 + roundTiesToEven(scratch.getFloat64(0));
 }
 
 function roundTiesToEven(value: number): number {
