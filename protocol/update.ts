@@ -108,8 +108,9 @@ export function checkHeader(run: Run, { header, signature }: wire.SignedHeader):
   if (toHex(fields.runId) !== run.id) {
     throw rejected('wrong-run', 'the update belongs to another run');
   }
-  if (fields.author.length !== 32 || fields.logDigest.length !== 32) {
-    throw rejected('malformed', 'author and log digest must have 32 bytes');
+  const lengths = [fields.author, fields.logDigest, fields.bodySha256].map((bytes) => bytes.length);
+  if (lengths.some((length) => length !== 32)) {
+    throw rejected('malformed', 'author, log digest and body hash must have 32 bytes');
   }
   const { epoch, baseEpoch, steps } = fields;
   const { schedule, fold } = run.manifest;
