@@ -41,11 +41,10 @@ export function exportCommand(dir: string, adapterDir: string): string[] {
   return ['export', adapterDir, '--dir', dir];
 }
 
-/** Answers `prompt` greedily, with the base model alone or with an exported adapter. */
+/** Answers `prompt` greedily (the default), with the base model alone or with an exported adapter. */
 export function generateCommand(prompt: string, adapterDir: string | null): string[] {
-  const adapter = adapterDir === null ? [] : ['--adapter', adapterDir];
-  const greedy = ['--max-tokens', String(ANSWER_TOKENS_MAX), '--temperature', '0'];
-  return ['generate', prompt, ...adapter, ...greedy];
+  const adapter = adapterDir === null ? ['--base'] : ['--adapter', adapterDir];
+  return ['generate', prompt, ...adapter, '--max-tokens', String(ANSWER_TOKENS_MAX)];
 }
 
 /** Trains alone on the peer's own data for as long as the swarm did, and measures all on `domains`. */

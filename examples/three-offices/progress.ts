@@ -42,6 +42,7 @@ class Bar implements Progress {
       });
       this.#bar.start(total, done, { peers: '' });
     }
+    this.#bar.setTotal(total);
     this.#bar.update(done, { peers: describePeers(names, statuses) });
   }
 
@@ -83,7 +84,7 @@ function epochs(statuses: readonly (PeerStatus | null)[]): [done: number, total:
   return [Math.min(epoch, total), total];
 }
 
-/** "clinic loss 4.61 -> 1.09, 12.3 kB sent | ..." */
+/** "clinic loss 4.61 -> 1.09 | ...": each peer's held-out loss, of the base model and now. */
 export function describePeers(
   names: readonly string[],
   statuses: readonly (PeerStatus | null)[],
