@@ -1,6 +1,6 @@
 /** Which manifests a peer may run: every bound in one place, each failure one sentence. */
 import { adapterLayout } from './adapter.js';
-import { InvalidManifestError } from './errors.js';
+import { InvalidManifestError, InvalidPeerIdError } from './errors.js';
 import { publicKeyFromPeerId } from './identity.js';
 import * as limits from './limits.js';
 import type { Compression, FoldRule, Manifest, Membership } from './manifest.js';
@@ -17,8 +17,8 @@ const PHASES_MAX = 64;
 /** @throws InvalidManifestError naming the field, its value and the bound. */
 export function checkManifest(manifest: Manifest): void {
   const { name, adapter, schedule, training } = manifest;
-  if (!/^[^\p{C}]{1,64}$/u.test(name)) fail('name', name, '1 to 64 printable characters');
-  publicKeyFromPeerId(manifest.founder);
+  if (!isPrintable(name, 64)) fail('name', name, '1 to 64 printable characters');
+  peerId('founder', manifest.founder);
   checkFingerprint(manifest);
   checkAdapter(manifest);
   integer('schedule.startMs', schedule.startMs, 0, Number.MAX_SAFE_INTEGER);
@@ -42,7 +42,7 @@ export function checkManifest(manifest: Manifest): void {
 }
 
 function checkFingerprint({ model }: Manifest): void {
-  if (!/^[^\p{C}]{1,128}$/u.test(model.name)) {
+  if (!isPrintable(model.name, 128)) {
     fail('model.name', model.name, '1 to 128 printable characters');
   }
   if (!/^[a-z0-9_-]{1,64}$/.test(model.architecture)) {
@@ -108,9 +108,9 @@ function checkMembership(membership: Membership): void {
   if (new Set(members.map((member) => member.peerId)).size !== members.length) {
     fail('membership.members', members.length, 'free of duplicates');
   }
-  for (const { peerId, weight } of members) {
-    publicKeyFromPeerId(peerId);
-    integer(`weight of ${peerId}`, weight, 1, 1000);
+  for (const member of members) {
+    peerId('membership.members', member.peerId);
+    integer(`weight of ${member.peerId}`, member.weight, 1, 1000);
   }
 }
 
@@ -120,6 +120,25 @@ function ascending(field: string, phases: readonly { fromEpoch: number }[]): voi
     const previous = phases[i - 1]?.fromEpoch ?? -1;
     integer(`fromEpoch ${i} of ${field}`, fromEpoch, previous + 1, limits.EPOCHS_MAX);
     if (i === 0 && fromEpoch !== 0) fail(`first fromEpoch of ${field}`, fromEpoch, '0');
+  }
+}
+
+/**
+ * Text for people, 1 to `points` code points: no controls, surrogates, line separators, zero-width or
+ * bidirectional marks. Named one by one, because the sets "unassigned" and "format" change with each
+ * version of Unicode, and with them a runtime's verdict.
+ */
+function isPrintable(text: string, points: 64 | 128): boolean {
+  if (/[\p{Cc}\p{Cs}\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/u.test(text)) return false;
+  return points === 64 ? /^.{1,64}$/su.test(text) : /^.{1,128}$/su.test(text);
+}
+
+function peerId(field: string, value: string): void {
+  try {
+    publicKeyFromPeerId(value);
+  } catch (error) {
+    if (!(error instanceof InvalidPeerIdError)) throw error;
+    fail(field, value, 'a peer id (12D3KooW...)');
   }
 }
 
