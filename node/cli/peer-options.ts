@@ -23,12 +23,16 @@ export const directoryOption = {
 } as const;
 
 export const logOptions = {
-  logLevel: option(choice(LOG_LEVELS), 'info', 'least severe messages to log'),
+  logLevel: option(choice(LOG_LEVELS), 'warn', 'least severe messages to log'),
   logFormat: option(choice(LOG_FORMATS), 'text', 'lines for people, or one JSON object a line'),
 } as const;
 
 export const jsonOption = {
   json: switchOption('print one JSON object on stdout'),
+} as const;
+
+export const threadsOption = {
+  threads: option(integer('N', 1, THREADS_MAX), null, 'CPU threads for training', 'one a CPU core'),
 } as const;
 
 export const listenOption = {
@@ -60,12 +64,7 @@ export const peerOptions = {
     'port of the status server on 127.0.0.1; 0 is any free one',
   ),
   bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
-  threads: option(
-    integer('N', 1, THREADS_MAX),
-    null,
-    'CPU threads for training',
-    'chosen by the engine',
-  ),
+  ...threadsOption,
   exitWhenFinished: switchOption('exit once the run is over and nothing new came for two epochs'),
   ...jsonOption,
   ...logOptions,

@@ -2,7 +2,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { EXIT_FAILURE, EXIT_USAGE, UserError } from '../errors.js';
 import { flagOf, parseValue, type OptionSpec, type OptionSpecs } from '../config.js';
-import { StoreUnavailableError } from '../interfaces.js';
+import { StoreUnavailableError, TrainerDiedError } from '../interfaces.js';
 import { ForeignLogError } from '../store/log-file.js';
 import { InvalidManifestError, InvalidPeerIdError } from '../../protocol/errors.js';
 import { VERSION } from '../version.js';
@@ -30,6 +30,7 @@ export async function runProgram(
 const SENTENCES = [
   StoreUnavailableError,
   ForeignLogError,
+  TrainerDiedError,
   InvalidManifestError,
   InvalidPeerIdError,
 ];
@@ -105,8 +106,8 @@ function toOption(name: string, spec: OptionSpec): Option {
 }
 
 function defaultNote(spec: Exclude<OptionSpec, { kind: 'switch' }>): string {
-  const values = spec.kind === 'many' ? spec.default : [spec.default];
-  const note = spec.defaultText ?? values.filter((value) => value !== null).join(' ');
+  const values = spec.kind === 'many' ? spec.default : [spec.default ?? ''];
+  const note = spec.defaultText ?? values.map(String).join(' ');
   return note === '' ? '' : ` (default: ${note})`;
 }
 

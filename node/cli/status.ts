@@ -55,8 +55,10 @@ export async function fetchStatus(base: string): Promise<StatusReport> {
     throw new UserError(`"${base}" is not a URL; it must be like http://127.0.0.1:40123`);
   }
   let body: unknown;
+  let isStarting: boolean;
   try {
     const response = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    isStarting = response.status === 503;
     body = await response.json();
   } catch (cause) {
     throw new UserError(
@@ -65,6 +67,7 @@ export async function fetchStatus(base: string): Promise<StatusReport> {
       { cause },
     );
   }
+  if (isStarting) throw new UserError(`the peer at ${base} is starting; ask again in a moment`);
   const parsed = statusReportSchema.safeParse(body);
   if (parsed.success) return parsed.data;
   throw new UserError(`what answers at ${base} is not a Murmurate peer of this version`);

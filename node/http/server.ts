@@ -26,8 +26,8 @@ const KEEP_ALIVE_MS = 5_000;
 export interface HttpServerInit {
   /** 1 to 65535, or 0 for any free port. */
   port: number;
-  /** Called for each GET /status. */
-  status: () => StatusReport;
+  /** Called for each GET /status; null while the peer is not ready. */
+  status: () => StatusReport | null;
 }
 
 export interface HttpServer {
@@ -69,7 +69,7 @@ export async function startHttpServer(init: HttpServerInit): Promise<HttpServer>
 }
 
 /** The routes, apart from any socket. `ownHosts` are the allowed values of the Host header. */
-export function createApp(status: () => StatusReport, ownHosts: () => ReadonlySet<string>): Hono {
+export function createApp(status: () => StatusReport | null, ownHosts: () => ReadonlySet<string>): Hono {
   const app = new Hono();
   app.use(async (c, next) => {
     c.header('Cache-Control', 'no-store');
@@ -87,9 +87,14 @@ export function createApp(status: () => StatusReport, ownHosts: () => ReadonlySe
   app.get('/', (c) =>
     c.text('Murmurate peer. GET /status is its state as JSON, GET /healthz its health.\n'),
   );
-  app.get('/status', (c) => c.json(status()));
+  app.get('/status', (c) => {
+    const report = status();
+    return report === null ? c.json({ starting: true }, 503) : c.json(report);
+  });
   app.get('/healthz', (c) => {
-    const { run, attention } = status();
+    const report = status();
+    if (report === null) return c.json({ healthy: false, state: 'starting', attention: [] }, 503);
+    const { run, attention } = report;
     const healthy = run.state !== 'paused' && run.state !== 'stopped';
     return c.json({ healthy, state: run.state, attention }, healthy ? 200 : 503);
   });

@@ -7,8 +7,10 @@
  *   manifest.bin     canonical bytes of the run's manifest; their SHA-256 is the run id
  *   log.bin          every accepted update, append-only (log-file.ts)
  *   state.bin        residual, optimiser moments, own last update (state-codec.ts)
- *   listen           multiaddrs that were listened on, a line each: the same ports again after a restart
- *   contacts         multiaddrs to dial at the start, a line each
+ *   port             TCP port that was listened on: the same again after a restart
+ *   known-peers.json members met before, to be found again without a bootstrap node (written by net/)
+ *   settings.json    model, data files and held-out share of the last start (settings.ts)
+ *   model-hashes.json   hashes of the model's files, so that they are read once
  *   http             URL of the local status server while the peer runs
  *   owner.json       process that uses the directory (lock.ts), with the lock directories lock/ and guard/
  *   state.bin.damaged, log.bin.damaged   what could not be read, kept aside
@@ -25,9 +27,11 @@ export const DIRECTORY_FILES = {
   manifest: 'manifest.bin',
   log: 'log.bin',
   state: 'state.bin',
-  listen: 'listen',
-  contacts: 'contacts',
+  port: 'port',
+  peers: 'known-peers.json',
   http: 'http',
+  settings: 'settings.json',
+  modelHashes: 'model-hashes.json',
 } as const;
 
 /** Bytes of a text file of this directory; the addresses in it are few. */
@@ -61,7 +65,7 @@ export class DataDirectory {
   }
 
   /** Lines of a small text file, [] when it is missing. */
-  async readLines(file: 'listen' | 'contacts' | 'http'): Promise<string[]> {
+  async readLines(file: 'port' | 'http'): Promise<string[]> {
     const bytes = await readIfThere(this.pathOf(file));
     if (bytes === null) return [];
     return new TextDecoder()
@@ -71,13 +75,13 @@ export class DataDirectory {
       .filter((line) => line !== '');
   }
 
-  async writeLines(file: 'listen' | 'contacts' | 'http', lines: readonly string[]): Promise<void> {
+  async writeLines(file: 'port' | 'http', lines: readonly string[]): Promise<void> {
     const text = lines.map((line) => `${line}\n`).join('');
     await writeAtomically(this.pathOf(file), [new TextEncoder().encode(text)]);
   }
 
   /** Removes a small text file; nothing happens when it is missing. */
-  async remove(file: 'listen' | 'contacts' | 'http'): Promise<void> {
+  async remove(file: 'port' | 'http'): Promise<void> {
     try {
       await rm(this.pathOf(file), { force: true });
     } catch (error) {

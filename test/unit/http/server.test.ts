@@ -9,7 +9,7 @@ import { startHttpServer, type HttpServer } from '../../../node/http/server.js';
 import { statusReportSchema, type StatusReport } from '../../../node/status.js';
 import { sampleStatus } from '../status-sample.js';
 
-let report: StatusReport = sampleStatus();
+let report: StatusReport | null = sampleStatus();
 let server: HttpServer;
 
 before(async () => {
@@ -51,10 +51,17 @@ describe('the local HTTP server', () => {
 
   it('says in /healthz whether training goes on', async () => {
     assert.equal((await ask('/healthz')).status, 200);
-    report = { ...sampleStatus(), run: { ...report.run, state: 'paused' } };
+    report = { ...sampleStatus(), run: { ...sampleStatus().run, state: 'paused' } };
     const { status, body } = await ask('/healthz');
     assert.equal(status, 503);
     assert.equal((JSON.parse(body) as { state: string }).state, 'paused');
+    report = sampleStatus();
+  });
+
+  it('answers 503 while the peer is not ready', async () => {
+    report = null;
+    assert.equal((await ask('/status')).status, 503);
+    assert.equal((await ask('/healthz')).status, 503);
     report = sampleStatus();
   });
 

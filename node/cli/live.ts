@@ -1,0 +1,124 @@
+/** What start and join have in common: from a known run to a peer that trains until it is told to stop. */
+import { setTimeout as delay } from 'node:timers/promises';
+import { resolve } from 'node:path';
+import type { OptionValues } from '../config.js';
+import { RunningPeer, type RunningPeerInit } from '../compose.js';
+import { startHttpServer, type HttpServer } from '../http/server.js';
+import type { StatusReport } from '../status.js';
+import type { DataDirectory } from '../store/directory.js';
+import { writeSettings } from '../store/settings.js';
+import type { peerOptions } from './peer-options.js';
+import type { Progress } from './progress.js';
+import type { VerbIo } from './verb.js';
+
+/** How often progress is read, in ms. */
+const POLL_MS = 500;
+
+/** After the last epoch nothing new may come for so many epochs before --exit-when-finished exits. */
+const QUIET_EPOCHS = 2;
+
+export type PeerOptions = OptionValues<typeof peerOptions>;
+
+/** The status server, which answers 503 until `show` is called. */
+export interface StatusPage {
+  /** Null with --http off. */
+  server: HttpServer | null;
+  show(status: () => StatusReport): void;
+}
+
+/** Throws UserError when the port cannot be had. */
+export async function openStatusPage(http: PeerOptions['http']): Promise<StatusPage> {
+  let status: (() => StatusReport) | null = null;
+  const show = (source: () => StatusReport): void => {
+    status = source;
+  };
+  if (http === 'off') return { server: null, show };
+  const server = await startHttpServer({ port: http, status: () => status?.() ?? null });
+  return { server, show };
+}
+
+export interface LiveInit extends RunningPeerInit {
+  page: StatusPage;
+  options: PeerOptions;
+  io: VerbIo;
+  progress: Progress;
+  /** Aborted, with a UserError as reason, when another process has taken the data directory. */
+  lost: AbortSignal;
+}
+
+/** Runs the peer until Ctrl-C, a fault that it cannot mend, or the end with --exit-when-finished. */
+export async function live(init: LiveInit): Promise<void> {
+  const { io, options, home, page, progress, lost } = init;
+  const peer = new RunningPeer(init);
+  const stop = AbortSignal.any([io.signal, lost]);
+  try {
+    await peer.start();
+    page.show(() => peer.status());
+    if (page.server !== null) await home.directory.writeLines('http', [page.server.url]);
+    announce(peer.status(), page.server?.url ?? null, options, io);
+    const watching = watch(peer, progress, options, stop);
+    // `done` rejects when training cannot go on; it does not settle before that by itself.
+    await Promise.race([watching, peer.done]);
+  } finally {
+    progress.stop();
+    await home.directory.remove('http').catch(() => undefined);
+    await peer.stop();
+  }
+  lost.throwIfAborted();
+}
+
+/** What a person hands on, on stdout. */
+function announce(
+  report: StatusReport,
+  statusUrl: string | null,
+  { json }: PeerOptions,
+  io: VerbIo,
+): void {
+  const { run, peerId, addresses } = report;
+  if (json) {
+    const facts = { run: { id: run.id, name: run.name }, peerId, addresses, statusUrl };
+    io.stdout.write(`${JSON.stringify(facts)}\n`);
+    return;
+  }
+  const lines = [
+    `run      ${run.name} ${run.id}`,
+    `peer     ${peerId}`,
+    ...addresses.map((address) => `address  ${address}`),
+    `status   ${statusUrl ?? 'off'}`,
+  ];
+  io.stdout.write(`${lines.join('\n')}\n`);
+}
+
+/** Shows progress until `stop` aborts, or until the end of the run when that is asked for. */
+async function watch(
+  peer: RunningPeer,
+  progress: Progress,
+  options: PeerOptions,
+  stop: AbortSignal,
+): Promise<void> {
+  let seen = '';
+  let seenMs = performance.now();
+  while (!stop.aborted) {
+    const report = peer.status();
+    progress.update(report);
+    const { run, adapter } = report;
+    const now = `${run.state} ${adapter.sha256} ${adapter.updates}`;
+    if (now !== seen) {
+      seen = now;
+      seenMs = performance.now();
+    }
+    const isQuiet = performance.now() - seenMs >= QUIET_EPOCHS * run.epochSeconds * 1000;
+    if (options.exitWhenFinished && run.state === 'finished' && isQuiet) return;
+    await delay(POLL_MS, undefined, { signal: stop }).catch(() => undefined);
+  }
+}
+
+/** What a peer was started with, for generate, compare and export on its directory. */
+export async function rememberSettings(
+  directory: DataDirectory,
+  modelDir: string,
+  { data, heldOut }: PeerOptions,
+): Promise<void> {
+  const dataFiles = data.map((file) => resolve(file));
+  await writeSettings(directory, { modelDir, dataFiles, heldOutShare: heldOut });
+}

@@ -1,0 +1,101 @@
+/** Live progress on stderr: a bar where a person watches, a line an epoch elsewhere. */
+import { MultiBar, type SingleBar } from 'cli-progress';
+import { Writable } from 'node:stream';
+import type { StatusReport } from '../status.js';
+import type { VerbIo } from './verb.js';
+
+/** Shows the state of one peer; `log` is where the logger writes, so that lines do not break the bar. */
+export interface Progress {
+  readonly log: Writable;
+  update(report: StatusReport): void;
+  stop(): void;
+}
+
+export function createProgress(io: Pick<VerbIo, 'stderr' | 'terminal'>): Progress {
+  return io.terminal ? new BarProgress(io.stderr) : new LineProgress(io.stderr);
+}
+
+class BarProgress implements Progress {
+  readonly log: Writable;
+  readonly #bars: MultiBar;
+  #bar: SingleBar | null = null;
+
+  constructor(out: Writable) {
+    this.#bars = new MultiBar({
+      stream: out,
+      format: 'epoch {value}/{total} [{bar}] {facts}',
+      barsize: 24,
+      hideCursor: true,
+      // Signals are handled by main.ts alone.
+      gracefulExit: false,
+    });
+    this.log = new Writable({
+      write: (chunk: Buffer, _encoding, done) => {
+        if (this.#bar === null) out.write(chunk);
+        else this.#bars.log(chunk.toString());
+        done();
+      },
+    });
+  }
+
+  update(report: StatusReport): void {
+    const { epochsMax } = report.run;
+    const epoch = Math.min(epochsMax, Math.max(0, report.run.epoch));
+    this.#bar ??= this.#bars.create(epochsMax, epoch, { facts: '' });
+    this.#bar.update(epoch, { facts: facts(report) });
+  }
+
+  stop(): void {
+    this.#bars.stop();
+    this.#bar = null;
+  }
+}
+
+class LineProgress implements Progress {
+  readonly log: Writable;
+  readonly #out: Writable;
+  /** What was printed last; the end of an epoch and a new state are worth a line. */
+  #shown = '';
+  #attention = '';
+
+  constructor(out: Writable) {
+    this.log = out;
+    this.#out = out;
+  }
+
+  update(report: StatusReport): void {
+    const { epoch, epochsMax, state } = report.run;
+    const shown = `${epoch} ${state === 'finished' ? state : ''}`;
+    if (shown !== this.#shown) {
+      this.#shown = shown;
+      const at = Math.min(epoch, epochsMax);
+      this.#out.write(`epoch ${at}/${epochsMax} ${state}: ${facts(report)}\n`);
+    }
+    // The seconds in a sentence count down; its words are what is new.
+    const attention = report.attention.join('\n').replaceAll(/\d+/g, '');
+    if (attention !== this.#attention) {
+      this.#attention = attention;
+      for (const sentence of report.attention) this.#out.write(`attention: ${sentence}\n`);
+    }
+  }
+
+  stop(): void {
+    // Lines need no ending.
+  }
+}
+
+/** E.g. "step 120, loss 2.871, held-out 3.012 (base 4.250), 33 updates, 2 peers". */
+function facts({ training, heldOutLoss, adapter, peers, run }: StatusReport): string {
+  const connected = peers.filter((peer) => peer.address !== null).length;
+  const parts = [
+    `step ${training.step}`,
+    training.loss === null ? null : `loss ${training.loss.toFixed(3)}`,
+    heldOutLoss.now === null || heldOutLoss.base === null
+      ? null
+      : `held-out ${heldOutLoss.now.toFixed(3)} (base ${heldOutLoss.base.toFixed(3)})`,
+    `${adapter.updates} updates`,
+    `${connected} ${connected === 1 ? 'peer' : 'peers'}`,
+    run.state === 'training' ? null : run.state,
+  ];
+  return parts.filter((part) => part !== null).join(', ');
+}

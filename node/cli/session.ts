@@ -1,0 +1,75 @@
+/** The frame around start and join: opens what both need, closes what is left open when one fails. */
+import { basename } from 'node:path';
+import { openBaseModel, type BaseModel } from '../base-model.js';
+import { checkData } from '../compose-trainer.js';
+import { openHost } from '../compose-host.js';
+import { UserError } from '../errors.js';
+import { openHome, type Home } from '../home.js';
+import type { Logger } from '../interfaces.js';
+import { createLogger } from '../log.js';
+import { parseAddress } from '../net/addresses.js';
+import type { Host } from '../net/host.js';
+import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
+import { openStatusPage, type PeerOptions, type StatusPage } from './live.js';
+import { createProgress, type Progress } from './progress.js';
+import type { VerbIo } from './verb.js';
+
+/** Everything of a peer that does not depend on the run. */
+export interface Session {
+  home: Home;
+  base: BaseModel;
+  host: Host;
+  page: StatusPage;
+  logger: Logger;
+  progress: Progress;
+  options: PeerOptions;
+  io: VerbIo;
+  /** Aborted when another process has taken the data directory. */
+  lost: AbortSignal;
+  /** Calls `close` when the session ends; the last one first. */
+  atEnd(close: () => Promise<void>): void;
+}
+
+/**
+ * Opens directory, model, status server and host, runs `body`, and closes them in any case.
+ * Throws UserError for whatever of them cannot be had, and what `body` throws.
+ */
+export async function withSession(
+  options: PeerOptions,
+  contacts: readonly string[],
+  io: VerbIo,
+  body: (session: Session) => Promise<void>,
+): Promise<void> {
+  checkData(options.data);
+  for (const address of contacts) parseAddress(address);
+  const progress = createProgress(io);
+  const logger = createLogger({
+    level: options.logLevel,
+    format: options.logFormat,
+    out: progress.log,
+    colour: io.terminal,
+  });
+  const lost = new AbortController();
+  const home = await openHome(options.dir, (sentence) => lost.abort(new UserError(sentence)));
+  const opened: (() => Promise<void>)[] = [() => home.lock.release()];
+  try {
+    const modelDir = options.model ?? EMBEDDED_MODEL_DIRECTORY;
+    const base = await openBaseModel(modelDir, home.directory.pathOf('modelHashes'));
+    logger.debug({ model: basename(base.dir) }, 'base model opened');
+    const page = await openStatusPage(options.http);
+    opened.push(async () => page.server?.stop());
+    const host = await openHost(home, options.listen, logger);
+    opened.push(() => host.stop());
+    const atEnd = (close: () => Promise<void>): void => {
+      opened.push(close);
+    };
+    const parts = { home, base, host, page, logger, progress, options, io };
+    await body({ ...parts, lost: lost.signal, atEnd });
+  } catch (error) {
+    // Ctrl-C while something was being opened is no failure.
+    if (!io.signal.aborted) throw error;
+  } finally {
+    progress.stop();
+    for (const close of opened.reverse()) await close();
+  }
+}

@@ -1,0 +1,124 @@
+/** murmurate start: founds a run, or resumes the one in the data directory. */
+import { checkBaseModel } from '../base-model.js';
+import { openTrainer, type TrainerRun } from '../compose-trainer.js';
+import { EXIT_USAGE, UserError } from '../errors.js';
+import { loraModules } from '../model/lora.js';
+import type { TrainerHost } from '../train/host.js';
+import { EPOCH_MS_MIN } from '../../protocol/limits.js';
+import { encodeManifest } from '../../protocol/manifest-codec.js';
+import { InvalidManifestError } from '../../protocol/errors.js';
+import type { Manifest, Run } from '../../protocol/manifest.js';
+import { checkResume, manifestFromOptions } from './found-run.js';
+import { live, rememberSettings } from './live.js';
+import { peerOptions } from './peer-options.js';
+import { runOptions, type RunOptions } from './run-options.js';
+import { withSession, type Session } from './session.js';
+import { defineVerb } from './verb.js';
+
+/** --epoch-seconds auto: this many times the steps of one epoch, for slower machines and evaluation. */
+const EPOCH_SLACK = 2;
+/** Bounds of auto, in ms: gossip needs a moment, and people want to see progress. */
+const AUTO_EPOCH_MS_MIN = 5_000;
+const AUTO_EPOCH_MS_MAX = 900_000;
+
+export const startVerb = defineVerb({
+  name: 'start',
+  summary: 'Found a run and train; the same command again resumes it.',
+  args: [],
+  options: { ...peerOptions, ...runOptions },
+  example: `
+$ murmurate start --data clinic.jsonl --name offices
+run      offices 3f1c9a0b2d44e6...
+peer     12D3KooWQp6h...
+address  /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h...
+status   http://127.0.0.1:40123
+epoch 1/30 training: step 10, loss 3.912, 1 updates, 0 peers
+
+Elsewhere: murmurate join /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h... --data law.jsonl`,
+  run: ({ options, given, io }) =>
+    withSession(options, options.bootstrap, io, async (session) => {
+      const { home, base, logger, lost } = session;
+      const { trainer, run } = await openRun(session, options, given);
+      await rememberSettings(home.directory, base.dir, options);
+      logger.info({ ...trainer.stats }, 'private data read');
+      const { host, page, progress } = session;
+      await live({
+        ...{ home, run, host, trainer, logger, page, progress, options, io, lost },
+        contacts: options.bootstrap,
+        members: [],
+      });
+    }),
+});
+
+async function openRun(
+  session: Session,
+  options: RunOptions,
+  given: ReadonlySet<string>,
+): Promise<{ trainer: TrainerHost; run: Run }> {
+  const { home, base, logger, io } = session;
+  const { peerId } = home.identity;
+  const modules = loraModules(base.config, options.targetModules);
+  const targetModules = [
+    ...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1))),
+  ];
+  const open = async (run: TrainerRun): Promise<TrainerHost> => {
+    const trainer = await openTrainer(base, run, session.options, peerId, logger, io.signal);
+    session.atEnd(() => trainer.close());
+    return trainer;
+  };
+  if (home.run !== null) {
+    const { run } = home;
+    if (run.manifest.founder !== peerId) {
+      throw new UserError(
+        `${session.options.dir} holds the run "${run.manifest.name}", which another peer founded; ` +
+          'go on with murmurate join, or found a run of your own in another --dir',
+        EXIT_USAGE,
+      );
+    }
+    checkResume(options, given, targetModules, run.manifest, session.options.dir);
+    checkBaseModel(run, base);
+    return { run, trainer: await open(run.manifest) };
+  }
+  const context = {
+    founder: peerId,
+    fingerprint: base.fingerprint,
+    hiddenSize: base.config.hiddenSize,
+    targetModules,
+    modules,
+  };
+  // A first look, so that a value out of bounds is told before the model is loaded.
+  const draft = manifestFromOptions(options, { ...context, startMs: 0, epochMs: EPOCH_MS_MIN });
+  found(draft);
+  const trainer = await open(draft);
+  const epochMs = await chooseEpochMs(options, trainer, session);
+  const startMs = Date.now() + Math.round(options.startIn * 1000);
+  const run = found({ ...draft, schedule: { ...draft.schedule, startMs, epochMs } });
+  await home.directory.writeManifest(run.bytes);
+  return { run, trainer };
+}
+
+/** Bounds across fields, like the gain of the compression, are the user's to mend. */
+function found(manifest: Manifest): Run {
+  try {
+    return encodeManifest(manifest);
+  } catch (cause) {
+    if (!(cause instanceof InvalidManifestError)) throw cause;
+    throw new UserError(`no such run can be founded: ${cause.message}`, EXIT_USAGE, { cause });
+  }
+}
+
+async function chooseEpochMs(
+  options: RunOptions,
+  trainer: TrainerHost,
+  { io }: Session,
+): Promise<number> {
+  if (options.epochSeconds !== 'auto') return Math.round(options.epochSeconds * 1000);
+  const stepMs = await trainer.measureStepMs(io.signal);
+  const wantedMs = Math.ceil((EPOCH_SLACK * options.steps * stepMs) / 1000) * 1000;
+  const epochMs = Math.min(AUTO_EPOCH_MS_MAX, Math.max(AUTO_EPOCH_MS_MIN, wantedMs));
+  io.stderr.write(
+    `a step takes ${Math.round(stepMs)} ms here, so an epoch of ${options.steps} steps lasts ` +
+      `${epochMs / 1000} s (--epoch-seconds)\n`,
+  );
+  return epochMs;
+}

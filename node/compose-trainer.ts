@@ -1,0 +1,67 @@
+/** The training process of a peer: the base model, the run's settings and this peer's private data. */
+import { createHash } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+import type { BaseModel } from './base-model.js';
+import { EXIT_USAGE, UserError } from './errors.js';
+import type { Logger } from './interfaces.js';
+import { TrainerHost } from './train/host.js';
+import type { AdapterSpec } from '../protocol/adapter.js';
+import type { Schedule, Training } from '../protocol/manifest.js';
+
+/** What a peer decides for itself. */
+export interface TrainerOptions {
+  data: readonly string[];
+  heldOut: number;
+  /** Null leaves it to availableParallelism(). */
+  threads: number | null;
+}
+
+/** What the run decides. */
+export interface TrainerRun {
+  adapter: AdapterSpec;
+  training: Training;
+  schedule: Pick<Schedule, 'epochsMax' | 'stepsRef'>;
+}
+
+/** Throws UserError (bad model, bad data, no data file), TrainerDiedError, `signal.reason`. */
+export async function openTrainer(
+  base: BaseModel,
+  run: TrainerRun,
+  options: TrainerOptions,
+  peerId: string,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<TrainerHost> {
+  checkData(options.data);
+  const { rank, alpha, seed, targetModules, modules } = run.adapter;
+  const { epochsMax, stepsRef } = run.schedule;
+  return TrainerHost.open(
+    {
+      modelDir: base.dir,
+      dataFiles: options.data.map((file) => resolve(file)),
+      adapter: { rank, alpha, seed, targetModules: [...targetModules], modules: [...modules] },
+      training: run.training,
+      run: { epochsMax, stepsRef },
+      threads: options.threads ?? availableParallelism(),
+      heldOutShare: options.heldOut,
+      dataSeed: dataSeed(peerId),
+      logger,
+    },
+    signal,
+  );
+}
+
+/** Throws UserError (wrong usage) when there is no data file. */
+export function checkData(data: readonly string[]): void {
+  if (data.length > 0) return;
+  throw new UserError(
+    'no data to train on; name this peer’s text files with --data FILE...',
+    EXIT_USAGE,
+  );
+}
+
+/** 32 bytes: the order of this peer's examples, the same after a restart, another at every peer. */
+function dataSeed(peerId: string): Uint8Array {
+  return new Uint8Array(createHash('sha256').update('murmurate/data/1\n').update(peerId).digest());
+}

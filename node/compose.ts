@@ -1,0 +1,123 @@
+/** A running peer put together from its parts: directory, host, trainer, peer, dialler, status server. */
+import { SystemClock } from './clock.js';
+import type { Home } from './home.js';
+import type { Logger } from './interfaces.js';
+import { cleanAddresses } from './net/addresses.js';
+import { Dialler } from './net/dialler.js';
+import { GossipTransport } from './net/gossip-transport.js';
+import type { Host } from './net/host.js';
+import { serveIntroductions } from './net/introduce.js';
+import { loadKnownPeers, saveKnownPeers } from './net/known-peers.js';
+import { RunRegistry, type PeerAddresses } from './net/run-registry.js';
+import { Peer } from './peer.js';
+import { buildStatus, type StatusReport } from './status.js';
+import { FileStore } from './store/file-store.js';
+import type { TrainerHost } from './train/host.js';
+import { VERSION } from './version.js';
+import type { Run } from '../protocol/manifest.js';
+
+export interface RunningPeerInit {
+  home: Home;
+  run: Run;
+  host: Host;
+  trainer: TrainerHost;
+  /** Multiaddrs to dial: bootstrap nodes and peers. */
+  contacts: readonly string[];
+  /** Members that askRuns named. */
+  members: readonly PeerAddresses[];
+  logger: Logger;
+}
+
+/** Owns everything in its init but the home: stop() ends it all. */
+export class RunningPeer {
+  readonly #init: RunningPeerInit;
+  readonly #clock = new SystemClock();
+  readonly #startedAtMs: number;
+  readonly #transport: GossipTransport;
+  readonly #store: FileStore;
+  readonly #peer: Peer;
+  readonly #warnings: string[] = [];
+  #dialler: Dialler | null = null;
+  #stopIntroducing: (() => Promise<void>) | null = null;
+
+  /** Throws InvalidManifestError; see Peer. */
+  constructor(init: RunningPeerInit) {
+    const { home, run, host, trainer, logger } = init;
+    const { identity } = home;
+    this.#init = init;
+    this.#startedAtMs = this.#clock.now();
+    const transport = new GossipTransport(host, run.id, logger);
+    const store = new FileStore(home.directory, run.id);
+    this.#transport = transport;
+    this.#store = store;
+    this.#peer = new Peer(
+      { transport, clock: this.#clock, store, trainer, logger, identity },
+      { run },
+    );
+  }
+
+  /** Resolves when the peer is on the network and training. Throws StoreUnavailableError, ForeignLogError. */
+  async start(): Promise<void> {
+    const { host, run, logger, home, contacts, members } = this.#init;
+    await this.#peer.start();
+    const registry = new RunRegistry({ own: run });
+    const self = (): PeerAddresses => ({
+      peerId: host.peerId,
+      addresses: cleanAddresses(host.peerId, host.addresses()),
+    });
+    this.#stopIntroducing = await serveIntroductions(host, registry, self, logger);
+    const path = home.directory.pathOf('peers');
+    const known = await loadKnownPeers(path);
+    if (known === null) {
+      this.#warnings.push(`${path} is damaged; the peers in it are found again through the others`);
+    }
+    this.#dialler = new Dialler({
+      host,
+      run,
+      registry,
+      contacts,
+      known: [...members, ...(known ?? [])],
+      connected: () => this.#transport.connections().map(({ peerId }) => peerId),
+      saveKnown: (peers) => saveKnownPeers(path, peers),
+      logger,
+    });
+    this.#dialler.start();
+    for (const warning of [...this.#store.warnings, ...this.#warnings]) logger.warn({}, warning);
+  }
+
+  /** Settles when the peer has stopped; rejects when it cannot go on. */
+  get done(): Promise<void> {
+    return this.#peer.done;
+  }
+
+  status(): StatusReport {
+    const { home, run, host } = this.#init;
+    const { bytesIn, bytesOut } = host.traffic();
+    const nowMs = this.#clock.now();
+    return buildStatus({
+      version: VERSION,
+      run,
+      peerId: home.identity.peerId,
+      addresses: host.addresses(),
+      startedAtMs: this.#startedAtMs,
+      nowMs,
+      snapshot: this.#peer.snapshot(),
+      connections: this.#transport.connections(),
+      traffic: { bytesIn: { ...bytesIn }, bytesOut: { ...bytesOut } },
+      attention: [
+        ...this.#store.warnings,
+        ...this.#warnings,
+        ...(this.#dialler?.attention(nowMs) ?? []),
+      ],
+    });
+  }
+
+  /** Leaves the run: what is worth keeping is on disk when it resolves. */
+  async stop(): Promise<void> {
+    await this.#dialler?.stop();
+    await this.#stopIntroducing?.();
+    await this.#peer.stop();
+    await this.#init.trainer.close();
+    await this.#init.host.stop();
+  }
+}

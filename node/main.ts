@@ -1,0 +1,47 @@
+#!/usr/bin/env node
+/** Entry point of the command line: signals in, exit code out. The polyfill comes before any libp2p. */
+import './net/polyfill.js';
+import { bootstrapVerb } from './cli/bootstrap.js';
+import { compareVerb } from './cli/compare.js';
+import { exportVerb } from './cli/export.js';
+import { generateVerb } from './cli/generate.js';
+import { joinVerb } from './cli/join.js';
+import { runProgram } from './cli/program.js';
+import { startVerb } from './cli/start.js';
+import { statusVerb } from './cli/status.js';
+
+/** A peer that was told to stop is gone after this long, in ms; what counts is on disk before. */
+const STOP_MS_MAX = 4_500;
+/** Exit code after a second Ctrl-C: 128 + SIGINT. */
+const EXIT_INTERRUPTED = 130;
+
+const VERBS = [
+  startVerb,
+  joinVerb,
+  bootstrapVerb,
+  statusVerb,
+  exportVerb,
+  generateVerb,
+  compareVerb,
+];
+
+const interruption = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(name, () => {
+    if (interruption.signal.aborted) process.exit(EXIT_INTERRUPTED);
+    interruption.abort(new DOMException('interrupted', 'AbortError'));
+    // A connection that does not close must not keep the process.
+    setTimeout(() => process.exit(0), STOP_MS_MAX).unref();
+  });
+}
+// A reader that went away (`murmurate status | head`) is no fault.
+process.stdout.on('error', () => undefined);
+
+const exitCode = await runProgram(VERBS, process.argv.slice(2), {
+  stdout: process.stdout,
+  stderr: process.stderr,
+  terminal: process.stderr.isTTY,
+  signal: interruption.signal,
+});
+// libp2p may still hold timers and sockets.
+process.exit(exitCode);

@@ -1,0 +1,32 @@
+/** settings.json: what a peer was last started with, so that later commands on its directory need not be told. */
+import { z } from 'zod';
+import { readIfThere, writeAtomically } from './atomic-file.js';
+import type { DataDirectory } from './directory.js';
+
+const settingsSchema = z.object({
+  /** Absolute path of the base model's directory. */
+  modelDir: z.string(),
+  /** Absolute paths of the private data files. */
+  dataFiles: z.array(z.string()),
+  /** Share of the examples that is only measured on, 0 to 0.5. */
+  heldOutShare: z.number().min(0).max(0.5),
+});
+
+export type Settings = z.infer<typeof settingsSchema>;
+
+/** Null when there are none, or none that can be read: they only save typing. Throws StoreUnavailableError. */
+export async function readSettings(directory: DataDirectory): Promise<Settings | null> {
+  const bytes = await readIfThere(directory.pathOf('settings'));
+  if (bytes === null) return null;
+  try {
+    return settingsSchema.parse(JSON.parse(new TextDecoder().decode(bytes)));
+  } catch {
+    return null;
+  }
+}
+
+/** Throws StoreUnavailableError. */
+export async function writeSettings(directory: DataDirectory, settings: Settings): Promise<void> {
+  const text = `${JSON.stringify(settings, null, 2)}\n`;
+  await writeAtomically(directory.pathOf('settings'), [new TextEncoder().encode(text)]);
+}

@@ -1,0 +1,38 @@
+/** The run in a data directory as it lies on disk, read without the lock: also while its peer runs. */
+import { UserError } from './errors.js';
+import { readRun } from './home.js';
+import { Replica } from './peer/replica.js';
+import { DataDirectory } from './store/directory.js';
+import { readLog } from './store/log-file.js';
+import type { UpdateLog } from '../protocol/log.js';
+import type { Run } from '../protocol/manifest.js';
+
+export interface StoredRun {
+  run: Run;
+  log: UpdateLog;
+  /** Fold of the log: [adapterSize] float32. */
+  theta: Float32Array;
+  /** SHA-256 of theta, 64 hex digits. */
+  sha256: string;
+}
+
+/** Throws UserError when `dir` holds no run, StoreUnavailableError, ForeignLogError. */
+export async function readStoredRun(dir: string): Promise<StoredRun> {
+  const directory = new DataDirectory(dir);
+  const run = await readRun(directory);
+  if (run === null) {
+    throw new UserError(
+      `${dir} holds no run; start or join one there first, or name another directory with --dir`,
+    );
+  }
+  const scan = await readLog(directory.pathOf('log'), run.id);
+  const nothing = (): void => undefined;
+  // What was accepted into the log was not from the future then.
+  const replica = new Replica(run, () => Infinity, {
+    onRecord: nothing,
+    onAnnounced: nothing,
+    onProof: nothing,
+  });
+  for (const record of scan?.records ?? []) replica.restore(record);
+  return { run, log: replica.log, theta: replica.theta(), sha256: replica.sha256() };
+}
