@@ -13,6 +13,7 @@ import {
   type Value,
 } from './graph.js';
 import { add } from './ops/elementwise.js';
+import { addMatmul, matmulFactors } from './ops/matmul.js';
 
 /**
  * d loss / d w for each w of `wrt`, in that order, with w's shape (zeros when the loss does not depend
@@ -45,7 +46,7 @@ export function gradients(loss: Value, wrt: readonly Value[]): Value[] {
         );
       }
       const sofar = upstreams.get(one);
-      upstreams.set(one, sofar === undefined ? part : add(sofar, part));
+      upstreams.set(one, sofar === undefined ? part : accumulate(sofar, part));
     }
   }
   return wrt.map(
@@ -62,4 +63,11 @@ function dependents(order: readonly Value[], roots: ReadonlySet<Value>): Set<Val
     if (roots.has(value) || inputs.some((one) => active.has(one))) active.add(value);
   }
   return active;
+}
+
+/** sofar + part; a product of two matrices is added while it is computed. */
+function accumulate(sofar: Value, part: Value): Value {
+  const factors = matmulFactors(part);
+  if (factors === null || part.shape.length !== 2) return add(sofar, part);
+  return addMatmul(sofar, factors.a, factors.b, factors.attributes);
 }

@@ -1,9 +1,9 @@
 /** What carries a graph out. One implementation per backend; all of them take the same graphs. */
-import type { Value } from './graph.js';
+import type { TensorType, Value } from './graph.js';
 
 export type TensorData = Float32Array | Int32Array;
 
-/** A graph to compile: every input that the outputs reach is fed under its own name. */
+/** A graph to compile. */
 export interface Program {
   /** By the name under which `run` returns it; at least one. float32 or int32. */
   readonly outputs: Readonly<Record<string, Value>>;
@@ -17,6 +17,8 @@ export interface Executor {
 }
 
 export interface CompiledGraph {
+  /** What `run` must be fed: the inputs that the outputs depend on, by name. */
+  readonly inputs: ReadonlyMap<string, TensorType>;
   /**
    * Runs once. `feeds` holds each input, row-major; the results are the caller's own copies. Throws
    * ExecutorError for missing, unknown or mis-sized feeds, and after `dispose`. Runs must not overlap.

@@ -39,6 +39,8 @@ async function compile({ outputs }: Program, threads: number): Promise<CompiledG
       interOpNumThreads: 1,
       executionMode: 'sequential',
       graphOptimizationLevel: 'all',
+      // Planned buffers would be held beside those of the first run: half as much memory again.
+      enableMemPattern: false,
       logSeverityLevel: 3,
       extra: {
         session: {
@@ -91,7 +93,7 @@ class OrtGraph implements CompiledGraph {
 
   constructor(
     session: InferenceSession,
-    private readonly inputs: ReadonlyMap<string, TensorType>,
+    readonly inputs: ReadonlyMap<string, TensorType>,
   ) {
     this.session = session;
   }

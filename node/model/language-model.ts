@@ -4,6 +4,7 @@
  */
 import { adapterLayout } from '../../protocol/adapter.js';
 import { gradients } from '../engine/autodiff.js';
+import { ExecutorError } from '../engine/errors.js';
 import type { CompiledGraph, Executor, TensorData } from '../engine/executor.js';
 import { constant, input, scalar, type Value } from '../engine/graph.js';
 import {
@@ -80,8 +81,8 @@ export interface LanguageModel extends BatchShape {
 }
 
 /**
- * Compiles the gradient graph. Throws UserError when weights or adapter do not fit the config, or the
- * sequence is longer than the model's positions; ExecutorError when the executor refuses the graph.
+ * Compiles the gradient graph. Throws UserError when weights or adapter do not fit the config, when the
+ * sequence is longer than the model's positions, and when the model cannot be loaded.
  */
 export async function openLanguageModel(options: LanguageModelOptions): Promise<LanguageModel> {
   const { config, sequenceLength } = options;
@@ -92,7 +93,14 @@ export async function openLanguageModel(options: LanguageModelOptions): Promise<
   }
   checkAdapter(config, options.adapter);
   const model = new GraphLanguageModel(options, ortExecutor({ threads: options.threads }));
-  await model.compileGradient();
+  try {
+    await model.compileGradient();
+  } catch (error) {
+    if (!(error instanceof ExecutorError)) throw error;
+    throw new UserError(`the model could not be loaded: ${error.message}`, undefined, {
+      cause: error,
+    });
+  }
   return model;
 }
 
@@ -162,14 +170,19 @@ class GraphLanguageModel implements LanguageModel {
     return (await this.graph(name)).run(feeds);
   }
 
-  private graph(name: GraphName): Promise<CompiledGraph> {
-    if (this.disposed) return Promise.reject(new RangeError('the language model was disposed'));
-    let graph = this.graphs.get(name);
-    if (graph === undefined) {
-      graph = this.executor.compile({ outputs: this.outputs(name) });
-      this.graphs.set(name, graph);
+  private async graph(name: GraphName): Promise<CompiledGraph> {
+    if (this.disposed) throw new ExecutorError('the language model was disposed');
+    const known = this.graphs.get(name);
+    if (known !== undefined) return known;
+    const graph = this.executor.compile({ outputs: this.outputs(name) });
+    this.graphs.set(name, graph);
+    try {
+      return await graph;
+    } catch (error) {
+      // Another attempt may find more memory.
+      this.graphs.delete(name);
+      throw error;
     }
-    return graph;
   }
 
   private outputs(name: GraphName): Record<string, Value> {

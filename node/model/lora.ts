@@ -4,8 +4,7 @@
  */
 import { adapterLayout, type AdapterSpec, type LoraModule } from '../../protocol/adapter.js';
 import type { Value } from '../engine/graph.js';
-import { adaptedLinear, add, matmul, mul, reshape, slice } from '../engine/ops/index.js';
-import { scalar } from '../engine/graph.js';
+import { add, addMatmul, matmul, reshape, slice } from '../engine/ops/index.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import type { ModelConfig } from './config.js';
 
@@ -154,7 +153,7 @@ export function sliceAdapter(theta: Value, adapter: AdapterShape): AdapterValues
 
 /** W + scale B A: [out, in] float32, the weight that the layer computes with; W without an adapter. */
 export function mergedWeight(weight: Value, lora: LoraFactors | undefined): Value {
-  return lora === undefined ? weight : add(weight, matmul(lora.b, lora.a, { alpha: lora.scale }));
+  return lora === undefined ? weight : addMatmul(weight, lora.b, lora.a, { alpha: lora.scale });
 }
 
 /** x: [N, in], weight: [out, in], bias: [out] float32 -> [N, out]. */
@@ -164,21 +163,12 @@ export function linear(
   bias: Value | null,
   lora: LoraFactors | undefined,
 ): Value {
-  const y = linearWithoutBias(x, weight, lora);
-  return bias === null ? y : add(y, bias);
-}
-
-function linearWithoutBias(x: Value, weight: Value, lora: LoraFactors | undefined): Value {
-  if (lora === undefined) return matmul(x, weight, { transB: true });
-  const { a, b, scale } = lora;
-  if (process.env.PLAIN) {
-    const low = matmul(x, a, { transB: true });
-    return add(
-      matmul(x, weight, { transB: true }),
-      mul(matmul(low, b, { transB: true }), scalar(scale)),
-    );
+  let y = matmul(x, weight, { transB: true });
+  if (lora !== undefined) {
+    const low = matmul(x, lora.a, { transB: true, alpha: lora.scale }); // [N, r]
+    y = addMatmul(y, low, lora.b, { transB: true });
   }
-  return adaptedLinear(x, mergedWeight(weight, lora), a, b, scale);
+  return bias === null ? y : add(y, bias);
 }
 
 function lastPart(name: string): string {

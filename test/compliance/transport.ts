@@ -212,8 +212,13 @@ export function transportCompliance(
       const gone = member(2).peerId;
       for (const i of [0, 1]) {
         assert.deepEqual(recorders[i]!.disconnects, [gone]);
-        const left = member(i).transport.connections().map(({ peerId }) => peerId);
-        assert.deepEqual(left, peerIdsBut(i).filter((peerId) => peerId !== gone));
+        const left = member(i)
+          .transport.connections()
+          .map(({ peerId }) => peerId);
+        assert.deepEqual(
+          left,
+          peerIdsBut(i).filter((peerId) => peerId !== gone),
+        );
       }
       await swarm.run(member(0).transport.publish(text('still here')));
       await swarm.until('the message arrives', () => recorders[1]!.messages.length === 1);

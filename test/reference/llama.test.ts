@@ -12,7 +12,7 @@ import {
 import { loraModules } from '../../node/model/lora.js';
 import { readSafetensorsHeader, readTensorF32 } from '../../node/model/safetensors.js';
 import { openWeights } from '../../node/model/weight-index.js';
-import { adamWStep, newOptimiserState } from '../../node/train/optimiser.js';
+import { adamWStep, l2Norm, newOptimiserState } from '../../node/train/optimiser.js';
 import { adapterLayout, type AdapterLayout } from '../../protocol/adapter.js';
 
 const CASES = new URL('./cases/', import.meta.url).pathname.replace('/dist/', '/');
@@ -64,12 +64,8 @@ function flatten(
   return theta;
 }
 
-function norm(values: Iterable<number>): number {
-  return Math.hypot(...values);
-}
-
 function relativeDistance(actual: Float32Array, expected: Float32Array): number {
-  return norm(actual.map((value, i) => value - expected[i]!)) / norm(expected);
+  return l2Norm(actual.map((value, i) => value - expected[i]!)) / l2Norm(expected);
 }
 
 function shiftTargets(labels: Int32Array, length: number): Int32Array {
@@ -177,7 +173,7 @@ for (const name of ['llama-gqa-tied', 'llama-untied-bias']) {
       const expected = flatten(layout, tensors, 'final.');
       // Of what training changed, not of the adapter, most of which is where it was.
       const moved = expected.map((value, i) => value - theta[i]!);
-      const distance = (relativeDistance(trained, expected) * norm(expected)) / norm(moved);
+      const distance = (relativeDistance(trained, expected) * l2Norm(expected)) / l2Norm(moved);
       t.diagnostic(
         `losses differ by ${worst.toExponential(1)}, movement by ${distance.toExponential(1)}`,
       );

@@ -2,6 +2,7 @@
  * Writes a graph as an ONNX model (https://onnx.ai/onnx/repo-docs/IR.html): nodes in topological order,
  * small constants inside, weights as external data that point into the model files where they lie.
  */
+import { ExecutorError } from '../errors.js';
 import {
   topologicalOrder,
   type DType,
@@ -40,7 +41,7 @@ export interface OnnxModel {
 
 /**
  * `locate` says what path ONNX Runtime shall read a weight from (relative to the folder it is given).
- * Throws ShapeError-free: the graph was checked while it was built.
+ * Throws ExecutorError when two inputs have one name.
  */
 export function writeOnnx(
   outputs: Readonly<Record<string, Value>>,
@@ -67,7 +68,7 @@ class Writer implements OnnxEmitter {
     const { source } = value;
     if (source.kind === 'input') {
       const known = this.inputs.get(source.name);
-      if (known !== undefined) throw new TypeError(`two inputs are called "${source.name}"`);
+      if (known !== undefined) throw new ExecutorError(`two inputs are called "${source.name}"`);
       this.inputs.set(source.name, value);
       this.names.set(value, source.name);
     } else if (source.kind === 'constant') {
@@ -153,7 +154,7 @@ class Writer implements OnnxEmitter {
     return name;
   }
 
-  private initializer(shape: Shape, dataType: number, raw: Uint8Array<ArrayBufferLike>): string {
+  private initializer(shape: Shape, dataType: number, raw: Uint8Array): string {
     const name = this.name('constant');
     // protons wants bytes over an ArrayBuffer, which a typed array of the caller need not be.
     this.initializers.push({ ...tensor(name, shape, dataType), rawData: Uint8Array.from(raw) });

@@ -31,7 +31,7 @@ export const OPERATIONS: readonly Operation[] = [
   indexing.gatherOperation,
   indexing.scatterRowsOperation,
   matrix.matmulOperation,
-  matrix.adaptedLinearOperation,
+  matrix.addMatmulOperation,
   neural.siluOperation,
   neural.softmaxOperation,
   neural.logSoftmaxOperation,
@@ -57,5 +57,5 @@ export {
 export { gather, scatterRows } from './indexing.js';
 export { concat, pad, slice, transpose } from './layout.js';
 export { linearCrossEntropy } from './loss.js';
-export { adaptedLinear, matmul } from './matmul.js';
+export { addMatmul, matmul } from './matmul.js';
 export { logSoftmax, rmsNorm, rotary, silu, softmax } from './neural.js';

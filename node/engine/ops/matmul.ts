@@ -1,7 +1,6 @@
 /** Matrix products, one kernel each (ONNX Runtime's FusedMatMul: no copy of a transposed operand). */
 import { apply, sameShape, type TensorType, type Value } from '../graph.js';
-import { demand, demandFloat, type OnnxContext, type Operation } from '../operation.js';
-import { transpose } from './layout.js';
+import { demand, demandFloat, type OnnxAttribute, type Operation } from '../operation.js';
 
 export type MatmulAttributes = {
   readonly transA: boolean;
@@ -44,7 +43,13 @@ export const matmulOperation: Operation<MatmulAttributes> = {
         : matmul(a!, upstream, { transA: !transA, alpha }),
     ];
   },
-  onnx: (context) => emitMatmul(context, context.names, context.attributes),
+  onnx({ emit, names, attributes, outputName }) {
+    emit.node('FusedMatMul', names, {
+      output: outputName,
+      domain: 'com.microsoft',
+      attributes: onnxAttributes(attributes),
+    });
+  },
 };
 
 /** a: [..., M, K], b: [..., K, N] float32 (last axes swapped with transA, transB) -> [..., M, N]. */
@@ -53,56 +58,52 @@ export function matmul(a: Value, b: Value, options: Partial<MatmulAttributes> = 
   return apply(matmulOperation, [a, b], attributes);
 }
 
-/**
- * x W'^T for a linear layer with LoRA, where W' = W + scale B A is given: cheaper than adding
- * scale (x A^T) B^T whenever there are many more rows in x than the rank. The gradient for A and B
- * goes the low-rank way; W' itself gets none.
- */
-export const adaptedLinearOperation: Operation<{ readonly scale: number }> = {
-  name: 'adaptedLinear',
-  type(inputs) {
-    const [x, merged, loraA, loraB] = inputs as [Value, Value, Value, Value];
-    demandFloat('adaptedLinear', inputs);
-    const [rows = 0, inFeatures = 0] = x.shape;
-    const [outFeatures = 0] = merged.shape;
-    const [rank = 0] = loraA.shape;
+/** c + alpha op(a) op(b) in one pass over the result (ONNX Gemm). */
+export const addMatmulOperation: Operation<MatmulAttributes> = {
+  name: 'addMatmul',
+  type(inputs, attributes) {
+    const [c, ...factors] = inputs as [Value, Value, Value];
+    const product = matmulOperation.type(factors, attributes);
+    demandFloat('addMatmul', inputs);
     demand(
-      x.shape.length === 2 &&
-        sameShape(merged.shape, [outFeatures, inFeatures]) &&
-        sameShape(loraA.shape, [rank, inFeatures]) &&
-        sameShape(loraB.shape, [outFeatures, rank]),
-      'adaptedLinear',
+      product.shape.length === 2 && sameShape(c.shape, product.shape),
+      'addMatmul',
       inputs,
-      'needs x [N, in], merged [out, in], A [r, in] and B [out, r]',
+      'needs a matrix and two factors of a product of its shape',
     );
-    return { dtype: 'float32', shape: [rows, outFeatures] };
+    return product;
   },
-  gradient({ inputs, attributes: { scale }, upstream }) {
-    const [x, merged, loraA, loraB] = inputs as [Value, Value, Value, Value];
-    const down = matmul(x, loraA, { transB: true }); // [N, r]
-    const up = matmul(upstream, loraB); // [N, r]
-    // [r, out] first: a product with few rows is cheaper than one with few columns.
-    const gradientB = matmul(down, upstream, { transA: true, alpha: scale });
-    return [
-      matmul(upstream, merged),
-      null,
-      matmul(up, x, { transA: true, alpha: scale }),
-      transpose(gradientB, [1, 0]),
-    ];
+  gradient: ({ inputs: [, a, b], attributes, output, upstream }) => [
+    upstream,
+    ...matmulOperation.gradient({ inputs: [a!, b!], attributes, output, upstream }),
+  ],
+  onnx({ emit, names: [c, a, b], attributes, outputName }) {
+    emit.node('Gemm', [a!, b!, c!], {
+      output: outputName,
+      attributes: onnxAttributes(attributes),
+    });
   },
-  onnx: (context) =>
-    emitMatmul(context, context.names.slice(0, 2), { transA: false, transB: true, alpha: 1 }),
 };
 
-/** x: [N, in], merged = W + scale B A: [out, in], loraA: [r, in], loraB: [out, r] float32 -> [N, out]. */
-export function adaptedLinear(
-  x: Value,
-  merged: Value,
-  loraA: Value,
-  loraB: Value,
-  scale: number,
+/** c: [M, N] float32 plus the matmul of two matrices a and b -> [M, N]. */
+export function addMatmul(
+  c: Value,
+  a: Value,
+  b: Value,
+  options: Partial<MatmulAttributes> = {},
 ): Value {
-  return apply(adaptedLinearOperation, [x, merged, loraA, loraB], { scale });
+  const attributes = { transA: false, transB: false, alpha: 1, ...options };
+  return apply(addMatmulOperation, [c, a, b], attributes);
+}
+
+/** What `value` is the matmul of; null when it is not one. */
+export function matmulFactors(
+  value: Value,
+): { a: Value; b: Value; attributes: MatmulAttributes } | null {
+  const { source } = value;
+  if (source.kind !== 'operation' || source.operation !== matmulOperation) return null;
+  const [a, b] = source.inputs as [Value, Value];
+  return { a, b, attributes: source.attributes as MatmulAttributes };
 }
 
 function matrix(type: TensorType, transposed: boolean): [number, number] {
@@ -110,18 +111,14 @@ function matrix(type: TensorType, transposed: boolean): [number, number] {
   return transposed ? [columns, rows] : [rows, columns];
 }
 
-function emitMatmul(
-  { emit, outputName }: OnnxContext<MatmulAttributes | { readonly scale: number }>,
-  names: readonly string[],
-  { transA, transB, alpha }: MatmulAttributes,
-): void {
-  emit.node('FusedMatMul', names, {
-    output: outputName,
-    domain: 'com.microsoft',
-    attributes: {
-      transA: { int: transA ? 1 : 0 },
-      transB: { int: transB ? 1 : 0 },
-      alpha: { float: alpha },
-    },
-  });
+function onnxAttributes({
+  transA,
+  transB,
+  alpha,
+}: MatmulAttributes): Record<string, OnnxAttribute> {
+  return {
+    transA: { int: transA ? 1 : 0 },
+    transB: { int: transB ? 1 : 0 },
+    alpha: { float: alpha },
+  };
 }
