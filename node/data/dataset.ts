@@ -8,11 +8,11 @@ import {
   type Batch,
   type Packing,
 } from './packing.js';
-import { readRecords } from './readers.js';
+import { DATA_FILE_KINDS, readRecords } from './readers.js';
 import { isHeldOut } from './split.js';
 import { tokeniseRecord } from './tokenise.js';
 import type { Tokenizer } from './tokenizer.js';
-import { UserError } from '../errors.js';
+import { EXIT_USAGE, UserError } from '../errors.js';
 
 /** How data files become batches. */
 export interface DatasetOptions {
@@ -71,6 +71,12 @@ export async function openDataset(
   files: readonly string[],
   options: DatasetOptions,
 ): Promise<Dataset> {
+  if (files.length === 0) {
+    throw new UserError(
+      `no data files were given: name at least one, ${DATA_FILE_KINDS}`,
+      EXIT_USAGE,
+    );
+  }
   const [training, heldOut] = [new TokenStore(), new TokenStore()];
   for (const file of files) {
     for await (const record of readRecords(file)) {
@@ -89,6 +95,7 @@ export async function openDataset(
     seed: options.seed,
   };
   const packing = packRows(training, options.sequenceLength, options.seed);
+  // Every example has at least two tokens, so that only an empty side has no rows.
   if (packing.rows.length === 0) throw nothingToTrain(files, heldOut.examples);
   const heldOutPacking = packRows(heldOut, options.sequenceLength, options.seed);
   return {
@@ -99,11 +106,10 @@ export async function openDataset(
   };
 }
 
-function nothingToTrain(files: readonly string[], heldOutExamples: number): UserError {
+function nothingToTrain(files: readonly string[], examples: number): UserError {
+  const all = examples === 1 ? 'the only example' : `all of the ${examples} examples`;
   return new UserError(
-    heldOutExamples > 0
-      ? `${files.join(', ')}: all of the ${heldOutExamples} examples fell into the held-out share, none is left to train on: add data`
-      : `${files.join(', ')}: nothing to train on: every example is a single token`,
+    `${files.join(', ')}: ${all} fell into the held-out share, none is left to train on: add data`,
   );
 }
 
