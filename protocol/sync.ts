@@ -187,8 +187,9 @@ export class SyncSession {
 
 function decodeFrame(bytes: Uint8Array): wire.SyncFrame {
   const { AUTHORS_MAX } = limits;
+  let frame: wire.SyncFrame;
   try {
-    return wire.SyncFrame.decode(bytes, {
+    frame = wire.SyncFrame.decode(bytes, {
       limits: {
         have$: { authors: AUTHORS_MAX, evicted: AUTHORS_MAX },
         want$: { authors: AUTHORS_MAX },
@@ -197,6 +198,9 @@ function decodeFrame(bytes: Uint8Array): wire.SyncFrame {
   } catch (cause) {
     throw new SyncProtocolError('a frame that is not a valid protobuf message', { cause });
   }
+  const kinds = Object.keys(frame).length;
+  if (kinds !== 1) throw new SyncProtocolError(`a frame of ${kinds} kinds; exactly one is allowed`);
+  return frame;
 }
 
 function* chunks(encoded: Uint8Array<ArrayBuffer>): Generator<Uint8Array> {
