@@ -66,7 +66,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['node/cli/**/*.ts', 'bench/**/*.ts', 'examples/**/*.ts', 'test/run.ts'],
+    files: ['node/cli/**/*.ts', 'test/sim/main.ts', 'bench/**/*.ts', 'examples/**/*.ts', 'test/run.ts'],
     rules: { 'no-console': 'off' },
   },
   { files: ['eslint.config.js'], extends: [tseslint.configs.disableTypeChecked] },

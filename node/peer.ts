@@ -149,7 +149,6 @@ export class Peer {
       residualNorm: state ? norm(state.residual) : 0,
       attention: attention({
         run: this.#run,
-        peerId: identity.peerId,
         nowMs,
         epoch,
         isCatchingUp: this.#isCatchingUp,

@@ -3,7 +3,6 @@ import type { Run } from '../../protocol/manifest.js';
 
 export interface AttentionFacts {
   run: Run;
-  peerId: string;
   nowMs: number;
   epoch: number;
   isCatchingUp: boolean;

@@ -53,7 +53,7 @@ describe('UpdateLog', () => {
     const second = testUpdate(run, testIdentity(1), 2, { salt: 'x' });
     const result = log.insert(second);
     assert.equal(result.kind, 'evicted');
-    assert.equal(result.kind === 'evicted' && result.fromEpoch, 0);
+    assert.equal(result.fromEpoch, 0);
     assert.equal(log.size, 10);
     assert.deepEqual(log.epochsOf(second.author), []);
     assert.throws(

@@ -1,0 +1,47 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { attention, type AttentionFacts } from '../../../node/peer/attention.js';
+import { TEST_START_MS, testRun } from '../../support/runs.js';
+
+const well: AttentionFacts = {
+  run: testRun(),
+  nowMs: TEST_START_MS + 25_000,
+  epoch: 2,
+  isCatchingUp: false,
+  connectedCount: 2,
+  clockOffsetsMs: [120, -300],
+  storeProblem: null,
+  trainingProblem: null,
+  equivocatedEpoch: null,
+};
+
+describe('attention()', () => {
+  it('is empty when all is well', () => {
+    assert.deepEqual(attention(well), []);
+  });
+
+  it('says each thing that is wrong in a sentence of its own', () => {
+    const cases: [Partial<AttentionFacts>, RegExp][] = [
+      [{ connectedCount: 0 }, /trains alone, keeps trying/],
+      [{ epoch: -1, nowMs: TEST_START_MS - 30_000 }, /starts in 30 s/],
+      [{ isCatchingUp: true }, /Fetching what the swarm has learned/],
+      [{ storeProblem: 'The disk is full.' }, /^The disk is full\.$/],
+      [{ trainingProblem: 'It died.' }, /^It died\.$/],
+      [{ equivocatedEpoch: 7 }, /two different updates .* epoch 7/],
+    ];
+    for (const [facts, expected] of cases) {
+      const sentences = attention({ ...well, ...facts });
+      assert.equal(sentences.length, 1);
+      assert.match(sentences[0]!, expected);
+    }
+  });
+
+  it('warns of a clock that is off by more than half an epoch from the median, to either side', () => {
+    assert.deepEqual(attention({ ...well, clockOffsetsMs: [4900, 5000, 99_000] }), []);
+    assert.match(
+      attention({ ...well, clockOffsetsMs: [5001, 5100, -90_000] })[0]!,
+      /5\.0 s behind/,
+    );
+    assert.match(attention({ ...well, clockOffsetsMs: [-61_000] })[0]!, /61 s ahead of/);
+  });
+});

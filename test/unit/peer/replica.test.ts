@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { Replica } from '../../../node/peer/replica.js';
+import { encodeEquivocation, encodeUpdateMessage } from '../../../protocol/gossip.js';
+import { DEFERRED_MAX, GOSSIP_BYTES_MAX } from '../../../protocol/limits.js';
+import { equivocationProof, type EquivocationProof } from '../../../protocol/log.js';
+import { updateToWire, type Update } from '../../../protocol/update.js';
+import * as wire from '../../../protocol/wire/messages.js';
+import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
+
+const run = testRun();
+const FORWARDER = testIdentity(99).peerId;
+
+function setUp(epochNow = 10) {
+  const clock = { epoch: epochNow };
+  const records: Uint8Array[] = [];
+  const proofs: EquivocationProof[] = [];
+  const announced: string[] = [];
+  const replica = new Replica(run, () => clock.epoch, {
+    onRecord: (record) => records.push(record),
+    onAnnounced: (header, from) => announced.push(`${header.epoch} from ${from}`),
+    onProof: (proof) => proofs.push(proof),
+  });
+  const hear = (update: Update): string => replica.onGossip(encodeUpdateMessage(update), FORWARDER);
+  return { replica, clock, records, proofs, announced, hear };
+}
+
+describe('Replica', () => {
+  it('accepts an update once, records it, and ignores it from then on', () => {
+    const { replica, records, hear } = setUp();
+    const before = replica.sha256();
+    const update = testUpdate(run, testIdentity(1), 3);
+    assert.equal(hear(update), 'accept');
+    assert.equal(hear(update), 'ignore');
+    assert.deepEqual(records, [encodeUpdateMessage(update)]);
+    assert.notEqual(replica.sha256(), before);
+  });
+
+  it('restores the same adapter from its records', () => {
+    const { replica, records, hear } = setUp();
+    for (let i = 0; i < 12; i++) hear(testUpdate(run, testIdentity(i % 4), i >> 2));
+    const other = setUp().replica;
+    for (const record of records) assert.ok(other.restore(record));
+    assert.equal(other.sha256(), replica.sha256());
+    assert.equal(other.restore(Uint8Array.of(1, 2, 3)), false);
+  });
+
+  it('defers an update from the future and takes it when its time has come', () => {
+    const { replica, clock, hear } = setUp(10);
+    assert.equal(hear(testUpdate(run, testIdentity(1), 11)), 'accept');
+    assert.equal(hear(testUpdate(run, testIdentity(1), 12)), 'defer');
+    replica.retryDeferred();
+    assert.equal(replica.log.size, 1);
+    clock.epoch = 11;
+    replica.retryDeferred();
+    assert.equal(replica.log.size, 2);
+    assert.deepEqual(replica.rejectedBy(FORWARDER), { 'future-epoch': 1 });
+  });
+
+  it('keeps no more than DEFERRED_MAX updates from the future', () => {
+    const { replica, clock, hear } = setUp(0);
+    for (let i = 0; i < DEFERRED_MAX + 40; i++) {
+      hear(testUpdate(run, testIdentity(i % 10), 2 + Math.floor(i / 10), { salt: String(i) }));
+    }
+    clock.epoch = 40;
+    replica.retryDeferred();
+    assert.equal(replica.log.size, DEFERRED_MAX);
+  });
+
+  it('is not moved by replayed, stale, foreign, forged, oversized or malformed messages', () => {
+    const { replica, records, hear } = setUp();
+    const good = testUpdate(run, testIdentity(1), 5);
+    hear(good);
+    const before = { sha256: replica.sha256(), records: records.length };
+    const otherRun = testRun((manifest) => ({ ...manifest, name: 'other' }));
+    const message = updateToWire(good);
+    const flipped = message.codes.slice();
+    flipped[0] = flipped[0]! ^ 1;
+    const attacks: [string, Uint8Array][] = [
+      ['replay', encodeUpdateMessage(good)],
+      ['stale', encodeUpdateMessage(testUpdate(run, testIdentity(1), 12, { baseEpoch: 3 }))],
+      ['beyond the run', encodeUpdateMessage(testUpdate(run, testIdentity(1), 40))],
+      ['wrong run', encodeUpdateMessage(testUpdate(otherRun, testIdentity(1), 6))],
+      ['changed body', wire.Gossip.encode({ update: { ...message, codes: flipped } })],
+      ['short body', wire.Gossip.encode({ update: { ...message, codes: message.codes.slice(1) } })],
+      [
+        'no signature',
+        wire.Gossip.encode({ update: { ...message, signature: new Uint8Array(64) } }),
+      ],
+      [
+        'signature of another',
+        wire.Gossip.encode({
+          update: { ...message, signature: testUpdate(run, testIdentity(2), 5).signed.signature },
+        }),
+      ],
+      ['oversize', new Uint8Array(GOSSIP_BYTES_MAX + 1)],
+      ['empty', new Uint8Array()],
+    ];
+    for (const [name, bytes] of attacks) {
+      const verdict = replica.onGossip(bytes, FORWARDER);
+      assert.equal(verdict, name === 'replay' ? 'ignore' : 'reject', name);
+      assert.equal(replica.sha256(), before.sha256, name);
+    }
+    assert.equal(records.length, before.records);
+  });
+
+  it('is not moved by arbitrary or mutated bytes', () => {
+    const { replica } = setUp();
+    const sha256 = replica.sha256();
+    const bytes = encodeUpdateMessage(testUpdate(run, testIdentity(1), 5));
+    const mutated = fc
+      .array(fc.tuple(fc.nat(bytes.length - 1), fc.integer({ min: 1, max: 255 })), { minLength: 1 })
+      .map((changes) => {
+        const copy = bytes.slice();
+        for (const [i, mask] of changes) copy[i] = copy[i]! ^ mask;
+        return copy;
+      });
+    fc.assert(
+      fc.property(fc.oneof(mutated, fc.uint8Array({ maxLength: 400 })), (input) => {
+        if (Buffer.compare(input, bytes) === 0) return;
+        assert.notEqual(replica.onGossip(input, FORWARDER), 'accept');
+        assert.equal(replica.sha256(), sha256);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('evicts an author that signed two updates for one epoch, and tells the others', () => {
+    const { replica, proofs, records, hear } = setUp();
+    hear(testUpdate(run, testIdentity(2), 1));
+    const without = replica.sha256();
+    hear(testUpdate(run, testIdentity(1), 4));
+    hear(testUpdate(run, testIdentity(1), 5));
+    assert.equal(hear(testUpdate(run, testIdentity(1), 5, { salt: 'other' })), 'ignore');
+    assert.equal(replica.sha256(), without);
+    assert.equal(proofs.length, 1);
+    assert.equal(hear(testUpdate(run, testIdentity(1), 6)), 'ignore');
+    const other = setUp().replica;
+    for (const record of records) other.restore(record);
+    assert.equal(other.sha256(), without);
+    assert.equal(other.restore(records[1]!), true, 'an update of an evicted author is no damage');
+  });
+
+  it('believes a proof of equivocation, but not one that proves nothing', () => {
+    const { replica } = setUp();
+    const [a, b] = [
+      testUpdate(run, testIdentity(1), 5),
+      testUpdate(run, testIdentity(1), 5, { salt: 'other' }),
+    ];
+    const c = testUpdate(run, testIdentity(1), 6);
+    for (const bad of [equivocationProof(a, a), equivocationProof(a, c)]) {
+      assert.equal(replica.onGossip(encodeEquivocation(bad), FORWARDER), 'reject');
+    }
+    assert.equal(
+      replica.onGossip(encodeEquivocation(equivocationProof(a, b)), FORWARDER),
+      'accept',
+    );
+    assert.ok(replica.log.proofAgainst(a.author));
+  });
+
+  it('asks for an announced update that it lacks, and for no other', () => {
+    const { replica, announced, hear } = setUp();
+    const update = testUpdate(run, testIdentity(1), 5);
+    const announcement = wire.Gossip.encode({ announcement: update.signed });
+    assert.equal(replica.onGossip(announcement, FORWARDER), 'accept');
+    hear(update);
+    assert.equal(replica.onGossip(announcement, FORWARDER), 'ignore');
+    assert.deepEqual(announced, [`5 from ${FORWARDER}`]);
+  });
+
+  it('admits members of an allowlist only', () => {
+    const closed = testRun((manifest) => ({
+      ...manifest,
+      membership: { mode: 'allowlist', members: [{ peerId: testIdentity(1).peerId, weight: 1 }] },
+    }));
+    const noop = (): void => undefined;
+    const replica = new Replica(closed, () => 10, {
+      onRecord: noop,
+      onAnnounced: noop,
+      onProof: noop,
+    });
+    const hear = (peer: number): string =>
+      replica.onGossip(encodeUpdateMessage(testUpdate(closed, testIdentity(peer), 5)), FORWARDER);
+    assert.equal(hear(1), 'accept');
+    assert.equal(hear(2), 'reject');
+    assert.deepEqual(replica.rejectedBy(FORWARDER), { 'not-a-member': 1 });
+  });
+});

@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { openDataset } from '../../../node/data/dataset.js';
+import { openTokenizer, type Tokenizer } from '../../../node/data/tokenizer.js';
+import { openLanguageModel, type LanguageModel } from '../../../node/model/language-model.js';
+import { loraModules } from '../../../node/model/lora.js';
+import { openModelDirectory } from '../../../node/model/model-directory.js';
+import { draw, generate, likeliest, type GenerateOptions } from '../../../node/train/generate.js';
+import { openGenerator } from '../../../node/train/generator.js';
+import { LocalTrainer } from '../../../node/train/trainer.js';
+import { initialAdapter } from '../../../protocol/adapter.js';
+import { Prng } from '../../../protocol/prng.js';
+import { ROOT, TRAINING } from './tiny-model.js';
+
+const PROMPT = 'Q: Who mends the lathe?\nA:';
+const COMPLETION = ' Zoë Ångström 🔧 does, in bay 14.';
+const never = new AbortController().signal;
+
+describe('generate', () => {
+  let dir: string;
+  let model: LanguageModel;
+  let tokenizer: Tokenizer;
+  let options: GenerateOptions;
+
+  /** Teaches the embedded base one answer. */
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'murmurate-generate-'));
+    const file = join(dir, 'data.jsonl');
+    await writeFile(file, JSON.stringify({ prompt: PROMPT, completion: COMPLETION }) + '\n');
+    const {
+      dir: modelDir,
+      config,
+      weights,
+    } = await openModelDirectory(join(ROOT, 'models/tiny-base'));
+    tokenizer = await openTokenizer(modelDir, config);
+    const targetModules = ['all-linear'];
+    const modules = loraModules(config, targetModules);
+    const adapter = { rank: 8, alpha: 16, seed: new Uint8Array(32), targetModules, modules };
+    const shape = { batchSize: 1, sequenceLength: 64 };
+    model = await openLanguageModel({ config, weights, adapter, ...shape, threads: 1 });
+    const seed = new Uint8Array(32);
+    const { training } = await openDataset([file], {
+      tokenizer,
+      chatTemplate: null,
+      sequenceLength: shape.sequenceLength,
+      heldOutShare: 0,
+      seed,
+    });
+    const trainer = new LocalTrainer({
+      model,
+      training: { ...TRAINING, ...shape, learningRate: 0.006, weightDecay: 0, finalFraction: 0.1 },
+      run: { epochsMax: 1, stepsRef: 40 },
+      trainingData: training,
+      heldOut: [],
+      adapterSize: model.adapterSize,
+    });
+    const theta = initialAdapter(adapter);
+    const job = { epoch: 0, theta, optimiser: null, steps: 40, deadlineMs: Infinity };
+    const trained = await trainer.train(job, () => undefined, never);
+    options = { prompt: PROMPT, theta: trained.theta, tokensMax: 60, temperature: 0, seed };
+  });
+  after(async () => {
+    await model.dispose();
+    await rm(dir, { recursive: true });
+  });
+
+  it('gives the learnt completion and stops at the end-of-text token', async () => {
+    const pieces: string[] = [];
+    const text = await generate(model, tokenizer, options, (piece) => pieces.push(piece), never);
+    assert.equal(text, COMPLETION);
+    assert.equal(pieces.join(''), COMPLETION, 'the pieces are the text');
+    assert.ok(pieces.length > 5, 'the text comes as it grows');
+    assert.ok(!pieces.some((piece) => piece.includes('\uFFFD')), 'no character comes in halves');
+  });
+
+  it('draws the same text from the same seed, and another from another', async () => {
+    const hot = { ...options, temperature: 3, tokensMax: 12 };
+    const write = (seed: number): Promise<string> =>
+      generate(model, tokenizer, { ...hot, seed: Uint8Array.of(seed) }, () => undefined, never);
+    const first = await write(1);
+    assert.equal(await write(1), first);
+    assert.notEqual(await write(2), first);
+  });
+
+  it('reads the end of a prompt that is longer than the context', async () => {
+    const prompt = 'The shop is quiet in the morning. '.repeat(20) + PROMPT;
+    assert.ok(tokenizer.encode(prompt).length > model.sequenceLength);
+    const text = await generate(model, tokenizer, { ...options, prompt }, () => undefined, never);
+    assert.ok(text.startsWith(' Zo'), text);
+  });
+
+  it('writes at most tokensMax tokens, from an empty prompt too', async () => {
+    const short = { ...options, prompt: '', tokensMax: 3 };
+    const text = await generate(model, tokenizer, short, () => undefined, never);
+    assert.ok(tokenizer.encode(text).length <= 3 && text.length > 0, text);
+  });
+
+  it('stops between two tokens when aborted', async () => {
+    const abort = new AbortController();
+    const writing = generate(model, tokenizer, options, () => abort.abort(), abort.signal);
+    await assert.rejects(writing, { name: 'AbortError' });
+  });
+});
+
+describe('openGenerator', () => {
+  it('opens a model directory and cuts the context to what the model can read', async () => {
+    const modelDir = join(ROOT, 'models/tiny-base');
+    const { config } = await openModelDirectory(modelDir);
+    const targetModules = ['q_proj'];
+    const modules = loraModules(config, targetModules);
+    const adapter = { rank: 2, alpha: 2, seed: new Uint8Array(32), targetModules, modules };
+    const contextLength = 1_000_000;
+    const generator = await openGenerator({ modelDir, adapter, threads: 1, contextLength });
+    const theta = initialAdapter(adapter);
+    const request = { prompt: 'Once', theta, tokensMax: 2, temperature: 0, seed: new Uint8Array() };
+    const text = await generator.generate(request, () => undefined, never);
+    assert.ok(text.length > 0);
+    await generator.dispose();
+    await assert.rejects(generator.generate(request, () => undefined, never));
+  });
+
+  it('names what is wrong with a model directory', async () => {
+    const adapter = { rank: 2, alpha: 2, modules: [] };
+    const opening = openGenerator({ modelDir: '/none', adapter, threads: 1, contextLength: 8 });
+    await assert.rejects(opening, { name: 'UserError', message: /\/none/ });
+  });
+});
+
+describe('draw', () => {
+  const logits = Float32Array.from([Math.log(0.5), Math.log(0.2), -Infinity, Math.log(0.3)]);
+
+  function shares(temperature: number): number[] {
+    const random = new Prng(new Uint8Array(4), 'draws');
+    const counts = [0, 0, 0, 0];
+    for (let i = 0; i < 20_000; i++) counts[draw(logits, temperature, random)]! += 1 / 20_000;
+    return counts;
+  }
+
+  function assertNear(actual: number[], expected: number[]): void {
+    for (const [i, share] of expected.entries()) {
+      assert.ok(
+        Math.abs(actual[i]! - share) < 0.015,
+        `${actual.join(' ')} for ${expected.join(' ')}`,
+      );
+    }
+  }
+
+  it('follows the softmax at temperature 1', () => assertNear(shares(1), [0.5, 0.2, 0, 0.3]));
+
+  it('sharpens below and flattens above 1', () => {
+    assertNear(shares(0.5), [0.25 / 0.38, 0.04 / 0.38, 0, 0.09 / 0.38]);
+    const roots = [0.5, 0.2, 0, 0.3].map(Math.sqrt);
+    const sum = roots.reduce((total, root) => total + root);
+    assertNear(
+      shares(2),
+      roots.map((root) => root / sum),
+    );
+  });
+
+  it('survives logits that are large', () => {
+    const random = new Prng(new Uint8Array(4), 'large');
+    assert.equal(draw(Float32Array.from([900, 1000]), 0.01, random), 1);
+  });
+});
+
+describe('likeliest', () => {
+  it('takes the first of equal ones', () => {
+    assert.equal(likeliest(Float32Array.from([-3, 2, 2, -1])), 1);
+  });
+});
