@@ -1,0 +1,5 @@
+/** Writes vectors.json anew. Only for a new protocol version, or for vectors that were not there before. */
+import { writeFile } from 'node:fs/promises';
+import { makeVectors, VECTORS_FILE } from './vectors.js';
+
+await writeFile(VECTORS_FILE, `${JSON.stringify(makeVectors(), null, 2)}\n`);

@@ -1,0 +1,259 @@
+/** What vectors.json pins, computed from the code: the bytes on the wire and the numbers behind them. */
+import { fileURLToPath } from 'node:url';
+import { adapterLayout, adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
+import { fromHex, sha256, toHex } from '../../../protocol/bytes.js';
+import { Fold } from '../../../protocol/fold.js';
+import {
+  decodeGossip,
+  encodeAnnouncement,
+  encodeEquivocation,
+  encodeUpdateMessage,
+  equivocationToWire,
+} from '../../../protocol/gossip.js';
+import { toHalf } from '../../../protocol/half.js';
+import { encodeHave, encodeWant } from '../../../protocol/have.js';
+import { publicKeyFromPeerId } from '../../../protocol/identity.js';
+import { equivocationProof, UpdateLog } from '../../../protocol/log.js';
+import type { Manifest, Run } from '../../../protocol/manifest.js';
+import { Prng } from '../../../protocol/prng.js';
+import { dequantise, quantisedBytes } from '../../../protocol/quantise.js';
+import { accumulate, takeSlice } from '../../../protocol/residual.js';
+import { Slicer } from '../../../protocol/slice.js';
+import { updateToWire, type Update } from '../../../protocol/update.js';
+import * as wire from '../../../protocol/wire/messages.js';
+import { TEST_START_MS, testIdentity, testRun, testUpdate } from '../../support/runs.js';
+
+/** In the source tree also when this runs from the build. */
+export const VECTORS_FILE = fileURLToPath(new URL('vectors.json', import.meta.url)).replace(
+  '/dist/',
+  '/',
+);
+
+const ALLOWLIST_WEIGHTS = [3, 1, 2];
+
+/** All codecs, slices, an allowlist with weights, two alphas, and text that is not ASCII. */
+function richManifest(manifest: Manifest): Manifest {
+  return {
+    ...manifest,
+    name: 'Zürich 東京',
+    compression: {
+      blockSize: 16,
+      beta: 0.9,
+      phases: [
+        { fromEpoch: 0, slices: 3, bits: 1 },
+        { fromEpoch: 7, slices: 2, bits: 2 },
+        { fromEpoch: 12, slices: 1, bits: 4 },
+      ],
+    },
+    fold: {
+      mode: 'mean',
+      clip: 1.25,
+      lagMax: 8,
+      alpha: [
+        { fromEpoch: 0, numerator: 1, denominator: 1 },
+        { fromEpoch: 9, numerator: 2, denominator: 3 },
+      ],
+    },
+    membership: {
+      mode: 'allowlist',
+      members: ALLOWLIST_WEIGHTS.map((weight, i) => ({ peerId: testIdentity(i).peerId, weight })),
+    },
+  };
+}
+
+function runs(): Record<'plain' | 'rich', Run> {
+  return { plain: testRun(), rich: testRun(richManifest) };
+}
+
+/** [n] float64 -> 8 n bytes, little-endian. */
+function float64Bytes(values: Float64Array): Uint8Array {
+  const bytes = new Uint8Array(8 * values.length);
+  const view = new DataView(bytes.buffer);
+  for (const [i, value] of values.entries()) view.setFloat64(8 * i, value, true);
+  return bytes;
+}
+
+function prngVector(seed: Uint8Array, label: string): object {
+  const draw = <T>(count: number, next: (random: Prng) => T): T[] => {
+    const random = new Prng(seed, label);
+    return Array.from({ length: count }, () => next(random));
+  };
+  return {
+    seed: toHex(seed),
+    label,
+    uint32: draw(8, (random) => random.nextUint32()),
+    // Three quarters of 2^32: one draw in four is rejected.
+    below3221225472: draw(8, (random) => random.nextBelow(3221225472)),
+    below10: draw(8, (random) => random.nextBelow(10)),
+    permutation12: [...new Prng(seed, label).permutation(12)],
+  };
+}
+
+function runVector(run: Run): object {
+  const { adapter } = run.manifest;
+  return {
+    manifest: toHex(run.bytes),
+    runId: run.id,
+    adapterSize: adapterLayout(adapter).size,
+    initialAdapterSha256: adapterSha256(initialAdapter(adapter)),
+  };
+}
+
+function sliceVector(name: string, run: Run, epoch: number): object {
+  const slice = new Slicer(run).slice(epoch);
+  const { blocks, bits, coordinates } = slice;
+  return { run: name, epoch, bits, blocks: [...blocks], coordinates, bytes: quantisedBytes(slice) };
+}
+
+/** What an author does in one epoch, numbers in and bytes out. */
+function authorVector(name: string, run: Run, epoch: number): object {
+  const { peerId } = testIdentity(1);
+  const { size } = adapterLayout(run.manifest.adapter);
+  const random = new Prng(new Uint8Array(32), `vector/${epoch}`);
+  const draw = (): Float64Array =>
+    Float64Array.from({ length: size }, () => (2 * random.nextFloat() - 1) * 0.01);
+  const [residual, delta] = [draw(), draw()];
+  const before = { residual: toHex(float64Bytes(residual)), delta: toHex(float64Bytes(delta)) };
+  accumulate(residual, delta, run.manifest.compression.beta);
+  const rounding = new Prng(fromHex(run.id), `rounding/${peerId}/${epoch}`);
+  const { scales, codes } = takeSlice(residual, new Slicer(run).slice(epoch), rounding);
+  return {
+    run: name,
+    epoch,
+    author: peerId,
+    ...before,
+    scales: toHex(scales),
+    codes: toHex(codes),
+    residualAfterSha256: toHex(sha256(float64Bytes(residual))),
+  };
+}
+
+function updateVector(name: string, run: Run, update: Update): object {
+  const values = dequantise(update, new Slicer(run).slice(update.epoch));
+  return {
+    run: name,
+    gossip: toHex(encodeUpdateMessage(update)),
+    id: update.id,
+    author: update.author,
+    epoch: update.epoch,
+    baseEpoch: update.baseEpoch,
+    steps: update.steps,
+    valuesSha256: toHex(sha256(float64Bytes(values))),
+    firstValues: [...values.subarray(0, 4)],
+  };
+}
+
+/** Updates of three authors with lags, a loud one, a gap, and a second update for one slot at the end. */
+function foldLog(run: Run): { messages: Uint8Array[]; forged: Uint8Array } {
+  const [a, b, c] = [testIdentity(0), testIdentity(1), testIdentity(2)];
+  const updates = [
+    testUpdate(run, c, 5, { baseEpoch: 1 }),
+    testUpdate(run, a, 0),
+    testUpdate(run, b, 0, { size: 40 }),
+    testUpdate(run, c, 0),
+    testUpdate(run, b, 5, { baseEpoch: 2 }),
+    testUpdate(run, a, 5),
+    testUpdate(run, a, 8, { size: 0.3 }),
+    testUpdate(run, b, 8),
+    testUpdate(run, a, 17, { size: 0.2 }),
+    testUpdate(run, b, 17, { baseEpoch: 9 }),
+    testUpdate(run, c, 17, { size: 0.1 }),
+    testUpdate(run, c, 13),
+  ];
+  const forged = testUpdate(run, b, 8, { salt: 'again' });
+  return { messages: updates.map(encodeUpdateMessage), forged: encodeUpdateMessage(forged) };
+}
+
+function foldVector(name: string, run: Run): object {
+  const { messages, forged } = foldLog(run);
+  const log = new UpdateLog();
+  const state = (): object => ({
+    updates: log.size,
+    adapterSha256: adapterSha256(Float32Array.from(new Fold(run).compute(log))),
+    logDigest: toHex(log.digest()),
+  });
+  for (const message of messages) log.insert(decodeUpdate(run, message));
+  const before = state();
+  log.insert(decodeUpdate(run, forged));
+  const result = { before, afterEviction: state(), evicted: log.proofs().map((p) => p.author) };
+  return { run: name, gossip: messages.map(toHex), forged: toHex(forged), ...result };
+}
+
+function decodeUpdate(run: Run, message: Uint8Array): Update {
+  const decoded = decodeGossip(run, new Slicer(run), message);
+  if (decoded.kind !== 'update') throw new TypeError(`a message of kind ${decoded.kind}`);
+  return decoded.update;
+}
+
+/** One message of each other kind. */
+function messageVectors(run: Run): Record<string, string> {
+  const [a, b] = [testIdentity(0), testIdentity(1)];
+  const log = new UpdateLog();
+  for (const epoch of [0, 1, 9]) log.insert(testUpdate(run, a, epoch));
+  log.insert(testUpdate(run, b, 4));
+  const proof = equivocationProof(testUpdate(run, b, 4), testUpdate(run, b, 4, { salt: 'again' }));
+  const [have = new Uint8Array()] = encodeHave(run, log, TEST_START_MS + 12_345);
+  const [want = new Uint8Array()] = encodeWant(new Map([[a.peerId, [1, 9]]]));
+  log.evict(proof);
+  const [haveEvicted = new Uint8Array()] = encodeHave(run, log, TEST_START_MS + 12_345);
+  const update = wire.Update.encode(updateToWire(testUpdate(run, a, 0)));
+  const addresses = ['/ip4/192.0.2.7/tcp/4001', '/dns4/peer.example/tcp/4002'];
+  const peers = [{ peerId: b.peerId, addresses }];
+  const messages = {
+    announcement: encodeAnnouncement(testUpdate(run, a, 0)),
+    equivocation: encodeEquivocation(proof),
+    have,
+    haveEvicted,
+    want,
+    chunk: wire.SyncFrame.encode({ chunk: { bytes: update.subarray(0, 40), last: false } }),
+    lastChunk: wire.SyncFrame.encode({ chunk: { bytes: update.subarray(40), last: true } }),
+    syncEquivocation: wire.SyncFrame.encode({ equivocation: equivocationToWire(proof) }),
+    end: wire.SyncFrame.encode({ end: {} }),
+    introduceRequest: wire.IntroduceRequest.encode({
+      runId: fromHex(run.id),
+      manifest: Uint8Array.from(run.bytes),
+      addresses,
+    }),
+    introduceResponse: wire.IntroduceResponse.encode({
+      runs: [{ manifest: Uint8Array.from(run.bytes), peers }],
+    }),
+  };
+  return Object.fromEntries(Object.entries(messages).map(([kind, bytes]) => [kind, toHex(bytes)]));
+}
+
+const HALVES = [0, 1e-9, 3e-8, 6e-5, 2 ** -14, 0.1, 1 / 3, 1 + 2 ** -11, 1 + 2 ** -11 + 2 ** -40];
+
+/** The whole content of vectors.json. */
+export function makeVectors(): Record<string, unknown> {
+  const { plain, rich } = runs();
+  return {
+    peerIds: [0, 1, 2].map((i) => {
+      const { peerId } = testIdentity(i);
+      return { peerId, publicKey: toHex(publicKeyFromPeerId(peerId)) };
+    }),
+    prng: [
+      prngVector(plain.manifest.adapter.seed, 'slice/0'),
+      prngVector(new Uint8Array(32), 'lora_A/é'),
+    ],
+    halves: [...HALVES, 2049, 65504, 1e6].map((value) => ({
+      value,
+      nearest: toHalf(value),
+      up: toHalf(value, 'up'),
+    })),
+    runs: { plain: runVector(plain), rich: runVector(rich) },
+    slices: [0, 1, 2, 4, 6, 7, 10, 12, 30].map((epoch) => sliceVector('rich', rich, epoch)),
+    authors: [
+      authorVector('plain', plain, 3),
+      authorVector('plain', plain, 36),
+      authorVector('rich', rich, 7),
+    ],
+    updates: [
+      updateVector('plain', plain, testUpdate(plain, testIdentity(3), 2, { baseEpoch: 1 })),
+      updateVector('rich', rich, testUpdate(rich, testIdentity(1), 4)),
+      updateVector('rich', rich, testUpdate(rich, testIdentity(1), 8)),
+      updateVector('rich', rich, testUpdate(rich, testIdentity(1), 13)),
+    ],
+    messages: messageVectors(plain),
+    folds: [foldVector('plain', plain), foldVector('rich', rich)],
+  };
+}

@@ -1,0 +1,57 @@
+/** The wire format and the arithmetic of version 1, pinned byte for byte (docs/PROTOCOL.md). */
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { describe, it } from 'node:test';
+import { makeVectors, VECTORS_FILE } from '../../reference/protocol/vectors.js';
+
+const BREAKS =
+  'differs from test/reference/protocol/vectors.json: this breaks the protocol. Peers of two builds ' +
+  'would no longer understand each other or hold one adapter. Take the change back, or give it a new ' +
+  'protocol version with names and vectors of its own';
+
+/** Every value of a tree of objects and arrays with its path, e.g. ["runs.plain.runId", "4f..."]. */
+function leaves(value: unknown, path = ''): [string, unknown][] {
+  if (typeof value !== 'object' || value === null) return [[path, value]];
+  return Object.entries(value).flatMap(([key, child]) =>
+    leaves(child, path === '' ? key : `${path}.${key}`),
+  );
+}
+
+describe('golden vectors', async () => {
+  const pinned = JSON.parse(await readFile(VECTORS_FILE, 'utf8')) as Record<string, unknown>;
+  const computed = makeVectors();
+
+  for (const section of Object.keys(computed)) {
+    it(`pins every byte of ${section}`, () => {
+      const expected = new Map(leaves(pinned[section], section));
+      assert.ok(expected.size > 1, `${section} is missing in vectors.json`);
+      for (const [path, value] of leaves(computed[section], section)) {
+        assert.strictEqual(value, expected.get(path), `${path} ${BREAKS}`);
+        expected.delete(path);
+      }
+      assert.deepEqual(
+        [...expected.keys()],
+        [],
+        `vectors.json holds what nothing computes: ${BREAKS}`,
+      );
+    });
+  }
+
+  it('pins each kind of message that two peers exchange', () => {
+    const kinds = Object.keys(computed.messages as object).sort();
+    assert.deepEqual(kinds, [
+      'announcement',
+      'chunk',
+      'end',
+      'equivocation',
+      'have',
+      'haveEvicted',
+      'introduceRequest',
+      'introduceResponse',
+      'lastChunk',
+      'syncEquivocation',
+      'want',
+    ]);
+    assert.deepEqual(Object.keys(pinned).sort(), Object.keys(computed).sort());
+  });
+});
