@@ -87,7 +87,7 @@ export function parseJson<T>(text: string | Uint8Array, source: string, schema: 
   const path = issue?.path.map(String) ?? [];
   const field = path.length === 0 ? 'the document' : `field "${path.join('.')}"`;
   throw new UserError(
-    `${source}: ${field} is ${show(valueAt(value, path))}, ${issue?.message ?? 'which is not expected'}`,
+    `${source}: ${field} is ${show(valueAt(value, path))}, ${expectation(issue?.message)}`,
   );
 }
 
@@ -99,6 +99,11 @@ export async function readJsonFile<T>(
   schema: z.ZodType<T>,
 ): Promise<T> {
   return parseJson(await readBoundedFile(path, bytesMax, what), path, schema);
+}
+
+/** Schemas of this project say "but ..."; where one says nothing the library's own words follow. */
+function expectation(message = 'not expected'): string {
+  return message.startsWith('but ') ? message : `which cannot be used (${message})`;
 }
 
 function valueAt(value: unknown, path: readonly string[]): unknown {

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import * as fc from 'fast-check';
+import { UserError } from '../../../node/errors.js';
 import { CONFIG_BYTES_MAX, readModelConfig } from '../../../node/model/config.js';
 import { referenceCase, TINY_BASE, userError } from './fixtures.js';
 
@@ -151,6 +153,21 @@ describe('readModelConfig', () => {
     );
     refuses({ ...OLDER, head_dim: 33 }, /a head has 33 features, but .* even/);
     refuses({ ...OLDER, eos_token_id: 50_000 }, /token id 50000 .* beyond vocab_size 49152/);
+  });
+
+  it('throws nothing but UserError, whatever a field holds', () => {
+    const fields = [...Object.keys(OLDER), 'rope_parameters', 'head_dim', 'sliding_window'];
+    const change = fc.tuple(fc.constantFrom(...fields), fc.jsonValue());
+    fc.assert(
+      fc.property(fc.array(change, { minLength: 1, maxLength: 3 }), (changes) => {
+        try {
+          const config = read({ ...OLDER, ...Object.fromEntries(changes) });
+          assert.ok(Number.isInteger(config.headDim) && config.heads % config.keyValueHeads === 0);
+        } catch (error) {
+          assert.ok(error instanceof UserError, String(error));
+        }
+      }),
+    );
   });
 
   it('refuses bytes that are no config', () => {

@@ -3,6 +3,7 @@ import { readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import * as fc from 'fast-check';
+import { UserError } from '../../../node/errors.js';
 import {
   readSafetensorsHeader,
   readTensorF32,
@@ -96,6 +97,28 @@ describe('readSafetensorsHeader', () => {
     );
     await refuses('{"a": 3}', 0, /field "a" is 3, but must be an object/);
     await refuses('{"__metadata__": {"step": 3}}', 0, /"__metadata__.step" is 3/);
+  });
+
+  it('throws nothing but UserError when bytes of a real header change', async () => {
+    const whole = await readFile(
+      join(referenceCase('llama-untied-bias'), 'adapter', 'adapter_model.safetensors'),
+    );
+    const path = join(await scratch.directory(), 'x.safetensors');
+    const change = fc.tuple(fc.nat({ max: 1511 }), fc.nat({ max: 255 }));
+    await fc.assert(
+      fc.asyncProperty(fc.array(change, { minLength: 1, maxLength: 4 }), async (changes) => {
+        const bytes = Buffer.from(whole);
+        for (const [at, value] of changes) bytes[at] = value;
+        await writeFile(path, bytes);
+        try {
+          const { tensors } = await readSafetensorsHeader(path);
+          for (const { offset, length } of tensors) assert.ok(offset + length <= bytes.length);
+        } catch (error) {
+          assert.ok(error instanceof UserError, String(error));
+        }
+      }),
+      { numRuns: 200 },
+    );
   });
 
   it('takes scalars, empty tensors and any order in the header', async () => {
