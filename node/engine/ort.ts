@@ -14,7 +14,7 @@ import {
   type TensorType,
   type WeightSource,
 } from './graph.js';
-import { writeOnnx } from './onnx/writer.js';
+import { inputName, outputName, writeOnnx } from './onnx/writer.js';
 
 export interface OrtOptions {
   /** Threads inside one operation, 1 to 256. */
@@ -51,7 +51,7 @@ async function compile({ outputs }: Program, threads: number): Promise<CompiledG
         },
       },
     });
-    return new OrtGraph(session, model.inputs);
+    return new OrtGraph(session, model.inputs, Object.keys(outputs));
   } catch (error) {
     throw new ExecutorError(`ONNX Runtime refused the graph: ${reason(error)}`, { cause: error });
   }
@@ -94,6 +94,7 @@ class OrtGraph implements CompiledGraph {
   constructor(
     session: InferenceSession,
     readonly inputs: ReadonlyMap<string, TensorType>,
+    private readonly outputs: readonly string[],
   ) {
     this.session = session;
   }
@@ -103,7 +104,9 @@ class OrtGraph implements CompiledGraph {
     const unknown = Object.keys(feeds).find((name) => !this.inputs.has(name));
     if (unknown !== undefined) throw new ExecutorError(`the graph has no input "${unknown}"`);
     const tensors: Record<string, Tensor> = {};
-    for (const [name, type] of this.inputs) tensors[name] = feedTensor(name, type, feeds[name]);
+    for (const [name, type] of this.inputs) {
+      tensors[inputName(name)] = feedTensor(name, type, feeds[name]);
+    }
     let results: InferenceSession.OnnxValueMapType;
     try {
       results = await this.session.run(tensors);
@@ -111,7 +114,7 @@ class OrtGraph implements CompiledGraph {
       throw new ExecutorError(`ONNX Runtime failed: ${reason(error)}`, { cause: error });
     }
     return Object.fromEntries(
-      Object.entries(results).map(([name, tensor]) => [name, takeData(tensor)]),
+      this.outputs.map((name) => [name, takeData(results[outputName(name)]!)]),
     );
   }
 

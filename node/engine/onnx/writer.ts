@@ -39,6 +39,10 @@ export interface OnnxModel {
   readonly inputs: ReadonlyMap<string, TensorType>;
 }
 
+/** ONNX has one name space for all tensors: what the model calls the input or output `name`. */
+export const inputName = (name: string): string => `input/${name}`;
+export const outputName = (name: string): string => `output/${name}`;
+
 /**
  * `locate` says what path ONNX Runtime shall read a weight from (relative to the folder it is given).
  * Throws ExecutorError when two inputs have one name.
@@ -70,7 +74,7 @@ class Writer implements OnnxEmitter {
       const known = this.inputs.get(source.name);
       if (known !== undefined) throw new ExecutorError(`two inputs are called "${source.name}"`);
       this.inputs.set(source.name, value);
-      this.names.set(value, source.name);
+      this.names.set(value, inputName(source.name));
     } else if (source.kind === 'constant') {
       const { buffer, byteOffset, byteLength } = source.data;
       const raw = new Uint8Array(buffer, byteOffset, byteLength);
@@ -79,23 +83,24 @@ class Writer implements OnnxEmitter {
       this.names.set(value, this.weight(source.weight));
     } else {
       const { operation, inputs, attributes } = source;
-      const outputName = this.name(operation.name);
-      this.names.set(value, outputName);
+      const name = this.name(operation.name);
+      this.names.set(value, name);
       operation.onnx({
         emit: this,
         names: inputs.map((one) => this.names.get(one)!),
         inputs,
         attributes,
         output: value,
-        outputName,
+        outputName: name,
       });
     }
   }
 
   /** Copies the value to the graph output `name`: one value may be several outputs, or an input. */
   output(name: string, value: Value): void {
-    this.node('Identity', [this.names.get(value)!], { output: name });
-    this.outputs.push(valueInfo(name, value));
+    const own = outputName(name);
+    this.node('Identity', [this.names.get(value)!], { output: own });
+    this.outputs.push(valueInfo(own, value));
   }
 
   node(opType: string, inputs: readonly string[], options: OnnxNodeOptions = {}): string {
@@ -138,7 +143,7 @@ class Writer implements OnnxEmitter {
         name: 'graph',
         node: this.nodes,
         initializer: this.initializers,
-        input: [...this.inputs].map(([name, type]) => valueInfo(name, type)),
+        input: [...this.inputs].map(([name, type]) => valueInfo(inputName(name), type)),
         output: this.outputs,
       },
     });
@@ -162,7 +167,7 @@ class Writer implements OnnxEmitter {
   }
 
   private weight(weight: WeightSource): string {
-    const tensorName = weight.name;
+    const tensorName = this.name(`weight/${weight.name}`);
     this.initializers.push({
       ...tensor(tensorName, weight.shape, STORAGE_TYPE[weight.storage]),
       dataLocation: EXTERNAL,

@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { gradients } from '../../../node/engine/autodiff.js';
+import { ShapeError } from '../../../node/engine/errors.js';
+import { input, topologicalOrder, type Value } from '../../../node/engine/graph.js';
+import {
+  add,
+  equal,
+  exp,
+  matmul,
+  mul,
+  reshape,
+  select,
+  sum,
+} from '../../../node/engine/ops/index.js';
+import { ortExecutor } from '../../../node/engine/ort.js';
+
+const x = input('x', 'float32', [3]);
+
+async function evaluate(value: Value, feeds: Record<string, Float32Array>): Promise<number[]> {
+  const graph = await ortExecutor({ threads: 1 }).compile({ outputs: { value } });
+  try {
+    const needed = Object.entries(feeds).filter(([name]) => graph.inputs.has(name));
+    return [...(await graph.run(Object.fromEntries(needed)))['value']!];
+  } finally {
+    await graph.dispose();
+  }
+}
+
+describe('gradients', () => {
+  it('adds up what arrives over several paths', async () => {
+    // d/dx (x^2 + x^3 + x) = 2 x + 3 x^2 + 1
+    const square = mul(x, x);
+    const loss = sum(add(add(square, mul(square, x)), x), [0]);
+    const [gradient] = gradients(loss, [x]);
+    const feeds = { x: Float32Array.of(1, -2, 3) };
+    assert.deepEqual(await evaluate(gradient!, feeds), [6, 9, 34]);
+  });
+
+  it('differentiates its own result', async () => {
+    // d^2/dx^2 x^4 = 12 x^2
+    const fourth = mul(mul(x, x), mul(x, x));
+    const [first] = gradients(sum(fourth, [0]), [x]);
+    const [second] = gradients(sum(first!, [0]), [x]);
+    const feeds = { x: Float32Array.of(1, -2, 3) };
+    assert.deepEqual(await evaluate(second!, feeds), [12, 48, 108]);
+  });
+
+  it('takes values inside the graph, and stops the graph above them at what they need', () => {
+    const deep = exp(exp(x));
+    const inner = mul(deep, deep);
+    const [gradient] = gradients(sum(mul(inner, inner), [0]), [inner]);
+    // The gradient needs `inner`, but nothing of how `inner` depends on x.
+    const names = topologicalOrder([gradient!]).flatMap(({ source }) =>
+      source.kind === 'operation' ? [source.operation.name] : [],
+    );
+    assert.equal(names.filter((name) => name === 'exp').length, 2);
+  });
+
+  it('is zero, in the shape of the input, where the loss does not depend on it', async () => {
+    const other = input('other', 'float32', [2, 2]);
+    const [gradient] = gradients(sum(x, [0]), [other]);
+    assert.deepEqual(gradient!.shape, [2, 2]);
+    assert.deepEqual(await evaluate(gradient!, {}), [0, 0, 0, 0]);
+  });
+
+  it('does not pass through comparisons', async () => {
+    const loss = sum(select(equal(x, x), x, mul(x, x)), [0]);
+    assert.deepEqual(
+      await evaluate(gradients(loss, [x])[0]!, { x: Float32Array.of(5, 6, 7) }),
+      [1, 1, 1],
+    );
+  });
+
+  it('builds nothing for operands that are not asked for', () => {
+    const frozen = input('frozen', 'float32', [4, 3]);
+    const y = matmul(reshape(x, [1, 3]), frozen, { transB: true });
+    const [gradient] = gradients(sum(reshape(y, [4]), [0]), [x]);
+    const products = topologicalOrder([gradient!]).filter(
+      ({ source }) => source.kind === 'operation' && source.operation.name === 'matmul',
+    );
+    assert.equal(products.length, 1);
+  });
+
+  it('refuses a loss that is not one number, and integers', () => {
+    const count = input('count', 'int32', [1]);
+    assert.throws(() => gradients(x, [x]), ShapeError);
+    assert.throws(() => gradients(sum(x, [0]), [count]), ShapeError);
+  });
+});
