@@ -42,7 +42,7 @@ class BarProgress implements Progress {
     const { epochsMax } = report.run;
     const epoch = Math.min(epochsMax, Math.max(0, report.run.epoch));
     this.#bar ??= this.#bars.create(epochsMax, epoch, { facts: '' });
-    this.#bar.update(epoch, { facts: facts(report) });
+    this.#bar.update(epoch, { facts: `${report.run.state}: ${facts(report)}` });
   }
 
   stop(): void {
@@ -54,9 +54,10 @@ class BarProgress implements Progress {
 class LineProgress implements Progress {
   readonly log: Writable;
   readonly #out: Writable;
-  /** What was printed last; the end of an epoch and a new state are worth a line. */
+  /** Epoch and state of the last line; the end of an epoch and of the run are worth one. */
   #shown = '';
-  #attention = '';
+  /** Sentences that stand, without their numbers: seconds that count down are no news. */
+  #attention = new Set<string>();
 
   constructor(out: Writable) {
     this.log = out;
@@ -66,17 +67,18 @@ class LineProgress implements Progress {
   update(report: StatusReport): void {
     const { epoch, epochsMax, state } = report.run;
     const shown = `${epoch} ${state === 'finished' ? state : ''}`;
-    if (shown !== this.#shown) {
+    if (shown !== this.#shown && epoch >= 0) {
       this.#shown = shown;
       const at = Math.min(epoch, epochsMax);
       this.#out.write(`epoch ${at}/${epochsMax} ${state}: ${facts(report)}\n`);
     }
-    // The seconds in a sentence count down; its words are what is new.
-    const attention = report.attention.join('\n').replaceAll(/\d+/g, '');
-    if (attention !== this.#attention) {
-      this.#attention = attention;
-      for (const sentence of report.attention) this.#out.write(`attention: ${sentence}\n`);
+    const standing = new Map(
+      report.attention.map((sentence) => [sentence.replaceAll(/[\d.]+/g, ''), sentence]),
+    );
+    for (const [words, sentence] of standing) {
+      if (!this.#attention.has(words)) this.#out.write(`attention: ${sentence}\n`);
     }
+    this.#attention = new Set(standing.keys());
   }
 
   stop(): void {
@@ -85,7 +87,7 @@ class LineProgress implements Progress {
 }
 
 /** E.g. "step 120, loss 2.871, held-out 3.012 (base 4.250), 33 updates, 2 peers". */
-function facts({ training, heldOutLoss, adapter, peers, run }: StatusReport): string {
+function facts({ training, heldOutLoss, adapter, peers }: StatusReport): string {
   const connected = peers.filter((peer) => peer.address !== null).length;
   const parts = [
     `step ${training.step}`,
@@ -95,7 +97,6 @@ function facts({ training, heldOutLoss, adapter, peers, run }: StatusReport): st
       : `held-out ${heldOutLoss.now.toFixed(3)} (base ${heldOutLoss.base.toFixed(3)})`,
     `${adapter.updates} updates`,
     `${connected} ${connected === 1 ? 'peer' : 'peers'}`,
-    run.state === 'training' ? null : run.state,
   ];
   return parts.filter((part) => part !== null).join(', ');
 }
