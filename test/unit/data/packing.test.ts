@@ -172,6 +172,7 @@ describe('packing', () => {
     const sizes = (tokensMax: number): number[] =>
       [...rows.batches(2, tokensMax)].map((batch) => batch.inputTokens);
     assert.deepEqual(sizes(1), [4]);
+    assert.deepEqual(sizes(4), [4]);
     assert.deepEqual(sizes(5), [4, 4]);
     assert.deepEqual(sizes(Infinity), [4, 4, 4, 4, 2], 'the last batch is part padding');
     assert.deepEqual([...rows.batches(2, 9)], [...rows.batches(2, 9)], 'a fixed order');

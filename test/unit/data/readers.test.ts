@@ -54,6 +54,11 @@ describe('readLines', () => {
       }),
       { numRuns: 40 },
     );
+    const marked = await collect(readLines(await fileWith('x.txt', '\ufeffa\n\ufeffb')));
+    assert.deepEqual(
+      marked.map(({ text }) => text),
+      ['a', '\ufeffb'],
+    );
     // Longer than the chunks in which a file is read, with characters of three bytes across the cut.
     const long = '漢'.repeat(60_000);
     const found = await collect(readLines(await fileWith('x.txt', `a\n${long}\nb\n`)));
