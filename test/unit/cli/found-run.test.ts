@@ -1,0 +1,249 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { describe, it } from 'node:test';
+import { checkResume, manifestFromOptions } from '../../../node/cli/found-run.js';
+import { runOptions, type RunOptions } from '../../../node/cli/run-options.js';
+import type { OptionSpecs } from '../../../node/config.js';
+import { UserError } from '../../../node/errors.js';
+import { decodeManifest, encodeManifest } from '../../../protocol/manifest-codec.js';
+import type { Manifest } from '../../../protocol/manifest.js';
+import { sampleManifest } from '../manifest-sample.js';
+
+const OTHER = '12D3KooWHdiAxVd8uMQR1hGWXccidmfCwLqcMpGwR6QcTP6QRMuD';
+
+function options(changed: Partial<RunOptions> = {}): RunOptions {
+  const specs: OptionSpecs = runOptions;
+  const defaults = Object.fromEntries(
+    Object.entries(specs).map(([name, spec]) => [
+      name,
+      spec.kind === 'switch' ? false : spec.default,
+    ]),
+  ) as RunOptions;
+  return { ...defaults, ...changed };
+}
+
+function found(changed: Partial<RunOptions> = {}): Manifest {
+  const { founder, model, adapter } = sampleManifest();
+  return manifestFromOptions(options(changed), {
+    founder,
+    fingerprint: model,
+    hiddenSize: 512,
+    targetModules: adapter.targetModules,
+    modules: adapter.modules,
+    startMs: 1_750_000_000_123,
+    epochMs: 7_000,
+  });
+}
+
+/** What checkResume() says when `changed` are the flags on the command line; null when it agrees. */
+function resumeError(
+  changed: Partial<RunOptions>,
+  stored: Manifest,
+  targetModules = stored.adapter.targetModules,
+): string | null {
+  try {
+    checkResume(options(changed), new Set(Object.keys(changed)), targetModules, stored, 'peer-dir');
+    return null;
+  } catch (error) {
+    assert.ok(error instanceof UserError);
+    assert.equal(error.exitCode, 2);
+    return error.message;
+  }
+}
+
+describe('manifestFromOptions()', () => {
+  it('gives a manifest that encodes and decodes, with the defaults', () => {
+    const manifest = found();
+    assert.deepEqual(decodeManifest(encodeManifest(manifest).bytes).manifest, manifest);
+    assert.equal(manifest.name, 'tiny-base');
+    assert.equal(manifest.training.learningRate, 1 / 512);
+    assert.deepEqual(manifest.compression.phases, [
+      { fromEpoch: 0, slices: 1, bits: 1 },
+      { fromEpoch: 27, slices: 1, bits: 4 },
+    ]);
+    assert.deepEqual(manifest.membership, { mode: 'open' });
+  });
+
+  it('puts every option into its own field', () => {
+    const manifest = found({
+      name: 'n',
+      rank: 3,
+      alpha: 5,
+      epochs: 40,
+      steps: 11,
+      sequenceLength: 77,
+      batchSize: 9,
+      learningRate: 0.5,
+      warmup: 0.25,
+      finalLearningRate: 0.125,
+      weightDecay: 0.3,
+      adamBeta1: 0.8,
+      adamBeta2: 0.95,
+      adamEpsilon: 1e-6,
+      gradientNorm: 2,
+      resetMoments: true,
+      blockSize: 128,
+      beta: 0.9,
+      clip: 4,
+      lagMax: 6,
+      foldAlpha: ['0:1/1', '20:3/4'],
+    });
+    assert.deepEqual(manifest.training, {
+      sequenceLength: 77,
+      batchSize: 9,
+      learningRate: 0.5,
+      warmupFraction: 0.25,
+      finalFraction: 0.125,
+      weightDecay: 0.3,
+      beta1: 0.8,
+      beta2: 0.95,
+      epsilon: 1e-6,
+      gradientNormMax: 2,
+      resetMoments: true,
+    });
+    assert.deepEqual(manifest.schedule, {
+      startMs: 1_750_000_000_123,
+      epochMs: 7_000,
+      epochsMax: 40,
+      stepsRef: 11,
+    });
+    assert.deepEqual([manifest.adapter.rank, manifest.adapter.alpha, manifest.name], [3, 5, 'n']);
+    assert.deepEqual([manifest.compression.blockSize, manifest.compression.beta], [128, 0.9]);
+    assert.deepEqual(manifest.fold, {
+      mode: 'mean',
+      clip: 4,
+      lagMax: 6,
+      alpha: [
+        { fromEpoch: 0, numerator: 1, denominator: 1 },
+        { fromEpoch: 20, numerator: 3, denominator: 4 },
+      ],
+    });
+  });
+
+  it('makes the table of codecs from bits, slices and tail', () => {
+    const phases = (changed: Partial<RunOptions>): unknown => found(changed).compression.phases;
+    assert.deepEqual(phases({ epochs: 10, tailShare: 0 }), [{ fromEpoch: 0, slices: 1, bits: 1 }]);
+    assert.deepEqual(phases({ epochs: 10, tailShare: 1 }), [{ fromEpoch: 0, slices: 1, bits: 4 }]);
+    assert.deepEqual(phases({ epochs: 4 }), [{ fromEpoch: 0, slices: 1, bits: 1 }]);
+    assert.deepEqual(phases({ epochs: 10, bits: '4' }), [{ fromEpoch: 0, slices: 1, bits: 4 }]);
+    assert.deepEqual(phases({ epochs: 10, bits: '2', slices: 2, tailShare: 0.3 }), [
+      { fromEpoch: 0, slices: 2, bits: 2 },
+      { fromEpoch: 7, slices: 2, bits: 4 },
+    ]);
+  });
+
+  it('draws the same adapter for the same seed text, and another without one', () => {
+    const initial = (changed: Partial<RunOptions>): string => found(changed).adapter.initialSha256;
+    assert.equal(initial({ seed: 'x' }), initial({ seed: 'x' }));
+    assert.notEqual(initial({ seed: 'x' }), initial({ seed: 'y' }));
+    assert.notEqual(initial({}), initial({}));
+  });
+
+  it('lets the founder into a closed run, and gives weights', () => {
+    const { founder } = sampleManifest();
+    assert.deepEqual(found({ allow: [`${OTHER}:3`] }).membership, {
+      mode: 'allowlist',
+      members: [
+        { peerId: founder, weight: 1 },
+        { peerId: OTHER, weight: 3 },
+      ],
+    });
+  });
+
+  it('caps the automatic learning rate for tiny models', () => {
+    const { founder, model, adapter } = sampleManifest();
+    const context = { founder, fingerprint: model, ...adapter, startMs: 0, epochMs: 1000 };
+    const rate = (hiddenSize: number): number =>
+      manifestFromOptions(options(), { ...context, hiddenSize }).training.learningRate;
+    assert.equal(rate(16), 0.004);
+    assert.equal(rate(4096), 1 / 4096);
+  });
+});
+
+describe('checkResume()', () => {
+  it('accepts the command that founded the run, whatever its flags', () => {
+    const changed: Partial<RunOptions> = {
+      name: 'n',
+      rank: 3,
+      seed: 'text',
+      epochs: 40,
+      epochSeconds: 7,
+      bits: '2',
+      slices: 2,
+      foldAlpha: ['0:1/2'],
+      allow: [OTHER],
+      resetMoments: true,
+      startIn: 30,
+      targetModules: ['q_proj'],
+    };
+    assert.equal(resumeError(changed, found(changed)), null);
+  });
+
+  it('accepts flags that leave the choice open: auto, and no flag at all', () => {
+    assert.equal(resumeError({}, found({ rank: 3 })), null);
+    assert.equal(resumeError({ epochSeconds: 'auto', learningRate: 'auto' }, found()), null);
+  });
+
+  it('names each contradicting flag, its value and the stored one', () => {
+    const stored = found({ rank: 4 });
+    assert.equal(
+      resumeError({ rank: 8, epochs: 31, steps: 10 }, stored),
+      'peer-dir holds the run "tiny-base", which these flags contradict: --rank 8 (the run has 4), ' +
+        '--epochs 31 (the run has 30); leave them out to resume it, or found a new run in another --dir',
+    );
+  });
+
+  it('notices a contradiction in every option of the manifest', () => {
+    const stored = found();
+    const other: Partial<RunOptions> = {
+      name: 'other',
+      rank: 9,
+      alpha: 17,
+      seed: 'other',
+      epochs: 31,
+      epochSeconds: 8,
+      steps: 11,
+      sequenceLength: 127,
+      batchSize: 7,
+      learningRate: 0.25,
+      warmup: 0.5,
+      finalLearningRate: 0.5,
+      weightDecay: 0.5,
+      adamBeta1: 0.5,
+      adamBeta2: 0.5,
+      adamEpsilon: 0.5,
+      gradientNorm: 0.5,
+      resetMoments: true,
+      bits: '2',
+      slices: 2,
+      tailBits: '2',
+      tailShare: 0.5,
+      blockSize: 128,
+      beta: 0.5,
+      clip: 0.5,
+      lagMax: 9,
+      foldAlpha: ['0:1/2'],
+      allow: [OTHER],
+      targetModules: ['v_proj'],
+    };
+    const untested = Object.keys(runOptions).filter((name) => !(name in other));
+    assert.deepEqual(untested, ['startIn']);
+    for (const [name, value] of Object.entries(other)) {
+      const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} `;
+      const message = resumeError(
+        { [name]: value },
+        stored,
+        name === 'targetModules' ? ['v_proj'] : undefined,
+      );
+      assert.ok(message?.includes(flag), `${name}: ${message ?? 'no error'}`);
+    }
+  });
+
+  it('compares a seed without showing it', () => {
+    const message = resumeError({ seed: 'secret words' }, found({ seed: 'other' })) ?? '';
+    assert.match(message, /--seed /);
+    assert.doesNotMatch(message, /secret words/);
+    const hidden = createHash('sha256').update('secret words').digest('hex');
+    assert.ok(!message.includes(hidden));
+  });
+});
