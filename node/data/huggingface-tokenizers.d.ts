@@ -7,7 +7,10 @@ declare module '@huggingface/tokenizers' {
     /** Parsed tokenizer.json and tokenizer_config.json. Throws on kinds that it does not know. */
     constructor(tokenizer: object, config: object);
     encode(text: string, options?: { add_special_tokens?: boolean }): { ids: number[] };
-    decode(ids: number[], options?: { skip_special_tokens?: boolean }): string;
+    decode(
+      ids: number[],
+      options?: { skip_special_tokens?: boolean; clean_up_tokenization_spaces?: boolean },
+    ): string;
     token_to_id(token: string): number | undefined;
     get_vocab(withAddedTokens?: boolean): Map<string, number>;
     get_added_tokens_decoder(): Map<number, unknown>;

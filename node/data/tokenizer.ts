@@ -51,6 +51,7 @@ const tokenizerConfigSchema = z.looseObject(
     eos_token: specialToken,
     bos_token: specialToken,
     pad_token: specialToken,
+    clean_up_tokenization_spaces: z.boolean().nullish(),
     chat_template: z
       .union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))], {
         error: 'but must be a template or a list of named templates',
@@ -111,7 +112,13 @@ function wrap(
   return {
     encode: (text) => hub.encode(text, { add_special_tokens: false }).ids,
     decode: (ids, skipSpecialTokens) =>
-      ids.length === 0 ? '' : hub.decode([...ids], { skip_special_tokens: skipSpecialTokens }),
+      ids.length === 0
+        ? ''
+        : hub.decode([...ids], {
+            skip_special_tokens: skipSpecialTokens,
+            // The library's own default would take out spaces, as before a full stop.
+            clean_up_tokenization_spaces: config.clean_up_tokenization_spaces ?? false,
+          }),
     vocabSize,
     prefixIds: prefixOf(hub),
     eosTokenId,

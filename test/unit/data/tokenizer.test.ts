@@ -69,6 +69,14 @@ describe('openTokenizer', () => {
     );
   });
 
+  it('leaves spaces before punctuation, also where tokenizer_config.json says nothing of it', async () => {
+    const text = "He said , 'yes' . Did n't he ?";
+    for (const config of [{}, { clean_up_tokenization_spaces: null }]) {
+      const tokenizer = await openTokenizer(await changed({}, config), MODEL);
+      assert.equal(tokenizer.decode(tokenizer.encode(text), false), text);
+    }
+  });
+
   it('knows the special tokens of the model, from the tokenizer or else from the config', async () => {
     const own = await openTokenizer(TINY_BASE, { ...MODEL, eosTokenIds: [9], padTokenId: 8 });
     assert.deepEqual([own.eosTokenId, own.padTokenId, own.prefixIds], [0, 0, []]);
