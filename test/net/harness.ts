@@ -35,8 +35,17 @@ export async function until(
 }
 
 /** A host with a new identity (or the given one) on a free loopback port (or the given address). */
-export async function makeHost(identity?: NetIdentity, listen = LOOPBACK): Promise<Host> {
-  return createHost({ identity: identity ?? (await createIdentity()), listen: [listen] });
+export async function makeHost(
+  identity?: NetIdentity,
+  listen = LOOPBACK,
+  dht: 'client' | 'server' = 'server',
+): Promise<Host> {
+  return createHost({ identity: identity ?? (await createIdentity()), listen: [listen], dht });
+}
+
+/** A host that connects to nobody by itself: with DHT servers around, its neighbours would be chance. */
+export async function makeQuietHost(): Promise<Host> {
+  return makeHost(undefined, LOOPBACK, 'client');
 }
 
 export async function dial(from: Host, to: Host): Promise<void> {

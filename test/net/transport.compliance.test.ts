@@ -1,13 +1,13 @@
 /** The transport suite on real libp2p hosts. */
 import { GossipTransport } from '../../node/net/gossip-transport.js';
 import { transportCompliance, type TransportSwarm } from '../compliance/transport.js';
-import { dial, makeHost, silent, until } from './harness.js';
+import { dial, makeQuietHost, silent, until } from './harness.js';
 
 const RUN_ID = 'ab'.repeat(32);
 const DEADLINE_MS = 20_000;
 
 async function makeSwarm(count: number): Promise<TransportSwarm> {
-  const hosts = await Promise.all(Array.from({ length: count }, () => makeHost()));
+  const hosts = await Promise.all(Array.from({ length: count }, () => makeQuietHost()));
   const members = hosts.map((host) => ({
     peerId: host.peerId,
     transport: new GossipTransport(host, RUN_ID, silent),
