@@ -109,10 +109,11 @@ async function writeText(path: string, text: string): Promise<void> {
   }
 }
 
-function notWritable(path: string, cause: unknown): UserError {
-  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
+/** The sentence for a disk that refuses; a fault of the program stays what it is. */
+function notWritable(path: string, cause: unknown): unknown {
+  if (!(cause instanceof Error && 'code' in cause)) return cause;
   return new UserError(
-    `${path} cannot be written (${code}): check that the folder may be written and has room`,
+    `${path} cannot be written (${String(cause.code)}): check that the folder may be written and has room`,
     undefined,
     { cause },
   );

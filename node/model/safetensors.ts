@@ -293,9 +293,9 @@ export async function writeSafetensors(
     await syncDirectory(dirname(path));
   } catch (cause) {
     await rm(temporary, { force: true });
-    const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
+    if (!(cause instanceof Error && 'code' in cause)) throw cause;
     throw new UserError(
-      `${path} cannot be written (${reason}): check that the folder exists, may be written and has room`,
+      `${path} cannot be written (${String(cause.code)}): check that the folder exists, may be written and has room`,
       undefined,
       { cause },
     );
