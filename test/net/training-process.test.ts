@@ -1,0 +1,284 @@
+/** The training process for real: a forked child, killed, spoilt and orphaned. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  TrainerDiedError,
+  type Logger,
+  type TrainJob,
+  type TrainResult,
+} from '../../node/interfaces.js';
+import { loraModules } from '../../node/model/lora.js';
+import { openModelDirectory } from '../../node/model/model-directory.js';
+import { TrainerHost, type TrainerHostOptions } from '../../node/train/host.js';
+import { TrainingSession } from '../../node/train/session.js';
+import { exitInWords } from '../../node/train/training-process.js';
+import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
+import { ROOT, TRAINING } from '../unit/train/tiny-model.js';
+
+const MODEL = join(ROOT, 'models', 'tiny-base');
+const WAIT_MS_MAX = 20_000;
+const never = new AbortController().signal;
+const ignore = (): void => undefined;
+/** A parent process of this test loads what this file is made of. */
+const loaderFlags = import.meta.url.endsWith('.ts') ? ['--import', 'tsx'] : [];
+
+let dir: string;
+let options: TrainerHostOptions;
+const lines: { level: string; message: string }[] = [];
+const logger = Object.fromEntries(
+  ['debug', 'info', 'warn', 'error'].map((level) => [
+    level,
+    (_fields: unknown, message: string) => lines.push({ level, message }),
+  ]),
+) as unknown as Logger;
+
+before(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'murmurate-training-'));
+  const data = join(dir, 'data.jsonl');
+  const examples = Array.from({ length: 60 }, (_, i) => ({
+    prompt: `Shelf ${i} holds`,
+    completion: ` bolts of size ${i % 9}.`,
+  }));
+  await writeFile(data, examples.map((example) => JSON.stringify(example) + '\n').join(''));
+  const { config } = await openModelDirectory(MODEL);
+  const targetModules = ['q_proj', 'v_proj'];
+  const modules = loraModules(config, targetModules);
+  options = {
+    modelDir: MODEL,
+    dataFiles: [data],
+    adapter: { rank: 2, alpha: 4, seed: new Uint8Array(32), targetModules, modules },
+    training: { ...TRAINING, sequenceLength: 32, batchSize: 2, learningRate: 0.003 },
+    run: { epochsMax: 2, stepsRef: 4 },
+    threads: 1,
+    heldOutShare: 0.2,
+    dataSeed: new Uint8Array(32),
+    logger,
+  };
+});
+after(() => rm(dir, { recursive: true }));
+
+function job(changes: Partial<TrainJob> = {}): TrainJob {
+  const deadlineMs = Number.MAX_SAFE_INTEGER;
+  const theta = initialAdapter(options.adapter);
+  return { epoch: 0, theta, optimiser: null, steps: 4, deadlineMs, ...changes };
+}
+
+function isAlive(pid: number | null): boolean {
+  try {
+    return pid !== null && process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+async function waitFor(what: string, condition: () => boolean): Promise<void> {
+  const endMs = Date.now() + WAIT_MS_MAX;
+  while (!condition()) {
+    assert.ok(Date.now() < endMs, `waited ${WAIT_MS_MAX} ms for ${what}`);
+    await delay(20);
+  }
+}
+
+/** Opens a host, runs `use`, and closes it whatever happened. */
+async function withHost(use: (host: TrainerHost) => Promise<void>): Promise<void> {
+  const host = await TrainerHost.open(options);
+  try {
+    await use(host);
+  } finally {
+    await host.close();
+  }
+}
+
+/** Starts a job that never ends by itself; resolves once it takes steps. */
+async function startEndless(
+  host: TrainerHost,
+  signal: AbortSignal = never,
+): Promise<{ training: Promise<TrainResult> }> {
+  const { promise: stepping, resolve } = deferred();
+  const training = host.train(job({ steps: 1_000_000 }), () => resolve(), signal);
+  training.catch(ignore);
+  await Promise.race([stepping, training]);
+  // Wrapped, for an async function would wait for the promise that it returns.
+  return { training };
+}
+
+function deferred(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = ignore;
+  const promise = new Promise<void>((settle) => (resolve = settle));
+  return { promise, resolve };
+}
+
+describe('TrainerHost', () => {
+  it('trains and measures in a child exactly as in this process', async () => {
+    await withHost(async (host) => {
+      const session = await TrainingSession.open(options);
+      assert.notEqual(host.pid, process.pid);
+      assert.equal(host.device, session.device);
+      assert.deepEqual(host.stats, session.stats);
+      assert.equal(host.stats.examples + host.stats.heldOutExamples, 60);
+      const steps: number[] = [];
+      const here = await session.train(job(), ignore, never);
+      const there = await host.train(job(), ({ step }) => steps.push(step), never);
+      assert.deepEqual(steps, [1, 2, 3, 4]);
+      assert.equal(adapterSha256(there.theta), adapterSha256(here.theta));
+      const next = { epoch: 1, theta: here.theta, optimiser: here.optimiser };
+      const nextHere = await session.train(job(next), ignore, never);
+      const nextThere = await host.train(job(next), ignore, never);
+      assert.equal(adapterSha256(nextThere.theta), adapterSha256(nextHere.theta));
+      assert.equal(adapterSha256(nextThere.optimiser.v), adapterSha256(nextHere.optimiser.v));
+      const loss = await host.evaluate(nextThere.theta, never);
+      assert.equal(loss, await session.evaluate(nextHere.theta, never));
+      assert.ok(loss !== null && loss > 0 && loss < 12);
+      assert.ok((await host.measureStepMs()) > 0);
+      const domains = [{ name: 'shelves', files: options.dataFiles }];
+      const comparison = { theta: nextThere.theta, domains, stepsByEpoch: [4, 4] };
+      const [row] = await host.compare(comparison, ignore, never);
+      // Alone and in a swarm of one are the same thing.
+      assert.deepEqual([row?.domain, row?.swarm, row?.alone], ['shelves', loss, loss]);
+      assert.ok(row?.base && row.base > loss);
+    });
+  });
+
+  it('says that its process was killed in mid-training, restarts it, and goes on', async () => {
+    await withHost(async (host) => {
+      const before = host.pid;
+      const { training } = await startEndless(host);
+      process.kill(before ?? NaN, 'SIGKILL');
+      await assert.rejects(training, (error) => {
+        assert.ok(error instanceof TrainerDiedError);
+        assert.match(error.message, /^The training process was killed \(SIGKILL\).*\.$/);
+        return true;
+      });
+      const result = await host.train(job(), ignore, never);
+      assert.equal(result.steps, 4);
+      assert.notEqual(host.pid, before);
+      assert.ok(lines.some(({ level, message }) => level === 'warn' && /SIGKILL/.test(message)));
+    });
+  });
+
+  it('restarts a process that died while nobody asked it', async () => {
+    await withHost(async (host) => {
+      const before = host.pid;
+      process.kill(before ?? NaN, 'SIGKILL');
+      await waitFor('another process', () => host.pid !== before);
+      assert.ok((await host.evaluate(initialAdapter(options.adapter), never)) !== null);
+    });
+  });
+
+  it('passes on what a user has to mend, at the start and after a restart', async () => {
+    const missing = { ...options, modelDir: join(dir, 'no-model') };
+    await assert.rejects(TrainerHost.open(missing), { name: 'UserError', message: /no-model/ });
+    const broken = join(dir, 'broken.jsonl');
+    await writeFile(broken, '{"text": "fine"}\n{"text": \n');
+    await assert.rejects(TrainerHost.open({ ...options, dataFiles: [broken] }), {
+      name: 'UserError',
+      message: /broken\.jsonl.*line 2/,
+    });
+
+    const [data = ''] = options.dataFiles;
+    await withHost(async (host) => {
+      await rename(data, `${data}.away`);
+      process.kill(host.pid ?? NaN, 'SIGKILL');
+      try {
+        await waitFor('the failed restart', () => lines.some(({ level }) => level === 'error'));
+        await assert.rejects(host.train(job(), ignore, never), { name: 'UserError' });
+      } finally {
+        await rename(`${data}.away`, data);
+      }
+    });
+  });
+
+  it('stops after the current step when aborted, and takes the next call', async () => {
+    await withHost(async (host) => {
+      const abort = new AbortController();
+      const { training } = await startEndless(host, abort.signal);
+      const reason = new DOMException('leaving', 'AbortError');
+      abort.abort(reason);
+      await assert.rejects(training, reason);
+      assert.equal((await host.train(job(), ignore, never)).steps, 4);
+      await assert.rejects(host.evaluate(new Float32Array(3), AbortSignal.abort(reason)), reason);
+    });
+  });
+
+  it('turns a fault inside the process into a restart', async () => {
+    await withHost(async (host) => {
+      const short = job({ theta: new Float32Array(3) });
+      await assert.rejects(host.train(short, ignore, never), {
+        name: 'TrainerDiedError',
+        message: /has 3 coordinates/,
+      });
+      assert.equal((await host.train(job(), ignore, never)).steps, 4);
+    });
+  });
+
+  it('leaves no process behind when closed, in mid-training or in a restart', async () => {
+    const busy = await TrainerHost.open(options);
+    const { training } = await startEndless(busy);
+    const { pid } = busy;
+    await busy.close();
+    assert.ok(!isAlive(pid));
+    await assert.rejects(training, {
+      name: 'TrainerDiedError',
+      message: 'The trainer was closed.',
+    });
+    await assert.rejects(busy.train(job(), ignore, never), /closed/);
+
+    const restarting = await TrainerHost.open(options);
+    const first = restarting.pid;
+    process.kill(first ?? NaN, 'SIGKILL');
+    await waitFor('the end', () => !isAlive(first));
+    const waiting = assert.rejects(
+      restarting.evaluate(new Float32Array(3), never),
+      /closed|SIGKILL/,
+    );
+    await restarting.close();
+    await waiting;
+    assert.ok(!isAlive(restarting.pid));
+  });
+
+  it('has a child that ends when its parent is killed', async () => {
+    const script = join(dir, 'parent.mjs');
+    const host = new URL('../../node/train/host.js', import.meta.url).href;
+    const session = { ...options, logger: undefined };
+    const encode = (value: unknown): string =>
+      JSON.stringify(value, (_key, part: unknown) =>
+        part instanceof Uint8Array ? { bytes: [...part] } : part,
+      );
+    await writeFile(
+      script,
+      `const { TrainerHost } = await import(${JSON.stringify(host)});
+       const options = JSON.parse(${JSON.stringify(encode(session))}, (_key, part) =>
+         Array.isArray(part?.bytes) ? Uint8Array.from(part.bytes) : part);
+       const quiet = () => undefined;
+       const logger = { debug: quiet, info: quiet, warn: quiet, error: quiet };
+       const host = await TrainerHost.open({ ...options, logger });
+       console.log(host.pid);`,
+    );
+    const parent = spawn(process.execPath, [...loaderFlags, script], {
+      cwd: ROOT,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [line] = (await once(createInterface({ input: parent.stdout }), 'line', {
+      signal: AbortSignal.timeout(WAIT_MS_MAX),
+    })) as [string];
+    const child = Number(line);
+    assert.ok(isAlive(child));
+    parent.kill('SIGKILL');
+    await waitFor('the orphan to end', () => !isAlive(child));
+  });
+});
+
+describe('exitInWords', () => {
+  it('names the signal or the exit code', () => {
+    assert.match(exitInWords(null, 'SIGKILL'), /killed \(SIGKILL\).*memory/);
+    assert.equal(exitInWords(null, 'SIGSEGV'), 'ended by signal SIGSEGV');
+    assert.equal(exitInWords(3, null), 'ended with exit code 3');
+  });
+});
