@@ -1,0 +1,563 @@
+"""Recomputes vectors.json from docs/PROTOCOL.md alone, in another language: a check on the document.
+
+Usage: python3 second_implementation.py vectors.json PROTOCOL.md (whose proto block is the schema)
+Prints one line for each section and exits with 1 at the first value that differs. Standard library only;
+signatures are checked when the package `cryptography` is installed.
+"""
+
+import hashlib
+import json
+import math
+import re
+import struct
+import sys
+
+try:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+except ImportError:
+    Ed25519PublicKey = None
+
+SCHEMA = {}
+
+
+def read_schema(document):
+    """Messages of the proto block: name -> {tag: (name, type, repeated, optional)}."""
+    block = re.search(r"```proto\n(.*?)```", document, re.S).group(1)
+    for name, body in re.findall(r"message (\w+) \{(.*?)\}", block, re.S):
+        fields = {}
+        for rule, kind, field, tag in re.findall(
+            r"(repeated |optional |)(\w+) (\w+) = (\d+)", body
+        ):
+            fields[int(tag)] = (field, kind, rule.strip())
+        SCHEMA[name] = fields
+
+
+def sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def check(what, actual, expected):
+    if actual != expected:
+        sys.exit(f"{what} is {actual!r}; vectors.json says {expected!r}")
+
+
+# ---- Protocol Buffers ----
+
+
+def read_varint(data, position):
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, position
+
+
+def varint(value):
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def decode(name, data):
+    fields = SCHEMA[name]
+    message = {}
+    for field, kind, rule in fields.values():
+        if rule == "repeated":
+            message[field] = []
+        elif rule == "optional" or kind in SCHEMA:
+            message[field] = None
+        else:
+            message[field] = {"string": "", "bytes": b"", "double": 0.0, "bool": False}.get(kind, 0)
+    position = 0
+    while position < len(data):
+        key, position = read_varint(data, position)
+        tag, wire_type = key >> 3, key & 7
+        if wire_type == 0:
+            raw, position = read_varint(data, position)
+        elif wire_type == 1:
+            raw, position = data[position : position + 8], position + 8
+        elif wire_type == 2:
+            length, position = read_varint(data, position)
+            raw, position = data[position : position + length], position + length
+        else:
+            raise ValueError(f"wire type {wire_type}")
+        if tag not in fields:
+            continue
+        field, kind, rule = fields[tag]
+        if kind in SCHEMA:
+            value = decode(kind, raw)
+        elif kind == "string":
+            value = raw.decode("utf-8")
+        elif kind == "double":
+            value = struct.unpack("<d", raw)[0]
+        elif kind == "bool":
+            value = raw != 0
+        else:
+            value = raw
+        if rule == "repeated":
+            message[field].append(value)
+        else:
+            message[field] = value
+    return message
+
+
+def encode(name, message):
+    """The canonical encoding."""
+    out = b""
+    for tag, (field, kind, rule) in sorted(SCHEMA[name].items()):
+        value = message[field]
+        for item in value if rule == "repeated" else [value]:
+            if item is None:
+                continue
+            if rule == "" and kind not in SCHEMA and item in (0, 0.0, False, "", b""):
+                continue
+            if kind in ("uint32", "uint64", "bool"):
+                out += varint(tag << 3) + varint(int(item))
+            elif kind == "double":
+                out += varint(tag << 3 | 1) + struct.pack("<d", item)
+            else:
+                if kind in SCHEMA:
+                    item = encode(kind, item)
+                elif kind == "string":
+                    item = item.encode("utf-8")
+                out += varint(tag << 3 | 2) + varint(len(item)) + item
+    return out
+
+
+# ---- Peer ids, randomness, fp16 ----
+
+BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+
+
+def peer_id(public_key):
+    data = bytes.fromhex("002408011220") + public_key
+    number = int.from_bytes(data, "big")
+    text = ""
+    while number:
+        number, digit = divmod(number, 58)
+        text = BASE58[digit] + text
+    return "1" * (len(data) - len(data.lstrip(b"\0"))) + text
+
+
+def rotl(x, k):
+    return (x << k | x >> (32 - k)) & 0xFFFFFFFF
+
+
+class Stream:
+    def __init__(self, seed, label):
+        self.s = list(struct.unpack("<4I", sha256(label.encode(), b"\0", seed)[:16]))
+        if not any(self.s):
+            self.s[0] = 1
+
+    def uint32(self):
+        s = self.s
+        result = rotl(s[1] * 5 & 0xFFFFFFFF, 7) * 9 & 0xFFFFFFFF
+        t = s[1] << 9 & 0xFFFFFFFF
+        s[2] ^= s[0]
+        s[3] ^= s[1]
+        s[1] ^= s[2]
+        s[0] ^= s[3]
+        s[2] ^= t
+        s[3] = rotl(s[3], 11)
+        return result
+
+    def float(self):
+        return self.uint32() / 2**32
+
+    def below(self, n):
+        while True:
+            v = self.uint32()
+            if v < 2**32 - 2**32 % n:
+                return v % n
+
+    def permutation(self, n):
+        order = list(range(n))
+        for i in range(n - 1, 0, -1):
+            j = self.below(i + 1)
+            order[i], order[j] = order[j], order[i]
+        return order
+
+
+def half_value(pattern):
+    return struct.unpack("<e", struct.pack("<H", pattern))[0]
+
+
+def half(value, up=False):
+    """struct rounds a float64 straight to fp16, ties to even."""
+    if value >= 65504:
+        return 0x7BFF
+    pattern = struct.unpack("<H", struct.pack("<e", value))[0]
+    if up and half_value(pattern) < value:
+        pattern += 1
+    return min(pattern, 0x7BFF)
+
+
+# ---- Manifest, adapter, slices, codecs ----
+
+
+class Run:
+    def __init__(self, data):
+        self.manifest = decode("Manifest", data)
+        check("the canonical manifest", encode("Manifest", self.manifest).hex(), data.hex())
+        self.id = sha256(data)
+        adapter = self.manifest["adapter"]
+        self.size = sum(
+            adapter["rank"] * (m["inFeatures"] + m["outFeatures"]) for m in adapter["modules"]
+        )
+        members = self.manifest["membership"]["members"]
+        self.weights = {peer_id(m["publicKey"]): m["weight"] for m in members}
+
+    def initial_adapter(self):
+        adapter = self.manifest["adapter"]
+        theta = []
+        for module in adapter["modules"]:
+            stream = Stream(adapter["seed"], "lora_A/" + module["name"])
+            bound = 1 / math.sqrt(module["inFeatures"])
+            for _ in range(adapter["rank"] * module["inFeatures"]):
+                theta.append(float32((2 * stream.float() - 1) * bound))
+            theta += [0.0] * (adapter["rank"] * module["outFeatures"])
+        return theta
+
+    def slice(self, epoch):
+        compression = self.manifest["compression"]
+        size = compression["blockSize"]
+        phase = phase_at(compression["phases"], epoch)
+        n = -(-self.size // size)
+        slices = phase["slices"]
+        k = (epoch - phase["fromEpoch"]) % slices
+        if slices == 1:
+            blocks = list(range(n))
+        else:
+            blocks = sorted(Stream(self.id, f"slice/{epoch - k}").permutation(n)[k::slices])
+        ranges = [range(b * size, min((b + 1) * size, self.size)) for b in blocks]
+        return blocks, ranges, phase["bits"]
+
+
+def phase_at(phases, epoch):
+    return [phase for phase in phases if phase["fromEpoch"] <= epoch][-1]
+
+
+def float32(value):
+    return struct.unpack("<f", struct.pack("<f", value))[0]
+
+
+def adapter_sha256(theta):
+    return sha256(struct.pack(f"<{len(theta)}f", *theta)).hex()
+
+
+LEVELS = {1: [1, -1], 2: [0.5, 1.5, -0.5, -1.5], 4: [c - 7 for c in range(15)]}
+
+
+def values_of(scales, codes, ranges, bits):
+    string = int.from_bytes(codes, "little")
+    values = []
+    for block, coordinates in enumerate(ranges):
+        scale = half_value(struct.unpack_from("<H", scales, 2 * block)[0])
+        for _ in coordinates:
+            code = string >> len(values) * bits & (1 << bits) - 1
+            values.append(LEVELS[bits][code] * scale)
+    return values
+
+
+def compress(residual, ranges, bits, stream):
+    scales, string, position = b"", 0, 0
+    for coordinates in ranges:
+        block = [residual[i] for i in coordinates]
+        if bits == 4:
+            pattern = half(max(abs(x) for x in block) / 7, up=True)
+        else:
+            total = 0.0
+            for x in block:
+                total += abs(x)
+            pattern = half(total / len(block))
+        scales += struct.pack("<H", pattern)
+        s = half_value(pattern)
+        for x in block:
+            if bits == 1:
+                code = int(x < 0)
+            elif bits == 2:
+                code = 2 * (x < 0) + (abs(x) > s)
+            elif s == 0:
+                code = 7
+            else:
+                code = max(-7, min(7, math.floor(x / s + stream.float()))) + 7
+            string |= code << position
+            position += bits
+    return scales, string.to_bytes((position + 7) // 8, "little")
+
+
+# ---- Updates, log, fold ----
+
+
+def verify(public_key, data, signature):
+    if Ed25519PublicKey is None:
+        return
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, data)
+    except InvalidSignature:
+        sys.exit("a signature does not verify")
+
+
+def read_header(run, signed):
+    header = decode("UpdateHeader", signed["header"])
+    check("the canonical header", encode("UpdateHeader", header), signed["header"])
+    check("the run of an update", header["runId"], run.id)
+    verify(header["author"], b"murmurate/update/1\n" + signed["header"], signed["signature"])
+    header["id"] = sha256(signed["header"])
+    header["peer"] = peer_id(header["author"])
+    return header
+
+
+def read_update(run, update):
+    header = read_header(run, update)
+    blocks, ranges, bits = run.slice(header["epoch"])
+    coordinates = sum(map(len, ranges))
+    check("bytes of scales", len(update["scales"]), 2 * len(blocks))
+    check("bytes of codes", len(update["codes"]), -(-coordinates * bits // 8))
+    check("the body's hash", sha256(update["scales"], update["codes"]), header["bodySha256"])
+    header["values"] = values_of(update["scales"], update["codes"], ranges, bits)
+    return header
+
+
+def read_gossip(run, data):
+    message = decode("Gossip", data)
+    check("kinds in a message", sum(value is not None for value in message.values()), 1)
+    return read_update(run, message["update"])
+
+
+class Log:
+    def __init__(self):
+        self.updates = {}
+        self.evicted = set()
+
+    def insert(self, update):
+        slot = update["peer"], update["epoch"]
+        if update["peer"] in self.evicted:
+            return
+        if slot in self.updates and self.updates[slot]["id"] != update["id"]:
+            self.evicted.add(update["peer"])
+            self.updates = {s: u for s, u in self.updates.items() if s[0] != update["peer"]}
+        else:
+            self.updates[slot] = update
+
+    def author_digest(self, author):
+        slots = sorted(slot for slot in self.updates if slot[0] == author)
+        return sha256(*(self.updates[slot]["id"] for slot in slots))
+
+    def digest(self):
+        authors = sorted({author for author, _ in self.updates})
+        parts = [author.encode() + self.author_digest(author) for author in authors]
+        parts += [b"evicted " + author.encode() for author in sorted(self.evicted)]
+        return sha256(*parts)
+
+
+def fold(run, log):
+    rule = run.manifest["fold"]
+    theta = run.initial_adapter()
+    for epoch in sorted({epoch for _, epoch in log.updates}):
+        rows = [log.updates[slot] for slot in sorted(log.updates) if slot[1] == epoch]
+        norms = []
+        for row in rows:
+            total = 0.0
+            for v in row["values"]:
+                total += v * v
+            norms.append(math.sqrt(total))
+        bound = rule["clip"] * median([n for n in norms if n > 0]) if rule["clip"] else math.inf
+        weights = [run.weights.get(row["peer"], 1) for row in rows]
+        g = [0.0] * len(rows[0]["values"])
+        for row, norm, weight in zip(rows, norms, weights):
+            c = bound / norm if norm > bound else 1
+            lag = epoch - row["baseEpoch"]
+            share = weight * (1 if lag <= 2 else 2 / lag) * c / sum(weights)
+            for j, v in enumerate(row["values"]):
+                g[j] = g[j] + share * v
+        phase = phase_at(rule["alpha"], epoch)
+        alpha = phase["numerator"] / phase["denominator"]
+        _, ranges, _ = run.slice(epoch)
+        for t, value in zip((t for coordinates in ranges for t in coordinates), g):
+            theta[t] = theta[t] + -alpha * value
+    return theta
+
+
+def median(values):
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    if not ordered:
+        return 0.0
+    if len(ordered) % 2:
+        return ordered[middle]
+    return (ordered[middle - 1] + ordered[middle]) / 2
+
+
+# ---- The sections of vectors.json ----
+
+
+def doubles(text):
+    data = bytes.fromhex(text)
+    return list(struct.unpack(f"<{len(data) // 8}d", data))
+
+
+def doubles_sha256(values):
+    return sha256(struct.pack(f"<{len(values)}d", *values)).hex()
+
+
+def check_peer_ids(vectors, _runs):
+    for vector in vectors:
+        check("a peer id", peer_id(bytes.fromhex(vector["publicKey"])), vector["peerId"])
+
+
+def check_prng(vectors, _runs):
+    for vector in vectors:
+        seed, label = bytes.fromhex(vector["seed"]), vector["label"]
+        draws = {
+            "uint32": Stream.uint32,
+            "below3221225472": lambda stream: stream.below(3221225472),
+            "below10": lambda stream: stream.below(10),
+        }
+        for key, draw in draws.items():
+            stream = Stream(seed, label)
+            check(key, [draw(stream) for _ in vector[key]], vector[key])
+        check("permutation12", Stream(seed, label).permutation(12), vector["permutation12"])
+
+
+def check_halves(vectors, _runs):
+    for vector in vectors:
+        check(f"nearest {vector['value']}", half(vector["value"]), vector["nearest"])
+        check(f"up {vector['value']}", half(vector["value"], up=True), vector["up"])
+
+
+def check_runs(vectors, runs):
+    for name, vector in vectors.items():
+        run = runs[name]
+        check("the run id", run.id.hex(), vector["runId"])
+        check("the adapter's size", run.size, vector["adapterSize"])
+        initial = adapter_sha256(run.initial_adapter())
+        check("the initial adapter", initial, vector["initialAdapterSha256"])
+        check("initialSha256", run.manifest["adapter"]["initialSha256"].hex(), initial)
+
+
+def check_slices(vectors, runs):
+    for vector in vectors:
+        blocks, ranges, bits = runs[vector["run"]].slice(vector["epoch"])
+        coordinates = sum(map(len, ranges))
+        check("blocks", blocks, vector["blocks"])
+        check("bits and coordinates", [bits, coordinates], [vector["bits"], vector["coordinates"]])
+        expected = {"scales": 2 * len(blocks), "codes": -(-coordinates * bits // 8)}
+        check("bytes", expected, vector["bytes"])
+
+
+def check_authors(vectors, runs):
+    for vector in vectors:
+        run, epoch = runs[vector["run"]], vector["epoch"]
+        beta = run.manifest["compression"]["beta"]
+        residual = [
+            beta * e + d for e, d in zip(doubles(vector["residual"]), doubles(vector["delta"]))
+        ]
+        _, ranges, bits = run.slice(epoch)
+        stream = Stream(run.id, f"rounding/{vector['author']}/{epoch}")
+        scales, codes = compress(residual, ranges, bits, stream)
+        check("scales", scales.hex(), vector["scales"])
+        check("codes", codes.hex(), vector["codes"])
+        indices = [i for coordinates in ranges for i in coordinates]
+        for i, value in zip(indices, values_of(scales, codes, ranges, bits)):
+            residual[i] -= value
+        check("the residual", doubles_sha256(residual), vector["residualAfterSha256"])
+
+
+def check_updates(vectors, runs):
+    for vector in vectors:
+        update = read_gossip(runs[vector["run"]], bytes.fromhex(vector["gossip"]))
+        check("the update's id", update["id"].hex(), vector["id"])
+        check("the author", update["peer"], vector["author"])
+        for field in ("epoch", "baseEpoch", "steps"):
+            check(field, update[field], vector[field])
+        check("values", update["values"][:4], vector["firstValues"])
+        check("all values", doubles_sha256(update["values"]), vector["valuesSha256"])
+
+
+def check_messages(vectors, runs):
+    run = runs["plain"]
+    data = {kind: bytes.fromhex(text) for kind, text in vectors.items()}
+    announced = read_header(run, decode("Gossip", data["announcement"])["announcement"])
+    for proof in (
+        decode("Gossip", data["equivocation"])["equivocation"],
+        decode("SyncFrame", data["syncEquivocation"])["equivocation"],
+    ):
+        first, second = read_header(run, proof["first"]), read_header(run, proof["second"])
+        check("the order of a proof", first["id"] < second["id"], True)
+        slots = [(header["peer"], header["epoch"]) for header in (first, second)]
+        check("the slot of a proof", slots[0], slots[1])
+    have = decode("SyncFrame", data["have"])["have"]
+    check("the run of a have", [have["runId"], have["last"]], [run.id, True])
+    held = {peer_id(entry["author"]): bitmap(entry["epochs"]) for entry in have["authors"]}
+    check("authors in order", list(held), sorted(held))
+    check("epochs held", [held[announced["peer"]], held[first["peer"]]], [[0, 1, 9], [4]])
+    digest = [e["digest"] for e in have["authors"] if peer_id(e["author"]) == first["peer"]][0]
+    check("an author digest", digest in (sha256(first["id"]), sha256(second["id"])), True)
+    evicted = decode("SyncFrame", data["haveEvicted"])["have"]["evicted"]
+    check("the evicted", [peer_id(key) for key in evicted], [first["peer"]])
+    want = decode("SyncFrame", data["want"])["want"]
+    check("epochs wanted", [bitmap(entry["epochs"]) for entry in want["authors"]], [[1, 9]])
+    pieces = [decode("SyncFrame", data[kind])["chunk"] for kind in ("chunk", "lastChunk")]
+    check("ends of chunks", [piece["last"] for piece in pieces], [False, True])
+    whole = decode("Update", b"".join(piece["bytes"] for piece in pieces))
+    check("the update in chunks", read_update(run, whole)["id"], announced["id"])
+    check("the end", decode("SyncFrame", data["end"])["end"], {})
+    request = decode("IntroduceRequest", data["introduceRequest"])
+    check("an introduction", sha256(request["manifest"]), request["runId"])
+    response = decode("IntroduceResponse", data["introduceResponse"])["runs"][0]
+    check("the introduced", response["peers"][0]["peerId"], first["peer"])
+    check("addresses", response["peers"][0]["addresses"], request["addresses"])
+
+
+def bitmap(data):
+    return [8 * i + bit for i, byte in enumerate(data) for bit in range(8) if byte >> bit & 1]
+
+
+def check_folds(vectors, runs):
+    for vector in vectors:
+        run, log = runs[vector["run"]], Log()
+        for text in reversed(vector["gossip"]):
+            log.insert(read_gossip(run, bytes.fromhex(text)))
+        for key in ("before", "afterEviction"):
+            expected = vector[key]
+            check("updates", len(log.updates), expected["updates"])
+            check("the log digest", log.digest().hex(), expected["logDigest"])
+            check("the folded adapter", adapter_sha256(fold(run, log)), expected["adapterSha256"])
+            log.insert(read_gossip(run, bytes.fromhex(vector["forged"])))
+        check("the evicted", sorted(log.evicted), vector["evicted"])
+
+
+def main():
+    vectors_file, document_file = sys.argv[1:3]
+    with open(document_file, encoding="utf-8") as file:
+        read_schema(file.read())
+    with open(vectors_file, encoding="utf-8") as file:
+        vectors = json.load(file)
+    runs = {name: Run(bytes.fromhex(run["manifest"])) for name, run in vectors["runs"].items()}
+    sections = {
+        "peerIds": check_peer_ids,
+        "prng": check_prng,
+        "halves": check_halves,
+        "runs": check_runs,
+        "slices": check_slices,
+        "authors": check_authors,
+        "updates": check_updates,
+        "messages": check_messages,
+        "folds": check_folds,
+    }
+    check("the sections", sorted(vectors), sorted(sections))
+    for name, checker in sections.items():
+        checker(vectors[name], runs)
+        print(f"agrees: {name}")
+    print("signatures: " + ("verified" if Ed25519PublicKey else "not checked, no cryptography"))
+
+
+if __name__ == "__main__":
+    main()
