@@ -14,8 +14,10 @@ const adapter = z.object({
   rank: z.int().min(1),
   alpha: z.number(),
   seed: bytes,
-  targetModules: z.array(z.string()),
-  modules: z.array(z.object({ name: z.string(), inFeatures: count, outFeatures: count })),
+  targetModules: z.array(z.string()).readonly(),
+  modules: z
+    .array(z.object({ name: z.string(), inFeatures: count, outFeatures: count }))
+    .readonly(),
 });
 
 const training = z.object({
@@ -36,7 +38,7 @@ const training = z.object({
 const sessionOptions = z.object({
   /** A Hugging Face model directory. */
   modelDir: z.string(),
-  dataFiles: z.array(z.string()).min(1),
+  dataFiles: z.array(z.string()).min(1).readonly(),
   adapter,
   training,
   run: z.object({ epochsMax: z.int().min(1), stepsRef: z.int().min(1) }),
@@ -108,9 +110,11 @@ export const CALLS = {
       /** The swarm's adapter. */
       theta: floats,
       /** A name for the table, and the data files whose held-out share is measured. */
-      domains: z.array(z.object({ name: z.string(), files: z.array(z.string()).min(1) })),
+      domains: z
+        .array(z.object({ name: z.string(), files: z.array(z.string()).min(1).readonly() }))
+        .readonly(),
       /** Steps of the comparison adapter by epoch; 0 leaves an epoch out. */
-      stepsByEpoch: z.array(count),
+      stepsByEpoch: z.array(count).readonly(),
     }),
     progress: z.object({ stage: z.enum(['alone', 'held-out']), done: count, total: count }),
     result: z.object({ domains: z.array(domainLosses) }),

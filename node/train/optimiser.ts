@@ -33,7 +33,8 @@ export function copyOptimiserState(state: OptimiserState): OptimiserState {
 /** L2 norm of `values` ([n] float32), summed in float64; NaN or Infinity where one of them is. */
 export function l2Norm(values: Float32Array): number {
   let sum = 0;
-  for (const value of values) sum += value * value;
+  // By index: iterating a typed array with for-of is several times slower.
+  for (let i = 0; i < values.length; i++) sum += values[i]! * values[i]!;
   return Math.sqrt(sum);
 }
 

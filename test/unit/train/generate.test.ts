@@ -9,7 +9,6 @@ import { openLanguageModel, type LanguageModel } from '../../../node/model/langu
 import { loraModules } from '../../../node/model/lora.js';
 import { openModelDirectory } from '../../../node/model/model-directory.js';
 import { draw, generate, likeliest, type GenerateOptions } from '../../../node/train/generate.js';
-import { openGenerator } from '../../../node/train/generator.js';
 import { LocalTrainer } from '../../../node/train/trainer.js';
 import { initialAdapter } from '../../../protocol/adapter.js';
 import { Prng } from '../../../protocol/prng.js';
@@ -102,30 +101,6 @@ describe('generate', () => {
     const abort = new AbortController();
     const writing = generate(model, tokenizer, options, () => abort.abort(), abort.signal);
     await assert.rejects(writing, { name: 'AbortError' });
-  });
-});
-
-describe('openGenerator', () => {
-  it('opens a model directory and cuts the context to what the model can read', async () => {
-    const modelDir = join(ROOT, 'models/tiny-base');
-    const { config } = await openModelDirectory(modelDir);
-    const targetModules = ['q_proj'];
-    const modules = loraModules(config, targetModules);
-    const adapter = { rank: 2, alpha: 2, seed: new Uint8Array(32), targetModules, modules };
-    const contextLength = 1_000_000;
-    const generator = await openGenerator({ modelDir, adapter, threads: 1, contextLength });
-    const theta = initialAdapter(adapter);
-    const request = { prompt: 'Once', theta, tokensMax: 2, temperature: 0, seed: new Uint8Array() };
-    const text = await generator.generate(request, () => undefined, never);
-    assert.ok(text.length > 0);
-    await generator.dispose();
-    await assert.rejects(generator.generate(request, () => undefined, never));
-  });
-
-  it('names what is wrong with a model directory', async () => {
-    const adapter = { rank: 2, alpha: 2, modules: [] };
-    const opening = openGenerator({ modelDir: '/none', adapter, threads: 1, contextLength: 8 });
-    await assert.rejects(opening, { name: 'UserError', message: /\/none/ });
   });
 });
 
