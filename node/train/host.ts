@@ -65,7 +65,9 @@ export class TrainerHost implements Trainer {
       return host;
     } catch (error) {
       await host.close();
-      throw error;
+      if (!(error instanceof TrainerDiedError)) throw error;
+      const hint = 'It was opening model and data; a smaller model, batch or sequence needs less.';
+      throw new TrainerDiedError(`${error.message} ${hint}`, { cause: error });
     }
   }
 

@@ -243,6 +243,14 @@ describe('TrainerHost', () => {
     assert.ok(!isAlive(restarting.pid));
   });
 
+  it('ends a process that does not react any more', async () => {
+    const host = await TrainerHost.open(options);
+    const { pid } = host;
+    process.kill(pid ?? NaN, 'SIGSTOP');
+    await host.close();
+    assert.ok(!isAlive(pid));
+  });
+
   it('has a child that ends when its parent is killed', async () => {
     const script = join(dir, 'parent.mjs');
     const host = new URL('../../node/train/host.js', import.meta.url).href;
