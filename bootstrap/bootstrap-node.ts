@@ -94,7 +94,10 @@ export async function startBootstrap(init: BootstrapInit): Promise<BootstrapNode
   try {
     const port = host.listenPort();
     if (preferredPort !== null && port !== preferredPort) {
-      logger.warn({ preferredPort, port }, 'the port of the last start is not used: hand out the new address');
+      logger.warn(
+        { preferredPort, port },
+        'the port of the last start is not used: hand out the new address',
+      );
     }
     await savePort(join(dir, FILES.port), port);
     const saver = new RegistrySaver(join(dir, FILES.registry), logger);

@@ -32,7 +32,9 @@ export function attentionOf(state: DiallerState, nowMs: number): string[] {
   const sentences = state.contacts
     .filter(({ lastError }) => lastError !== null)
     .map(({ address, lastError, nextAttemptMs, busy }) => {
-      const next = busy ? 'trying again now' : `next attempt in ${secondsTo(nextAttemptMs, nowMs)} s`;
+      const next = busy
+        ? 'trying again now'
+        : `next attempt in ${secondsTo(nextAttemptMs, nowMs)} s`;
       return `cannot reach ${address} (${lastError ?? ''}): ${meanwhile}, ${next}`;
     });
   const [first] = [...state.unreachable].sort((a, b) => a.nextAttemptMs - b.nextAttemptMs);

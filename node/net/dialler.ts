@@ -70,7 +70,8 @@ export class Dialler {
   readonly #work = new Set<Promise<void>>();
   /** Members that have our announcement, so that they can find us after a restart of theirs. */
   readonly #told = new Set<string>();
-  #abort = new AbortController();
+  /** One for each dial or exchange under way; stop() aborts them. */
+  readonly #aborts = new Set<AbortController>();
   #timer: NodeJS.Timeout | null = null;
   #dialling = 0;
   #exchangeMs = 0;
@@ -92,7 +93,6 @@ export class Dialler {
   }
 
   start(): void {
-    this.#abort = new AbortController();
     this.#timer = setInterval(this.#tick, TICK_MS);
     this.#init.host.libp2p.addEventListener('peer:disconnect', this.#tick);
     this.#tick();
@@ -104,7 +104,7 @@ export class Dialler {
     clearInterval(this.#timer);
     this.#timer = null;
     this.#init.host.libp2p.removeEventListener('peer:disconnect', this.#tick);
-    this.#abort.abort();
+    for (const abort of this.#aborts) abort.abort();
     await Promise.all(this.#work);
     await this.#save();
   }
@@ -191,7 +191,9 @@ export class Dialler {
     const { peerId, addresses } = candidate;
     const targets = addresses.map((address) => multiaddr(`${address}/p2p/${peerId}`));
     try {
-      await this.#init.host.libp2p.dial(targets, { signal: this.#deadline(DIAL_TIMEOUT_MS) });
+      await this.#within(DIAL_TIMEOUT_MS, (signal) =>
+        this.#init.host.libp2p.dial(targets, { signal }),
+      );
     } catch (error) {
       candidate.lastError = reasonOf(error);
       this.#init.logger.debug({ peerId, reason: candidate.lastError }, 'a member does not answer');
@@ -203,17 +205,17 @@ export class Dialler {
     const target = this.#targets.get(contact);
     if (target === undefined || contact.busy || contact.nextAttemptMs > nowMs) return;
     contact.busy = true;
-    const { host, run, logger } = this.#init;
+    const { logger } = this.#init;
     const visit = async (): Promise<void> => {
       try {
-        this.#learn(await announce(host, target, run, this.#deadline(DIAL_TIMEOUT_MS)));
+        this.#learn(await this.#announce(target));
         contact.failures = 0;
         contact.lastError = null;
         const intervalMs = members === 0 ? ANNOUNCE_ALONE_INTERVAL_MS : ANNOUNCE_INTERVAL_MS;
         contact.nextAttemptMs = Date.now() + intervalMs * (0.75 + this.#random() / 2);
         this.#tick();
       } catch (error) {
-        if (this.#abort.signal.aborted) return;
+        if (this.#timer === null) return;
         contact.failures++;
         contact.lastError = reasonOf(error);
         contact.nextAttemptMs = Date.now() + backoffMs(contact.failures, this.#random());
@@ -235,13 +237,18 @@ export class Dialler {
   }
 
   async #announceTo(id: PeerId): Promise<void> {
-    const { host, run, logger } = this.#init;
     try {
-      this.#learn(await announce(host, id, run, this.#deadline(DIAL_TIMEOUT_MS)));
+      this.#learn(await this.#announce(id));
     } catch (error) {
       // The connection is what counts; the next exchange asks another member.
-      logger.debug({ peerId: id.toString(), reason: reasonOf(error) }, 'a member told us of nobody');
+      const fields = { peerId: id.toString(), reason: reasonOf(error) };
+      this.#init.logger.debug(fields, 'a member told us of nobody');
     }
+  }
+
+  #announce(target: PeerId | Multiaddr): Promise<PeerAddresses[]> {
+    const { host, run } = this.#init;
+    return this.#within(DIAL_TIMEOUT_MS, (signal) => announce(host, target, run, signal));
   }
 
   #askDht(members: number, nowMs: number): void {
@@ -251,9 +258,11 @@ export class Dialler {
     this.#dhtMs = nowMs + intervalMs * (0.75 + this.#random() / 2);
     const ask = async (): Promise<void> => {
       try {
-        await provideRun(host, run.id, this.#deadline(DHT_TIMEOUT_MS));
+        await this.#within(DHT_TIMEOUT_MS, (signal) => provideRun(host, run.id, signal));
         if (members >= DEGREE) return;
-        this.#learn(await findMembers(host, run.id, this.#deadline(DHT_TIMEOUT_MS)));
+        const search = (signal: AbortSignal): Promise<PeerAddresses[]> =>
+          findMembers(host, run.id, signal);
+        this.#learn(await this.#within(DHT_TIMEOUT_MS, search));
       } catch (error) {
         logger.debug({ reason: reasonOf(error) }, 'the DHT did not answer');
       }
@@ -274,8 +283,19 @@ export class Dialler {
     }
   }
 
-  #deadline(timeoutMs: number): AbortSignal {
-    return AbortSignal.any([this.#abort.signal, AbortSignal.timeout(timeoutMs)]);
+  /** Runs `work` with a signal that aborts after `timeoutMs` or when the dialler stops. */
+  async #within<T>(timeoutMs: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const abort = new AbortController();
+    const timer = setTimeout(() => {
+      abort.abort(new DOMException('timed out', 'TimeoutError'));
+    }, timeoutMs);
+    this.#aborts.add(abort);
+    try {
+      return await work(abort.signal);
+    } finally {
+      clearTimeout(timer);
+      this.#aborts.delete(abort);
+    }
   }
 
   /** Keeps track of work that must end before stop() resolves. The work handles its own failures. */

@@ -84,8 +84,7 @@ export class NetFrameStream implements FrameStream {
   /** A frame that breaks the rules of framing ends the stream, for what follows it has no meaning. */
   async *#deliver(frames: AsyncIterable<Uint8ArrayList>): AsyncGenerator<Uint8Array> {
     try {
-      // A frame of its own memory: a view would keep the whole receive buffer alive.
-      for await (const frame of frames) yield frame.slice();
+      for await (const frame of frames) yield copyOf(frame);
     } catch (error) {
       this.#stream.abort(error instanceof Error ? error : new StreamTruncatedError());
       throw error;
@@ -143,7 +142,7 @@ class StreamReader implements AsyncIterable<Uint8Array | Uint8ArrayList> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array | Uint8ArrayList> {
     for (;;) {
-      if (this.#error !== null) throw this.#error;
+      this.#throwIfFailed();
       const chunk = this.#queue.shift();
       if (chunk !== undefined) {
         this.#queuedBytes -= chunk.byteLength;
@@ -152,7 +151,7 @@ class StreamReader implements AsyncIterable<Uint8Array | Uint8ArrayList> {
       } else if (this.#ended) {
         // An abort ends the reading before it says why.
         await Promise.resolve();
-        if (this.#error !== null) throw this.#error;
+        this.#throwIfFailed();
         if (!this.#remoteClosed) throw new StreamTruncatedError();
         return;
       } else {
@@ -161,6 +160,10 @@ class StreamReader implements AsyncIterable<Uint8Array | Uint8ArrayList> {
         });
       }
     }
+  }
+
+  #throwIfFailed(): void {
+    if (this.#error !== null) throw this.#error;
   }
 
   #onMessage(event: StreamMessageEvent): void {
@@ -194,6 +197,17 @@ class StreamReader implements AsyncIterable<Uint8Array | Uint8ArrayList> {
     }
     this.#pauseWhenFull();
   }
+}
+
+/** A frame in memory of its own: a view would keep the whole receive buffer alive. */
+function copyOf(frame: Uint8ArrayList): Uint8Array {
+  const copy = new Uint8Array(frame.byteLength);
+  let offset = 0;
+  for (const part of frame) {
+    copy.set(part, offset);
+    offset += part.length;
+  }
+  return copy;
 }
 
 function isGone(stream: Stream): boolean {

@@ -1,10 +1,6 @@
 /** Gossip and sync streams among the members of one run, over one host. */
 import './polyfill.js';
-import {
-  TopicValidatorResult,
-  type GossipSub,
-  type Message,
-} from '@chainsafe/libp2p-gossipsub';
+import { TopicValidatorResult, type GossipSub, type Message } from '@chainsafe/libp2p-gossipsub';
 import type { Connection as NetConnection, PeerId, Stream } from '@libp2p/interface';
 import type { Verdict } from '../../protocol/errors.js';
 import { SYNC_PROTOCOL_ID, updateTopic } from '../../protocol/ids.js';
@@ -175,8 +171,8 @@ export class GossipTransport implements Transport {
 
   #validate(handlers: TransportHandlers, from: PeerId, message: Message): TopicValidatorResult {
     if (message.data.length > GOSSIP_BYTES_MAX) return VALIDATOR_RESULTS.reject;
-    // A copy: the data are a view on the whole RPC, which may hold many messages.
-    return VALIDATOR_RESULTS[handlers.onGossip(message.data.slice(), from.toString())];
+    // A copy: the data are a view (a Buffer, whose slice() is one too) on an RPC of many messages.
+    return VALIDATOR_RESULTS[handlers.onGossip(Uint8Array.from(message.data), from.toString())];
   }
 
   async #onSync(raw: Stream, connection: NetConnection): Promise<void> {

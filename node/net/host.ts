@@ -1,10 +1,6 @@
 /** One libp2p node: TCP, noise, yamux, identify, ping, kad-dht, and gossipsub once a run is known. */
 import './polyfill.js';
-import {
-  gossipsub,
-  type GossipSub,
-  type GossipSubComponents,
-} from '@chainsafe/libp2p-gossipsub';
+import { gossipsub, type GossipSub, type GossipSubComponents } from '@chainsafe/libp2p-gossipsub';
 import { identify, identifyPush } from '@libp2p/identify';
 import { start, stop } from '@libp2p/interface';
 import { kadDHT, passthroughMapper, type KadDHT } from '@libp2p/kad-dht';

@@ -83,7 +83,8 @@ function answer(
   self: (() => PeerAddresses) | null,
 ): IntroduceResponse {
   const runId = request.runId.length === 0 ? null : toHex(request.runId);
-  if (runId !== null && request.runId.length !== 32) throw new IntroduceError('a run id has 32 bytes');
+  if (runId !== null && request.runId.length !== 32)
+    throw new IntroduceError('a run id has 32 bytes');
   const announces = request.addresses.length > 0;
   if (announces) {
     if (runId === null) throw new IntroduceError('an announcement must name its run');
@@ -117,7 +118,11 @@ function sizeOf(manifest: Uint8Array, peers: readonly PeerAddresses[]): number {
  * @throws UserError when the address is malformed, nobody answers there, or the answer is no introduction;
  * the signal's reason when it aborts.
  */
-export async function askRuns(host: Host, address: string, signal: AbortSignal): Promise<KnownRun[]> {
+export async function askRuns(
+  host: Host,
+  address: string,
+  signal: AbortSignal,
+): Promise<KnownRun[]> {
   const target = parseAddress(address);
   try {
     const response = await exchange(

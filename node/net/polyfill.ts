@@ -13,7 +13,8 @@ function withResolvers<T>(this: PromiseConstructor): Resolvers<T> {
   });
   // The executor above has run by now, so both functions are there.
   const { resolve, reject } = settle;
-  if (resolve === undefined || reject === undefined) throw new TypeError('not a promise constructor');
+  if (resolve === undefined || reject === undefined)
+    throw new TypeError('not a promise constructor');
   return { promise, resolve, reject };
 }
 

@@ -116,11 +116,6 @@ export class RunRegistry {
     return true;
   }
 
-  /** The run is over for this peer: it is listed no longer. */
-  forget(runId: string, peerId: string): void {
-    if (this.#entries.get(runId)?.members.delete(peerId) === true) this.#onChange();
-  }
-
   snapshot(): RegistrySnapshot {
     this.#expire();
     const runs = [...this.#entries.values()].map(({ run, offeredBy, seenMs, members }) => ({

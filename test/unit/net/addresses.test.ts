@@ -9,7 +9,11 @@ const OTHER = '12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8';
 
 describe('parseAddress', () => {
   it('takes TCP over IP or a name, with or without a peer id', () => {
-    for (const text of ['/ip4/192.0.2.7/tcp/4001', '/ip6/::1/tcp/1', '/dns4/example.org/tcp/4001']) {
+    for (const text of [
+      '/ip4/192.0.2.7/tcp/4001',
+      '/ip6/::1/tcp/1',
+      '/dns4/example.org/tcp/4001',
+    ]) {
       assert.equal(parseAddress(text).toString(), text);
       assert.equal(peerIdOf(parseAddress(text)), null);
       assert.equal(peerIdOf(parseAddress(`${text}/p2p/${SELF}`)), SELF);
@@ -17,7 +21,13 @@ describe('parseAddress', () => {
   });
 
   it('refuses everything else as wrong usage, naming it', () => {
-    const bad = ['', 'localhost:4001', '/ip4/1.2.3.4', '/ip4/1.2.3.400/tcp/1', '/ip4/1.2.3.4/udp/1'];
+    const bad = [
+      '',
+      'localhost:4001',
+      '/ip4/1.2.3.4',
+      '/ip4/1.2.3.400/tcp/1',
+      '/ip4/1.2.3.4/udp/1',
+    ];
     bad.push('/ip4/1.2.3.4/tcp/1/ws', '/ip4/1.2.3.4/tcp/70000', `/dns4/${'a'.repeat(600)}/tcp/1`);
     for (const text of bad) {
       assert.throws(
@@ -42,7 +52,10 @@ describe('cleanAddresses', () => {
   });
 
   it('looks at no more than the bound', () => {
-    const texts = Array.from({ length: 2 * ADDRESSES_MAX }, (_, i) => `/ip4/192.0.2.7/tcp/${i + 1}`);
+    const texts = Array.from(
+      { length: 2 * ADDRESSES_MAX },
+      (_, i) => `/ip4/192.0.2.7/tcp/${i + 1}`,
+    );
     assert.equal(cleanAddresses(SELF, texts).length, ADDRESSES_MAX);
   });
 });

@@ -11,10 +11,14 @@ describe('backoffMs', () => {
 
   it('waits at least half and never more than the bound, whatever the dice say', () => {
     fc.assert(
-      fc.property(fc.nat(), fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), (n, r) => {
-        const waitMs = backoffMs(n, r);
-        assert.ok(waitMs >= BACKOFF_BASE_MS / 2 && waitMs <= BACKOFF_MAX_MS, `${waitMs}`);
-      }),
+      fc.property(
+        fc.nat(),
+        fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+        (n, r) => {
+          const waitMs = backoffMs(n, r);
+          assert.ok(waitMs >= BACKOFF_BASE_MS / 2 && waitMs <= BACKOFF_MAX_MS, `${waitMs}`);
+        },
+      ),
     );
   });
 

@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { beforeEach, describe, it } from 'node:test';
+import { IntroduceError } from '../../../node/net/errors.js';
+import {
+  PEER_EXPIRY_MS,
+  RUN_EXPIRY_MS,
+  RUNS_PER_PEER_MAX,
+  RunRegistry,
+} from '../../../node/net/run-registry.js';
+import { InvalidManifestError } from '../../../protocol/errors.js';
+import { RUN_PEERS_MAX, RUNS_MAX } from '../../../protocol/limits.js';
+import { encodeManifest } from '../../../protocol/manifest-codec.js';
+import type { Membership, Run } from '../../../protocol/manifest.js';
+import { testIdentity } from '../../support/runs.js';
+import { sampleManifest } from '../manifest-sample.js';
+
+const ADDRESSES = ['/ip4/192.0.2.7/tcp/4001'];
+const peer = (index: number): string => testIdentity(index).peerId;
+
+function runNamed(name: string, membership: Membership = { mode: 'open' }): Run {
+  return encodeManifest({ ...sampleManifest(), name, membership });
+}
+
+describe('RunRegistry', () => {
+  let nowMs: number;
+  let changes: number;
+  const make = (own: Run | null = null): RunRegistry =>
+    new RunRegistry({ own, now: () => nowMs, onChange: () => changes++ });
+  const offer = (registry: RunRegistry, index: number, run: Run): boolean =>
+    registry.announce(peer(index), { runId: run.id, manifest: run.bytes, addresses: ADDRESSES });
+
+  beforeEach(() => {
+    nowMs = 1_000_000;
+    changes = 0;
+  });
+
+  it('asks for the manifest of a run that it does not know, and needs it once', () => {
+    const registry = make();
+    const run = runNamed('a');
+    const brief = { runId: run.id, manifest: null, addresses: ADDRESSES };
+    assert.equal(registry.announce(peer(1), brief), false);
+    assert.equal(offer(registry, 1, run), true);
+    assert.equal(registry.announce(peer(2), brief), true);
+    assert.equal(registry.list(run.id)[0]?.peers.length, 2);
+    assert.deepEqual(registry.list('00'.repeat(32)), []);
+  });
+
+  it('refuses a manifest that is damaged or is that of another run', () => {
+    const registry = make();
+    const [a, b] = [runNamed('a'), runNamed('b')];
+    const wrong = { runId: a.id, manifest: b.bytes, addresses: ADDRESSES };
+    assert.throws(() => registry.announce(peer(1), wrong), IntroduceError);
+    const damaged = { runId: a.id, manifest: a.bytes.slice(0, -1), addresses: ADDRESSES };
+    assert.throws(() => registry.announce(peer(1), damaged), InvalidManifestError);
+    assert.deepEqual(registry.list(null), []);
+    assert.equal(changes, 0);
+  });
+
+  it('lists only the named members of a run with an allowlist', () => {
+    const registry = make();
+    const members = [{ peerId: peer(1), weight: 1 }];
+    const run = runNamed('closed', { mode: 'allowlist', members });
+    assert.throws(() => offer(registry, 2, run), IntroduceError);
+    assert.equal(offer(registry, 1, run), true);
+    assert.deepEqual(
+      registry.list(run.id)[0]?.peers.map(({ peerId }) => peerId),
+      [peer(1)],
+    );
+  });
+
+  it('drops members and runs that nobody renews, but never the own run', () => {
+    const own = runNamed('own');
+    const mine = make(own);
+    const shared = make();
+    const run = runNamed('a');
+    offer(shared, 1, run);
+    offer(mine, 1, own);
+    nowMs += PEER_EXPIRY_MS;
+    assert.equal(shared.list(run.id)[0]?.peers.length, 1);
+    nowMs += 1;
+    assert.equal(shared.list(run.id)[0]?.peers.length, 0);
+    nowMs += RUN_EXPIRY_MS;
+    assert.deepEqual(shared.list(null), []);
+    assert.deepEqual(
+      mine.list(null).map(({ run: { id }, peers }) => [id, peers.length]),
+      [[own.id, 0]],
+    );
+  });
+
+  it('lets the member unheard of for longest make room, and lists the newest first', () => {
+    const registry = make();
+    const run = runNamed('crowd');
+    for (let i = 0; i < RUN_PEERS_MAX; i++) {
+      nowMs++;
+      offer(registry, i, run);
+    }
+    nowMs++;
+    offer(registry, 0, run);
+    nowMs++;
+    offer(registry, RUN_PEERS_MAX, run);
+    const listed = registry.list(run.id)[0]?.peers.map(({ peerId }) => peerId) ?? [];
+    assert.equal(listed.length, RUN_PEERS_MAX);
+    assert.deepEqual(listed.slice(0, 2), [peer(RUN_PEERS_MAX), peer(0)]);
+    assert.ok(!listed.includes(peer(1)), 'peer 1 is the oldest');
+  });
+
+  it('lets no single peer fill the list, and takes no more runs than the bound', () => {
+    const registry = make();
+    for (let i = 0; i < RUNS_MAX; i++) {
+      const from = Math.floor(i / RUNS_PER_PEER_MAX);
+      assert.equal(offer(registry, from, runNamed(`run ${i}`)), true);
+    }
+    assert.throws(() => offer(registry, 999, runNamed('one more')), IntroduceError);
+    assert.equal(registry.list(null).length, RUNS_MAX);
+    const greedy = make();
+    for (let i = 0; i < RUNS_PER_PEER_MAX; i++) offer(greedy, 1, runNamed(`run ${i}`));
+    assert.throws(() => offer(greedy, 1, runNamed('one more')), IntroduceError);
+    assert.equal(offer(greedy, 2, runNamed('one more')), true);
+  });
+
+  it('is the same after a snapshot and a restore, and forgets what expired in between', () => {
+    const registry = make();
+    const [a, b] = [runNamed('a'), runNamed('b')];
+    offer(registry, 1, a);
+    nowMs += PEER_EXPIRY_MS / 2;
+    offer(registry, 2, a);
+    offer(registry, 3, b);
+    const text = JSON.stringify(registry.snapshot());
+    const again = make();
+    again.restore(JSON.parse(text) as ReturnType<RunRegistry['snapshot']>);
+    assert.equal(JSON.stringify(again.snapshot()), text);
+    nowMs += PEER_EXPIRY_MS / 2 + 1;
+    const later = make();
+    later.restore(JSON.parse(text) as ReturnType<RunRegistry['snapshot']>);
+    assert.deepEqual(
+      later.list(a.id)[0]?.peers.map(({ peerId }) => peerId),
+      [peer(2)],
+    );
+  });
+
+  it('does not believe a snapshot from the future', () => {
+    const registry = make();
+    const run = runNamed('a');
+    nowMs += 10 * RUN_EXPIRY_MS;
+    offer(registry, 1, run);
+    const snapshot = registry.snapshot();
+    nowMs -= 10 * RUN_EXPIRY_MS;
+    const again = make();
+    again.restore(snapshot);
+    nowMs += RUN_EXPIRY_MS + 1;
+    assert.deepEqual(again.list(null), []);
+  });
+});
