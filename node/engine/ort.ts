@@ -1,6 +1,7 @@
 /**
- * Carries graphs out with ONNX Runtime's CPU provider. `run` blocks its thread while it computes, so a
- * peer trains in a process of its own.
+ * Carries graphs out with ONNX Runtime's CPU provider. `run` blocks its thread while it computes, and
+ * from the first graph on the thread rounds numbers below 1e-38 to zero, JavaScript's own sums included:
+ * a peer trains in a process of its own, apart from the folding that must give the same bits everywhere.
  */
 import { realpath } from 'node:fs/promises';
 import { dirname, relative, sep } from 'node:path';
@@ -44,6 +45,8 @@ async function compile({ outputs }: Program, threads: number): Promise<CompiledG
       logSeverityLevel: 3,
       extra: {
         session: {
+          // Masked attention scores make numbers below 1e-38, on which the CPU is slow.
+          set_denormal_as_zero: '1',
           // Threads that wait sleep: several peers may share one machine.
           intra_op: { allow_spinning: '0' },
           // A model that comes from memory reads its external data below this folder.

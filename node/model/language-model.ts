@@ -104,6 +104,7 @@ export async function openLanguageModel(options: LanguageModelOptions): Promise<
   return model;
 }
 
+type Feeds = Record<string, TensorData>;
 type GraphName = 'gradient' | 'loss' | 'logits';
 
 class GraphLanguageModel implements LanguageModel {
@@ -132,13 +133,13 @@ class GraphLanguageModel implements LanguageModel {
 
   async gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult> {
     const targets = this.check(batch, theta);
-    const results = await this.run('gradient', { ...batch, theta });
+    const results = await this.run('gradient', feeds(batch, theta));
     return { loss: results['loss']![0]!, targets, gradient: floats(results['gradient']) };
   }
 
   async loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult> {
     const targets = this.check(batch, theta);
-    const results = await this.run('loss', { ...batch, theta });
+    const results = await this.run('loss', feeds(batch, theta));
     return { loss: results['loss']![0]!, targets };
   }
 
@@ -148,8 +149,8 @@ class GraphLanguageModel implements LanguageModel {
     if (!Number.isInteger(position) || position < 0 || position >= this.sequenceLength) {
       throw new RangeError(`position ${position} must be 0 to ${this.sequenceLength - 1}`);
     }
-    const feeds = { tokens, position: Int32Array.of(position), theta };
-    return floats((await this.run('logits', feeds))['logits']);
+    const results = await this.run('logits', { tokens, position: Int32Array.of(position), theta });
+    return floats(results['logits']);
   }
 
   describe(): string {
@@ -163,11 +164,8 @@ class GraphLanguageModel implements LanguageModel {
     for (const one of compiled) if (one.status === 'fulfilled') await one.value.dispose();
   }
 
-  private async run(
-    name: GraphName,
-    feeds: Record<string, TensorData>,
-  ): Promise<Record<string, TensorData>> {
-    return (await this.graph(name)).run(feeds);
+  private async run(name: GraphName, inputs: Feeds): Promise<Record<string, TensorData>> {
+    return (await this.graph(name)).run(inputs);
   }
 
   private async graph(name: GraphName): Promise<CompiledGraph> {
@@ -262,6 +260,11 @@ function nextLogits(
   const { hidden, table } = llama(config, weights, adapter, { tokens, segments });
   const row = gather(hidden, input('position', 'int32', [1])); // [1, C]
   return reshape(matmul(row, table, { transB: true }), [config.vocabSize]);
+}
+
+/** A caller's batch may know more about itself than the graph takes. */
+function feeds({ tokens, targets, segments }: TokenBatch, theta: Float32Array): Feeds {
+  return { tokens, targets, segments, theta };
 }
 
 function floats(data: TensorData | undefined): Float32Array {

@@ -14,8 +14,7 @@ import { readSafetensorsHeader, readTensorF32 } from '../../node/model/safetenso
 import { openWeights } from '../../node/model/weight-index.js';
 import { adamWStep, l2Norm, newOptimiserState } from '../../node/train/optimiser.js';
 import { adapterLayout, type AdapterLayout } from '../../protocol/adapter.js';
-
-const CASES = new URL('./cases/', import.meta.url).pathname.replace('/dist/', '/');
+import { referenceCase } from '../unit/model/fixtures.js';
 
 /** Largest differences that pass. */
 const LOGITS_ABSOLUTE = 2e-4;
@@ -72,9 +71,9 @@ function shiftTargets(labels: Int32Array, length: number): Int32Array {
   return labels.map((_, i) => ((i + 1) % length === 0 ? -100 : labels[i + 1]!));
 }
 
-for (const name of ['llama-gqa-tied', 'llama-untied-bias']) {
+for (const name of ['llama-gqa-tied', 'llama-untied-bias'] as const) {
   describe(`${name} agrees with PyTorch and PEFT`, () => {
-    const dir = join(CASES, name);
+    const dir = referenceCase(name);
     let reference: ReferenceCase;
     let config: ModelConfig;
     let tensors: Map<string, Float32Array | Int32Array>;
