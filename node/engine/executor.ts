@@ -1,6 +1,7 @@
 /** What carries a graph out. One implementation per backend; all of them take the same graphs. */
 import type { TensorType, Value } from './graph.js';
 
+/** Elements of a tensor, row-major. */
 export type TensorData = Float32Array | Int32Array;
 
 /** A graph to compile. */
@@ -9,6 +10,7 @@ export interface Program {
   readonly outputs: Readonly<Record<string, Value>>;
 }
 
+/** A backend. */
 export interface Executor {
   /** What the graph runs on, e.g. "cpu (2 threads)". */
   readonly device: string;
@@ -16,6 +18,7 @@ export interface Executor {
   compile(program: Program): Promise<CompiledGraph>;
 }
 
+/** A graph with its weights, ready to run. */
 export interface CompiledGraph {
   /** What `run` must be fed: the inputs that the outputs depend on, by name. */
   readonly inputs: ReadonlyMap<string, TensorType>;

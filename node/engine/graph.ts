@@ -5,7 +5,9 @@
 import { ShapeError } from './errors.js';
 import type { Attributes, Operation } from './operation.js';
 
+/** Element types inside a graph; what is fed and returned is float32 or int32. */
 export type DType = 'float32' | 'int32' | 'bool';
+/** Lengths of the axes, 1 or more each. */
 export type Shape = readonly number[];
 
 /** dtype and static shape of a value; [] is a scalar. */
@@ -29,6 +31,7 @@ export interface WeightSource {
   readonly length: number;
 }
 
+/** Where a value comes from: fed, part of the graph, read from a model file, or computed. */
 export type Source =
   | { readonly kind: 'input'; readonly name: string }
   | { readonly kind: 'constant'; readonly data: Float32Array | Int32Array }
@@ -40,6 +43,7 @@ export type Source =
       readonly attributes: Attributes;
     };
 
+/** A tensor that will exist when the graph runs. Immutable; compared by identity. */
 export interface Value extends TensorType {
   readonly source: Source;
 }
@@ -54,6 +58,7 @@ export function describeType(type: TensorType): string {
   return `${type.dtype} [${type.shape.join(', ')}]`;
 }
 
+/** Whether two shapes are equal, axis by axis. */
 export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((dimension, axis) => dimension === b[axis]);
 }

@@ -5,10 +5,12 @@
 import { ShapeError } from './errors.js';
 import { describeType, type TensorType, type Value } from './graph.js';
 
+/** What an operation is told besides its operands: fixed when the graph is built. */
 export type Attributes = Readonly<Record<string, number | boolean | readonly number[]>>;
 /** Of an operation that has none. */
 export type NoAttributes = Readonly<Record<string, never>>;
 
+/** What a gradient is made from. */
 export interface GradientContext<A extends Attributes> {
   readonly inputs: readonly Value[];
   readonly attributes: A;
@@ -28,6 +30,7 @@ export interface OnnxEmitter {
   float(value: number): string;
 }
 
+/** What a node has besides its type and inputs. */
 export interface OnnxNodeOptions {
   /** Name of the (first) output. */
   readonly output?: string;
@@ -36,12 +39,14 @@ export interface OnnxNodeOptions {
   readonly domain?: 'com.microsoft';
 }
 
+/** A typed attribute of a node. */
 export type OnnxAttribute =
   | { readonly int: number }
   | { readonly float: number }
   | { readonly ints: readonly number[] }
   | { readonly string: string };
 
+/** One operation of a graph that is being emitted. */
 export interface OnnxContext<A extends Attributes> {
   readonly emit: OnnxEmitter;
   /** Names of the inputs, and their types. */
@@ -53,6 +58,7 @@ export interface OnnxContext<A extends Attributes> {
   readonly outputName: string;
 }
 
+/** The record of one operation. */
 export interface Operation<A extends Attributes = Attributes> {
   readonly name: string;
   /** Type of the output. Throws ShapeError when the inputs do not fit together. */

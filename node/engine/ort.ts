@@ -17,6 +17,7 @@ import {
 } from './graph.js';
 import { inputName, outputName, writeOnnx } from './onnx/writer.js';
 
+/** Settings of ONNX Runtime. */
 export interface OrtOptions {
   /** Threads inside one operation, 1 to 256. */
   readonly threads: number;

@@ -30,6 +30,7 @@ import type { WeightIndex } from './safetensors.js';
 /** A target that is not trained on, as in PyTorch. */
 export const IGNORED_TARGET = -100;
 
+/** What to open, and the shape of its batches. */
 export interface LanguageModelOptions extends BatchShape {
   readonly config: ModelConfig;
   readonly weights: WeightIndex;
@@ -48,6 +49,7 @@ export interface TokenBatch {
   readonly segments: Int32Array;
 }
 
+/** Loss of a batch. */
 export interface LossResult {
   /** Mean over the trained tokens, nats; 0 when there are none. */
   loss: number;
@@ -55,6 +57,7 @@ export interface LossResult {
   targets: number;
 }
 
+/** Loss of a batch and its gradient. */
 export interface GradientResult extends LossResult {
   /** d loss / d theta: [adapterSize] float32. */
   gradient: Float32Array;

@@ -39,6 +39,7 @@ export interface BatchShape {
 /** Stands for -infinity in the attention mask: e^-1e9 is 0 in float32, and 0 times it is no NaN. */
 const MASKED = -1e9;
 
+/** What the model computes. */
 export interface LlamaValues {
   /** The last hidden state, normalised: [B T, C] float32. */
   readonly hidden: Value;

@@ -26,6 +26,7 @@ const BLOCK = [
   'mlp.up_proj',
   'mlp.down_proj',
 ] as const;
+/** The name of a layer inside a block. */
 export type BlockLayer = (typeof BLOCK)[number];
 
 /** Shorthand for every linear layer but the output layer, as in PEFT. */

@@ -32,6 +32,7 @@ const EXTERNAL = 1;
 /** AttributeProto.AttributeType. */
 const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, ints: 7 } as const;
 
+/** A graph in ONNX. */
 export interface OnnxModel {
   /** The encoded ModelProto. */
   readonly bytes: Uint8Array;

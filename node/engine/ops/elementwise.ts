@@ -56,10 +56,12 @@ function unary(
   };
 }
 
+/** a + b. */
 export const addOperation = binary('add', 'Add', ({ upstream }) => [upstream, upstream]);
 /** a + b: float32, broadcast. */
 export const add = (a: Value, b: Value): Value => apply(addOperation, [a, b], {});
 
+/** a - b. */
 export const subOperation = binary('sub', 'Sub', ({ upstream }) => [
   upstream,
   mul(upstream, scalar(-1)),
@@ -67,6 +69,7 @@ export const subOperation = binary('sub', 'Sub', ({ upstream }) => [
 /** a - b: float32, broadcast. */
 export const sub = (a: Value, b: Value): Value => apply(subOperation, [a, b], {});
 
+/** a b. */
 export const mulOperation = binary('mul', 'Mul', ({ inputs: [a, b], upstream }) => [
   mul(upstream, b!),
   mul(upstream, a!),
@@ -74,6 +77,7 @@ export const mulOperation = binary('mul', 'Mul', ({ inputs: [a, b], upstream }) 
 /** a b: float32, broadcast. */
 export const mul = (a: Value, b: Value): Value => apply(mulOperation, [a, b], {});
 
+/** a / b. */
 export const divOperation = binary('div', 'Div', ({ inputs: [, b], output, upstream }) => {
   const part = div(upstream, b!);
   return [part, mul(mul(part, output), scalar(-1))];
@@ -81,6 +85,7 @@ export const divOperation = binary('div', 'Div', ({ inputs: [, b], output, upstr
 /** a / b: float32, broadcast. */
 export const div = (a: Value, b: Value): Value => apply(divOperation, [a, b], {});
 
+/** The larger of two. */
 export const maximumOperation = binary('maximum', 'Max', ({ inputs: [a, b], upstream }) => {
   // At a tie all of the gradient goes to the first operand.
   const bWins = lessThan(a!, b!);
@@ -89,6 +94,7 @@ export const maximumOperation = binary('maximum', 'Max', ({ inputs: [a, b], upst
 /** The larger of a and b: float32, broadcast. */
 export const maximum = (a: Value, b: Value): Value => apply(maximumOperation, [a, b], {});
 
+/** e^x. */
 export const expOperation = unary(
   'exp',
   ({ output, upstream }) => mul(upstream, output),
@@ -97,6 +103,7 @@ export const expOperation = unary(
 /** e^x: float32. */
 export const exp = (x: Value): Value => apply(expOperation, [x], {});
 
+/** 1 / sqrt x. */
 export const rsqrtOperation = unary(
   'rsqrt',
   ({ output, upstream }) => mul(mul(upstream, mul(output, mul(output, output))), scalar(-0.5)),
@@ -107,6 +114,7 @@ export const rsqrtOperation = unary(
 /** 1 / sqrt x: float32, x > 0. */
 export const rsqrt = (x: Value): Value => apply(rsqrtOperation, [x], {});
 
+/** 1 / (1 + e^-x). */
 export const sigmoidOperation = unary(
   'sigmoid',
   ({ output, upstream }) => mul(upstream, sub(output, mul(output, output))),
@@ -133,10 +141,12 @@ function comparison(name: string, opType: string): Operation<NoAttributes> {
   };
 }
 
+/** Whether two are equal. */
 export const equalOperation = comparison('equal', 'Equal');
 /** a = b: two float32 or two int32, broadcast -> bool. No gradient. */
 export const equal = (a: Value, b: Value): Value => apply(equalOperation, [a, b], {});
 
+/** Whether the first is smaller. */
 export const lessThanOperation = comparison('lessThan', 'Less');
 /** a < b: two float32 or two int32, broadcast -> bool. No gradient. */
 export const lessThan = (a: Value, b: Value): Value => apply(lessThanOperation, [a, b], {});

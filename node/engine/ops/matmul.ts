@@ -2,6 +2,7 @@
 import { apply, sameShape, type TensorType, type Value } from '../graph.js';
 import { demand, demandFloat, type OnnxAttribute, type Operation } from '../operation.js';
 
+/** How the operands of a product are read. */
 export type MatmulAttributes = {
   readonly transA: boolean;
   readonly transB: boolean;
