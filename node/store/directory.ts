@@ -16,10 +16,10 @@
  *   state.bin.damaged, log.bin.damaged   what could not be read, kept aside
  * ```
  */
-import { mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, rm, stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { readIfThere, writeAtomically } from './atomic-file.js';
-import { storeUnavailable } from './unavailable.js';
+import { errnoCode, storeUnavailable } from './unavailable.js';
 
 /** Names of the files in the data directory. */
 export const DIRECTORY_FILES = {
@@ -49,7 +49,7 @@ export class DataDirectory {
   /** Makes the directory where it is missing. Throws StoreUnavailableError. */
   async create(): Promise<void> {
     try {
-      await mkdir(this.path, { recursive: true, mode: 0o700 });
+      await makeDirectory(resolve(this.path));
     } catch (error) {
       throw storeUnavailable('make the directory', this.path, error);
     }
@@ -88,4 +88,28 @@ export class DataDirectory {
       throw storeUnavailable('remove', this.pathOf(file), error);
     }
   }
+}
+
+/**
+ * mkdir -p, for the owner alone. Not Node's own: where a file system refuses new names with ENOENT (as
+ * /proc does) that one tries for ever.
+ */
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    const code = errnoCode(error);
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    const parent = dirname(path);
+    if (code !== 'ENOENT' || (await exists(parent))) throw error;
+    await makeDirectory(parent);
+    await mkdir(path, { mode: 0o700 });
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }
