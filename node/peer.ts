@@ -156,6 +156,7 @@ export class Peer {
         clockOffsetsMs: members.flatMap((member) => member.clockOffsetMs ?? []),
         storeProblem: this.#journal.problem,
         trainingProblem: this.#epochs?.problem ?? null,
+        last,
         equivocatedEpoch: log.proofAgainst(identity.peerId)?.first.epoch ?? null,
       }),
     };

@@ -1,5 +1,6 @@
 /** The sentences of `attention`: what is wrong or awaited, and what happens next. Empty when all is well. */
 import type { Run } from '../../protocol/manifest.js';
+import type { TrainResult } from '../interfaces.js';
 
 export interface AttentionFacts {
   run: Run;
@@ -11,6 +12,8 @@ export interface AttentionFacts {
   clockOffsetsMs: readonly number[];
   storeProblem: string | null;
   trainingProblem: string | null;
+  /** The last epoch that was trained; null before the first. */
+  last: Pick<TrainResult, 'steps' | 'skippedSteps'> | null;
   /** An epoch for which two updates of this very peer exist; null normally. */
   equivocatedEpoch: number | null;
 }
@@ -28,6 +31,7 @@ export function attention(facts: AttentionFacts): string[] {
   }
   if (facts.storeProblem !== null) sentences.push(facts.storeProblem);
   if (facts.trainingProblem !== null) sentences.push(facts.trainingProblem);
+  sentences.push(...stepSentences(facts));
   if (facts.isCatchingUp) {
     sentences.push(
       'Fetching what the swarm has learned so far; training begins with the next epoch.',
@@ -48,6 +52,25 @@ export function attention(facts: AttentionFacts): string[] {
       `This machine's clock is ${seconds(Math.abs(offsetMs))} ${offsetMs > 0 ? 'behind' : 'ahead of'} ` +
         `the median of its peers, more than half an epoch (${seconds(epochMs / 2)}): its updates land in ` +
         'the wrong epoch. Switch on time synchronisation (NTP).',
+    );
+  }
+  return sentences;
+}
+
+function stepSentences({ last, run }: AttentionFacts): string[] {
+  const sentences: string[] = [];
+  const { stepsRef } = run.manifest.schedule;
+  const skipped = last?.skippedSteps ?? 0;
+  if (skipped > 0) {
+    sentences.push(
+      `${skipped} optimiser steps of the last epoch were left out because their loss or gradient was ` +
+        'not finite; if it goes on, found a run with a lower learning rate.',
+    );
+  }
+  if (last !== null && 2 * last.steps < stepsRef) {
+    sentences.push(
+      `This machine made ${last.steps} of ${stepsRef} optimiser steps in the last epoch, so its work ` +
+        'counts less: free it from other tasks, or found the next run with longer epochs.',
     );
   }
   return sentences;

@@ -43,6 +43,16 @@ const TRAINER_PAUSE_MS = 1000;
 /** A finished or waiting peer looks at the clock at least this often. */
 const IDLE_MS_MAX = 10_000;
 
+/**
+ * The most by which the delta of an epoch with fewer steps than stepsRef is scaled up. Full scaling is
+ * right for plain gradient steps, but the first steps of AdamW are all of full length and mostly noise:
+ * three offices with 1 to 3 of 10 steps diverge with it and learn with this (docs/PROTOCOL.md, "Slow peers").
+ */
+const STEP_SCALE_MAX = 2;
+
+/** A skipped evaluation lowers the estimate of its time so far, so that one slow moment is forgotten. */
+const EVALUATION_DECAY = 0.7;
+
 /** Points of the held-out curve that are kept: `status` stays small in long runs. */
 const HISTORY_MAX = 500;
 
@@ -171,7 +181,7 @@ export class Epochs {
     epoch: number,
   ): { state: PeerState; update: Update } | null {
     const { schedule, compression, fold } = this.#run.manifest;
-    const scale = schedule.stepsRef / result.steps;
+    const scale = Math.min(schedule.stepsRef / result.steps, STEP_SCALE_MAX);
     const delta = new Float64Array(theta.length);
     for (const [i, value] of theta.entries()) delta[i] = (value - (result.theta[i] ?? 0)) * scale;
     if (!delta.every(Number.isFinite)) {
@@ -224,8 +234,12 @@ export class Epochs {
   async #evaluateFold(untilMs: number): Promise<void> {
     const { replica, trainer, clock } = this.#c;
     const sha256 = replica.sha256();
+    if (sha256 === this.#evaluated) return;
     const startMs = clock.now();
-    if (sha256 === this.#evaluated || startMs + this.#evaluationMs > untilMs) return;
+    if (startMs + this.#evaluationMs > untilMs) {
+      this.#evaluationMs *= EVALUATION_DECAY;
+      return;
+    }
     if (this.#state.heldOutBase === null) {
       const base = await trainer.evaluate(replica.initialTheta(), this.#signal);
       this.#state = { ...this.#state, heldOutBase: base };

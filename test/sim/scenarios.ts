@@ -110,6 +110,8 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       swarm.node(1).stepMs = 11_000;
       await swarm.startAll();
       await swarm.runToEnd();
+      const slowest = swarm.node(1).peer!.snapshot().attention.join();
+      assert.match(slowest, /made 1 of 8 optimiser steps/);
       const byAuthor = swarm.node(2).peer!.snapshot().members;
       for (const index of [0, 1]) {
         const member = byAuthor.find(({ peerId }) => peerId === swarm.node(index).peerId);

@@ -12,12 +12,15 @@ const well: AttentionFacts = {
   clockOffsetsMs: [120, -300],
   storeProblem: null,
   trainingProblem: null,
+  last: { steps: 8, skippedSteps: 0 },
   equivocatedEpoch: null,
 };
 
 describe('attention()', () => {
   it('is empty when all is well', () => {
     assert.deepEqual(attention(well), []);
+    assert.deepEqual(attention({ ...well, last: null }), []);
+    assert.deepEqual(attention({ ...well, last: { steps: 4 } }), []);
   });
 
   it('says each thing that is wrong in a sentence of its own', () => {
@@ -27,6 +30,8 @@ describe('attention()', () => {
       [{ isCatchingUp: true }, /Fetching what the swarm has learned/],
       [{ storeProblem: 'The disk is full.' }, /^The disk is full\.$/],
       [{ trainingProblem: 'It died.' }, /^It died\.$/],
+      [{ last: { steps: 8, skippedSteps: 2 } }, /^2 optimiser steps .* left out/],
+      [{ last: { steps: 3 } }, /made 3 of 8 optimiser steps/],
       [{ equivocatedEpoch: 7 }, /two different updates .* epoch 7/],
     ];
     for (const [facts, expected] of cases) {
