@@ -6,7 +6,7 @@ import type { PeerId } from '@libp2p/interface';
 import { multiaddr, type Multiaddr } from '@multiformats/multiaddr';
 import type { Run } from '../../protocol/manifest.js';
 import type { Logger } from '../interfaces.js';
-import { parseAddress, parsePeerId } from './addresses.js';
+import { parseAddress, parsePeerId, peerIdOf } from './addresses.js';
 import { backoffMs } from './backoff.js';
 import { Candidates, type Candidate } from './candidates.js';
 import { attentionOf, type Contact, type DiallerState } from './dialler-state.js';
@@ -84,9 +84,12 @@ export class Dialler {
     this.#init = init;
     this.#random = init.random ?? Math.random;
     this.#candidates = new Candidates(this.#random);
-    this.#contacts = init.contacts.map((address) => {
+    const targets = init.contacts.map((address) => ({ address, target: parseAddress(address) }));
+    // Our own address may well be on a list that is given to every peer of an office.
+    const others = targets.filter(({ target }) => peerIdOf(target) !== init.host.peerId);
+    this.#contacts = others.map(({ address, target }) => {
       const contact = { address, failures: 0, nextAttemptMs: 0, lastError: null, busy: false };
-      this.#targets.set(contact, parseAddress(address));
+      this.#targets.set(contact, target);
       return contact;
     });
     for (const peer of init.known) this.#learn([peer]);

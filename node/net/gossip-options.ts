@@ -27,9 +27,13 @@ const IDONTWANT_BYTES_MIN = 4_096;
 /** Subscriptions remembered for one peer; a peer of a run has one. */
 const TOPIC_BYTES_PER_PEER_MAX = 16 * 1024;
 
-/** One invalid message costs this, which is below the graylist threshold at once. */
+/**
+ * n invalid messages cost n^2 times this, decaying by 1 % a second each: one is below the graylist threshold
+ * for 20 s, whatever good messages earn besides (at most FIRST_DELIVERIES_MAX).
+ */
 const INVALID_MESSAGE_WEIGHT = -100;
-const GRAYLIST_SCORE = -80;
+const GRAYLIST_SCORE = -60;
+const FIRST_DELIVERIES_MAX = 5;
 
 /** The options for a peer that takes part in the run of `topic` and in nothing else. */
 export function gossipOptions(topic: string): Partial<GossipsubOpts> {
@@ -72,7 +76,7 @@ export function gossipOptions(topic: string): Partial<GossipsubOpts> {
           timeInMeshCap: 100,
           firstMessageDeliveriesWeight: 1,
           firstMessageDeliveriesDecay: 0.9,
-          firstMessageDeliveriesCap: 20,
+          firstMessageDeliveriesCap: FIRST_DELIVERIES_MAX,
           // P3 and P3b expect a steady flow and would punish peers of a run that is quiet by design.
           meshMessageDeliveriesWeight: 0,
           meshMessageDeliveriesDecay: 0.9,
@@ -89,7 +93,7 @@ export function gossipOptions(topic: string): Partial<GossipsubOpts> {
     },
     scoreThresholds: {
       gossipThreshold: -10,
-      publishThreshold: -50,
+      publishThreshold: -40,
       graylistThreshold: GRAYLIST_SCORE,
       acceptPXThreshold: 10,
       opportunisticGraftThreshold: 5,

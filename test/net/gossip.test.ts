@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { MessageTooLargeError } from '../../node/net/errors.js';
 import { GossipTransport } from '../../node/net/gossip-transport.js';
+import type { FrameStream } from '../../node/interfaces.js';
 import type { Host } from '../../node/net/host.js';
+import { updateTopic } from '../../protocol/ids.js';
 import { GOSSIP_BYTES_MAX } from '../../protocol/limits.js';
 import { Recorder } from '../compliance/transport.js';
 import { dial, makeQuietHost, silent, until } from './harness.js';
@@ -103,6 +105,50 @@ describe('GossipTransport', () => {
     stream.abort(new RangeError('done'));
   });
 
+  it('rejects an oversize message unseen, and its sender with it', async () => {
+    const hostile = await makeQuietHost();
+    const gossip = await hostile.startGossip(updateTopic(RUN_ID));
+    gossip.subscribe(updateTopic(RUN_ID));
+    await dial(hostile, hosts[3]!);
+    await until('the hostile peer is a member', () => {
+      return recorders[3]!.connects.includes(hostile.peerId);
+    });
+    const huge = text('h'.repeat(GOSSIP_BYTES_MAX + 1));
+    const { recipients } = await gossip.publish(updateTopic(RUN_ID), huge);
+    assert.equal(recipients.length, 1);
+    let round = 0;
+    await until('nothing of it is heard any more', async () => {
+      round++;
+      await gossip.publish(updateTopic(RUN_ID), text(`small ${round}`));
+      await transports[2]!.publish(text(`honest ${round}`));
+      await until('the honest side is heard', () => heard(3, `honest ${round}`));
+      return !heard(3, `small ${round}`);
+    });
+    assert.equal(heard(3, 'h'.repeat(GOSSIP_BYTES_MAX + 1)), false);
+    await hostile.stop();
+  });
+
+  it('resets the sync streams of one peer beyond the bound, and no other', async () => {
+    const open = async (): Promise<FrameStream> => {
+      const stream = await transports[2]!.openSync(hosts[1]!.peerId, AbortSignal.timeout(10_000));
+      await stream.send(text('hello'));
+      return stream;
+    };
+    const earlier = recorders[1]!.syncs.length;
+    const [first, second] = [await open(), await open()];
+    await until('both arrive', () => recorders[1]!.syncs.length === earlier + 2);
+    await assert.rejects(async () => {
+      const third = await open();
+      await third.frames[Symbol.asyncIterator]().next();
+    });
+    const { stream } = recorders[1]!.syncs[earlier]!;
+    await stream.send(text('still here'));
+    await stream.close();
+    for await (const frame of first.frames)
+      assert.equal(Buffer.from(frame).toString(), 'still here');
+    for (const each of [first, second]) each.abort(new RangeError('done'));
+  });
+
   it('closes a gossip stream that died under a living connection, so that a new one can come', async () => {
     const [connection] = hosts[3]!.libp2p.getConnections(hosts[2]!.libp2p.peerId);
     const dead = connection?.streams.find(
@@ -115,7 +161,9 @@ describe('GossipTransport', () => {
     );
     await until('the connection is dropped', () => connection.status !== 'open');
     await dial(hosts[3]!, hosts[2]!);
-    await until('gossip is back', () => recorders[3]!.connects.length > 1);
+    const connects = (i: number, other: number): number =>
+      recorders[i]!.connects.filter((peerId) => peerId === hosts[other]!.peerId).length;
+    await until('gossip is back', () => connects(2, 3) > 1 && connects(3, 2) > 1);
     await transports[2]!.publish(text('welcome back'));
     await until('the message arrives', () => heard(3, 'welcome back'));
   });
