@@ -529,7 +529,9 @@ def check_folds(vectors, runs):
             expected = vector[key]
             check("updates", len(log.updates), expected["updates"])
             check("the log digest", log.digest().hex(), expected["logDigest"])
-            check("the folded adapter", adapter_sha256(fold(run, log)), expected["adapterSha256"])
+            theta = fold(run, log)
+            check("the folded adapter", adapter_sha256(theta), expected["adapterSha256"])
+            check("theta in float64", doubles_sha256(theta), expected["thetaSha256"])
             log.insert(read_gossip(run, bytes.fromhex(vector["forged"])))
         check("the evicted", sorted(log.evicted), vector["evicted"])
 
