@@ -18,6 +18,7 @@ export function createProgress(io: Pick<VerbIo, 'stderr' | 'terminal'>): Progres
 class BarProgress implements Progress {
   readonly log: Writable;
   readonly #bars: MultiBar;
+  readonly #news = new AttentionNews();
   #bar: SingleBar | null = null;
 
   constructor(out: Writable) {
@@ -42,10 +43,14 @@ class BarProgress implements Progress {
     const { epochsMax } = report.run;
     const epoch = Math.min(epochsMax, Math.max(0, report.run.epoch));
     this.#bar ??= this.#bars.create(epochsMax, epoch, { facts: '' });
+    for (const sentence of this.#news.of(report)) this.#bars.log(`attention: ${sentence}\n`);
     this.#bar.update(epoch, { facts: `${report.run.state}: ${facts(report)}` });
   }
 
   stop(): void {
+    if (this.#bar === null) return;
+    // Lines that wait for the next redraw would be lost.
+    this.#bars.update();
     this.#bars.stop();
     this.#bar = null;
   }
@@ -56,8 +61,7 @@ class LineProgress implements Progress {
   readonly #out: Writable;
   /** Epoch and state of the last line; the end of an epoch and of the run are worth one. */
   #shown = '';
-  /** Sentences that stand, without their numbers: seconds that count down are no news. */
-  #attention = new Set<string>();
+  readonly #news = new AttentionNews();
 
   constructor(out: Writable) {
     this.log = out;
@@ -72,17 +76,26 @@ class LineProgress implements Progress {
       const at = Math.min(epoch, epochsMax);
       this.#out.write(`epoch ${at}/${epochsMax} ${state}: ${facts(report)}\n`);
     }
-    const standing = new Map(
-      report.attention.map((sentence) => [sentence.replaceAll(/[\d.]+/g, ''), sentence]),
-    );
-    for (const [words, sentence] of standing) {
-      if (!this.#attention.has(words)) this.#out.write(`attention: ${sentence}\n`);
-    }
-    this.#attention = new Set(standing.keys());
+    for (const sentence of this.#news.of(report)) this.#out.write(`attention: ${sentence}\n`);
   }
 
   stop(): void {
     // Lines need no ending.
+  }
+}
+
+/** Tells the sentences of `attention` that did not stand before. */
+class AttentionNews {
+  /** Without their numbers: seconds that count down are no news. */
+  #standing = new Set<string>();
+
+  of({ attention }: StatusReport): string[] {
+    const standing = new Map(
+      attention.map((sentence) => [sentence.replaceAll(/[\d.]+/g, ''), sentence]),
+    );
+    const news = [...standing].filter(([words]) => !this.#standing.has(words));
+    this.#standing = new Set(standing.keys());
+    return news.map(([, sentence]) => sentence);
   }
 }
 

@@ -1,6 +1,6 @@
 /** What people get wrong, to real processes: each is one clear sentence with the right exit code. */
 import assert from 'node:assert/strict';
-import { cp, mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
@@ -154,6 +154,25 @@ describe('ports and directories that cannot be had', () => {
       await fails(1, ...args),
       /^error: cannot make the directory .*a-file.* a part of the path is a file/,
     );
+  });
+
+  it('a directory that vanishes while the peer runs: says so, waits, and goes on when it is back', async () => {
+    const dir = newDirectory();
+    const peer = launch(...start('--data', data, '--epochs', '1000', '--dir', dir));
+    await peer.status('a first update', ({ adapter }) => adapter.updates > 0);
+    await rename(dir, `${dir}-away`);
+    const { training } = await peer.status('a sentence on the directory', ({ attention }) =>
+      attention.some((sentence) => sentence.includes('it is not there any more')),
+    );
+    await rename(`${dir}-away`, dir);
+    await peer.status(
+      'training to go on',
+      (report) =>
+        report.training.step > training.step + 1 &&
+        !report.attention.some((sentence) => sentence.includes('not there any more')),
+    );
+    peer.kill('SIGINT');
+    assert.equal(await peer.ended(), 0, peer.output());
   });
 
   it('options that make no run: names the field, wrong usage', async () => {

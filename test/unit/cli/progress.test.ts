@@ -52,3 +52,19 @@ describe('progress without a terminal', () => {
     assert.equal(lines([finished, finished]).match(/epoch 20\/20 finished/g)?.length, 1);
   });
 });
+
+describe('progress on a terminal', () => {
+  it('shows the epoch, its state and what wants attention, and lets log lines through', () => {
+    const stderr = Object.assign(new PassThrough(), { isTTY: true, columns: 200, rows: 20 });
+    const progress = createProgress({ stderr, terminal: true });
+    progress.log.write('before\n');
+    progress.update(at(3, { attention: ['The disk is full.'] }));
+    progress.log.write('after\n');
+    progress.stop();
+    const shown = String(stderr.read());
+    assert.match(shown, /^before\n/);
+    assert.match(shown, /attention: The disk is full\./);
+    assert.match(shown, /after/);
+    assert.match(shown, /epoch 3\/20 \[.*\] training: step 31, loss 3\.250/);
+  });
+});
