@@ -1,4 +1,4 @@
-/** docs/PROTOCOL.md says the same as the code: its limits, its schema, its codes and its links. */
+/** docs/PROTOCOL.md says the same as the code: its limits, schema, codes, names and links. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -65,6 +65,14 @@ describe('docs/PROTOCOL.md', async () => {
       topic,
     ]) {
       assert.ok(document.includes(`\`${name}\``), `docs/PROTOCOL.md names ${name}`);
+    }
+  });
+
+  it('names only tests that exist', async () => {
+    const named = [...section(document, 'Invariants').matchAll(/`([\w/.-]+\.test\.ts)`/g)];
+    assert.ok(named.length > 10);
+    for (const [, file = ''] of named) {
+      await readFile(join(ROOT, file.includes('/') ? file : `test/unit/protocol/${file}`));
     }
   });
 
