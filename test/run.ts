@@ -65,4 +65,4 @@ async function* events(tiers: readonly string[]): AsyncGenerator<TestEvent> {
 }
 
 const tiers = wanted.length > 0 ? wanted : Object.keys(TIERS);
-Readable.from(events(tiers)).compose(new Spec()).pipe(process.stdout);
+Readable.from(events(tiers)).pipe(new Spec()).pipe(process.stdout);
