@@ -38,7 +38,8 @@ export class SyncSession {
   #phase: 'have' | 'want' | 'updates' | 'ended' = 'have';
   #clockMs: number | null = null;
   #isCut = false;
-  #partial: Uint8Array[] = [];
+  /** Grows as pieces come: a list of them would cost far more than their bytes when they are tiny. */
+  #partial = new Uint8Array();
   #partialBytes = 0;
   #updates = 0;
   #proofs = 0;
@@ -71,7 +72,7 @@ export class SyncSession {
     if (equivocation) return this.#onEquivocation(this.#inPhase('updates', equivocation));
     if (chunk) return this.#onChunk(this.#inPhase('updates', chunk));
     if (!end) throw new SyncProtocolError('an empty frame');
-    if (this.#partial.length > 0) throw new SyncProtocolError('the end inside an update');
+    if (this.#partialBytes > 0) throw new SyncProtocolError('the end inside an update');
     this.#phase = this.#inPhase('updates', 'ended');
     return { kind: 'end' };
   }
@@ -165,17 +166,23 @@ export class SyncSession {
   }
 
   #onChunk({ bytes, last }: wire.Chunk): SyncEvent {
+    const start = this.#partialBytes;
     this.#partialBytes += bytes.length;
     if (this.#partialBytes > this.#updateBytesMax) {
       throw new SyncProtocolError(`an update of more than ${this.#updateBytesMax} bytes`);
     }
     if (bytes.length === 0 && !last) throw new SyncProtocolError('an empty chunk');
-    this.#partial.push(bytes);
+    if (this.#partialBytes > this.#partial.length) {
+      const larger = new Uint8Array(Math.max(this.#partialBytes, 2 * start));
+      larger.set(this.#partial.subarray(0, start));
+      this.#partial = larger;
+    }
+    this.#partial.set(bytes, start);
     if (!last) return { kind: 'nothing' };
     this.#updates += 1;
     if (this.#updates > this.#wanted.size) throw new SyncProtocolError('more than was asked for');
-    const encoded = Buffer.concat(this.#partial);
-    this.#partial = [];
+    const encoded = this.#partial.subarray(0, this.#partialBytes);
+    this.#partial = new Uint8Array();
     this.#partialBytes = 0;
     try {
       return { kind: 'update', update: wire.Update.decode(encoded) };
