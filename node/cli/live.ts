@@ -98,6 +98,7 @@ async function watch(
 ): Promise<void> {
   let seen = '';
   let seenMs = performance.now();
+  let isOver = false;
   while (!stop.aborted) {
     const report = peer.status();
     progress.update(report);
@@ -106,6 +107,13 @@ async function watch(
     if (now !== seen) {
       seen = now;
       seenMs = performance.now();
+    }
+    if (run.state === 'finished' && !isOver) {
+      isOver = true;
+      progress.log.write(
+        `the run is over; write the adapter with murmurate export ADAPTER_DIR --dir ${options.dir}` +
+          `${options.exitWhenFinished ? '' : ' (still serving the others: Ctrl-C ends it)'}\n`,
+      );
     }
     const isQuiet = performance.now() - seenMs >= QUIET_EPOCHS * run.epochSeconds * 1000;
     if (options.exitWhenFinished && run.state === 'finished' && isQuiet) return;
