@@ -8,6 +8,14 @@ export function sha256(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer>
   return Uint8Array.from(hash.digest());
 }
 
+/**
+ * A copy with memory of its own. Decoded fields are views on the received message, and on Node they are
+ * Buffers, whose slice() does not copy: kept as they are, they keep the whole message alive.
+ */
+export function copyOf(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(bytes);
+}
+
 export function toHex(bytes: Uint8Array): string {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('hex');
 }

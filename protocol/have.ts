@@ -1,5 +1,5 @@
 /** Have-vectors: which epochs of which author a log holds, as bitmaps in frames of bounded size. */
-import { fromHex, toHex } from './bytes.js';
+import { copyOf, fromHex, toHex } from './bytes.js';
 import { SyncProtocolError } from './errors.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
 import * as limits from './limits.js';
@@ -30,7 +30,7 @@ export class HaveVector {
         throw new SyncProtocolError('a vector longer than the run or the limit');
       }
       const author = authorOf(entry.author);
-      this.#epochs.set(author, entry.epochs.slice());
+      this.#epochs.set(author, copyOf(entry.epochs));
       if ('digest' in entry) this.#digests.set(author, toHex(entry.digest));
     }
     for (const key of evicted) this.evicted.add(authorOf(key));

@@ -31,8 +31,8 @@ export const STEPS_MAX = 1_000_000;
 /** Authors in one run's log: bounds the log, and the have-vectors exchanged in a sync. */
 export const AUTHORS_MAX = 1024;
 
-/** Bytes of one encoded update: the 1-bit update of the largest adapter is 20 MiB, a 4-bit one 71 MiB. */
-export const UPDATE_BYTES_MAX = 96 * 1024 * 1024;
+/** Bytes of one encoded update: the largest adapter at 4 bits in blocks of 8 has 96 MiB, and a header. */
+export const UPDATE_BYTES_MAX = 96 * 1024 * 1024 + 1024;
 
 /**
  * Bytes of an update that travels inside a gossip message; a larger one is announced and fetched by

@@ -1,6 +1,6 @@
 /** Manifest <-> canonical bytes. A run id names bytes, so bytes that encode differently are refused. */
 import { InvalidManifestError } from './errors.js';
-import { bytesEqual, fromHex, sha256, toHex } from './bytes.js';
+import { bytesEqual, copyOf, fromHex, sha256, toHex } from './bytes.js';
 import { PROTOCOL_VERSION } from './ids.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
 import { AUTHORS_MAX, MANIFEST_BYTES_MAX, MODULES_MAX } from './limits.js';
@@ -74,7 +74,7 @@ function toWire(manifest: Manifest): wire.Manifest {
     adapter: {
       rank: adapter.rank,
       alpha: adapter.alpha,
-      seed: Uint8Array.from(adapter.seed),
+      seed: copyOf(adapter.seed),
       targetModules: [...adapter.targetModules],
       modules: [...adapter.modules],
       initialSha256: fromHex(adapter.initialSha256),
@@ -117,7 +117,11 @@ function fromWire(message: wire.Manifest): Manifest {
       weightsSha256: toHex(model.weightsSha256),
       tokenizerSha256: toHex(model.tokenizerSha256),
     },
-    adapter: { ...adapter, initialSha256: toHex(adapter.initialSha256) },
+    adapter: {
+      ...adapter,
+      seed: copyOf(adapter.seed),
+      initialSha256: toHex(adapter.initialSha256),
+    },
     schedule,
     training,
     compression: { ...compression, phases: compression.phases.map(phaseFromWire) },

@@ -4,7 +4,7 @@
  * equivocation needs no body. Whether an update is accepted depends on its content alone, never on when
  * or in which order it arrived: otherwise sets would diverge.
  */
-import { bytesEqual, fromHex, sha256, toHex } from './bytes.js';
+import { bytesEqual, copyOf, fromHex, sha256, toHex } from './bytes.js';
 import { UpdateRejectedError } from './errors.js';
 import { PROTOCOL_VERSION } from './ids.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId, verifySignature } from './identity.js';
@@ -96,7 +96,7 @@ export function checkUpdate(run: Run, slicer: Slicer, message: wire.Update): Upd
     throw rejected('bad-scale', 'a scale is negative or not finite, or a code is out of range');
   }
   // Views into a network buffer would keep all of it alive, so the log holds copies.
-  return { ...header, scales: scales.slice(), codes: codes.slice() };
+  return { ...header, scales: copyOf(scales), codes: copyOf(codes) };
 }
 
 /** @throws UpdateRejectedError unless this header is for `run`, in its bounds and signed by its author. */
@@ -134,10 +134,10 @@ export function checkHeader(run: Run, { header, signature }: wire.SignedHeader):
     epoch,
     baseEpoch,
     steps,
-    logDigest: fields.logDigest.slice(),
-    bodySha256: fields.bodySha256.slice(),
+    logDigest: copyOf(fields.logDigest),
+    bodySha256: copyOf(fields.bodySha256),
     id: toHex(sha256(header)),
-    signed: { header: header.slice(), signature: signature.slice() },
+    signed: { header: copyOf(header), signature: copyOf(signature) },
   };
 }
 
