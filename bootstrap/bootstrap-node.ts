@@ -16,7 +16,7 @@ import {
 import type { Run } from '../protocol/manifest.js';
 import { UserError } from '../node/errors.js';
 import type { Logger } from '../node/interfaces.js';
-import { errnoOf, readIfThere, replaceFile } from '../node/net/durable-file.js';
+import { errnoOf, readIfThere, replaceFile } from '../node/atomic-file.js';
 import { reasonOf } from '../node/net/errors.js';
 import { createHost, type Host } from '../node/net/host.js';
 import { loadOrCreateIdentity } from '../node/net/identity.js';
@@ -161,7 +161,7 @@ class RegistrySaver {
     this.#dirty = false;
     try {
       const text = JSON.stringify(this.#registry.snapshot());
-      await replaceFile(this.#path, new TextEncoder().encode(text), FILE_MODE);
+      await replaceFile(this.#path, [text], FILE_MODE);
     } catch (error) {
       // The registry in memory goes on; the next interval tries again.
       this.#dirty = true;
@@ -192,7 +192,7 @@ async function loadPort(path: string): Promise<number | null> {
 async function savePort(path: string, port: number | null): Promise<void> {
   if (port === null) return;
   try {
-    await replaceFile(path, new TextEncoder().encode(`${JSON.stringify({ port })}\n`), FILE_MODE);
+    await replaceFile(path, [`${JSON.stringify({ port })}\n`], FILE_MODE);
   } catch (cause) {
     throw new UserError(
       `${path} cannot be written (${errnoOf(cause) ?? reasonOf(cause)}): check the directory's permissions and free space`,

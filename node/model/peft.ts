@@ -1,5 +1,5 @@
 /** LoRA adapters as Hugging Face PEFT keeps them: adapter_config.json and adapter_model.safetensors. */
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import {
@@ -9,12 +9,12 @@ import {
   type LoraModule,
 } from '../../protocol/adapter.js';
 import { FEATURES_MAX, RANK_MAX } from '../../protocol/limits.js';
+import { replaceFile } from '../atomic-file.js';
 import { UserError } from '../errors.js';
 import { readJsonFile } from '../json-file.js';
 import {
   readSafetensorsHeader,
   readTensorF32,
-  syncDirectory,
   writeSafetensors,
   type TensorEntry,
 } from './safetensors.js';
@@ -89,22 +89,12 @@ export async function writePeftAdapter(
     alpha_pattern: {},
   };
   await writeText(join(dir, ADAPTER_CONFIG_FILE), `${JSON.stringify(config, null, 2)}\n`);
-  await syncDirectory(dir);
 }
 
 async function writeText(path: string, text: string): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
   try {
-    const handle = await open(temporary, 'w');
-    try {
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, path);
+    await replaceFile(path, [text]);
   } catch (cause) {
-    await rm(temporary, { force: true });
     throw notWritable(path, cause);
   }
 }

@@ -3,9 +3,9 @@
  * the format section of the safetensors README). A file is foreign bytes: nothing in its header is
  * believed before it is checked against the file.
  */
-import { open, rename, rm, type FileHandle } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { open, type FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
+import { replaceFile } from '../atomic-file.js';
 import { UserError } from '../errors.js';
 import { parseJson, unreadable } from '../json-file.js';
 
@@ -279,20 +279,9 @@ export async function writeSafetensors(
   tensors: readonly F32Tensor[],
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const temporary = `${path}.${process.pid}.tmp`;
   try {
-    const handle = await open(temporary, 'w');
-    try {
-      await handle.writeFile(encodeHeader(tensors, metadata));
-      for (const tensor of tensors) await handle.writeFile(littleEndian(tensor.data));
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, path);
-    await syncDirectory(dirname(path));
+    await replaceFile(path, fileParts(tensors, metadata));
   } catch (cause) {
-    await rm(temporary, { force: true });
     if (!(cause instanceof Error && 'code' in cause)) throw cause;
     throw new UserError(
       `${path} cannot be written (${String(cause.code)}): check that the folder exists, may be written and has room`,
@@ -302,15 +291,12 @@ export async function writeSafetensors(
   }
 }
 
-/** Makes a rename survive power loss; systems that cannot open a directory do it by themselves. */
-export async function syncDirectory(dir: string): Promise<void> {
-  if (process.platform === 'win32') return;
-  const handle = await open(dir, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+function* fileParts(
+  tensors: readonly F32Tensor[],
+  metadata: Readonly<Record<string, string>>,
+): Generator<Uint8Array> {
+  yield encodeHeader(tensors, metadata);
+  for (const tensor of tensors) yield littleEndian(tensor.data);
 }
 
 function encodeHeader(

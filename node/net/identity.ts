@@ -6,7 +6,7 @@ import type { Ed25519PrivateKey } from '@libp2p/interface';
 import { peerIdFromPublicKey } from '../../protocol/identity.js';
 import { UserError } from '../errors.js';
 import type { Identity } from '../interfaces.js';
-import { errnoOf, readIfThere, replaceFile } from './durable-file.js';
+import { errnoOf, readIfThere, replaceFile } from '../atomic-file.js';
 import { reasonOf } from './errors.js';
 
 /** Read and write for the owner, nothing for anyone else. */
@@ -60,7 +60,7 @@ export async function loadOrCreateIdentity(path: string): Promise<NetIdentity> {
   if (bytes !== null) return decodeKey(path, bytes);
   const key = await generateKeyPair('Ed25519');
   try {
-    await replaceFile(path, privateKeyToProtobuf(key), KEY_FILE_MODE);
+    await replaceFile(path, [privateKeyToProtobuf(key)], KEY_FILE_MODE);
   } catch (cause) {
     throw keyFileError(path, 'written', cause);
   }

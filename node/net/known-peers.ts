@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { ADDRESSES_MAX, ADDRESS_BYTES_MAX, RUN_PEERS_MAX } from '../../protocol/limits.js';
 import { cleanAddresses, parsePeerId } from './addresses.js';
-import { readIfThere, replaceFile } from './durable-file.js';
+import { readIfThere, replaceFile } from '../atomic-file.js';
 import type { PeerAddresses } from './run-registry.js';
 
 const FILE_MODE = 0o600;
@@ -36,7 +36,7 @@ export async function loadKnownPeers(path: string): Promise<PeerAddresses[] | nu
 /** Replaces the file atomically. Rejects as the system does (disk full, read-only). */
 export async function saveKnownPeers(path: string, peers: readonly PeerAddresses[]): Promise<void> {
   const text = `${JSON.stringify({ peers: peers.slice(0, RUN_PEERS_MAX) }, null, 2)}\n`;
-  await replaceFile(path, new TextEncoder().encode(text), FILE_MODE);
+  await replaceFile(path, [text], FILE_MODE);
 }
 
 function parse(bytes: Uint8Array): unknown {

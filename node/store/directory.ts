@@ -19,7 +19,8 @@
 import { mkdir, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { readIfThere, writeAtomically } from './atomic-file.js';
-import { errnoCode, storeUnavailable } from './unavailable.js';
+import { errnoOf } from '../atomic-file.js';
+import { storeUnavailable } from './unavailable.js';
 
 /** Names of the files in the data directory. */
 export const DIRECTORY_FILES = {
@@ -98,7 +99,7 @@ async function makeDirectory(path: string): Promise<void> {
   try {
     await mkdir(path, { mode: 0o700 });
   } catch (error) {
-    const code = errnoCode(error);
+    const code = errnoOf(error);
     if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
     const parent = dirname(path);
     if (code !== 'ENOENT' || (await exists(parent))) throw error;

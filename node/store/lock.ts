@@ -9,7 +9,8 @@ import { lock } from 'proper-lockfile';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { readIfThere, writeAtomically } from './atomic-file.js';
-import { errnoCode, storeUnavailable } from './unavailable.js';
+import { errnoOf } from '../atomic-file.js';
+import { storeUnavailable } from './unavailable.js';
 
 /** A lock that was not refreshed for so long belongs to nobody, when its owner cannot be asked. */
 const STALE_MS = 10_000;
@@ -84,7 +85,7 @@ async function take(
       onCompromised,
     });
   } catch (error) {
-    if (errnoCode(error) === 'ELOCKED') return null;
+    if (errnoOf(error) === 'ELOCKED') return null;
     throw storeUnavailable('lock', directory, error);
   }
 }
@@ -112,7 +113,7 @@ function processExists(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return errnoCode(error) === 'EPERM';
+    return errnoOf(error) === 'EPERM';
   }
 }
 

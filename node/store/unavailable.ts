@@ -1,4 +1,5 @@
 /** Disk errors in words: what failed, where, why, and what to do about it. */
+import { errnoOf } from '../atomic-file.js';
 import { StoreUnavailableError } from '../interfaces.js';
 
 /** errno -> what it means and what mends it. */
@@ -18,12 +19,6 @@ const CAUSES: Readonly<Record<string, string>> = {
   ENFILE: 'too many files are open on this machine; close some programs',
 };
 
-/** The `code` of a Node.js system error, e.g. "ENOSPC"; null for anything else. */
-export function errnoCode(error: unknown): string | null {
-  if (!(error instanceof Error) || !('code' in error)) return null;
-  return typeof error.code === 'string' ? error.code : null;
-}
-
 /** One sentence for a failed file operation: "cannot <action> <path>: <why>; <what to do>". */
 export function storeUnavailable(
   action: string,
@@ -31,7 +26,7 @@ export function storeUnavailable(
   cause: unknown,
 ): StoreUnavailableError {
   if (cause instanceof StoreUnavailableError) return cause;
-  const code = errnoCode(cause);
+  const code = errnoOf(cause);
   const words = code === null ? undefined : CAUSES[code];
   const reason = words ?? (cause instanceof Error ? cause.message : String(cause));
   const suffix = words === undefined || code === null ? '' : ` (${code})`;

@@ -1,0 +1,59 @@
+/** Replaces a file so that a crash or a power cut at any moment leaves the old or the new content, whole. */
+import { open, readFile, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/**
+ * Writes `parts`, one after the other, to `path`.tmp, syncs it, renames it to `path` and syncs the
+ * directory. Throws what the system throws; the old content is then still there.
+ */
+export async function replaceFile(
+  path: string,
+  parts: Iterable<Uint8Array | string>,
+  mode = 0o644,
+): Promise<void> {
+  const temporary = `${path}.tmp`;
+  try {
+    const handle = await open(temporary, 'w', mode);
+    try {
+      for (const part of parts) await handle.writeFile(part);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+    await syncDirectory(dirname(path));
+  } catch (error) {
+    // Half a file helps nobody and holds the space that may be missing.
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** The content of `path`, null when there is no such file. Throws what the system throws. */
+export async function readIfThere(path: string): Promise<Uint8Array | null> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return null;
+    throw error;
+  }
+}
+
+/** The system's name of an error, e.g. "ENOSPC"; null for anything else. */
+export function errnoOf(error: unknown): string | null {
+  if (!(error instanceof Error) || !('code' in error)) return null;
+  return typeof error.code === 'string' ? error.code : null;
+}
+
+/** Makes renames and new names in `directory` survive power loss. */
+async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, 'r');
+  try {
+    await handle.sync();
+  } catch (error) {
+    // Some systems (Windows) cannot sync a directory and need not: the rename is journalled.
+    if (!['EPERM', 'EISDIR', 'EINVAL'].includes(errnoOf(error) ?? '')) throw error;
+  } finally {
+    await handle.close();
+  }
+}
