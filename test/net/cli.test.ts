@@ -206,11 +206,16 @@ describe('a run from start to end', () => {
     );
   });
 
-  it('join without anybody to reach resumes alone, and says so', async () => {
+  it('join without anybody to reach, and with a damaged state, resumes alone and says both', async () => {
+    await writeFile(join(place, 'b', 'state.bin'), 'rubbish');
     const lone = launch(...joinArgs(founded.address));
     const report = await lone.status('a sentence', ({ attention }) => attention.length > 1);
     assert.match(report.attention.join('\n'), /cannot reach .*next attempt in \d+ s/);
-    assert.equal(report.adapter.updates > 0, true);
+    assert.match(
+      report.attention.join('\n'),
+      /state\.bin is damaged .* kept as state\.bin\.damaged/,
+    );
+    assert.ok(report.adapter.updates > 0);
     lone.kill('SIGINT');
     assert.equal(await lone.ended(), 0, lone.output());
   });

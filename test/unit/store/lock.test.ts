@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../../../node/errors.js';
 import { lockDirectory } from '../../../node/store/lock.js';
@@ -114,5 +115,19 @@ describe('lockDirectory()', () => {
   it('says why when the directory cannot be written', async () => {
     const path = join(await newDirectory(), 'missing');
     await assert.rejects(lockDirectory(path), /^StoreUnavailableError: cannot lock .*missing: /);
+  });
+
+  it('says so when another process has taken the directory from one that stood still', async () => {
+    const path = await newDirectory();
+    let sentence = '';
+    await lockDirectory(path, (text) => (sentence = text));
+    // What a takeover leaves behind: another owner, and a lock that was touched at another time.
+    const owner = { pid: 4242, host: 'elsewhere', processToken: null };
+    await writeFile(join(path, 'owner.json'), JSON.stringify(owner));
+    await utimes(join(path, 'lock'), 1_000, 1_000);
+    // The lock looks at its directory every few seconds.
+    const endMs = performance.now() + 30_000;
+    while (sentence === '' && performance.now() < endMs) await delay(100);
+    assert.equal(sentence, `process 4242 on elsewhere has taken over ${path}; this peer stops`);
   });
 });
