@@ -16,7 +16,8 @@ export interface Answer {
   after: string;
 }
 
-const PLAIN = { style: { head: [], border: [] } };
+/** Without colours, and without lines between the rows. */
+const PLAIN = { style: { head: [], border: [], compact: true } };
 
 /** `names` are the offices, in the order of report.peers. Ends with a line break. */
 export function renderReport(
@@ -79,17 +80,15 @@ function peerTable(names: readonly string[], report: Report): string {
 
 function answerTable(answers: readonly Answer[]): string {
   const table = new Table({
-    ...PLAIN,
-    head: ['question of', 'question', 'base model says', 'asked at', 'swarm says', 'expected'],
-    colWidths: [14, 28, 26, 14, 24, 24],
+    style: { ...PLAIN.style, compact: false },
+    head: ['question', 'base model says', 'swarm says', 'expected'],
+    colWidths: [40, 26, 24, 24],
     wordWrap: true,
   });
   for (const { office, prompt, before, answerer, after, expected } of answers) {
     table.push([
-      office,
-      question(prompt),
+      `${question(prompt)}\n(of the ${office}, asked at the ${answerer})`,
       oneLine(before),
-      answerer,
       oneLine(after),
       oneLine(expected),
     ]);
