@@ -5,6 +5,7 @@ import type {
   Transport,
   TransportHandlers,
 } from '../../node/interfaces.js';
+import { SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js';
 import type { Prng } from '../../protocol/prng.js';
 import type { VirtualTime } from './clock.js';
 
@@ -238,6 +239,7 @@ class SimStream implements FrameStream {
   async send(frame: Uint8Array): Promise<void> {
     if (this.#error) throw this.#error;
     if (this.#isClosed) throw new SimulatedReset('this side is closed');
+    if (frame.length > SYNC_FRAME_BYTES_MAX) throw new SimulatedReset('a frame over the bound');
     this.network.counts.bytesStream += frame.length;
     if (this.network.chance(this.network.faults.reset)) {
       this.breakLink();
