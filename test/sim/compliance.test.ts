@@ -23,8 +23,10 @@ async function makeSwarm(count: number): Promise<TransportSwarm> {
     await time.advanceTo(time.nowMs + 10);
   };
   const until: TransportSwarm['until'] = async (what, condition) => {
-    for (const endMs = time.nowMs + PATIENCE_MS; !condition(); await pass()) {
+    const endMs = time.nowMs + PATIENCE_MS;
+    while (!condition()) {
       assert.ok(time.nowMs < endMs, `waited for ${what}`);
+      await pass();
     }
   };
   // Whoever has started is connected to all in reach: before connect() nobody is.
