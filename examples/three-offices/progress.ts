@@ -35,7 +35,7 @@ class Bar implements Progress {
       this.#bar = new cliProgress.SingleBar({
         stream: this.#stream,
         format: '[{bar}] epoch {value}/{total}  {peers}',
-        barsize: 20,
+        barsize: 12,
         hideCursor: true,
         // The demonstration cleans up on SIGINT itself.
         gracefulExit: false,
@@ -84,7 +84,7 @@ function epochs(statuses: readonly (PeerStatus | null)[]): [done: number, total:
   return [Math.min(epoch, total), total];
 }
 
-/** "clinic loss 4.61 -> 1.09 | ...": each peer's held-out loss, of the base model and now. */
+/** "clinic 4.61 -> 1.09 | ...": each peer's held-out loss, of the base model and now. */
 export function describePeers(
   names: readonly string[],
   statuses: readonly (PeerStatus | null)[],
@@ -96,6 +96,5 @@ function describePeer(name: string, status: PeerStatus | null): string {
   if (status === null) return `${name} starting`;
   const { base, now } = status.heldOutLoss;
   if (base === null) return `${name} ${status.run.state}`;
-  const loss = now === null ? base.toFixed(2) : `${base.toFixed(2)} -> ${now.toFixed(2)}`;
-  return `${name} loss ${loss}`;
+  return `${name} ${base.toFixed(2)}${now === null ? '' : ` -> ${now.toFixed(2)}`}`;
 }

@@ -65,6 +65,7 @@ export class Swarm {
   /** Shows the training until all have finished with one adapter; their last statuses. */
   async train(watch: Watch, progress: Progress): Promise<PeerStatus[]> {
     const names = this.peers.map(({ office }) => office);
+    progress.say("Training. Each peer's held-out loss, of the base model -> now:");
     try {
       return await watch.until('all peers to finish with the same adapter', async () => {
         for (const { program } of this.peers) program.assertAlive();

@@ -9,6 +9,7 @@ import { heldOutExamples, questionsOf } from '../../../examples/three-offices/he
 import { officeExamples, SEED } from '../../../examples/three-offices/make-data.js';
 import { OFFICES } from '../../../examples/three-offices/offices.js';
 import { DemoError, Program, STOP_GRACE_MS } from '../../../examples/three-offices/processes.js';
+import { describePeers } from '../../../examples/three-offices/progress.js';
 import {
   meanLoss,
   shortcomings,
@@ -113,6 +114,21 @@ test('the table shows every loss, the mean, the traffic and the answers', () => 
     assert.ok(text.includes(shown), shown);
   }
   assert.ok(text.includes('ab'.repeat(32)));
+});
+
+test('progress tells each peer by its state, then by its loss of the base and now', () => {
+  const state = (base: number | null, now: number | null): PeerStatus => ({
+    peerId: 'p',
+    run: { id: 'r', epoch: 3, epochsMax: 24, state: 'training' },
+    training: { step: 30, tokensPerSecond: 900 },
+    adapter: { sha256: 'aa', updates: 9 },
+    heldOutLoss: { base, now },
+    traffic: { bytesIn: { total: 1 }, bytesOut: { total: 1 } },
+    attention: [],
+  });
+  const names = ['a', 'b', 'c', 'd'];
+  const statuses = [null, state(null, null), state(4.588, null), state(4.242, 0.126)];
+  assert.equal(describePeers(names, statuses), 'a starting | b training | c 4.59 | d 4.24 -> 0.13');
 });
 
 test('the swarm has finished when all are finished, in one run, with one adapter', () => {
