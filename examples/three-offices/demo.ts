@@ -46,7 +46,7 @@ async function main(): Promise<number> {
   const swarm = new Swarm(directory);
   try {
     await mkdir(directory, { recursive: true });
-    const { report, answers } = await demonstrate(swarm, progress, interruption.signal);
+    const { report, answers } = await demonstrate(swarm, options, progress, interruption.signal);
     process.stdout.write(
       options.json
         ? `${JSON.stringify(report)}\n`
@@ -90,6 +90,7 @@ function readOptions(args: string[]): { json: boolean } | number {
 
 async function demonstrate(
   swarm: Swarm,
+  { json }: { json: boolean },
   progress: Progress,
   interrupted: AbortSignal,
 ): Promise<{ report: Report; answers: Answer[] }> {
@@ -104,9 +105,11 @@ async function demonstrate(
     progress.say('All peers have finished. Training each alone on its own data, to compare.');
     await swarm.stop();
     const peers = await measurePeers(swarm, statuses, measuring);
+    const report = { run: statuses[0]?.run.id ?? '', peers };
+    // Answers are for people to read.
+    if (json) return { report, answers: [] };
     progress.say('Asking held-out questions.');
-    const answers = await askQuestions(swarm, measuring);
-    return { report: { run: statuses[0]?.run.id ?? '', peers }, answers };
+    return { report, answers: await askQuestions(swarm, measuring) };
   } finally {
     measuring.end();
   }
