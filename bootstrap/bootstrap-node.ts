@@ -3,7 +3,6 @@
  * It joins no run: it subscribes to no gossip, trains nothing and averages nothing.
  */
 import '../node/net/polyfill.js';
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import {
@@ -16,7 +15,7 @@ import {
 import type { Run } from '../protocol/manifest.js';
 import { UserError } from '../node/errors.js';
 import type { Logger } from '../node/interfaces.js';
-import { errnoOf, readIfThere, replaceFile } from '../node/atomic-file.js';
+import { errnoOf, makeDirectory, readIfThere, replaceFile } from '../node/files.js';
 import { reasonOf } from '../node/net/errors.js';
 import { createHost, type Host } from '../node/net/host.js';
 import { loadOrCreateIdentity } from '../node/net/identity.js';
@@ -86,7 +85,7 @@ export interface BootstrapNode {
 /** @throws UserError when the directory, the key file or the listen address cannot be used. */
 export async function startBootstrap(init: BootstrapInit): Promise<BootstrapNode> {
   const { dir, logger } = init;
-  await makeDirectory(dir);
+  await openDirectory(dir);
   const identity = await loadOrCreateIdentity(join(dir, FILES.key));
   const preferredPort = await loadPort(join(dir, FILES.port));
   const announce = init.announce === undefined ? {} : { announce: init.announce };
@@ -170,9 +169,9 @@ class RegistrySaver {
   }
 }
 
-async function makeDirectory(dir: string): Promise<void> {
+async function openDirectory(dir: string): Promise<void> {
   try {
-    await mkdir(dir, { recursive: true });
+    await makeDirectory(dir);
   } catch (cause) {
     throw new UserError(
       `the data directory ${dir} cannot be made (${errnoOf(cause) ?? reasonOf(cause)}): check the path and its permissions`,

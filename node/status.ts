@@ -1,6 +1,7 @@
 /** What GET /status says: its schema, and how it is put together from the peer, its connections and this process. */
 import { z } from 'zod';
 import type { Connection } from './interfaces.js';
+import { asSentence } from './peer/attention.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
 import type { Run } from '../protocol/manifest.js';
 
@@ -110,7 +111,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
       bytesOut: { ...sources.traffic.bytesOut },
     },
     residualNorm: snapshot.residualNorm,
-    attention: [...new Set([...sources.attention, ...snapshot.attention])],
+    attention: [...new Set([...sources.attention, ...snapshot.attention].map(asSentence))],
   };
 }
 

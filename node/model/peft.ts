@@ -1,5 +1,4 @@
 /** LoRA adapters as Hugging Face PEFT keeps them: adapter_config.json and adapter_model.safetensors. */
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import {
@@ -9,7 +8,7 @@ import {
   type LoraModule,
 } from '../../protocol/adapter.js';
 import { FEATURES_MAX, RANK_MAX } from '../../protocol/limits.js';
-import { replaceFile } from '../atomic-file.js';
+import { makeDirectory, replaceFile } from '../files.js';
 import { UserError } from '../errors.js';
 import { readJsonFile } from '../json-file.js';
 import {
@@ -59,7 +58,7 @@ export async function writePeftAdapter(
     throw new RangeError(`theta has ${theta.length} values, the adapter ${layout.size}`);
   }
   try {
-    await mkdir(dir, { recursive: true });
+    await makeDirectory(dir);
   } catch (cause) {
     throw notWritable(dir, cause);
   }

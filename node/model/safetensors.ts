@@ -5,7 +5,7 @@
  */
 import { open, type FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
-import { replaceFile } from '../atomic-file.js';
+import { replaceFile } from '../files.js';
 import { UserError } from '../errors.js';
 import { parseJson, unreadable } from '../json-file.js';
 

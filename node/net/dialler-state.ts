@@ -25,10 +25,11 @@ export interface DiallerState {
 
 /** Sentences for `status`: what cannot be reached, and when it is tried again. Empty when all is well. */
 export function attentionOf(state: DiallerState, nowMs: number): string[] {
+  const { members } = state;
   const meanwhile =
-    state.members === 0
-      ? 'training alone'
-      : `going on with ${state.members} connected ${state.members === 1 ? 'peer' : 'peers'}`;
+    members === 0
+      ? 'nobody is connected'
+      : `going on with ${members} connected ${members === 1 ? 'peer' : 'peers'}`;
   const sentences = state.contacts
     .filter(({ lastError }) => lastError !== null)
     .map(({ address, lastError, nextAttemptMs, busy }) => {
@@ -38,11 +39,11 @@ export function attentionOf(state: DiallerState, nowMs: number): string[] {
       return `cannot reach ${address} (${lastError ?? ''}): ${meanwhile}, ${next}`;
     });
   const [first] = [...state.unreachable].sort((a, b) => a.nextAttemptMs - b.nextAttemptMs);
-  if (state.members === 0 && first !== undefined) {
+  if (members === 0 && first !== undefined) {
     const count = state.unreachable.length;
     const whom = count === 1 ? 'the one known member' : `any of the ${count} known members`;
     sentences.push(
-      `cannot reach ${whom} (${first.reason}): training alone, next attempt in ${secondsTo(first.nextAttemptMs, nowMs)} s`,
+      `cannot reach ${whom} (${first.reason}): next attempt in ${secondsTo(first.nextAttemptMs, nowMs)} s`,
     );
   }
   return sentences;

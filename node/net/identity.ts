@@ -6,7 +6,7 @@ import type { Ed25519PrivateKey } from '@libp2p/interface';
 import { peerIdFromPublicKey } from '../../protocol/identity.js';
 import { UserError } from '../errors.js';
 import type { Identity } from '../interfaces.js';
-import { errnoOf, readIfThere, replaceFile } from '../atomic-file.js';
+import { errnoOf, readIfThere, replaceFile } from '../files.js';
 import { reasonOf } from './errors.js';
 
 /** Read and write for the owner, nothing for anyone else. */

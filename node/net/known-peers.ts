@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { ADDRESSES_MAX, ADDRESS_BYTES_MAX, RUN_PEERS_MAX } from '../../protocol/limits.js';
 import { cleanAddresses, parsePeerId } from './addresses.js';
-import { readIfThere, replaceFile } from '../atomic-file.js';
+import { readIfThere, replaceFile } from '../files.js';
 import type { PeerAddresses } from './run-registry.js';
 
 const FILE_MODE = 0o600;

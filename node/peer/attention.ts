@@ -40,7 +40,7 @@ export function attention(facts: AttentionFacts): string[] {
   if (epoch < 0) {
     sentences.push(`The run starts in ${seconds(startMs - nowMs)}; training begins then.`);
   }
-  if (facts.connectedCount === 0) {
+  if (facts.connectedCount === 0 && epoch < run.manifest.schedule.epochsMax) {
     sentences.push(
       'No other member of this run is connected: this peer trains alone, keeps trying to reach others, ' +
         'and merges its work when it meets them.',
@@ -55,6 +55,12 @@ export function attention(facts: AttentionFacts): string[] {
     );
   }
   return sentences;
+}
+
+/** An error's message as a sentence of a list: a capital at the start, a full stop at the end. */
+export function asSentence(message: string): string {
+  const sentence = message.charAt(0).toUpperCase() + message.slice(1);
+  return /[.!?]$/.test(sentence) ? sentence : `${sentence}.`;
 }
 
 function stepSentences({ last, run }: AttentionFacts): string[] {

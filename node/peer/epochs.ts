@@ -22,6 +22,7 @@ import {
   type TrainResult,
   type Transport,
 } from '../interfaces.js';
+import { asSentence } from './attention.js';
 import type { Journal } from './journal.js';
 import type { Replica } from './replica.js';
 import type { RunState } from './snapshot.js';
@@ -107,7 +108,7 @@ export class Epochs {
         if (isAborted(this.#signal)) break;
         if (!(error instanceof TrainerDiedError)) throw error;
         this.#runState = 'paused';
-        this.#problem = `${error.message} It is being restarted; this epoch is trained again.`;
+        this.#problem = `${asSentence(error.message)} It is being restarted; this epoch is trained again.`;
         this.#c.logger.warn({ error: error.message }, 'the training process died');
         await this.#c.clock.sleep(TRAINER_PAUSE_MS, this.#signal).catch(() => undefined);
       }
@@ -164,6 +165,7 @@ export class Epochs {
     await this.#c.journal.persist(() => this.#c.store.saveState(next.state), this.#signal);
     this.#state = next.state;
     this.#last = result;
+    this.#progress = null;
     this.#problem = null;
     this.#c.replica.addOwn(next.update);
     await this.#publish(next.update);

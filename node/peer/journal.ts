@@ -1,5 +1,6 @@
 /** Brings records to disk in the background; when the disk refuses, they wait in memory and are retried. */
 import { StoreUnavailableError, type Clock, type Store } from '../interfaces.js';
+import { asSentence } from './attention.js';
 
 /** First and longest pause before a refused write is tried again. */
 const RETRY_MS_MIN = 500;
@@ -44,7 +45,7 @@ export class Journal {
         return;
       } catch (error) {
         if (!(error instanceof StoreUnavailableError)) throw error;
-        this.#problem = `${error.message} Trying again in ${pauseMs / 1000} s; nothing is lost.`;
+        this.#problem = `${asSentence(error.message)} Trying again in ${pauseMs / 1000} s; nothing is lost.`;
         await this.#clock.sleep(pauseMs, signal);
       }
     }

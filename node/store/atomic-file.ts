@@ -1,5 +1,5 @@
-/** Atomic files of the data directory: as node/atomic-file.ts, with disk errors in words. */
-import * as atomic from '../atomic-file.js';
+/** Atomic files of the data directory: as node/files.ts, with disk errors in words. */
+import * as atomic from '../files.js';
 import { storeUnavailable } from './unavailable.js';
 
 /** Replaces `path`. Throws StoreUnavailableError; the old content is then still there. */

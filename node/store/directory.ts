@@ -16,10 +16,10 @@
  *   state.bin.damaged, log.bin.damaged   what could not be read, kept aside
  * ```
  */
-import { mkdir, rm, stat } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { readIfThere, writeAtomically } from './atomic-file.js';
-import { errnoOf } from '../atomic-file.js';
+import { makeDirectory } from '../files.js';
 import { storeUnavailable } from './unavailable.js';
 
 /** Names of the files in the data directory. */
@@ -38,6 +38,9 @@ export const DIRECTORY_FILES = {
 /** Bytes of a text file of this directory; the addresses in it are few. */
 const TEXT_BYTES_MAX = 64 * 1024;
 
+/** Mode of a new data directory: it holds a private key. */
+const OWNER_ONLY = 0o700;
+
 /** Paths and small files of one data directory. */
 export class DataDirectory {
   constructor(readonly path: string) {}
@@ -50,7 +53,7 @@ export class DataDirectory {
   /** Makes the directory where it is missing. Throws StoreUnavailableError. */
   async create(): Promise<void> {
     try {
-      await makeDirectory(resolve(this.path));
+      await makeDirectory(resolve(this.path), OWNER_ONLY);
     } catch (error) {
       throw storeUnavailable('make the directory', this.path, error);
     }
@@ -89,28 +92,4 @@ export class DataDirectory {
       throw storeUnavailable('remove', this.pathOf(file), error);
     }
   }
-}
-
-/**
- * mkdir -p, for the owner alone. Not Node's own: where a file system refuses new names with ENOENT (as
- * /proc does) that one tries for ever.
- */
-async function makeDirectory(path: string): Promise<void> {
-  try {
-    await mkdir(path, { mode: 0o700 });
-  } catch (error) {
-    const code = errnoOf(error);
-    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
-    const parent = dirname(path);
-    if (code !== 'ENOENT' || (await exists(parent))) throw error;
-    await makeDirectory(parent);
-    await mkdir(path, { mode: 0o700 });
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

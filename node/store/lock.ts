@@ -9,7 +9,7 @@ import { lock } from 'proper-lockfile';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { readIfThere, writeAtomically } from './atomic-file.js';
-import { errnoOf } from '../atomic-file.js';
+import { errnoOf } from '../files.js';
 import { storeUnavailable } from './unavailable.js';
 
 /** A lock that was not refreshed for so long belongs to nobody, when its owner cannot be asked. */

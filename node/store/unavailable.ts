@@ -1,5 +1,5 @@
 /** Disk errors in words: what failed, where, why, and what to do about it. */
-import { errnoOf } from '../atomic-file.js';
+import { errnoOf } from '../files.js';
 import { StoreUnavailableError } from '../interfaces.js';
 
 /** errno -> what it means and what mends it. */

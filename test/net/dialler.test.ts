@@ -141,7 +141,7 @@ describe('Dialler', () => {
     const first = await start({ identity: await createIdentity(), contacts: [address] });
     await until('the failure is reported', () => first.dialler.attention(Date.now()).length === 1);
     const sentence = first.dialler.attention(Date.now())[0] ?? '';
-    const expected = `cannot reach ${address} (connection refused): training alone, `;
+    const expected = `cannot reach ${address} (connection refused): nobody is connected, `;
     assert.ok(sentence.startsWith(expected), sentence);
     await start({ identity: late, listen: `/ip4/127.0.0.1/tcp/${port}` });
     await until(

@@ -19,7 +19,7 @@ describe('attentionOf', () => {
 
   it('names address, reason, consequence and the time of the next attempt', () => {
     assert.deepEqual(attentionOf({ ...well, members: 0, contacts: [contact] }, 100_000), [
-      'cannot reach /ip4/192.0.2.7/tcp/4001 (connection refused): training alone, next attempt in 12 s',
+      'cannot reach /ip4/192.0.2.7/tcp/4001 (connection refused): nobody is connected, next attempt in 12 s',
     ]);
     assert.deepEqual(attentionOf({ ...well, members: 1, contacts: [contact] }, 111_001), [
       'cannot reach /ip4/192.0.2.7/tcp/4001 (connection refused): going on with 1 connected peer, next attempt in 1 s',
@@ -32,7 +32,7 @@ describe('attentionOf', () => {
       { peerId: 'b', reason: 'connection refused', nextAttemptMs: 4_000 },
     ];
     assert.deepEqual(attentionOf({ ...well, members: 0, unreachable }, 1_000), [
-      'cannot reach any of the 2 known members (connection refused): training alone, next attempt in 3 s',
+      'cannot reach any of the 2 known members (connection refused): next attempt in 3 s',
     ]);
   });
 });

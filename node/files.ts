@@ -1,5 +1,8 @@
-/** Replaces a file so that a crash or a power cut at any moment leaves the old or the new content, whole. */
-import { open, readFile, rename, rm } from 'node:fs/promises';
+/**
+ * What every part does with files. Replacing one is atomic: a crash or a power cut at any moment leaves
+ * the old or the new content, whole.
+ */
+import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /**
@@ -37,6 +40,30 @@ export async function readIfThere(path: string): Promise<Uint8Array | null> {
     if (errnoOf(error) === 'ENOENT') return null;
     throw error;
   }
+}
+
+/**
+ * mkdir -p. Not Node's own: where a file system refuses new names with ENOENT (as /proc does) that one
+ * tries for ever. Throws what the system throws.
+ */
+export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
+  try {
+    await mkdir(path, { mode });
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    const parent = dirname(path);
+    if (code !== 'ENOENT' || (await exists(parent))) throw error;
+    await makeDirectory(parent, mode);
+    await mkdir(path, { mode });
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** The system's name of an error, e.g. "ENOSPC"; null for anything else. */
