@@ -3,7 +3,17 @@ import js from '@eslint/js';
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['protocol/wire/messages.ts', 'node/engine/onnx/onnx.ts', 'dist/', 'node_modules/', '**/*.generated.ts', 'models/', '.venv/'] },
+  {
+    ignores: [
+      'protocol/wire/messages.ts',
+      'node/engine/onnx/onnx.ts',
+      'dist/',
+      'node_modules/',
+      '**/*.generated.ts',
+      'models/',
+      '.venv/',
+    ],
+  },
   js.configs.recommended,
   tseslint.configs.strictTypeChecked,
   {
@@ -61,12 +71,22 @@ export default tseslint.config(
       // node:test's describe and it return promises that the runner awaits.
       '@typescript-eslint/no-floating-promises': [
         'error',
-        { allowForKnownSafeCalls: [{ from: 'package', name: ['describe', 'it', 'test', 'suite'], package: 'node:test' }] },
+        {
+          allowForKnownSafeCalls: [
+            { from: 'package', name: ['describe', 'it', 'test', 'suite'], package: 'node:test' },
+          ],
+        },
       ],
     },
   },
   {
-    files: ['node/cli/**/*.ts', 'test/sim/main.ts', 'bench/**/*.ts', 'examples/**/*.ts', 'test/run.ts'],
+    files: [
+      'node/cli/**/*.ts',
+      'test/sim/main.ts',
+      'bench/**/*.ts',
+      'examples/**/*.ts',
+      'test/run.ts',
+    ],
     rules: { 'no-console': 'off' },
   },
   { files: ['eslint.config.js'], extends: [tseslint.configs.disableTypeChecked] },

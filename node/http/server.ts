@@ -69,7 +69,10 @@ export async function startHttpServer(init: HttpServerInit): Promise<HttpServer>
 }
 
 /** The routes, apart from any socket. `ownHosts` are the allowed values of the Host header. */
-export function createApp(status: () => StatusReport | null, ownHosts: () => ReadonlySet<string>): Hono {
+export function createApp(
+  status: () => StatusReport | null,
+  ownHosts: () => ReadonlySet<string>,
+): Hono {
   const app = new Hono();
   app.use(async (c, next) => {
     c.header('Cache-Control', 'no-store');
