@@ -210,7 +210,7 @@ describe('a run from start to end', () => {
     await writeFile(join(place, 'b', 'state.bin'), 'rubbish');
     const lone = launch(...joinArgs(founded.address));
     const report = await lone.status('a sentence', ({ attention }) => attention.length > 1);
-    assert.match(report.attention.join('\n'), /cannot reach .*next attempt in \d+ s/);
+    assert.match(report.attention.join('\n'), /Cannot reach .*next attempt in \d+ s/);
     assert.match(
       report.attention.join('\n'),
       /state\.bin is damaged .* kept as state\.bin\.damaged/,

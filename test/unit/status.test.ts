@@ -114,8 +114,9 @@ describe('buildStatus()', () => {
     assert.deepEqual(statusReportSchema.parse(buildStatus(sources({ traffic }))).traffic, traffic);
   });
 
-  it('puts sentences from outside before the peer`s own and says each once', () => {
-    const attention = ['the disk is full', 'waiting for peers'];
-    assert.deepEqual(buildStatus(sources({ attention })).attention, attention);
+  it('puts sentences from outside first, and writes each as a sentence', () => {
+    const attention = ['the disk is full', 'Waiting for peers.'];
+    const expected = ['The disk is full.', 'Waiting for peers.'];
+    assert.deepEqual(buildStatus(sources({ attention })).attention, expected);
   });
 });
