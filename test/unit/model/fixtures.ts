@@ -9,8 +9,12 @@ import { UserError } from '../../../node/errors.js';
 const ROOT = findRoot(import.meta.dirname);
 export const TINY_BASE = join(ROOT, 'models', 'tiny-base');
 
+/** Small models with values from PyTorch and PEFT, at least one of each family. */
+export const REFERENCE_CASES = ['llama-gqa-tied', 'llama-untied-bias'] as const;
+export type ReferenceCaseName = (typeof REFERENCE_CASES)[number];
+
 /** Directory of a reference case: base/, adapter/. */
-export function referenceCase(name: 'llama-gqa-tied' | 'llama-untied-bias'): string {
+export function referenceCase(name: ReferenceCaseName): string {
   return join(ROOT, 'test', 'reference', 'cases', name);
 }
 
