@@ -24,7 +24,7 @@ type Cache = z.infer<typeof cacheSchema>;
  * Fingerprint of the model in `dir`. Weight files are streamed through SHA-256 (about 1 GB a second);
  * with `cacheFile` a file whose path, size and time of change are known is not read again.
  *
- * - configSha256: JSON of the fields in arithmeticOf, in that order, so that versions, dtypes and
+ * - configSha256: JSON of arithmeticOf, so that versions, dtypes and
  *   generation settings make no difference.
  * - weightsSha256: what `sha256sum *.safetensors | sha256sum` prints in the directory, over the weight
  *   files that the model uses: a line "<hash>  <file name>\n" each, sorted by name.
@@ -63,24 +63,17 @@ export function configSha256(config: ModelConfig): string {
     .digest('hex');
 }
 
-/** Special token ids and the longest sequence are left out: they change no logit. */
-function arithmeticOf(config: ModelConfig): [string, string | number | boolean][] {
-  return [
-    ['architecture', config.architecture],
-    ['attentionBias', config.attentionBias],
-    ['headDim', config.headDim],
-    ['heads', config.heads],
-    ['hiddenAct', config.hiddenAct],
-    ['hiddenSize', config.hiddenSize],
-    ['intermediateSize', config.intermediateSize],
-    ['keyValueHeads', config.keyValueHeads],
-    ['layers', config.layers],
-    ['mlpBias', config.mlpBias],
-    ['rmsNormEps', config.rmsNormEps],
-    ['ropeTheta', config.ropeTheta],
-    ['tieWordEmbeddings', config.tieWordEmbeddings],
-    ['vocabSize', config.vocabSize],
-  ];
+/** Fields that change no logit: special token ids, and how long a sequence may be. */
+const WITHOUT_EFFECT = ['bosTokenId', 'eosTokenIds', 'maxPositions', 'padTokenId'];
+
+/**
+ * Every other field, sorted by name; what is null (no rotary scaling) is left out, so that a new field
+ * with a neutral value changes no hash that is in use.
+ */
+function arithmeticOf(config: ModelConfig): [string, unknown][] {
+  return Object.entries(config)
+    .filter(([name, value]) => value !== null && !WITHOUT_EFFECT.includes(name))
+    .sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
 /**

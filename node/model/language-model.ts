@@ -23,8 +23,10 @@ import {
 import { ortExecutor } from '../engine/ort.js';
 import { UserError } from '../errors.js';
 import type { ModelConfig } from './config.js';
-import { llama, type BatchShape } from './llama.js';
-import { checkAdapter, sliceAdapter, type AdapterShape, type AdapterValues } from './lora.js';
+import { decoderOf } from './families.js';
+import type { BatchShape } from './family.js';
+import { checkAdapter, type AdapterShape } from './lora.js';
+import { sliceAdapter, type AdapterValues } from './lora-graph.js';
 import type { WeightIndex } from './safetensors.js';
 
 /** A target that is not trained on, as in PyTorch. */
@@ -195,7 +197,9 @@ class GraphLanguageModel implements LanguageModel {
     const tokens = input('tokens', 'int32', shape);
     const segments = input('segments', 'int32', shape);
     const targets = input('targets', 'int32', shape);
-    const { hidden, table } = llama(config, weights, values, { tokens, segments });
+    const positions = input('positions', 'int32', shape);
+    const inputs = { tokens, segments, positions };
+    const { hidden, table } = decoderOf(config).build(weights, values, inputs);
     const loss = meanLoss(hidden, table, targets);
     if (name === 'loss') return { loss };
     const parts = gradients(loss, values.tensors).map((part) =>
@@ -260,7 +264,12 @@ function nextLogits(
 ): Value {
   const tokens = input('tokens', 'int32', [1, length]);
   const segments = constant(new Int32Array(length), [1, length]);
-  const { hidden, table } = llama(config, weights, adapter, { tokens, segments });
+  const positions = constant(
+    Int32Array.from({ length }, (_, t) => t),
+    [1, length],
+  );
+  const inputs = { tokens, segments, positions };
+  const { hidden, table } = decoderOf(config).build(weights, adapter, inputs);
   const row = gather(hidden, input('position', 'int32', [1])); // [1, C]
   return reshape(matmul(row, table, { transB: true }), [config.vocabSize]);
 }

@@ -5,6 +5,7 @@ import { describe, it } from 'node:test';
 import * as fc from 'fast-check';
 import { UserError } from '../../../node/errors.js';
 import { CONFIG_BYTES_MAX, readModelConfig } from '../../../node/model/config.js';
+import type { LlamaConfig } from '../../../node/model/llama.js';
 import { referenceCase, TINY_BASE, userError } from './fixtures.js';
 
 /** As Transformers 4 wrote it: rope_theta at the top, torch_dtype, no head_dim. */
@@ -35,6 +36,12 @@ function read(fields: object): ReturnType<typeof readModelConfig> {
   return readModelConfig(JSON.stringify(fields), 'config.json');
 }
 
+function llamaOf(fields: object): LlamaConfig {
+  const config = read(fields);
+  assert.ok(config.architecture === 'llama');
+  return config;
+}
+
 function refuses(fields: object, pattern: RegExp): void {
   assert.throws(() => read(fields), userError(pattern));
 }
@@ -55,6 +62,7 @@ describe('readModelConfig', () => {
         maxPositions: 512,
         rmsNormEps: 1e-5,
         ropeTheta: 10_000,
+        ropeScaling: null,
         tieWordEmbeddings: true,
         attentionBias: false,
         mlpBias: false,
@@ -65,15 +73,13 @@ describe('readModelConfig', () => {
       },
     );
     const biased = join(referenceCase('llama-untied-bias'), 'base', 'config.json');
-    const { ropeTheta, attentionBias, tieWordEmbeddings } = readModelConfig(
-      await readFile(biased),
-      biased,
-    );
+    const fields = JSON.parse(await readFile(biased, 'utf8')) as object;
+    const { ropeTheta, attentionBias, tieWordEmbeddings } = llamaOf(fields);
     assert.deepEqual([ropeTheta, attentionBias, tieWordEmbeddings], [50_000, true, false]);
   });
 
   it('reads what Transformers 4 wrote', () => {
-    const config = read(OLDER);
+    const config = llamaOf(OLDER);
     assert.equal(config.ropeTheta, 100_000);
     assert.equal(config.headDim, 64);
     assert.equal(config.keyValueHeads, 3);
@@ -81,7 +87,7 @@ describe('readModelConfig', () => {
 
   it('takes the defaults of Transformers for fields that are absent, and null as none', () => {
     const required = Object.fromEntries(Object.entries(OLDER).slice(0, 5));
-    const config = read({ ...required, vocab_size: 32_000, eos_token_id: null });
+    const config = llamaOf({ ...required, vocab_size: 32_000, eos_token_id: null });
     assert.equal(config.keyValueHeads, 9);
     assert.equal(config.maxPositions, 2048);
     assert.equal(config.rmsNormEps, 1e-6);
@@ -94,28 +100,33 @@ describe('readModelConfig', () => {
     assert.deepEqual(read({ ...OLDER, eos_token_id: [5, 7, 9] }).eosTokenIds, [5, 7, 9]);
   });
 
-  it('takes Mistral as Llama only without a sliding window, absent meaning 4096', () => {
+  it('takes Mistral as Llama, whose sliding window bounds the sequence', () => {
     assert.equal(read(MISTRAL).architecture, 'llama');
-    refuses(
-      { ...MISTRAL, sliding_window: 1024 },
-      /sliding_window 1024 is not supported; supported/,
-    );
-    refuses({ ...MISTRAL, sliding_window: undefined }, /sliding_window 4096 is not supported/);
+    assert.equal(read(MISTRAL).maxPositions, 8192);
+    assert.equal(read({ ...MISTRAL, sliding_window: 1024 }).maxPositions, 1024);
+    assert.equal(read({ ...MISTRAL, sliding_window: undefined }).maxPositions, 4096);
     const bare = { ...MISTRAL, num_attention_heads: 16, num_key_value_heads: undefined };
-    assert.equal(read({ ...bare, head_dim: 36 }).keyValueHeads, 8);
+    const config = llamaOf({ ...bare, head_dim: 36, max_position_embeddings: undefined });
+    assert.equal(config.keyValueHeads, 8);
+    assert.equal(config.maxPositions, 131_072);
+  });
+
+  it('reads Qwen2, which names a window that it seldom uses', () => {
+    const qwen = { ...OLDER, model_type: 'qwen2', sliding_window: 512, use_sliding_window: false };
+    const config = read({ ...qwen, bos_token_id: undefined, eos_token_id: undefined });
+    assert.ok(config.architecture === 'qwen2');
+    assert.deepEqual([config.bosTokenId, config.eosTokenIds], [null, []]);
+    assert.equal(config.maxPositions, 8192);
+    assert.equal(read({ ...qwen, use_sliding_window: true }).maxPositions, 512);
   });
 
   it('names a model that it does not support and lists what it does', () => {
     refuses(
-      { model_type: 'gpt2', n_embd: 768 },
-      /model_type "gpt2" is not supported; supported: Ll/,
+      { model_type: 'bert', vocab_size: 7 },
+      /^config.json: model_type "bert" is not supported; supported: llama, mistral, qwen2$/,
     );
     refuses({ ...OLDER, hidden_act: 'gelu' }, /hidden_act "gelu" is not supported/);
     refuses({ ...OLDER, quantization_config: { bits: 4 } }, /quantization_config is not supported/);
-    const old = { type: 'linear', factor: 2 };
-    refuses({ ...OLDER, rope_scaling: old }, /scaling "linear" \(rope_scaling\) is not supported/);
-    const parameters = { rope_type: 'llama3', rope_theta: 5e5 };
-    refuses({ ...OLDER, rope_parameters: parameters }, /scaling "llama3" \(rope_parameters\)/);
     const partial = { rope_type: 'default', partial_rotary_factor: 0.5 };
     refuses({ ...OLDER, rope_parameters: partial }, /partial_rotary_factor 0.5 is not supported/);
   });
@@ -162,6 +173,7 @@ describe('readModelConfig', () => {
       fc.property(fc.array(change, { minLength: 1, maxLength: 3 }), (changes) => {
         try {
           const config = read({ ...OLDER, ...Object.fromEntries(changes) });
+          assert.ok(config.architecture === 'llama');
           assert.ok(Number.isInteger(config.headDim) && config.heads % config.keyValueHeads === 0);
         } catch (error) {
           assert.ok(error instanceof UserError, String(error));

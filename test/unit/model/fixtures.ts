@@ -10,7 +10,14 @@ const ROOT = findRoot(import.meta.dirname);
 export const TINY_BASE = join(ROOT, 'models', 'tiny-base');
 
 /** Small models with values from PyTorch and PEFT, at least one of each family. */
-export const REFERENCE_CASES = ['llama-gqa-tied', 'llama-untied-bias'] as const;
+export const REFERENCE_CASES = [
+  'llama-gqa-tied',
+  'llama-untied-bias',
+  'llama3-scaling',
+  'linear-scaling',
+  'mistral',
+  'qwen2',
+] as const;
 export type ReferenceCaseName = (typeof REFERENCE_CASES)[number];
 
 /** Directory of a reference case: base/, adapter/. */

@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { readFile } from 'node:fs/promises';
 import { ExecutorError } from '../../../node/engine/errors.js';
-import { readModelConfig, type ModelConfig } from '../../../node/model/config.js';
+import { readModelConfig } from '../../../node/model/config.js';
+import type { LlamaConfig } from '../../../node/model/llama.js';
 import {
   IGNORED_TARGET,
   openLanguageModel,
@@ -240,7 +241,7 @@ describe('a model whose heads are wider than its hidden size, with every bias', 
   after(() => scratch.remove());
 
   it('has the gradient that finite differences give', async () => {
-    const config: ModelConfig = {
+    const config: LlamaConfig = {
       ...(await openConfig()),
       hiddenSize: 20,
       intermediateSize: 28,
@@ -268,13 +269,15 @@ describe('a model whose heads are wider than its hidden size, with every bias', 
   });
 });
 
-async function openConfig(): Promise<ModelConfig> {
+async function openConfig(): Promise<LlamaConfig> {
   const path = join(referenceCase('llama-gqa-tied'), 'base', 'config.json');
-  return readModelConfig(await readFile(path), path);
+  const config = readModelConfig(await readFile(path), path);
+  assert.ok(config.architecture === 'llama');
+  return config;
 }
 
 /** A weight file for `config` (tied) with random numbers. */
-async function randomWeights(config: ModelConfig, file: string): Promise<WeightIndex> {
+async function randomWeights(config: LlamaConfig, file: string): Promise<WeightIndex> {
   const random = new Prng(new Uint8Array(32), 'weights');
   const tensor = (name: string, ...shape: number[]) => {
     const length = shape.reduce((product, n) => product * n, 1);

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { ModelConfig } from '../../../node/model/config.js';
+import type { LlamaConfig } from '../../../node/model/llama.js';
 import type { LoraModule } from '../../../protocol/adapter.js';
 import { checkAdapter, loraModules } from '../../../node/model/lora.js';
 import { userError } from './fixtures.js';
 
 /** heads x headDim (48) is not hiddenSize (40). */
-const config: ModelConfig = {
+const config: LlamaConfig = {
   architecture: 'llama',
   hiddenSize: 40,
   intermediateSize: 56,
@@ -18,6 +18,7 @@ const config: ModelConfig = {
   maxPositions: 64,
   rmsNormEps: 1e-5,
   ropeTheta: 10_000,
+  ropeScaling: null,
   tieWordEmbeddings: false,
   attentionBias: false,
   mlpBias: false,

@@ -1,0 +1,54 @@
+/** Attention over packed sequences: the mask, and grouped queries (Ainslie et al. 2023) without copies. */
+import { constant, scalar, type Value } from '../engine/graph.js';
+import { add, equal, matmul, reshape, select, softmax, transpose } from '../engine/ops/index.js';
+
+/** Stands for -infinity in the attention mask: e^-1e9 is 0 in float32, and 0 times it is no NaN. */
+const MASKED = -1e9;
+
+/** Heads of one attention layer. */
+export interface AttentionShape {
+  /** Query heads, a multiple of keyValueHeads. */
+  readonly heads: number;
+  readonly keyValueHeads: number;
+  /** D: features of one head. */
+  readonly headDim: number;
+}
+
+/** segments: [B, T] int32 -> [B, 1, 1, T, T] float32: 0 where row t may see column s, else MASKED. */
+export function attentionMask(segments: Value): Value {
+  const [B, T] = segments.shape as [number, number];
+  const causal = new Float32Array(T * T);
+  for (let t = 0; t < T; t++) causal.fill(MASKED, t * T + t + 1, (t + 1) * T);
+  const same = equal(reshape(segments, [B, 1, 1, T, 1]), reshape(segments, [B, 1, 1, 1, T]));
+  return select(same, constant(causal, [T, T]), scalar(MASKED));
+}
+
+/**
+ * q: B T heads D, k and v: B T keyValueHeads D elements, token by token, head by head;
+ * mask: as attentionMask makes it -> softmax(q k^T / sqrt D + mask) v: [B T, heads D] float32.
+ */
+export function attention(
+  { q, k, v, mask }: { q: Value; k: Value; v: Value; mask: Value },
+  { heads, keyValueHeads, headDim }: AttentionShape,
+): Value {
+  const [B, T] = [mask.shape[0]!, mask.shape[4]!];
+  // Query heads of one key/value head lie side by side, so keys and values need no copies.
+  const group = heads / keyValueHeads;
+  const queries = reshape(
+    transpose(reshape(q, [B, T, keyValueHeads, group, headDim]), [0, 2, 3, 1, 4]),
+    [B, keyValueHeads, group * T, headDim],
+  );
+  const perHead = (y: Value): Value =>
+    transpose(reshape(y, [B, T, keyValueHeads, headDim]), [0, 2, 1, 3]); // [B, KV, T, D]
+  const scores = matmul(queries, perHead(k), { transB: true, alpha: 1 / Math.sqrt(headDim) });
+  const grouped = reshape(scores, [B, keyValueHeads, group, T, T]);
+  const attended = matmul(
+    reshape(softmax(add(grouped, mask)), [B, keyValueHeads, group * T, T]),
+    perHead(v),
+  );
+  const context = transpose(
+    reshape(attended, [B, keyValueHeads, group, T, headDim]),
+    [0, 3, 1, 2, 4],
+  ); // [B, T, KV, G, D]
+  return reshape(context, [B * T, heads * headDim]);
+}

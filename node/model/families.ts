@@ -1,0 +1,49 @@
+/** The table of all families, and what a config stands for in each of them. */
+import { llama, type LlamaConfig } from './llama.js';
+import { qwen2, type Qwen2Config } from './qwen2.js';
+import type { CommonConfig, Family, LinearLayer, ModelInputs, ModelValues } from './family.js';
+import { Parameters } from './parameters.js';
+import type { AdapterValues } from './lora-graph.js';
+import type { WeightIndex } from './safetensors.js';
+
+/** What decides the arithmetic of a model, told apart by `architecture`. */
+export type ModelConfig = LlamaConfig | Qwen2Config;
+
+/** Only what the reader needs: a family's other parts take its own config alone. */
+const FAMILIES: readonly Pick<Family<ModelConfig>, 'modelTypes' | 'readConfig'>[] = [llama, qwen2];
+
+/** Every model_type that can be read. */
+export const MODEL_TYPES: readonly string[] = FAMILIES.flatMap(({ modelTypes }) => modelTypes);
+
+/** What reads a config of this model_type; undefined for an unknown one. */
+export function configReader(modelType: string): Family<ModelConfig>['readConfig'] | undefined {
+  const family = FAMILIES.find(({ modelTypes }) => modelTypes.includes(modelType));
+  return family && ((bytes, sourceName) => family.readConfig(bytes, sourceName));
+}
+
+/** A model of a known config. */
+export interface Decoder {
+  /** As Family.linearLayers. */
+  readonly layers: readonly LinearLayer[];
+  /** Throws UserError for a weight that is missing or of another shape. */
+  build(weights: WeightIndex, adapter: AdapterValues, inputs: ModelInputs): ModelValues;
+}
+
+/** What `config` computes. */
+export function decoderOf(config: ModelConfig): Decoder {
+  switch (config.architecture) {
+    case 'llama':
+      return bind(llama, config);
+    case 'qwen2':
+      return bind(qwen2, config);
+  }
+}
+
+function bind<C extends CommonConfig>(family: Family<C>, config: C): Decoder {
+  const layers = family.linearLayers(config);
+  return {
+    layers,
+    build: (weights, adapter, inputs) =>
+      family.build(config, new Parameters(weights, adapter, layers), inputs),
+  };
+}

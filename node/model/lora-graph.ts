@@ -1,0 +1,56 @@
+/** The adapted layer W x + (alpha / r) B A x (LoRA, Hu et al. 2021) as graph. */
+import { adapterLayout, type AdapterSpec } from '../../protocol/adapter.js';
+import type { Value } from '../engine/graph.js';
+import { addMatmul, matmul, reshape, slice } from '../engine/ops/index.js';
+
+/** What the model needs to know of the adapter. */
+export type AdapterShape = Pick<AdapterSpec, 'rank' | 'alpha' | 'modules'>;
+
+/** lora_A [r, in] and lora_B [out, r] of one layer, and alpha / r. */
+export interface LoraFactors {
+  readonly a: Value;
+  readonly b: Value;
+  readonly scale: number;
+}
+
+/** The adapter inside a graph. */
+export interface AdapterValues {
+  /** By the layer's name. */
+  readonly factors: ReadonlyMap<string, LoraFactors>;
+  /** The tensors in the order of the flat vector, to differentiate by. */
+  readonly tensors: readonly Value[];
+}
+
+/** Cuts theta: [adapterSize] float32, the flat adapter, into its tensors. */
+export function sliceAdapter(theta: Value, adapter: AdapterShape): AdapterValues {
+  const scale = adapter.alpha / adapter.rank;
+  const factors = new Map<string, { a?: Value; b?: Value }>();
+  const tensors = adapterLayout(adapter).tensors.map((tensor) => {
+    const { offset, length, shape, module, factor } = tensor;
+    const value = reshape(slice(theta, 0, offset, offset + length), shape);
+    factors.set(module, { ...factors.get(module), [factor === 'A' ? 'a' : 'b']: value });
+    return value;
+  });
+  const complete = [...factors].map(
+    ([module, { a, b }]) => [module, { a: a!, b: b!, scale }] as const,
+  );
+  return { tensors, factors: new Map(complete) };
+}
+
+/** W + scale B A: [out, in] float32, the weight that the layer computes with; W without an adapter. */
+export function mergedWeight(weight: Value, lora: LoraFactors | undefined): Value {
+  return lora === undefined ? weight : addMatmul(weight, lora.b, lora.a, { alpha: lora.scale });
+}
+
+/** x: [N, in], weight: [out, in] (with `transposed` [in, out]) float32 -> [N, out]. */
+export function linear(
+  x: Value,
+  weight: Value,
+  transposed: boolean,
+  lora: LoraFactors | undefined,
+): Value {
+  const y = matmul(x, weight, { transB: !transposed });
+  if (lora === undefined) return y;
+  const low = matmul(x, lora.a, { transB: true, alpha: lora.scale }); // [N, r]
+  return addMatmul(y, low, lora.b, { transB: true });
+}

@@ -1,0 +1,82 @@
+/** The parameters of a model inside a graph: weights by name, linear layers with their adapter. */
+import { weight, type Value, type WeightSource } from '../engine/graph.js';
+import { add } from '../engine/ops/index.js';
+import { UserError } from '../errors.js';
+import type { LinearLayer } from './family.js';
+import { linear, mergedWeight, type AdapterValues } from './lora-graph.js';
+import type { WeightIndex } from './safetensors.js';
+
+/** Frozen weights and the adapter over them. */
+export class Parameters {
+  private readonly layers: ReadonlyMap<string, LinearLayer>;
+
+  constructor(
+    private readonly weights: WeightIndex,
+    private readonly adapter: AdapterValues,
+    layers: readonly LinearLayer[],
+  ) {
+    this.layers = new Map(layers.map((layer) => [layer.name, layer]));
+  }
+
+  /** The same with the weights under other names. */
+  renamed(rename: (name: string) => string): Parameters {
+    const weights = new Map([...this.weights].map(([name, entry]) => [rename(name), entry]));
+    return new Parameters(weights, this.adapter, [...this.layers.values()]);
+  }
+
+  /** Whether the model files hold `name`. */
+  has(name: string): boolean {
+    return this.weights.has(name);
+  }
+
+  /** float32 [shape]. Throws UserError when missing, mis-shaped or of another dtype. */
+  weight(name: string, shape: readonly number[]): Value {
+    return weight(findWeight(this.weights, name, shape));
+  }
+
+  /** x: [N, in] float32 -> [N, out]: the layer `name` with bias and adapter. */
+  linear(name: string, x: Value): Value {
+    const layer = this.layer(name);
+    const y = linear(x, this.layerWeight(layer), layer.transposed, this.adapter.factors.get(name));
+    return layer.bias ? add(y, this.weight(`${name}.bias`, [layer.outFeatures])) : y;
+  }
+
+  /** The weight of the output layer `name`, adapter merged: [V, C] float32. */
+  outputTable(name: string): Value {
+    return mergedWeight(this.layerWeight(this.layer(name)), this.adapter.factors.get(name));
+  }
+
+  private layer(name: string): LinearLayer {
+    const layer = this.layers.get(name);
+    if (layer === undefined) throw new RangeError(`the model has no linear layer ${name}`);
+    return layer;
+  }
+
+  private layerWeight({ name, inFeatures, outFeatures, transposed }: LinearLayer): Value {
+    const shape = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
+    return this.weight(`${name}.weight`, shape);
+  }
+}
+
+/** The weight `name` as a leaf of the graph. Throws UserError when it is not what the config promises. */
+function findWeight(weights: WeightIndex, name: string, shape: readonly number[]): WeightSource {
+  const entry = weights.get(name);
+  const expected = `[${shape.join(', ')}]`;
+  if (entry === undefined) {
+    throw new UserError(
+      `the model has no weight ${name}, which its config expects with shape ${expected}: get the model again`,
+    );
+  }
+  const { dtype, file, offset, length } = entry;
+  if (entry.shape.length !== shape.length || entry.shape.some((n, axis) => n !== shape[axis])) {
+    throw new UserError(
+      `weight ${name} in ${file} has shape [${entry.shape.join(', ')}], but the model's config expects ${expected}: config.json and the weights are of different models`,
+    );
+  }
+  if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
+    throw new UserError(
+      `weight ${name} in ${file} is of type ${dtype}, but only F32, F16 and BF16 can be loaded: convert the model`,
+    );
+  }
+  return { name, shape, storage: dtype, file, offset, length };
+}
