@@ -1,16 +1,21 @@
 /** The table of all families, and what a config stands for in each of them. */
 import { llama, type LlamaConfig } from './llama.js';
 import { qwen2, type Qwen2Config } from './qwen2.js';
+import { qwen3, type Qwen3Config } from './qwen3.js';
 import type { CommonConfig, Family, LinearLayer, ModelInputs, ModelValues } from './family.js';
 import { Parameters } from './parameters.js';
 import type { AdapterValues } from './lora-graph.js';
 import type { WeightIndex } from './safetensors.js';
 
 /** What decides the arithmetic of a model, told apart by `architecture`. */
-export type ModelConfig = LlamaConfig | Qwen2Config;
+export type ModelConfig = LlamaConfig | Qwen2Config | Qwen3Config;
 
 /** Only what the reader needs: a family's other parts take its own config alone. */
-const FAMILIES: readonly Pick<Family<ModelConfig>, 'modelTypes' | 'readConfig'>[] = [llama, qwen2];
+const FAMILIES: readonly Pick<Family<ModelConfig>, 'modelTypes' | 'readConfig'>[] = [
+  llama,
+  qwen2,
+  qwen3,
+];
 
 /** Every model_type that can be read. */
 export const MODEL_TYPES: readonly string[] = FAMILIES.flatMap(({ modelTypes }) => modelTypes);
@@ -36,6 +41,8 @@ export function decoderOf(config: ModelConfig): Decoder {
       return bind(llama, config);
     case 'qwen2':
       return bind(qwen2, config);
+    case 'qwen3':
+      return bind(qwen3, config);
   }
 }
 

@@ -120,10 +120,16 @@ describe('readModelConfig', () => {
     assert.equal(read({ ...qwen, use_sliding_window: true }).maxPositions, 512);
   });
 
+  it('reads Qwen3, whose heads are 128 wide unless it says otherwise', () => {
+    const config = read({ ...OLDER, model_type: 'qwen3', attention_bias: true });
+    assert.ok(config.architecture === 'qwen3');
+    assert.deepEqual([config.headDim, config.attentionBias], [128, true]);
+  });
+
   it('names a model that it does not support and lists what it does', () => {
     refuses(
       { model_type: 'bert', vocab_size: 7 },
-      /^config.json: model_type "bert" is not supported; supported: llama, mistral, qwen2$/,
+      /^config.json: model_type "bert" is not supported; supported: llama, mistral, qwen2, qwen3$/,
     );
     refuses({ ...OLDER, hidden_act: 'gelu' }, /hidden_act "gelu" is not supported/);
     refuses({ ...OLDER, quantization_config: { bits: 4 } }, /quantization_config is not supported/);

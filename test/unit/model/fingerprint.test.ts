@@ -59,6 +59,10 @@ describe('fingerprintModel', () => {
       { num_key_value_heads: 2 },
       { tie_word_embeddings: false },
       { attention_bias: true },
+      { rope_scaling: { type: 'linear', factor: 2 } },
+      { rope_scaling: { type: 'linear', factor: 3 } },
+      { model_type: 'qwen2' },
+      { model_type: 'qwen3' },
     ];
     assert.equal(new Set([hash, ...changes.map(hashWith)]).size, changes.length + 1);
   });

@@ -17,6 +17,7 @@ export const REFERENCE_CASES = [
   'linear-scaling',
   'mistral',
   'qwen2',
+  'qwen3',
 ] as const;
 export type ReferenceCaseName = (typeof REFERENCE_CASES)[number];
 

@@ -1,0 +1,37 @@
+/** Qwen3 (Yang et al. 2025): Llama's arithmetic with an RMSNorm over each head of queries and keys. */
+import type { Family } from './family.js';
+import {
+  buildGated,
+  gatedLayers,
+  readGatedConfig,
+  type GatedConfig,
+  type GatedDefaults,
+} from './gated-decoder.js';
+
+/** model_type "qwen3". */
+export interface Qwen3Config extends GatedConfig {
+  architecture: 'qwen3';
+  /** q, k, v and o projections have biases. */
+  attentionBias: boolean;
+}
+
+const DEFAULTS: GatedDefaults = {
+  keyValueHeads: 32,
+  headDim: 128,
+  maxPositions: 32_768,
+  slidingWindow: 4096,
+  bos: null,
+  eos: null,
+};
+
+export const qwen3: Family<Qwen3Config> = {
+  modelTypes: ['qwen3'],
+  readConfig(bytes, sourceName) {
+    const { config, attentionBias } = readGatedConfig(bytes, sourceName, () => DEFAULTS);
+    return { architecture: 'qwen3', ...config, attentionBias };
+  },
+  linearLayers: (config) =>
+    gatedLayers(config, (layer) => !layer.startsWith('mlp.') && config.attentionBias),
+  build: (config, parameters, inputs) =>
+    buildGated(config, parameters, inputs, { normalised: true }),
+};
