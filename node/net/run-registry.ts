@@ -20,6 +20,8 @@ export const MANIFESTS_BYTES_MAX = 16 * 1024 * 1024;
 /** Runs that one peer may bring in, so that no single peer fills the list. */
 export const RUNS_PER_PEER_MAX = 8;
 
+const NO_ROOM = 'no room for another run';
+
 /** How to reach a member: a peer id and multiaddrs without their /p2p part. */
 export interface PeerAddresses {
   peerId: string;
@@ -111,8 +113,10 @@ export class RunRegistry {
     const { runId, manifest } = announcement;
     const known = this.#entries.get(runId);
     if (known === undefined && manifest === null) return false;
-    const entry = known ?? this.#offer(peerId, runId, manifest ?? new Uint8Array());
-    this.#note(entry, peerId, announcement.addresses, this.#now());
+    const run = known?.run ?? this.#decodeOffer(peerId, runId, manifest ?? new Uint8Array());
+    // Checked first, so that an announcement that is refused takes no room.
+    const addresses = usableAddresses(run, peerId, announcement.addresses);
+    this.#note(known ?? this.#add(run, peerId, false), peerId, addresses, this.#now());
     return true;
   }
 
@@ -136,23 +140,39 @@ export class RunRegistry {
       // A clock that was ahead when this was written must not keep an entry for longer.
       entry.seenMs = Math.min(seenMs, now);
       for (const peer of peers) {
-        this.#note(entry, peer.peerId, peer.addresses, Math.min(peer.seenMs, now));
+        const addresses = usableAddresses(run, peer.peerId, peer.addresses);
+        this.#note(entry, peer.peerId, addresses, Math.min(peer.seenMs, now));
       }
     }
     this.#expire();
   }
 
-  #offer(peerId: string, runId: string, manifest: Uint8Array): Entry {
+  /** The offered run, for which there is room then; what is refused without decoding costs nothing. */
+  #decodeOffer(peerId: string, runId: string, manifest: Uint8Array): Run {
     if (this.#own !== null) throw new IntroduceError('this peer introduces its own run alone');
+    const offered = [...this.#entries.values()].filter(({ offeredBy }) => offeredBy === peerId);
+    if (offered.length >= RUNS_PER_PEER_MAX) throw new IntroduceError(NO_ROOM);
     const run = decodeManifest(manifest);
     if (run.id !== runId) throw new IntroduceError('the manifest is that of another run');
-    const entries = [...this.#entries.values()];
-    const offered = entries.filter(({ offeredBy }) => offeredBy === peerId).length;
-    const bytes = entries.reduce((sum, entry) => sum + entry.run.bytes.length, run.bytes.length);
-    if (offered >= RUNS_PER_PEER_MAX || entries.length >= RUNS_MAX || bytes > MANIFESTS_BYTES_MAX) {
-      throw new IntroduceError('no room for another run');
+    this.#makeRoom(run.bytes.length);
+    return run;
+  }
+
+  /** Forgets runs without a living member, the one unheard of for longest first, until one more fits. */
+  #makeRoom(manifestBytes: number): void {
+    const isFull = (): boolean => {
+      let bytes = manifestBytes;
+      for (const { run } of this.#entries.values()) bytes += run.bytes.length;
+      return this.#entries.size >= RUNS_MAX || bytes > MANIFESTS_BYTES_MAX;
+    };
+    const deserted = [...this.#entries]
+      .filter(([, { pinned, members }]) => !pinned && members.size === 0)
+      .sort(([, a], [, b]) => b.seenMs - a.seenMs);
+    while (isFull()) {
+      const next = deserted.pop();
+      if (next === undefined) throw new IntroduceError(NO_ROOM);
+      this.#entries.delete(next[0]);
     }
-    return this.#add(run, peerId, false);
   }
 
   #add(run: Run, offeredBy: string, pinned: boolean): Entry {
@@ -161,14 +181,8 @@ export class RunRegistry {
     return entry;
   }
 
-  #note(entry: Entry, peerId: string, addresses: readonly string[], seenMs: number): void {
-    const { membership } = entry.run.manifest;
-    const member =
-      membership.mode === 'open' || membership.members.some((listed) => listed.peerId === peerId);
-    if (!member) throw new IntroduceError(`${peerId} is not on the list of members of this run`);
-    const clean = cleanAddresses(peerId, addresses);
-    if (clean.length === 0) throw new IntroduceError(`no usable address of ${peerId}`);
-    entry.members.set(peerId, { addresses: clean, seenMs });
+  #note(entry: Entry, peerId: string, addresses: string[], seenMs: number): void {
+    entry.members.set(peerId, { addresses, seenMs });
     entry.seenMs = Math.max(entry.seenMs, seenMs);
     if (entry.members.size > RUN_PEERS_MAX) {
       // Members that are alive announce themselves again, so the one unheard of for longest is the loss.
@@ -187,4 +201,15 @@ export class RunRegistry {
       if (!pinned && now - seenMs > RUN_EXPIRY_MS) this.#entries.delete(runId);
     }
   }
+}
+
+/** What of `addresses` can be dialled. @throws IntroduceError when that is nothing, or for no member. */
+function usableAddresses(run: Run, peerId: string, addresses: readonly string[]): string[] {
+  const { membership } = run.manifest;
+  const member =
+    membership.mode === 'open' || membership.members.some((listed) => listed.peerId === peerId);
+  if (!member) throw new IntroduceError(`${peerId} is not on the list of members of this run`);
+  const clean = cleanAddresses(peerId, addresses);
+  if (clean.length === 0) throw new IntroduceError(`no usable address of ${peerId}`);
+  return clean;
 }

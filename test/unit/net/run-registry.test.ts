@@ -118,6 +118,36 @@ describe('RunRegistry', () => {
     assert.equal(offer(greedy, 2, runNamed('one more')), true);
   });
 
+  it('keeps nothing of an announcement that it refuses', () => {
+    const registry = make();
+    const open = runNamed('open');
+    const unusable = { runId: open.id, manifest: open.bytes, addresses: ['/ip4/192.0.2.7/udp/1'] };
+    assert.throws(() => registry.announce(peer(1), unusable), IntroduceError);
+    const closed = runNamed('closed', {
+      mode: 'allowlist',
+      members: [{ peerId: peer(1), weight: 1 }],
+    });
+    assert.throws(() => offer(registry, 2, closed), IntroduceError);
+    assert.deepEqual(registry.list(null), []);
+    assert.equal(changes, 0);
+  });
+
+  it('gives the place of a run without living members to a new one, but of no other', () => {
+    const registry = make();
+    const runs = Array.from({ length: RUNS_MAX }, (_, i) => runNamed(`run ${i}`));
+    for (const [i, run] of runs.entries()) offer(registry, Math.floor(i / RUNS_PER_PEER_MAX), run);
+    nowMs += PEER_EXPIRY_MS / 2;
+    for (const run of runs.slice(1)) offer(registry, 500, run);
+    nowMs += PEER_EXPIRY_MS / 2 + 1;
+    assert.equal(registry.list(null).length, RUNS_MAX, 'a deserted run stays while there is room');
+    const late = runNamed('late');
+    assert.equal(offer(registry, 900, late), true);
+    const listed = new Set(registry.list(null).map(({ run }) => run.id));
+    assert.ok(listed.has(late.id) && !listed.has(runs[0]!.id));
+    assert.equal(listed.size, RUNS_MAX);
+    assert.throws(() => offer(registry, 901, runNamed('too late')), IntroduceError);
+  });
+
   it('is the same after a snapshot and a restore, and forgets what expired in between', () => {
     const registry = make();
     const [a, b] = [runNamed('a'), runNamed('b')];
