@@ -49,4 +49,15 @@ describe('attention()', () => {
     );
     assert.match(attention({ ...well, clockOffsetsMs: [-61_000] })[0]!, /61 s ahead of/);
   });
+
+  it('blames this clock only when most clocks disagree with it', () => {
+    for (const clockOffsetsMs of [
+      [3, 17_000],
+      [-17_000, 3],
+      [-4, 2, 17_000, 18_000],
+    ]) {
+      assert.deepEqual(attention({ ...well, clockOffsetsMs }), []);
+    }
+    assert.match(attention({ ...well, clockOffsetsMs: [16_000, 17_000] })[0]!, /16 s behind/);
+  });
 });
