@@ -100,6 +100,10 @@ const ELEMENTWISE: OperationCase[] = [
   pointwise('rsqrt', ops.rsqrt, (x) => 1 / Math.sqrt(x), positive),
   pointwise('sigmoid', ops.sigmoid, sigmoid),
   pointwise('silu', ops.silu, (x) => x * sigmoid(x)),
+  pointwise('geluTanh', ops.geluTanh, (x) => {
+    const u = Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3);
+    return (x * (1 + Math.tanh(u))) / 2;
+  }),
   {
     operation: 'equal',
     what: 'integers, broadcast',
@@ -266,6 +270,18 @@ const NEURAL: OperationCase[] = [
       }),
   },
   {
+    operation: 'layerNorm',
+    what: 'with a large epsilon',
+    inputs: [centred(2, 3, 5), centred(5), centred(5)],
+    build: ([x, weight, bias]) => ops.layerNorm(x!, weight!, bias!, 0.3),
+    expected: ([x, weight, bias]) =>
+      Plain.from([2, 3, 5], (i, j, k) => {
+        const mean = total(5, (n) => x!.at(i, j, n)) / 5;
+        const variance = total(5, (n) => (x!.at(i, j, n) - mean) ** 2) / 5;
+        return ((x!.at(i, j, k) - mean) / Math.sqrt(variance + 0.3)) * weight!.at(k) + bias!.at(k);
+      }),
+  },
+  {
     operation: 'rotary',
     what: 'two heads of four features',
     inputs: [centred(2, 3, 8), fixed(centred(3, 2)), fixed(centred(3, 2))],
@@ -318,6 +334,7 @@ export const REFUSALS: Readonly<Record<string, readonly (() => Value)[]>> = {
   exp: [() => ops.exp(i32(2))],
   rsqrt: [() => ops.rsqrt(i32(2))],
   sigmoid: [() => ops.sigmoid(i32(2))],
+  geluTanh: [() => ops.geluTanh(i32(2))],
   silu: [() => ops.silu(i32(2))],
   select: [
     () => ops.select(f32(2), f32(2), f32(2)),
@@ -344,6 +361,11 @@ export const REFUSALS: Readonly<Record<string, readonly (() => Value)[]>> = {
   softmax: [() => ops.softmax(scalar(1)), () => ops.softmax(i32(2))],
   logSoftmax: [() => ops.logSoftmax(scalar(1)), () => ops.logSoftmax(i32(2))],
   rmsNorm: [() => ops.rmsNorm(f32(2, 3), f32(2), 1e-5), () => ops.rmsNorm(f32(2, 3), f32(3), 0)],
+  layerNorm: [
+    () => ops.layerNorm(f32(2, 3), f32(2), f32(3), 1e-5),
+    () => ops.layerNorm(f32(2, 3), f32(3), f32(1), 1e-5),
+    () => ops.layerNorm(f32(2, 3), f32(3), f32(3), 0),
+  ],
   rotary: [
     () => ops.rotary(f32(2, 3, 6), f32(3, 2), f32(3, 2)),
     () => ops.rotary(f32(2, 3, 8), f32(4, 2), f32(4, 2)),

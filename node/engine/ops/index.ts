@@ -2,7 +2,9 @@
 import type { Operation } from '../operation.js';
 import * as broadcast from './broadcast.js';
 import * as elementwise from './elementwise.js';
+import * as gelu from './gelu.js';
 import * as indexing from './indexing.js';
+import * as layerNormal from './layer-norm.js';
 import * as layout from './layout.js';
 import * as loss from './loss.js';
 import * as matrix from './matmul.js';
@@ -37,6 +39,8 @@ export const OPERATIONS: readonly Operation[] = [
   neural.logSoftmaxOperation,
   neural.rmsNormOperation,
   neural.rotaryOperation,
+  layerNormal.layerNormOperation,
+  gelu.geluTanhOperation,
   loss.linearCrossEntropyOperation,
 ];
 
@@ -54,7 +58,9 @@ export {
   sigmoid,
   sub,
 } from './elementwise.js';
+export { geluTanh } from './gelu.js';
 export { gather, scatterRows } from './indexing.js';
+export { layerNorm } from './layer-norm.js';
 export { concat, pad, slice, transpose } from './layout.js';
 export { linearCrossEntropy } from './loss.js';
 export { addMatmul, matmul } from './matmul.js';
