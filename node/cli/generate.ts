@@ -105,6 +105,7 @@ async function chooseAdapter(
 
 /** An adapter that changes nothing: lora_A and lora_B zero. */
 function zeroAdapter({ config }: BaseModel): ChosenAdapter {
-  const adapter = { rank: 1, alpha: 1, modules: loraModules(config, ['q_proj']) };
+  const modules = loraModules(config, ['all-linear']).slice(0, 1);
+  const adapter = { rank: 1, alpha: 1, modules };
   return { adapter, theta: new Float32Array(adapterLayout(adapter).size) };
 }

@@ -138,13 +138,13 @@ class GraphLanguageModel implements LanguageModel {
 
   async gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult> {
     const targets = this.check(batch, theta);
-    const results = await this.run('gradient', feeds(batch, theta));
+    const results = await this.run('gradient', feeds(batch, theta, this.sequenceLength));
     return { loss: results['loss']![0]!, targets, gradient: floats(results['gradient']) };
   }
 
   async loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult> {
     const targets = this.check(batch, theta);
-    const results = await this.run('loss', feeds(batch, theta));
+    const results = await this.run('loss', feeds(batch, theta, this.sequenceLength));
     return { loss: results['loss']![0]!, targets };
   }
 
@@ -170,7 +170,10 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   private async run(name: GraphName, inputs: Feeds): Promise<Record<string, TensorData>> {
-    return (await this.graph(name)).run(inputs);
+    const graph = await this.graph(name);
+    // Families without learned positions do not take them.
+    const taken = Object.entries(inputs).filter(([input]) => graph.inputs.has(input));
+    return graph.run(Object.fromEntries(taken));
   }
 
   private async graph(name: GraphName): Promise<CompiledGraph> {
@@ -274,9 +277,20 @@ function nextLogits(
   return reshape(matmul(row, table, { transB: true }), [config.vocabSize]);
 }
 
-/** A caller's batch may know more about itself than the graph takes. */
-function feeds({ tokens, targets, segments }: TokenBatch, theta: Float32Array): Feeds {
-  return { tokens, targets, segments, theta };
+/** What a batch feeds; positions restart in each segment, as if the segment stood alone. */
+function feeds(
+  { tokens, targets, segments }: TokenBatch,
+  theta: Float32Array,
+  length: number,
+): Feeds {
+  const positions = new Int32Array(segments.length);
+  let seen = new Map<number, number>();
+  for (const [i, segment] of segments.entries()) {
+    if (i % length === 0) seen = new Map();
+    positions[i] = seen.get(segment) ?? 0;
+    seen.set(segment, positions[i] + 1);
+  }
+  return { tokens, targets, segments, positions, theta };
 }
 
 function floats(data: TensorData | undefined): Float32Array {

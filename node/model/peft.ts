@@ -11,6 +11,7 @@ import { FEATURES_MAX, RANK_MAX } from '../../protocol/limits.js';
 import { makeDirectory, replaceFile } from '../files.js';
 import { UserError } from '../errors.js';
 import { readJsonFile } from '../json-file.js';
+import { isFanInFanOut } from './gpt2.js';
 import {
   readSafetensorsHeader,
   readTensorF32,
@@ -80,7 +81,7 @@ export async function writePeftAdapter(
     target_modules: [...spec.targetModules],
     modules_to_save: null,
     bias: 'none',
-    fan_in_fan_out: false,
+    fan_in_fan_out: isFanInFanOut(spec.modules),
     init_lora_weights: true,
     use_rslora: false,
     use_dora: false,
@@ -122,7 +123,8 @@ const configSchema = z.looseObject({
   lora_alpha: z.number(no('must be a number')).positive(no('must be above 0')),
   target_modules: z.array(z.string(), no('must be a list of module names')),
   bias: z.literal('none', no('only "none" is supported')).nullish(),
-  fan_in_fan_out: z.literal(false, no('only false is supported')).nullish(),
+  // How the base model's files hold a layer; the adapter's own arithmetic is the same.
+  fan_in_fan_out: z.boolean(no('must be true or false')).nullish(),
   lora_bias: z.literal(false, no('only false is supported')).nullish(),
   use_rslora: z.literal(false, no('only false is supported')).nullish(),
   use_dora: z.literal(false, no('only false is supported')).nullish(),

@@ -126,10 +126,35 @@ describe('readModelConfig', () => {
     assert.deepEqual([config.headDim, config.attentionBias], [128, true]);
   });
 
+  it('reads GPT-2, whose default tokens lie outside of a smaller vocabulary', () => {
+    const small = { model_type: 'gpt2', vocab_size: 97, n_embd: 40, n_layer: 3, n_head: 5 };
+    assert.deepEqual(read({ ...small, bos_token_id: 50_256, eos_token_id: 50_256 }), {
+      architecture: 'gpt2',
+      hiddenSize: 40,
+      intermediateSize: 160,
+      layers: 3,
+      heads: 5,
+      vocabSize: 97,
+      maxPositions: 1024,
+      layerNormEps: 1e-5,
+      tieWordEmbeddings: true,
+      hiddenAct: 'gelu_new',
+      bosTokenId: null,
+      eosTokenIds: [],
+      padTokenId: null,
+    });
+    assert.deepEqual(read({ ...small, vocab_size: 50_257 }).eosTokenIds, [50_256]);
+    refuses({ ...small, eos_token_id: 97 }, /token id 97 .* beyond vocab_size 97/);
+    refuses({ ...small, n_head: 6 }, /n_embd 40 is not a multiple of n_head 6/);
+    refuses({ ...small, activation_function: 'relu' }, /"relu" is not supported; supported: gelu_/);
+    refuses({ ...small, add_cross_attention: true }, /add_cross_attention true is not supported/);
+    refuses({ ...small, scale_attn_weights: false }, /scale_attn_weights false is not supported/);
+  });
+
   it('names a model that it does not support and lists what it does', () => {
     refuses(
       { model_type: 'bert', vocab_size: 7 },
-      /^config.json: model_type "bert" is not supported; supported: llama, mistral, qwen2, qwen3$/,
+      /^config.json: model_type "bert" is not supported; supported: llama, mistral, qwen2, qwen3, gpt2$/,
     );
     refuses({ ...OLDER, hidden_act: 'gelu' }, /hidden_act "gelu" is not supported/);
     refuses({ ...OLDER, quantization_config: { bits: 4 } }, /quantization_config is not supported/);

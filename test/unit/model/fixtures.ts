@@ -18,6 +18,7 @@ export const REFERENCE_CASES = [
   'mistral',
   'qwen2',
   'qwen3',
+  'gpt2',
 ] as const;
 export type ReferenceCaseName = (typeof REFERENCE_CASES)[number];
 

@@ -21,7 +21,7 @@ import {
 import { openWeights } from '../../../node/model/weight-index.js';
 import { adapterLayout } from '../../../protocol/adapter.js';
 import { Prng } from '../../../protocol/prng.js';
-import { referenceCase, Scratch, userError } from './fixtures.js';
+import { referenceCase, Scratch, userError, type ReferenceCaseName } from './fixtures.js';
 
 const T = 17;
 
@@ -41,7 +41,7 @@ function nextTokens(tokens: Int32Array): Int32Array {
 }
 
 async function openCase(
-  name: 'llama-gqa-tied' | 'llama-untied-bias',
+  name: ReferenceCaseName,
   targetModules: string[],
 ): Promise<{ options: LanguageModelOptions; model: LanguageModel; theta: Float32Array }> {
   const dir = join(referenceCase(name), 'base');
@@ -97,39 +97,6 @@ describe('a language model', () => {
     batch = Object.assign({ tokens, targets: nextTokens(tokens), segments }, { rows: 2 });
   });
   after(() => model.dispose());
-
-  /** Two documents of 7 and 10 tokens: in one row, or one in each row. */
-  function documents(packed: boolean): TokenBatch {
-    const one: TokenBatch = {
-      tokens: new Int32Array(2 * T),
-      targets: new Int32Array(2 * T).fill(IGNORED_TARGET),
-      segments: new Int32Array(2 * T).fill(-1),
-    };
-    for (const [segment, start, end] of [
-      [0, 0, 7],
-      [1, 7, 17],
-    ] as const) {
-      const at = packed ? start : segment * T;
-      one.tokens.set(tokens.subarray(start, end), at);
-      one.targets.set(tokens.subarray(start + 1, end), at);
-      one.segments.fill(packed ? segment : 0, at, at + end - start);
-    }
-    return one;
-  }
-
-  it('gives packed documents the loss and gradient that they have apart', async () => {
-    const packed = await model.gradient(documents(true), theta);
-    const apart = await model.gradient(documents(false), theta);
-    assert.equal(packed.targets, 15);
-    assert.equal(apart.targets, 15);
-    assert.ok(Math.abs(packed.loss - apart.loss) < 2e-6, `${packed.loss} and ${apart.loss}`);
-    for (const [i, value] of packed.gradient.entries()) {
-      assert.ok(Math.abs(value - apart.gradient[i]!) < 1e-6);
-    }
-    const merged = { ...documents(true), segments: new Int32Array(2 * T) };
-    const seeing = await model.loss(merged, theta);
-    assert.ok(Math.abs(seeing.loss - apart.loss) > 1e-3, 'segments made no difference');
-  });
 
   it('predicts each token from those before it alone', async () => {
     const row = tokens.slice(0, T);
@@ -214,6 +181,46 @@ describe('a language model', () => {
     const foreign = { ...options, adapter: { ...options.adapter, modules } };
     await assert.rejects(openLanguageModel(foreign), userError(/no linear layer of this model/));
   });
+});
+
+/** Two documents of 7 and 10 tokens: in one row, or one in each row. */
+function documents(tokens: Int32Array, packed: boolean): TokenBatch {
+  const one: TokenBatch = {
+    tokens: new Int32Array(2 * T),
+    targets: new Int32Array(2 * T).fill(IGNORED_TARGET),
+    segments: new Int32Array(2 * T).fill(-1),
+  };
+  for (const [segment, start, end] of [
+    [0, 0, 7],
+    [1, 7, 17],
+  ] as const) {
+    const at = packed ? start : segment * T;
+    one.tokens.set(tokens.subarray(start, end), at);
+    one.targets.set(tokens.subarray(start + 1, end), at);
+    one.segments.fill(packed ? segment : 0, at, at + end - start);
+  }
+  return one;
+}
+
+describe('packed documents', () => {
+  for (const name of ['llama-gqa-tied', 'qwen3', 'gpt2'] as const) {
+    it(`have the loss and gradient that they have apart: ${name}`, async () => {
+      const { model, theta } = await openCase(name, ['all-linear']);
+      const tokens = randomTokens(2 * T, model.config.vocabSize);
+      const packed = await model.gradient(documents(tokens, true), theta);
+      const apart = await model.gradient(documents(tokens, false), theta);
+      assert.equal(packed.targets, 15);
+      assert.equal(apart.targets, 15);
+      assert.ok(Math.abs(packed.loss - apart.loss) < 2e-6, `${packed.loss} and ${apart.loss}`);
+      for (const [i, value] of packed.gradient.entries()) {
+        assert.ok(Math.abs(value - apart.gradient[i]!) < 1e-6);
+      }
+      const merged = { ...documents(tokens, true), segments: new Int32Array(2 * T) };
+      const seeing = await model.loss(merged, theta);
+      assert.ok(Math.abs(seeing.loss - apart.loss) > 1e-3, 'segments made no difference');
+      await model.dispose();
+    });
+  }
 });
 
 describe('an adapter on the output layer', () => {
@@ -305,3 +312,54 @@ async function openWeightFile(file: string): Promise<WeightIndex> {
   const { tensors } = await readSafetensorsHeader(file);
   return new Map(tensors.map((entry) => [entry.name, entry]));
 }
+
+describe('GPT-2', () => {
+  const scratch = new Scratch();
+  after(() => scratch.remove());
+
+  it('is read with and without the prefix of its weights', async () => {
+    const { options, model, theta } = await openCase('gpt2', ['c_attn', 'c_proj']);
+    const bare = [...options.weights].map(
+      ([name, entry]) => [name.replace(/^transformer\./, ''), entry] as const,
+    );
+    const other = await openLanguageModel({ ...options, weights: new Map(bare) });
+    try {
+      const tokens = randomTokens(T, model.config.vocabSize);
+      assert.deepEqual(await other.logits(tokens, 5, theta), await model.logits(tokens, 5, theta));
+    } finally {
+      await model.dispose();
+      await other.dispose();
+    }
+  });
+
+  it('has the gradient that finite differences give, with an output layer of its own', async () => {
+    const { options, model } = await openCase('gpt2', ['c_fc']);
+    await model.dispose();
+    const { vocabSize, hiddenSize } = options.config;
+    const head = join(await scratch.directory(), 'head.safetensors');
+    const random = new Prng(new Uint8Array(32), 'head');
+    const data = Float32Array.from(
+      { length: vocabSize * hiddenSize },
+      () => 0.4 * (random.nextFloat() - 0.5),
+    );
+    const tensor = { name: 'lm_head.weight', shape: [vocabSize, hiddenSize], data };
+    await writeSafetensors(head, [tensor], {});
+    const weights = new Map([...options.weights, ...(await openWeightFile(head))]);
+    const config = { ...options.config, tieWordEmbeddings: false };
+    const modules = loraModules(config, ['all-linear', 'lm_head']);
+    const adapter = { rank: 2, alpha: 3, modules };
+    const untied = await openLanguageModel({ ...options, config, weights, adapter });
+    try {
+      const tokens = randomTokens(2 * T, vocabSize);
+      const segments = tokens.map((_, i) => Number(i % T > 11));
+      const batch = { tokens, targets: nextTokens(tokens), segments };
+      const { tensors, size } = adapterLayout(adapter);
+      const coordinates = tensors
+        .slice(-6)
+        .map(({ offset, length }, i) => offset + ((7 * i) % length));
+      await checkGradient(untied, batch, randomTheta(size), coordinates);
+    } finally {
+      await untied.dispose();
+    }
+  });
+});

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { readModelConfig } from '../../../node/model/config.js';
 import type { LlamaConfig } from '../../../node/model/llama.js';
 import type { LoraModule } from '../../../protocol/adapter.js';
 import { checkAdapter, loraModules } from '../../../node/model/lora.js';
@@ -57,6 +58,26 @@ describe('loraModules', () => {
     );
     const withHead = loraModules(config, ['lm_head', 'all-linear']).map(({ name }) => name);
     assert.deepEqual(withHead, [...all, 'lm_head']);
+  });
+
+  it("takes GPT-2's layers by their names, c_proj being two of them", () => {
+    const fields = { model_type: 'gpt2', vocab_size: 97, n_embd: 40, n_layer: 2, n_head: 5 };
+    const gpt2 = readModelConfig(JSON.stringify(fields), 'config.json');
+    const named = (...targets: string[]) =>
+      loraModules(gpt2, targets).map(({ name, inFeatures, outFeatures }) => [
+        name,
+        inFeatures,
+        outFeatures,
+      ]);
+    const [attention, output, inner, back] = [
+      ['transformer.h.1.attn.c_attn', 40, 120],
+      ['transformer.h.1.attn.c_proj', 40, 40],
+      ['transformer.h.1.mlp.c_fc', 40, 160],
+      ['transformer.h.1.mlp.c_proj', 160, 40],
+    ];
+    assert.deepEqual(named('all-linear').slice(4), [attention, output, inner, back]);
+    assert.deepEqual(named('c_proj').slice(2), [output, back]);
+    assert.throws(() => named('q_proj'), /choose from c_attn, c_proj, c_fc, or all-linear/);
   });
 
   it('refuses names that the model does not have, and says which it has', () => {

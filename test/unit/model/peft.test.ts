@@ -22,9 +22,9 @@ async function json(dir: string): Promise<Record<string, unknown>> {
 }
 
 /** What PEFT wrote, written again by us. */
-async function rewritten(): Promise<string> {
+async function rewritten(from = PEFT_ADAPTER): Promise<string> {
   const dir = join(await scratch.directory(), 'new', 'adapter');
-  const adapter = await readPeftAdapter(PEFT_ADAPTER);
+  const adapter = await readPeftAdapter(from);
   await writePeftAdapter(dir, { spec: adapter, theta: adapter.theta, baseModelName: 'base' });
   return dir;
 }
@@ -130,13 +130,15 @@ describe('writePeftAdapter', () => {
   });
 
   it('writes a config in which every field says what PEFT says', async () => {
-    const [ours, theirs] = [await json(await rewritten()), await json(PEFT_ADAPTER)];
-    assert.equal(ours['base_model_name_or_path'], 'base');
-    for (const [field, value] of Object.entries(ours)) {
-      if (field !== 'base_model_name_or_path') assert.deepEqual(value, theirs[field], field);
-    }
-    for (const field of ['peft_type', 'task_type', 'r', 'lora_alpha', 'target_modules', 'bias']) {
-      assert.ok(field in ours, field);
+    for (const name of ['llama-untied-bias', 'qwen2', 'gpt2'] as const) {
+      const adapter = join(referenceCase(name), 'adapter');
+      const [ours, theirs] = [await json(await rewritten(adapter)), await json(adapter)];
+      assert.equal(ours['base_model_name_or_path'], 'base');
+      for (const [field, value] of Object.entries(ours)) {
+        if (field !== 'base_model_name_or_path') assert.deepEqual(value, theirs[field], field);
+      }
+      const needed = ['peft_type', 'task_type', 'r', 'lora_alpha', 'target_modules', 'bias'];
+      for (const field of [...needed, 'fan_in_fan_out']) assert.ok(field in ours, field);
     }
   });
 
