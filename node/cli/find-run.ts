@@ -80,7 +80,7 @@ export function chooseRun(
   });
   throw new UserError(
     matching.length === 0
-      ? `${address} knows no run "${wanted ?? ''}"; it knows ${list.join(', ')}`
+      ? `${address} knows no run "${wanted ?? ''}"; it knows ${list.join(', ')}; choose one with --run ID`
       : `${address} knows ${list.length} runs: ${list.join(', ')}; choose one with --run ID`,
     EXIT_USAGE,
   );

@@ -45,7 +45,8 @@ function describeError(
     if (error.code === 'commander.help') {
       return { text: 'name a verb, like "murmurate start --help"', exitCode: EXIT_USAGE };
     }
-    const verb = args.find((arg) => !arg.startsWith('-'));
+    const isVerbUnknown = error.code === 'commander.unknownCommand';
+    const verb = isVerbUnknown ? undefined : args.find((arg) => !arg.startsWith('-'));
     const message = error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
     const help = verb === undefined ? 'murmurate --help' : `murmurate ${verb} --help`;
     return { text: `${message}; see "${help}"`, exitCode: EXIT_USAGE };

@@ -4,8 +4,8 @@ import { StoreUnavailableError } from '../interfaces.js';
 
 /** errno -> what it means and what mends it. */
 const CAUSES: Readonly<Record<string, string>> = {
-  ENOSPC: 'the disk is full; free some space, nothing that was saved is lost',
-  EDQUOT: 'the disk quota is used up; free some space, nothing that was saved is lost',
+  ENOSPC: 'the disk is full; free some space',
+  EDQUOT: 'the disk quota is used up; free some space',
   EROFS: 'the file system is read-only; mount it writable or choose another --dir',
   EACCES: 'this user may not write there; mend the permissions or choose another --dir',
   EPERM: 'this user may not write there; mend the permissions or choose another --dir',

@@ -90,7 +90,7 @@ describe('runProgram()', () => {
         ['cook', 'soup', '--minutes', '61'],
         /^error: --minutes is "61"; it must be a whole number from 1 to 60\n$/,
       ],
-      [['bake'], /^error: unknown command 'bake'/],
+      [['bake'], /^error: unknown command 'bake'; see "murmurate --help"\n$/],
     ];
     for (const [args, sentence] of cases) {
       const { exitCode, stdout, stderr } = await run([cookVerb], ...args);
