@@ -74,7 +74,10 @@ const REASONS: readonly (readonly [RegExp, string])[] = [
   [/ECONNREFUSED/, 'connection refused'],
   [/EHOSTUNREACH|ENETUNREACH/, 'no route to it'],
   [/ENOTFOUND|EAI_AGAIN/, 'its name cannot be resolved'],
-  [/ECONNRESET|EPIPE|StreamReset|stream has been reset/, 'it cut the connection'],
+  [
+    /ECONNRESET|EPIPE|StreamReset|stream has been reset|stream that is closed/,
+    'it cut the connection',
+  ],
   [/TimeoutError|ETIMEDOUT|timed out|aborted due to timeout/, 'no answer in time'],
   [/UnexpectedPeer|does not match expected/i, 'another peer answers there'],
   [/UnsupportedProtocol|Protocol selection failed/i, 'it does not speak this protocol'],

@@ -23,7 +23,7 @@ import { IntroduceRequest, IntroduceResponse, type RunInfo } from '../../protoco
 import { UserError } from '../errors.js';
 import type { Logger } from '../interfaces.js';
 import { cleanAddresses, parseAddress, parsePeerId } from './addresses.js';
-import { IntroduceError, UnreachableError, reasonOf } from './errors.js';
+import { IntroduceError, StreamBusyError, UnreachableError, reasonOf } from './errors.js';
 import type { Host } from './host.js';
 import type { KnownRun, PeerAddresses, RunRegistry } from './run-registry.js';
 
@@ -42,6 +42,12 @@ const SERVE_TIMEOUT_MS = 10_000;
 /** Exchanges served at one time on one connection. */
 const INBOUND_STREAMS_MAX = 2;
 
+/**
+ * Exchanges served at one time over all connections: each may hold a response until its reader has taken it.
+ * One takes milliseconds, and whoever is turned away comes back.
+ */
+export const EXCHANGES_MAX = 32;
+
 const REQUEST_LIMITS = { addresses: ADDRESSES_MAX };
 const RESPONSE_LIMITS = {
   runs: RUNS_MAX,
@@ -55,8 +61,14 @@ export async function serveIntroductions(
   self: (() => PeerAddresses) | null,
   logger: Logger,
 ): Promise<() => Promise<void>> {
+  let serving = 0;
   const serve = async (stream: Stream, connection: Connection): Promise<void> => {
     const peerId = connection.remotePeer.toString();
+    if (serving >= EXCHANGES_MAX) {
+      stream.abort(new StreamBusyError(`${EXCHANGES_MAX} introductions are under way already`));
+      return;
+    }
+    serving++;
     try {
       const signal = AbortSignal.timeout(SERVE_TIMEOUT_MS);
       const pb = pbStream(stream, { maxDataLength: REQUEST_BYTES_MAX });
@@ -67,6 +79,8 @@ export async function serveIntroductions(
     } catch (error) {
       logger.debug({ peerId, reason: reasonOf(error) }, 'an introduction was refused');
       stream.abort(error instanceof Error ? error : new IntroduceError(String(error)));
+    } finally {
+      serving--;
     }
   };
   await host.libp2p.handle(INTRODUCE_PROTOCOL_ID, serve, {

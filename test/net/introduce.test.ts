@@ -9,7 +9,7 @@ import { UserError } from '../../node/errors.js';
 import { parseAddress } from '../../node/net/addresses.js';
 import { createHost, type Host } from '../../node/net/host.js';
 import { createIdentity } from '../../node/net/identity.js';
-import { announce, askRuns, serveIntroductions } from '../../node/net/introduce.js';
+import { EXCHANGES_MAX, announce, askRuns, serveIntroductions } from '../../node/net/introduce.js';
 import { RunRegistry } from '../../node/net/run-registry.js';
 import { fromHex } from '../../protocol/bytes.js';
 import { DHT_PROTOCOL_ID, INTRODUCE_PROTOCOL_ID } from '../../protocol/ids.js';
@@ -203,6 +203,39 @@ describe('introductions through a peer', () => {
     const stream = await client.libp2p.dialProtocol(target, INTRODUCE_PROTOCOL_ID);
     stream.send(new Uint8Array(64).fill(255));
     await until('the stream is cut', () => stream.status === 'reset');
+  });
+});
+
+describe('a flood of introductions', () => {
+  it('is served in bounded number, and leaves the server usable afterwards', async () => {
+    const run = runNamed('flooded');
+    const server = await makeQuietHost();
+    const registry = new RunRegistry({ own: run });
+    const self = { peerId: server.peerId, addresses: ['/ip4/127.0.0.1/tcp/9'] };
+    const stopServing = await serveIntroductions(server, registry, () => self, silent);
+    const address = server.addresses()[0]!;
+    // Streams that are opened and then say nothing; two of each connection are served at one time.
+    const count = EXCHANGES_MAX / 2 + 4;
+    const floods = await Promise.all(Array.from({ length: count }, () => makeQuietHost()));
+    const opened = await Promise.all(
+      floods.flatMap((host) =>
+        [1, 2].map(() => host.libp2p.dialProtocol(parseAddress(address), INTRODUCE_PROTOCOL_ID)),
+      ),
+    );
+    await until('the surplus is refused', () => {
+      return opened.filter(({ status }) => status === 'open').length <= EXCHANGES_MAX;
+    });
+    const client = await makeQuietHost();
+    after(async () => {
+      await stopServing();
+      await Promise.all([server, client, ...floods].map((host) => host.stop()));
+    });
+    await assert.rejects(askRuns(client, address, signal()), /\(it cut the connection\)/);
+    for (const stream of opened) stream.abort(new Error('the flood is over'));
+    await until('the server answers again', async () => {
+      const runs = await askRuns(client, address, signal()).catch(() => []);
+      return runs[0]?.run.id === run.id;
+    });
   });
 });
 
