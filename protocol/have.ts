@@ -43,12 +43,13 @@ export class HaveVector {
     return [...this.#epochs.keys()].sort();
   }
 
-  /** Epochs of `author` in ascending order. */
-  epochsOf(author: string): number[] {
+  /** Epochs of `author` up to `epochMax` in ascending order. */
+  epochsOf(author: string, epochMax = Infinity): number[] {
     const bitmap = this.#epochs.get(author) ?? new Uint8Array();
     const epochs: number[] = [];
-    for (const [i, byte] of bitmap.entries()) {
-      for (let bit = 0; bit < 8; bit++) if ((byte >> bit) & 1) epochs.push(8 * i + bit);
+    const end = Math.min(8 * bitmap.length, epochMax + 1);
+    for (let epoch = 0; epoch < end; epoch++) {
+      if (((bitmap[epoch >> 3] ?? 0) >> (epoch & 7)) & 1) epochs.push(epoch);
     }
     return epochs;
   }

@@ -38,9 +38,11 @@ export class SyncSession {
   #phase: 'have' | 'want' | 'updates' | 'ended' = 'have';
   #clockMs: number | null = null;
   #isCut = false;
+  #hasSkipped = false;
   /** Grows as pieces come: a list of them would cost far more than their bytes when they are tiny. */
   #partial = new Uint8Array();
   #partialBytes = 0;
+  #wantedCount = 0;
   #updates = 0;
   #proofs = 0;
 
@@ -57,6 +59,11 @@ export class SyncSession {
   /** Whether a bound left something out that the remote holds: another session is worth its while. */
   get isCut(): boolean {
     return this.#isCut;
+  }
+
+  /** Whether want() left out what another session was fetching. */
+  get hasSkipped(): boolean {
+    return this.#hasSkipped;
   }
 
   /** The frames to open with. `clockMs` lets the other side see its offset. */
@@ -77,15 +84,28 @@ export class SyncSession {
     return { kind: 'end' };
   }
 
-  /** The frames that ask the remote for what it has, this log lacks and nobody is fetching. */
-  want(): Generator<Uint8Array> {
+  /** Updates that this session asked for. */
+  get wanted(): number {
+    return this.#wantedCount;
+  }
+
+  /**
+   * The frames that ask the remote for what it has, this log lacks and nobody is fetching. Epochs after
+   * `epochMax` are left out: their updates would be deferred.
+   */
+  want(epochMax = Infinity): Generator<Uint8Array> {
     const slots = new Map<string, number[]>();
     let bytes = 0;
     for (const author of this.#have.authors()) {
+      if (this.#isCut) break;
       if (this.#log.proofAgainst(author)) continue;
-      for (const epoch of this.#lacking(author)) {
+      const epochs: number[] = [];
+      for (const epoch of this.#lacking(author, epochMax)) {
         const slot = `${author}/${epoch}`;
-        if (this.#inFlight.has(slot)) continue;
+        if (this.#inFlight.has(slot)) {
+          this.#hasSkipped = true;
+          continue;
+        }
         if (bytes > 0 && bytes + this.#updateBytesMax > limits.SYNC_SESSION_BYTES_MAX) {
           this.#isCut = true;
           break;
@@ -93,9 +113,15 @@ export class SyncSession {
         bytes += this.#updateBytesMax;
         this.#inFlight.add(slot);
         this.#wanted.add(slot);
-        slots.set(author, [...(slots.get(author) ?? []), epoch]);
+        epochs.push(epoch);
       }
+      if (epochs.length > 0)
+        slots.set(
+          author,
+          epochs.sort((a, b) => a - b),
+        );
     }
+    this.#wantedCount = this.#wanted.size;
     return encodeWant(slots);
   }
 
@@ -107,6 +133,7 @@ export class SyncSession {
     }
     let bytes = 0;
     for (const author of this.#want.authors()) {
+      if (this.#log.epochsOf(author).length === 0) continue;
       for (const epoch of this.#want.epochsOf(author)) {
         const update = this.#log.get(author, epoch);
         if (update === undefined) continue;
@@ -119,21 +146,24 @@ export class SyncSession {
     yield wire.SyncFrame.encode({ end: {} });
   }
 
-  /** Gives up what this session was waiting for, so that another may fetch it. */
+  /** Lets other sessions fetch what this one asked for; it may still come here. */
   release(): void {
     for (const slot of this.#wanted) this.#inFlight.delete(slot);
     this.#wanted.clear();
   }
 
-  /** Epochs of `author` that the remote should send, ascending. */
-  #lacking(author: string): number[] {
-    const remote = this.#have.epochsOf(author);
+  /** Epochs of `author` that the remote should send. */
+  #lacking(author: string, epochMax: number): number[] {
+    const remote = this.#have.epochsOf(author, epochMax);
     const lacking = remote.filter((epoch) => this.#log.get(author, epoch) === undefined);
     if (lacking.length > 0 || remote.length !== this.#log.epochsOf(author).length) return lacking;
     // The same epochs with other contents: the author signed two updates for one slot, and fetching
     // the remote's brings the proof to light.
     const isSame = this.#have.digestOf(author) === toHex(this.#log.authorDigest(author));
-    return isSame ? [] : remote;
+    if (isSame) return [];
+    // Not always from the first on: a session may be cut before it comes to the slot that differs.
+    const start = (this.#clockMs ?? 0) % remote.length;
+    return [...remote.slice(start), ...remote.slice(0, start)];
   }
 
   #inPhase<T>(phase: 'have' | 'want' | 'updates', value: T): T {
@@ -147,14 +177,14 @@ export class SyncSession {
     if (toHex(have.runId) !== this.#run.id) throw new SyncProtocolError('another run');
     this.#clockMs ??= have.clockMs;
     this.#have.add(have.authors, have.evicted);
-    if (!have.last) return { kind: 'nothing' };
+    if (!have.last) return partOf(have.authors);
     this.#phase = 'want';
     return { kind: 'have', clockMs: this.#clockMs };
   }
 
   #onWant(want: wire.Want): SyncEvent {
     this.#want.add(want.authors, []);
-    if (!want.last) return { kind: 'nothing' };
+    if (!want.last) return partOf(want.authors);
     this.#phase = 'updates';
     return { kind: 'want' };
   }
@@ -180,7 +210,7 @@ export class SyncSession {
     this.#partial.set(bytes, start);
     if (!last) return { kind: 'nothing' };
     this.#updates += 1;
-    if (this.#updates > this.#wanted.size) throw new SyncProtocolError('more than was asked for');
+    if (this.#updates > this.#wantedCount) throw new SyncProtocolError('more than was asked for');
     const encoded = this.#partial.subarray(0, this.#partialBytes);
     this.#partial = new Uint8Array();
     this.#partialBytes = 0;
@@ -190,6 +220,12 @@ export class SyncSession {
       throw new SyncProtocolError('an update that is not a valid protobuf message', { cause });
     }
   }
+}
+
+/** A frame of a vector that goes on; an empty one would be the first of any number. */
+function partOf(authors: readonly unknown[]): SyncEvent {
+  if (authors.length === 0) throw new SyncProtocolError('an empty frame of a vector that goes on');
+  return { kind: 'nothing' };
 }
 
 function decodeFrame(bytes: Uint8Array): wire.SyncFrame {

@@ -16,6 +16,18 @@ const PERIOD_MS_MAX = 60_000;
 /** Outbound sessions at one time: more would compete for the same updates. */
 const OUTBOUND_MAX = 2;
 
+/** Opening a stream to a connected peer takes round trips, not longer; a peer that is silent gives it up. */
+const OPEN_TIMEOUT_MS = 10_000;
+
+/** What one session asked for is left to it for so long; then others may fetch it too. */
+const RESERVATION_MS = 10_000;
+
+/** A peer whose announcements led to so many sessions in a row without anything new is not believed. */
+const EMPTY_MAX = 8;
+
+/** Peers about whom such things are remembered; the oldest is forgotten first. */
+const REMEMBERED_MAX = 1024;
+
 export interface AntiEntropyComponents {
   transport: Transport;
   clock: Clock;
@@ -34,8 +46,15 @@ export class AntiEntropy {
   readonly #queue = new Set<string>();
   /** Slots that some session is fetching. */
   readonly #inFlight = new Set<string>();
+  /** Peers whose last session brought less than half of what was asked: what they promise blocks nobody. */
+  readonly #unreliable = new Map<string, true>();
+  /** Sessions in a row, after an announcement, that brought nothing new. */
+  readonly #empty = new Map<string, number>();
+  /** Peers that announced something since their last session began. */
+  readonly #announced = new Set<string>();
   readonly #offsets = new Map<string, number>();
   readonly #firstSync = new AbortController();
+  #fetched = 0;
   readonly #running = new Set<Promise<void>>();
 
   constructor(components: AntiEntropyComponents, signal: AbortSignal) {
@@ -43,7 +62,12 @@ export class AntiEntropy {
     this.#signal = signal;
   }
 
-  /** Aborts once the first session with any member has completed. */
+  /** Updates that came by sync and were new. */
+  get fetched(): number {
+    return this.#fetched;
+  }
+
+  /** Aborts once a first session with any member has completed that left nothing for another one. */
   get firstSync(): AbortSignal {
     return this.#firstSync.signal;
   }
@@ -56,12 +80,20 @@ export class AntiEntropy {
   forget(peerId: string): void {
     this.#offsets.delete(peerId);
     this.#queue.delete(peerId);
+    this.#announced.delete(peerId);
   }
 
-  /** Starts a session with `peerId` now, or when one of the running ones ends. */
+  /** `peerId` announced an update: fetches it, unless its announcements have led nowhere for long. */
+  onAnnounced(peerId: string): void {
+    if ((this.#empty.get(peerId) ?? 0) >= EMPTY_MAX) return;
+    if (this.#announced.size < limits.RUN_PEERS_MAX) this.#announced.add(peerId);
+    this.request(peerId);
+  }
+
+  /** Starts a session with `peerId` now, or when the running ones leave room (and its own has ended). */
   request(peerId: string): void {
-    if (this.#signal.aborted || this.#outbound.has(peerId)) return;
-    if (this.#outbound.size >= OUTBOUND_MAX) {
+    if (this.#signal.aborted) return;
+    if (this.#outbound.has(peerId) || this.#outbound.size >= OUTBOUND_MAX) {
       if (this.#queue.size < limits.RUN_PEERS_MAX) this.#queue.add(peerId);
       return;
     }
@@ -69,7 +101,7 @@ export class AntiEntropy {
     const session = this.#connect(peerId).finally(() => {
       this.#outbound.delete(peerId);
       this.#running.delete(session);
-      const [next] = this.#queue;
+      const next = [...this.#queue].find((waiting) => !this.#outbound.has(waiting));
       if (next === undefined) return;
       this.#queue.delete(next);
       this.request(next);
@@ -93,21 +125,22 @@ export class AntiEntropy {
 
   /** Serves a session that `from` opened. */
   async serve(stream: FrameStream, from: string): Promise<void> {
-    if (this.#inbound.size >= limits.SYNC_SESSIONS_MAX || this.#inbound.has(from)) {
-      stream.abort(new SyncProtocolError('busy with other sync sessions'));
+    const isFull = this.#inbound.size >= limits.SYNC_SESSIONS_MAX || this.#inbound.has(from);
+    if (isFull || this.#signal.aborted) {
+      stream.abort(new SyncProtocolError('busy with other sync sessions, or leaving'));
       return;
     }
     this.#inbound.add(from);
-    try {
-      await this.#session(stream, from);
-    } finally {
-      this.#inbound.delete(from);
-    }
+    const session = this.#session(stream, from).finally(() => this.#inbound.delete(from));
+    // run() waits for it: nothing comes in after it has returned.
+    const ended = session.catch(() => undefined).finally(() => this.#running.delete(ended));
+    this.#running.add(ended);
+    await session;
   }
 
   async #connect(peerId: string): Promise<void> {
     try {
-      const stream = await this.#c.transport.openSync(peerId, this.#signal);
+      const stream = await this.#open(peerId);
       await this.#session(stream, peerId);
     } catch (error) {
       if (!this.#signal.aborted) {
@@ -116,31 +149,81 @@ export class AntiEntropy {
     }
   }
 
+  /** A stream, or a rejection after OPEN_TIMEOUT_MS at the latest; one that opens later is dropped. */
+  async #open(peerId: string): Promise<FrameStream> {
+    const timeout = new AbortController();
+    const onStop = (): void => timeout.abort(this.#signal.reason);
+    this.#signal.addEventListener('abort', onStop, { once: true });
+    const isOpen = new AbortController();
+    const deadline = this.#c.clock.sleep(OPEN_TIMEOUT_MS, isOpen.signal).then(
+      () => timeout.abort(new SyncProtocolError('opening the stream took too long')),
+      () => undefined,
+    );
+    try {
+      return await this.#c.transport.openSync(peerId, timeout.signal);
+    } finally {
+      this.#signal.removeEventListener('abort', onStop);
+      isOpen.abort();
+      await deadline;
+    }
+  }
+
   /** Both sides run this: say what is here, send what the other lacks, take what comes. */
   async #session(stream: FrameStream, peerId: string): Promise<void> {
     const { replica, clock } = this.#c;
-    const session = new SyncSession(replica.run, replica.log, this.#inFlight);
-    const abort = new AbortController();
-    const deadline = clock
-      .sleep(limits.SYNC_TIMEOUT_MS, AbortSignal.any([abort.signal, this.#signal]))
-      .catch(() => undefined)
-      .then(() => {
-        if (!abort.signal.aborted) stream.abort(new SyncProtocolError('the session took too long'));
-      });
+    const inFlight = this.#unreliable.has(peerId) ? new Set<string>() : this.#inFlight;
+    const session = new SyncSession(replica.run, replica.log, inFlight);
+    const isAnnounced = this.#announced.delete(peerId);
+    const counts = { new: 0 };
+    const end = this.#limit(stream, session);
     try {
       const outbox = new Outbox(stream);
       outbox.push(session.hello(clock.now()));
-      await Promise.all([outbox.drain(), this.#receive(stream, session, outbox, peerId)]);
-      this.#firstSync.abort();
+      await Promise.all([outbox.drain(), this.#receive(stream, session, outbox, peerId, counts)]);
     } catch (error) {
       stream.abort(error instanceof Error ? error : new SyncProtocolError(String(error)));
       throw error;
     } finally {
       session.release();
-      abort.abort();
-      await deadline;
+      await end();
+      this.#judge(peerId, session.wanted, counts.new, isAnnounced);
     }
-    if (session.isCut) this.request(peerId);
+    // Without progress another session would be as idle: the remote does not send what it says it has.
+    if (session.isCut && counts.new > 0) this.request(peerId);
+    else if (!session.isCut && !session.hasSkipped) this.#firstSync.abort();
+  }
+
+  /** Cuts the session when its time is over and frees what it asked for before. Call the result at its end. */
+  #limit(stream: FrameStream, session: SyncSession): () => Promise<void> {
+    const ended = new AbortController();
+    const onStop = (): void => ended.abort(this.#signal.reason);
+    this.#signal.addEventListener('abort', onStop, { once: true });
+    if (this.#signal.aborted) onStop();
+    let isOver = false;
+    const wait = async (): Promise<void> => {
+      await this.#c.clock.sleep(RESERVATION_MS, ended.signal);
+      session.release();
+      await this.#c.clock.sleep(limits.SYNC_TIMEOUT_MS - RESERVATION_MS, ended.signal);
+    };
+    const waiting = wait()
+      .catch(() => undefined)
+      .then(() => {
+        if (!isOver) stream.abort(new SyncProtocolError('the session took too long'));
+      });
+    return async () => {
+      isOver = true;
+      this.#signal.removeEventListener('abort', onStop);
+      ended.abort();
+      await waiting;
+    };
+  }
+
+  /** Remembers what a session was worth. */
+  #judge(peerId: string, wanted: number, brought: number, isAnnounced: boolean): void {
+    this.#unreliable.delete(peerId);
+    if (2 * brought < wanted) remember(this.#unreliable, peerId, true);
+    if (brought > 0) this.#empty.delete(peerId);
+    else if (isAnnounced) remember(this.#empty, peerId, (this.#empty.get(peerId) ?? 0) + 1);
   }
 
   /** Reads until the remote's End and puts into `outbox` what each frame asks for. */
@@ -149,24 +232,30 @@ export class AntiEntropy {
     session: SyncSession,
     outbox: Outbox,
     peerId: string,
+    counts: { new: number },
   ): Promise<void> {
+    const { replica } = this.#c;
     try {
       for await (const frame of stream.frames) {
+        this.#signal.throwIfAborted();
         const event = session.receive(frame);
         switch (event.kind) {
           case 'have':
             this.#offsets.set(peerId, event.clockMs - this.#c.clock.now());
-            outbox.push(session.want());
+            outbox.push(session.want(replica.newestWelcome));
             break;
           case 'want':
             outbox.push(session.reply());
             outbox.end();
             break;
           case 'update':
-            this.#check(this.#c.replica.onSynced(event.update, peerId));
+            if (this.#check(replica.onSynced(event.update, peerId)) === 'accept') {
+              counts.new += 1;
+              this.#fetched += 1;
+            }
             break;
           case 'equivocation':
-            this.#check(this.#c.replica.onSyncedProof(event.equivocation, peerId));
+            this.#check(replica.onSyncedProof(event.equivocation, peerId));
             break;
           case 'end':
             return;
@@ -180,9 +269,18 @@ export class AntiEntropy {
     }
   }
 
-  #check(verdict: Verdict): void {
+  #check(verdict: Verdict): Verdict {
     if (verdict === 'reject') throw new SyncProtocolError('an update that is not valid');
+    return verdict;
   }
+}
+
+/** Sets an entry of a table of strangers, who come and go: the oldest entry makes room. */
+function remember<T>(table: Map<string, T>, peerId: string, value: T): void {
+  const oldest = table.keys().next().value;
+  if (table.size >= REMEMBERED_MAX && !table.has(peerId) && oldest !== undefined)
+    table.delete(oldest);
+  table.set(peerId, value);
 }
 
 /** Frames waiting to be sent: generators, so that a long reply is encoded as the stream takes it. */

@@ -163,6 +163,7 @@ export class SimTransport implements Transport {
 
   async openSync(peerId: string, signal: AbortSignal): Promise<FrameStream> {
     signal.throwIfAborted();
+    await this.#roundTrip(signal);
     const remote = this.network.online(peerId);
     if (!remote?.handlers || !this.network.reaches(this.peerId, peerId)) {
       throw new SimulatedReset(`${peerId} cannot be reached`);
@@ -172,6 +173,22 @@ export class SimTransport implements Transport {
     remote.track(far);
     remote.handlers.onSync(far, this.peerId).catch(() => undefined);
     return near;
+  }
+
+  /** Passes a round trip; never, when this incarnation was killed meanwhile. */
+  #roundTrip(signal: AbortSignal): Promise<void> {
+    const { network, handlers } = this;
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => {
+        cancel();
+        reject(signal.reason as Error);
+      };
+      const cancel = network.time.after(network.delayMs() + network.delayMs(), () => {
+        signal.removeEventListener('abort', onAbort);
+        if (this.handlers !== undefined || handlers === undefined) resolve();
+      });
+      signal.addEventListener('abort', onAbort, { once: true });
+    });
   }
 
   track(stream: SimStream): void {
