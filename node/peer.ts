@@ -37,6 +37,9 @@ export interface PeerComponents {
 /** A newcomer waits this long (or half an epoch, if shorter) for a first sync before it trains. */
 const CATCH_UP_MS_MAX = 10_000;
 
+/** While updates keep coming it waits again, so many times at most: members that dribble do not hold it up. */
+const CATCH_UP_WAITS_MAX = 60;
+
 export class Peer {
   readonly #c: PeerComponents;
   readonly #run: Run;
@@ -47,6 +50,8 @@ export class Peer {
   #epochs: Epochs | null = null;
   #isCatchingUp = false;
   #done: Promise<void> | null = null;
+  /** What ended the peer's life; null while it lives, and after stop(). */
+  #failure: { error: unknown } | null = null;
 
   /** @throws InvalidManifestError when this machine draws another initial adapter than the founder's. */
   constructor(components: PeerComponents, { run }: { run: Run }) {
@@ -59,10 +64,11 @@ export class Peer {
     const { transport, clock, store, logger, identity } = components;
     this.#c = components;
     this.#run = run;
-    this.#journal = new Journal(store, clock);
+    this.#journal = new Journal(store, clock, (error) => this.#fail(error));
     this.#replica = new Replica(run, () => epochAt(run, clock.now()), {
       onRecord: (record) => this.#journal.append(record, this.#stop.signal),
-      onAnnounced: ({ author }, from) => this.#antiEntropy.request(this.#holderOf(author, from)),
+      onAnnounced: ({ author }, from) =>
+        this.#antiEntropy.onAnnounced(this.#holderOf(author, from)),
       onProof: (proof) => this.#tell(encodeEquivocation(proof)),
     });
     const random = new Prng(
@@ -111,8 +117,12 @@ export class Peer {
   async stop(): Promise<void> {
     this.#stop.abort(new Error('the peer is stopping'));
     await this.#done?.catch(() => undefined);
-    await this.#journal.flush();
-    await this.#c.transport.stop();
+    try {
+      await this.#c.transport.stop();
+    } finally {
+      // After the last message that could come in.
+      await this.#journal.flush();
+    }
   }
 
   /** The fold of the whole log: [adapterSize] float32. */
@@ -157,6 +167,7 @@ export class Peer {
         storeProblem: this.#journal.problem,
         trainingProblem: this.#epochs?.problem ?? null,
         last,
+        closedEpoch: this.#epochs?.closedEpoch ?? -1,
         equivocatedEpoch: log.proofAgainst(identity.peerId)?.first.epoch ?? null,
       }),
     };
@@ -167,13 +178,7 @@ export class Peer {
     if (invalid > 0)
       this.#c.logger.warn({ invalid }, 'records of the log were not valid: left out');
     // A crash between saving the state and appending to the log leaves the update only in the state.
-    if (
-      state?.update &&
-      !records.some((record) => Buffer.compare(record, state.update ?? record) === 0)
-    ) {
-      this.#replica.restore(state.update);
-      this.#journal.append(state.update, this.#stop.signal);
-    }
+    if (state?.update) this.#replica.restoreOwn(state.update);
     const { size } = adapterLayout(this.#run.manifest.adapter);
     return (
       state ?? {
@@ -198,18 +203,33 @@ export class Peer {
       this.#stop.abort(new Error('the peer has ended'));
       await antiEntropy;
     }
+    if (this.#failure) throw this.#failure.error;
+  }
+
+  /** Ends the peer for a reason that no waiting mends: `done` rejects with it. */
+  #fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.#stop.abort(new Error('the peer cannot go on'));
   }
 
   /** An adapter trained from an old fold helps nobody, so a peer that joins asks the others first. */
   async #catchUp(): Promise<void> {
     const { identity, clock } = this.#c;
     const { founder, schedule } = this.#run.manifest;
-    const isFounding = identity.peerId === founder && this.#replica.log.size === 0;
-    if (isFounding || epochAt(this.#run, clock.now()) < 0) return;
+    const epoch = epochAt(this.#run, clock.now());
+    // Later on an empty log at the founder is one that was lost.
+    const isFounding = identity.peerId === founder && this.#replica.log.size === 0 && epoch === 0;
+    if (isFounding || epoch < 0) return;
     this.#isCatchingUp = true;
-    const signal = AbortSignal.any([this.#stop.signal, this.#antiEntropy.firstSync]);
+    const { firstSync } = this.#antiEntropy;
+    const signal = AbortSignal.any([this.#stop.signal, firstSync]);
     const delayMs = Math.min(CATCH_UP_MS_MAX, schedule.epochMs / 2);
-    await clock.sleep(delayMs, signal).catch(() => undefined);
+    // A large log takes several sessions: go on while it grows.
+    for (let i = 0, fetched = -1; i < CATCH_UP_WAITS_MAX && !signal.aborted; i++) {
+      if (this.#antiEntropy.fetched === fetched) break;
+      fetched = this.#antiEntropy.fetched;
+      await clock.sleep(delayMs, signal).catch(() => undefined);
+    }
     this.#isCatchingUp = false;
   }
 

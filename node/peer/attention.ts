@@ -14,6 +14,8 @@ export interface AttentionFacts {
   trainingProblem: string | null;
   /** The last epoch that was trained; null before the first. */
   last: Pick<TrainResult, 'steps' | 'skippedSteps'> | null;
+  /** The last slot that an earlier process may have used; -1 for none. */
+  closedEpoch: number;
   /** An epoch for which two updates of this very peer exist; null normally. */
   equivocatedEpoch: number | null;
 }
@@ -27,6 +29,13 @@ export function attention(facts: AttentionFacts): string[] {
       `The swarm evicted this peer id: two different updates were signed with its key for epoch ` +
         `${facts.equivocatedEpoch}. Was the data directory copied to a second machine? Start again with ` +
         'an empty data directory to join under a new id.',
+    );
+  }
+  if (epoch >= 0 && facts.closedEpoch > epoch) {
+    sentences.push(
+      `The last update of this peer is for epoch ${facts.closedEpoch}, but by its clock this is epoch ` +
+        `${epoch}: the clock was set back. It trains again from epoch ${facts.closedEpoch + 1} on, or at ` +
+        'once when you join with an empty data directory under a new id.',
     );
   }
   if (facts.storeProblem !== null) sentences.push(facts.storeProblem);

@@ -69,12 +69,23 @@ export class Epochs {
   #evaluated: string | null = null;
   #evaluationMs = 0;
   #problem: string | null = null;
+  /**
+   * No slot up to this one is used: an earlier process may have signed for it, or this one gave it up. What
+   * this process signed is in the log, so a clock that is set back costs no slots beyond those.
+   */
+  #closedEpoch: number;
 
   constructor(components: EpochsComponents, state: PeerState, signal: AbortSignal) {
     this.#c = components;
     this.#run = components.replica.run;
     this.#state = state;
+    this.#closedEpoch = state.epoch;
     this.#signal = signal;
+  }
+
+  /** The last slot that may have been signed for by an earlier process; -1 for none. */
+  get closedEpoch(): number {
+    return this.#closedEpoch;
   }
 
   get runState(): RunState {
@@ -101,6 +112,7 @@ export class Epochs {
 
   /** Runs until the signal aborts. */
   async run(): Promise<void> {
+    this.#closeUnknownSlots();
     while (!this.#signal.aborted) {
       try {
         await this.#turn();
@@ -135,15 +147,27 @@ export class Epochs {
     return this.#wait('idle', endMs);
   }
 
-  /** A slot is taken when this peer's update for it (or a later one) is on disk or in anyone's log. */
+  /**
+   * A peer whose state was lost, but not its log, may have signed for the current slot and crashed before
+   * the update reached the log: the slot is left out.
+   */
+  #closeUnknownSlots(): void {
+    const { replica, identity, clock } = this.#c;
+    if (this.#state.update !== null || replica.log.epochsOf(identity.peerId).length === 0) return;
+    this.#closedEpoch = Math.max(this.#closedEpoch, epochAt(this.#run, clock.now()));
+  }
+
+  /** Whether a second update for the slot could exist, or none of this author counts any more. */
   #isSent(epoch: number): boolean {
     const { peerId } = this.#c.identity;
-    return epoch <= this.#state.epoch || this.#c.replica.log.get(peerId, epoch) !== undefined;
+    const { log } = this.#c.replica;
+    if (log.proofAgainst(peerId)) return true;
+    return epoch <= this.#closedEpoch || log.get(peerId, epoch) !== undefined;
   }
 
   async #trainEpoch(baseEpoch: number): Promise<void> {
     this.#runState = 'training';
-    const { schedule, training } = this.#run.manifest;
+    const { schedule, training, fold } = this.#run.manifest;
     const theta = this.#c.replica.theta();
     const result = await this.#c.trainer.train(
       {
@@ -160,14 +184,23 @@ export class Epochs {
     const now = epochAt(this.#run, this.#c.clock.now());
     const epoch = Math.max(baseEpoch, Math.min(now, schedule.epochsMax - 1));
     if (this.#isSent(epoch)) return;
+    if (epoch - baseEpoch > fold.lagMax) {
+      this.#problem =
+        `Training that began in epoch ${baseEpoch} ended in epoch ${epoch}, more than ${fold.lagMax} epochs ` +
+        'later: its result was thrown away. Did this machine sleep? Training goes on.';
+      return;
+    }
     const next = this.#compress(theta, result, baseEpoch, epoch);
     if (next === null) return;
     await this.#c.journal.persist(() => this.#c.store.saveState(next.state), this.#signal);
     this.#state = next.state;
     this.#last = result;
     this.#progress = null;
-    this.#problem = null;
-    this.#c.replica.addOwn(next.update);
+    this.#problem = this.#c.replica.addOwn(next.update);
+    if (this.#problem !== null) {
+      this.#closedEpoch = Math.max(this.#closedEpoch, epoch);
+      return;
+    }
     await this.#publish(next.update);
     this.#c.logger.info(
       { epoch, loss: result.loss, steps: result.steps, seconds: result.seconds },
@@ -190,7 +223,8 @@ export class Epochs {
       this.#problem =
         `Training in epoch ${epoch} gave numbers that are not finite; its result was thrown away and ` +
         'the next epoch starts from the swarm’s adapter with fresh optimiser moments.';
-      this.#state = { ...this.#state, epoch, optimiser: null };
+      this.#closedEpoch = Math.max(this.#closedEpoch, epoch);
+      this.#state = { ...this.#state, optimiser: null };
       return null;
     }
     // After a long absence the residual corrects a path that the swarm has left.
@@ -209,7 +243,8 @@ export class Epochs {
     });
     const state: PeerState = {
       ...this.#state,
-      epoch,
+      // Never back, also when the clock was: a restart that lost the log must not use a slot again.
+      epoch: Math.max(epoch, this.#state.epoch),
       residual,
       optimiser: result.optimiser,
       update: encodeUpdateMessage(update),

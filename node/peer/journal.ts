@@ -11,12 +11,16 @@ export class Journal {
   readonly #clock: Clock;
   /** Records not on disk yet. Bounded by the log itself: every record here is in memory anyway. */
   readonly #pending: Uint8Array[] = [];
+  /** The writes under way; null when nothing is pending. Never rejects. */
   #writing: Promise<void> | null = null;
+  readonly #onFatal: (error: unknown) => void;
   #problem: string | null = null;
 
-  constructor(store: Store, clock: Clock) {
+  /** `onFatal` gets what no retry can mend, e.g. a log of another run. */
+  constructor(store: Store, clock: Clock, onFatal: (error: unknown) => void) {
     this.#store = store;
     this.#clock = clock;
+    this.#onFatal = onFatal;
   }
 
   /** What the disk said last, until a write succeeds again. */
@@ -26,9 +30,7 @@ export class Journal {
 
   append(record: Uint8Array, signal: AbortSignal): void {
     this.#pending.push(record);
-    this.#writing ??= this.#drain(signal).finally(() => {
-      this.#writing = null;
-    });
+    this.#writing ??= this.#drain(signal);
   }
 
   /** Resolves when everything appended so far is on disk, or the signal given to append() has aborted. */
@@ -52,15 +54,18 @@ export class Journal {
   }
 
   async #drain(signal: AbortSignal): Promise<void> {
-    for (let record = this.#pending[0]; record !== undefined; record = this.#pending[0]) {
-      const next = record;
-      try {
+    try {
+      for (let record = this.#pending[0]; record !== undefined; record = this.#pending[0]) {
+        const next = record;
         await this.persist(() => this.#store.appendLog(next), signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        throw error;
+        this.#pending.shift();
       }
-      this.#pending.shift();
+    } catch (error) {
+      // What is still pending comes again by sync.
+      if (!signal.aborted) this.#onFatal(error);
+    } finally {
+      // In the same step as the last look at the queue: a record that comes later starts a new drain.
+      this.#writing = null;
     }
   }
 }

@@ -9,11 +9,12 @@ import {
   encodeUpdateMessage,
 } from '../../protocol/gossip.js';
 import { AUTHORS_MAX, DEFERRED_MAX, FUTURE_EPOCHS_MAX } from '../../protocol/limits.js';
-import { UpdateLog, type EquivocationProof } from '../../protocol/log.js';
+import { equivocationProof, UpdateLog, type EquivocationProof } from '../../protocol/log.js';
 import type { Run } from '../../protocol/manifest.js';
 import { Slicer } from '../../protocol/slice.js';
 import { checkUpdate, type Update, type UpdateHeader } from '../../protocol/update.js';
 import type * as wire from '../../protocol/wire/messages.js';
+import { asSentence } from './attention.js';
 
 export interface ReplicaHandlers {
   /** A record to append to the log on disk. */
@@ -73,9 +74,40 @@ export class Replica {
     }
   }
 
-  /** Adds this peer's own update, which must be on disk already. */
-  addOwn(update: Update): void {
-    if (this.#insert(update) === 'added') this.#handlers.onRecord(encodeUpdateMessage(update));
+  /**
+   * Enters this peer's last update again, which a crash may have kept out of the log on disk. One that was
+   * never published, because another for its slot came first, is left alone: together they look like fraud.
+   */
+  restoreOwn(record: Uint8Array): void {
+    try {
+      const message = decodeGossip(this.run, this.slicer, record, 'disk');
+      if (message.kind === 'update') this.addOwn(message.update);
+    } catch (error) {
+      if (!(error instanceof UpdateRejectedError)) throw error;
+    }
+  }
+
+  /**
+   * Adds this peer's own update, which must be on disk already. Returns null, or why it must not be
+   * published, in a sentence; the log is then as before.
+   */
+  addOwn(update: Update): string | null {
+    const held = this.log.get(update.author, update.epoch);
+    if (held !== undefined && held.id !== update.id) {
+      return (
+        `Another update of this peer id for epoch ${update.epoch} came from the swarm, so this one was ` +
+        'thrown away. Does a copy of the data directory run elsewhere? Stop one of the two.'
+      );
+    }
+    try {
+      if (this.#insert(update) === 'added') this.#handlers.onRecord(encodeUpdateMessage(update));
+      return null;
+    } catch (error) {
+      if (!(error instanceof UpdateRejectedError)) throw error;
+      return asSentence(
+        `this peer's update for epoch ${update.epoch} was not used: ${error.message}`,
+      );
+    }
   }
 
   /** Judges a gossip message passed on by `from`; never throws for what it holds. */
@@ -84,7 +116,7 @@ export class Replica {
       const message = decodeGossip(this.run, this.slicer, bytes);
       switch (message.kind) {
         case 'update':
-          return this.#admit(message.update);
+          return this.#admit(message.update, 'keep');
         case 'announcement':
           return this.#onAnnouncement(message.header, from);
         case 'equivocation':
@@ -95,7 +127,7 @@ export class Replica {
 
   /** Judges an update that came by sync from `from`. */
   onSynced(update: wire.Update, from: string): Verdict {
-    return this.#judge(from, () => this.#admit(checkUpdate(this.run, this.slicer, update)));
+    return this.#judge(from, () => this.#admit(checkUpdate(this.run, this.slicer, update), 'drop'));
   }
 
   onSyncedProof(proof: wire.Equivocation, from: string): Verdict {
@@ -105,9 +137,9 @@ export class Replica {
   /** Looks again at updates that came too early. */
   retryDeferred(): void {
     for (const [id, update] of this.#deferred) {
-      if (this.#isFuture(update.epoch)) continue;
+      if (update.epoch > this.newestWelcome) continue;
       this.#deferred.delete(id);
-      this.#judge(update.author, () => this.#admit(update));
+      this.#judge(update.author, () => this.#admit(update, 'keep'));
     }
   }
 
@@ -126,10 +158,15 @@ export class Replica {
     }
   }
 
-  #admit(update: Update): Verdict {
-    if (this.#isFuture(update.epoch)) {
+  /**
+   * `future`: what becomes of an update from the future. Small ones from gossip are kept for later; those
+   * from a sync can be large, and come again.
+   */
+  #admit(update: Update, future: 'keep' | 'drop'): Verdict {
+    if (update.epoch > this.newestWelcome) {
       // Dropped when there are too many: sync brings them again once their time has come.
-      if (this.#deferred.size < DEFERRED_MAX) this.#deferred.set(update.id, update);
+      if (future === 'keep' && this.#deferred.size < DEFERRED_MAX)
+        this.#deferred.set(update.id, update);
       throw new UpdateRejectedError(
         'future-epoch',
         'defer',
@@ -155,8 +192,15 @@ export class Replica {
 
   #onAnnouncement(header: UpdateHeader, from: string): Verdict {
     if (this.log.proofAgainst(header.author)) return 'ignore';
-    if (this.log.get(header.author, header.epoch)?.id === header.id) return 'ignore';
-    if (!this.#isFuture(header.epoch)) this.#handlers.onAnnounced(header, from);
+    const held = this.log.get(header.author, header.epoch);
+    if (held?.id === header.id) return 'ignore';
+    if (held !== undefined) {
+      // Two signed headers are a proof: no need to fetch the other update.
+      const proof = equivocationProof(held, header);
+      if (this.#admitProof(proof) === 'accept') this.#handlers.onProof(proof);
+      return 'ignore';
+    }
+    if (header.epoch <= this.newestWelcome) this.#handlers.onAnnounced(header, from);
     return 'accept';
   }
 
@@ -180,8 +224,9 @@ export class Replica {
     this.#sha256 = null;
   }
 
-  #isFuture(epoch: number): boolean {
-    return epoch > this.#epochNow() + FUTURE_EPOCHS_MAX;
+  /** The newest epoch whose updates are taken now; later ones are deferred. */
+  get newestWelcome(): number {
+    return this.#epochNow() + FUTURE_EPOCHS_MAX;
   }
 
   #count(peerId: string, code: RejectionCode): void {

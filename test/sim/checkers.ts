@@ -16,6 +16,12 @@ export interface Outcome {
   updates: number;
 }
 
+export interface Scenario {
+  /** The property, for test names. */
+  title: string;
+  run(seed: number, peers: number): Promise<Outcome>;
+}
+
 /**
  * All live peers hold one adapter; it is the fold of everything that any disk holds; nobody failed; and
  * no author ever signed two updates for one epoch.

@@ -1,14 +1,9 @@
 /** One scenario per fault, and one with all of them; each is a function of its seed alone. */
 import assert from 'node:assert/strict';
-import { checkAgreement, type Outcome } from './checkers.js';
+import { checkAgreement, type Scenario } from './checkers.js';
 import { Swarm, type SwarmOptions } from './swarm.js';
 import { gap } from './trainer.js';
-
-export interface Scenario {
-  /** The property, for test names. */
-  title: string;
-  run(seed: number, peers: number): Promise<Outcome>;
-}
+import { MACHINE_SCENARIOS } from './machine-scenarios.js';
 
 /** A scenario in which all peers live from start to end and only the network misbehaves. */
 function network(title: string, faults: NonNullable<SwarmOptions['faults']>): Scenario {
@@ -167,6 +162,8 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       return checkAgreement(swarm);
     },
   },
+
+  ...MACHINE_SCENARIOS,
 
   everything: {
     title: 'all faults at once still end in one adapter, and the swarm still learns',

@@ -70,6 +70,12 @@ export class SimNode {
     this.peer.done.catch((error: unknown) => this.swarm.failures.push(error));
   }
 
+  /** Sets the running machine's clock to `offsetMs` from the true time. */
+  setClock(offsetMs: number): void {
+    this.clockOffsetMs = offsetMs;
+    if (this.#clock) this.#clock.offsetMs = offsetMs;
+  }
+
   /** kill -9: what was not on the disk is gone. */
   crash(): void {
     this.#transport?.kill();

@@ -47,6 +47,8 @@ export class SyntheticTrainer implements Trainer {
   readonly device = 'simulation';
   /** When set, the next call to train() fails as if the child process had been killed. */
   diesNext = false;
+  /** Virtual ms for which the machine stands still in the next step of the next call. */
+  sleepsNextMs = 0;
 
   constructor(
     readonly problem: Problem,
@@ -67,7 +69,9 @@ export class SyntheticTrainer implements Trainer {
     let steps = 0;
     for (; steps < job.steps; steps++) {
       if (steps > 0 && this.clock.now() + stepMs > job.deadlineMs) break;
-      await this.clock.sleep(stepMs, signal);
+      const pauseMs = this.sleepsNextMs;
+      this.sleepsNextMs = 0;
+      await this.clock.sleep(stepMs + pauseMs, signal);
       if (this.diesNext) {
         this.diesNext = false;
         throw new TrainerDiedError('The training process was killed (SIGKILL).');

@@ -13,6 +13,7 @@ const well: AttentionFacts = {
   storeProblem: null,
   trainingProblem: null,
   last: { steps: 8, skippedSteps: 0 },
+  closedEpoch: -1,
   equivocatedEpoch: null,
 };
 

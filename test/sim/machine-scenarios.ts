@@ -1,0 +1,129 @@
+/** Scenarios in which one machine misbehaves: it sleeps, its clock jumps, its files vanish, its key leaks. */
+import assert from 'node:assert/strict';
+import { decodeGossip, encodeUpdateMessage } from '../../protocol/gossip.js';
+import { Slicer } from '../../protocol/slice.js';
+import { testIdentity, testUpdate } from '../support/runs.js';
+import { checkAgreement, type Scenario } from './checkers.js';
+import { Swarm, type SimNode } from './swarm.js';
+
+export const MACHINE_SCENARIOS: Readonly<Record<string, Scenario>> = {
+  asleep: {
+    title:
+      'a machine that sleeps through many epochs in the middle of training signs nothing outdated',
+    async run(seed, peers) {
+      const swarm = new Swarm({ seed, peers });
+      await swarm.startAll();
+      await swarm.runToEpoch(5);
+      const { epochMs } = swarm.run.manifest.schedule;
+      const { lagMax } = swarm.run.manifest.fold;
+      const sleeper = swarm.node(0);
+      sleeper.trainer!.sleepsNextMs = (lagMax + 3) * epochMs;
+      await swarm.runToEpoch(5 + lagMax + 5);
+      assert.ok(updatesOf(swarm, sleeper) >= 6, 'it takes part again');
+      await swarm.runToEnd();
+      assert.ok(updatesOf(swarm, sleeper) >= 40 - lagMax - 5);
+      assert.deepEqual(sleeper.peer!.snapshot().attention, []);
+      return checkAgreement(swarm);
+    },
+  },
+
+  'clock-jump': {
+    title: 'a clock that is set forwards and back costs the epochs in between, not those after',
+    async run(seed, peers) {
+      const swarm = new Swarm({ seed, peers });
+      await swarm.startAll();
+      const { epochMs } = swarm.run.manifest.schedule;
+      const [fast, slow] = [swarm.node(0), swarm.node(1)];
+      await swarm.runToEpoch(8);
+      fast.setClock(15 * epochMs);
+      await swarm.runToEpoch(11);
+      fast.setClock(0);
+      await swarm.runToEpoch(20);
+      assert.ok(updatesOf(swarm, fast) >= 8 + 8, 'it trains on at once');
+      slow.setClock(-10 * epochMs);
+      await swarm.runToEpoch(22);
+      slow.setClock(0);
+      await swarm.runToEnd();
+      for (const node of [fast, slow]) assert.ok(updatesOf(swarm, node) >= 34);
+      return checkAgreement(swarm);
+    },
+  },
+
+  'files-lost': {
+    title: 'a peer that lost its state, or all but its key, signs nothing twice',
+    async run(seed, peers) {
+      const swarm = new Swarm({
+        seed,
+        peers,
+        faults: { delayMsMin: 1000, delayMsMax: 1500 },
+        change: (manifest) => ({
+          ...manifest,
+          schedule: { ...manifest.schedule, epochMs: 60_000 },
+        }),
+      });
+      await swarm.startAll();
+      const [founder, cut] = [swarm.node(0), swarm.node(1)];
+      // Published, and lost with the state before the log on disk had it; nobody is there to ask.
+      await swarm.time.advanceTo(swarm.epochStartMs(10) + 4000);
+      swarm.network.partition(new Map([[cut.peerId, 1]]));
+      cut.crash();
+      cut.disk.state = null;
+      dropNewestOwn(swarm, cut);
+      await cut.start();
+      await swarm.runToEpoch(12);
+      assert.ok(updatesOf(swarm, cut, cut) >= 11, 'it left one slot out');
+      swarm.network.partition(new Map());
+      // The founder finds an empty directory, and the others are slow to answer.
+      await swarm.time.advanceTo(swarm.epochStartMs(15) + 4000);
+      founder.crash();
+      [founder.disk.state, founder.disk.log] = [null, []];
+      await founder.start();
+      await swarm.runToEnd();
+      return checkAgreement(swarm);
+    },
+  },
+
+  'key-copied': {
+    title: 'a peer whose key was used elsewhere is evicted, says so, and goes on serving',
+    async run(seed, peers) {
+      const swarm = new Swarm({ seed, peers });
+      await swarm.startAll();
+      await swarm.runToEpoch(10);
+      const victim = swarm.node(0);
+      const stranger = swarm.network.transport(testIdentity(99).peerId);
+      const second = testUpdate(swarm.run, victim.identity, 7, { salt: 'copy' });
+      await stranger.publish(encodeUpdateMessage(second));
+      await swarm.runToEnd();
+      assert.deepEqual(swarm.failures, [], 'a peer ended with an error');
+      const snapshots = swarm.nodes.map((node) => node.peer!.snapshot());
+      assert.match(snapshots[0]!.attention.join(), /evicted this peer id/);
+      for (const { adapter } of snapshots) {
+        assert.equal(adapter.sha256, snapshots[0]!.adapter.sha256);
+        assert.equal(adapter.updates, 40 * (peers - 1));
+      }
+      const { sha256, updates } = snapshots[0]!.adapter;
+      return { sha256, gap: 0, updates };
+    },
+  },
+};
+
+/** Updates by `author` that node `at` (by default another one) holds. */
+function updatesOf(swarm: Swarm, author: SimNode, at = swarm.nodes.at(-1)!): number {
+  const slicer = new Slicer(swarm.run);
+  const own = at.disk.log.filter((record) => {
+    const message = decodeGossip(swarm.run, slicer, record, 'disk');
+    return message.kind === 'update' && message.update.author === author.peerId;
+  });
+  return own.length;
+}
+
+function dropNewestOwn(swarm: Swarm, node: SimNode): void {
+  const slicer = new Slicer(swarm.run);
+  const epochs = node.disk.log.map((record) => {
+    const message = decodeGossip(swarm.run, slicer, record, 'disk');
+    const isOwn = message.kind === 'update' && message.update.author === node.peerId;
+    return isOwn ? message.update.epoch : -1;
+  });
+  const newest = epochs.indexOf(Math.max(...epochs));
+  node.disk.log = node.disk.log.filter((_, i) => i !== newest);
+}
