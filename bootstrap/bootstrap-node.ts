@@ -68,8 +68,6 @@ export interface BootstrapInit {
   dir: string;
   /** Multiaddrs to listen on, e.g. "/ip4/0.0.0.0/tcp/4001"; port 0 means the port of the last start. */
   listen: readonly string[];
-  /** Multiaddrs to tell others in place of those listened on. */
-  announce?: readonly string[];
   logger: Logger;
 }
 
@@ -88,8 +86,7 @@ export async function startBootstrap(init: BootstrapInit): Promise<BootstrapNode
   await openDirectory(dir);
   const identity = await loadOrCreateIdentity(join(dir, FILES.key));
   const preferredPort = await loadPort(join(dir, FILES.port));
-  const announce = init.announce === undefined ? {} : { announce: init.announce };
-  const host = await createHost({ identity, listen: init.listen, preferredPort, ...announce });
+  const host = await createHost({ identity, listen: init.listen, preferredPort });
   try {
     const port = host.listenPort();
     if (preferredPort !== null && port !== preferredPort) {

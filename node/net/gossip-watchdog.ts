@@ -6,6 +6,7 @@
 import type { GossipSub } from '@chainsafe/libp2p-gossipsub';
 import type { Connection, PeerId } from '@libp2p/interface';
 import type { Logger } from '../interfaces.js';
+import { close } from './connection-trimmer.js';
 import type { Node } from './host.js';
 
 const GOSSIP_PROTOCOL_PREFIX = '/meshsub/';
@@ -15,9 +16,6 @@ const CHECK_INTERVAL_MS = 2_000;
 
 /** A connection this young may still be opening its streams, in ms. */
 const GRACE_MS = 4_000;
-
-/** How long a polite close may take, in ms, before the connection is cut. */
-const CLOSE_TIMEOUT_MS = 2_000;
 
 /** Whether we can send gossip over `connection`. */
 export function hasGossipStream(connection: Connection): boolean {
@@ -76,13 +74,5 @@ export class GossipWatchdog {
     }
     this.#logger.warn({ peerId: id.toString() }, 'its gossip stream died: connecting anew');
     await Promise.all(connections.map(close));
-  }
-}
-
-async function close(connection: Connection): Promise<void> {
-  try {
-    await connection.close({ signal: AbortSignal.timeout(CLOSE_TIMEOUT_MS) });
-  } catch (error) {
-    connection.abort(error instanceof Error ? error : new TypeError(String(error)));
   }
 }

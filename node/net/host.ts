@@ -1,7 +1,7 @@
 /** One libp2p node: TCP, noise, yamux, identify, ping, kad-dht, and gossipsub once a run is known. */
 import './polyfill.js';
 import { gossipsub, type GossipSub, type GossipSubComponents } from '@chainsafe/libp2p-gossipsub';
-import { identify, identifyPush } from '@libp2p/identify';
+import { identify, identifyPush, type Identify } from '@libp2p/identify';
 import { start, stop } from '@libp2p/interface';
 import { kadDHT, passthroughMapper, type KadDHT } from '@libp2p/kad-dht';
 import { noise } from '@libp2p/noise';
@@ -12,6 +12,8 @@ import { createLibp2p, type Libp2p } from 'libp2p';
 import { DHT_PROTOCOL_ID } from '../../protocol/ids.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { parseAddress } from './addresses.js';
+import { BoundedDatastore } from './bounded-datastore.js';
+import { ConnectionTrimmer } from './connection-trimmer.js';
 import { reasonOf } from './errors.js';
 import { gossipOptions } from './gossip-options.js';
 import type { NetIdentity } from './identity.js';
@@ -38,6 +40,13 @@ const STREAM_UNREAD_BYTES_MAX = 4 * 1024 * 1024;
 /** Flow-control window of one stream: 2 MiB carry 40 MB/s over 50 ms. */
 const STREAM_WINDOW_BYTES_MAX = 2 * 1024 * 1024;
 
+/** Streams that one peer may have open towards us: one or two for each protocol, and 32 for the DHT. */
+const INBOUND_STREAMS_MAX = 64;
+
+/** Where the DHT keeps what others told it, and how many entries: a provider of a run takes some 200 bytes. */
+const DHT_PREFIX = '/dht';
+const DHT_ENTRIES_MAX = 4_096;
+
 /** Delay in ms before a new protocol is told to connected peers. */
 const IDENTIFY_PUSH_DELAY_MS = 50;
 
@@ -48,14 +57,16 @@ const ANY_PORT = /\/tcp\/0$/;
 const PORT_TAKEN = 'EADDRINUSE';
 
 /** The libp2p node under a host, for the files of this folder alone. */
-export type Node = Libp2p<{ dht: KadDHT; gossipComponents: GossipSubComponents }>;
+export type Node = Libp2p<{
+  dht: KadDHT;
+  identify: Identify;
+  gossipComponents: GossipSubComponents;
+}>;
 
 export interface HostInit {
   identity: NetIdentity;
   /** Multiaddrs, e.g. "/ip4/0.0.0.0/tcp/0" (port 0: any free one). */
   listen: readonly string[];
-  /** Multiaddrs to tell others in place of the addresses listened on, e.g. behind a NAT. */
-  announce?: readonly string[];
   /** The port of the last start: taken instead of port 0 when it is free, so that others find us again. */
   preferredPort?: number | null;
   /** Whether this node answers DHT queries (the default) or only asks. */
@@ -65,12 +76,15 @@ export interface HostInit {
 export class Host {
   readonly #node: Node;
   readonly #meter: TrafficMeter;
+  readonly #trimmer: ConnectionTrimmer;
   #gossip: GossipSub | null = null;
 
   /** Use createHost. */
   constructor(node: Node, meter: TrafficMeter) {
     this.#node = node;
     this.#meter = meter;
+    this.#trimmer = new ConnectionTrimmer(node);
+    this.#trimmer.start();
   }
 
   get peerId(): string {
@@ -116,6 +130,7 @@ export class Host {
 
   /** Ends gossip, all connections and listeners. */
   async stop(): Promise<void> {
+    this.#trimmer.stop();
     await this.stopGossip();
     await this.#node.stop();
   }
@@ -126,7 +141,7 @@ export class Host {
  * @throws UserError when an address is malformed or cannot be listened on (e.g. its port is taken).
  */
 export async function createHost(init: HostInit): Promise<Host> {
-  for (const address of [...init.listen, ...(init.announce ?? [])]) parseAddress(address);
+  for (const address of init.listen) parseAddress(address);
   const { preferredPort = null } = init;
   if (preferredPort !== null && init.listen.some((address) => ANY_PORT.test(address))) {
     const listen = init.listen.map((a) => a.replace(ANY_PORT, `/tcp/${preferredPort}`));
@@ -145,7 +160,8 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
   try {
     const node = await createLibp2p({
       privateKey: init.identity.libp2pKey(),
-      addresses: { listen: [...listen], announce: [...(init.announce ?? [])] },
+      addresses: { listen: [...listen] },
+      datastore: new BoundedDatastore(DHT_PREFIX, DHT_ENTRIES_MAX),
       transports: [tcp()],
       connectionEncrypters: [noise()],
       streamMuxers: [
@@ -154,6 +170,7 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
             maxStreamWindowSize: STREAM_WINDOW_BYTES_MAX,
             maxReadBufferLength: STREAM_UNREAD_BYTES_MAX,
           },
+          maxInboundStreams: INBOUND_STREAMS_MAX,
         }),
       ],
       connectionManager: {
@@ -172,6 +189,7 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
         ping: ping(),
         dht: kadDHT({
           protocol: DHT_PROTOCOL_ID,
+          datastorePrefix: DHT_PREFIX,
           clientMode: init.dht === 'client',
           // Keeps private addresses: a swarm in one building has no others.
           peerInfoMapper: passthroughMapper,
