@@ -1,6 +1,6 @@
 /**
  * A frozen language model with one LoRA adapter, as the trainer sees it: loss, gradient and logits for a
- * flat adapter. Each is one compiled graph; loss and logits are compiled when first asked for.
+ * flat adapter. Each is one compiled graph, compiled when it is first asked for.
  */
 import { adapterLayout } from '../../protocol/adapter.js';
 import { gradients } from '../engine/autodiff.js';
@@ -39,7 +39,12 @@ export interface LanguageModelOptions extends BatchShape {
   readonly adapter: AdapterShape;
   /** Threads of the executor, 1 to 256. */
   readonly threads: number;
+  /** What to compile at once; the rest is compiled at its first use. Default: nothing. */
+  readonly compile?: readonly GraphName[];
 }
+
+/** The graphs of a model, each with its own copy of the weights: gradient and loss of a batch, logits. */
+export type GraphName = 'gradient' | 'loss' | 'logits';
 
 /** Row-major [B, T] int32 each. */
 export interface TokenBatch {
@@ -65,7 +70,10 @@ export interface GradientResult extends LossResult {
   gradient: Float32Array;
 }
 
-/** Calls must not overlap. All throw ExecutorError when the executor fails, and after `dispose`. */
+/**
+ * Calls must not overlap. All throw ExecutorError when the executor fails, and after `dispose`; the first
+ * of a kind compiles its graph and throws UserError when the model cannot be loaded.
+ */
 export interface LanguageModel extends BatchShape {
   readonly config: ModelConfig;
   /** Coordinates of the flat adapter. */
@@ -86,8 +94,8 @@ export interface LanguageModel extends BatchShape {
 }
 
 /**
- * Compiles the gradient graph. Throws UserError when weights or adapter do not fit the config, when the
- * sequence is longer than the model's positions, and when the model cannot be loaded.
+ * Checks the model, and compiles what `compile` names. Throws UserError when weights or adapter do not fit
+ * the config, when the sequence is longer than the model's positions, and when the model cannot be loaded.
  */
 export async function openLanguageModel(options: LanguageModelOptions): Promise<LanguageModel> {
   const { config, sequenceLength } = options;
@@ -98,19 +106,12 @@ export async function openLanguageModel(options: LanguageModelOptions): Promise<
   }
   checkAdapter(config, options.adapter);
   const model = new GraphLanguageModel(options, ortExecutor({ threads: options.threads }));
-  try {
-    await model.compileGradient();
-  } catch (error) {
-    if (!(error instanceof ExecutorError)) throw error;
-    throw new UserError(`the model could not be loaded: ${error.message}`, undefined, {
-      cause: error,
-    });
-  }
+  model.checkWeights();
+  for (const name of options.compile ?? []) await model.graph(name);
   return model;
 }
 
 type Feeds = Record<string, TensorData>;
-type GraphName = 'gradient' | 'loss' | 'logits';
 
 class GraphLanguageModel implements LanguageModel {
   readonly config: ModelConfig;
@@ -132,8 +133,9 @@ class GraphLanguageModel implements LanguageModel {
     this.adapterSize = adapterLayout(options.adapter).size;
   }
 
-  async compileGradient(): Promise<void> {
-    await this.graph('gradient');
+  /** Throws UserError for a weight that does not fit the config; costs no more than building the graph. */
+  checkWeights(): void {
+    this.outputs('logits');
   }
 
   async gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult> {
@@ -176,7 +178,8 @@ class GraphLanguageModel implements LanguageModel {
     return graph.run(Object.fromEntries(taken));
   }
 
-  private async graph(name: GraphName): Promise<CompiledGraph> {
+  /** The compiled graph. Throws UserError when the model cannot be loaded. */
+  async graph(name: GraphName): Promise<CompiledGraph> {
     if (this.disposed) throw new ExecutorError('the language model was disposed');
     const known = this.graphs.get(name);
     if (known !== undefined) return known;
@@ -187,7 +190,10 @@ class GraphLanguageModel implements LanguageModel {
     } catch (error) {
       // Another attempt may find more memory.
       this.graphs.delete(name);
-      throw error;
+      if (!(error instanceof ExecutorError)) throw error;
+      throw new UserError(`the model could not be loaded: ${error.message}`, undefined, {
+        cause: error,
+      });
     }
   }
 

@@ -62,7 +62,14 @@ export class TrainingSession {
     const { batchSize, sequenceLength } = training;
     const { config, weights } = directory;
     const shape = { batchSize, sequenceLength, threads };
-    const model = await openLanguageModel({ config, weights, adapter, ...shape });
+    const model = await openLanguageModel({
+      config,
+      weights,
+      adapter,
+      ...shape,
+      // The first epoch shall not pay for it.
+      compile: ['gradient'],
+    });
     return new TrainingSession(options, model, data, dataOptions);
   }
 

@@ -171,7 +171,17 @@ describe('a language model', () => {
     );
     await assert.rejects(open(swap({ dtype: 'I8' })), userError(/of type I8, but only F32/));
     const gone = join(referenceCase('llama-gqa-tied'), 'gone.safetensors');
-    await assert.rejects(open(swap({ file: gone })), userError(/could not be loaded: .*gone/));
+    const missing = swap({ file: gone });
+    const refused = userError(/could not be loaded: .*gone/);
+    await assert.rejects(
+      openLanguageModel({ ...options, weights: missing, compile: ['gradient'] }),
+      refused,
+    );
+    // What is not compiled at once says so at its first use.
+    const lazy = await open(missing);
+    await assert.rejects(lazy.loss(batch, theta), refused);
+    await assert.rejects(lazy.logits(tokens.slice(0, T), 0, theta), refused);
+    await lazy.dispose();
   });
 
   it('refuses sequences longer than its positions and adapters of another model', async () => {
