@@ -3,6 +3,8 @@
 /** Exit codes of the command line. */
 export const EXIT_FAILURE = 1;
 export const EXIT_USAGE = 2;
+/** Ctrl-C before a command was done: 128 + SIGINT. */
+export const EXIT_INTERRUPTED = 130;
 
 /**
  * Thrown for wrong flags, files, models, data, addresses. The command line prints `message` alone (no

@@ -9,11 +9,10 @@ import { joinVerb } from './cli/join.js';
 import { runProgram } from './cli/program.js';
 import { startVerb } from './cli/start.js';
 import { statusVerb } from './cli/status.js';
+import { EXIT_INTERRUPTED } from './errors.js';
 
-/** A peer that was told to stop is gone after this long, in ms; what counts is on disk before. */
+/** A process that was told to stop is gone after this long, in ms; what counts of a peer is on disk before. */
 const STOP_MS_MAX = 4_500;
-/** Exit code after a second Ctrl-C: 128 + SIGINT. */
-const EXIT_INTERRUPTED = 130;
 
 const VERBS = [
   startVerb,
@@ -25,13 +24,17 @@ const VERBS = [
   compareVerb,
 ];
 
+/** Exit code when a stop takes too long: an unfinished export must not look like a whole one. */
+const isStaying = VERBS.some(({ name, stays }) => stays === true && name === process.argv[2]);
+const exitCodeWhenCut = isStaying ? 0 : EXIT_INTERRUPTED;
+
 const interruption = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(name, () => {
     if (interruption.signal.aborted) process.exit(EXIT_INTERRUPTED);
     interruption.abort(new DOMException('interrupted', 'AbortError'));
     // A connection that does not close must not keep the process.
-    setTimeout(() => process.exit(0), STOP_MS_MAX).unref();
+    setTimeout(() => process.exit(exitCodeWhenCut), STOP_MS_MAX).unref();
   });
 }
 // A reader that went away (`murmurate status | head`) is no fault.

@@ -7,6 +7,7 @@ import { createLogger } from '../log.js';
 import { DataDirectory } from '../store/directory.js';
 import { lockDirectory } from '../store/lock.js';
 import { jsonOption, listenOption, logOptions } from './peer-options.js';
+import { reachNote } from './reach.js';
 import { defineVerb, type VerbIo } from './verb.js';
 
 /** How often the list of runs is looked at, in ms. */
@@ -15,6 +16,7 @@ const POLL_MS = 1_000;
 export const bootstrapVerb = defineVerb({
   name: 'bootstrap',
   summary: 'Introduce peers to each other; trains nothing and may serve many runs.',
+  stays: true,
   args: [],
   options: {
     dir: option(text('DIR'), './murmurate-bootstrap', 'data directory of this node'),
@@ -25,6 +27,7 @@ export const bootstrapVerb = defineVerb({
   example: `
 $ murmurate bootstrap --listen /ip4/0.0.0.0/tcp/4001
 address  /ip4/192.0.2.1/tcp/4001/p2p/12D3KooWRm4t...
+open to the network: whoever reaches these addresses can connect (--listen /ip4/127.0.0.1/tcp/0 keeps to this machine)
 offices 3f1c9a0b2d44: 3 members
 
 Elsewhere: murmurate start --bootstrap /ip4/192.0.2.1/tcp/4001/p2p/12D3KooWRm4t... --data clinic.jsonl
@@ -43,6 +46,7 @@ Elsewhere: murmurate start --bootstrap /ip4/192.0.2.1/tcp/4001/p2p/12D3KooWRm4t.
       const node = await startBootstrap({ dir, listen, logger });
       try {
         const addresses = node.addresses();
+        io.stderr.write(reachNote(addresses));
         io.stdout.write(
           json
             ? `${JSON.stringify({ peerId: node.peerId, addresses })}\n`

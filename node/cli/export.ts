@@ -33,7 +33,12 @@ In Python: PeftModel.from_pretrained(base, "my-adapter")`,
       options.json
         ? `${JSON.stringify({ dir, runId: run.id, sha256, updates, epoch })}\n`
         : `${dir}/adapter_config.json\n${dir}/adapter_model.safetensors\n` +
-            `${updates} updates up to epoch ${epoch}, SHA-256 ${sha256}\n`,
+            `${contentOf(updates, epoch)}, SHA-256 ${sha256}\n`,
     );
   },
 });
+
+function contentOf(updates: number, epoch: number): string {
+  if (updates === 0) return 'no updates yet, so the adapter changes nothing';
+  return `${updates} ${updates === 1 ? 'update' : 'updates'} up to epoch ${epoch}`;
+}

@@ -9,6 +9,7 @@ import type { DataDirectory } from '../store/directory.js';
 import { writeSettings } from '../store/settings.js';
 import type { peerOptions } from './peer-options.js';
 import type { Progress } from './progress.js';
+import { reachNote } from './reach.js';
 import type { VerbIo } from './verb.js';
 
 /** How often progress is read, in ms. */
@@ -50,7 +51,8 @@ export interface LiveInit extends RunningPeerInit {
 export async function live(init: LiveInit): Promise<void> {
   const { io, options, home, page, progress, lost } = init;
   const peer = new RunningPeer(init);
-  const stop = AbortSignal.any([io.signal, lost]);
+  const over = new AbortController();
+  const stop = AbortSignal.any([io.signal, lost, over.signal]);
   try {
     await peer.start();
     page.show(() => peer.status());
@@ -60,6 +62,7 @@ export async function live(init: LiveInit): Promise<void> {
     // `done` rejects when training cannot go on; it does not settle before that by itself.
     await Promise.race([watching, peer.done]);
   } finally {
+    over.abort();
     progress.stop();
     await home.directory.remove('http').catch(() => undefined);
     await peer.stop();
@@ -75,6 +78,7 @@ function announce(
   io: VerbIo,
 ): void {
   const { run, peerId, addresses } = report;
+  io.stderr.write(reachNote(addresses));
   if (json) {
     const facts = { run: { id: run.id, name: run.name }, peerId, addresses, statusUrl };
     io.stdout.write(`${JSON.stringify(facts)}\n`);

@@ -1,6 +1,6 @@
 /** The command line: verbs and their options handed to commander, errors to sentences and exit codes. */
 import { Command, CommanderError, Option } from 'commander';
-import { EXIT_FAILURE, EXIT_USAGE, UserError } from '../errors.js';
+import { EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, UserError } from '../errors.js';
 import { flagOf, parseValue, type OptionSpec, type OptionSpecs } from '../config.js';
 import { StoreUnavailableError, TrainerDiedError } from '../interfaces.js';
 import { ForeignLogError } from '../store/log-file.js';
@@ -20,10 +20,17 @@ export async function runProgram(
     return 0;
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0;
+    // What was under way stopped because it was told to.
+    if (io.signal.aborted && isAbort(error, io.signal)) return EXIT_INTERRUPTED;
     const { text, exitCode } = describeError(error, args);
     io.stderr.write(`error: ${text}\n`);
     return exitCode;
   }
+}
+
+/** Whether `error` is what a wait threw when `signal` aborted: its reason, or Node's own AbortError. */
+function isAbort(error: unknown, signal: AbortSignal): boolean {
+  return error === signal.reason || (error instanceof Error && error.name === 'AbortError');
 }
 
 /** Errors whose message is a sentence for the user. */

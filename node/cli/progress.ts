@@ -108,7 +108,7 @@ function facts({ training, heldOutLoss, adapter, peers }: StatusReport): string 
     heldOutLoss.now === null || heldOutLoss.base === null
       ? null
       : `held-out ${heldOutLoss.now.toFixed(3)} (base ${heldOutLoss.base.toFixed(3)})`,
-    `${adapter.updates} updates`,
+    `${adapter.updates} ${adapter.updates === 1 ? 'update' : 'updates'}`,
     `${connected} ${connected === 1 ? 'peer' : 'peers'}`,
   ];
   return parts.filter((part) => part !== null).join(', ');

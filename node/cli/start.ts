@@ -24,6 +24,7 @@ const AUTO_EPOCH_MS_MAX = 900_000;
 export const startVerb = defineVerb({
   name: 'start',
   summary: 'Found a run and train; the same command again resumes it.',
+  stays: true,
   args: [],
   options: { ...peerOptions, ...runOptions },
   example: `
@@ -32,7 +33,8 @@ run      offices 3f1c9a0b2d44e6...
 peer     12D3KooWQp6h...
 address  /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h...
 status   http://127.0.0.1:40123
-epoch 1/30 training: step 10, loss 3.912, 1 updates, 0 peers
+open to the network: whoever reaches these addresses can connect (--listen /ip4/127.0.0.1/tcp/0 keeps to this machine)
+epoch 1/30 training: step 10, loss 3.912, held-out 3.871 (base 4.588), 1 update, 0 peers
 
 Elsewhere: murmurate join /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h... --data law.jsonl`,
   run: ({ options, given, io }) =>

@@ -1,7 +1,7 @@
 /** murmurate status: what a running peer says of itself. */
 import Table from 'cli-table3';
 import { text } from '../config.js';
-import { UserError } from '../errors.js';
+import { EXIT_USAGE, UserError } from '../errors.js';
 import { statusReportSchema, type StatusReport } from '../status.js';
 import { DataDirectory } from '../store/directory.js';
 import { directoryOption, jsonOption } from './peer-options.js';
@@ -52,7 +52,10 @@ export async function fetchStatus(base: string): Promise<StatusReport> {
   try {
     url = new URL('/status', base);
   } catch {
-    throw new UserError(`"${base}" is not a URL; it must be like http://127.0.0.1:40123`);
+    throw new UserError(
+      `"${base}" is not a URL; it must be like http://127.0.0.1:40123`,
+      EXIT_USAGE,
+    );
   }
   let body: unknown;
   let isStarting: boolean;

@@ -37,6 +37,8 @@ export interface Verb {
   summary: string;
   args: readonly VerbArgument[];
   options: OptionSpecs;
+  /** Whether it runs until it is told to stop, so that Ctrl-C is its normal end (exit code 0). */
+  stays?: true;
   /** A command line and what it prints; the end of --help. */
   example: string;
   /** Resolves when all is done. Throws UserError and the other typed errors. */

@@ -77,6 +77,27 @@ describe('runProgram()', () => {
     assert.deepEqual(given, ['guests', 'hot']);
   });
 
+  it('exits 130 without a word when Ctrl-C stopped the work, but reports a fault of that moment', async () => {
+    const outcomes: [(signal: AbortSignal) => unknown, number, RegExp][] = [
+      [(signal) => signal.reason, 130, /^$/],
+      [() => new DOMException('stopped', 'AbortError'), 130, /^$/],
+      [() => new UserError('the disk is full'), 1, /^error: the disk is full\n$/],
+    ];
+    for (const [errorOf, expected, words] of outcomes) {
+      const abort = new AbortController();
+      const stderr = new PassThrough();
+      const verb = failing(null);
+      verb.run = () => {
+        abort.abort();
+        return Promise.reject(errorOf(abort.signal) as Error);
+      };
+      const io = { stdout: new PassThrough(), stderr, terminal: false, signal: abort.signal };
+      assert.equal(await runProgram([verb], ['fail'], io), expected);
+      stderr.end();
+      assert.match(await collect(stderr), words);
+    }
+  });
+
   it('exits 2 with one sentence on stderr for wrong usage, and prints nothing on stdout', async () => {
     const cases: [string[], RegExp][] = [
       [

@@ -77,6 +77,7 @@ describe('every verb', () => {
       [['join', 'nowhere', '--data', 'x'], /"nowhere" is not an address/],
       [['start', '--data', 'x', '--bootstrap', 'nowhere'], /"nowhere" is not an address/],
       [['generate', 'x', '--base', '--adapter', 'y'], /--base and --adapter exclude each other/],
+      [['status', 'nowhere'], /"nowhere" is not a URL/],
       [['compare'], /nothing to compare on; give texts with --on NAME=FILE/],
       [
         ['compare', '--on', 'clinic.jsonl'],
@@ -97,7 +98,6 @@ describe('every verb', () => {
         /no peer with a status server runs in \/nonexistent; start one/,
       ],
       [['status', 'http://127.0.0.1:1'], /no peer answers at http:\/\/127.0.0.1:1; start it again/],
-      [['status', 'nowhere'], /"nowhere" is not a URL/],
       [['export', 'out', '--dir', '/nonexistent'], /\/nonexistent holds no run; start or join one/],
       [['compare', '--on', 'a=b', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
       [['generate', 'x', '--dir', '/nonexistent'], /\/nonexistent holds no run/],

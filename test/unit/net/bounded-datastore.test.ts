@@ -15,7 +15,8 @@ describe('BoundedDatastore', () => {
     return parts as Key;
   };
   const put = (name: string): unknown => store.put(key(name), Uint8Array.of(1));
-  const held = (names: readonly string[]): string[] => names.filter((name) => store.has(key(name)));
+  const held = (names: readonly string[]): string[] =>
+    names.filter((name) => store.has(key(name)) === true);
 
   it('forgets the entry that was renewed longest ago when one more comes', () => {
     for (const name of ['/dht/a', '/dht/b', '/dht/c', '/dht/a', '/dht/d']) put(name);
