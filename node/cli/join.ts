@@ -9,6 +9,7 @@ import { findRun, isRun } from './find-run.js';
 import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
 import { withSession, type Session } from './session.js';
+import { LOADING, sayIfSlow } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** Longest --timeout in seconds: a week. */
@@ -47,7 +48,8 @@ epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates
       checkMembership(run, home.identity.peerId);
       checkBaseModel(run, base);
       const { peerId } = home.identity;
-      const trainer = await openTrainer(base, run.manifest, options, peerId, logger, io.signal);
+      const opening = openTrainer(base, run.manifest, options, peerId, logger, io.signal);
+      const trainer = await sayIfSlow(progress.log, LOADING, opening);
       session.atEnd(() => trainer.close());
       if (home.run === null) await home.directory.writeManifest(run.bytes);
       await rememberSettings(home.directory, base.dir, options);

@@ -12,6 +12,7 @@ import type { Host } from '../net/host.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { openStatusPage, type PeerOptions, type StatusPage } from './live.js';
 import { createProgress, type Progress } from './progress.js';
+import { sayIfSlow } from './slow.js';
 import type { VerbIo } from './verb.js';
 
 /** Everything of a peer that does not depend on the run. */
@@ -54,7 +55,9 @@ export async function withSession(
   const opened: (() => Promise<void>)[] = [() => home.lock.release()];
   try {
     const modelDir = options.model ?? EMBEDDED_MODEL_DIRECTORY;
-    const base = await openBaseModel(modelDir, home.directory.pathOf('modelHashes'));
+    const cacheFile = home.directory.pathOf('modelHashes');
+    const reading = openBaseModel(modelDir, cacheFile);
+    const base = await sayIfSlow(progress.log, `reading the model ${modelDir}`, reading);
     logger.debug({ model: basename(base.dir) }, 'base model opened');
     const page = await openStatusPage(options.http);
     opened.push(async () => page.server?.stop());

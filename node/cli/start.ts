@@ -13,6 +13,7 @@ import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
 import { runOptions, type RunOptions } from './run-options.js';
 import { withSession, type Session } from './session.js';
+import { LOADING, sayIfSlow } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** --epoch-seconds auto: this many times the steps of one epoch, for slower machines and evaluation. */
@@ -64,7 +65,8 @@ async function openRun(
     ...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1))),
   ];
   const open = async (run: TrainerRun): Promise<TrainerHost> => {
-    const trainer = await openTrainer(base, run, session.options, peerId, logger, io.signal);
+    const opening = openTrainer(base, run, session.options, peerId, logger, io.signal);
+    const trainer = await sayIfSlow(session.progress.log, LOADING, opening);
     session.atEnd(() => trainer.close());
     return trainer;
   };
@@ -112,10 +114,11 @@ function found(manifest: Manifest): Run {
 async function chooseEpochMs(
   options: RunOptions,
   trainer: TrainerHost,
-  { io }: Session,
+  { io, progress }: Session,
 ): Promise<number> {
   if (options.epochSeconds !== 'auto') return Math.round(options.epochSeconds * 1000);
-  const stepMs = await trainer.measureStepMs(io.signal);
+  const measuring = trainer.measureStepMs(io.signal);
+  const stepMs = await sayIfSlow(progress.log, 'measuring how long a step takes', measuring);
   const wantedMs = Math.ceil((EPOCH_SLACK * options.steps * stepMs) / 1000) * 1000;
   const epochMs = Math.min(AUTO_EPOCH_MS_MAX, Math.max(AUTO_EPOCH_MS_MIN, wantedMs));
   io.stderr.write(
