@@ -10,7 +10,7 @@ import {
   fingerprintModel,
 } from '../../../node/model/fingerprint.js';
 import type { ModelFingerprint } from '../../../protocol/manifest.js';
-import { Scratch, TINY_BASE, userError } from './fixtures.js';
+import { referenceCase, Scratch, TINY_BASE, userError } from './fixtures.js';
 
 const scratch = new Scratch();
 after(() => scratch.remove());
@@ -37,6 +37,25 @@ describe('fingerprintModel', () => {
       weightsSha256: sha256(`${sha256(weights)}  model.safetensors\n`),
       tokenizerSha256: sha256(await readFile(join(TINY_BASE, 'tokenizer.json'))),
     } satisfies ModelFingerprint);
+  });
+
+  it('hashes the config of each family as docs/PROTOCOL.md says', async () => {
+    const known = {
+      qwen2: 'c4b8120529f61ccd096c3152529ecbb46cc2fd087760f5d8aa9ac8958b3e5d04',
+      qwen3: 'ff971e3a5cf50d238ef2326f3be4446b95365381a525e9dba50c5e57125a5f68',
+      gpt2: '988fb376582e1e284b4ae84ad2b103561e20f8b0885a3ef90f04627bb1d99667',
+      'llama3-scaling': 'b115ad39d80dc16aae2530e43be70c7c75b175c5b8240e00f1bc2a983c9ccf7f',
+    } as const;
+    for (const [name, hash] of Object.entries(known)) {
+      const path = join(referenceCase(name as keyof typeof known), 'base', 'config.json');
+      assert.equal(configSha256(readModelConfig(await readFile(path), path)), hash, name);
+    }
+    // Written out once, so that the hash can be followed by hand.
+    const gpt2 =
+      '[["architecture","gpt2"],["heads",5],["hiddenAct","gelu_new"],["hiddenSize",40],' +
+      '["intermediateSize",160],["layerNormEps",0.00001],["layers",3],' +
+      '["tieWordEmbeddings",true],["vocabSize",97]]';
+    assert.equal(sha256(gpt2), known.gpt2);
   });
 
   it('ignores what changes no logit and sees what does', async () => {
