@@ -17,29 +17,31 @@ import { UserError } from '../node/errors.js';
 import type { Logger } from '../node/interfaces.js';
 import { errnoOf, makeDirectory, readIfThere, replaceFile } from '../node/files.js';
 import { reasonOf } from '../node/net/errors.js';
-import { createHost, type Host } from '../node/net/host.js';
+import type { Host } from '../node/net/host.js';
 import { loadOrCreateIdentity } from '../node/net/identity.js';
 import { serveIntroductions } from '../node/net/introduce.js';
+import { openHostOnSamePort } from '../node/net/port-memory.js';
 import { RunRegistry } from '../node/net/run-registry.js';
 
 /**
  * The data directory of a bootstrap node:
  *
  *   key           its Ed25519 key (mode 0600)
- *   port.json     the TCP port of the last start, used again when the listen address says 0
+ *   port          the TCP port of the last start, used again when the listen address says 0
  *   registry.json runs, members and when they were last seen
  */
-const FILES = { key: 'key', port: 'port.json', registry: 'registry.json' } as const;
+const FILES = { key: 'key', port: 'port', registry: 'registry.json' } as const;
 
 const FILE_MODE = 0o644;
 
 /** The registry is written at most this often, in ms: what a crash loses is announced again within 30 s. */
 const SAVE_INTERVAL_MS = 1_000;
 
+/** A large registry is written less often: a write may take one part in this many of the time. */
+const SAVE_SHARE = 20;
+
 /** Base64 characters of a manifest. */
 const MANIFEST_LENGTH_MAX = Math.ceil(MANIFEST_BYTES_MAX / 3) * 4;
-
-const portSchema = z.object({ port: z.int().min(1).max(65_535) });
 
 const timeMs = z.number().min(0);
 const registrySchema = z.object({
@@ -85,18 +87,10 @@ export async function startBootstrap(init: BootstrapInit): Promise<BootstrapNode
   const { dir, logger } = init;
   await openDirectory(dir);
   const identity = await loadOrCreateIdentity(join(dir, FILES.key));
-  const preferredPort = await loadPort(join(dir, FILES.port));
-  const host = await createHost({ identity, listen: init.listen, preferredPort });
+  const { listen } = init;
+  const host = await openHostOnSamePort(join(dir, FILES.port), { identity, listen }, logger);
+  const saver = new RegistrySaver(join(dir, FILES.registry), logger);
   try {
-    const port = host.listenPort();
-    if (preferredPort !== null && port !== preferredPort) {
-      logger.warn(
-        { preferredPort, port },
-        'the port of the last start is not used: hand out the new address',
-      );
-    }
-    await savePort(join(dir, FILES.port), port);
-    const saver = new RegistrySaver(join(dir, FILES.registry), logger);
     const registry = new RunRegistry({ own: null, onChange: () => saver.changed() });
     await restore(join(dir, FILES.registry), registry, logger);
     saver.start(registry);
@@ -107,6 +101,7 @@ export async function startBootstrap(init: BootstrapInit): Promise<BootstrapNode
       await host.stop();
     });
   } catch (error) {
+    await saver.stop();
     await host.stop();
     throw error;
   }
@@ -128,7 +123,9 @@ class RegistrySaver {
   #registry: RunRegistry | null = null;
   #dirty = false;
   #timer: NodeJS.Timeout | null = null;
-  #writing: Promise<void> = Promise.resolve();
+  #saving: Promise<void> | null = null;
+  /** Not before this, as performance.now(). */
+  #nextMs = 0;
 
   constructor(path: string, logger: Logger) {
     this.#path = path;
@@ -142,19 +139,21 @@ class RegistrySaver {
   start(registry: RunRegistry): void {
     this.#registry = registry;
     this.#timer = setInterval(() => {
-      this.#writing = this.#writing.then(() => this.#save());
+      if (this.#saving !== null || performance.now() < this.#nextMs) return;
+      this.#saving = this.#save().finally(() => (this.#saving = null));
     }, SAVE_INTERVAL_MS);
   }
 
   async stop(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
-    await this.#writing;
+    await this.#saving;
     await this.#save();
   }
 
   async #save(): Promise<void> {
     if (!this.#dirty || this.#registry === null) return;
     this.#dirty = false;
+    const startMs = performance.now();
     try {
       const text = JSON.stringify(this.#registry.snapshot());
       await replaceFile(this.#path, [text], FILE_MODE);
@@ -163,6 +162,7 @@ class RegistrySaver {
       this.#dirty = true;
       this.#logger.warn({ reason: reasonOf(error) }, 'the registry could not be saved');
     }
+    this.#nextMs = performance.now() + SAVE_SHARE * (performance.now() - startMs);
   }
 }
 
@@ -172,26 +172,6 @@ async function openDirectory(dir: string): Promise<void> {
   } catch (cause) {
     throw new UserError(
       `the data directory ${dir} cannot be made (${errnoOf(cause) ?? reasonOf(cause)}): check the path and its permissions`,
-      undefined,
-      { cause },
-    );
-  }
-}
-
-/** Null when no port was remembered, or the file is damaged: any free port is as good then. */
-async function loadPort(path: string): Promise<number | null> {
-  const bytes = await readIfThere(path);
-  const parsed = portSchema.safeParse(bytes === null ? null : parseJson(bytes));
-  return parsed.success ? parsed.data.port : null;
-}
-
-async function savePort(path: string, port: number | null): Promise<void> {
-  if (port === null) return;
-  try {
-    await replaceFile(path, [`${JSON.stringify({ port })}\n`], FILE_MODE);
-  } catch (cause) {
-    throw new UserError(
-      `${path} cannot be written (${errnoOf(cause) ?? reasonOf(cause)}): check the directory's permissions and free space`,
       undefined,
       { cause },
     );

@@ -39,6 +39,9 @@ export function createLogger(init: LoggerInit): Logger {
 const COLOURS: Readonly<Record<string, string>> = { warn: '\x1b[33m', error: '\x1b[31m' };
 const RESET = '\x1b[0m';
 
+/** Control characters (C0, DEL, C1), line ends included. */
+const CONTROLS = /\p{Cc}/gu;
+
 /** Turns pino's JSON lines into text lines. */
 class TextLines extends Writable {
   readonly #out: Writable;
@@ -65,8 +68,10 @@ class TextLines extends Writable {
     if (isRecord(err) && typeof err['message'] === 'string') rest.push(`error ${err['message']}`);
     const tail = rest.length === 0 ? '' : ` (${rest.join(', ')})`;
     const text = `${clock} ${label.padEnd(5)} ${typeof msg === 'string' ? msg : ''}${tail}`;
+    // Some of it may come from others: nothing in it may steer the terminal.
+    const plain = text.replaceAll(CONTROLS, '\ufffd');
     const colour = this.#colour ? COLOURS[label] : undefined;
-    return colour === undefined ? text : `${colour}${text}${RESET}`;
+    return colour === undefined ? plain : `${colour}${plain}${RESET}`;
   }
 }
 

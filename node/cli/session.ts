@@ -2,13 +2,13 @@
 import { basename } from 'node:path';
 import { openBaseModel, type BaseModel } from '../base-model.js';
 import { checkData } from '../compose-trainer.js';
-import { openHost } from '../compose-host.js';
 import { UserError } from '../errors.js';
 import { openHome, type Home } from '../home.js';
 import type { Logger } from '../interfaces.js';
 import { createLogger } from '../log.js';
 import { parseAddress } from '../net/addresses.js';
 import type { Host } from '../net/host.js';
+import { openHostOnSamePort } from '../net/port-memory.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { openStatusPage, type PeerOptions, type StatusPage } from './live.js';
 import { createProgress, type Progress } from './progress.js';
@@ -61,7 +61,9 @@ export async function withSession(
     logger.debug({ model: basename(base.dir) }, 'base model opened');
     const page = await openStatusPage(options.http);
     opened.push(async () => page.server?.stop());
-    const host = await openHost(home, options.listen, logger);
+    const { directory, identity } = home;
+    const { listen } = options;
+    const host = await openHostOnSamePort(directory.pathOf('port'), { identity, listen }, logger);
     opened.push(() => host.stop());
     const atEnd = (close: () => Promise<void>): void => {
       opened.push(close);
@@ -73,6 +75,13 @@ export async function withSession(
     if (!io.signal.aborted) throw error;
   } finally {
     progress.stop();
-    for (const close of opened.reverse()) await close();
+    await closeAll(opened.reverse());
   }
+}
+
+/** Calls all of `closes` in order, whatever one of them throws; then throws the first of that. */
+async function closeAll(closes: readonly (() => Promise<void>)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const close of closes) await close().catch((error: unknown) => failures.push(error));
+  if (failures.length > 0) throw failures[0];
 }

@@ -7,7 +7,7 @@
  *   manifest.bin     canonical bytes of the run's manifest; their SHA-256 is the run id
  *   log.bin          every accepted update, append-only (log-file.ts)
  *   state.bin        residual, optimiser moments, own last update (state-codec.ts)
- *   port             TCP port that was listened on: the same again after a restart
+ *   port             TCP port that was listened on: the same again after a restart (written by net/)
  *   known-peers.json members met before, to be found again without a bootstrap node (written by net/)
  *   settings.json    model, data files and held-out share of the last start (settings.ts)
  *   model-hashes.json   hashes of the model's files, so that they are read once
@@ -69,7 +69,7 @@ export class DataDirectory {
   }
 
   /** Lines of a small text file, [] when it is missing. */
-  async readLines(file: 'port' | 'http'): Promise<string[]> {
+  async readLines(file: 'http'): Promise<string[]> {
     const bytes = await readIfThere(this.pathOf(file));
     if (bytes === null) return [];
     return new TextDecoder()
@@ -79,13 +79,13 @@ export class DataDirectory {
       .filter((line) => line !== '');
   }
 
-  async writeLines(file: 'port' | 'http', lines: readonly string[]): Promise<void> {
+  async writeLines(file: 'http', lines: readonly string[]): Promise<void> {
     const text = lines.map((line) => `${line}\n`).join('');
     await writeAtomically(this.pathOf(file), [new TextEncoder().encode(text)]);
   }
 
   /** Removes a small text file; nothing happens when it is missing. */
-  async remove(file: 'port' | 'http'): Promise<void> {
+  async remove(file: 'http'): Promise<void> {
     try {
       await rm(this.pathOf(file), { force: true });
     } catch (error) {

@@ -79,7 +79,7 @@ describe('runProgram()', () => {
 
   it('exits 130 without a word when Ctrl-C stopped the work, but reports a fault of that moment', async () => {
     const outcomes: [(signal: AbortSignal) => unknown, number, RegExp][] = [
-      [(signal) => signal.reason, 130, /^$/],
+      [(signal) => signal.reason as unknown, 130, /^$/],
       [() => new DOMException('stopped', 'AbortError'), 130, /^$/],
       [() => new UserError('the disk is full'), 1, /^error: the disk is full\n$/],
     ];
@@ -89,7 +89,7 @@ describe('runProgram()', () => {
       const verb = failing(null);
       verb.run = () => {
         abort.abort();
-        return Promise.reject(errorOf(abort.signal) as Error);
+        return Promise.reject(errorOf(abort.signal));
       };
       const io = { stdout: new PassThrough(), stderr, terminal: false, signal: abort.signal };
       assert.equal(await runProgram([verb], ['fail'], io), expected);

@@ -38,12 +38,12 @@ describe('DataDirectory', () => {
 
   it('keeps lines, ignores blank ones, and has none before they are written', async () => {
     const directory = new DataDirectory(place);
-    assert.deepEqual(await directory.readLines('port'), []);
-    await directory.writeLines('port', ['4001', '', ' 4002 ']);
-    assert.deepEqual(await directory.readLines('port'), ['4001', '4002']);
-    await directory.remove('port');
-    await directory.remove('port');
-    assert.deepEqual(await directory.readLines('port'), []);
+    assert.deepEqual(await directory.readLines('http'), []);
+    await directory.writeLines('http', ['4001', '', ' 4002 ']);
+    assert.deepEqual(await directory.readLines('http'), ['4001', '4002']);
+    await directory.remove('http');
+    await directory.remove('http');
+    assert.deepEqual(await directory.readLines('http'), []);
   });
 
   it('keeps the settings of the last start; damaged ones count as none', async () => {
