@@ -8,7 +8,6 @@ import { encodeEquivocation } from '../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../protocol/identity.js';
 import type { Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
-import { norm } from '../protocol/residual.js';
 import type {
   Clock,
   Identity,
@@ -149,14 +148,14 @@ export class Peer {
         loss: progress?.loss ?? last?.loss ?? null,
         tokensPerSecond: last && last.seconds > 0 ? last.tokens / last.seconds : null,
       },
-      adapter: { sha256: this.#replica.sha256(), epoch: log.newestEpoch, updates: log.size },
+      adapter: this.#replica.adapter(this.#stop.signal),
       heldOutLoss: {
         base: state?.heldOutBase ?? null,
         now: state?.heldOutHistory.at(-1)?.loss ?? null,
         history: state?.heldOutHistory ?? [],
       },
       members,
-      residualNorm: state ? norm(state.residual) : 0,
+      residualNorm: this.#epochs?.residualNorm() ?? 0,
       attention: attention({
         run: this.#run,
         nowMs,

@@ -3,6 +3,7 @@
  * order, lora_A before lora_B (LoRA: Hu et al. 2021, W x + (alpha / r) B A x). Tensor names are PEFT's.
  */
 import { createHash } from 'node:crypto';
+import { endianness } from 'node:os';
 import { Prng } from './prng.js';
 
 /** One linear layer that gets an adapter; `name` as in the model, e.g. "model.layers.0.mlp.up_proj". */
@@ -79,8 +80,8 @@ export function initialAdapter(spec: AdapterSpec): Float32Array {
 
 /** SHA-256 of a flat adapter's float32 values, little-endian: what peers compare. 64 hex digits. */
 export function adapterSha256(theta: Float32Array): string {
-  const bytes = new Uint8Array(theta.length * 4);
-  const view = new DataView(bytes.buffer);
-  for (const [i, value] of theta.entries()) view.setFloat32(4 * i, value, true);
-  return createHash('sha256').update(bytes).digest('hex');
+  const hash = createHash('sha256');
+  const bytes = Buffer.from(theta.buffer, theta.byteOffset, theta.byteLength);
+  if (endianness() === 'LE') return hash.update(bytes).digest('hex');
+  return hash.update(Buffer.from(bytes).swap32()).digest('hex');
 }

@@ -9,14 +9,20 @@ import type { UpdateLog } from './log.js';
 import type { AlphaPhase, Run } from './manifest.js';
 import { dequantise } from './quantise.js';
 import { norm } from './residual.js';
-import { phaseAt, scatterAdd, Slicer } from './slice.js';
+import { phaseAt, scatterAdd, Slicer, type Slice } from './slice.js';
 import type { Update } from './update.js';
 
-/** A late update replays from the last checkpoint before its epoch; this many epochs lie between two. */
+/** A late update replays from the last checkpoint before its epoch; the first ones lie this far apart. */
 const CHECKPOINT_EPOCHS = 16;
 
-/** Checkpoints kept besides theta0; an update older than the oldest replays from the start. */
+/** Old checkpoints kept besides theta0: with age they lie further apart, so a replay is about twice the age. */
 const CHECKPOINTS_MAX = 8;
+
+/** The newest epochs have one each: their updates come one after another, and each changes theta. */
+const RECENT_EPOCHS = 3;
+
+/** Memory of all checkpoints; at least one is kept. */
+const CHECKPOINT_BYTES_MAX = 512 * 1024 * 1024;
 
 /** Folds one log incrementally: only epochs from the earliest change on are computed again. */
 export class Fold {
@@ -25,9 +31,15 @@ export class Fold {
   readonly #weights: ReadonlyMap<string, number>;
   /** theta before epoch `key`; 0 is always there. */
   readonly #checkpoints: Map<number, Float64Array>;
+  readonly #recentMax: number;
+  readonly #oldMax: number;
+  /** Norms of rows, which depend on the update alone: a replay saves one of two passes. */
+  readonly #norms = new WeakMap<Update, number>();
   /** theta after all epochs below #next. */
   #theta: Float64Array;
   #next = 0;
+  /** Counts what happened to #theta and to epoch #next: whoever folds in pieces begins that epoch again. */
+  #version = 0;
 
   constructor(run: Run, slicer = new Slicer(run)) {
     this.#run = run;
@@ -35,6 +47,9 @@ export class Fold {
     const theta0 = Float64Array.from(initialAdapter(run.manifest.adapter));
     this.#checkpoints = new Map([[0, theta0]]);
     this.#theta = theta0.slice();
+    const affordable = Math.max(1, Math.floor(CHECKPOINT_BYTES_MAX / theta0.byteLength));
+    this.#recentMax = Math.min(RECENT_EPOCHS, affordable);
+    this.#oldMax = Math.min(CHECKPOINTS_MAX, affordable - this.#recentMax);
     const { membership } = run.manifest;
     this.#weights = new Map(
       membership.mode === 'open' ? [] : membership.members.map((m) => [m.peerId, m.weight]),
@@ -43,7 +58,9 @@ export class Fold {
 
   /** Says that the updates of `epoch` changed. */
   invalidate(epoch: number): void {
-    if (epoch >= this.#next) return;
+    if (epoch > this.#next) return;
+    this.#version += 1;
+    if (epoch === this.#next) return;
     const start = Math.max(...[...this.#checkpoints.keys()].filter((key) => key <= epoch));
     for (const key of this.#checkpoints.keys()) if (key > start) this.#checkpoints.delete(key);
     this.#theta = (this.#checkpoints.get(start) ?? this.#theta).slice();
@@ -52,30 +69,74 @@ export class Fold {
 
   /** theta of the whole log, [adapterSize] float64; the caller must not write to it. */
   compute(log: UpdateLog): Float64Array {
-    while (this.#next <= log.newestEpoch) {
-      if (this.#next % CHECKPOINT_EPOCHS === 0) {
-        this.#keepCheckpoint();
-      }
-      this.#applyEpoch(log.inEpoch(this.#next), this.#next);
-      this.#next += 1;
-    }
+    const steps = this.steps(log);
+    while (steps.next().done !== true);
     return this.#theta;
   }
 
-  #keepCheckpoint(): void {
-    this.#checkpoints.set(this.#next, this.#theta.slice());
-    if (this.#checkpoints.size <= CHECKPOINTS_MAX + 1) return;
-    const oldest = Math.min(...[...this.#checkpoints.keys()].filter((key) => key > 0));
-    this.#checkpoints.delete(oldest);
+  /** Rows that compute() has to go through, each of the whole adapter at most. */
+  pendingRows(log: UpdateLog): number {
+    let rows = 0;
+    for (let epoch = this.#next; epoch <= log.newestEpoch; epoch++) rows += log.countIn(epoch);
+    return rows;
   }
 
-  /** theta -= alpha_e g_e, in place. Two passes over the rows: memory stays at one row. */
-  #applyEpoch(updates: readonly Update[], epoch: number): void {
-    if (updates.length === 0) return;
-    const { clip, alpha: phases } = this.#run.manifest.fold;
+  /**
+   * compute() in pieces of one row, whose coordinates each piece gives back. Between two pieces the log may change and compute() may be
+   * called: the result is that of the log at the end, with the same bits.
+   */
+  *steps(log: UpdateLog): Generator<number> {
+    while (this.#next <= log.newestEpoch) {
+      const version = this.#version;
+      for (const coordinates of this.#foldEpoch(log)) {
+        yield coordinates;
+        if (this.#version !== version) break;
+      }
+    }
+  }
+
+  /** Folds epoch #next, unless the caller gives up half-way: then nothing has changed. */
+  *#foldEpoch(log: UpdateLog): Generator<number> {
+    const epoch = this.#next;
     const slice = this.#slicer.slice(epoch);
+    const updates = log.inEpoch(epoch);
+    const g = yield* this.#meanRow(updates, slice);
+    const recentFrom = log.newestEpoch - this.#recentMax + 1;
+    if (epoch > 0 && (epoch % CHECKPOINT_EPOCHS === 0 || epoch >= recentFrom)) {
+      this.#checkpoints.set(epoch, this.#theta.slice());
+      this.#thinOut(recentFrom);
+    }
+    this.#version += 1;
+    this.#next += 1;
+    if (g === null) return;
+    const { numerator, denominator } = phaseAt<AlphaPhase>(this.#run.manifest.fold.alpha, epoch);
+    scatterAdd(this.#theta, slice, g, -(numerator / denominator));
+  }
+
+  /** Keeps the checkpoints from `recentFrom` on and #oldMax before them. */
+  #thinOut(recentFrom: number): void {
+    const old = [...this.#checkpoints.keys()].filter((key) => key < recentFrom).sort(ascending);
+    for (const key of old.slice(1)) {
+      if (key % CHECKPOINT_EPOCHS !== 0) this.#checkpoints.delete(key);
+    }
+    const keys = old.filter((key) => key % CHECKPOINT_EPOCHS === 0);
+    if (keys.length <= this.#oldMax + 1) return;
+    // The one whose loss lengthens a replay least, as a share of its length.
+    const losses = keys.slice(1).map((key, i) => (key - (keys[i] ?? 0)) / (this.#next + 1 - key));
+    const least = keys[losses.indexOf(Math.min(...losses)) + 1] ?? 0;
+    this.#checkpoints.delete(least);
+  }
+
+  /** g_e, [slice.coordinates]; null without updates. Two passes over the rows: memory stays at one row. */
+  *#meanRow(updates: readonly Update[], slice: Slice): Generator<number, Float64Array | null> {
+    if (updates.length === 0) return null;
+    const { clip } = this.#run.manifest.fold;
     const row = new Float64Array(slice.coordinates);
-    const norms = updates.map((update) => norm(dequantise(update, slice, row)));
+    const norms: number[] = [];
+    for (const update of updates) {
+      norms.push(this.#norm(update, slice, row));
+      yield slice.coordinates;
+    }
     const bound = clip === 0 ? Infinity : clip * median(norms.filter((value) => value > 0));
     const totalWeight = updates.reduce((sum, { author }) => sum + this.#weight(author), 0);
     const g = new Float64Array(slice.coordinates);
@@ -85,9 +146,16 @@ export class Fold {
       const share = (this.#weight(update.author) * staleness(update) * clipped) / totalWeight;
       dequantise(update, slice, row);
       for (let j = 0; j < row.length; j++) g[j] = (g[j] ?? 0) + share * (row[j] ?? 0);
+      yield slice.coordinates;
     }
-    const { numerator, denominator } = phaseAt<AlphaPhase>(phases, epoch);
-    scatterAdd(this.#theta, slice, g, -(numerator / denominator));
+    return g;
+  }
+
+  /** Norm of a row; `row` is scratch space. */
+  #norm(update: Update, slice: Slice, row: Float64Array<ArrayBuffer>): number {
+    const value = this.#norms.get(update) ?? norm(dequantise(update, slice, row));
+    this.#norms.set(update, value);
+    return value;
   }
 
   #weight(author: string): number {
@@ -101,9 +169,13 @@ export function staleness({ epoch, baseEpoch }: Pick<Update, 'epoch' | 'baseEpoc
   return lag <= 2 ? 1 : 2 / lag;
 }
 
+function ascending(a: number, b: number): number {
+  return a - b;
+}
+
 /** Mean of the two middle values when their number is even; 0 for none. */
 function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
+  const sorted = [...values].sort(ascending);
   const middle = sorted.length >>> 1;
   if (sorted.length % 2 === 1) return sorted[middle] ?? 0;
   return ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2;

@@ -93,6 +93,11 @@ export class UpdateLog {
     return this.#authors.get(author)?.updates.get(epoch);
   }
 
+  /** Updates of one epoch. */
+  countIn(epoch: number): number {
+    return this.#byEpoch.get(epoch)?.size ?? 0;
+  }
+
   /** The updates of one epoch in ascending order of peer id: the order of the fold. */
   inEpoch(epoch: number): Update[] {
     const updates = [...(this.#byEpoch.get(epoch)?.values() ?? [])];

@@ -55,13 +55,15 @@ export function dequantise(
   const { blockSize, bits } = slice;
   const mask = (1 << bits) - 1;
   const levels = LEVELS[bits];
+  /** The value of each code in the block. */
+  const values = new Float64Array(mask + 1);
   for (let block = 0, start = 0; start < out.length; block++, start += blockSize) {
     const scale = scaleAt(scales, block);
+    for (let code = 0; code <= mask; code++) values[code] = (levels[code] ?? 0) * scale;
     const end = Math.min(start + blockSize, out.length);
     for (let i = start; i < end; i++) {
       const position = i * bits;
-      const code = ((codes[position >>> 3] ?? 0) >>> (position & 7)) & mask;
-      out[i] = (levels[code] ?? 0) * scale;
+      out[i] = values[((codes[position >>> 3] ?? 0) >>> (position & 7)) & mask] ?? 0;
     }
   }
   return out;

@@ -23,6 +23,9 @@ export function takeSlice(residual: Float64Array, slice: Slice, random: Prng): Q
 /** L2 norm of `vector`, summed in order. */
 export function norm(vector: Float64Array): number {
   let sum = 0;
-  for (const value of vector) sum += value * value;
+  for (let i = 0; i < vector.length; i++) {
+    const value = vector[i] ?? 0;
+    sum += value * value;
+  }
   return Math.sqrt(sum);
 }

@@ -8,7 +8,7 @@ import { UPDATE_INLINE_BYTES_MAX } from '../../protocol/limits.js';
 import type { Run } from '../../protocol/manifest.js';
 import { Prng } from '../../protocol/prng.js';
 import { fromHex } from '../../protocol/bytes.js';
-import { accumulate, takeSlice } from '../../protocol/residual.js';
+import { accumulate, norm, takeSlice } from '../../protocol/residual.js';
 import { createUpdate, UPDATE_OVERHEAD_BYTES_MAX, type Update } from '../../protocol/update.js';
 import {
   TrainerDiedError,
@@ -69,6 +69,7 @@ export class Epochs {
   #evaluated: string | null = null;
   #evaluationMs = 0;
   #problem: string | null = null;
+  #norm: { of: Float64Array; value: number } | null = null;
   /**
    * No slot up to this one is used: an earlier process may have signed for it, or this one gave it up. What
    * this process signed is in the log, so a clock that is set back costs no slots beyond those.
@@ -105,6 +106,13 @@ export class Epochs {
     return this.#last;
   }
 
+  /** L2 norm of the residual; computed once for each residual, as `status` is asked for often. */
+  residualNorm(): number {
+    const { residual } = this.#state;
+    if (this.#norm?.of !== residual) this.#norm = { of: residual, value: norm(residual) };
+    return this.#norm.value;
+  }
+
   /** Why training does not go on, in a sentence; null when it does. */
   get problem(): string | null {
     return this.#problem;
@@ -132,6 +140,7 @@ export class Epochs {
   async #turn(): Promise<void> {
     const { schedule } = this.#run.manifest;
     this.#c.replica.retryDeferred();
+    await this.#c.replica.settle(this.#signal);
     const epoch = epochAt(this.#run, this.#c.clock.now());
     if (epoch < 0) return this.#wait('waiting', schedule.startMs);
     if (epoch >= schedule.epochsMax) {
@@ -218,7 +227,9 @@ export class Epochs {
     const { schedule, compression, fold } = this.#run.manifest;
     const scale = Math.min(schedule.stepsRef / result.steps, STEP_SCALE_MAX);
     const delta = new Float64Array(theta.length);
-    for (const [i, value] of theta.entries()) delta[i] = (value - (result.theta[i] ?? 0)) * scale;
+    for (let i = 0; i < delta.length; i++) {
+      delta[i] = ((theta[i] ?? 0) - (result.theta[i] ?? 0)) * scale;
+    }
     if (!delta.every(Number.isFinite)) {
       this.#problem =
         `Training in epoch ${epoch} gave numbers that are not finite; its result was thrown away and ` +

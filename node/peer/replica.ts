@@ -1,5 +1,6 @@
 /** This peer's copy of the run: log, fold and the decision what becomes of each message that arrives. */
-import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
+import { setImmediate as macrotask } from 'node:timers/promises';
+import { adapterLayout, adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { UpdateRejectedError, type RejectionCode, type Verdict } from '../../protocol/errors.js';
 import { Fold } from '../../protocol/fold.js';
 import {
@@ -15,6 +16,13 @@ import { Slicer } from '../../protocol/slice.js';
 import { checkUpdate, type Update, type UpdateHeader } from '../../protocol/update.js';
 import type * as wire from '../../protocol/wire/messages.js';
 import { asSentence } from './attention.js';
+import type { AdapterSnapshot } from './snapshot.js';
+
+/** Coordinates that are folded without a pause, each in about 5 ns: about a millisecond. */
+const PIECE_COORDINATES = 1 << 18;
+
+/** `status` waits for the fold of so many coordinates: 20 ms at 5 ns. */
+const QUICK_COORDINATES = 1 << 22;
 
 export interface ReplicaHandlers {
   /** A record to append to the log on disk. */
@@ -35,12 +43,16 @@ export class Replica {
   readonly #epochNow: () => number;
   readonly #deferred = new Map<string, Update>();
   readonly #rejected = new Map<string, Partial<Record<RejectionCode, number>>>();
+  readonly #size: number;
   #sha256: string | null = null;
+  #adapter: AdapterSnapshot | null = null;
+  #isSettling = false;
 
   constructor(run: Run, epochNow: () => number, handlers: ReplicaHandlers) {
     this.run = run;
     this.slicer = new Slicer(run);
     this.#fold = new Fold(run, this.slicer);
+    this.#size = adapterLayout(run.manifest.adapter).size;
     this.#epochNow = epochNow;
     this.#handlers = handlers;
   }
@@ -53,6 +65,45 @@ export class Replica {
   /** The fold of the whole log as the trainer takes it: a new [adapterSize] float32. */
   theta(): Float32Array {
     return Float32Array.from(this.#fold.compute(this.log));
+  }
+
+  /**
+   * Folds what is new in pieces, so that messages get through meanwhile: a row of a large adapter takes
+   * tens of ms, and a late update can make hundreds of rows due. theta() is quick right after it.
+   */
+  async settle(signal: AbortSignal): Promise<void> {
+    let coordinates = 0;
+    for (const piece of this.#fold.steps(this.log)) {
+      coordinates += piece;
+      if (coordinates < PIECE_COORDINATES) continue;
+      coordinates = 0;
+      await macrotask();
+      signal.throwIfAborted();
+    }
+  }
+
+  /**
+   * The adapter for `status`, at once: of the whole log where the fold of what is new is quick, else as
+   * it was last, while the rest is folded in the background.
+   */
+  adapter(signal: AbortSignal): AdapterSnapshot {
+    const isQuick = this.#fold.pendingRows(this.log) * this.#size <= QUICK_COORDINATES;
+    if (this.#adapter === null || (this.#sha256 === null && isQuick)) this.#describe();
+    else if (this.#sha256 === null && !this.#isSettling && !signal.aborted) {
+      this.#isSettling = true;
+      // Only an abort ends it early.
+      void this.settle(signal)
+        .then(() => this.#describe())
+        .catch(() => undefined)
+        .finally(() => (this.#isSettling = false));
+    }
+    return this.#adapter ?? this.#describe();
+  }
+
+  #describe(): AdapterSnapshot {
+    const { newestEpoch, size } = this.log;
+    this.#adapter = { sha256: this.sha256(), epoch: newestEpoch, updates: size };
+    return this.#adapter;
   }
 
   /** SHA-256 of theta(), 64 hex digits. */

@@ -19,6 +19,16 @@ export interface MemberSnapshot {
   clockOffsetMs: number | null;
 }
 
+/** One state of the log and its fold. */
+export interface AdapterSnapshot {
+  /** Of the fold of the log as float32. */
+  sha256: string;
+  /** Newest epoch with an update in that log; -1 while there is none. */
+  epoch: number;
+  /** Updates in that log. */
+  updates: number;
+}
+
 export interface PeerSnapshot {
   runId: string;
   /** Slot of the clock: below 0 before the start, at most epochsMax. */
@@ -29,18 +39,12 @@ export interface PeerSnapshot {
     /** Optimiser steps over the life of this peer in this run. */
     step: number;
     tokens: number;
-    /** Mean loss of the last epoch's steps, nats per trained token; null before the first. */
+    /** Loss of the last step, after an epoch the mean of its steps; nats per trained token; null before. */
     loss: number | null;
     tokensPerSecond: number | null;
   };
-  adapter: {
-    /** Of the fold of the whole log as float32. */
-    sha256: string;
-    /** Newest epoch with an update in the log; -1 while there is none. */
-    epoch: number;
-    /** Updates in the log. */
-    updates: number;
-  };
+  /** The whole log's, or while a long fold runs what it was before. */
+  adapter: AdapterSnapshot;
   heldOutLoss: {
     base: number | null;
     now: number | null;

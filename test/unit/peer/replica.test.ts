@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { setImmediate as macrotask } from 'node:timers/promises';
 import fc from 'fast-check';
 import { Replica } from '../../../node/peer/replica.js';
+import { adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
 import { encodeEquivocation, encodeUpdateMessage } from '../../../protocol/gossip.js';
 import { DEFERRED_MAX, GOSSIP_BYTES_MAX } from '../../../protocol/limits.js';
 import { equivocationProof, type EquivocationProof } from '../../../protocol/log.js';
-import { updateToWire, type Update } from '../../../protocol/update.js';
+import { createUpdate, updateToWire, type Update } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
@@ -167,6 +169,71 @@ describe('Replica', () => {
     hear(update);
     assert.equal(replica.onGossip(announcement, FORWARDER), 'ignore');
     assert.deepEqual(announced, [`5 from ${FORWARDER}`]);
+  });
+
+  it('answers at once while a long fold runs, and with the whole log when it is done', async () => {
+    const large = testRun((manifest) => {
+      const modules = [{ name: 'layers.0.up_proj', inFeatures: 65_536, outFeatures: 65_536 }];
+      const adapter = { ...manifest.adapter, modules };
+      return {
+        ...manifest,
+        adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
+      };
+    });
+    const noop = (): void => undefined;
+    const handlers = { onRecord: noop, onAnnounced: noop, onProof: noop };
+    const replica = new Replica(large, () => 10, handlers);
+    const { signal } = new AbortController();
+    const empty = replica.adapter(signal);
+    assert.deepEqual([empty.epoch, empty.updates], [-1, 0]);
+    const update = testUpdate(large, testIdentity(0), 0);
+    // 20 rows of 262,144 coordinates; the later ones have the same body.
+    for (let i = 0; i < 20; i++) {
+      const { scales, codes } = update;
+      const fields = { epoch: 0, baseEpoch: 0, steps: 1, logDigest: new Uint8Array(32) };
+      const other = createUpdate(large, testIdentity(i), { ...fields, scales, codes });
+      assert.equal(replica.onSynced(updateToWire(other), FORWARDER), 'accept');
+    }
+    assert.deepEqual(replica.adapter(signal), empty);
+    const deadlineMs = performance.now() + 20_000;
+    while (replica.adapter(signal).updates < 20) {
+      assert.ok(performance.now() < deadlineMs, 'the fold never ended');
+      await macrotask();
+    }
+    assert.equal(replica.adapter(signal).sha256, adapterSha256(replica.theta()));
+    assert.notEqual(replica.adapter(signal).sha256, empty.sha256);
+  });
+
+  it('takes two signed headers for one slot as a proof, also when one is announced', () => {
+    const { replica, announced, proofs, hear } = setUp();
+    hear(testUpdate(run, testIdentity(1), 5));
+    const second = testUpdate(run, testIdentity(1), 5, { salt: 'other' });
+    const announcement = wire.Gossip.encode({ announcement: second.signed });
+    assert.equal(replica.onGossip(announcement, FORWARDER), 'ignore');
+    assert.ok(replica.log.proofAgainst(second.author));
+    assert.deepEqual([proofs.length, announced.length], [1, 0]);
+  });
+
+  it('keeps no update from the future that came by sync: it may be large, and comes again', () => {
+    const { replica, clock } = setUp(0);
+    const update = testUpdate(run, testIdentity(1), 5);
+    assert.equal(replica.onSynced(updateToWire(update), FORWARDER), 'defer');
+    clock.epoch = 5;
+    replica.retryDeferred();
+    assert.equal(replica.log.size, 0);
+  });
+
+  it('leaves out an own update whose slot is taken, instead of proving itself guilty', () => {
+    const { replica, records, hear } = setUp();
+    const [published, kept] = [
+      testUpdate(run, testIdentity(1), 5),
+      testUpdate(run, testIdentity(1), 5, { salt: 'never published' }),
+    ];
+    hear(published);
+    replica.restoreOwn(encodeUpdateMessage(kept));
+    assert.match(replica.addOwn(kept) ?? '', /Another update of this peer id for epoch 5/);
+    assert.equal(replica.log.proofAgainst(published.author), undefined);
+    assert.equal(records.length, 1);
   });
 
   it('admits members of an allowlist only', () => {

@@ -81,6 +81,69 @@ describe('Fold', () => {
     );
   });
 
+  it('in pieces gives the same hash, whatever comes or is computed between two of them', () => {
+    fc.assert(
+      fc.property(
+        fc.shuffledSubarray(updates, { minLength: updates.length }),
+        fc.array(fc.nat(12), { minLength: 8, maxLength: 8 }),
+        (shuffled, pauses) => {
+          const log = new UpdateLog();
+          const fold = new Fold(run);
+          const rest = [...shuffled];
+          const hear = (count: number): void => {
+            for (const update of rest.splice(0, count)) {
+              log.insert(update);
+              fold.invalidate(update.epoch);
+            }
+          };
+          for (let i = 0; rest.length > 0; i++) {
+            hear(30);
+            let pieces = 0;
+            for (const coordinates of fold.steps(log)) {
+              assert.ok(coordinates > 0);
+              pieces += 1;
+              if (pieces % 7 === 0) hear(pauses[i % pauses.length] ?? 0);
+              if (pieces % 50 === 0) fold.compute(log);
+            }
+          }
+          assert.equal(fold.pendingRows(log), 0);
+          assert.equal(adapterSha256(Float32Array.from(fold.compute(log))), expected);
+        },
+      ),
+      { numRuns: 20 },
+    );
+  });
+
+  it('goes through few rows again for an update of a recent epoch', () => {
+    const log = new UpdateLog();
+    const fold = new Fold(run);
+    for (const update of updates) log.insert(update);
+    fold.compute(log);
+    for (const age of [0, 1, 2]) {
+      fold.invalidate(EPOCHS - 1 - age);
+      assert.equal(fold.pendingRows(log), (age + 1) * PEERS);
+      fold.compute(log);
+    }
+    assert.equal(adapterSha256(Float32Array.from(fold.compute(log))), expected);
+  });
+
+  it('replays about twice the age of a late update, however long the run', () => {
+    const long = testRun((m) => ({ ...m, schedule: { ...m.schedule, epochsMax: 1000 } }));
+    const author = testIdentity(0);
+    const log = new UpdateLog();
+    const fold = new Fold(long);
+    for (let epoch = 0; epoch < 700; epoch++) {
+      log.insert(testUpdate(long, author, epoch));
+      fold.compute(log);
+    }
+    for (const age of [20, 60, 150, 400]) {
+      fold.invalidate(699 - age);
+      const replayed = fold.pendingRows(log);
+      assert.ok(replayed <= 2 * age + 32, `${replayed} rows again at an age of ${age}`);
+      fold.compute(log);
+    }
+  });
+
   it('of a union is the fold of a log that was never parted', () => {
     fc.assert(
       fc.property(fc.subarray(updates), fc.subarray(updates), (a, b) => {
