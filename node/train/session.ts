@@ -13,7 +13,7 @@ import {
   type DomainLosses,
 } from './compare.js';
 import type { CallParams, CallResult, SessionOptions } from './messages.js';
-import { HELD_OUT_TOKENS_MAX, LocalTrainer } from './trainer.js';
+import { heldOutTokensMax, LocalTrainer } from './trainer.js';
 
 /** Steps whose time is measured after one to warm up, and how long that may take in all. */
 const MEASURED_STEPS = 5;
@@ -37,12 +37,13 @@ export class TrainingSession {
     this.#data = data;
     this.#dataOptions = dataOptions;
     const { batchSize } = options.training;
+    const heldOutTokens = heldOutTokensMax(options.run, options.training);
     this.#trainer = new LocalTrainer({
       model,
       training: options.training,
       run: options.run,
       trainingData: data.training,
-      heldOut: [...(data.heldOut?.batches(batchSize, HELD_OUT_TOKENS_MAX) ?? [])],
+      heldOut: [...(data.heldOut?.batches(batchSize, heldOutTokens) ?? [])],
       adapterSize: model.adapterSize,
     });
   }

@@ -19,17 +19,25 @@ export interface LocalTrainerInit {
   training: Training;
   run: RunLength;
   trainingData: Pick<TrainingRows, 'batch'>;
-  /** One pass over the held-out text, up to HELD_OUT_TOKENS_MAX; empty when there is none. */
+  /** One pass over the held-out text, up to heldOutTokensMax(); empty when there is none. */
   heldOut: readonly Batch[];
   /** Coordinates of the adapter. */
   adapterSize: number;
 }
 
+/** As many held-out tokens give a standard error of a few hundredths of a nat; more tell little. */
+const HELD_OUT_TOKENS_MAX = 8192;
+/** With fewer the curve would be noise. */
+const HELD_OUT_TOKENS_MIN = 512;
+
 /**
- * Held-out input tokens that an evaluation reads: about a second of a small model on two cores, so
- * that it fits into each epoch, and still a standard error of a few hundredths of a nat.
+ * Held-out input tokens that an evaluation reads: at most as many as the steps of one epoch, as a forward
+ * pass costs about a third of a step, so that it fits into what training leaves of the epoch.
  */
-export const HELD_OUT_TOKENS_MAX = 8192;
+export function heldOutTokensMax(run: Pick<RunLength, 'stepsRef'>, training: Training): number {
+  const epochTokens = run.stepsRef * training.batchSize * training.sequenceLength;
+  return Math.min(HELD_OUT_TOKENS_MAX, Math.max(HELD_OUT_TOKENS_MIN, epochTokens));
+}
 
 /** Step times remembered for the prediction: enough to see a hiccup, few enough to forget it. */
 const RECENT_STEPS = 8;

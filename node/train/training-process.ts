@@ -22,11 +22,14 @@ import {
  */
 export const SILENCE_MS_MAX = 30 * 60_000;
 
-/** After an abort the call rejects at the latest now, even where a long step still runs. */
-export const ABORT_GRACE_MS = 10_000;
+/**
+ * After an abort the call rejects at the latest now, even where a long step still runs: with
+ * CLOSE_GRACE_MS short enough to leave the network and release the directory within 4 seconds of Ctrl-C.
+ */
+export const ABORT_GRACE_MS = 2000;
 
-/** From SIGTERM to SIGKILL. */
-const CLOSE_GRACE_MS = 3000;
+/** From SIGTERM to SIGKILL; a step under way is not waited for, its result would count nothing. */
+const CLOSE_GRACE_MS = 1000;
 
 /** Characters of one line of the child's stderr in the log. */
 const STDERR_LINE_MAX = 500;

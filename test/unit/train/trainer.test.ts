@@ -3,7 +3,11 @@ import { isDeepStrictEqual } from 'node:util';
 import { after, before, describe, it } from 'node:test';
 import type { TrainJob, TrainProgress, TrainResult } from '../../../node/interfaces.js';
 import type { LanguageModel } from '../../../node/model/language-model.js';
-import { LocalTrainer, type LocalTrainerInit } from '../../../node/train/trainer.js';
+import {
+  heldOutTokensMax,
+  LocalTrainer,
+  type LocalTrainerInit,
+} from '../../../node/train/trainer.js';
 import { adapterSha256, initialAdapter, type AdapterSpec } from '../../../protocol/adapter.js';
 import { openTinyModel, randomBatch, TRAINING } from './tiny-model.js';
 
@@ -240,3 +244,13 @@ describe('LocalTrainer.evaluate', () => {
 function tokens({ tokens, targets, segments }: ReturnType<typeof randomBatch>) {
   return { tokens, targets, segments };
 }
+
+describe('heldOutTokensMax', () => {
+  it('reads no more than an epoch of training does, between a floor and a ceiling', () => {
+    const tokens = (stepsRef: number, batchSize: number, sequenceLength: number): number =>
+      heldOutTokensMax({ stepsRef }, { ...TRAINING, batchSize, sequenceLength });
+    assert.equal(tokens(1, 1, 64), 512);
+    assert.equal(tokens(3, 4, 100), 1200);
+    assert.equal(tokens(10, 8, 128), 8192);
+  });
+});
