@@ -1,7 +1,9 @@
 /** Every family agrees with PyTorch + Transformers + PEFT (values made by make_fixtures.py). */
 import assert from 'node:assert/strict';
-import { before, describe, it, type TestContext } from 'node:test';
-import { REFERENCE_CASES, referenceCase } from '../unit/model/fixtures.js';
+import { cp, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, it, type TestContext } from 'node:test';
+import { REFERENCE_CASES, referenceCase, Scratch } from '../unit/model/fixtures.js';
 import { BOUNDS, compareWithReference, MEASURES, type Differences } from './compare.js';
 
 for (const name of REFERENCE_CASES) {
@@ -20,3 +22,31 @@ for (const name of REFERENCE_CASES) {
     }
   });
 }
+
+describe('the comparison', () => {
+  const scratch = new Scratch();
+  after(() => scratch.remove());
+
+  const changes: [name: (typeof REFERENCE_CASES)[number], from: RegExp, to: string][] = [
+    ['llama3-scaling', /"high_freq_factor": 4.0/, '"high_freq_factor": 3.0'],
+    ['qwen3', /"rope_theta": 10000.0/, '"rope_theta": 9000.0'],
+    ['gpt2', /"layer_norm_epsilon": 1e-05/, '"layer_norm_epsilon": 1e-02'],
+  ];
+  for (const [name, from, to] of changes) {
+    it(`notices another arithmetic: ${name} with ${to}`, async () => {
+      const dir = join(await scratch.directory(), name);
+      await cp(referenceCase(name), dir, { recursive: true });
+      const path = join(dir, 'base', 'config.json');
+      const text = await readFile(path, 'utf8');
+      assert.match(text, from);
+      await writeFile(path, text.replace(from, to));
+      const differences = await compareWithReference(dir);
+      for (const measure of [
+        'logits, absolute',
+        'each adapter gradient, relative in norm',
+      ] as const) {
+        assert.ok(differences[measure] > BOUNDS[measure], `${measure}: ${differences[measure]}`);
+      }
+    });
+  }
+});
