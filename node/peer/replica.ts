@@ -100,16 +100,18 @@ export class Replica {
     return this.#adapter ?? this.#describe();
   }
 
+  /** Whoever asks for the hash leaves a description behind that belongs to it. */
   #describe(): AdapterSnapshot {
+    if (this.#adapter !== null && this.#sha256 !== null) return this.#adapter;
     const { newestEpoch, size } = this.log;
-    this.#adapter = { sha256: this.sha256(), epoch: newestEpoch, updates: size };
+    this.#sha256 = adapterSha256(this.theta());
+    this.#adapter = { sha256: this.#sha256, epoch: newestEpoch, updates: size };
     return this.#adapter;
   }
 
   /** SHA-256 of theta(), 64 hex digits. */
   sha256(): string {
-    this.#sha256 ??= adapterSha256(this.theta());
-    return this.#sha256;
+    return this.#describe().sha256;
   }
 
   /** Restores one record of the log on disk. Returns false when the record is not valid for this run. */

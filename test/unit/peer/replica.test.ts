@@ -48,6 +48,15 @@ describe('Replica', () => {
     assert.equal(other.restore(Uint8Array.of(1, 2, 3)), false);
   });
 
+  it('describes the adapter of the whole log also after the hash was asked for first', () => {
+    const { replica, hear } = setUp();
+    const { signal } = new AbortController();
+    assert.equal(replica.adapter(signal).updates, 0);
+    hear(testUpdate(run, testIdentity(1), 3));
+    const sha256 = replica.sha256();
+    assert.deepEqual(replica.adapter(signal), { sha256, epoch: 3, updates: 1 });
+  });
+
   it('defers an update from the future and takes it when its time has come', () => {
     const { replica, clock, hear } = setUp(10);
     assert.equal(hear(testUpdate(run, testIdentity(1), 11)), 'accept');
