@@ -1,15 +1,20 @@
 /** Members of the run that could be dialled: bounded, each with its own back-off. */
-import { RUN_PEERS_MAX } from '../../protocol/limits.js';
+import { ADDRESSES_MAX, RUN_PEERS_MAX } from '../../protocol/limits.js';
 import { backoffMs } from './backoff.js';
 import type { PeerAddresses } from './run-registry.js';
 
 /** Candidates kept: several times what one answer may name, so that one liar cannot push out the rest. */
 export const CANDIDATES_MAX = 4 * RUN_PEERS_MAX;
 
+/** Addresses tried in one dial, one after the other, each for up to ADDRESS_DIAL_TIMEOUT_MS (host.ts). */
+export const ADDRESSES_PER_DIAL = 2;
+
 export interface Candidate {
   peerId: string;
-  /** Multiaddrs without /p2p. */
+  /** Multiaddrs without /p2p: at most ADDRESSES_MAX. */
   addresses: string[];
+  /** What it last said of itself, or the dialler noted for it; null when only others told of it. */
+  ownWords: string | null;
   /** Dials since it was last connected. */
   attempts: number;
   nextAttemptMs: number;
@@ -36,16 +41,35 @@ export class Candidates {
     return [...this.#candidates.values()];
   }
 
-  /** Learns of a peer, or of newer addresses of one that is not connected. */
-  add({ peerId, addresses }: PeerAddresses): void {
-    const known = this.#candidates.get(peerId);
-    if (known !== undefined) {
-      known.addresses = addresses;
-      return;
-    }
+  /** What a peer said of itself replaces what was known, once: later hearsay may be newer. */
+  announced({ peerId, addresses }: PeerAddresses): void {
+    const candidate = this.#candidates.get(peerId) ?? this.#insert(peerId);
+    const ownWords = addresses.join(' ');
+    if (candidate.ownWords === ownWords) return;
+    candidate.ownWords = ownWords;
+    candidate.addresses = addresses;
+  }
+
+  /**
+   * What others say of a peer is added and replaces nothing of the first half: a liar cannot make a peer
+   * unreachable, and one that has moved is found.
+   */
+  heard({ peerId, addresses }: PeerAddresses): void {
+    const candidate = this.#candidates.get(peerId) ?? this.#insert(peerId);
+    const half = ADDRESSES_MAX / 2;
+    const kept = candidate.addresses;
+    const all = new Set([...kept.slice(0, half), ...addresses, ...kept.slice(half)]);
+    candidate.addresses = [...all].slice(0, ADDRESSES_MAX);
+  }
+
+  #insert(peerId: string): Candidate {
     if (this.#candidates.size >= CANDIDATES_MAX) this.#evict();
-    const fresh = { attempts: 0, nextAttemptMs: 0, connectedMs: null, lastError: null };
-    this.#candidates.set(peerId, { peerId, addresses, ...fresh });
+    const candidate: Candidate = {
+      ...{ peerId, addresses: [], ownWords: null },
+      ...{ attempts: 0, nextAttemptMs: 0, connectedMs: null, lastError: null },
+    };
+    this.#candidates.set(peerId, candidate);
+    return candidate;
   }
 
   /** Marks who is connected at `nowMs`. Returns those that were not at the last call. */
@@ -63,24 +87,35 @@ export class Candidates {
     return fresh;
   }
 
-  /** Up to `count` candidates outside `connected` that are due at `nowMs`, in random order. */
+  /**
+   * Up to `count` candidates outside `connected` that are due at `nowMs`: those that were members first, then
+   * those that failed least, for names that nobody answers to must not stand in the way. In random order
+   * among equals.
+   */
   due(count: number, connected: ReadonlySet<string>, nowMs: number): Candidate[] {
-    const ready = this.all().filter(
-      ({ peerId, nextAttemptMs }) => !connected.has(peerId) && nextAttemptMs <= nowMs,
-    );
-    // Fisher-Yates, as far as needed.
-    const chosen: Candidate[] = [];
-    while (chosen.length < count && ready.length > 0) {
-      const [picked] = ready.splice(Math.floor(this.#random() * ready.length), 1);
-      if (picked !== undefined) chosen.push(picked);
-    }
-    return chosen;
+    return this.all()
+      .filter(({ peerId, nextAttemptMs }) => !connected.has(peerId) && nextAttemptMs <= nowMs)
+      .map((candidate) => ({ candidate, dice: this.#random() }))
+      .sort(
+        ({ candidate: a, dice: diceA }, { candidate: b, dice: diceB }) =>
+          Number(a.connectedMs === null) - Number(b.connectedMs === null) ||
+          a.attempts - b.attempts ||
+          diceA - diceB,
+      )
+      .slice(0, count)
+      .map(({ candidate }) => candidate);
   }
 
-  /** Counts a dial that begins at `nowMs`; the next one follows after the back-off unless it connects. */
-  attempt(candidate: Candidate, nowMs: number): void {
+  /**
+   * Counts a dial that begins at `nowMs`; the next one follows after the back-off unless it connects. Returns
+   * the addresses to try: each gets its turn, however many before it swallow what is sent to them.
+   */
+  attempt(candidate: Candidate, nowMs: number): string[] {
+    const { addresses, attempts } = candidate;
     candidate.attempts++;
     candidate.nextAttemptMs = nowMs + backoffMs(candidate.attempts, this.#random());
+    const offset = (attempts * ADDRESSES_PER_DIAL) % Math.max(1, addresses.length);
+    return [...addresses.slice(offset), ...addresses.slice(0, offset)].slice(0, ADDRESSES_PER_DIAL);
   }
 
   /** Those that were members, the most recently connected first: what to remember over a restart. */

@@ -136,7 +136,9 @@ export class Dialler {
     const nowMs = Date.now();
     const connected = new Set(this.#init.connected());
     const { registry, run } = this.#init;
-    for (const { peers } of registry.list(run.id)) this.#learn(peers);
+    for (const { peers } of registry.list(run.id)) {
+      for (const peer of peers) this.#candidates.announced(peer);
+    }
     this.#noteConnected(connected, nowMs);
     this.#dialDue(connected, nowMs);
     for (const contact of this.#contacts) this.#visit(contact, connected.size, nowMs);
@@ -148,9 +150,10 @@ export class Dialler {
     }
   };
 
+  /** Takes what others say of members. */
   #learn(peers: readonly PeerAddresses[]): void {
     for (const peer of peers) {
-      if (peer.peerId !== this.#init.host.peerId) this.#candidates.add(peer);
+      if (peer.peerId !== this.#init.host.peerId) this.#candidates.heard(peer);
     }
   }
 
@@ -180,18 +183,18 @@ export class Dialler {
     );
     if (wanted <= 0) return;
     for (const candidate of this.#candidates.due(wanted, connected, nowMs)) {
-      this.#candidates.attempt(candidate, nowMs);
+      const addresses = this.#candidates.attempt(candidate, nowMs);
       this.#dialling++;
       this.#launch(
-        this.#dial(candidate).finally(() => {
+        this.#dial(candidate, addresses).finally(() => {
           this.#dialling--;
         }),
       );
     }
   }
 
-  async #dial(candidate: Candidate): Promise<void> {
-    const { peerId, addresses } = candidate;
+  async #dial(candidate: Candidate, addresses: readonly string[]): Promise<void> {
+    const { peerId } = candidate;
     const targets = addresses.map((address) => multiaddr(`${address}/p2p/${peerId}`));
     try {
       await this.#within(DIAL_TIMEOUT_MS, (signal) =>

@@ -28,6 +28,9 @@ const INBOUND_PER_SECOND_MAX = 64;
 /** Inbound connections in the middle of their handshake. */
 const INBOUND_PENDING_MAX = 64;
 
+/** One address may take this long to answer, in ms, before the next one of the same dial is tried. */
+const ADDRESS_DIAL_TIMEOUT_MS = 4_000;
+
 /** A ping goes to every connection this often, in ms; one that fails ends the connection. */
 const PING_INTERVAL_MS = 5_000;
 
@@ -175,6 +178,7 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
       ],
       connectionManager: {
         maxConnections: CONNECTIONS_MAX,
+        addressDialTimeout: ADDRESS_DIAL_TIMEOUT_MS,
         inboundConnectionThreshold: INBOUND_PER_SECOND_MAX,
         maxIncomingPendingConnections: INBOUND_PENDING_MAX,
       },

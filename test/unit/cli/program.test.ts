@@ -89,7 +89,9 @@ describe('runProgram()', () => {
       const verb = failing(null);
       verb.run = () => {
         abort.abort();
-        return Promise.reject(errorOf(abort.signal));
+        const error = errorOf(abort.signal);
+        assert.ok(error instanceof Error);
+        return Promise.reject(error);
       };
       const io = { stdout: new PassThrough(), stderr, terminal: false, signal: abort.signal };
       assert.equal(await runProgram([verb], ['fail'], io), expected);
