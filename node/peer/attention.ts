@@ -42,9 +42,7 @@ export function attention(facts: AttentionFacts): string[] {
   if (facts.trainingProblem !== null) sentences.push(facts.trainingProblem);
   sentences.push(...stepSentences(facts));
   if (facts.isCatchingUp) {
-    sentences.push(
-      'Fetching what the swarm has learned so far; training begins with the next epoch.',
-    );
+    sentences.push('Fetching what the swarm has learned so far; training begins when it is here.');
   }
   if (epoch < 0) {
     sentences.push(`The run starts in ${seconds(startMs - nowMs)}; training begins then.`);

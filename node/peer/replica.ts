@@ -87,9 +87,10 @@ export class Replica {
    * it was last, while the rest is folded in the background.
    */
   adapter(signal: AbortSignal): AdapterSnapshot {
-    const isQuick = this.#fold.pendingRows(this.log) * this.#size <= QUICK_COORDINATES;
-    if (this.#adapter === null || (this.#sha256 === null && isQuick)) this.#describe();
-    else if (this.#sha256 === null && !this.#isSettling && !signal.aborted) {
+    const last = this.#adapter;
+    if (last === null || this.#sha256 !== null) return this.#describe();
+    if (this.#fold.pendingRows(this.log) * this.#size <= QUICK_COORDINATES) return this.#describe();
+    if (!this.#isSettling && !signal.aborted) {
       this.#isSettling = true;
       // Only an abort ends it early.
       void this.settle(signal)
@@ -97,7 +98,7 @@ export class Replica {
         .catch(() => undefined)
         .finally(() => (this.#isSettling = false));
     }
-    return this.#adapter ?? this.#describe();
+    return last;
   }
 
   /** Whoever asks for the hash leaves a description behind that belongs to it. */

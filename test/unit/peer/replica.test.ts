@@ -213,6 +213,15 @@ describe('Replica', () => {
     assert.notEqual(replica.adapter(signal).sha256, empty.sha256);
   });
 
+  it('tells of the whole log also when somebody else asked for its hash before', () => {
+    const { replica, hear } = setUp();
+    const { signal } = new AbortController();
+    assert.equal(replica.adapter(signal).updates, 0);
+    hear(testUpdate(run, testIdentity(1), 5));
+    const sha256 = replica.sha256();
+    assert.deepEqual(replica.adapter(signal), { sha256, epoch: 5, updates: 1 });
+  });
+
   it('takes two signed headers for one slot as a proof, also when one is announced', () => {
     const { replica, announced, proofs, hear } = setUp();
     hear(testUpdate(run, testIdentity(1), 5));
