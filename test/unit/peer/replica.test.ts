@@ -118,8 +118,10 @@ describe('Replica', () => {
 
   it('is not moved by arbitrary or mutated bytes', () => {
     const { replica } = setUp();
-    const sha256 = replica.sha256();
     const bytes = encodeUpdateMessage(testUpdate(run, testIdentity(1), 5));
+    // A changed wire type in the envelope leaves the same signed update, so it is held already.
+    assert.equal(replica.onGossip(bytes, FORWARDER), 'accept');
+    const sha256 = replica.sha256();
     const mutated = fc
       .array(fc.tuple(fc.nat(bytes.length - 1), fc.integer({ min: 1, max: 255 })), { minLength: 1 })
       .map((changes) => {
