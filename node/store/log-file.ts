@@ -208,6 +208,7 @@ function scanLog(path: string, runId: string, bytes: Uint8Array): LogScan {
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const records: Uint8Array[] = [];
+  const lengths = new Set<number>();
   let damaged = 0;
   // Damage counts only when a whole record follows it; otherwise it is a torn end.
   let damagedSince = 0;
@@ -216,18 +217,45 @@ function scanLog(path: string, runId: string, bytes: Uint8Array): LogScan {
   while (offset + FRAME_BYTES <= bytes.length) {
     const length = view.getUint32(offset, true);
     const next = offset + FRAME_BYTES + length;
-    if (length === 0 || length > RECORD_BYTES_MAX || next > bytes.length) break;
-    const record = bytes.subarray(offset + FRAME_BYTES, next);
-    const sum = bytes.subarray(offset + 4, offset + FRAME_BYTES);
-    if (Buffer.compare(checksum(record), sum) === 0) {
-      records.push(record);
+    const isPlausible = length > 0 && length <= RECORD_BYTES_MAX && next <= bytes.length;
+    if (isPlausible && isWhole(bytes, offset, length)) {
+      records.push(bytes.subarray(offset + FRAME_BYTES, next));
+      lengths.add(length);
       damaged += damagedSince;
       damagedSince = 0;
       end = next;
+      offset = next;
     } else {
+      // Either the record is damaged, or its length, or this is the torn end.
       damagedSince++;
+      offset = findFrame(bytes, view, offset + 1, lengths) ?? (isPlausible ? next : bytes.length);
     }
-    offset = next;
   }
   return { records, end, damaged, tailBytes: bytes.length - end };
+}
+
+/** Whether the frame at `offset` holds `length` bytes that agree with their checksum. */
+function isWhole(bytes: Uint8Array, offset: number, length: number): boolean {
+  const start = offset + FRAME_BYTES;
+  const sum = bytes.subarray(offset + 4, start);
+  return Buffer.compare(checksum(bytes.subarray(start, start + length)), sum) === 0;
+}
+
+/**
+ * Where the next whole record begins, from `offset` on; null when none is found. Only the
+ * lengths that were seen before are tried: the updates of a run have few, and a checksum at each byte would
+ * take hours.
+ */
+function findFrame(
+  bytes: Uint8Array,
+  view: DataView,
+  offset: number,
+  lengths: ReadonlySet<number>,
+): number | null {
+  for (let at = offset; at + FRAME_BYTES <= bytes.length; at++) {
+    const length = view.getUint32(at, true);
+    const fits = lengths.has(length) && at + FRAME_BYTES + length <= bytes.length;
+    if (fits && isWhole(bytes, at, length)) return at;
+  }
+  return null;
 }

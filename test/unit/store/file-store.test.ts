@@ -97,6 +97,37 @@ describe('log.bin', () => {
     assert.deepEqual(again.warnings, []);
   });
 
+  it('loses no record but the damaged one, whichever byte of it is damaged and however', async () => {
+    for (let at = 0; at < RECORD; at++) {
+      for (const mask of [0x01, 0x80]) {
+        const directory = await withLog([1, 2, 3, 4]);
+        const bytes = await readFile(directory.pathOf('log'));
+        bytes[HEADER + RECORD + at]! ^= mask;
+        await writeFile(directory.pathOf('log'), bytes);
+        const scan = await readLog(directory.pathOf('log'), RUN_ID);
+        assert.deepEqual(
+          scan?.records.map(([first]) => first),
+          [1, 3, 4],
+          `byte ${at} ^ ${mask}`,
+        );
+        assert.deepEqual([scan.damaged, scan.tailBytes], [1, 0]);
+      }
+    }
+  });
+
+  it('keeps every whole record when it is cut off at any byte', async () => {
+    const directory = await withLog([1, 2, 3]);
+    const path = directory.pathOf('log');
+    const bytes = await readFile(path);
+    for (let length = HEADER; length <= bytes.length; length++) {
+      await writeFile(path, bytes.subarray(0, length));
+      const scan = await readLog(path, RUN_ID);
+      const whole = Math.floor((length - HEADER) / RECORD);
+      assert.equal(scan?.records.length, whole, `${length} bytes`);
+      assert.deepEqual([scan.damaged, scan.tailBytes], [0, (length - HEADER) % RECORD]);
+    }
+  });
+
   it('is read by readLog without being changed', async () => {
     const directory = await withLog([1, 2]);
     await truncate(directory.pathOf('log'), HEADER + 2 * RECORD - 3);
