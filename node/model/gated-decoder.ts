@@ -132,8 +132,7 @@ function fromRaw(raw: RawConfig, defaults: GatedDefaults, sourceName: string): G
     vocabSize: raw.vocab_size,
     maxPositions,
     rmsNormEps: raw.rms_norm_eps ?? DEFAULTS.rmsNormEps,
-    ropeTheta:
-      rope?.rope_theta ?? raw.rope_parameters?.rope_theta ?? raw.rope_theta ?? DEFAULTS.ropeTheta,
+    ropeTheta: rope?.rope_theta ?? raw.rope_theta ?? DEFAULTS.ropeTheta,
     ropeScaling: readRopeScaling(rope, field, sourceName),
     tieWordEmbeddings: raw.tie_word_embeddings ?? false,
     hiddenAct: 'silu',

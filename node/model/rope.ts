@@ -56,6 +56,10 @@ export function readRopeScaling(
   field: string,
   sourceName: string,
 ): RopeScaling | null {
+  const ofLayers = Object.entries(raw ?? {}).find(([, value]) => isObject(value));
+  if (ofLayers !== undefined) {
+    refuse(sourceName, `${field}.${ofLayers[0]} for some layers`, 'one set for all layers');
+  }
   const type = raw?.rope_type ?? raw?.type ?? 'default';
   if (!raw || type === 'default') return null;
   const need = (name: keyof NonNullable<RawRope>): number => {
@@ -82,6 +86,10 @@ export function readRopeScaling(
     );
   }
   return scaling;
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** Radians per position after scaling, for a frequency in radians per position before it. */

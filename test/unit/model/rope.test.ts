@@ -52,6 +52,10 @@ describe('rotary scaling in a config', () => {
       { rope_scaling: { type: 'yarn', factor: 4 } },
       /scaling "yarn" \(rope_scaling\) is not supported; supported: default, linear, llama3/,
     );
+    refuses(
+      { rope_parameters: { full_attention: LLAMA3 } },
+      /rope_parameters.full_attention for some layers is not supported; supported: one set/,
+    );
     refuses({ rope_scaling: { type: 'linear' } }, /"linear" \(rope_scaling\) has no factor/);
     const incomplete = { ...LLAMA3, original_max_position_embeddings: null };
     refuses({ rope_parameters: incomplete }, /has no original_max_position_embeddings/);
