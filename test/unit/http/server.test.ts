@@ -110,6 +110,27 @@ describe('the local HTTP server', () => {
     assert.equal((await ask('/status', { headers: { 'x-fill': 'x'.repeat(4000) } })).status, 200);
   });
 
+  it('ends each request that is malformed, rebound, slow or endless, and answers the next', async () => {
+    const own = `Host: 127.0.0.1:${server.port}\r\n`;
+    const cases: [string, RegExp][] = [
+      ['\u0000\u0001 hello\r\n\r\n', /^HTTP\/1.1 400 /],
+      [`GET http://[:: HTTP/1.1\r\n${own}Connection: close\r\n\r\n`, /^HTTP\/1.1 400 /],
+      ['GET /status HTTP/1.0\r\n\r\n', /^HTTP\/1.1 403 /],
+      [`GET /status HTTP/1.1\r\n${own}Host: evil.example\r\n\r\n`, /^HTTP\/1.1 403 /],
+      [`CONNECT evil.example:80 HTTP/1.1\r\n${own}\r\n`, /^$/],
+      [`POST /status HTTP/1.1\r\n${own}Content-Length: 1000000000\r\n\r\nx`, /^HTTP\/1.1 405 /],
+      [`GET /status HTTP/1.1\r\n${own}X-Slow: `, /^HTTP\/1.1 408 /],
+    ];
+    const answers = cases.map(async ([sent, expected]) => {
+      const socket = connect(server.port, '127.0.0.1');
+      socket.setTimeout(20_000, () => socket.destroy(new Error(`no end of: ${sent}`)));
+      socket.write(sent);
+      assert.match(await text(socket), expected, sent);
+    });
+    await Promise.all(answers);
+    assert.equal((await ask('/status')).status, 200);
+  });
+
   it('names a used port and what to do', async () => {
     await assert.rejects(startHttpServer({ port: server.port, status: () => report }), (error) => {
       assert.ok(error instanceof UserError);
