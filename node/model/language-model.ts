@@ -105,10 +105,22 @@ export async function openLanguageModel(options: LanguageModelOptions): Promise<
     );
   }
   checkAdapter(config, options.adapter);
+  checkBlocks(config, options.weights);
   const model = new GraphLanguageModel(options, ortExecutor({ threads: options.threads }));
   model.checkWeights();
   for (const name of options.compile ?? []) await model.graph(name);
   return model;
+}
+
+/** A config that stops short of the weights would give a cut model that computes, but badly. */
+function checkBlocks({ layers }: ModelConfig, weights: WeightIndex): void {
+  for (const [name, { file }] of weights) {
+    const index = /(?:^|\.)(?:layers|h)\.(\d+)\./.exec(name)?.[1];
+    if (index === undefined || Number(index) < layers) continue;
+    throw new UserError(
+      `${file} has the weight ${name}, but the model's config has only ${layers} layers: config.json and the weights are of different models`,
+    );
+  }
 }
 
 type Feeds = Record<string, TensorData>;

@@ -102,6 +102,10 @@ async function writeText(path: string, text: string): Promise<void> {
 /** The sentence for a disk that refuses; a fault of the program stays what it is. */
 function notWritable(path: string, cause: unknown): unknown {
   if (!(cause instanceof Error && 'code' in cause)) return cause;
+  if (cause.code === 'EEXIST' || cause.code === 'ENOTDIR') {
+    const message = `${path} cannot be written: a file is in the way, give a directory`;
+    return new UserError(message, undefined, { cause });
+  }
   return new UserError(
     `${path} cannot be written (${String(cause.code)}): check that the folder may be written and has room`,
     undefined,

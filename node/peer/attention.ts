@@ -55,10 +55,12 @@ export function attention(facts: AttentionFacts): string[] {
   }
   const offsetMs = median(facts.clockOffsetsMs);
   if (Math.abs(offsetMs) > epochMs / 2) {
+    const isAlone = facts.clockOffsetsMs.length === 1;
     sentences.push(
       `This machine's clock is ${seconds(Math.abs(offsetMs))} ${offsetMs > 0 ? 'behind' : 'ahead of'} ` +
-        `the median of its peers, more than half an epoch (${seconds(epochMs / 2)}): its updates land in ` +
-        'the wrong epoch. Switch on time synchronisation (NTP).',
+        `${isAlone ? 'that of its only peer' : 'the median of its peers'}, more than half an epoch ` +
+        `(${seconds(epochMs / 2)}): ${isAlone ? 'one of them is wrong and its' : 'its'} updates land in the ` +
+        `wrong epoch. Switch on time synchronisation (NTP)${isAlone ? ' on both' : ''}.`,
     );
   }
   return sentences;

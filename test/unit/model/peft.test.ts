@@ -152,7 +152,7 @@ describe('writePeftAdapter', () => {
     await writeFile(join(dir, 'file'), '');
     await assert.rejects(
       writePeftAdapter(join(dir, 'file', 'adapter'), { spec, theta, baseModelName: 'base' }),
-      userError(/cannot be written \(ENOTDIR\)/),
+      userError(/cannot be written: a file is in the way/),
     );
   });
 });
