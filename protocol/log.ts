@@ -32,6 +32,7 @@ export class UpdateLog {
   readonly #authors = new Map<string, Author>();
   readonly #proofs = new Map<string, EquivocationProof>();
   readonly #byEpoch = new Map<number, Map<string, Update>>();
+  readonly #byId = new Map<string, Update>();
   #size = 0;
   #newestEpoch = -1;
 
@@ -63,6 +64,7 @@ export class UpdateLog {
     this.#author(id).updates.set(epoch, update);
     this.#author(id).digest = null;
     this.#epoch(epoch).set(id, update);
+    this.#byId.set(update.id, update);
     this.#size += 1;
     this.#newestEpoch = Math.max(this.#newestEpoch, epoch);
     return { kind: 'added' };
@@ -78,7 +80,9 @@ export class UpdateLog {
       throw new UpdateRejectedError('capacity', 'ignore', `more than ${AUTHORS_MAX} authors`);
     }
     this.#proofs.set(proof.author, proof);
-    const epochs = [...(this.#authors.get(proof.author)?.updates.keys() ?? [])];
+    const updates = this.#authors.get(proof.author)?.updates ?? new Map<number, Update>();
+    const epochs = [...updates.keys()];
+    for (const { id } of updates.values()) this.#byId.delete(id);
     this.#authors.delete(proof.author);
     for (const epoch of epochs) {
       this.#byEpoch.get(epoch)?.delete(proof.author);
@@ -91,6 +95,11 @@ export class UpdateLog {
 
   get(author: string, epoch: number): Update | undefined {
     return this.#authors.get(author)?.updates.get(epoch);
+  }
+
+  /** The update with this id (SHA-256 of its header, hex). */
+  withId(id: string): Update | undefined {
+    return this.#byId.get(id);
   }
 
   /** Updates of one epoch. */

@@ -8,6 +8,7 @@ import {
   decodeGossip,
   encodeEquivocation,
   encodeUpdateMessage,
+  isHeld,
 } from '../../protocol/gossip.js';
 import { AUTHORS_MAX, DEFERRED_MAX, FUTURE_EPOCHS_MAX } from '../../protocol/limits.js';
 import { equivocationProof, UpdateLog, type EquivocationProof } from '../../protocol/log.js';
@@ -167,8 +168,10 @@ export class Replica {
   /** Judges a gossip message passed on by `from`; never throws for what it holds. */
   onGossip(bytes: Uint8Array, from: string): Verdict {
     return this.#judge(from, () => {
-      const message = decodeGossip(this.run, this.slicer, bytes);
+      const message = decodeGossip(this.run, this.slicer, bytes, 'gossip', this.log);
       switch (message.kind) {
+        case 'held':
+          return 'ignore';
         case 'update':
           return this.#admit(message.update, 'keep');
         case 'announcement':
@@ -181,6 +184,7 @@ export class Replica {
 
   /** Judges an update that came by sync from `from`. */
   onSynced(update: wire.Update, from: string): Verdict {
+    if (isHeld(this.log, update)) return 'ignore';
     return this.#judge(from, () => this.#admit(checkUpdate(this.run, this.slicer, update), 'drop'));
   }
 

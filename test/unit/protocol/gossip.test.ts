@@ -10,11 +10,12 @@ import {
   encodeAnnouncement,
   encodeEquivocation,
   encodeUpdateMessage,
+  isHeld,
   equivocationToWire,
 } from '../../../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
 import { GOSSIP_BYTES_MAX, STEPS_MAX, UPDATE_INLINE_BYTES_MAX } from '../../../protocol/limits.js';
-import { equivocationProof } from '../../../protocol/log.js';
+import { equivocationProof, UpdateLog } from '../../../protocol/log.js';
 import { Slicer } from '../../../protocol/slice.js';
 import { updateToWire, UPDATE_OVERHEAD_BYTES_MAX, type Update } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
@@ -116,6 +117,27 @@ describe('a gossip message', () => {
     const { header, signature } = honest(4);
     const update = { header, signature, scales: new Uint8Array(body), codes: new Uint8Array() };
     assert.ok(wire.Gossip.encode({ update }).length <= GOSSIP_BYTES_MAX);
+  });
+});
+
+describe('isHeld()', () => {
+  it('is true for the very bytes that the log holds, and for no forged copy of them', () => {
+    const log = new UpdateLog();
+    const update = testUpdate(run, testIdentity(1), 3);
+    const message = updateToWire(update);
+    assert.equal(isHeld(log, message), false);
+    log.insert(update);
+    assert.equal(isHeld(log, message), true);
+    assert.equal(isHeld(log, update.signed), true);
+    for (const field of ['header', 'signature', 'scales', 'codes'] as const) {
+      const forged = {
+        ...message,
+        [field]: message[field].map((byte, i) => (i === 3 ? ~byte : byte)),
+      };
+      assert.equal(isHeld(log, forged), false, field);
+    }
+    log.insert(testUpdate(run, testIdentity(1), 3, { salt: 'other' }));
+    assert.equal(isHeld(log, message), false, 'the author was evicted');
   });
 });
 
