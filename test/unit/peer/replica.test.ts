@@ -145,6 +145,7 @@ describe('Replica', () => {
     const without = replica.sha256();
     hear(testUpdate(run, testIdentity(1), 4));
     hear(testUpdate(run, testIdentity(1), 5));
+    assert.notEqual(replica.sha256(), without);
     assert.equal(hear(testUpdate(run, testIdentity(1), 5, { salt: 'other' })), 'ignore');
     assert.equal(replica.sha256(), without);
     assert.equal(proofs.length, 1);
@@ -162,6 +163,9 @@ describe('Replica', () => {
       testUpdate(run, testIdentity(1), 5, { salt: 'other' }),
     ];
     const c = testUpdate(run, testIdentity(1), 6);
+    const initial = replica.sha256();
+    replica.onGossip(encodeUpdateMessage(c), FORWARDER);
+    assert.notEqual(replica.sha256(), initial);
     for (const bad of [equivocationProof(a, a), equivocationProof(a, c)]) {
       assert.equal(replica.onGossip(encodeEquivocation(bad), FORWARDER), 'reject');
     }
@@ -170,6 +174,7 @@ describe('Replica', () => {
       'accept',
     );
     assert.ok(replica.log.proofAgainst(a.author));
+    assert.equal(replica.sha256(), initial);
   });
 
   it('asks for an announced update that it lacks, and for no other', () => {
