@@ -91,6 +91,18 @@ describe('Peer', () => {
     }
   });
 
+  it('enters its last update again when a crash kept it out of the log', async () => {
+    const { swarm, node } = await setUp();
+    await node.start();
+    await swarm.time.advanceTo(swarm.epochStartMs(2) + 3000);
+    node.crash();
+    node.disk.log.pop();
+    await node.start();
+    await swarm.time.advanceTo(swarm.epochStartMs(2) + 4000);
+    assert.equal(node.peer?.snapshot().adapter.updates, 3);
+    assert.equal(node.disk.log.length, 3);
+  });
+
   it('has on disk at the end of stop() what came in until its transport had stopped', async () => {
     const { swarm, bystander, node } = await setUp();
     await node.start();
