@@ -3,8 +3,10 @@
  * order, lora_A before lora_B (LoRA: Hu et al. 2021, W x + (alpha / r) B A x). Tensor names are PEFT's.
  */
 import { createHash } from 'node:crypto';
-import { endianness } from 'node:os';
 import { Prng } from './prng.js';
+
+/** Whether typed arrays lie in memory as they are hashed. */
+const IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
 /** One linear layer that gets an adapter; `name` as in the model, e.g. "model.layers.0.mlp.up_proj". */
 export interface LoraModule {
@@ -82,6 +84,6 @@ export function initialAdapter(spec: AdapterSpec): Float32Array {
 export function adapterSha256(theta: Float32Array): string {
   const hash = createHash('sha256');
   const bytes = Buffer.from(theta.buffer, theta.byteOffset, theta.byteLength);
-  if (endianness() === 'LE') return hash.update(bytes).digest('hex');
+  if (IS_LITTLE_ENDIAN) return hash.update(bytes).digest('hex');
   return hash.update(Buffer.from(bytes).swap32()).digest('hex');
 }
