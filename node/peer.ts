@@ -2,6 +2,7 @@
  * One peer of one run: drives protocol/ with a Trainer, a Transport, a Store and a Clock. It knows no
  * libp2p, files, HTTP or timers, so that the simulator (test/sim) runs this very file.
  */
+import { setMaxListeners } from 'node:events';
 import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
 import { InvalidManifestError } from '../protocol/errors.js';
 import { encodeEquivocation } from '../protocol/gossip.js';
@@ -39,6 +40,12 @@ const CATCH_UP_MS_MAX = 10_000;
 /** While updates keep coming it waits again, so many times at most: members that dribble do not hold it up. */
 const CATCH_UP_WAITS_MAX = 60;
 
+/**
+ * Waits that may hang on the stop signal at one time: sync sessions both ways, the loops, a write. Node
+ * takes more than ten for a leak and warns; beyond this it would be one.
+ */
+const STOP_LISTENERS_MAX = 64;
+
 export class Peer {
   readonly #c: PeerComponents;
   readonly #run: Run;
@@ -63,6 +70,7 @@ export class Peer {
     const { transport, clock, store, logger, identity } = components;
     this.#c = components;
     this.#run = run;
+    setMaxListeners(STOP_LISTENERS_MAX, this.#stop.signal);
     this.#journal = new Journal(store, clock, (error) => this.#fail(error));
     this.#replica = new Replica(run, () => epochAt(run, clock.now()), {
       onRecord: (record) => this.#journal.append(record, this.#stop.signal),
