@@ -6,22 +6,17 @@
  * example of more than T pairs is cut into chunks of T, counted from its end, so that an answer keeps as
  * much of its prompt as fits; chunks in which nothing is trained are dropped.
  */
+import { IGNORED_TARGET, type TokenBatch } from '../model/token-batch.js';
 import { Prng } from '../../protocol/prng.js';
-
-/** Target of a position that is not trained: the ignore index of PyTorch's cross entropy. */
-export const IGNORED_TARGET = -100;
 
 /** Tokens that one data set may hold: 64 Mi tokens are 320 MiB in memory. */
 export const TOKENS_MAX = 1 << 26;
 
-/** One batch of B rows of T positions, each array [B * T] int32, row after row. */
-export interface Batch {
-  /** Input ids; the pad id where segments is 0. */
-  tokens: Int32Array;
-  /** The next token of the same example where that token is trained, else IGNORED_TARGET. */
-  targets: Int32Array;
-  /** 1, 2, 3... for the examples of a row, 0 for padding. Attention must not cross segments. */
-  segments: Int32Array;
+/**
+ * One batch of B rows of T positions, row after row. Tokens are the pad id where segments is 0; segments
+ * are 1, 2, 3... for the examples of a row.
+ */
+export interface Batch extends TokenBatch {
   /** Targets that are not ignored, over the whole batch. */
   trainedTokens: number;
   /** Positions that are not padding, over the whole batch. */

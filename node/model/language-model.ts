@@ -28,9 +28,7 @@ import type { BatchShape } from './family.js';
 import { checkAdapter, type AdapterShape } from './lora.js';
 import { sliceAdapter, type AdapterValues } from './lora-graph.js';
 import type { WeightIndex } from './safetensors.js';
-
-/** A target that is not trained on, as in PyTorch. */
-export const IGNORED_TARGET = -100;
+import { IGNORED_TARGET, type TokenBatch } from './token-batch.js';
 
 /** What to open, and the shape of its batches. */
 export interface LanguageModelOptions extends BatchShape {
@@ -45,16 +43,6 @@ export interface LanguageModelOptions extends BatchShape {
 
 /** The graphs of a model, each with its own copy of the weights: gradient and loss of a batch, logits. */
 export type GraphName = 'gradient' | 'loss' | 'logits';
-
-/** Row-major [B, T] int32 each. */
-export interface TokenBatch {
-  /** 0 to vocabSize - 1. */
-  readonly tokens: Int32Array;
-  /** The token to predict after each position, or IGNORED_TARGET. */
-  readonly targets: Int32Array;
-  /** A position sees the earlier positions (and itself) whose segment is the same. */
-  readonly segments: Int32Array;
-}
 
 /** Loss of a batch. */
 export interface LossResult {

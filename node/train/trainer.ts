@@ -6,7 +6,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { Training } from '../../protocol/manifest.js';
 import type { TrainingRows } from '../data/dataset.js';
 import type { Batch } from '../data/packing.js';
-import type { LanguageModel, TokenBatch } from '../model/language-model.js';
+import type { LanguageModel } from '../model/language-model.js';
 import type { TrainJob, TrainProgress, TrainResult } from '../interfaces.js';
 import { adamWStep, clipGradientNorm, copyOptimiserState, newOptimiserState } from './optimiser.js';
 import { learningRateAt, runProgress, type RunLength } from './schedule.js';
@@ -116,7 +116,7 @@ export class LocalTrainer {
     progress: number,
   ): Promise<{ loss: number; targets: number } | null> {
     const { model, training } = this.#init;
-    const { loss, targets, gradient } = await model.gradient(tokensOf(batch), theta);
+    const { loss, targets, gradient } = await model.gradient(batch, theta);
     const norm = clipGradientNorm(gradient, training.gradientNormMax);
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) return null;
     const { beta1, beta2, epsilon, weightDecay } = training;
@@ -165,16 +165,11 @@ export async function meanLoss(
   let [sum, count] = [0, 0];
   for (const batch of batches) {
     signal.throwIfAborted();
-    const { loss, targets } = await model.loss(tokensOf(batch), theta);
+    const { loss, targets } = await model.loss(batch, theta);
     sum += loss * targets;
     count += targets;
     await setImmediate();
   }
   const mean = sum / count;
   return Number.isFinite(mean) ? mean : null;
-}
-
-/** The arrays that the model reads: its graphs take no others. */
-function tokensOf({ tokens, targets, segments }: Batch): TokenBatch {
-  return { tokens, targets, segments };
 }

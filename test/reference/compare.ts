@@ -2,12 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readModelConfig } from '../../node/model/config.js';
-import {
-  IGNORED_TARGET,
-  openLanguageModel,
-  type LanguageModel,
-  type TokenBatch,
-} from '../../node/model/language-model.js';
+import { openLanguageModel, type LanguageModel } from '../../node/model/language-model.js';
+import { IGNORED_TARGET, type TokenBatch } from '../../node/model/token-batch.js';
 import { loraModules } from '../../node/model/lora.js';
 import { readPeftAdapter } from '../../node/model/peft.js';
 import { readSafetensorsHeader, readTensorF32 } from '../../node/model/safetensors.js';

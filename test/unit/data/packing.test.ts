@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import * as fc from 'fast-check';
 import {
-  IGNORED_TARGET,
   PackedRows,
   packRows,
   TOKENS_MAX,
   TokenStore,
   type Batch,
 } from '../../../node/data/packing.js';
+import { IGNORED_TARGET } from '../../../node/model/token-batch.js';
 
 const SEED = new Uint8Array(32).fill(7);
 const PAD = 0;

@@ -6,12 +6,11 @@ import { ExecutorError } from '../../../node/engine/errors.js';
 import { readModelConfig } from '../../../node/model/config.js';
 import type { LlamaConfig } from '../../../node/model/llama.js';
 import {
-  IGNORED_TARGET,
   openLanguageModel,
   type LanguageModel,
   type LanguageModelOptions,
-  type TokenBatch,
 } from '../../../node/model/language-model.js';
+import { IGNORED_TARGET, type TokenBatch } from '../../../node/model/token-batch.js';
 import { loraModules } from '../../../node/model/lora.js';
 import {
   readSafetensorsHeader,

@@ -2,7 +2,8 @@
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 import { readFile } from 'node:fs/promises';
-import { IGNORED_TARGET, type Batch } from '../../../node/data/packing.js';
+import type { Batch } from '../../../node/data/packing.js';
+import { IGNORED_TARGET } from '../../../node/model/token-batch.js';
 import { readModelConfig } from '../../../node/model/config.js';
 import { openLanguageModel, type LanguageModel } from '../../../node/model/language-model.js';
 import { loraModules } from '../../../node/model/lora.js';
