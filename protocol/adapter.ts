@@ -3,10 +3,8 @@
  * order, lora_A before lora_B (LoRA: Hu et al. 2021, W x + (alpha / r) B A x). Tensor names are PEFT's.
  */
 import { createHash } from 'node:crypto';
+import { littleEndian } from './bytes.js';
 import { Prng } from './prng.js';
-
-/** Whether typed arrays lie in memory as they are hashed. */
-const IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
 /** One linear layer that gets an adapter; `name` as in the model, e.g. "model.layers.0.mlp.up_proj". */
 export interface LoraModule {
@@ -82,8 +80,5 @@ export function initialAdapter(spec: AdapterSpec): Float32Array {
 
 /** SHA-256 of a flat adapter's float32 values, little-endian: what peers compare. 64 hex digits. */
 export function adapterSha256(theta: Float32Array): string {
-  const hash = createHash('sha256');
-  const bytes = Buffer.from(theta.buffer, theta.byteOffset, theta.byteLength);
-  if (IS_LITTLE_ENDIAN) return hash.update(bytes).digest('hex');
-  return hash.update(Buffer.from(bytes).swap32()).digest('hex');
+  return createHash('sha256').update(littleEndian(theta)).digest('hex');
 }

@@ -28,3 +28,21 @@ export function fromHex(hex: string): Uint8Array<ArrayBuffer> {
 export function bytesEqual(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && Buffer.compare(a, b) === 0;
 }
+
+const IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+
+/** The bytes of `values` in little-endian order; on most machines a view on the same memory, not a copy. */
+export function littleEndian(values: Float32Array | Float64Array): Uint8Array {
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  if (IS_LITTLE_ENDIAN) return bytes;
+  return swapLittleEndian(copyOf(bytes), values.BYTES_PER_ELEMENT);
+}
+
+/** Little-endian bytes of values of `width` (4 or 8) bytes to the machine's order or back, in place. */
+export function swapLittleEndian<T extends Uint8Array>(bytes: T, width: number): T {
+  if (IS_LITTLE_ENDIAN) return bytes;
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (width === 8) buffer.swap64();
+  else buffer.swap32();
+  return bytes;
+}

@@ -82,8 +82,8 @@ export class Fold {
   }
 
   /**
-   * compute() in pieces of one row, whose coordinates each piece gives back. Between two pieces the log may change and compute() may be
-   * called: the result is that of the log at the end, with the same bits.
+   * compute() in pieces of one row, each of which gives its number of coordinates. Between two pieces the
+   * log may change and compute() may be called: the result is that of the log at the end, bit for bit.
    */
   *steps(log: UpdateLog): Generator<number> {
     while (this.#next <= log.newestEpoch) {

@@ -5,6 +5,7 @@
  */
 import { open, type FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
+import { littleEndian } from '../../protocol/bytes.js';
 import { replaceFile } from '../files.js';
 import { UserError } from '../errors.js';
 import { parseJson, unreadable } from '../json-file.js';
@@ -316,12 +317,5 @@ function encodeHeader(
   const bytes = new Uint8Array(PREFIX_BYTES + padded).fill(0x20);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(padded), true);
   bytes.set(json, PREFIX_BYTES);
-  return bytes;
-}
-
-function littleEndian(data: Float32Array): Uint8Array {
-  const bytes = new Uint8Array(4 * data.length);
-  const view = new DataView(bytes.buffer);
-  for (let i = 0; i < data.length; i++) view.setFloat32(4 * i, data[i]!, true);
   return bytes;
 }

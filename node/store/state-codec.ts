@@ -4,9 +4,9 @@
  * Numbers are little-endian.
  */
 import { createHash } from 'node:crypto';
-import { endianness } from 'node:os';
 import { z } from 'zod';
 import type { PeerState } from '../interfaces.js';
+import { littleEndian, swapLittleEndian } from '../../protocol/bytes.js';
 import { ADAPTER_SIZE_MAX, UPDATE_BYTES_MAX } from '../../protocol/limits.js';
 
 const MAGIC = new TextEncoder().encode('murmstat');
@@ -80,14 +80,14 @@ export function decodeState(runId: string, bytes: Uint8Array): PeerState {
     // A copy (Buffer.slice would share), so that the typed arrays below are aligned.
     return new Uint8Array(bytes.subarray(offset - length, offset));
   };
-  const residual = new Float64Array(swapped(take(8 * n), 8).buffer);
+  const residual = new Float64Array(swapLittleEndian(take(8 * n), 8).buffer);
   const optimiser =
     header.optimiserStep === null
       ? null
       : {
           step: header.optimiserStep,
-          m: new Float32Array(swapped(take(4 * n), 4).buffer),
-          v: new Float32Array(swapped(take(4 * n), 4).buffer),
+          m: new Float32Array(swapLittleEndian(take(4 * n), 4).buffer),
+          v: new Float32Array(swapLittleEndian(take(4 * n), 4).buffer),
         };
   const update = header.updateBytes === null ? null : take(header.updateBytes);
   if (offset !== bytes.length - DIGEST_BYTES) {
@@ -121,19 +121,4 @@ function decodeHeader(bytes: Uint8Array): z.infer<typeof headerSchema> {
   } catch (cause) {
     throw new DamagedStateError('its header is not valid', { cause });
   }
-}
-
-/** The bytes of `values` in little-endian order: [values.length] of the same type; no copy where none is needed. */
-function littleEndian(values: Float32Array | Float64Array): Uint8Array {
-  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  return endianness() === 'LE' ? bytes : swapped(new Uint8Array(bytes), values.BYTES_PER_ELEMENT);
-}
-
-/** Little-endian bytes to the machine's order and back, in place. */
-function swapped(bytes: Uint8Array, width: number): Uint8Array {
-  if (endianness() === 'LE') return bytes;
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (width === 8) buffer.swap64();
-  else buffer.swap32();
-  return bytes;
 }
