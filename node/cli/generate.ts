@@ -5,6 +5,7 @@ import { checkBaseModel, openBaseModel, type BaseModel } from '../base-model.js'
 import { integer, option, real, switchOption, text } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { openTokenizer } from '../data/tokenizer.js';
+import { ortExecutor } from '../engine/ort.js';
 import { openLanguageModel } from '../model/language-model.js';
 import { loraModules, type AdapterShape } from '../model/lora.js';
 import { openModelDirectory } from '../model/model-directory.js';
@@ -58,8 +59,8 @@ Answer:"
     });
     const { weights } = await openModelDirectory(base.dir);
     const sequenceLength = Math.min(CONTEXT_TOKENS, base.config.maxPositions);
-    const threads = availableParallelism();
-    const shape = { config: base.config, weights, adapter, threads, batchSize: 1, sequenceLength };
+    const executor = ortExecutor({ threads: availableParallelism() });
+    const shape = { config: base.config, weights, adapter, executor, batchSize: 1, sequenceLength };
     const tokenizer = await openTokenizer(base.dir, base.config);
     const model = await openLanguageModel(shape);
     try {

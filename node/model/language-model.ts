@@ -20,7 +20,6 @@ import {
   select,
   sum,
 } from '../engine/ops/index.js';
-import { ortExecutor } from '../engine/ort.js';
 import { UserError } from '../errors.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
@@ -35,8 +34,8 @@ export interface LanguageModelOptions extends BatchShape {
   readonly config: ModelConfig;
   readonly weights: WeightIndex;
   readonly adapter: AdapterShape;
-  /** Threads of the executor, 1 to 256. */
-  readonly threads: number;
+  /** What carries its graphs out. */
+  readonly executor: Executor;
   /** What to compile at once; the rest is compiled at its first use. Default: nothing. */
   readonly compile?: readonly GraphName[];
 }
@@ -94,7 +93,7 @@ export async function openLanguageModel(options: LanguageModelOptions): Promise<
   }
   checkAdapter(config, options.adapter);
   checkBlocks(config, options.weights);
-  const model = new GraphLanguageModel(options, ortExecutor({ threads: options.threads }));
+  const model = new GraphLanguageModel(options);
   model.checkWeights();
   for (const name of options.compile ?? []) await model.graph(name);
   return model;
@@ -121,10 +120,7 @@ class GraphLanguageModel implements LanguageModel {
   private readonly graphs = new Map<GraphName, Promise<CompiledGraph>>();
   private disposed = false;
 
-  constructor(
-    private readonly options: LanguageModelOptions,
-    private readonly executor: Executor,
-  ) {
+  constructor(private readonly options: LanguageModelOptions) {
     ({
       config: this.config,
       batchSize: this.batchSize,
@@ -161,7 +157,7 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   describe(): string {
-    return this.executor.device;
+    return this.options.executor.device;
   }
 
   async dispose(): Promise<void> {
@@ -183,7 +179,7 @@ class GraphLanguageModel implements LanguageModel {
     if (this.disposed) throw new ExecutorError('the language model was disposed');
     const known = this.graphs.get(name);
     if (known !== undefined) return known;
-    const graph = this.executor.compile({ outputs: this.outputs(name) });
+    const graph = this.options.executor.compile({ outputs: this.outputs(name) });
     this.graphs.set(name, graph);
     try {
       return await graph;

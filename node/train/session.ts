@@ -3,6 +3,7 @@ import { initialAdapter } from '../../protocol/adapter.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset, type Dataset, type DatasetOptions } from '../data/dataset.js';
 import { openTokenizer } from '../data/tokenizer.js';
+import { ortExecutor } from '../engine/ort.js';
 import { openLanguageModel, type LanguageModel } from '../model/language-model.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
@@ -62,7 +63,7 @@ export class TrainingSession {
     const data = await openDataset(options.dataFiles, dataOptions);
     const { batchSize, sequenceLength } = training;
     const { config, weights } = directory;
-    const shape = { batchSize, sequenceLength, threads };
+    const shape = { batchSize, sequenceLength, executor: ortExecutor({ threads }) };
     const model = await openLanguageModel({
       config,
       weights,

@@ -1,6 +1,7 @@
 /** Runs one directory made by make_fixtures.py and measures how far the engine is from PyTorch + PEFT. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ortExecutor } from '../../node/engine/ort.js';
 import { readModelConfig } from '../../node/model/config.js';
 import { openLanguageModel, type LanguageModel } from '../../node/model/language-model.js';
 import { IGNORED_TARGET, type TokenBatch } from '../../node/model/token-batch.js';
@@ -77,7 +78,7 @@ async function openCase(dir: string): Promise<OpenCase> {
     adapter,
     batchSize: file.batch,
     sequenceLength: file.length,
-    threads: 1,
+    executor: ortExecutor({ threads: 1 }),
   });
   const [tokens, labels] = [integers(tensors, 'input_ids'), integers(tensors, 'labels')];
   const targets = labels.map((_, i) =>

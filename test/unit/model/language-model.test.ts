@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { readFile } from 'node:fs/promises';
 import { ExecutorError } from '../../../node/engine/errors.js';
+import { ortExecutor } from '../../../node/engine/ort.js';
 import { readModelConfig } from '../../../node/model/config.js';
 import type { LlamaConfig } from '../../../node/model/llama.js';
 import {
@@ -52,7 +53,7 @@ async function openCase(
     adapter: { rank: 3, alpha: 5, modules: loraModules(config, targetModules) },
     batchSize: 2,
     sequenceLength: T,
-    threads: 1,
+    executor: ortExecutor({ threads: 1 }),
   };
   const model = await openLanguageModel(options);
   return { options, model, theta: randomTheta(model.adapterSize) };
@@ -273,7 +274,7 @@ describe('a model whose heads are wider than its hidden size, with every bias', 
     };
     const weights = await randomWeights(config, join(await scratch.directory(), 'w.safetensors'));
     const adapter = { rank: 2, alpha: 6, modules: loraModules(config, ['all-linear']) };
-    const shape = { batchSize: 2, sequenceLength: T, threads: 1 };
+    const shape = { batchSize: 2, sequenceLength: T, executor: ortExecutor({ threads: 1 }) };
     const model = await openLanguageModel({ config, weights, adapter, ...shape });
     try {
       const tokens = randomTokens(2 * T, config.vocabSize);

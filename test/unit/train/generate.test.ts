@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { openDataset } from '../../../node/data/dataset.js';
 import { openTokenizer, type Tokenizer } from '../../../node/data/tokenizer.js';
+import { ortExecutor } from '../../../node/engine/ort.js';
 import { openLanguageModel, type LanguageModel } from '../../../node/model/language-model.js';
 import { loraModules } from '../../../node/model/lora.js';
 import { openModelDirectory } from '../../../node/model/model-directory.js';
@@ -39,7 +40,13 @@ describe('generate', () => {
     const modules = loraModules(config, targetModules);
     const adapter = { rank: 8, alpha: 16, seed: new Uint8Array(32), targetModules, modules };
     const shape = { batchSize: 1, sequenceLength: 64 };
-    model = await openLanguageModel({ config, weights, adapter, ...shape, threads: 1 });
+    model = await openLanguageModel({
+      config,
+      weights,
+      adapter,
+      ...shape,
+      executor: ortExecutor({ threads: 1 }),
+    });
     const seed = new Uint8Array(32);
     const { training } = await openDataset([file], {
       tokenizer,

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 import { readFile } from 'node:fs/promises';
 import type { Batch } from '../../../node/data/packing.js';
+import { ortExecutor } from '../../../node/engine/ort.js';
 import { IGNORED_TARGET } from '../../../node/model/token-batch.js';
 import { readModelConfig } from '../../../node/model/config.js';
 import { openLanguageModel, type LanguageModel } from '../../../node/model/language-model.js';
@@ -39,7 +40,7 @@ export async function openTinyModel(): Promise<{ model: LanguageModel; adapter: 
   const adapter = { rank: 3, alpha: 6, seed: new Uint8Array(32).fill(7), targetModules, modules };
   const { sequenceLength, batchSize } = TRAINING;
   const weights = await openWeights(BASE);
-  const shape = { sequenceLength, batchSize, threads: 1 };
+  const shape = { sequenceLength, batchSize, executor: ortExecutor({ threads: 1 }) };
   return { adapter, model: await openLanguageModel({ config, weights, adapter, ...shape }) };
 }
 
