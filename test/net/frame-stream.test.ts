@@ -189,7 +189,12 @@ async function startProxy(port: number): Promise<{ port: number; cut: () => Prom
   const address = server.address();
   assert.ok(typeof address === 'object' && address !== null);
   const cut = async (): Promise<void> => {
-    for (const socket of sockets) socket.end();
+    for (const socket of sockets) {
+      // What still comes in has nowhere to go; unread, it would keep the socket open for ever.
+      socket.unpipe();
+      socket.resume();
+      socket.end();
+    }
     await new Promise((resolve) => server.close(resolve));
   };
   return { port: address.port, cut };

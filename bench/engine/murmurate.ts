@@ -1,0 +1,61 @@
+/** Our side of bench/engine: see protocol.ts. Its one argument is the workload as JSON. */
+import { readFile } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { ortExecutor } from '../../node/engine/ort.js';
+import { openLanguageModel } from '../../node/model/language-model.js';
+import { loraModules } from '../../node/model/lora.js';
+import { openModelDirectory } from '../../node/model/model-directory.js';
+import { IGNORED_TARGET } from '../../node/model/token-batch.js';
+import { adamWStep, clipGradientNorm, newOptimiserState } from '../../node/train/optimiser.js';
+import { initialAdapter } from '../../protocol/adapter.js';
+import { Prng } from '../../protocol/prng.js';
+import type { Workload } from './protocol.js';
+
+const workload = JSON.parse(process.argv[2] ?? '') as Workload;
+const { batch, length, rank, threads } = workload;
+const seed = new Uint8Array(32);
+const random = new Prng(seed, 'bench/engine');
+const directory = await openModelDirectory(workload.model);
+const modules = loraModules(directory.config, ['all-linear']);
+const adapter = { rank, alpha: 2 * rank, seed, targetModules: ['all-linear'], modules };
+const model = await openLanguageModel({
+  ...directory,
+  adapter,
+  batchSize: batch,
+  sequenceLength: length,
+  executor: ortExecutor({ threads }),
+  compile: ['gradient'],
+});
+const theta = initialAdapter(adapter);
+const optimiser = newOptimiserState(theta.length);
+const tokens = Int32Array.from({ length: batch * length }, () =>
+  random.nextBelow(directory.config.vocabSize),
+);
+const targets = tokens.map((_, i) => ((i + 1) % length === 0 ? IGNORED_TARGET : tokens[i + 1]!));
+const segments = new Int32Array(tokens.length);
+const settings = { learningRate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01 };
+
+async function step(): Promise<number> {
+  const { loss, gradient } = await model.gradient({ tokens, targets, segments }, theta);
+  clipGradientNorm(gradient, 1);
+  adamWStep(theta, gradient, optimiser, settings);
+  return loss;
+}
+
+async function peakBytes(): Promise<number> {
+  const status = await readFile('/proc/self/status', 'utf8');
+  return 1024 * Number(/VmHWM:\s+(\d+)/.exec(status)?.[1]);
+}
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const question = JSON.parse(line) as { steps: number } | { end: true };
+  if ('end' in question) {
+    process.stdout.write(`${JSON.stringify({ peakBytes: await peakBytes() })}\n`);
+    break;
+  }
+  const start = performance.now();
+  let loss = NaN;
+  for (let i = 0; i < question.steps; i++) loss = await step();
+  process.stdout.write(`${JSON.stringify({ ms: performance.now() - start, loss })}\n`);
+}
+await model.dispose();
