@@ -14,11 +14,17 @@ export interface AttentionShape {
   readonly headDim: number;
 }
 
-/** segments: [B, T] int32 -> [B, 1, 1, T, T] float32: 0 where row t may see column s, else MASKED. */
-export function attentionMask(segments: Value): Value {
+/**
+ * segments: [B, T] int32 -> [B, 1, 1, T, T] float32: 0 where row t may see column s, else MASKED. With
+ * `window` a row sees that many columns at most, itself the last of them.
+ */
+export function attentionMask(segments: Value, window: number | null = null): Value {
   const [B, T] = segments.shape as [number, number];
-  const causal = new Float32Array(T * T);
-  for (let t = 0; t < T; t++) causal.fill(MASKED, t * T + t + 1, (t + 1) * T);
+  const causal = new Float32Array(T * T).fill(MASKED);
+  for (let t = 0; t < T; t++) {
+    const first = window === null ? 0 : Math.max(0, t + 1 - window);
+    causal.fill(0, t * T + first, t * T + t + 1);
+  }
   const same = equal(reshape(segments, [B, 1, 1, T, 1]), reshape(segments, [B, 1, 1, 1, T]));
   return select(same, constant(causal, [T, T]), scalar(MASKED));
 }

@@ -14,7 +14,7 @@ export interface CommonConfig extends SpecialTokens {
   heads: number;
   /** Rows of the embedding, 2 to 4,194,304. */
   vocabSize: number;
-  /** Longest sequence in tokens, 2 to 2^26; a sliding window shortens it, within which it hides nothing. */
+  /** Longest sequence in tokens, 2 to 2^26. */
   maxPositions: number;
   /** The output projection is the embedding. */
   tieWordEmbeddings: boolean;

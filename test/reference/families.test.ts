@@ -30,6 +30,9 @@ describe('the comparison', () => {
   const changes: [name: (typeof REFERENCE_CASES)[number], from: RegExp, to: string][] = [
     ['llama3-scaling', /"high_freq_factor": 4.0/, '"high_freq_factor": 3.0'],
     ['qwen3', /"rope_theta": 10000.0/, '"rope_theta": 9000.0'],
+    ['qwen3-window', /"sliding_window": 5/, '"sliding_window": 6'],
+    ['phi3', /"sliding_window": 6/, '"sliding_window": null'],
+    ['phi3-longrope', /"max_position_embeddings": 128/, '"max_position_embeddings": 64'],
     ['gpt2', /"layer_norm_epsilon": 1e-05/, '"layer_norm_epsilon": 1e-02'],
   ];
   for (const [name, from, to] of changes) {

@@ -18,6 +18,9 @@ export const REFERENCE_CASES = [
   'mistral',
   'qwen2',
   'qwen3',
+  'qwen3-window',
+  'phi3',
+  'phi3-longrope',
   'gpt2',
 ] as const;
 export type ReferenceCaseName = (typeof REFERENCE_CASES)[number];

@@ -20,6 +20,8 @@ const config: LlamaConfig = {
   rmsNormEps: 1e-5,
   ropeTheta: 10_000,
   ropeScaling: null,
+  rotaryDim: null,
+  windows: null,
   tieWordEmbeddings: false,
   attentionBias: false,
   mlpBias: false,
