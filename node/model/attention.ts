@@ -12,6 +12,8 @@ export interface AttentionShape {
   readonly keyValueHeads: number;
   /** D: features of one head. */
   readonly headDim: number;
+  /** Scores are divided by its square root; null or absent: by that of D. */
+  readonly scoreScalar?: number | null;
 }
 
 /**
@@ -31,11 +33,11 @@ export function attentionMask(segments: Value, window: number | null = null): Va
 
 /**
  * q: B T heads D, k and v: B T keyValueHeads D elements, token by token, head by head;
- * mask: as attentionMask makes it -> softmax(q k^T / sqrt D + mask) v: [B T, heads D] float32.
+ * mask: as attentionMask makes it -> softmax(q k^T / sqrt scoreScalar + mask) v: [B T, heads D] float32.
  */
 export function attention(
   { q, k, v, mask }: { q: Value; k: Value; v: Value; mask: Value },
-  { heads, keyValueHeads, headDim }: AttentionShape,
+  { heads, keyValueHeads, headDim, scoreScalar }: AttentionShape,
 ): Value {
   const [B, T] = [mask.shape[0]!, mask.shape[4]!];
   // Query heads of one key/value head lie side by side, so keys and values need no copies.
@@ -46,7 +48,10 @@ export function attention(
   );
   const perHead = (y: Value): Value =>
     transpose(reshape(y, [B, T, keyValueHeads, headDim]), [0, 2, 1, 3]); // [B, KV, T, D]
-  const scores = matmul(queries, perHead(k), { transB: true, alpha: 1 / Math.sqrt(headDim) });
+  const scores = matmul(queries, perHead(k), {
+    transB: true,
+    alpha: 1 / Math.sqrt(scoreScalar ?? headDim),
+  });
   const grouped = reshape(scores, [B, keyValueHeads, group, T, T]);
   const attended = matmul(
     reshape(softmax(add(grouped, mask)), [B, keyValueHeads, group * T, T]),

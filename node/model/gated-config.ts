@@ -23,9 +23,17 @@ import {
   readRopeScaling,
   ropeByKindField,
   ropeField,
-  type RawRope,
   type RopeScaling,
+  type RopeSource,
 } from './rope.js';
+
+/** Rotary frequencies: their base, and what becomes of them. */
+export interface Rope {
+  /** 1 to 1e12. */
+  theta: number;
+  /** null for plain rotary frequencies. */
+  scaling: RopeScaling | null;
+}
 
 /** What decides the arithmetic of a gated decoder; `heads` is a multiple of keyValueHeads. */
 export interface GatedConfig extends CommonConfig {
@@ -40,8 +48,12 @@ export interface GatedConfig extends CommonConfig {
   ropeTheta: number;
   /** null for plain rotary frequencies. */
   ropeScaling: RopeScaling | null;
+  /** Of the layers with a window; null: as the others. */
+  localRope: Rope | null;
   /** The first features of a head, which alone are rotated: even, 2 to headDim; null for all. */
   rotaryDim: number | null;
+  /** Scores are divided by its square root, 1e-6 to 1e6; null: by that of headDim. */
+  scoreScalar: number | null;
   /** For each layer how many tokens a position sees, itself included; null, of a layer or of all: no bound. */
   windows: (number | null)[] | null;
   hiddenAct: 'silu' | 'gelu_pytorch_tanh';
@@ -56,13 +68,20 @@ export interface GatedDefaults {
   maxPositions: number;
   rmsNormEps: number;
   ropeTheta: number;
+  /** Base of the rotary frequencies of layers with a window; null where one set serves all layers. */
+  localRopeTheta: number | null;
   tied: boolean;
+  /** As GatedConfig.scoreScalar, null where the family does not read it. */
+  scoreScalar: number | null;
   /** Whether partial_rotary_factor may be other than 1. */
   partialRotary: boolean;
   /** Tokens; null for none. */
   slidingWindow: number | null;
   /** Whether the layer `index` has the sliding window. */
   hasWindow: (index: number, file: RawConfig) => boolean;
+  /** The only activation that is supported, and the field that names it. */
+  hiddenAct: GatedConfig['hiddenAct'];
+  hiddenActField: 'hidden_act' | 'hidden_activation';
   bos: number | null;
   eos: number | null;
 }
@@ -74,10 +93,14 @@ export const LLAMA_DEFAULTS: GatedDefaults = {
   maxPositions: 2048,
   rmsNormEps: 1e-6,
   ropeTheta: 10_000,
+  localRopeTheta: null,
   tied: false,
+  scoreScalar: null,
   partialRotary: false,
   slidingWindow: null,
   hasWindow: () => false,
+  hiddenAct: 'silu',
+  hiddenActField: 'hidden_act',
   bos: 1,
   eos: 2,
 };
@@ -98,57 +121,51 @@ const schema = z.looseObject({
   original_max_position_embeddings: whole(2, POSITIONS_MAX).nullish(),
   rms_norm_eps: between(1e-20, 0.1).nullish(),
   rope_theta: between(1, 1e12).nullish(),
+  rope_local_base_freq: between(1, 1e12).nullish(),
   rope_parameters: ropeByKindField,
   rope_scaling: ropeField,
   partial_rotary_factor: between(0, 1).nullish(),
   attention_bias: flag.nullish(),
   mlp_bias: flag.nullish(),
   hidden_act: text.nullish(),
+  hidden_activation: text.nullish(),
+  query_pre_attn_scalar: between(1e-6, 1e6).nullish(),
+  attn_logit_softcapping: between(0, 1e6).nullish(),
+  final_logit_softcapping: between(0, 1e6).nullish(),
+  use_bidirectional_attention: flag.nullish(),
   sliding_window: whole(2, POSITIONS_MAX).nullish(),
   use_sliding_window: flag.nullish(),
   max_window_layers: whole(0, 1024).nullish(),
+  sliding_window_pattern: whole(1, 1024).nullish(),
   layer_types: z.array(layerType).nullish(),
 });
-/** The fields of the file. */
+/** The fields of the file, checked. */
 export type RawConfig = z.infer<typeof schema>;
 
-/** Every field of the file that a gated decoder may have, checked, beside what all families read of it. */
-export interface GatedFile {
-  config: GatedConfig;
-  /** attention_bias and mlp_bias, false where absent. */
-  attentionBias: boolean;
-  mlpBias: boolean;
-}
-
-/** As Family.readConfig. */
+/** As Family.readConfig; `raw` has the fields that only some families heed. */
 export function readGatedConfig(
   bytes: string | Uint8Array,
   sourceName: string,
   defaultsOf: (modelType: string) => GatedDefaults,
-): GatedFile {
+): { config: GatedConfig; raw: RawConfig } {
   const raw = parseJson(bytes, sourceName, schema);
   const config = fromRaw(raw, defaultsOf(raw.model_type), sourceName);
   checkRelations(config, sourceName);
   checkSpecialTokens(config, config.vocabSize, sourceName);
-  return {
-    config,
-    attentionBias: raw.attention_bias ?? false,
-    mlpBias: raw.mlp_bias ?? false,
-  };
+  return { config, raw };
 }
 
 function fromRaw(raw: RawConfig, defaults: GatedDefaults, sourceName: string): GatedConfig {
-  if ((raw.hidden_act ?? 'silu') !== 'silu') {
-    refuse(sourceName, `hidden_act "${raw.hidden_act ?? ''}"`, 'silu');
+  const { hiddenAct, hiddenActField } = defaults;
+  const activation = raw[hiddenActField] ?? hiddenAct;
+  if (activation !== hiddenAct) {
+    refuse(sourceName, `${hiddenActField} "${activation}"`, hiddenAct);
   }
   refuseQuantised(raw, sourceName);
   const heads = raw.num_attention_heads;
   const headDim = raw.head_dim ?? defaults.headDim ?? raw.hidden_size / heads;
   const maxPositions = raw.max_position_embeddings ?? defaults.maxPositions;
-  const rope = readRope(raw, maxPositions, sourceName);
-  if (rope.rotated !== 1 && !defaults.partialRotary) {
-    refuse(sourceName, `partial_rotary_factor ${rope.rotated}`, '1');
-  }
+  const rope = readRope(raw, defaults, { maxPositions, sourceName });
   return {
     hiddenSize: raw.hidden_size,
     intermediateSize: raw.intermediate_size,
@@ -166,32 +183,50 @@ function fromRaw(raw: RawConfig, defaults: GatedDefaults, sourceName: string): G
         ? Math.min(maxPositions, rope.scaling.originalPositions)
         : maxPositions,
     rmsNormEps: raw.rms_norm_eps ?? defaults.rmsNormEps,
-    ropeTheta: rope.theta ?? defaults.ropeTheta,
+    ropeTheta: rope.theta,
     ropeScaling: rope.scaling,
+    localRope: rope.local,
     rotaryDim: rope.rotated === 1 ? null : Math.floor(headDim * rope.rotated),
+    scoreScalar: defaults.scoreScalar && (raw.query_pre_attn_scalar ?? defaults.scoreScalar),
     windows: readWindows(raw, defaults, sourceName),
     tieWordEmbeddings: raw.tie_word_embeddings ?? defaults.tied,
-    hiddenAct: 'silu',
+    hiddenAct,
     ...readSpecialTokens(raw, defaults),
   };
 }
 
-/** The rotary parameters of a file that has one set for all layers. */
+/** The rotary parameters of layers without a window, and of those with one where the family tells them apart. */
 function readRope(
   raw: RawConfig,
-  maxPositions: number,
-  sourceName: string,
-): { theta: number | undefined; scaling: RopeScaling | null; rotated: number } {
-  const field = raw.rope_scaling ? 'rope_scaling' : 'rope_parameters';
-  const set: RawRope | null | undefined = raw[field] && {
-    ...raw[field],
-    original_max_position_embeddings:
-      raw.original_max_position_embeddings ?? raw[field].original_max_position_embeddings,
-  };
+  defaults: GatedDefaults,
+  source: Omit<RopeSource, 'field'>,
+): Rope & { rotated: number; local: Rope | null } {
+  const { rope_parameters: current, rope_scaling: older } = raw;
+  const { localRopeTheta } = defaults;
+  const byKind = localRopeTheta !== null;
+  if (byKind && current && !current.full_attention && !current.sliding_attention) {
+    refuse(source.sourceName, 'one set of rope_parameters', 'one for each of layer_types');
+  }
+  const set = byKind ? { ...current?.full_attention, ...older } : { ...(older ?? current) };
+  set.original_max_position_embeddings =
+    raw.original_max_position_embeddings ?? set.original_max_position_embeddings;
+  const rotated = set.partial_rotary_factor ?? raw.partial_rotary_factor ?? 1;
+  if (rotated !== 1 && !defaults.partialRotary) {
+    refuse(source.sourceName, `partial_rotary_factor ${rotated}`, '1');
+  }
+  const [all, ofLocal] = ['rope_parameters.full_attention', 'rope_parameters.sliding_attention'];
+  const field = older ? 'rope_scaling' : byKind ? all : 'rope_parameters';
+  const local = current?.sliding_attention ?? {};
   return {
-    theta: set?.rope_theta ?? raw.rope_theta ?? undefined,
-    scaling: readRopeScaling(set, { field, sourceName, maxPositions }),
-    rotated: set?.partial_rotary_factor ?? raw.partial_rotary_factor ?? 1,
+    theta: set.rope_theta ?? raw.rope_theta ?? defaults.ropeTheta,
+    scaling: readRopeScaling(set, { ...source, field }),
+    rotated,
+    local: byKind
+      ? {
+          theta: local.rope_theta ?? raw.rope_local_base_freq ?? localRopeTheta,
+          scaling: readRopeScaling(local, { ...source, field: ofLocal }),
+        }
+      : null,
   };
 }
 

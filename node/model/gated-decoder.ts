@@ -3,11 +3,12 @@
  * grouped-query attention and a gated MLP, with the arithmetic of Transformers. A family says which layers
  * have biases, and how else it departs from Llama.
  */
-import type { Value } from '../engine/graph.js';
+import { scalar, type Value } from '../engine/graph.js';
 import {
   add,
   concat,
   gather,
+  geluTanh,
   mul,
   reshape,
   rmsNorm,
@@ -85,6 +86,12 @@ export interface GatedVariant {
   readonly headNorms?: boolean;
   /** The layers of a block are FUSED_BLOCK. */
   readonly fused?: boolean;
+  /** Embeddings are multiplied by sqrt(hiddenSize). */
+  readonly scaledEmbedding?: boolean;
+  /** RMSNorm multiplies by 1 + weight. */
+  readonly offsetNorms?: boolean;
+  /** What attention and MLP add to the stream is normalised too. */
+  readonly outputNorms?: boolean;
 }
 
 /** As Family.build. */
@@ -97,13 +104,19 @@ export function buildGated(
   return new GatedDecoder(config, parameters, inputs, variant).build();
 }
 
+/** What a layer knows of positions. */
+interface View {
+  /** As attentionMask makes it. */
+  readonly mask: Value;
+  /** As rotaryTables makes them. */
+  readonly rotation: readonly [cos: Value, sin: Value];
+}
+
 class GatedDecoder {
   private readonly batchSize: number;
   private readonly length: number;
   /** By the window of a layer. */
-  private readonly masks: ReadonlyMap<number | null, Value>;
-  private readonly cos: Value;
-  private readonly sin: Value;
+  private readonly views: ReadonlyMap<number | null, View>;
 
   constructor(
     private readonly config: GatedConfig,
@@ -112,35 +125,54 @@ class GatedDecoder {
     private readonly variant: GatedVariant,
   ) {
     [this.batchSize, this.length] = inputs.tokens.shape as [number, number];
-    const windows = config.windows ?? [null];
-    this.masks = new Map(windows.map((window) => [window, attentionMask(inputs.segments, window)]));
-    const { headDim, rotaryDim, ropeTheta, ropeScaling } = config;
-    [this.cos, this.sin] = rotaryTables(this.length, rotaryDim ?? headDim, ropeTheta, ropeScaling);
+    const windows = [...new Set(config.windows ?? [null])];
+    this.views = new Map(windows.map((window) => [window, this.view(window)]));
+  }
+
+  private view(window: number | null): View {
+    const { headDim, rotaryDim, localRope, ropeTheta: theta, ropeScaling: scaling } = this.config;
+    const rope = (window === null ? null : localRope) ?? { theta, scaling };
+    return {
+      mask: attentionMask(this.inputs.segments, window),
+      rotation: rotaryTables(this.length, rotaryDim ?? headDim, rope.theta, rope.scaling),
+    };
   }
 
   build(): ModelValues {
     const { layers, vocabSize, hiddenSize, tieWordEmbeddings } = this.config;
-    const { parameters } = this;
-    const embedding = parameters.weight('model.embed_tokens.weight', [vocabSize, hiddenSize]);
+    const embedding = this.parameters.weight('model.embed_tokens.weight', [vocabSize, hiddenSize]);
     const embedded = gather(embedding, this.inputs.tokens);
     let x = reshape(embedded, [this.batchSize * this.length, hiddenSize]);
-    for (let index = 0; index < layers; index++) {
-      const block = `model.layers.${index}`;
-      x = add(x, this.attention(index, this.norm(x, `${block}.input_layernorm`, hiddenSize)));
-      x = add(x, this.mlp(block, this.norm(x, `${block}.post_attention_layernorm`, hiddenSize)));
-    }
-    const hidden = this.norm(x, 'model.norm', hiddenSize);
-    const table = tieWordEmbeddings ? embedding : parameters.outputTable(OUTPUT_LAYER);
+    if (this.variant.scaledEmbedding) x = mul(x, scalar(Math.sqrt(hiddenSize)));
+    for (let index = 0; index < layers; index++) x = this.block(index, x);
+    const hidden = this.norm(x, 'model.norm');
+    const table = tieWordEmbeddings ? embedding : this.parameters.outputTable(OUTPUT_LAYER);
     return { hidden, table };
+  }
+
+  /** x: [N, C] -> [N, C]. */
+  private block(index: number, x: Value): Value {
+    const name = `model.layers.${index}`;
+    const norm = (layer: string, value: Value): Value => this.norm(value, `${name}.${layer}`);
+    const attend = (value: Value): Value => this.attention(index, value);
+    const transform = (value: Value): Value => this.mlp(`${name}.mlp`, value);
+    if (!this.variant.outputNorms) {
+      const attended = add(x, attend(norm('input_layernorm', x)));
+      return add(attended, transform(norm('post_attention_layernorm', attended)));
+    }
+    const context = attend(norm('input_layernorm', x));
+    const attended = add(x, norm('post_attention_layernorm', context));
+    const inner = transform(norm('pre_feedforward_layernorm', attended));
+    return add(attended, norm('post_feedforward_layernorm', inner));
   }
 
   /** x: [N, C] -> [N, C]. */
   private attention(index: number, x: Value): Value {
     const name = `model.layers.${index}.self_attn`;
+    const { mask, rotation } = this.views.get(this.config.windows?.[index] ?? null)!;
     const [queries, keys, v] = this.projections(name, x);
-    const q = this.rotate(this.headNorm(`${name}.q_norm`, queries));
-    const k = this.rotate(this.headNorm(`${name}.k_norm`, keys));
-    const mask = this.masks.get(this.config.windows?.[index] ?? null)!;
+    const q = this.rotate(this.headNorm(`${name}.q_norm`, queries), rotation);
+    const k = this.rotate(this.headNorm(`${name}.k_norm`, keys), rotation);
     return this.linear(`${name}.o_proj`, attention({ q, k, v, mask }, this.config));
   }
 
@@ -158,9 +190,10 @@ class GatedDecoder {
   }
 
   /** x: [N, C] -> [N, C]. */
-  private mlp(block: string, x: Value): Value {
-    const [gate, up] = this.gateAndUp(`${block}.mlp`, x);
-    return this.linear(`${block}.mlp.down_proj`, mul(silu(gate), up));
+  private mlp(name: string, x: Value): Value {
+    const [gate, up] = this.gateAndUp(name, x);
+    const activate = this.config.hiddenAct === 'silu' ? silu : geluTanh;
+    return this.linear(`${name}.down_proj`, mul(activate(gate), up));
   }
 
   /** x: [N, C] -> [N, intermediateSize] each. */
@@ -182,25 +215,27 @@ class GatedDecoder {
     const { headDim } = this.config;
     const [rows, width] = x.shape as [number, number];
     const perHead = reshape(x, [(rows * width) / headDim, headDim]);
-    return reshape(this.norm(perHead, name, headDim), [rows, width]);
+    return reshape(this.norm(perHead, name), [rows, width]);
   }
 
   /** x: [N, H D] -> [B, T, H D]. */
-  private rotate(x: Value): Value {
+  private rotate(x: Value, [cos, sin]: View['rotation']): Value {
     const { headDim, rotaryDim } = this.config;
     const [B, T, width] = [this.batchSize, this.length, x.shape[1]!];
-    if (rotaryDim === null) return rotary(reshape(x, [B, T, width]), this.cos, this.sin);
+    if (rotaryDim === null) return rotary(reshape(x, [B, T, width]), cos, sin);
     const heads = width / headDim;
     const perHead = reshape(x, [B, T, heads, headDim]);
     const first = reshape(slice(perHead, 3, 0, rotaryDim), [B, T, heads * rotaryDim]);
-    const rotated = reshape(rotary(first, this.cos, this.sin), [B, T, heads, rotaryDim]);
+    const rotated = reshape(rotary(first, cos, sin), [B, T, heads, rotaryDim]);
     const rest = slice(perHead, 3, rotaryDim, headDim);
     return reshape(concat([rotated, rest], 3), [B, T, width]);
   }
 
-  private norm(x: Value, name: string, features: number): Value {
-    const weight = this.parameters.weight(`${name}.weight`, [features]);
-    return rmsNorm(x, weight, this.config.rmsNormEps);
+  /** x: [..., C] -> the same shape. */
+  private norm(x: Value, name: string): Value {
+    const weight = this.parameters.weight(`${name}.weight`, x.shape.slice(-1));
+    const scale = this.variant.offsetNorms ? add(weight, scalar(1)) : weight;
+    return rmsNorm(x, scale, this.config.rmsNormEps);
   }
 
   private linear(name: string, x: Value): Value {

@@ -23,10 +23,15 @@ const MISTRAL_DEFAULTS = {
 export const llama: Family<LlamaConfig> = {
   modelTypes: ['llama', 'mistral'],
   readConfig(bytes, sourceName) {
-    const { config, attentionBias, mlpBias } = readGatedConfig(bytes, sourceName, (modelType) =>
+    const { config, raw } = readGatedConfig(bytes, sourceName, (modelType) =>
       modelType === 'mistral' ? MISTRAL_DEFAULTS : LLAMA_DEFAULTS,
     );
-    return { architecture: 'llama', ...config, attentionBias, mlpBias };
+    return {
+      architecture: 'llama',
+      ...config,
+      attentionBias: raw.attention_bias ?? false,
+      mlpBias: raw.mlp_bias ?? false,
+    };
   },
   linearLayers: (config) =>
     gatedLayers(config, (layer) =>

@@ -16,8 +16,8 @@ const DEFAULTS = { ...QWEN2_DEFAULTS, headDim: 128 };
 export const qwen3: Family<Qwen3Config> = {
   modelTypes: ['qwen3'],
   readConfig(bytes, sourceName) {
-    const { config, attentionBias } = readGatedConfig(bytes, sourceName, () => DEFAULTS);
-    return { architecture: 'qwen3', ...config, attentionBias };
+    const { config, raw } = readGatedConfig(bytes, sourceName, () => DEFAULTS);
+    return { architecture: 'qwen3', ...config, attentionBias: raw.attention_bias ?? false };
   },
   linearLayers: (config) =>
     gatedLayers(config, (layer) => !layer.startsWith('mlp.') && config.attentionBias),

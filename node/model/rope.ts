@@ -81,17 +81,14 @@ export interface RopeSource {
 }
 
 /** null for plain frequencies. Throws UserError for another scaling, or when a number that it needs is missing. */
-export function readRopeScaling(
-  raw: RawRope | null | undefined,
-  source: RopeSource,
-): RopeScaling | null {
+export function readRopeScaling(raw: RawRope, source: RopeSource): RopeScaling | null {
   const { field, sourceName } = source;
-  const ofLayers = Object.entries(raw ?? {}).find(([, value]) => isObject(value));
+  const ofLayers = Object.entries(raw).find(([, value]) => isObject(value));
   if (ofLayers !== undefined) {
     refuse(sourceName, `${field}.${ofLayers[0]} for some layers`, 'one set for all layers');
   }
-  const type = raw?.rope_type ?? raw?.type ?? 'default';
-  if (!raw || type === 'default') return null;
+  const type = raw.rope_type ?? raw.type ?? 'default';
+  if (type === 'default') return null;
   const missing = (name: keyof RawRope): never => {
     throw new UserError(
       `${sourceName}: rotary scaling "${type}" (${field}) has no ${name}: get the model's own config.json`,

@@ -63,7 +63,9 @@ describe('readModelConfig', () => {
         rmsNormEps: 1e-5,
         ropeTheta: 10_000,
         ropeScaling: null,
+        localRope: null,
         rotaryDim: null,
+        scoreScalar: null,
         windows: null,
         tieWordEmbeddings: true,
         attentionBias: false,
@@ -148,6 +150,55 @@ describe('readModelConfig', () => {
     assert.deepEqual([config.headDim, config.attentionBias], [128, true]);
   });
 
+  it('reads Gemma 3 as Transformers 5 and 4 wrote it', () => {
+    const gemma = {
+      ...OLDER,
+      model_type: 'gemma3_text',
+      num_hidden_layers: 3,
+      hidden_activation: 'gelu_pytorch_tanh',
+      rope_theta: undefined,
+      sliding_window: 512,
+    };
+    const older = {
+      sliding_window_pattern: 2,
+      rope_theta: 2e6,
+      rope_local_base_freq: 20_000,
+      rope_scaling: { rope_type: 'linear', factor: 8 },
+    };
+    const config = read({ ...gemma, ...older, head_dim: 72, query_pre_attn_scalar: 168 });
+    assert.ok(config.architecture === 'gemma3');
+    assert.deepEqual(config.windows, [512, null, 512]);
+    assert.deepEqual([config.ropeTheta, config.ropeScaling?.type], [2e6, 'linear']);
+    assert.deepEqual(config.localRope, { theta: 20_000, scaling: null });
+    assert.deepEqual([config.headDim, config.scoreScalar], [72, 168]);
+    assert.equal(config.hiddenAct, 'gelu_pytorch_tanh');
+    const newer = {
+      layer_types: ['sliding_attention', 'full_attention', 'sliding_attention'],
+      rope_parameters: {
+        full_attention: { rope_type: 'linear', factor: 8, rope_theta: 2e6 },
+        sliding_attention: { rope_type: 'default', rope_theta: 20_000 },
+      },
+    };
+    assert.deepEqual(
+      read({ ...gemma, ...newer, head_dim: 72, query_pre_attn_scalar: 168 }),
+      config,
+    );
+    const bare = read({ ...gemma, num_hidden_layers: 7, tie_word_embeddings: undefined });
+    assert.ok(bare.architecture === 'gemma3' && bare.tieWordEmbeddings);
+    assert.deepEqual([bare.headDim, bare.scoreScalar, bare.ropeTheta], [256, 256, 1e6]);
+    assert.deepEqual(bare.localRope, { theta: 10_000, scaling: null });
+    assert.deepEqual(bare.windows, [512, 512, 512, 512, 512, null, 512]);
+    for (const field of ['attn_logit_softcapping', 'final_logit_softcapping']) {
+      refuses({ ...gemma, [field]: 50 }, new RegExp(`${field} 50 is not supported; .*: null`));
+    }
+    refuses({ ...gemma, use_bidirectional_attention: true }, /bidirectional_attention true is not/);
+    refuses({ ...gemma, sliding_window: null }, /sliding_window null is not supported/);
+    refuses({ ...gemma, hidden_activation: 'silu' }, /hidden_activation "silu" is not supported/);
+    refuses({ ...gemma, rope_parameters: { rope_type: 'default' } }, /one set of rope_parameters/);
+    const local = { sliding_attention: { rope_type: 'yarn', factor: 2 } };
+    refuses({ ...gemma, rope_parameters: local }, /"yarn" \(rope_parameters.sliding_attention\)/);
+  });
+
   it('reads Phi-3, whose layers are fused', () => {
     const phi = { ...OLDER, model_type: 'phi3', num_hidden_layers: 1, num_attention_heads: 6 };
     const config = read({ ...phi, rms_norm_eps: undefined, eos_token_id: undefined });
@@ -189,8 +240,17 @@ describe('readModelConfig', () => {
   it('names a model that it does not support and lists what it does', () => {
     refuses(
       { model_type: 'bert', vocab_size: 7 },
-      /^config.json: model_type "bert" is not supported; supported: llama, mistral, qwen2, qwen3, phi3, gpt2$/,
+      /^config.json: model_type "bert" is not supported; supported: llama, mistral, qwen2, qwen3, gemma3_text, phi3, gpt2$/,
     );
+    refuses(
+      { model_type: 'gemma3', text_config: { model_type: 'gemma3_text' } },
+      /"gemma3" reads more than text, .*: save its text part, a "gemma3_text", as a model of its own/,
+    );
+    refuses(
+      { model_type: 'a', text_config: { model_type: 'b' } },
+      /"a" is not supported; supported/,
+    );
+    refuses({ model_type: 'a', text_config: 3 }, /"a" is not supported; supported/);
     refuses({ ...OLDER, hidden_act: 'gelu' }, /hidden_act "gelu" is not supported/);
     refuses({ ...OLDER, quantization_config: { bits: 4 } }, /quantization_config is not supported/);
     const partial = { rope_type: 'default', partial_rotary_factor: 0.5 };

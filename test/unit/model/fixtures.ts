@@ -19,6 +19,7 @@ export const REFERENCE_CASES = [
   'qwen2',
   'qwen3',
   'qwen3-window',
+  'gemma3',
   'phi3',
   'phi3-longrope',
   'gpt2',
