@@ -29,6 +29,7 @@ describe('the comparison', () => {
 
   const changes: [name: (typeof REFERENCE_CASES)[number], from: RegExp, to: string][] = [
     ['llama3-scaling', /"high_freq_factor": 4.0/, '"high_freq_factor": 3.0'],
+    ['mistral-shards', /"sliding_window": 7/, '"sliding_window": 8'],
     ['qwen3', /"rope_theta": 10000.0/, '"rope_theta": 9000.0'],
     ['qwen3-window', /"sliding_window": 5/, '"sliding_window": 6'],
     ['gemma3', /"sliding_window": 5/, '"sliding_window": 4'],

@@ -16,6 +16,7 @@ export const REFERENCE_CASES = [
   'llama3-scaling',
   'linear-scaling',
   'mistral',
+  'mistral-shards',
   'qwen2',
   'qwen3',
   'qwen3-window',
