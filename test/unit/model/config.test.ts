@@ -293,14 +293,20 @@ describe('readModelConfig', () => {
   });
 
   it('throws nothing but UserError, whatever a field holds', () => {
-    const fields = [...Object.keys(OLDER), 'rope_parameters', 'head_dim', 'layer_types'];
-    const change = fc.tuple(fc.constantFrom(...fields), fc.jsonValue());
+    const foreign = ['rope_parameters', 'head_dim', 'sliding_window', 'layer_types'];
+    const change = fc.tuple(
+      fc.constantFrom(...Object.keys(OLDER), ...foreign, 'partial_rotary_factor'),
+      fc.jsonValue(),
+    );
+    const families = fc.constantFrom('llama', 'mistral', 'qwen2', 'qwen3', 'gemma3_text', 'phi3');
     fc.assert(
-      fc.property(fc.array(change, { minLength: 1, maxLength: 3 }), (changes) => {
+      fc.property(families, fc.array(change, { minLength: 1, maxLength: 3 }), (family, changes) => {
         try {
-          const config = read({ ...OLDER, ...Object.fromEntries(changes) });
-          assert.ok(config.architecture === 'llama');
+          const fields = { ...OLDER, model_type: family, ...Object.fromEntries(changes) };
+          const config = read(fields);
+          assert.ok(config.architecture !== 'gpt2');
           assert.ok(Number.isInteger(config.headDim) && config.heads % config.keyValueHeads === 0);
+          assert.ok(config.windows === null || config.windows.length === config.layers);
         } catch (error) {
           assert.ok(error instanceof UserError, String(error));
         }
