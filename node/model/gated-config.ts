@@ -23,6 +23,7 @@ import {
   readRopeScaling,
   ropeByKindField,
   ropeField,
+  type RawRope,
   type RopeScaling,
   type RopeSource,
 } from './rope.js';
@@ -214,19 +215,17 @@ function readRope(
   if (rotated !== 1 && !defaults.partialRotary) {
     refuse(source.sourceName, `partial_rotary_factor ${rotated}`, '1');
   }
-  const [all, ofLocal] = ['rope_parameters.full_attention', 'rope_parameters.sliding_attention'];
-  const field = older ? 'rope_scaling' : byKind ? all : 'rope_parameters';
-  const local = current?.sliding_attention ?? {};
+  const read = (one: RawRope, field: string, theta: number): Rope => ({
+    theta: one.rope_theta ?? theta,
+    scaling: readRopeScaling(one, { ...source, field }),
+  });
+  const field = older ? 'rope_scaling' : `rope_parameters${byKind ? '.full_attention' : ''}`;
+  const ofWindows = (theta: number): Rope =>
+    read(current?.sliding_attention ?? {}, 'rope_parameters.sliding_attention', theta);
   return {
-    theta: set.rope_theta ?? raw.rope_theta ?? defaults.ropeTheta,
-    scaling: readRopeScaling(set, { ...source, field }),
+    ...read(set, field, raw.rope_theta ?? defaults.ropeTheta),
     rotated,
-    local: byKind
-      ? {
-          theta: local.rope_theta ?? raw.rope_local_base_freq ?? localRopeTheta,
-          scaling: readRopeScaling(local, { ...source, field: ofLocal }),
-        }
-      : null,
+    local: localRopeTheta === null ? null : ofWindows(raw.rope_local_base_freq ?? localRopeTheta),
   };
 }
 

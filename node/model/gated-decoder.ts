@@ -154,15 +154,14 @@ class GatedDecoder {
   private block(index: number, x: Value): Value {
     const name = `model.layers.${index}`;
     const norm = (layer: string, value: Value): Value => this.norm(value, `${name}.${layer}`);
-    const attend = (value: Value): Value => this.attention(index, value);
-    const transform = (value: Value): Value => this.mlp(`${name}.mlp`, value);
+    const mlp = (value: Value): Value => this.mlp(`${name}.mlp`, value);
+    const context = this.attention(index, norm('input_layernorm', x));
     if (!this.variant.outputNorms) {
-      const attended = add(x, attend(norm('input_layernorm', x)));
-      return add(attended, transform(norm('post_attention_layernorm', attended)));
+      const attended = add(x, context);
+      return add(attended, mlp(norm('post_attention_layernorm', attended)));
     }
-    const context = attend(norm('input_layernorm', x));
     const attended = add(x, norm('post_attention_layernorm', context));
-    const inner = transform(norm('pre_feedforward_layernorm', attended));
+    const inner = mlp(norm('pre_feedforward_layernorm', attended));
     return add(attended, norm('post_feedforward_layernorm', inner));
   }
 
