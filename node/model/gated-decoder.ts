@@ -24,7 +24,7 @@ import {
 } from './config-fields.js';
 import type { CommonConfig, LinearLayer, ModelInputs, ModelValues } from './family.js';
 import type { Parameters } from './parameters.js';
-import { readRopeScaling, ropeField, rotaryTables, type RopeScaling } from './rope.js';
+import { readRopeScaling, ropeField, rotaryTables, tablesAt, type RopeScaling } from './rope.js';
 
 /** What decides the arithmetic of a gated decoder; `heads` is a multiple of keyValueHeads. */
 export interface GatedConfig extends CommonConfig {
@@ -233,9 +233,13 @@ class GatedDecoder {
     private readonly normalised: boolean,
   ) {
     [this.batchSize, this.length] = inputs.tokens.shape as [number, number];
-    this.mask = attentionMask(inputs.segments);
+    this.mask = attentionMask(inputs);
     const { headDim, ropeTheta, ropeScaling } = config;
-    [this.cos, this.sin] = rotaryTables(this.length, headDim, ropeTheta, ropeScaling);
+    const { cache, positions } = inputs;
+    const places = cache?.capacity ?? this.length;
+    const tables = rotaryTables(places, headDim, ropeTheta, ropeScaling);
+    // Whole sequences lie in the order of the tables, for only differences of places count.
+    [this.cos, this.sin] = cache === undefined ? tables : tablesAt(positions, tables);
   }
 
   build(): ModelValues {
@@ -260,7 +264,8 @@ class GatedDecoder {
     const q = this.rotate(this.headNorm(`${name}.q_norm`, this.linear(`${name}.q_proj`, x)));
     const k = this.rotate(this.headNorm(`${name}.k_norm`, this.linear(`${name}.k_proj`, x)));
     const v = this.linear(`${name}.v_proj`, x);
-    return this.linear(`${name}.o_proj`, attention({ q, k, v, mask: this.mask }, this.config));
+    const context = attention({ q, k, v, mask: this.mask, cache: this.inputs.cache }, this.config);
+    return this.linear(`${name}.o_proj`, context);
   }
 
   /** x: [N, C] -> [N, C]. */

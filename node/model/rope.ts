@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { constant, type Value } from '../engine/graph.js';
+import { gather, reshape } from '../engine/ops/index.js';
 import { UserError } from '../errors.js';
 import { between, object, POSITIONS_MAX, refuse, text, whole } from './config-fields.js';
 
@@ -117,4 +118,11 @@ export function rotaryTables(
   const table = (f: (angle: number) => number): Value =>
     constant(Float32Array.from(angles, f), [length, half]);
   return [table(Math.cos), table(Math.sin)];
+}
+
+/** positions: [1, T] int32, tables: [any, D / 2] float32 -> the tables of T tokens there: [T, D / 2] each. */
+export function tablesAt(positions: Value, tables: readonly [Value, Value]): [Value, Value] {
+  const rows = (table: Value): Value =>
+    reshape(gather(table, positions), [positions.shape[1]!, table.shape[1]!]);
+  return [rows(tables[0]), rows(tables[1])];
 }
