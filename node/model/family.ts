@@ -1,6 +1,7 @@
 /** What a family of models is to the rest: how its config is read, which layers it has, its graph. */
 import type { Value } from '../engine/graph.js';
 import type { LoraModule } from '../../protocol/adapter.js';
+import type { KeyValueCache } from './cache.js';
 import type { SpecialTokens } from './config-fields.js';
 import type { Parameters } from './parameters.js';
 
@@ -41,6 +42,8 @@ export interface ModelInputs {
   readonly segments: Value;
   /** [B, T] int32: the place of a token in its segment, from 0. */
   readonly positions: Value;
+  /** What was read before these tokens, which are then of one sequence (B = 1); absent in training. */
+  readonly cache?: KeyValueCache;
 }
 
 /** What a model computes. */

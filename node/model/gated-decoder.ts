@@ -20,7 +20,7 @@ import { attention, attentionMask } from './attention.js';
 import type { LinearLayer, ModelInputs, ModelValues } from './family.js';
 import type { GatedConfig } from './gated-config.js';
 import type { Parameters } from './parameters.js';
-import { rotaryTables } from './rope.js';
+import { rotaryTables, tablesAt } from './rope.js';
 
 /** The layers of one block, in the order in which adapters lie in the flat vector. */
 const BLOCK = [
@@ -132,9 +132,13 @@ class GatedDecoder {
   private view(window: number | null): View {
     const { headDim, rotaryDim, localRope, ropeTheta: theta, ropeScaling: scaling } = this.config;
     const rope = (window === null ? null : localRope) ?? { theta, scaling };
+    const { cache, positions } = this.inputs;
+    const places = cache?.capacity ?? this.length;
+    const tables = rotaryTables(places, rotaryDim ?? headDim, rope.theta, rope.scaling);
     return {
-      mask: attentionMask(this.inputs.segments, window),
-      rotation: rotaryTables(this.length, rotaryDim ?? headDim, rope.theta, rope.scaling),
+      mask: attentionMask(this.inputs, window),
+      // Whole sequences lie in the order of the tables, for only differences of places count.
+      rotation: cache === undefined ? tables : tablesAt(positions, tables),
     };
   }
 
@@ -172,7 +176,8 @@ class GatedDecoder {
     const [queries, keys, v] = this.projections(name, x);
     const q = this.rotate(this.headNorm(`${name}.q_norm`, queries), rotation);
     const k = this.rotate(this.headNorm(`${name}.k_norm`, keys), rotation);
-    return this.linear(`${name}.o_proj`, attention({ q, k, v, mask }, this.config));
+    const context = attention({ q, k, v, mask, cache: this.inputs.cache }, this.config);
+    return this.linear(`${name}.o_proj`, context);
   }
 
   /** x: [N, C] -> queries, keys and values, [N, H D] each. */

@@ -5,6 +5,7 @@
  */
 import { z } from 'zod';
 import { constant, type Value } from '../engine/graph.js';
+import { gather, reshape } from '../engine/ops/index.js';
 import { UserError } from '../errors.js';
 import {
   between,
@@ -192,4 +193,11 @@ export function rotaryTables(
       [length, half],
     );
   return [table(Math.cos), table(Math.sin)];
+}
+
+/** positions: [1, T] int32, tables: [any, D / 2] float32 -> the tables of T tokens there: [T, D / 2] each. */
+export function tablesAt(positions: Value, tables: readonly [Value, Value]): [Value, Value] {
+  const rows = (table: Value): Value =>
+    reshape(gather(table, positions), [positions.shape[1]!, table.shape[1]!]);
+  return [rows(tables[0]), rows(tables[1])];
 }
