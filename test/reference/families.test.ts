@@ -37,7 +37,7 @@ describe('the comparison', () => {
     ['gemma3', /"factor": 3.0/, '"factor": 4.0'],
     ['gemma3', /"query_pre_attn_scalar": 14/, '"query_pre_attn_scalar": 10'],
     ['phi3', /"sliding_window": 6/, '"sliding_window": null'],
-    ['phi3-longrope', /"max_position_embeddings": 128/, '"max_position_embeddings": 64'],
+    ['phi3-longrope', /"max_position_embeddings": 128/, '"max_position_embeddings": 256'],
     ['gpt2', /"layer_norm_epsilon": 1e-05/, '"layer_norm_epsilon": 1e-02'],
   ];
   for (const [name, from, to] of changes) {

@@ -46,7 +46,7 @@ describe('fingerprintModel', () => {
       gpt2: '988fb376582e1e284b4ae84ad2b103561e20f8b0885a3ef90f04627bb1d99667',
       gemma3: '83150e0ca6729f2ffaccf80607d6b9a4637a2ab5eb74924509f19100754ac209',
       phi3: 'f4aed6f60aa0466a9dd9e924ce7a861acc438bed447c0c973e9686b98e289a52',
-      'phi3-longrope': '532cc17e4dec473d25774d45efb2ab688aebf30d391a61fa9a4cf56da1a99eaf',
+      'phi3-longrope': '75faa8117a776a087e597182e7ffe926919816df539642dfa21f5bc90d3cfb20',
       'qwen3-window': 'd8bdadce3ddf7014dadf5cf09cd7646bd7e982405320a82c57d621684679660c',
       'llama3-scaling': 'b115ad39d80dc16aae2530e43be70c7c75b175c5b8240e00f1bc2a983c9ccf7f',
     } as const;
