@@ -31,7 +31,7 @@ export interface ChosenModel extends Omit<ModelToOpen, 'executor'> {
   /** [adapterSize] float32; zero for the base model alone. */
   theta: Float32Array;
   /** Where the adapter comes from. */
-  source: 'swarm' | 'file' | 'none';
+  source: 'swarm' | 'adapter' | 'none';
   /** Of the swarm's adapter; else null. */
   run: Run | null;
 }
@@ -75,7 +75,7 @@ async function chooseAdapter(
   if (options.base) return { ...zeroAdapter(base), source: 'none', run: null };
   if (options.adapter !== null) {
     const { rank, alpha, modules, theta } = await readPeftAdapter(options.adapter);
-    return { adapter: { rank, alpha, modules }, theta, source: 'file', run: null };
+    return { adapter: { rank, alpha, modules }, theta, source: 'adapter', run: null };
   }
   const { run, theta } = await readStoredRun(options.dir);
   checkBaseModel(run, base);

@@ -32,6 +32,11 @@ export function referenceCase(name: ReferenceCaseName): string {
   return join(ROOT, 'test', 'reference', 'cases', name);
 }
 
+/** A file of test/reference/text. */
+export function textReference(name: string): string {
+  return join(ROOT, 'test', 'reference', 'text', name);
+}
+
 function findRoot(from: string): string {
   let dir = from;
   while (!existsSync(join(dir, 'package.json'))) dir = dirname(dir);
