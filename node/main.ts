@@ -3,6 +3,7 @@
 import './net/polyfill.js';
 import { bootstrapVerb } from './cli/bootstrap.js';
 import { compareVerb } from './cli/compare.js';
+import { evalVerb } from './cli/eval.js';
 import { exportVerb } from './cli/export.js';
 import { generateVerb } from './cli/generate.js';
 import { joinVerb } from './cli/join.js';
@@ -21,6 +22,7 @@ const VERBS = [
   statusVerb,
   exportVerb,
   generateVerb,
+  evalVerb,
   compareVerb,
 ];
 

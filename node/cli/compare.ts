@@ -11,7 +11,8 @@ import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
 import type { DomainLosses } from '../train/compare.js';
 import { directoryOption, jsonOption, logOptions, threadsOption } from './peer-options.js';
-import { defineVerb, type VerbIo } from './verb.js';
+import { reportTenths } from './slow.js';
+import { defineVerb } from './verb.js';
 
 export const compareVerb = defineVerb({
   name: 'compare',
@@ -69,9 +70,16 @@ nats per held-out token; alone: 300 steps on this peer's own data`,
     );
     const stepsByEpoch = ownSteps(stored, peerId);
     try {
-      const onProgress = showProgress(io);
+      const report = {
+        alone: reportTenths(io.stderr, 'training alone'),
+        'held-out': reportTenths(io.stderr, 'measuring'),
+      };
       const params = { theta: stored.theta, domains, stepsByEpoch };
-      const losses = await trainer.compare(params, onProgress, io.signal);
+      const losses = await trainer.compare(
+        params,
+        ({ stage, done, total }) => report[stage](done, total),
+        io.signal,
+      );
       io.stdout.write(
         options.json ? jsonReport(stored, peerId, losses) : tableReport(losses, stepsByEpoch),
       );
@@ -103,20 +111,6 @@ function ownSteps({ run, log }: StoredRun, peerId: string): number[] {
   throw new UserError(
     'this peer has not finished an epoch of the run yet, so there is nothing to compare; let it train first',
   );
-}
-
-function showProgress(
-  io: VerbIo,
-): (progress: { stage: string; done: number; total: number }) => void {
-  let shown = '';
-  return ({ stage, done, total }) => {
-    const words = stage === 'alone' ? 'training alone' : 'measuring';
-    // A line each tenth: enough to see that it moves.
-    const tenth = `${words} ${Math.floor((10 * done) / total)}`;
-    if (tenth === shown) return;
-    shown = tenth;
-    io.stderr.write(`${words}: ${done} of ${total}\n`);
-  };
 }
 
 function jsonReport(

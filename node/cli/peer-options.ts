@@ -32,7 +32,12 @@ export const jsonOption = {
 } as const;
 
 export const threadsOption = {
-  threads: option(integer('N', 1, THREADS_MAX), null, 'CPU threads for training', 'one a CPU core'),
+  threads: option(
+    integer('N', 1, THREADS_MAX),
+    null,
+    'CPU threads to compute with',
+    'one a CPU core',
+  ),
 } as const;
 
 export const listenOption = {

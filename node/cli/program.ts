@@ -74,14 +74,16 @@ function createProgram(verbs: readonly Verb[], io: VerbIo): Command {
     const command = program.command(verb.name).description(verb.summary);
     configure(command, io);
     command.addHelpText('after', `\nExample:\n${indent(verb.example)}`);
-    for (const { name, help, required } of verb.args) {
-      command.argument(required ? `<${name}>` : `[${name}]`, help);
+    for (const { name, help, required, several } of verb.args) {
+      const shown = several === true ? `${name}...` : name;
+      command.argument(required ? `<${shown}>` : `[${shown}]`, help);
     }
     for (const [name, spec] of Object.entries(verb.options))
       command.addOption(toOption(name, spec));
     command.action(async () => {
       const values = command.opts();
-      const args = verb.args.map((_, i) => command.args[i] ?? null);
+      const count = Math.max(verb.args.length, command.args.length);
+      const args = Array.from({ length: count }, (_, i) => command.args[i] ?? null);
       const options = { ...defaultsOf(verb.options), ...values };
       await verb.run({ args, options, given: new Set(Object.keys(values)), io });
     });

@@ -1,4 +1,4 @@
-/** Says what is being waited for where silence would look like a hang. */
+/** Says what is being waited for, and how far it is, where silence would look like a hang. */
 import type { Writable } from 'node:stream';
 
 /** Longest silence before the first line, in ms. */
@@ -20,4 +20,15 @@ export async function sayIfSlow<T>(
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Writes "<what>: 3 of 10" to `out` a tenth of the way at a time: enough to see that it moves. */
+export function reportTenths(out: Writable, what: string): (done: number, total: number) => void {
+  let shown = -1;
+  return (done, total) => {
+    const tenth = Math.floor((10 * done) / total);
+    if (tenth === shown) return;
+    shown = tenth;
+    out.write(`${what}: ${done} of ${total}\n`);
+  };
 }

@@ -19,10 +19,12 @@ export interface VerbArgument {
   name: string;
   help: string;
   required: boolean;
+  /** Whether it may be given again and again; the last argument only. */
+  several?: true;
 }
 
 export interface VerbCall<S extends OptionSpecs> {
-  /** Positional arguments; a missing optional one is null. */
+  /** Positional arguments in order; a missing optional one is null. */
   args: readonly (string | null)[];
   options: OptionValues<S>;
   /** Names of the options that were on the command line. */

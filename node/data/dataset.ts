@@ -27,19 +27,18 @@ export interface DatasetOptions {
   seed: Uint8Array;
 }
 
-/** Rows to train on: see PackedRows.batch. */
-export interface TrainingRows {
-  /** Rows in one pass over the data, at least 1. */
-  readonly rows: number;
-  /** Batch number `step` (from 0), the same whenever it is asked for. */
-  batch(step: number, batchSize: number): Batch;
-}
-
 /** Rows to measure on: see PackedRows.batches. */
 export interface HeldOutRows {
+  /** Rows in one pass over the data, at least 1. */
   readonly rows: number;
   /** One pass in a fixed order, at most about `inputTokensMax` positions, at least one batch. */
   batches(batchSize: number, inputTokensMax: number): Iterable<Batch>;
+}
+
+/** Rows to train on, or to measure on as well: see PackedRows.batch. */
+export interface TrainingRows extends HeldOutRows {
+  /** Batch number `step` (from 0), the same whenever it is asked for. */
+  batch(step: number, batchSize: number): Batch;
 }
 
 /** What the files held. "Tokens" count the examples' tokens, end-of-text included, padding not. */

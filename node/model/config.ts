@@ -14,7 +14,14 @@ export type { ModelConfig } from './families.js';
 export const CONFIG_BYTES_MAX = 1024 * 1024;
 
 /** Only what says which kind of model it is, so that an unknown kind is named as such. */
-const kindSchema = z.looseObject({ model_type: text }, object);
+const kindSchema = z.looseObject(
+  {
+    model_type: text,
+    // Models that read more than text keep their language model's config here.
+    text_config: z.looseObject({ model_type: text }).optional().catch(undefined),
+  },
+  object,
+);
 
 /**
  * `sourceName` is what errors call the bytes, mostly the path of config.json.
@@ -26,9 +33,14 @@ export function readModelConfig(bytes: string | Uint8Array, sourceName: string):
       `${sourceName} has ${bytes.length} bytes, more than the ${CONFIG_BYTES_MAX} of a model config: it is another kind of file`,
     );
   }
-  const { model_type: modelType } = parseJson(bytes, sourceName, kindSchema);
+  const { model_type: modelType, text_config: part } = parseJson(bytes, sourceName, kindSchema);
   const read = configReader(modelType);
   if (read === undefined) {
+    if (part !== undefined && MODEL_TYPES.includes(part.model_type)) {
+      throw new UserError(
+        `${sourceName}: model_type "${modelType}" reads more than text, which is not supported: save its text part, a "${part.model_type}", as a model of its own`,
+      );
+    }
     throw new UserError(
       `${sourceName}: model_type "${modelType}" is not supported; supported: ${MODEL_TYPES.join(', ')}`,
     );

@@ -1,6 +1,8 @@
 /** The table of all families, and what a config stands for in each of them. */
+import { gemma3, type Gemma3Config } from './gemma3.js';
 import { gpt2, type Gpt2Config } from './gpt2.js';
 import { llama, type LlamaConfig } from './llama.js';
+import { phi3, type Phi3Config } from './phi3.js';
 import { qwen2, type Qwen2Config } from './qwen2.js';
 import { qwen3, type Qwen3Config } from './qwen3.js';
 import type { CommonConfig, Family, LinearLayer, ModelInputs, ModelValues } from './family.js';
@@ -9,13 +11,16 @@ import type { AdapterValues } from './lora-graph.js';
 import type { WeightIndex } from './safetensors.js';
 
 /** What decides the arithmetic of a model, told apart by `architecture`. */
-export type ModelConfig = LlamaConfig | Qwen2Config | Qwen3Config | Gpt2Config;
+export type ModelConfig =
+  LlamaConfig | Qwen2Config | Qwen3Config | Gemma3Config | Phi3Config | Gpt2Config;
 
 /** Only what the reader needs: a family's other parts take its own config alone. */
 const FAMILIES: readonly Pick<Family<ModelConfig>, 'modelTypes' | 'readConfig'>[] = [
   llama,
   qwen2,
   qwen3,
+  gemma3,
+  phi3,
   gpt2,
 ];
 
@@ -45,6 +50,10 @@ export function decoderOf(config: ModelConfig): Decoder {
       return bind(qwen2, config);
     case 'qwen3':
       return bind(qwen3, config);
+    case 'gemma3':
+      return bind(gemma3, config);
+    case 'phi3':
+      return bind(phi3, config);
     case 'gpt2':
       return bind(gpt2, config);
   }

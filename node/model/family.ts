@@ -1,6 +1,7 @@
 /** What a family of models is to the rest: how its config is read, which layers it has, its graph. */
 import type { Value } from '../engine/graph.js';
 import type { LoraModule } from '../../protocol/adapter.js';
+import type { KeyValueCache } from './cache.js';
 import type { SpecialTokens } from './config-fields.js';
 import type { Parameters } from './parameters.js';
 
@@ -14,7 +15,7 @@ export interface CommonConfig extends SpecialTokens {
   heads: number;
   /** Rows of the embedding, 2 to 4,194,304. */
   vocabSize: number;
-  /** Longest sequence in tokens, 2 to 2^26; a sliding window shortens it, within which it hides nothing. */
+  /** Longest sequence in tokens, 2 to 2^26. */
   maxPositions: number;
   /** The output projection is the embedding. */
   tieWordEmbeddings: boolean;
@@ -41,6 +42,8 @@ export interface ModelInputs {
   readonly segments: Value;
   /** [B, T] int32: the place of a token in its segment, from 0. */
   readonly positions: Value;
+  /** What was read before these tokens, which are then of one sequence (B = 1); absent in training. */
+  readonly cache?: KeyValueCache;
 }
 
 /** What a model computes. */

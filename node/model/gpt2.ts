@@ -149,7 +149,7 @@ class Gpt2 {
     private readonly parameters: Parameters,
     private readonly inputs: ModelInputs,
   ) {
-    this.mask = attentionMask(inputs.segments);
+    this.mask = attentionMask(inputs);
   }
 
   build(): ModelValues {
@@ -176,7 +176,8 @@ class Gpt2 {
     const part = (index: number): Value =>
       slice(fused, 1, index * hiddenSize, (index + 1) * hiddenSize);
     const shape = { heads, keyValueHeads: heads, headDim: hiddenSize / heads };
-    const context = attention({ q: part(0), k: part(1), v: part(2), mask: this.mask }, shape);
+    const [q, k, v] = [part(0), part(1), part(2)];
+    const context = attention({ q, k, v, mask: this.mask, cache: this.inputs.cache }, shape);
     return this.parameters.linear(`${name}.c_proj`, context);
   }
 

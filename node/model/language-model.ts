@@ -5,7 +5,7 @@
 import { adapterLayout } from '../../protocol/adapter.js';
 import { gradients } from '../engine/autodiff.js';
 import { ExecutorError } from '../engine/errors.js';
-import type { CompiledGraph, Executor, TensorData } from '../engine/executor.js';
+import type { CompiledGraph, TensorData } from '../engine/executor.js';
 import { constant, input, scalar, type Value } from '../engine/graph.js';
 import {
   concat,
@@ -20,22 +20,16 @@ import {
   select,
   sum,
 } from '../engine/ops/index.js';
-import { UserError } from '../errors.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
 import type { BatchShape } from './family.js';
-import { checkAdapter, type AdapterShape } from './lora.js';
+import { checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
 import { sliceAdapter, type AdapterValues } from './lora-graph.js';
 import type { WeightIndex } from './safetensors.js';
 import { IGNORED_TARGET, type TokenBatch } from './token-batch.js';
 
 /** What to open, and the shape of its batches. */
-export interface LanguageModelOptions extends BatchShape {
-  readonly config: ModelConfig;
-  readonly weights: WeightIndex;
-  readonly adapter: AdapterShape;
-  /** What carries its graphs out. */
-  readonly executor: Executor;
+export interface LanguageModelOptions extends BatchShape, ModelToOpen {
   /** What to compile at once; the rest is compiled at its first use. Default: nothing. */
   readonly compile?: readonly GraphName[];
 }
@@ -85,29 +79,11 @@ export interface LanguageModel extends BatchShape {
  * the config, when the sequence is longer than the model's positions, and when the model cannot be loaded.
  */
 export async function openLanguageModel(options: LanguageModelOptions): Promise<LanguageModel> {
-  const { config, sequenceLength } = options;
-  if (sequenceLength > config.maxPositions) {
-    throw new UserError(
-      `sequence length ${sequenceLength} is more than the model's ${config.maxPositions} positions: choose at most ${config.maxPositions}`,
-    );
-  }
-  checkAdapter(config, options.adapter);
-  checkBlocks(config, options.weights);
+  checkModel(options, options.sequenceLength);
   const model = new GraphLanguageModel(options);
   model.checkWeights();
   for (const name of options.compile ?? []) await model.graph(name);
   return model;
-}
-
-/** A config that stops short of the weights would give a cut model that computes, but badly. */
-function checkBlocks({ layers }: ModelConfig, weights: WeightIndex): void {
-  for (const [name, { file }] of weights) {
-    const index = /(?:^|\.)(?:layers|h)\.(\d+)\./.exec(name)?.[1];
-    if (index === undefined || Number(index) < layers) continue;
-    throw new UserError(
-      `${file} has the weight ${name}, but the model's config has only ${layers} layers: config.json and the weights are of different models`,
-    );
-  }
 }
 
 type Feeds = Record<string, TensorData>;
@@ -179,17 +155,14 @@ class GraphLanguageModel implements LanguageModel {
     if (this.disposed) throw new ExecutorError('the language model was disposed');
     const known = this.graphs.get(name);
     if (known !== undefined) return known;
-    const graph = this.options.executor.compile({ outputs: this.outputs(name) });
+    const graph = loadGraph(this.options.executor, this.outputs(name));
     this.graphs.set(name, graph);
     try {
       return await graph;
     } catch (error) {
       // Another attempt may find more memory.
       this.graphs.delete(name);
-      if (!(error instanceof ExecutorError)) throw error;
-      throw new UserError(`the model could not be loaded: ${error.message}`, undefined, {
-        cause: error,
-      });
+      throw error;
     }
   }
 
@@ -232,13 +205,7 @@ class GraphLanguageModel implements LanguageModel {
     if (tokens.length !== size) {
       throw new RangeError(`needs ${size} tokens, but got ${tokens.length}`);
     }
-    const { vocabSize } = this.config;
-    const outside = tokens.find((token) => token < 0 || token >= vocabSize);
-    if (outside !== undefined) {
-      throw new UserError(
-        `token ${outside} is outside of the model's vocabulary of ${vocabSize}: the tokenizer belongs to another model`,
-      );
-    }
+    checkVocabulary(this.config, tokens);
   }
 
   private checkTheta(theta: Float32Array): void {

@@ -1,12 +1,7 @@
 /** Llama (Touvron et al. 2023), SmolLM2 and Mistral (Jiang et al. 2023): one arithmetic, other defaults. */
 import type { Family } from './family.js';
-import {
-  buildGated,
-  gatedLayers,
-  readGatedConfig,
-  type GatedConfig,
-  type GatedDefaults,
-} from './gated-decoder.js';
+import { LLAMA_DEFAULTS, readGatedConfig, type GatedConfig } from './gated-config.js';
+import { buildGated, gatedLayers } from './gated-decoder.js';
 
 /** model_type "llama" or "mistral". */
 export interface LlamaConfig extends GatedConfig {
@@ -17,28 +12,30 @@ export interface LlamaConfig extends GatedConfig {
   mlpBias: boolean;
 }
 
-const LLAMA: GatedDefaults = {
-  keyValueHeads: null,
-  headDim: null,
-  maxPositions: 2048,
-  slidingWindow: null,
-  bos: 1,
-  eos: 2,
+const MISTRAL_DEFAULTS = {
+  ...LLAMA_DEFAULTS,
+  keyValueHeads: 8,
+  maxPositions: 131_072,
+  slidingWindow: 4096,
+  hasWindow: () => true,
 };
-const MISTRAL = { ...LLAMA, keyValueHeads: 8, maxPositions: 131_072, slidingWindow: 4096 };
 
 export const llama: Family<LlamaConfig> = {
   modelTypes: ['llama', 'mistral'],
   readConfig(bytes, sourceName) {
-    const { config, attentionBias, mlpBias } = readGatedConfig(bytes, sourceName, (modelType) =>
-      modelType === 'mistral' ? MISTRAL : LLAMA,
+    const { config, raw } = readGatedConfig(bytes, sourceName, (modelType) =>
+      modelType === 'mistral' ? MISTRAL_DEFAULTS : LLAMA_DEFAULTS,
     );
-    return { architecture: 'llama', ...config, attentionBias, mlpBias };
+    return {
+      architecture: 'llama',
+      ...config,
+      attentionBias: raw.attention_bias ?? false,
+      mlpBias: raw.mlp_bias ?? false,
+    };
   },
   linearLayers: (config) =>
     gatedLayers(config, (layer) =>
       layer.startsWith('mlp.') ? config.mlpBias : config.attentionBias,
     ),
-  build: (config, parameters, inputs) =>
-    buildGated(config, parameters, inputs, { normalised: false }),
+  build: buildGated,
 };

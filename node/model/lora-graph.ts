@@ -1,6 +1,6 @@
 /** The adapted layer W x + (alpha / r) B A x (LoRA, Hu et al. 2021) as graph. */
-import { adapterLayout, type AdapterSpec } from '../../protocol/adapter.js';
-import type { Value } from '../engine/graph.js';
+import { adapterLayout, type AdapterSpec, type AdapterTensor } from '../../protocol/adapter.js';
+import { constant, type Value } from '../engine/graph.js';
 import { addMatmul, matmul, reshape, slice } from '../engine/ops/index.js';
 
 /** What the model needs to know of the adapter. */
@@ -23,11 +23,27 @@ export interface AdapterValues {
 
 /** Cuts theta: [adapterSize] float32, the flat adapter, into its tensors. */
 export function sliceAdapter(theta: Value, adapter: AdapterShape): AdapterValues {
+  return adapterValues(adapter, ({ offset, length, shape }) =>
+    reshape(slice(theta, 0, offset, offset + length), shape),
+  );
+}
+
+/** theta: [adapterSize], the flat adapter, as a part of the graph that never changes; it is not copied. */
+export function constantAdapter(theta: Float32Array, adapter: AdapterShape): AdapterValues {
+  return adapterValues(adapter, ({ offset, length, shape }) =>
+    constant(theta.subarray(offset, offset + length), shape),
+  );
+}
+
+function adapterValues(
+  adapter: AdapterShape,
+  valueOf: (tensor: AdapterTensor) => Value,
+): AdapterValues {
   const scale = adapter.alpha / adapter.rank;
   const factors = new Map<string, { a?: Value; b?: Value }>();
   const tensors = adapterLayout(adapter).tensors.map((tensor) => {
-    const { offset, length, shape, module, factor } = tensor;
-    const value = reshape(slice(theta, 0, offset, offset + length), shape);
+    const { module, factor } = tensor;
+    const value = valueOf(tensor);
     factors.set(module, { ...factors.get(module), [factor === 'A' ? 'a' : 'b']: value });
     return value;
   });

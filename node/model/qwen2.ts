@@ -1,24 +1,26 @@
 /** Qwen2 and Qwen2.5 (Yang et al. 2024): Llama's arithmetic with biases on queries, keys and values. */
 import type { Family } from './family.js';
 import {
-  buildGated,
-  gatedLayers,
+  LLAMA_DEFAULTS,
   readGatedConfig,
-  type BlockLayer,
   type GatedConfig,
   type GatedDefaults,
-} from './gated-decoder.js';
+} from './gated-config.js';
+import { buildGated, gatedLayers, type BlockLayer } from './gated-decoder.js';
 
 /** model_type "qwen2". */
 export interface Qwen2Config extends GatedConfig {
   architecture: 'qwen2';
 }
 
-const DEFAULTS: GatedDefaults = {
+export const QWEN2_DEFAULTS: GatedDefaults = {
+  ...LLAMA_DEFAULTS,
   keyValueHeads: 32,
-  headDim: null,
   maxPositions: 32_768,
   slidingWindow: 4096,
+  // The configs name a window even where none is used.
+  hasWindow: (index, { use_sliding_window: used, max_window_layers: first, layer_types: kinds }) =>
+    used === true && (kinds ? kinds[index] === 'sliding_attention' : index >= (first ?? 28)),
   bos: null,
   eos: null,
 };
@@ -28,10 +30,9 @@ const BIASED: readonly BlockLayer[] = ['self_attn.q_proj', 'self_attn.k_proj', '
 export const qwen2: Family<Qwen2Config> = {
   modelTypes: ['qwen2'],
   readConfig(bytes, sourceName) {
-    const { config } = readGatedConfig(bytes, sourceName, () => DEFAULTS);
+    const { config } = readGatedConfig(bytes, sourceName, () => QWEN2_DEFAULTS);
     return { architecture: 'qwen2', ...config };
   },
   linearLayers: (config) => gatedLayers(config, (layer) => BIASED.includes(layer)),
-  build: (config, parameters, inputs) =>
-    buildGated(config, parameters, inputs, { normalised: false }),
+  build: buildGated,
 };

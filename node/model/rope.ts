@@ -1,11 +1,21 @@
 /**
  * Rotary positions (RoPE, Su et al. 2021) and the scalings of their frequencies that stretch a model's
- * context: linear (Chen et al. 2023) and Llama 3's, with the arithmetic of Transformers.
+ * context: linear (Chen et al. 2023), Llama 3's and LongRoPE (Ding et al. 2024), with the arithmetic of
+ * Transformers.
  */
 import { z } from 'zod';
 import { constant, type Value } from '../engine/graph.js';
+import { gather, reshape } from '../engine/ops/index.js';
 import { UserError } from '../errors.js';
-import { between, object, POSITIONS_MAX, refuse, text, whole } from './config-fields.js';
+import {
+  between,
+  HEAD_DIM_MAX,
+  object,
+  POSITIONS_MAX,
+  refuse,
+  text,
+  whole,
+} from './config-fields.js';
 
 /** How rotary frequencies differ from base^(-2 i / D). */
 export type RopeScaling =
@@ -24,97 +34,170 @@ export type RopeScaling =
       highFrequencyTurns: number;
       /** Tokens of the context before it was stretched, 1 to 2^26. */
       originalPositions: number;
+    }
+  | {
+      /** Within the original context, where the factors for long sequences play no part. */
+      type: 'longrope';
+      /** How far the context was stretched. */
+      factor: number;
+      /** Each frequency is divided by its own, 1e-6 to 1e6. */
+      shortFactors: number[];
+      /** cos and sin are multiplied by it; null: sqrt(1 + ln factor / ln originalPositions), at least 1. */
+      attentionFactor: number | null;
+      originalPositions: number;
     };
 
 const factor = between(1, 1e6).nullish();
+const divisor = between(1e-6, 1e6);
 const turns = between(1e-6, 1e6).nullish();
 
-/** rope_parameters (Transformers 5) or rope_scaling (before). */
-export const ropeField = z
-  .looseObject(
-    {
-      rope_type: text.nullish(),
-      type: text.nullish(),
-      rope_theta: between(1, 1e12).nullish(),
-      partial_rotary_factor: between(0, 1).nullish(),
-      factor,
-      low_freq_factor: turns,
-      high_freq_factor: turns,
-      original_max_position_embeddings: whole(1, POSITIONS_MAX).nullish(),
-    },
-    object,
-  )
-  .nullish();
-type RawRope = z.infer<typeof ropeField>;
+const ropeFields = {
+  rope_type: text.nullish(),
+  type: text.nullish(),
+  rope_theta: between(1, 1e12).nullish(),
+  partial_rotary_factor: between(0, 1).nullish(),
+  factor,
+  low_freq_factor: turns,
+  high_freq_factor: turns,
+  short_factor: z.array(divisor).max(HEAD_DIM_MAX).nullish(),
+  attention_factor: divisor.nullish(),
+  original_max_position_embeddings: whole(2, POSITIONS_MAX).nullish(),
+};
+/** One set of rotary parameters. */
+export type RawRope = z.infer<z.ZodObject<typeof ropeFields>>;
 
-/**
- * null for plain frequencies. `field` is where `raw` stood. Throws UserError for another scaling, or when
- * a number that it needs is missing.
- */
-export function readRopeScaling(
-  raw: RawRope,
-  field: string,
-  sourceName: string,
-): RopeScaling | null {
-  const ofLayers = Object.entries(raw ?? {}).find(([, value]) => isObject(value));
+/** rope_scaling (before Transformers 5): one set. */
+export const ropeField = z.looseObject(ropeFields, object).nullish();
+/** rope_parameters (Transformers 5): one set, or one for each kind of layer. */
+export const ropeByKindField = z
+  .looseObject({ ...ropeFields, full_attention: ropeField, sliding_attention: ropeField }, object)
+  .nullish();
+
+/** Where a set of rotary parameters stood, and what else decides how it is read. */
+export interface RopeSource {
+  field: string;
+  sourceName: string;
+  /** Tokens of the model's context, stretched. */
+  maxPositions: number;
+}
+
+/** null for plain frequencies. Throws UserError for another scaling, or when a number that it needs is missing. */
+export function readRopeScaling(raw: RawRope, source: RopeSource): RopeScaling | null {
+  const { field, sourceName } = source;
+  const ofLayers = Object.entries(raw).find(([, value]) => isObject(value));
   if (ofLayers !== undefined) {
     refuse(sourceName, `${field}.${ofLayers[0]} for some layers`, 'one set for all layers');
   }
-  const type = raw?.rope_type ?? raw?.type ?? 'default';
-  if (!raw || type === 'default') return null;
-  const need = (name: keyof NonNullable<RawRope>): number => {
-    const value = raw[name];
-    if (typeof value === 'number') return value;
+  const type = raw.rope_type ?? raw.type ?? 'default';
+  if (type === 'default') return null;
+  const missing = (name: keyof RawRope): never => {
     throw new UserError(
       `${sourceName}: rotary scaling "${type}" (${field}) has no ${name}: get the model's own config.json`,
     );
   };
-  if (type === 'linear') return { type, factor: need('factor') };
-  if (type !== 'llama3') {
-    refuse(sourceName, `rotary scaling "${type}" (${field})`, 'default, linear, llama3');
+  switch (type) {
+    case 'linear':
+      return { type, factor: raw.factor ?? missing('factor') };
+    case 'llama3':
+      return ordered(
+        {
+          type,
+          factor: raw.factor ?? missing('factor'),
+          lowFrequencyTurns: raw.low_freq_factor ?? missing('low_freq_factor'),
+          highFrequencyTurns: raw.high_freq_factor ?? missing('high_freq_factor'),
+          originalPositions:
+            raw.original_max_position_embeddings ?? missing('original_max_position_embeddings'),
+        },
+        source,
+      );
+    case 'longrope':
+    case 'su': {
+      const originalPositions =
+        raw.original_max_position_embeddings ?? missing('original_max_position_embeddings');
+      return {
+        type: 'longrope',
+        factor: raw.factor ?? source.maxPositions / originalPositions,
+        shortFactors: raw.short_factor ?? missing('short_factor'),
+        attentionFactor: raw.attention_factor ?? null,
+        originalPositions,
+      };
+    }
+    default:
+      refuse(
+        sourceName,
+        `rotary scaling "${type}" (${field})`,
+        'default, linear, llama3, longrope',
+      );
   }
-  const scaling: RopeScaling = {
-    type,
-    factor: need('factor'),
-    lowFrequencyTurns: need('low_freq_factor'),
-    highFrequencyTurns: need('high_freq_factor'),
-    originalPositions: need('original_max_position_embeddings'),
-  };
-  if (scaling.highFrequencyTurns <= scaling.lowFrequencyTurns) {
-    throw new UserError(
-      `${sourceName}: high_freq_factor ${scaling.highFrequencyTurns} (${field}) must be above low_freq_factor ${scaling.lowFrequencyTurns}: get the model's own config.json`,
-    );
-  }
-  return scaling;
+}
+
+type Llama3Scaling = Extract<RopeScaling, { type: 'llama3' }>;
+
+function ordered(scaling: Llama3Scaling, { field, sourceName }: RopeSource): RopeScaling {
+  const { lowFrequencyTurns: low, highFrequencyTurns: high } = scaling;
+  if (high > low) return scaling;
+  throw new UserError(
+    `${sourceName}: high_freq_factor ${high} (${field}) must be above low_freq_factor ${low}: get the model's own config.json`,
+  );
 }
 
 function isObject(value: unknown): boolean {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Radians per position after scaling, for a frequency in radians per position before it. */
-export function scaleFrequency(frequency: number, scaling: RopeScaling | null): number {
+/**
+ * Radians per position after scaling, for a frequency in radians per position before it; `index` is its
+ * place among the frequencies of a head, from 0.
+ */
+export function scaleFrequency(
+  frequency: number,
+  index: number,
+  scaling: RopeScaling | null,
+): number {
   if (scaling === null) return frequency;
   if (scaling.type === 'linear') return frequency / scaling.factor;
+  if (scaling.type === 'longrope') return frequency / scaling.shortFactors[index]!;
   const { factor: divisor, lowFrequencyTurns: low, highFrequencyTurns: high } = scaling;
   const turnsInContext = (scaling.originalPositions * frequency) / (2 * Math.PI);
   const kept = Math.min(1, Math.max(0, (turnsInContext - low) / (high - low)));
   return ((1 - kept) * frequency) / divisor + kept * frequency;
 }
 
-/** cos and sin of position x frequency, frequencies base^(-2 i / D) scaled: [T, D / 2] float32 each. */
+/** What cos and sin are multiplied by. */
+export function rotaryAmplitude(scaling: RopeScaling | null): number {
+  if (scaling?.type !== 'longrope') return 1;
+  const { factor, originalPositions, attentionFactor } = scaling;
+  if (attentionFactor !== null) return attentionFactor;
+  return factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalPositions));
+}
+
+/**
+ * cos and sin of position x frequency, frequencies base^(-2 i / R) scaled, R being the rotated features
+ * of a head: [T, R / 2] float32 each.
+ */
 export function rotaryTables(
   length: number,
-  headDim: number,
+  rotated: number,
   base: number,
   scaling: RopeScaling | null,
 ): [Value, Value] {
-  const half = headDim / 2;
+  const half = rotated / 2;
   const angles = Float64Array.from({ length: length * half }, (_, i) => {
-    const frequency = scaleFrequency(base ** (-(i % half) / half), scaling);
+    const frequency = scaleFrequency(base ** (-(i % half) / half), i % half, scaling);
     return Math.floor(i / half) * frequency;
   });
+  const amplitude = rotaryAmplitude(scaling);
   const table = (f: (angle: number) => number): Value =>
-    constant(Float32Array.from(angles, f), [length, half]);
+    constant(
+      Float32Array.from(angles, (angle) => amplitude * f(angle)),
+      [length, half],
+    );
   return [table(Math.cos), table(Math.sin)];
+}
+
+/** positions: [1, T] int32, tables: [any, D / 2] float32 -> the tables of T tokens there: [T, D / 2] each. */
+export function tablesAt(positions: Value, tables: readonly [Value, Value]): [Value, Value] {
+  const rows = (table: Value): Value =>
+    reshape(gather(table, positions), [positions.shape[1]!, table.shape[1]!]);
+  return [rows(tables[0]), rows(tables[1])];
 }

@@ -1,15 +1,11 @@
 /** Writes text token by token with an adapter: greedy, or drawn from the softmax at a temperature. */
 import { Prng } from '../../protocol/prng.js';
 import type { Tokenizer } from '../data/tokenizer.js';
-import type { LanguageModel } from '../model/language-model.js';
-
-/** What generation needs of a language model. */
-export type NextTokenModel = Pick<LanguageModel, 'logits' | 'sequenceLength' | 'config'>;
+import type { NextTokenModel } from '../model/next-token-model.js';
 
 export interface GenerateOptions {
-  /** Used as it is, like the prompt of a prompt/completion example: end it with its own space, if any. */
-  prompt: string;
-  theta: Float32Array;
+  /** What the text begins with, at least one token: see `promptTokens`. */
+  prompt: readonly number[];
   /** At most so many new tokens, 1 or more. */
   tokensMax: number;
   /** 0 takes the likeliest token; above 0 draws from softmax(logits / temperature). */
@@ -22,8 +18,18 @@ export interface GenerateOptions {
 const REPLACEMENT = '\uFFFD';
 
 /**
+ * A prompt used as it is, like that of a prompt/completion example: end it with its own space, if any. A
+ * text has to start from something: an empty prompt starts after the end of another text.
+ */
+export function promptTokens(tokenizer: Tokenizer, prompt: string): number[] {
+  const ids = [...tokenizer.prefixIds, ...tokenizer.encode(prompt)];
+  return ids.length > 0 ? ids : [tokenizer.eosTokenId];
+}
+
+/**
  * Returns what follows the prompt, without the end-of-text token that ends it. `onText` gets the same
- * text in pieces as it grows. The model reads its sequenceLength (T) last tokens. Rejects with
+ * text in pieces as it grows. When the model's capacity is full, it goes on from the end of the text: as
+ * much as leaves room for the tokens to come, or at least half of the capacity. Rejects with
  * `signal.reason` between two tokens.
  */
 export async function generate(
@@ -33,24 +39,25 @@ export async function generate(
   onText: (piece: string) => void,
   signal: AbortSignal,
 ): Promise<string> {
-  const { theta, temperature } = options;
+  const { temperature, tokensMax } = options;
   const ends = new Set([tokenizer.eosTokenId, ...model.config.eosTokenIds]);
   const random = new Prng(options.seed, 'generate');
-  const ids = [...tokenizer.prefixIds, ...tokenizer.encode(options.prompt)];
   const written: number[] = [];
+  let unread = options.prompt;
   let shown = '';
-  // A text has to start from something: an empty prompt starts after the end of another text.
-  if (ids.length === 0) ids.push(tokenizer.eosTokenId);
-  while (written.length < options.tokensMax) {
+  model.forget();
+  while (written.length < tokensMax) {
     signal.throwIfAborted();
-    const context = ids.slice(-model.sequenceLength);
-    const tokens = new Int32Array(model.sequenceLength).fill(tokenizer.padTokenId);
-    tokens.set(context);
-    const logits = await model.logits(tokens, context.length - 1, theta);
+    if (model.length + unread.length > model.capacity) {
+      const room = Math.min(tokensMax - written.length, Math.floor(model.capacity / 2));
+      unread = [...options.prompt, ...written].slice(room - model.capacity);
+      model.forget();
+    }
+    const logits = await model.read(unread, signal);
     const next = temperature === 0 ? likeliest(logits) : draw(logits, temperature, random);
     if (ends.has(next)) break;
-    ids.push(next);
     written.push(next);
+    unread = [next];
     const text = tokenizer.decode(written, true);
     if (text.endsWith(REPLACEMENT)) continue;
     onText(text.slice(shown.length));

@@ -29,7 +29,15 @@ describe('the comparison', () => {
 
   const changes: [name: (typeof REFERENCE_CASES)[number], from: RegExp, to: string][] = [
     ['llama3-scaling', /"high_freq_factor": 4.0/, '"high_freq_factor": 3.0'],
+    ['mistral-shards', /"sliding_window": 7/, '"sliding_window": 8'],
     ['qwen3', /"rope_theta": 10000.0/, '"rope_theta": 9000.0'],
+    ['qwen3-window', /"sliding_window": 5/, '"sliding_window": 6'],
+    ['gemma3', /"sliding_window": 5/, '"sliding_window": 4'],
+    ['gemma3', /"rope_theta": 500.0/, '"rope_theta": 600.0'],
+    ['gemma3', /"factor": 3.0/, '"factor": 4.0'],
+    ['gemma3', /"query_pre_attn_scalar": 14/, '"query_pre_attn_scalar": 10'],
+    ['phi3', /"sliding_window": 6/, '"sliding_window": null'],
+    ['phi3-longrope', /"max_position_embeddings": 128/, '"max_position_embeddings": 256'],
     ['gpt2', /"layer_norm_epsilon": 1e-05/, '"layer_norm_epsilon": 1e-02'],
   ];
   for (const [name, from, to] of changes) {

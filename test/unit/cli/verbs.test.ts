@@ -6,6 +6,7 @@ import { describe, it } from 'node:test';
 import '../../../node/net/polyfill.js';
 import { bootstrapVerb } from '../../../node/cli/bootstrap.js';
 import { compareVerb } from '../../../node/cli/compare.js';
+import { evalVerb } from '../../../node/cli/eval.js';
 import { exportVerb } from '../../../node/cli/export.js';
 import { generateVerb } from '../../../node/cli/generate.js';
 import { joinVerb } from '../../../node/cli/join.js';
@@ -21,6 +22,7 @@ const VERBS = [
   statusVerb,
   exportVerb,
   generateVerb,
+  evalVerb,
   compareVerb,
 ];
 
@@ -77,6 +79,10 @@ describe('every verb', () => {
       [['join', 'nowhere', '--data', 'x'], /"nowhere" is not an address/],
       [['start', '--data', 'x', '--bootstrap', 'nowhere'], /"nowhere" is not an address/],
       [['generate', 'x', '--base', '--adapter', 'y'], /--base and --adapter exclude each other/],
+      [['eval', 'x.txt', '--base', '--adapter', 'y'], /--base and --adapter exclude each other/],
+      [['eval'], /missing required argument 'FILE'/],
+      [['eval', 'x.txt', '--sequence-length', '4'], /it must be a whole number from 8 to 131072/],
+      [['eval', '--base', 'x.csv'], /x.csv: is of an unknown kind: data files are JSON lines/],
       [['status', 'nowhere'], /"nowhere" is not a URL/],
       [['compare'], /nothing to compare on; give texts with --on NAME=FILE/],
       [
@@ -101,6 +107,8 @@ describe('every verb', () => {
       [['export', 'out', '--dir', '/nonexistent'], /\/nonexistent holds no run; start or join one/],
       [['compare', '--on', 'a=b', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
       [['generate', 'x', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
+      [['eval', 'x.txt', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
+      [['eval', '--base', 'x.txt', 'y.txt'], /x\.txt/],
     ];
     for (const [args, sentence] of cases) {
       const { exitCode, stderr } = await run(...args);

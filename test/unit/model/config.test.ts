@@ -63,6 +63,10 @@ describe('readModelConfig', () => {
         rmsNormEps: 1e-5,
         ropeTheta: 10_000,
         ropeScaling: null,
+        localRope: null,
+        rotaryDim: null,
+        scoreScalar: null,
+        windows: null,
         tieWordEmbeddings: true,
         attentionBias: false,
         mlpBias: false,
@@ -100,15 +104,19 @@ describe('readModelConfig', () => {
     assert.deepEqual(read({ ...OLDER, eos_token_id: [5, 7, 9] }).eosTokenIds, [5, 7, 9]);
   });
 
-  it('takes Mistral as Llama, whose sliding window bounds the sequence', () => {
-    assert.equal(read(MISTRAL).architecture, 'llama');
-    assert.equal(read(MISTRAL).maxPositions, 8192);
-    assert.equal(read({ ...MISTRAL, sliding_window: 1024 }).maxPositions, 1024);
-    assert.equal(read({ ...MISTRAL, sliding_window: undefined }).maxPositions, 4096);
-    const bare = { ...MISTRAL, num_attention_heads: 16, num_key_value_heads: undefined };
-    const config = llamaOf({ ...bare, head_dim: 36, max_position_embeddings: undefined });
+  it('takes Mistral as Llama with a sliding window in every layer', () => {
+    const mistral = (change: object): LlamaConfig =>
+      llamaOf({ ...MISTRAL, num_hidden_layers: 2, ...change });
+    assert.equal(mistral({}).windows, null);
+    assert.deepEqual(mistral({ sliding_window: 1024 }).windows, [1024, 1024]);
+    assert.deepEqual(mistral({ sliding_window: undefined }).windows, [4096, 4096]);
+    assert.equal(mistral({ sliding_window: 1024 }).maxPositions, 8192);
+    const bare = { num_attention_heads: 16, num_key_value_heads: undefined, head_dim: 36 };
+    const config = mistral({ ...bare, max_position_embeddings: undefined });
     assert.equal(config.keyValueHeads, 8);
     assert.equal(config.maxPositions, 131_072);
+    // Llama heeds none.
+    assert.equal(llamaOf({ ...OLDER, sliding_window: 1024 }).windows, null);
   });
 
   it('reads Qwen2, which names a window that it seldom uses', () => {
@@ -116,14 +124,92 @@ describe('readModelConfig', () => {
     const config = read({ ...qwen, bos_token_id: undefined, eos_token_id: undefined });
     assert.ok(config.architecture === 'qwen2');
     assert.deepEqual([config.bosTokenId, config.eosTokenIds], [null, []]);
-    assert.equal(config.maxPositions, 8192);
-    assert.equal(read({ ...qwen, use_sliding_window: true }).maxPositions, 512);
+    assert.equal(config.windows, null);
+    const windows = (change: object): (number | null)[] | null => {
+      const used = read({ ...qwen, use_sliding_window: true, ...change });
+      assert.ok(used.architecture === 'qwen2');
+      return used.windows;
+    };
+    const lower = new Array<null>(28).fill(null);
+    assert.deepEqual(windows({}), [...lower, 512, 512]);
+    assert.equal(windows({ max_window_layers: 30 }), null);
+    const three = { num_hidden_layers: 3, max_window_layers: 1 };
+    assert.deepEqual(windows(three), [null, 512, 512]);
+    const kinds = ['sliding_attention', 'full_attention', 'sliding_attention'];
+    assert.deepEqual(windows({ ...three, layer_types: kinds }), [512, null, 512]);
+    refuses({ ...qwen, layer_types: kinds }, /layer_types names 3 layers, but num_hidden_.* is 30/);
+    refuses(
+      { ...qwen, layer_types: ['chunked_attention'] },
+      /"layer_types.0" is "chunked_attention", but must be full_attention or sliding_attention/,
+    );
   });
 
   it('reads Qwen3, whose heads are 128 wide unless it says otherwise', () => {
     const config = read({ ...OLDER, model_type: 'qwen3', attention_bias: true });
     assert.ok(config.architecture === 'qwen3');
     assert.deepEqual([config.headDim, config.attentionBias], [128, true]);
+  });
+
+  it('reads Gemma 3 as Transformers 5 and 4 wrote it', () => {
+    const gemma = {
+      ...OLDER,
+      model_type: 'gemma3_text',
+      num_hidden_layers: 3,
+      hidden_activation: 'gelu_pytorch_tanh',
+      rope_theta: undefined,
+      sliding_window: 512,
+    };
+    const older = {
+      sliding_window_pattern: 2,
+      rope_theta: 2e6,
+      rope_local_base_freq: 20_000,
+      rope_scaling: { rope_type: 'linear', factor: 8 },
+    };
+    const config = read({ ...gemma, ...older, head_dim: 72, query_pre_attn_scalar: 168 });
+    assert.ok(config.architecture === 'gemma3');
+    assert.deepEqual(config.windows, [512, null, 512]);
+    assert.deepEqual([config.ropeTheta, config.ropeScaling?.type], [2e6, 'linear']);
+    assert.deepEqual(config.localRope, { theta: 20_000, scaling: null });
+    assert.deepEqual([config.headDim, config.scoreScalar], [72, 168]);
+    assert.equal(config.hiddenAct, 'gelu_pytorch_tanh');
+    const newer = {
+      layer_types: ['sliding_attention', 'full_attention', 'sliding_attention'],
+      rope_parameters: {
+        full_attention: { rope_type: 'linear', factor: 8, rope_theta: 2e6 },
+        sliding_attention: { rope_type: 'default', rope_theta: 20_000 },
+      },
+    };
+    assert.deepEqual(
+      read({ ...gemma, ...newer, head_dim: 72, query_pre_attn_scalar: 168 }),
+      config,
+    );
+    const bare = read({ ...gemma, num_hidden_layers: 7, tie_word_embeddings: undefined });
+    assert.ok(bare.architecture === 'gemma3' && bare.tieWordEmbeddings);
+    assert.deepEqual([bare.headDim, bare.scoreScalar, bare.ropeTheta], [256, 256, 1e6]);
+    assert.deepEqual(bare.localRope, { theta: 10_000, scaling: null });
+    assert.deepEqual(bare.windows, [512, 512, 512, 512, 512, null, 512]);
+    for (const field of ['attn_logit_softcapping', 'final_logit_softcapping']) {
+      refuses({ ...gemma, [field]: 50 }, new RegExp(`${field} 50 is not supported; .*: null`));
+    }
+    refuses({ ...gemma, use_bidirectional_attention: true }, /bidirectional_attention true is not/);
+    refuses({ ...gemma, sliding_window: null }, /sliding_window null is not supported/);
+    refuses({ ...gemma, hidden_activation: 'silu' }, /hidden_activation "silu" is not supported/);
+    refuses({ ...gemma, rope_parameters: { rope_type: 'default' } }, /one set of rope_parameters/);
+    const local = { sliding_attention: { rope_type: 'yarn', factor: 2 } };
+    refuses({ ...gemma, rope_parameters: local }, /"yarn" \(rope_parameters.sliding_attention\)/);
+  });
+
+  it('reads Phi-3, whose layers are fused', () => {
+    const phi = { ...OLDER, model_type: 'phi3', num_hidden_layers: 1, num_attention_heads: 6 };
+    const config = read({ ...phi, rms_norm_eps: undefined, eos_token_id: undefined });
+    assert.ok(config.architecture === 'phi3');
+    assert.deepEqual([config.rmsNormEps, config.eosTokenIds], [1e-5, [32_000]]);
+    assert.equal(config.rotaryDim, null);
+    assert.deepEqual(read({ ...phi, sliding_window: 2047 }), { ...read(phi), windows: [2047] });
+    const partial = read({ ...phi, partial_rotary_factor: 0.75 });
+    assert.deepEqual(partial, { ...read(phi), rotaryDim: 72 });
+    refuses({ ...phi, partial_rotary_factor: 0.01 }, /rotates 0 of the 96 features of a head, but/);
+    refuses({ ...phi, partial_rotary_factor: 0.1 }, /rotates 9 of the 96 features of a head, but/);
   });
 
   it('reads GPT-2, whose default tokens lie outside of a smaller vocabulary', () => {
@@ -154,8 +240,17 @@ describe('readModelConfig', () => {
   it('names a model that it does not support and lists what it does', () => {
     refuses(
       { model_type: 'bert', vocab_size: 7 },
-      /^config.json: model_type "bert" is not supported; supported: llama, mistral, qwen2, qwen3, gpt2$/,
+      /^config.json: model_type "bert" is not supported; supported: llama, mistral, qwen2, qwen3, gemma3_text, phi3, gpt2$/,
     );
+    refuses(
+      { model_type: 'gemma3', text_config: { model_type: 'gemma3_text' } },
+      /"gemma3" reads more than text, .*: save its text part, a "gemma3_text", as a model of its own/,
+    );
+    refuses(
+      { model_type: 'a', text_config: { model_type: 'b' } },
+      /"a" is not supported; supported/,
+    );
+    refuses({ model_type: 'a', text_config: 3 }, /"a" is not supported; supported/);
     refuses({ ...OLDER, hidden_act: 'gelu' }, /hidden_act "gelu" is not supported/);
     refuses({ ...OLDER, quantization_config: { bits: 4 } }, /quantization_config is not supported/);
     const partial = { rope_type: 'default', partial_rotary_factor: 0.5 };
@@ -198,14 +293,20 @@ describe('readModelConfig', () => {
   });
 
   it('throws nothing but UserError, whatever a field holds', () => {
-    const fields = [...Object.keys(OLDER), 'rope_parameters', 'head_dim', 'sliding_window'];
-    const change = fc.tuple(fc.constantFrom(...fields), fc.jsonValue());
+    const foreign = ['rope_parameters', 'head_dim', 'sliding_window', 'layer_types'];
+    const change = fc.tuple(
+      fc.constantFrom(...Object.keys(OLDER), ...foreign, 'partial_rotary_factor'),
+      fc.jsonValue(),
+    );
+    const families = fc.constantFrom('llama', 'mistral', 'qwen2', 'qwen3', 'gemma3_text', 'phi3');
     fc.assert(
-      fc.property(fc.array(change, { minLength: 1, maxLength: 3 }), (changes) => {
+      fc.property(families, fc.array(change, { minLength: 1, maxLength: 3 }), (family, changes) => {
         try {
-          const config = read({ ...OLDER, ...Object.fromEntries(changes) });
-          assert.ok(config.architecture === 'llama');
+          const fields = { ...OLDER, model_type: family, ...Object.fromEntries(changes) };
+          const config = read(fields);
+          assert.ok(config.architecture !== 'gpt2');
           assert.ok(Number.isInteger(config.headDim) && config.heads % config.keyValueHeads === 0);
+          assert.ok(config.windows === null || config.windows.length === config.layers);
         } catch (error) {
           assert.ok(error instanceof UserError, String(error));
         }

@@ -44,6 +44,10 @@ describe('fingerprintModel', () => {
       qwen2: 'c4b8120529f61ccd096c3152529ecbb46cc2fd087760f5d8aa9ac8958b3e5d04',
       qwen3: 'ff971e3a5cf50d238ef2326f3be4446b95365381a525e9dba50c5e57125a5f68',
       gpt2: '988fb376582e1e284b4ae84ad2b103561e20f8b0885a3ef90f04627bb1d99667',
+      gemma3: '83150e0ca6729f2ffaccf80607d6b9a4637a2ab5eb74924509f19100754ac209',
+      phi3: 'f4aed6f60aa0466a9dd9e924ce7a861acc438bed447c0c973e9686b98e289a52',
+      'phi3-longrope': '75faa8117a776a087e597182e7ffe926919816df539642dfa21f5bc90d3cfb20',
+      'qwen3-window': 'd8bdadce3ddf7014dadf5cf09cd7646bd7e982405320a82c57d621684679660c',
       'llama3-scaling': 'b115ad39d80dc16aae2530e43be70c7c75b175c5b8240e00f1bc2a983c9ccf7f',
     } as const;
     for (const [name, hash] of Object.entries(known)) {
@@ -56,6 +60,13 @@ describe('fingerprintModel', () => {
       '["intermediateSize",160],["layerNormEps",0.00001],["layers",3],' +
       '["tieWordEmbeddings",true],["vocabSize",97]]';
     assert.equal(sha256(gpt2), known.gpt2);
+    const gemma3 =
+      '[["architecture","gemma3"],["attentionBias",false],["headDim",10],["heads",6],' +
+      '["hiddenAct","gelu_pytorch_tanh"],["hiddenSize",48],["intermediateSize",80],' +
+      '["keyValueHeads",2],["layers",3],["localRope",{"theta":500,"scaling":null}],' +
+      '["rmsNormEps",0.00001],["ropeScaling",{"type":"linear","factor":3}],["ropeTheta",20000],' +
+      '["scoreScalar",14],["tieWordEmbeddings",true],["vocabSize",101],["windows",[5,null,5]]]';
+    assert.equal(sha256(gemma3), known.gemma3);
   });
 
   it('ignores what changes no logit and sees what does', async () => {
@@ -72,6 +83,7 @@ describe('fingerprintModel', () => {
     ]) {
       assert.equal(hashWith(same), hash);
     }
+    const gemma3 = { model_type: 'gemma3_text', rope_parameters: undefined };
     const changes = [
       { rope_parameters: { rope_theta: 5e5 } },
       { rms_norm_eps: 1e-6 },
@@ -82,6 +94,14 @@ describe('fingerprintModel', () => {
       { rope_scaling: { type: 'linear', factor: 3 } },
       { model_type: 'qwen2' },
       { model_type: 'qwen3' },
+      { model_type: 'qwen3', use_sliding_window: true, max_window_layers: 3 },
+      { model_type: 'mistral', sliding_window: 64 },
+      { model_type: 'mistral', sliding_window: 65 },
+      { model_type: 'phi3' },
+      { model_type: 'phi3', rope_parameters: { partial_rotary_factor: 0.5 } },
+      gemma3,
+      { ...gemma3, rope_local_base_freq: 9999 },
+      { ...gemma3, query_pre_attn_scalar: 64 },
     ];
     assert.equal(new Set([hash, ...changes.map(hashWith)]).size, changes.length + 1);
   });

@@ -16,8 +16,13 @@ export const REFERENCE_CASES = [
   'llama3-scaling',
   'linear-scaling',
   'mistral',
+  'mistral-shards',
   'qwen2',
   'qwen3',
+  'qwen3-window',
+  'gemma3',
+  'phi3',
+  'phi3-longrope',
   'gpt2',
 ] as const;
 export type ReferenceCaseName = (typeof REFERENCE_CASES)[number];
@@ -25,6 +30,11 @@ export type ReferenceCaseName = (typeof REFERENCE_CASES)[number];
 /** Directory of a reference case: base/, adapter/. */
 export function referenceCase(name: ReferenceCaseName): string {
   return join(ROOT, 'test', 'reference', 'cases', name);
+}
+
+/** A file of test/reference/text. */
+export function textReference(name: string): string {
+  return join(ROOT, 'test', 'reference', 'text', name);
 }
 
 function findRoot(from: string): string {

@@ -216,7 +216,7 @@ function documents(tokens: Int32Array, packed: boolean): TokenBatch {
 }
 
 describe('packed documents', () => {
-  for (const name of ['llama-gqa-tied', 'qwen3', 'gpt2'] as const) {
+  for (const name of ['llama-gqa-tied', 'qwen3', 'gemma3', 'phi3', 'gpt2'] as const) {
     it(`have the loss and gradient that they have apart: ${name}`, async () => {
       const { model, theta } = await openCase(name, ['all-linear']);
       const tokens = randomTokens(2 * T, model.config.vocabSize);

@@ -130,7 +130,7 @@ describe('writePeftAdapter', () => {
   });
 
   it('writes a config in which every field says what PEFT says', async () => {
-    for (const name of ['llama-untied-bias', 'qwen2', 'gpt2'] as const) {
+    for (const name of ['llama-untied-bias', 'qwen2', 'gemma3', 'phi3', 'gpt2'] as const) {
       const adapter = join(referenceCase(name), 'adapter');
       const [ours, theirs] = [await json(await rewritten(adapter)), await json(adapter)];
       assert.equal(ours['base_model_name_or_path'], 'base');

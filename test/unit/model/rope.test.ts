@@ -1,9 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { readModelConfig } from '../../../node/model/config.js';
-import { scaleFrequency, type RopeScaling } from '../../../node/model/rope.js';
+import type { LlamaConfig } from '../../../node/model/llama.js';
+import { rotaryAmplitude, scaleFrequency, type RopeScaling } from '../../../node/model/rope.js';
 import { userError } from './fixtures.js';
 
+const LONGROPE = {
+  type: 'longrope',
+  short_factor: new Array<number>(16).fill(1.5),
+  long_factor: new Array<number>(16).fill(9),
+};
 const LLAMA3 = {
   rope_type: 'llama3',
   factor: 8,
@@ -13,6 +19,10 @@ const LLAMA3 = {
 };
 
 function scalingOf(change: object): RopeScaling | null {
+  return configOf(change).ropeScaling;
+}
+
+function configOf(change: object): LlamaConfig {
   const fields = {
     model_type: 'llama',
     hidden_size: 64,
@@ -24,7 +34,7 @@ function scalingOf(change: object): RopeScaling | null {
   };
   const config = readModelConfig(JSON.stringify(fields), 'config.json');
   assert.ok(config.architecture === 'llama');
-  return config.ropeScaling;
+  return config;
 }
 
 describe('rotary scaling in a config', () => {
@@ -45,12 +55,31 @@ describe('rotary scaling in a config', () => {
     assert.equal(scalingOf({}), null);
   });
 
+  it('is that of the original context for LongRoPE, beyond which sequences may not go', () => {
+    const long = { original_max_position_embeddings: 4096, max_position_embeddings: 131_072 };
+    const scaling = {
+      type: 'longrope',
+      factor: 32,
+      shortFactors: LONGROPE.short_factor,
+      attentionFactor: null,
+      originalPositions: 4096,
+    };
+    const config = configOf({ ...long, rope_scaling: LONGROPE });
+    assert.deepEqual(config.ropeScaling, scaling);
+    assert.equal(config.maxPositions, 4096);
+    // Its name in the first configs that had it.
+    assert.deepEqual(scalingOf({ ...long, rope_scaling: { ...LONGROPE, type: 'su' } }), scaling);
+    const nested = { ...LONGROPE, factor: 4, attention_factor: 1.25 };
+    const given = { ...scaling, factor: 4, attentionFactor: 1.25 };
+    assert.deepEqual(scalingOf({ ...long, rope_parameters: nested }), given);
+  });
+
   it('is refused when unknown, incomplete or contradictory', () => {
     const refuses = (fields: object, pattern: RegExp): void =>
       assert.throws(() => scalingOf(fields), userError(pattern));
     refuses(
       { rope_scaling: { type: 'yarn', factor: 4 } },
-      /scaling "yarn" \(rope_scaling\) is not supported; supported: default, linear, llama3/,
+      /scaling "yarn" \(rope_scaling\) is not supported; supported: default, linear, llama3, longrope/,
     );
     refuses(
       { rope_parameters: { full_attention: LLAMA3 } },
@@ -60,6 +89,9 @@ describe('rotary scaling in a config', () => {
     const incomplete = { ...LLAMA3, original_max_position_embeddings: null };
     refuses({ rope_parameters: incomplete }, /has no original_max_position_embeddings/);
     refuses({ rope_parameters: { ...LLAMA3, factor: 0 } }, /"rope_parameters.factor" is 0, but/);
+    refuses({ rope_scaling: LONGROPE }, /"longrope" .* has no original_max_position_embeddings/);
+    const few = { ...LONGROPE, short_factor: [1, 2], original_max_position_embeddings: 64 };
+    refuses({ rope_scaling: few }, /has 2 short factors, but 32 rotated features need 16/);
     refuses(
       { rope_parameters: { ...LLAMA3, high_freq_factor: 1 } },
       /high_freq_factor 1 \(rope_parameters\) must be above low_freq_factor 1/,
@@ -79,16 +111,32 @@ describe('scaleFrequency', () => {
   const turning = (turns: number): number => (2 * Math.PI * turns) / 100;
 
   it('divides every frequency when linear, none without scaling', () => {
-    assert.equal(scaleFrequency(0.3, { type: 'linear', factor: 4 }), 0.075);
-    assert.equal(scaleFrequency(0.3, null), 0.3);
+    assert.equal(scaleFrequency(0.3, 0, { type: 'linear', factor: 4 }), 0.075);
+    assert.equal(scaleFrequency(0.3, 0, null), 0.3);
+  });
+
+  it("divides each frequency by its own of LongRoPE's factors and strengthens the attention", () => {
+    const longrope: RopeScaling = {
+      type: 'longrope',
+      factor: 16,
+      shortFactors: [1, 2.5],
+      attentionFactor: null,
+      originalPositions: 256,
+    };
+    assert.equal(scaleFrequency(0.3, 1, longrope), 0.12);
+    // 16 = 256^(1/2)
+    assert.equal(rotaryAmplitude(longrope), Math.sqrt(1.5));
+    assert.equal(rotaryAmplitude({ ...longrope, attentionFactor: 1.1 }), 1.1);
+    assert.equal(rotaryAmplitude({ ...longrope, factor: 0.5 }), 1);
+    assert.equal(rotaryAmplitude(scaling), 1);
   });
 
   it("keeps Llama 3's high frequencies, divides its low ones and blends between", () => {
     const close = (actual: number, expected: number): void =>
       assert.ok(Math.abs(actual / expected - 1) < 1e-12, `${actual} for ${expected}`);
-    close(scaleFrequency(turning(4.5), scaling), turning(4.5));
-    close(scaleFrequency(turning(0.9), scaling), turning(0.9) / 8);
+    close(scaleFrequency(turning(4.5), 0, scaling), turning(4.5));
+    close(scaleFrequency(turning(0.9), 0, scaling), turning(0.9) / 8);
     // A third of the way from 1 to 4 turns.
-    close(scaleFrequency(turning(2), scaling), turning(2) * ((2 / 3) * (1 / 8) + 1 / 3));
+    close(scaleFrequency(turning(2), 0, scaling), turning(2) * ((2 / 3) * (1 / 8) + 1 / 3));
   });
 });

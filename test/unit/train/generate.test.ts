@@ -6,10 +6,17 @@ import { after, before, describe, it } from 'node:test';
 import { openDataset } from '../../../node/data/dataset.js';
 import { openTokenizer, type Tokenizer } from '../../../node/data/tokenizer.js';
 import { ortExecutor } from '../../../node/engine/ort.js';
-import { openLanguageModel, type LanguageModel } from '../../../node/model/language-model.js';
+import { openLanguageModel } from '../../../node/model/language-model.js';
 import { loraModules } from '../../../node/model/lora.js';
 import { openModelDirectory } from '../../../node/model/model-directory.js';
-import { draw, generate, likeliest, type GenerateOptions } from '../../../node/train/generate.js';
+import { openNextTokenModel, type NextTokenModel } from '../../../node/model/next-token-model.js';
+import {
+  draw,
+  generate,
+  likeliest,
+  promptTokens,
+  type GenerateOptions,
+} from '../../../node/train/generate.js';
 import { LocalTrainer } from '../../../node/train/trainer.js';
 import { initialAdapter } from '../../../protocol/adapter.js';
 import { Prng } from '../../../protocol/prng.js';
@@ -21,7 +28,7 @@ const never = new AbortController().signal;
 
 describe('generate', () => {
   let dir: string;
-  let model: LanguageModel;
+  let model: NextTokenModel;
   let tokenizer: Tokenizer;
   let options: GenerateOptions;
 
@@ -40,13 +47,8 @@ describe('generate', () => {
     const modules = loraModules(config, targetModules);
     const adapter = { rank: 8, alpha: 16, seed: new Uint8Array(32), targetModules, modules };
     const shape = { batchSize: 1, sequenceLength: 64 };
-    model = await openLanguageModel({
-      config,
-      weights,
-      adapter,
-      ...shape,
-      executor: ortExecutor({ threads: 1 }),
-    });
+    const executor = ortExecutor({ threads: 1 });
+    const trainable = await openLanguageModel({ config, weights, adapter, ...shape, executor });
     const seed = new Uint8Array(32);
     const { training } = await openDataset([file], {
       tokenizer,
@@ -56,17 +58,25 @@ describe('generate', () => {
       seed,
     });
     const trainer = new LocalTrainer({
-      model,
+      model: trainable,
       training: { ...TRAINING, ...shape, learningRate: 0.006, weightDecay: 0, finalFraction: 0.1 },
       run: { epochsMax: 1, stepsRef: 40 },
       trainingData: training,
       heldOut: [],
-      adapterSize: model.adapterSize,
+      adapterSize: trainable.adapterSize,
     });
     const theta = initialAdapter(adapter);
     const job = { epoch: 0, theta, optimiser: null, steps: 40, deadlineMs: Infinity };
     const trained = await trainer.train(job, () => undefined, never);
-    options = { prompt: PROMPT, theta: trained.theta, tokensMax: 60, temperature: 0, seed };
+    await trainable.dispose();
+    model = await openNextTokenModel({
+      ...{ config, weights, adapter, executor },
+      theta: trained.theta,
+      capacity: 64,
+      chunk: 4,
+    });
+    const prompt = promptTokens(tokenizer, PROMPT);
+    options = { prompt, tokensMax: 60, temperature: 0, seed };
   });
   after(async () => {
     await model.dispose();
@@ -91,17 +101,53 @@ describe('generate', () => {
     assert.notEqual(await write(2), first);
   });
 
-  it('reads the end of a prompt that is longer than the context', async () => {
-    const prompt = 'The shop is quiet in the morning. '.repeat(20) + PROMPT;
-    assert.ok(tokenizer.encode(prompt).length > model.sequenceLength);
+  it('reads the end of a prompt that is longer than the capacity', async () => {
+    const long = 'The shop is quiet in the morning. '.repeat(20) + PROMPT;
+    const prompt = promptTokens(tokenizer, long);
+    assert.ok(prompt.length > model.capacity);
     const text = await generate(model, tokenizer, { ...options, prompt }, () => undefined, never);
     assert.ok(text.startsWith(' Zo'), text);
   });
 
   it('writes at most tokensMax tokens, from an empty prompt too', async () => {
-    const short = { ...options, prompt: '', tokensMax: 3 };
+    const short = { ...options, prompt: promptTokens(tokenizer, ''), tokensMax: 3 };
     const text = await generate(model, tokenizer, short, () => undefined, never);
     assert.ok(tokenizer.encode(text).length <= 3 && text.length > 0, text);
+  });
+
+  it('goes on beyond the capacity from the end of the text, at least half of it', async () => {
+    const reads: number[][] = [];
+    // Writes 7 for ever: only what is read counts here.
+    const logits = new Float32Array(model.config.vocabSize);
+    logits[7] = 1;
+    let length = 0;
+    const recorder: NextTokenModel = {
+      config: model.config,
+      capacity: 8,
+      get length() {
+        return length;
+      },
+      read: async (tokens) => {
+        assert.ok(length + tokens.length <= 8, 'more than the capacity');
+        length += tokens.length;
+        reads.push([...tokens]);
+        return logits;
+      },
+      forget: () => void (length = 0),
+      dispose: async () => undefined,
+    };
+    const long = { ...options, prompt: [1, 2, 3, 4, 5, 6], tokensMax: 10 };
+    await generate(recorder, tokenizer, long, () => undefined, never);
+    assert.deepEqual(reads, [
+      [1, 2, 3, 4, 5, 6],
+      ...[[7], [7]],
+      // Full with 7 tokens to come: half of the capacity, and then 4 more.
+      [6, 7, 7, 7],
+      ...[[7], [7], [7], [7]],
+      // Full with 2 to come: all but the room for these.
+      [7, 7, 7, 7, 7, 7],
+      [7],
+    ]);
   });
 
   it('stops between two tokens when aborted', async () => {

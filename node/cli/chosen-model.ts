@@ -1,0 +1,90 @@
+/** What generate and eval work with: a base model with the swarm's adapter, with another one, or alone. */
+import { checkBaseModel, openBaseModel, type BaseModel } from '../base-model.js';
+import { option, switchOption, text, type OptionValues } from '../config.js';
+import { EXIT_USAGE, UserError } from '../errors.js';
+import type { ModelToOpen } from '../model/load.js';
+import { loraModules, type AdapterShape } from '../model/lora.js';
+import { openModelDirectory } from '../model/model-directory.js';
+import { readPeftAdapter } from '../model/peft.js';
+import { adapterLayout } from '../../protocol/adapter.js';
+import type { Run } from '../../protocol/manifest.js';
+import { readStoredRun } from '../stored-run.js';
+import { DataDirectory } from '../store/directory.js';
+import { readSettings } from '../store/settings.js';
+import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
+import { directoryOption } from './peer-options.js';
+import type { VerbCall } from './verb.js';
+
+/** Which model, and which adapter on it. */
+export const modelOptions = {
+  ...directoryOption,
+  adapter: option(text('DIR'), null, 'use the PEFT adapter in DIR instead of the one in --dir'),
+  base: switchOption('use the base model alone'),
+  model: option(text('DIR'), null, 'base model', 'the one of --dir, or the embedded tiny-base'),
+} as const;
+type ModelOptions = OptionValues<typeof modelOptions>;
+
+/** A model that is read but for its weights, and the adapter on it. */
+export interface ChosenModel extends Omit<ModelToOpen, 'executor'> {
+  /** Absolute path of the base model. */
+  dir: string;
+  /** [adapterSize] float32; zero for the base model alone. */
+  theta: Float32Array;
+  /** Where the adapter comes from. */
+  source: 'swarm' | 'adapter' | 'none';
+  /** Of the swarm's adapter; else null. */
+  run: Run | null;
+}
+
+/**
+ * Throws UserError: --base with --adapter (wrong usage), --dir without a run, a model or adapter that
+ * cannot be used, or a model that is not the run's.
+ */
+export async function chooseModel({
+  options,
+  given,
+  io,
+}: Pick<VerbCall<typeof modelOptions>, 'given' | 'io'> & {
+  options: ModelOptions;
+}): Promise<ChosenModel> {
+  if (options.base && options.adapter !== null) {
+    throw new UserError('--base and --adapter exclude each other; give one of them', EXIT_USAGE);
+  }
+  const settings = await readSettings(new DataDirectory(options.dir));
+  const base = await openBaseModel(options.model ?? settings?.modelDir ?? EMBEDDED_MODEL_DIRECTORY);
+  // Somebody who has no peer yet may try the model: said on stderr, so that nobody takes it for a swarm's.
+  const isHomeless =
+    !given.has('dir') && (await new DataDirectory(options.dir).readManifest()) === null;
+  if (isHomeless && !options.base && options.adapter === null) {
+    io.stderr.write(`${options.dir} holds no run: this is the base model alone\n`);
+  }
+  const chosen = await chooseAdapter(base, {
+    ...options,
+    base: options.base || (isHomeless && options.adapter === null),
+  });
+  const { weights } = await openModelDirectory(base.dir);
+  return { dir: base.dir, config: base.config, weights, ...chosen };
+}
+
+type ChosenAdapter = Pick<ChosenModel, 'adapter' | 'theta' | 'source' | 'run'>;
+
+async function chooseAdapter(
+  base: BaseModel,
+  options: Pick<ModelOptions, 'base' | 'adapter' | 'dir'>,
+): Promise<ChosenAdapter> {
+  if (options.base) return { ...zeroAdapter(base), source: 'none', run: null };
+  if (options.adapter !== null) {
+    const { rank, alpha, modules, theta } = await readPeftAdapter(options.adapter);
+    return { adapter: { rank, alpha, modules }, theta, source: 'adapter', run: null };
+  }
+  const { run, theta } = await readStoredRun(options.dir);
+  checkBaseModel(run, base);
+  return { adapter: run.manifest.adapter, theta, source: 'swarm', run };
+}
+
+/** An adapter that changes nothing: lora_A and lora_B zero. */
+function zeroAdapter({ config }: BaseModel): { adapter: AdapterShape; theta: Float32Array } {
+  const modules = loraModules(config, ['all-linear']).slice(0, 1);
+  const adapter = { rank: 1, alpha: 1, modules };
+  return { adapter, theta: new Float32Array(adapterLayout(adapter).size) };
+}

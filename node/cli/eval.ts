@@ -1,0 +1,121 @@
+/** murmurate eval: loss and perplexity of whole files, under the base model and an adapter side by side. */
+import { availableParallelism } from 'node:os';
+import Table from 'cli-table3';
+import { integer, option } from '../config.js';
+import { openChatTemplate } from '../data/chat-template.js';
+import { openDataset } from '../data/dataset.js';
+import { DATA_FILE_KINDS } from '../data/readers.js';
+import { openTokenizer } from '../data/tokenizer.js';
+import { ortExecutor } from '../engine/ort.js';
+import { openLanguageModel } from '../model/language-model.js';
+import { evaluate, overall, type MeasuredLoss } from '../train/evaluate.js';
+import { chooseModel, modelOptions, type ChosenModel } from './chosen-model.js';
+import { jsonOption, threadsOption } from './peer-options.js';
+import { reportTenths } from './slow.js';
+import { defineVerb } from './verb.js';
+
+/** Positions of a row where no run says how long its rows are. */
+const SEQUENCE_LENGTH = 256;
+/** Positions of one batch, if a row is not longer: enough for the cores, and soon over when interrupted. */
+const BATCH_TOKENS = 512;
+
+export const evalVerb = defineVerb({
+  name: 'eval',
+  summary: "Measure loss and perplexity of files with the base model and the swarm's adapter.",
+  args: [{ name: 'FILE', help: DATA_FILE_KINDS, required: true, several: true }],
+  options: {
+    ...modelOptions,
+    sequenceLength: option(
+      integer('TOKENS', 8, 1 << 17),
+      null,
+      'tokens in one sequence; longer examples are cut',
+      `as in the run, or ${SEQUENCE_LENGTH}`,
+    ),
+    ...threadsOption,
+    ...jsonOption,
+  },
+  example: `
+$ murmurate eval clinic.jsonl law-office.jsonl
+`,
+  run: async ({ args, options, given, io }) => {
+    const files = args.filter((file) => file !== null);
+    const chosen = await chooseModel({ options, given, io });
+    const { config } = chosen;
+    const sequenceLength =
+      options.sequenceLength ??
+      chosen.run?.manifest.training.sequenceLength ??
+      Math.min(SEQUENCE_LENGTH, config.maxPositions);
+    const batchSize = Math.max(1, Math.floor(BATCH_TOKENS / sequenceLength));
+    const executor = ortExecutor({ threads: options.threads ?? availableParallelism() });
+    const model = await openLanguageModel({ ...chosen, batchSize, sequenceLength, executor });
+    try {
+      const reading = {
+        tokenizer: await openTokenizer(chosen.dir, config),
+        chatTemplate: await openChatTemplate(chosen.dir),
+        sequenceLength,
+        heldOutShare: 0,
+        // The order of the rows is no concern of their loss.
+        seed: new Uint8Array(32),
+      };
+      const datasets = [];
+      for (const file of files) datasets.push(await openDataset([file], reading));
+      const base = new Float32Array(model.adapterSize);
+      const thetas = chosen.source === 'none' ? [base] : [base, chosen.theta];
+      const measured = await evaluate(
+        { model, batchSize, datasets, thetas },
+        reportTenths(io.stderr, 'measuring'),
+        io.signal,
+      );
+      const report = { chosen, sequenceLength, files, measured };
+      io.stdout.write(options.json ? jsonReport(report) : tableReport(report));
+    } finally {
+      await model.dispose();
+    }
+  },
+});
+
+interface Report {
+  chosen: ChosenModel;
+  sequenceLength: number;
+  files: readonly string[];
+  /** For each file; losses of the base, and then of the adapter if there is one. */
+  measured: readonly MeasuredLoss[];
+}
+
+function jsonReport({ chosen, sequenceLength, files, measured }: Report): string {
+  const loss = (nats: number | null | undefined): object | null =>
+    nats === undefined || nats === null ? null : { loss: nats, perplexity: Math.exp(nats) };
+  const row = ({ tokens, losses: [base, adapter] }: MeasuredLoss): object => ({
+    tokens,
+    base: loss(base),
+    adapter: loss(adapter),
+  });
+  const result = {
+    model: chosen.dir,
+    adapter: chosen.source,
+    runId: chosen.run?.id ?? null,
+    sequenceLength,
+    files: measured.map((one, i) => ({ file: files[i], ...row(one) })),
+    all: row(overall(measured)),
+  };
+  return `${JSON.stringify(result)}\n`;
+}
+
+function tableReport({ chosen, sequenceLength, files, measured }: Report): string {
+  const names = chosen.source === 'none' ? ['base'] : ['base', chosen.source];
+  const table = new Table({
+    head: ['file', 'tokens', ...names.flatMap((name) => [name, 'perplexity'])],
+    colAligns: ['left', ...Array.from({ length: 1 + 2 * names.length }, () => 'right' as const)],
+    style: { head: [], border: [] },
+  });
+  const add = (name: string, { tokens, losses }: MeasuredLoss): void => {
+    table.push([name, tokens, ...losses.flatMap(lossAndPerplexity)]);
+  };
+  for (const [i, one] of measured.entries()) add(files[i] ?? '', one);
+  if (measured.length > 1) add('all', overall(measured));
+  return `${table.toString()}\n${names.join(' and ')}: nats per trained token, in sequences of ${sequenceLength} tokens\n`;
+}
+
+function lossAndPerplexity(loss: number | null): string[] {
+  return loss === null ? ['-', '-'] : [loss.toFixed(3), Math.exp(loss).toPrecision(4)];
+}

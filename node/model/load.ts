@@ -1,0 +1,67 @@
+/** What opening a model has in common, whatever it is opened for: checks, and compiling its graph. */
+import { ExecutorError } from '../engine/errors.js';
+import type { CompiledGraph, Executor, Program } from '../engine/executor.js';
+import { UserError } from '../errors.js';
+import type { ModelConfig } from './config.js';
+import { checkAdapter, type AdapterShape } from './lora.js';
+import type { WeightIndex } from './safetensors.js';
+
+/** A model and what carries its graphs out. */
+export interface ModelToOpen {
+  readonly config: ModelConfig;
+  readonly weights: WeightIndex;
+  readonly adapter: AdapterShape;
+  /** What carries its graphs out. */
+  readonly executor: Executor;
+}
+
+/**
+ * Throws UserError when weights or adapter do not fit the config, or when `tokens`, the longest sequence,
+ * is more than the model's positions. The weights' own shapes are checked when a graph is built.
+ */
+export function checkModel({ config, weights, adapter }: ModelToOpen, tokens: number): void {
+  if (tokens > config.maxPositions) {
+    throw new UserError(
+      `sequence length ${tokens} is more than the model's ${config.maxPositions} positions: choose at most ${config.maxPositions}`,
+    );
+  }
+  checkAdapter(config, adapter);
+  checkBlocks(config, weights);
+}
+
+/** A config that stops short of the weights would give a cut model that computes, but badly. */
+function checkBlocks({ layers }: ModelConfig, weights: WeightIndex): void {
+  for (const [name, { file }] of weights) {
+    const index = /(?:^|\.)(?:layers|h)\.(\d+)\./.exec(name)?.[1];
+    if (index === undefined || Number(index) < layers) continue;
+    throw new UserError(
+      `${file} has the weight ${name}, but the model's config has only ${layers} layers: config.json and the weights are of different models`,
+    );
+  }
+}
+
+/** Throws UserError for a token outside of the vocabulary. */
+export function checkVocabulary({ vocabSize }: ModelConfig, tokens: ArrayLike<number>): void {
+  for (let i = 0; i < tokens.length; i++) {
+    const token = tokens[i]!;
+    if (token >= 0 && token < vocabSize) continue;
+    throw new UserError(
+      `token ${token} is outside of the model's vocabulary of ${vocabSize}: the tokenizer belongs to another model`,
+    );
+  }
+}
+
+/** Compiles a graph of the model. Throws UserError when it cannot be loaded. */
+export async function loadGraph(
+  executor: Executor,
+  outputs: Program['outputs'],
+): Promise<CompiledGraph> {
+  try {
+    return await executor.compile({ outputs });
+  } catch (error) {
+    if (!(error instanceof ExecutorError)) throw error;
+    throw new UserError(`the model could not be loaded: ${error.message}`, undefined, {
+      cause: error,
+    });
+  }
+}

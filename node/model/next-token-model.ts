@@ -1,0 +1,149 @@
+/**
+ * A frozen language model that reads one text and says what comes next. It keeps what attention needs of
+ * the tokens read (the key/value cache), so that each is read once. One graph, one copy of the weights:
+ * it takes a few tokens at a time, which cost little more than one, and long prompts come in such pieces.
+ */
+import { ExecutorError } from '../engine/errors.js';
+import type { CompiledGraph, TensorData } from '../engine/executor.js';
+import { constant, elementCount, input, type Value } from '../engine/graph.js';
+import { gather, matmul, reshape } from '../engine/ops/index.js';
+import { KeyValueCache } from './cache.js';
+import type { ModelConfig } from './config.js';
+import { decoderOf } from './families.js';
+import { checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
+import { constantAdapter } from './lora-graph.js';
+
+/** What to open. */
+export interface NextTokenModelOptions extends ModelToOpen {
+  /** [adapterSize] float32, for good. */
+  readonly theta: Float32Array;
+  /** Tokens that it can remember, 1 to the model's maxPositions. */
+  readonly capacity: number;
+  /** Tokens that one run takes, 1 or more: see `chunkFor`. */
+  readonly chunk: number;
+}
+
+/**
+ * The chunk that takes the least time for a text of so many tokens that are known and so many that are
+ * written one by one. A larger chunk costs more a run and less a token, as the weights come from memory
+ * once for all of it: see docs/ENGINE.md for the measurement of which these are the break-even points.
+ */
+export function chunkFor(known: number, written: number): number {
+  const ratio = known / written;
+  if (ratio < 0.5) return 1;
+  return ratio < 2 ? 4 : 8;
+}
+
+/** Calls must not overlap. */
+export interface NextTokenModel {
+  readonly config: ModelConfig;
+  /** Tokens that it can remember. */
+  readonly capacity: number;
+  /** Tokens that it remembers, 0 to capacity. */
+  readonly length: number;
+  /**
+   * Reads on: tokens follow those read before. Returns the logits of the token after them, [V] float32.
+   * Throws RangeError for no tokens and for more than there is room for, UserError for a token outside of
+   * the vocabulary, ExecutorError when the executor fails. Rejects with `signal.reason` between two runs.
+   */
+  read(tokens: readonly number[], signal?: AbortSignal): Promise<Float32Array>;
+  /** Forgets what was read. */
+  forget(): void;
+  /** Frees the weights. */
+  dispose(): Promise<void>;
+}
+
+/**
+ * Compiles the model. Throws UserError when weights or adapter do not fit the config, when `capacity` is
+ * more than the model's positions, and when the model cannot be loaded.
+ */
+export async function openNextTokenModel(options: NextTokenModelOptions): Promise<NextTokenModel> {
+  const { config, weights, theta, capacity, chunk, executor } = options;
+  checkModel(options, capacity);
+  const cache = new KeyValueCache(capacity);
+  const tokens = input('tokens', 'int32', [1, chunk]);
+  const positions = input('positions', 'int32', [1, chunk]);
+  const segments = constant(new Int32Array(chunk), [1, chunk]);
+  const adapter = constantAdapter(theta, options.adapter);
+  const inputs = { tokens, positions, segments, cache };
+  const { hidden, table } = decoderOf(config).build(weights, adapter, inputs);
+  const row = gather(hidden, input('last', 'int32', [1])); // [1, C]
+  const logits = reshape(matmul(row, table, { transB: true }), [config.vocabSize]);
+  const graph = await loadGraph(executor, { logits, ...cache.rows });
+  return new CachedModel(options, graph, cache.rows);
+}
+
+class CachedModel implements NextTokenModel {
+  readonly config: ModelConfig;
+  readonly capacity: number;
+  private readonly chunk: number;
+  length = 0;
+  /** By the name of the input, [1, KV, capacity, D] each. */
+  private readonly cache = new Map<string, Float32Array>();
+
+  constructor(
+    { config, capacity, chunk }: NextTokenModelOptions,
+    private readonly graph: CompiledGraph,
+    private readonly rows: Readonly<Record<string, Value>>,
+  ) {
+    this.config = config;
+    this.capacity = capacity;
+    this.chunk = chunk;
+    for (const name of Object.keys(rows)) {
+      const type = graph.inputs.get(name);
+      if (type === undefined) throw new ExecutorError(`the graph has no input "${name}"`);
+      this.cache.set(name, new Float32Array(elementCount(type.shape)));
+    }
+  }
+
+  async read(tokens: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
+    const room = this.capacity - this.length;
+    if (tokens.length === 0 || tokens.length > room) {
+      throw new RangeError(`got ${tokens.length} tokens, but must be 1 to the ${room} that fit`);
+    }
+    checkVocabulary(this.config, tokens);
+    let logits: TensorData | undefined;
+    for (let start = 0; start < tokens.length; start += this.chunk) {
+      signal?.throwIfAborted();
+      logits = await this.readChunk(tokens.slice(start, start + this.chunk));
+    }
+    if (!(logits instanceof Float32Array)) throw new TypeError('the graph returned no float32');
+    return logits;
+  }
+
+  forget(): void {
+    // What lies beyond `length` is masked: it need not be erased.
+    this.length = 0;
+  }
+
+  async dispose(): Promise<void> {
+    await this.graph.dispose();
+  }
+
+  /** tokens: 1 to `chunk`. */
+  private async readChunk(tokens: readonly number[]): Promise<TensorData | undefined> {
+    const last = tokens.length - 1;
+    // The rest of the chunk repeats the last token after it, which no token before it can see.
+    const fill = (valueOf: (i: number) => number): Int32Array =>
+      Int32Array.from({ length: this.chunk }, (_, i) => valueOf(Math.min(i, last)));
+    const { logits, ...rows } = await this.graph.run({
+      ...Object.fromEntries(this.cache),
+      tokens: fill((i) => tokens[i]!),
+      positions: fill((i) => this.length + i),
+      last: Int32Array.of(last),
+    });
+    for (const [name, data] of Object.entries(rows)) this.remember(name, data, tokens.length);
+    this.length += tokens.length;
+    return logits;
+  }
+
+  /** Writes the first `count` rows of each head, of data: [1, KV, chunk, D], after those that are held. */
+  private remember(name: string, data: TensorData, count: number): void {
+    const [, heads, T, D] = this.rows[name]!.shape as [number, number, number, number];
+    const target = this.cache.get(name)!;
+    for (let head = 0; head < heads; head++) {
+      const start = head * T * D;
+      target.set(data.subarray(start, start + count * D), (head * this.capacity + this.length) * D);
+    }
+  }
+}
