@@ -106,7 +106,7 @@ function tableReport({ chosen, sequenceLength, files, measured }: Report): strin
   const table = new Table({
     head: ['file', 'tokens', ...names.flatMap((name) => [name, 'perplexity'])],
     colAligns: ['left', ...Array.from({ length: 1 + 2 * names.length }, () => 'right' as const)],
-    style: { head: [], border: [] },
+    style: { head: [], border: [], compact: true },
   });
   const add = (name: string, { tokens, losses }: MeasuredLoss): void => {
     table.push([name, tokens, ...losses.flatMap(lossAndPerplexity)]);
