@@ -127,7 +127,7 @@ function jsonReport(
 function tableReport(losses: readonly DomainLosses[], stepsByEpoch: readonly number[]): string {
   const table = new Table({
     head: ['domain', 'base', 'alone', 'swarm'],
-    style: { head: [], border: [] },
+    style: { head: [], border: [], compact: true },
   });
   const text = (loss: number | null): string => (loss === null ? '-' : loss.toFixed(3));
   for (const { domain, base, alone, swarm } of losses) {

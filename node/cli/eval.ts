@@ -36,7 +36,14 @@ export const evalVerb = defineVerb({
   },
   example: `
 $ murmurate eval clinic.jsonl law-office.jsonl
-`,
+┌──────────────────┬────────┬───────┬────────────┬───────┬────────────┐
+│ file             │ tokens │  base │ perplexity │ swarm │ perplexity │
+├──────────────────┼────────┼───────┼────────────┼───────┼────────────┤
+│ clinic.jsonl     │   2680 │ 4.652 │      104.8 │ 0.314 │      1.369 │
+│ law-office.jsonl │   2584 │ 4.277 │      72.02 │ 0.244 │      1.276 │
+│ all              │   5264 │ 4.468 │      87.18 │ 0.279 │      1.322 │
+└──────────────────┴────────┴───────┴────────────┴───────┴────────────┘
+base and swarm: nats per trained token, in sequences of 128 tokens`,
   run: async ({ args, options, given, io }) => {
     const files = args.filter((file) => file !== null);
     const chosen = await chooseModel({ options, given, io });
@@ -106,7 +113,7 @@ function tableReport({ chosen, sequenceLength, files, measured }: Report): strin
   const table = new Table({
     head: ['file', 'tokens', ...names.flatMap((name) => [name, 'perplexity'])],
     colAligns: ['left', ...Array.from({ length: 1 + 2 * names.length }, () => 'right' as const)],
-    style: { head: [], border: [] },
+    style: { head: [], border: [], compact: true },
   });
   const add = (name: string, { tokens, losses }: MeasuredLoss): void => {
     table.push([name, tokens, ...losses.flatMap(lossAndPerplexity)]);

@@ -1,6 +1,6 @@
 /**
- * A frozen language model with one LoRA adapter, as the trainer sees it: loss, gradient and logits for a
- * flat adapter. Each is one compiled graph, compiled when it is first asked for.
+ * A frozen language model with one LoRA adapter, as the trainer sees it: loss and gradient for a flat
+ * adapter. Each is one compiled graph, compiled when it is first asked for.
  */
 import { adapterLayout } from '../../protocol/adapter.js';
 import { gradients } from '../engine/autodiff.js';
@@ -11,9 +11,7 @@ import {
   concat,
   div,
   equal,
-  gather,
   linearCrossEntropy,
-  matmul,
   maximum,
   mul,
   reshape,
@@ -24,8 +22,7 @@ import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
 import type { BatchShape } from './family.js';
 import { checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
-import { sliceAdapter, type AdapterValues } from './lora-graph.js';
-import type { WeightIndex } from './safetensors.js';
+import { sliceAdapter } from './lora-graph.js';
 import { IGNORED_TARGET, type TokenBatch } from './token-batch.js';
 
 /** What to open, and the shape of its batches. */
@@ -34,8 +31,8 @@ export interface LanguageModelOptions extends BatchShape, ModelToOpen {
   readonly compile?: readonly GraphName[];
 }
 
-/** The graphs of a model, each with its own copy of the weights: gradient and loss of a batch, logits. */
-export type GraphName = 'gradient' | 'loss' | 'logits';
+/** The graphs of a model, each with its own copy of the weights. */
+export type GraphName = 'gradient' | 'loss';
 
 /** Loss of a batch. */
 export interface LossResult {
@@ -63,11 +60,6 @@ export interface LanguageModel extends BatchShape {
   gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult>;
   /** As `gradient`, forward only. */
   loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult>;
-  /**
-   * tokens: [T] int32, one sequence (what follows `position` does not matter, but must be token ids);
-   * position: 0 to T - 1. Returns the logits of the next token: [V] float32.
-   */
-  logits(tokens: Int32Array, position: number, theta: Float32Array): Promise<Float32Array>;
   /** What it runs on, e.g. "cpu (2 threads)". */
   describe(): string;
   /** Frees the weights. */
@@ -107,7 +99,7 @@ class GraphLanguageModel implements LanguageModel {
 
   /** Throws UserError for a weight that does not fit the config; costs no more than building the graph. */
   checkWeights(): void {
-    this.outputs('logits');
+    this.outputs('loss');
   }
 
   async gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult> {
@@ -120,16 +112,6 @@ class GraphLanguageModel implements LanguageModel {
     const targets = this.check(batch, theta);
     const results = await this.run('loss', feeds(batch, theta, this.sequenceLength));
     return { loss: results['loss']![0]!, targets };
-  }
-
-  async logits(tokens: Int32Array, position: number, theta: Float32Array): Promise<Float32Array> {
-    this.checkTokens(tokens, this.sequenceLength);
-    this.checkTheta(theta);
-    if (!Number.isInteger(position) || position < 0 || position >= this.sequenceLength) {
-      throw new RangeError(`position ${position} must be 0 to ${this.sequenceLength - 1}`);
-    }
-    const results = await this.run('logits', { tokens, position: Int32Array.of(position), theta });
-    return floats(results['logits']);
   }
 
   describe(): string {
@@ -170,7 +152,6 @@ class GraphLanguageModel implements LanguageModel {
     const { config, weights, adapter, batchSize, sequenceLength } = this.options;
     const theta = input('theta', 'float32', [this.adapterSize]);
     const values = sliceAdapter(theta, adapter);
-    if (name === 'logits') return { logits: nextLogits(config, weights, values, sequenceLength) };
     const shape = [batchSize, sequenceLength];
     const tokens = input('tokens', 'int32', shape);
     const segments = input('segments', 'int32', shape);
@@ -225,25 +206,6 @@ function meanLoss(hidden: Value, table: Value, targets: Value): Value {
   const someToken = select(ignored, constant(Int32Array.of(0), []), flat);
   const nats = mul(trained, linearCrossEntropy(hidden, table, someToken)); // [N]
   return div(sum(nats, [0]), maximum(sum(trained, [0]), scalar(1)));
-}
-
-/** Logits after `position` of one sequence of T tokens: [V] float32. */
-function nextLogits(
-  config: ModelConfig,
-  weights: WeightIndex,
-  adapter: AdapterValues,
-  length: number,
-): Value {
-  const tokens = input('tokens', 'int32', [1, length]);
-  const segments = constant(new Int32Array(length), [1, length]);
-  const positions = constant(
-    Int32Array.from({ length }, (_, t) => t),
-    [1, length],
-  );
-  const inputs = { tokens, segments, positions };
-  const { hidden, table } = decoderOf(config).build(weights, adapter, inputs);
-  const row = gather(hidden, input('position', 'int32', [1])); // [1, C]
-  return reshape(matmul(row, table, { transB: true }), [config.vocabSize]);
 }
 
 /** What a batch feeds; positions restart in each segment, as if the segment stood alone. */

@@ -154,7 +154,7 @@ describe('a run from start to end', () => {
     assert.ok(a?.equals(b ?? Buffer.alloc(0)));
   });
 
-  it('generate and compare work on the directory that is left', async () => {
+  it('generate, eval and compare work on the directory that is left', async () => {
     const text = await CommandLine.run(
       'generate',
       'law 3?',
@@ -164,6 +164,15 @@ describe('a run from start to end', () => {
       '4',
     );
     assert.equal(text.exit, 0, text.output());
+    const files = ['law', 'clinic'].map((name) => join(place, `${name}.jsonl`));
+    const evaluated = await CommandLine.run('eval', ...files, '--dir', join(place, 'b'), '--json');
+    assert.equal(evaluated.exit, 0, evaluated.output());
+    const { adapter, all } = JSON.parse(evaluated.stdout) as {
+      adapter: string;
+      all: Record<'base' | 'adapter', { loss: number }>;
+    };
+    assert.equal(adapter, 'swarm');
+    assert.ok(all.adapter.loss < all.base.loss, evaluated.stdout);
     const compared = await CommandLine.run(
       ...[
         'compare',

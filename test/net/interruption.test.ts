@@ -36,6 +36,21 @@ describe('Ctrl-C', () => {
     assert.equal(command.stderr, '');
   });
 
+  it('while eval measures a file exits 130, without an error', async () => {
+    const data = join(dir, 'long.txt');
+    const lines = Array.from(
+      { length: 4000 },
+      (_, i) => `Bird ${i} turns when its neighbours turn.\n\n`,
+    );
+    await writeFile(data, lines.join(''));
+    const command = new CommandLine(['eval', data, '--base', '--dir', join(dir, 'none')]);
+    commands.push(command);
+    await until('some progress', () => command.stderr || null);
+    assert.equal(await interrupt(command), 130, command.output());
+    assert.doesNotMatch(command.stderr, /error/);
+    assert.equal(command.stdout, '');
+  });
+
   it('while a new peer still loads its model exits 0, and the directory is free again', async () => {
     const data = join(dir, 'data.txt');
     await writeFile(data, 'A starling turns when its neighbours turn.\n\n'.repeat(50));

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { ortExecutor } from '../../node/engine/ort.js';
 import { readModelConfig } from '../../node/model/config.js';
 import { openLanguageModel, type LanguageModel } from '../../node/model/language-model.js';
+import { openNextTokenModel, type NextTokenModel } from '../../node/model/next-token-model.js';
 import { IGNORED_TARGET, type TokenBatch } from '../../node/model/token-batch.js';
 import { loraModules } from '../../node/model/lora.js';
 import { readPeftAdapter } from '../../node/model/peft.js';
@@ -45,7 +46,9 @@ interface OpenCase {
   tensors: Tensors;
   layout: AdapterLayout;
   theta: Float32Array;
+  /** What is trained, and what writes text. */
   model: LanguageModel;
+  reader: NextTokenModel;
   batch: TokenBatch;
 }
 
@@ -61,6 +64,7 @@ export async function compareWithReference(dir: string): Promise<Differences> {
     };
   } finally {
     await opened.model.dispose();
+    await opened.reader.dispose();
   }
 }
 
@@ -72,20 +76,17 @@ async function openCase(dir: string): Promise<OpenCase> {
   const adapter = { rank: file.rank, alpha: file.alpha, modules };
   const { theta } = await readPeftAdapter(join(dir, 'adapter'), adapter);
   const tensors = await readAll(join(dir, 'reference.safetensors'));
-  const model = await openLanguageModel({
-    config,
-    weights: await openWeights(join(dir, 'base')),
-    adapter,
-    batchSize: file.batch,
-    sequenceLength: file.length,
-    executor: ortExecutor({ threads: 1 }),
-  });
+  const weights = await openWeights(join(dir, 'base'));
+  const toOpen = { config, weights, adapter, executor: ortExecutor({ threads: 1 }) };
+  const shape = { batchSize: file.batch, sequenceLength: file.length };
+  const model = await openLanguageModel({ ...toOpen, ...shape });
+  const reader = await openNextTokenModel({ ...toOpen, theta, capacity: file.length, chunk: 1 });
   const [tokens, labels] = [integers(tensors, 'input_ids'), integers(tensors, 'labels')];
   const targets = labels.map((_, i) =>
     (i + 1) % file.length === 0 ? IGNORED_TARGET : labels[i + 1]!,
   );
   const batch = { tokens, targets, segments: new Int32Array(tokens.length) };
-  return { file, tensors, layout: adapterLayout(adapter), theta, model, batch };
+  return { file, tensors, layout: adapterLayout(adapter), theta, model, reader, batch };
 }
 
 /** Tensors of a safetensors file by name, integers included. */
@@ -120,16 +121,16 @@ function flatten({ layout, tensors }: OpenCase, prefix: string): Float32Array {
   return theta;
 }
 
-async function logitsDifference({ file, tensors, model, batch, theta }: OpenCase): Promise<number> {
+/** Each sequence read token by token. */
+async function logitsDifference({ file, tensors, reader, batch }: OpenCase): Promise<number> {
   const expected = tensors.get('logits');
-  if (expected?.length !== batch.tokens.length * model.config.vocabSize) {
+  if (expected?.length !== batch.tokens.length * reader.config.vocabSize) {
     throw new Error('the reference has no logits [B, T, V]');
   }
   let worst = 0;
-  for (let row = 0; row < batch.tokens.length; row++) {
-    const start = row - (row % file.length);
-    const sequence = batch.tokens.subarray(start, start + file.length);
-    const logits = await model.logits(sequence, row - start, theta);
+  for (const [row, token] of batch.tokens.entries()) {
+    if (row % file.length === 0) reader.forget();
+    const logits = await reader.read([token]);
     for (const [i, logit] of logits.entries()) {
       worst = largest(worst, Math.abs(logit - expected[row * logits.length + i]!));
     }

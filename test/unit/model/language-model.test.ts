@@ -10,6 +10,7 @@ import {
   openLanguageModel,
   type LanguageModel,
   type LanguageModelOptions,
+  type LossResult,
 } from '../../../node/model/language-model.js';
 import { IGNORED_TARGET, type TokenBatch } from '../../../node/model/token-batch.js';
 import { loraModules } from '../../../node/model/lora.js';
@@ -99,11 +100,15 @@ describe('a language model', () => {
   after(() => model.dispose());
 
   it('predicts each token from those before it alone', async () => {
-    const row = tokens.slice(0, T);
-    const changed = row.map((token, i) => (i > 9 ? (token + 1) % model.config.vocabSize : token));
-    const before = await model.logits(row, 9, theta);
-    assert.deepEqual(await model.logits(changed, 9, theta), before);
-    assert.notDeepEqual(await model.logits(changed, 10, theta), await model.logits(row, 10, theta));
+    const changed = tokens.map((token, i) =>
+      i % T > 9 ? (token + 1) % model.config.vocabSize : token,
+    );
+    const lossAt = (read: Int32Array, position: number): Promise<LossResult> => {
+      const targets = batch.targets.map((target, i) => (i === position ? target : IGNORED_TARGET));
+      return model.loss({ ...batch, tokens: read, targets }, theta);
+    };
+    assert.deepEqual(await lossAt(changed, 9), await lossAt(tokens, 9));
+    assert.notDeepEqual(await lossAt(changed, 10), await lossAt(tokens, 10));
   });
 
   it('weighs every trained token equally', async () => {
@@ -136,16 +141,14 @@ describe('a language model', () => {
       const outside = userError(new RegExp(`token ${token} is outside .* vocabulary of 101`));
       await assert.rejects(model.loss({ ...batch, tokens: wrong }, theta), outside);
       await assert.rejects(model.gradient({ ...batch, targets: wrong }, theta), outside);
-      await assert.rejects(model.logits(wrong.slice(0, T), 0, theta), outside);
     }
   });
 
-  it('refuses batches, positions and adapters of another size', async () => {
+  it('refuses batches and adapters of another size', async () => {
     await assert.rejects(model.loss(batch, theta.slice(1)), RangeError);
     await assert.rejects(model.loss({ ...batch, tokens: tokens.slice(1) }, theta), RangeError);
     const segments = new Int32Array(T);
     await assert.rejects(model.loss({ ...batch, segments }, theta), RangeError);
-    await assert.rejects(model.logits(tokens.slice(0, T), T, theta), RangeError);
   });
 
   it('says what it runs on, and is over once disposed', async () => {
@@ -183,7 +186,7 @@ describe('a language model', () => {
     // What is not compiled at once says so at its first use.
     const lazy = await open(missing);
     await assert.rejects(lazy.loss(batch, theta), refused);
-    await assert.rejects(lazy.logits(tokens.slice(0, T), 0, theta), refused);
+    await assert.rejects(lazy.gradient(batch, theta), refused);
     await lazy.dispose();
   });
 
@@ -337,8 +340,10 @@ describe('GPT-2', () => {
     );
     const other = await openLanguageModel({ ...options, weights: new Map(bare) });
     try {
-      const tokens = randomTokens(T, model.config.vocabSize);
-      assert.deepEqual(await other.logits(tokens, 5, theta), await model.logits(tokens, 5, theta));
+      const tokens = randomTokens(2 * T, model.config.vocabSize);
+      const segments = new Int32Array(2 * T);
+      const batch = { tokens, targets: nextTokens(tokens), segments };
+      assert.deepEqual(await other.gradient(batch, theta), await model.gradient(batch, theta));
     } finally {
       await model.dispose();
       await other.dispose();

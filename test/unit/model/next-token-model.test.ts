@@ -3,11 +3,14 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { ExecutorError } from '../../../node/engine/errors.js';
+import { constant, type Value } from '../../../node/engine/graph.js';
+import { matmul } from '../../../node/engine/ops/index.js';
 import { ortExecutor } from '../../../node/engine/ort.js';
 import { readModelConfig } from '../../../node/model/config.js';
-import { openLanguageModel } from '../../../node/model/language-model.js';
+import { decoderOf } from '../../../node/model/families.js';
 import type { ModelToOpen } from '../../../node/model/load.js';
 import { loraModules } from '../../../node/model/lora.js';
+import { constantAdapter } from '../../../node/model/lora-graph.js';
 import {
   chunkFor,
   openNextTokenModel,
@@ -43,21 +46,23 @@ async function openCase(name: ReferenceCaseName): Promise<OpenCase> {
   return { config, weights: await openWeights(dir), adapter, executor, theta, tokens };
 }
 
-/** Logits after each token of one sequence, without a cache: [T][V]. */
-async function wholeSequence(
-  { tokens, ...options }: OpenCase,
-  theta: Float32Array,
-): Promise<Float32Array[]> {
-  const model = await openLanguageModel({ ...options, batchSize: 1, sequenceLength: T });
-  try {
-    const rows: Float32Array[] = [];
-    for (let position = 0; position < T; position++) {
-      rows.push(await model.logits(Int32Array.from(tokens), position, theta));
-    }
-    return rows;
-  } finally {
-    await model.dispose();
-  }
+/** Logits after each token, by the graph that training uses, which reads all at once: [T][V]. */
+async function wholeSequence(opened: OpenCase, theta: Float32Array): Promise<Float32Array[]> {
+  const { config, weights, adapter, executor } = opened;
+  const sequence = (data: Int32Array): Value => constant(data, [1, T]);
+  const { hidden, table } = decoderOf(config).build(weights, constantAdapter(theta, adapter), {
+    tokens: sequence(Int32Array.from(opened.tokens)),
+    segments: sequence(new Int32Array(T)),
+    positions: sequence(Int32Array.from({ length: T }, (_, t) => t)),
+  });
+  const graph = await executor.compile({
+    outputs: { logits: matmul(hidden, table, { transB: true }) },
+  });
+  const { logits } = await graph.run({});
+  await graph.dispose();
+  assert.ok(logits instanceof Float32Array);
+  const { vocabSize } = config;
+  return opened.tokens.map((_, t) => logits.subarray(t * vocabSize, (t + 1) * vocabSize));
 }
 
 function largestDifference(actual: Float32Array, expected: Float32Array): number {
