@@ -31,7 +31,9 @@ const optimiser = newOptimiserState(theta.length);
 const tokens = Int32Array.from({ length: batch * length }, () =>
   random.nextBelow(directory.config.vocabSize),
 );
-const targets = tokens.map((_, i) => ((i + 1) % length === 0 ? IGNORED_TARGET : tokens[i + 1]!));
+const targets = tokens.map((_, i) =>
+  (i + 1) % length === 0 ? IGNORED_TARGET : (tokens[i + 1] ?? IGNORED_TARGET),
+);
 const segments = new Int32Array(tokens.length);
 const settings = { learningRate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01 };
 
