@@ -13,10 +13,8 @@ export interface Workload {
   readonly length: number;
   readonly rank: number;
   readonly threads: number;
-  /** fp32, int8 (ours) or bf16 (PyTorch's autocast). */
+  /** fp32, or bf16 by PyTorch's autocast. */
   readonly precision: string;
-  /** auto or low: less memory for more time. Ours only. */
-  readonly memory: string;
 }
 
 /** Of `steps` steps: their time, and the loss of the last in nats per token. */
