@@ -4,8 +4,8 @@
  */
 import { adapterLayout } from '../../protocol/adapter.js';
 import { gradients } from '../engine/autodiff.js';
-import { ExecutorError } from '../engine/errors.js';
-import type { CompiledGraph, Executor, TensorData } from '../engine/executor.js';
+import { ExecutorError, OutOfMemoryError } from '../engine/errors.js';
+import type { CompiledGraph, Executor, Program, TensorData } from '../engine/executor.js';
 import { constant, input, scalar, type Value } from '../engine/graph.js';
 import {
   concat,
@@ -74,6 +74,8 @@ export interface LanguageModel extends BatchShape {
    * position: 0 to T - 1. Returns the logits of the next token: [V] float32.
    */
   logits(tokens: Int32Array, position: number, theta: Float32Array): Promise<Float32Array>;
+  /** The graph `name` before it is compiled, to see what it takes. */
+  program(name: GraphName): Program;
   /** What it runs on, e.g. "cpu (2 threads)". */
   describe(): string;
   /** Frees the weights. */
@@ -156,6 +158,10 @@ class GraphLanguageModel implements LanguageModel {
     return floats(results['logits']);
   }
 
+  program(name: GraphName): Program {
+    return { outputs: this.outputs(name) };
+  }
+
   describe(): string {
     return this.options.executor.device;
   }
@@ -179,14 +185,14 @@ class GraphLanguageModel implements LanguageModel {
     if (this.disposed) throw new ExecutorError('the language model was disposed');
     const known = this.graphs.get(name);
     if (known !== undefined) return known;
-    const graph = this.options.executor.compile({ outputs: this.outputs(name) });
+    const graph = this.options.executor.compile(this.program(name));
     this.graphs.set(name, graph);
     try {
       return await graph;
     } catch (error) {
       // Another attempt may find more memory.
       this.graphs.delete(name);
-      if (!(error instanceof ExecutorError)) throw error;
+      if (!(error instanceof ExecutorError) || error instanceof OutOfMemoryError) throw error;
       throw new UserError(`the model could not be loaded: ${error.message}`, undefined, {
         cause: error,
       });
