@@ -1,10 +1,11 @@
 /** All that a training process holds: the model on its device, this peer's data, and the trainer on both. */
-import { initialAdapter } from '../../protocol/adapter.js';
+import { adapterLayout, initialAdapter } from '../../protocol/adapter.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset, type Dataset, type DatasetOptions } from '../data/dataset.js';
 import { openTokenizer } from '../data/tokenizer.js';
+import type { Program } from '../engine/executor.js';
 import { ortExecutor } from '../engine/ort.js';
-import { openLanguageModel, type LanguageModel } from '../model/language-model.js';
+import { openLanguageModel, type GraphName, type LanguageModel } from '../model/language-model.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
 import {
@@ -13,6 +14,8 @@ import {
   type ComparisonProgress,
   type DomainLosses,
 } from './compare.js';
+import { freeMemory } from './free-memory.js';
+import { planMemory, type MemoryPlan } from './memory.js';
 import type { CallParams, CallResult, SessionOptions } from './messages.js';
 import { heldOutTokensMax, LocalTrainer } from './trainer.js';
 
@@ -37,7 +40,7 @@ export class TrainingSession {
     this.#model = model;
     this.#data = data;
     this.#dataOptions = dataOptions;
-    const { batchSize } = options.training;
+    const { batchSize } = model;
     const heldOutTokens = heldOutTokensMax(options.run, options.training);
     this.#trainer = new LocalTrainer({
       model,
@@ -49,8 +52,14 @@ export class TrainingSession {
     });
   }
 
-  /** Throws UserError for a model or data that cannot be used; the data are read before the weights. */
-  static async open(options: SessionOptions): Promise<TrainingSession> {
+  /**
+   * `onPlan` is told what training will take before anything large is loaded. Throws UserError for a model
+   * or data that cannot be used or do not fit into memory; the data are read before the weights.
+   */
+  static async open(
+    options: SessionOptions,
+    onPlan: (plan: MemoryPlan) => void = () => undefined,
+  ): Promise<TrainingSession> {
     const { training, adapter, threads } = options;
     const directory = await openModelDirectory(options.modelDir);
     const dataOptions: DatasetOptions = {
@@ -63,15 +72,31 @@ export class TrainingSession {
     const data = await openDataset(options.dataFiles, dataOptions);
     const { batchSize, sequenceLength } = training;
     const { config, weights } = directory;
-    const shape = { batchSize, sequenceLength, executor: ortExecutor({ threads }) };
-    const model = await openLanguageModel({
-      config,
-      weights,
-      adapter,
-      ...shape,
-      // The first epoch shall not pay for it.
-      compile: ['gradient'],
-    });
+    const executor = ortExecutor({ threads });
+    const open = (microBatch: number, compile: readonly GraphName[]): Promise<LanguageModel> =>
+      openLanguageModel({
+        ...{ config, weights, adapter, sequenceLength, executor, compile },
+        batchSize: microBatch,
+      });
+    const graphs: readonly GraphName[] =
+      data.heldOut === null ? ['gradient'] : ['gradient', 'loss'];
+    const programs = async (microBatch: number): Promise<Program[]> => {
+      const model = await open(microBatch, []);
+      return graphs.map((name) => model.program(name));
+    };
+    const { size: adapterSize } = adapterLayout(adapter);
+    const plan = await planMemory(
+      { batchSize, sequenceLength, adapterSize, programs },
+      options.microBatch,
+      {
+        processBytes: process.memoryUsage.rss(),
+        free: freeMemory(),
+        refuse: options.refuseTooLarge,
+      },
+    );
+    onPlan(plan);
+    // The first epoch shall not pay for compiling.
+    const model = await open(plan.microBatch, ['gradient']);
     return new TrainingSession(options, model, data, dataOptions);
   }
 
@@ -118,7 +143,7 @@ export class TrainingSession {
     onProgress: (progress: ComparisonProgress) => void,
     signal: AbortSignal,
   ): Promise<DomainLosses[]> {
-    const { batchSize } = this.#options.training;
+    const { batchSize } = this.#model;
     const domains = [];
     for (const { name, files } of params.domains) {
       const { heldOut } = await openDataset(files, this.#dataOptions);

@@ -17,6 +17,7 @@ import {
 import { loraModules } from '../../node/model/lora.js';
 import { openModelDirectory } from '../../node/model/model-directory.js';
 import { TrainerHost, type TrainerHostOptions } from '../../node/train/host.js';
+import type { SessionOptions } from '../../node/train/messages.js';
 import { TrainingSession } from '../../node/train/session.js';
 import { exitInWords } from '../../node/train/training-process.js';
 import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
@@ -30,7 +31,7 @@ const ignore = (): void => undefined;
 const loaderFlags = import.meta.url.endsWith('.ts') ? ['--import', 'tsx'] : [];
 
 let dir: string;
-let options: TrainerHostOptions;
+let options: TrainerHostOptions & SessionOptions;
 const lines: { level: string; message: string }[] = [];
 const logger = Object.fromEntries(
   ['debug', 'info', 'warn', 'error'].map((level) => [
@@ -55,6 +56,8 @@ before(async () => {
     dataFiles: [data],
     adapter: { rank: 2, alpha: 4, seed: new Uint8Array(32), targetModules, modules },
     training: { ...TRAINING, sequenceLength: 32, batchSize: 2, learningRate: 0.003 },
+    microBatch: 'auto',
+    refuseTooLarge: true,
     run: { epochsMax: 2, stepsRef: 4 },
     threads: 1,
     heldOutShare: 0.2,
@@ -284,9 +287,11 @@ describe('TrainerHost', () => {
 });
 
 describe('exitInWords', () => {
-  it('names the signal or the exit code', () => {
-    assert.match(exitInWords(null, 'SIGKILL'), /killed \(SIGKILL\).*memory/);
-    assert.equal(exitInWords(null, 'SIGSEGV'), 'ended by signal SIGSEGV');
-    assert.equal(exitInWords(3, null), 'ended with exit code 3');
+  it('names the signal or the exit code, and memory where that was the reason', () => {
+    assert.equal(exitInWords(null, 'SIGKILL', false), 'was killed (SIGKILL)');
+    assert.equal(exitInWords(null, 'SIGSEGV', false), 'ended by signal SIGSEGV');
+    assert.equal(exitInWords(3, null, false), 'ended with exit code 3');
+    assert.equal(exitInWords(null, 'SIGKILL', true), 'ended (SIGKILL) because no memory was left');
+    assert.equal(exitInWords(134, null, true), 'ended (exit code 134) because no memory was left');
   });
 });

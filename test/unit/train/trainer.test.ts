@@ -183,6 +183,8 @@ describe('loss or gradient that is not finite', () => {
   it('leaves that step out and counts it', async () => {
     let calls = 0;
     const faulty: LocalTrainerInit['model'] = {
+      batchSize: model.batchSize,
+      sequenceLength: model.sequenceLength,
       loss: (batch, theta) => model.loss(batch, theta),
       gradient: async (batch, theta) => {
         const result = await model.gradient(batch, theta);
