@@ -128,7 +128,7 @@ export function describePlan(plan: MemoryPlan): string {
   const parts = Math.ceil(batchSize / microBatch);
   const how =
     parts === 1
-      ? `all ${sequences(batchSize)} of a step at once`
+      ? `${batchSize === 1 ? 'the only sequence' : `all ${batchSize} sequences`} of a step at once`
       : `the ${sequences(batchSize)} of a step in ${parts} parts of at most ${microBatch}`;
   return (
     `training takes about ${size(needed(plan) + process)} of memory (weights ${size(weights)}, activations ` +
