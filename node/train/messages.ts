@@ -114,7 +114,8 @@ export const CALLS = {
   evaluate: {
     params: z.object({ theta: floats }),
     progress: z.never(),
-    result: z.object({ loss: z.number().nullable() }),
+    /** NaN when it is not finite. */
+    result: z.object({ loss: z.union([z.number(), z.nan()]).nullable() }),
   },
   measure: {
     params: z.object({}),

@@ -107,7 +107,7 @@ export class LocalTrainer {
     };
   }
 
-  /** Mean loss of `theta` over the held-out targets, nats per token; null without any, and when it is not finite. */
+  /** Mean loss of `theta` over the held-out targets, nats per token, NaN when it is not finite; null without any. */
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
     this.#checkSize(theta.length, 'theta');
     return meanLoss(this.#init.model, this.#init.heldOut, theta, signal);
@@ -159,8 +159,8 @@ export class LocalTrainer {
 }
 
 /**
- * Mean loss of `theta` ([adapterSize] float32) over all targets of `batches`, nats per token; null when
- * there are none or when it is not finite. Rejects with `signal.reason` between two batches.
+ * Mean loss of `theta` ([adapterSize] float32) over all targets of `batches`, nats per token, NaN when it is
+ * not finite; null when there are none. Rejects with `signal.reason` between two batches.
  */
 export async function meanLoss(
   model: DifferentiableModel,
@@ -176,6 +176,6 @@ export async function meanLoss(
     count += targets;
     await setImmediate();
   }
-  const mean = sum / count;
-  return Number.isFinite(mean) ? mean : null;
+  if (count === 0) return null;
+  return Number.isFinite(sum) ? sum / count : NaN;
 }

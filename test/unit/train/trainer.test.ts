@@ -223,11 +223,11 @@ describe('LocalTrainer.evaluate', () => {
     assert.ok(loss !== null && Math.abs(loss - expected) < 1e-9);
   });
 
-  it('is null when nothing is held out, and when it is not finite', async () => {
+  it('is null when nothing is held out, and NaN when it is not finite', async () => {
     assert.equal(await trainer().evaluate(initialAdapter(adapter), never), null);
     const absurd = new Float32Array(model.adapterSize).fill(1e30);
     const heldOut = [randomBatch(100, 3)];
-    assert.equal(await trainer({ heldOut }).evaluate(absurd, never), null);
+    assert.equal(await trainer({ heldOut }).evaluate(absurd, never), NaN);
   });
 
   it('refuses an adapter of another size', async () => {
