@@ -6,7 +6,9 @@ import { openTokenizer } from '../data/tokenizer.js';
 import type { Program } from '../engine/executor.js';
 import { ortExecutor } from '../engine/ort.js';
 import { openLanguageModel, type GraphName, type LanguageModel } from '../model/language-model.js';
+import { checkWeightsFinite } from '../model/broken-weights.js';
 import { openModelDirectory } from '../model/model-directory.js';
+import type { WeightIndex } from '../model/safetensors.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
 import {
   COMPARISON_TOKENS_MAX,
@@ -29,15 +31,19 @@ export class TrainingSession {
   readonly #data: Dataset;
   readonly #dataOptions: DatasetOptions;
   readonly #trainer: LocalTrainer;
+  readonly #weights: WeightIndex;
+  #areWeightsFinite = false;
 
   private constructor(
     options: SessionOptions,
     model: LanguageModel,
+    weights: WeightIndex,
     data: Dataset,
     dataOptions: DatasetOptions,
   ) {
     this.#options = options;
     this.#model = model;
+    this.#weights = weights;
     this.#data = data;
     this.#dataOptions = dataOptions;
     const { batchSize } = model;
@@ -97,7 +103,7 @@ export class TrainingSession {
     onPlan(plan);
     // The first epoch shall not pay for compiling.
     const model = await open(plan.microBatch, ['gradient']);
-    return new TrainingSession(options, model, data, dataOptions);
+    return new TrainingSession(options, model, weights, data, dataOptions);
   }
 
   /** What the steps run on, e.g. "cpu (2 threads)". */
@@ -109,16 +115,31 @@ export class TrainingSession {
     return this.#data.stats;
   }
 
+  /** As LocalTrainer.train. Throws UserError when weights of the base model are broken, also below. */
   async train(
     job: TrainJob,
     onProgress: (progress: TrainProgress) => void,
     signal: AbortSignal,
   ): Promise<CallResult<'train'>> {
-    return this.#trainer.train(job, onProgress, signal);
+    const result = await this.#trainer.train(job, onProgress, signal);
+    await this.#explain(result.loss);
+    return result;
   }
 
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
-    return this.#trainer.evaluate(theta, signal);
+    const loss = await this.#trainer.evaluate(theta, signal);
+    await this.#explain(loss);
+    return loss;
+  }
+
+  /**
+   * Throws UserError when a loss is not finite because weights of the base are not. Looked up only
+   * then, and once, for it reads the whole model.
+   */
+  async #explain(loss: number | null): Promise<void> {
+    if (loss === null || Number.isFinite(loss) || this.#areWeightsFinite) return;
+    await checkWeightsFinite(this.#weights);
+    this.#areWeightsFinite = true;
   }
 
   /** Median time in ms of a whole step (batch, gradient, AdamW) after a warm-up; changes nothing. */
@@ -126,7 +147,7 @@ export class TrainingSession {
     const theta = initialAdapter(this.#options.adapter);
     const job = { epoch: 0, theta, optimiser: null, steps: 1, deadlineMs: Infinity };
     const noProgress = (): void => undefined;
-    await this.#trainer.train(job, noProgress, signal);
+    await this.train(job, noProgress, signal);
     const times: number[] = [];
     const endMs = performance.now() + MEASURE_MS_MAX;
     do {
