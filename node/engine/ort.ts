@@ -147,8 +147,11 @@ function takeData(tensor: Tensor): TensorData {
 }
 
 function failure(what: string, cause: unknown): ExecutorError {
-  const Failure = isOutOfMemory(reason(cause)) ? OutOfMemoryError : ExecutorError;
-  return new Failure(`${what}: ${reason(cause)}`, { cause });
+  const words = reason(cause);
+  if (!isOutOfMemory(words)) return new ExecutorError(`${what}: ${words}`, { cause });
+  const bytes = /buffer of size (\d+)/.exec(words)?.[1];
+  const wanted = bytes === undefined ? 'its weights' : `${bytes} more bytes`;
+  return new OutOfMemoryError(`${what}: no memory for ${wanted}`, { cause });
 }
 
 function reason(error: unknown): string {

@@ -55,6 +55,8 @@ export class TrainerHost implements Trainer {
   #plan: MemoryPlan | null = null;
   /** Sequences at once after memory ran out; null before. */
   #halved: { from: number; to: number } | null = null;
+  /** Whether memory ran out after that, and no call has succeeded since. */
+  #isExhausted = false;
 
   private constructor({ logger, onPlan = ignore, ...session }: TrainerHostOptions) {
     this.#session = session;
@@ -92,13 +94,22 @@ export class TrainerHost implements Trainer {
 
   /** Sentences for `status`: what the user should know of how training runs. */
   get attention(): string[] {
-    if (this.#halved === null) return [];
-    const { from, to } = this.#halved;
-    return [
-      `The training process had no memory left with ${from} sequences at a time, so that now ${to} go through ` +
-        `the model at once: the same training, but slower. Close other programs and start this peer again, or ` +
-        `start it with --micro-batch ${to}.`,
-    ];
+    const sentences: string[] = [];
+    if (this.#halved !== null) {
+      const { from, to } = this.#halved;
+      sentences.push(
+        `The training process had no memory left with ${from} sequences at a time, so that now ${to} go ` +
+          'through the model at once: the same training, but slower. Close other programs and start this peer ' +
+          `again, or start it with --micro-batch ${to}.`,
+      );
+    }
+    if (this.#isExhausted) {
+      sentences.push(
+        'The training process has no memory left, and is started again to try once more: close other programs, ' +
+          'start this peer with --micro-batch 1, or take part in a run with shorter sequences or a smaller model.',
+      );
+    }
+    return sentences;
   }
 
   /** Of the training process; null while there is none. */
@@ -174,6 +185,7 @@ export class TrainerHost implements Trainer {
           throw new TrainerDiedError(error.message, { cause: error });
         });
       this.#deaths = 0;
+      this.#isExhausted = false;
       return result;
     } catch (error) {
       signal.throwIfAborted();
@@ -205,7 +217,7 @@ export class TrainerHost implements Trainer {
       await process.close();
       const { isOutOfMemory } = await process.ended;
       const isShort = isOutOfMemory || error instanceof TrainingMemoryError;
-      if (isShort && this.#halve()) return this.#launch();
+      if (isShort && this.#halve()) return await this.#launch();
       if (error instanceof UserError || error instanceof TrainerDiedError) throw error;
       const message = error instanceof Error ? error.message : String(error);
       throw new TrainerDiedError(`The training process did not open: ${message}`, { cause: error });
@@ -219,12 +231,13 @@ export class TrainerHost implements Trainer {
   }
 
   /**
-   * The first time that memory ran out, the next process takes half as many sequences at once. False, and
-   * nothing changed, when that was done before or there is no half.
+   * The first time that memory ran out, the next process takes half as many sequences at once. False when
+   * that was done before or there is no half.
    */
   #halve(): boolean {
     const from = this.#plan?.microBatch ?? 1;
-    if (this.#halved !== null || from === 1 || this.#closing.signal.aborted) return false;
+    this.#isExhausted = this.#halved !== null || from === 1;
+    if (this.#isExhausted) return false;
     this.#halved = { from, to: Math.floor(from / 2) };
     for (const sentence of this.attention) this.#logger.warn({ ...this.#halved }, sentence);
     return true;

@@ -71,7 +71,7 @@ export class TrainingProcess {
   readonly #killsBefore = outOfMemoryKills();
   /** Whether the last words of the child were of memory: native code and V8 abort with them. */
   #saidOutOfMemory = false;
-  #isKilledHere = false;
+  #isEndedHere = false;
 
   private constructor(child: ChildProcess, logger: Logger) {
     this.#child = child;
@@ -143,6 +143,7 @@ export class TrainingProcess {
 
   /** Ends the child and resolves when it is gone; pending calls reject with TrainerDiedError. */
   async close(): Promise<void> {
+    this.#isEndedHere = true;
     this.#child.kill('SIGTERM');
     const killer = setTimeout(() => this.#kill(), CLOSE_GRACE_MS);
     await this.ended;
@@ -150,7 +151,7 @@ export class TrainingProcess {
   }
 
   #kill(): void {
-    this.#isKilledHere = true;
+    this.#isEndedHere = true;
     this.#child.kill('SIGKILL');
   }
 
@@ -159,7 +160,7 @@ export class TrainingProcess {
    * Where nobody counts, a kill from outside is taken for one: a smaller batch is no great loss.
    */
   #wasOutOfMemory(signal: NodeJS.Signals | null): boolean {
-    if (this.#isKilledHere) return false;
+    if (this.#isEndedHere) return false;
     if (signal !== 'SIGKILL') return this.#saidOutOfMemory;
     const kills = outOfMemoryKills();
     return kills === null || this.#killsBefore === null || kills > this.#killsBefore;

@@ -1,7 +1,7 @@
 /** Entry point of the training process: answers the calls of messages.ts, one at a time, in order. */
 import { writeFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
-import { isOutOfMemory } from '../engine/errors.js';
+import { isOutOfMemory, OutOfMemoryError } from '../engine/errors.js';
 import { UserError } from '../errors.js';
 import {
   CALLS,
@@ -78,7 +78,8 @@ function failureOf(error: unknown): Failure {
     return { type: 'user', message: error.message, exitCode: error.exitCode };
   }
   const message = error instanceof Error ? error.message : String(error);
-  return { type: isOutOfMemory(message) ? 'memory' : 'internal', message };
+  const isMemory = error instanceof OutOfMemoryError || isOutOfMemory(message);
+  return { type: isMemory ? 'memory' : 'internal', message };
 }
 
 function send(reply: Reply): void {
