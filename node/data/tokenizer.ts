@@ -102,8 +102,7 @@ function wrap(
   path: string,
 ): Tokenizer {
   const highest = checkOrdinaryTokens(hub, model, path);
-  const isUsable = (id: number | null | undefined): id is number =>
-    typeof id === 'number' && id < model.vocabSize;
+  const isUsable = (id: number): boolean => id < model.vocabSize;
   const eosTokenId = idOf(hub, config.eos_token) ?? model.eosTokenIds[0];
   if (eosTokenId === undefined) {
     throw new UserError(
@@ -130,7 +129,8 @@ function wrap(
     eosTokenId,
     // Padding is never looked at, so that any id of the model's does.
     padTokenId:
-      [idOf(hub, config.pad_token), model.padTokenId].find((id) => isUsable(id)) ?? eosTokenId,
+      [idOf(hub, config.pad_token) ?? [], model.padTokenId ?? []].flat().find(isUsable) ??
+      eosTokenId,
   };
 }
 
