@@ -114,6 +114,10 @@ function wrap(
   if (needed !== undefined) {
     throw beyond(hub, needed, model, `${path}: every text needs`);
   }
+  // Padding is never looked at, so that any id of the model's does.
+  const padding = [idOf(hub, config.pad_token), model.padTokenId].find(
+    (id) => id !== undefined && id !== null && isUsable(id),
+  );
   return {
     encode: (text) => hub.encode(text, { add_special_tokens: false }).ids,
     decode: (ids, skipSpecialTokens) =>
@@ -127,10 +131,7 @@ function wrap(
     vocabSize: Math.min(highest + 1, model.vocabSize),
     prefixIds,
     eosTokenId,
-    // Padding is never looked at, so that any id of the model's does.
-    padTokenId:
-      [idOf(hub, config.pad_token) ?? [], model.padTokenId ?? []].flat().find(isUsable) ??
-      eosTokenId,
+    padTokenId: padding ?? eosTokenId,
   };
 }
 
