@@ -122,7 +122,7 @@ function checkFits(plan: MemoryPlan): MemoryPlan {
   );
 }
 
-/** E.g. "memory: about 3.4 GB (weights 1.2 GB, ...) of 21.1 GB free, 4 of 8 sequences at once". */
+/** E.g. "training takes about 3.5 GB of memory (weights 1.2 GB, ...) of 21.1 GB: all 8 sequences of a step at once". */
 export function describePlan(plan: MemoryPlan): string {
   const { microBatch, batchSize, weights, activations, adapter, process, free } = plan;
   const parts = Math.ceil(batchSize / microBatch);
