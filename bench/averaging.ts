@@ -76,6 +76,8 @@ function openSessions({ manifest }: Run): Promise<TrainingSession[]> {
         dataFiles: [fileURLToPath(new URL(`${office}.jsonl`, DATA))],
         adapter,
         training,
+        microBatch: 'auto',
+        refuseTooLarge: true,
         run: { epochsMax: epochs, stepsRef: STEPS_REF },
         threads: 1,
         heldOutShare: 0.1,

@@ -107,6 +107,7 @@ export class RunningPeer {
       attention: [
         ...this.#store.warnings,
         ...this.#warnings,
+        ...this.#init.trainer.attention,
         ...(this.#dialler?.attention(nowMs) ?? []),
       ],
     });

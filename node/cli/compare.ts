@@ -10,7 +10,13 @@ import { readStoredRun, type StoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
 import type { DomainLosses } from '../train/compare.js';
-import { directoryOption, jsonOption, logOptions, threadsOption } from './peer-options.js';
+import {
+  directoryOption,
+  jsonOption,
+  logOptions,
+  microBatchOption,
+  threadsOption,
+} from './peer-options.js';
 import { reportTenths } from './slow.js';
 import { defineVerb } from './verb.js';
 
@@ -30,6 +36,7 @@ export const compareVerb = defineVerb({
       'texts whose held-out share is measured',
     ),
     ...threadsOption,
+    ...microBatchOption,
     ...jsonOption,
     ...logOptions,
   },
@@ -63,7 +70,7 @@ nats per held-out token; alone: 300 steps on this peer's own data`,
     const trainer = await openTrainer(
       base,
       stored.run.manifest,
-      { data: settings.dataFiles, heldOut: settings.heldOutShare, threads: options.threads },
+      { data: settings.dataFiles, heldOut: settings.heldOutShare, ...options },
       peerId,
       logger,
       io.signal,

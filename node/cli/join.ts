@@ -9,7 +9,7 @@ import { findRun, isRun } from './find-run.js';
 import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
 import { withSession, type Session } from './session.js';
-import { LOADING, sayIfSlow } from './slow.js';
+import { LOADING, sayIfSlow, sayPlan } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** Longest --timeout in seconds: a week. */
@@ -48,7 +48,14 @@ epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates
       checkMembership(run, home.identity.peerId);
       checkBaseModel(run, base);
       const { peerId } = home.identity;
-      const opening = openTrainer(base, run.manifest, options, peerId, logger, io.signal);
+      const opening = openTrainer(
+        base,
+        run.manifest,
+        { ...options, onPlan: sayPlan(progress.log) },
+        peerId,
+        logger,
+        io.signal,
+      );
       const trainer = await sayIfSlow(progress.log, LOADING, opening);
       session.atEnd(() => trainer.close());
       if (home.run === null) await home.directory.writeManifest(run.bytes);

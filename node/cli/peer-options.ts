@@ -16,6 +16,9 @@ const PORT_MAX = 65_535;
 /** More threads than any machine that trains on its CPU has. */
 const THREADS_MAX = 1024;
 
+/** As many as a step can have: see --batch-size. */
+const MICRO_BATCH_MAX = 4096;
+
 const multiaddr = text('MULTIADDR', 'an address like /ip4/192.0.2.1/tcp/4001');
 
 export const directoryOption = {
@@ -37,6 +40,15 @@ export const threadsOption = {
     null,
     'CPU threads to compute with',
     'one a CPU core',
+  ),
+} as const;
+
+export const microBatchOption = {
+  microBatch: option(
+    orWord('auto', integer('N', 1, MICRO_BATCH_MAX)),
+    'auto',
+    "the most of a step's sequences that go through the model at once: less is slower and takes less " +
+      'memory; auto is as many as fit into it',
   ),
 } as const;
 
@@ -70,6 +82,7 @@ export const peerOptions = {
   ),
   bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
   ...threadsOption,
+  ...microBatchOption,
   exitWhenFinished: switchOption('exit once the run is over and nothing new came for two epochs'),
   ...jsonOption,
   ...logOptions,

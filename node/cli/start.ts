@@ -13,7 +13,7 @@ import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
 import { runOptions, type RunOptions } from './run-options.js';
 import { withSession, type Session } from './session.js';
-import { LOADING, sayIfSlow } from './slow.js';
+import { LOADING, sayIfSlow, sayPlan } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** --epoch-seconds auto: this many times the steps of one epoch, for slower machines and evaluation. */
@@ -65,7 +65,14 @@ async function openRun(
     ...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1))),
   ];
   const open = async (run: TrainerRun): Promise<TrainerHost> => {
-    const opening = openTrainer(base, run, session.options, peerId, logger, io.signal);
+    const opening = openTrainer(
+      base,
+      run,
+      { ...session.options, onPlan: sayPlan(session.progress.log) },
+      peerId,
+      logger,
+      io.signal,
+    );
     const trainer = await sayIfSlow(session.progress.log, LOADING, opening);
     session.atEnd(() => trainer.close());
     return trainer;

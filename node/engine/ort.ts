@@ -6,7 +6,7 @@
 import { realpath } from 'node:fs/promises';
 import { dirname, relative, sep } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { ExecutorError } from './errors.js';
+import { ExecutorError, isOutOfMemory, OutOfMemoryError } from './errors.js';
 import type { CompiledGraph, Executor, Program, TensorData } from './executor.js';
 import {
   describeType,
@@ -57,7 +57,7 @@ async function compile({ outputs }: Program, threads: number): Promise<CompiledG
     });
     return new OrtGraph(session, model.inputs, Object.keys(outputs));
   } catch (error) {
-    throw new ExecutorError(`ONNX Runtime refused the graph: ${reason(error)}`, { cause: error });
+    throw failure('ONNX Runtime refused the graph', error);
   }
 }
 
@@ -115,7 +115,7 @@ class OrtGraph implements CompiledGraph {
     try {
       results = await this.session.run(tensors);
     } catch (error) {
-      throw new ExecutorError(`ONNX Runtime failed: ${reason(error)}`, { cause: error });
+      throw failure('ONNX Runtime failed', error);
     }
     return Object.fromEntries(
       this.outputs.map((name) => [name, takeData(results[outputName(name)]!)]),
@@ -144,6 +144,14 @@ function takeData(tensor: Tensor): TensorData {
     throw new ExecutorError(`an output has type ${tensor.type}, but only float32 and int32 return`);
   }
   return data;
+}
+
+function failure(what: string, cause: unknown): ExecutorError {
+  const words = reason(cause);
+  if (!isOutOfMemory(words)) return new ExecutorError(`${what}: ${words}`, { cause });
+  const bytes = /buffer of size (\d+)/.exec(words)?.[1];
+  const wanted = bytes === undefined ? 'its weights' : `${bytes} more bytes`;
+  return new OutOfMemoryError(`${what}: no memory for ${wanted}`, { cause });
 }
 
 function reason(error: unknown): string {

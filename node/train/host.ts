@@ -14,8 +14,9 @@ import {
   type TrainResult,
 } from '../interfaces.js';
 import type { DomainLosses } from './compare.js';
+import type { MemoryPlan } from './memory.js';
 import type { CallName, CallParams, CallProgress, CallResult, SessionOptions } from './messages.js';
-import { TrainingProcess, TrainingProcessError } from './training-process.js';
+import { TrainingMemoryError, TrainingProcess, TrainingProcessError } from './training-process.js';
 
 /** Waits before a restart: doubling from the first to the last, back to the first after a success. */
 export const RESTART_MS_MIN = 1000;
@@ -24,8 +25,10 @@ export const RESTART_MS_MAX = 60_000;
 /** Opening reads the model and tokenises the data: minutes for big ones on a slow disk. */
 export const OPEN_TIMEOUT_MS = 20 * 60_000;
 
-export interface TrainerHostOptions extends SessionOptions {
+export interface TrainerHostOptions extends Omit<SessionOptions, 'refuseTooLarge'> {
   logger: Logger;
+  /** Told what training will take, before the model is loaded for the first time. */
+  onPlan?: (plan: MemoryPlan) => void;
 }
 
 const NOT_FINITE =
@@ -37,8 +40,9 @@ interface Opened extends CallResult<'open'> {
 
 /** Calls may overlap; the training process answers them one after another. */
 export class TrainerHost implements Trainer {
-  readonly #session: SessionOptions;
+  readonly #session: Omit<SessionOptions, 'refuseTooLarge'>;
   readonly #logger: Logger;
+  readonly #onPlan: (plan: MemoryPlan) => void;
   /** Aborted by close(): ends waiting for a restart. */
   readonly #closing = new AbortController();
   #process: TrainingProcess | null = null;
@@ -47,10 +51,17 @@ export class TrainerHost implements Trainer {
   #first: Opened | null = null;
   /** Deaths since the last call that succeeded. */
   #deaths = 0;
+  /** How the last process was to use memory; null before the first said so. */
+  #plan: MemoryPlan | null = null;
+  /** Sequences at once after memory ran out; null before. */
+  #halved: { from: number; to: number } | null = null;
+  /** Whether memory ran out after that, and no call has succeeded since. */
+  #isExhausted = false;
 
-  private constructor({ logger, ...session }: TrainerHostOptions) {
+  private constructor({ logger, onPlan = ignore, ...session }: TrainerHostOptions) {
     this.#session = session;
     this.#logger = logger;
+    this.#onPlan = onPlan;
     this.#opened = this.#launch();
   }
 
@@ -66,7 +77,8 @@ export class TrainerHost implements Trainer {
     } catch (error) {
       await host.close();
       if (!(error instanceof TrainerDiedError)) throw error;
-      const hint = 'It was opening model and data; a smaller model, batch or sequence needs less.';
+      const hint =
+        'It was opening model and data; less memory is needed with --micro-batch 1, shorter sequences or a smaller model.';
       throw new TrainerDiedError(`${error.message} ${hint}`, { cause: error });
     }
   }
@@ -78,6 +90,26 @@ export class TrainerHost implements Trainer {
   /** What this peer's data files held when they were first read. */
   get stats(): DatasetStats {
     return this.#firstOpened().stats;
+  }
+
+  /** Sentences for `status`: what the user should know of how training runs. */
+  get attention(): string[] {
+    const sentences: string[] = [];
+    if (this.#halved !== null) {
+      const { from, to } = this.#halved;
+      sentences.push(
+        `The training process had no memory left with ${from} sequences at a time, so that now ${to} go ` +
+          'through the model at once: the same training, but slower. Close other programs and start this peer ' +
+          `again, or start it with --micro-batch ${to}.`,
+      );
+    }
+    if (this.#isExhausted) {
+      sentences.push(
+        'The training process has no memory left, and is started again to try once more: close other programs, ' +
+          'start this peer with --micro-batch 1, or take part in a run with shorter sequences or a smaller model.',
+      );
+    }
+    return sentences;
   }
 
   /** Of the training process; null while there is none. */
@@ -147,11 +179,13 @@ export class TrainerHost implements Trainer {
         .call(name, params, onProgress, signal)
         .catch(async (error: unknown) => {
           if (!(error instanceof TrainingProcessError)) throw error;
+          if (error instanceof TrainingMemoryError) this.#halve();
           // An executor that failed once (out of device memory, say) is not asked again: restart.
           await process.close();
           throw new TrainerDiedError(error.message, { cause: error });
         });
       this.#deaths = 0;
+      this.#isExhausted = false;
       return result;
     } catch (error) {
       signal.throwIfAborted();
@@ -166,16 +200,47 @@ export class TrainerHost implements Trainer {
     const process = TrainingProcess.fork(this.#logger);
     this.#process = process;
     const deadline = AbortSignal.timeout(OPEN_TIMEOUT_MS);
+    const session = {
+      ...this.#session,
+      microBatch: this.#halved?.to ?? this.#session.microBatch,
+      // A peer that was running does not end because something else takes memory for a while.
+      refuseTooLarge: this.#first === null && this.#halved === null,
+    };
     try {
-      const opened = await process.call('open', this.#session, ignore, deadline);
-      void process.ended.then((reason) => this.#relaunch(reason));
+      const opened = await process.call('open', session, (plan) => this.#planned(plan), deadline);
+      void process.ended.then(({ reason, isOutOfMemory }) => {
+        if (isOutOfMemory) this.#halve();
+        this.#relaunch(reason);
+      });
       return { ...opened, process };
     } catch (error) {
       await process.close();
+      const { isOutOfMemory } = await process.ended;
+      const isShort = isOutOfMemory || error instanceof TrainingMemoryError;
+      if (isShort && this.#halve()) return await this.#launch();
       if (error instanceof UserError || error instanceof TrainerDiedError) throw error;
       const message = error instanceof Error ? error.message : String(error);
       throw new TrainerDiedError(`The training process did not open: ${message}`, { cause: error });
     }
+  }
+
+  #planned(plan: MemoryPlan): void {
+    if (this.#plan === null) this.#onPlan(plan);
+    this.#plan = plan;
+    this.#logger.debug({ ...plan }, 'memory planned');
+  }
+
+  /**
+   * The first time that memory ran out, the next process takes half as many sequences at once. False when
+   * that was done before or there is no half.
+   */
+  #halve(): boolean {
+    const from = this.#plan?.microBatch ?? 1;
+    this.#isExhausted = this.#halved !== null || from === 1;
+    if (this.#isExhausted) return false;
+    this.#halved = { from, to: Math.floor(from / 2) };
+    for (const sentence of this.attention) this.#logger.warn({ ...this.#halved }, sentence);
+    return true;
   }
 
   /** Replaces a process that ended, unless it was closed or its files are spoilt. */
