@@ -77,6 +77,7 @@ function openSessions({ manifest }: Run): Promise<TrainingSession[]> {
         adapter,
         training,
         run: { epochsMax: epochs, stepsRef: STEPS_REF },
+        device: 'cpu',
         threads: 1,
         heldOutShare: 0.1,
         dataSeed: seed,

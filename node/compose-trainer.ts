@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import type { BaseModel } from './base-model.js';
 import { EXIT_USAGE, UserError } from './errors.js';
 import type { Logger } from './interfaces.js';
+import type { DeviceChoice } from './train/choose-device.js';
 import { TrainerHost } from './train/host.js';
 import type { AdapterSpec } from '../protocol/adapter.js';
 import type { Schedule, Training } from '../protocol/manifest.js';
@@ -15,6 +16,7 @@ export interface TrainerOptions {
   heldOut: number;
   /** Null leaves it to availableParallelism(). */
   threads: number | null;
+  device: DeviceChoice;
 }
 
 /** What the run decides. */
@@ -44,6 +46,7 @@ export async function openTrainer(
       training: run.training,
       run: { epochsMax, stepsRef },
       threads: options.threads ?? availableParallelism(),
+      device: options.device,
       heldOutShare: options.heldOut,
       dataSeed: dataSeed(peerId),
       logger,

@@ -91,7 +91,7 @@ export class RunningPeer {
   }
 
   status(): StatusReport {
-    const { home, run, host } = this.#init;
+    const { home, run, host, trainer } = this.#init;
     const { bytesIn, bytesOut } = host.traffic();
     const nowMs = this.#clock.now();
     return buildStatus({
@@ -108,6 +108,7 @@ export class RunningPeer {
         ...this.#store.warnings,
         ...this.#warnings,
         ...(this.#dialler?.attention(nowMs) ?? []),
+        ...(trainer.deviceProblem === null ? [] : [trainer.deviceProblem]),
       ],
     });
   }

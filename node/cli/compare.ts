@@ -10,7 +10,13 @@ import { readStoredRun, type StoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
 import type { DomainLosses } from '../train/compare.js';
-import { directoryOption, jsonOption, logOptions, threadsOption } from './peer-options.js';
+import {
+  deviceOption,
+  directoryOption,
+  jsonOption,
+  logOptions,
+  threadsOption,
+} from './peer-options.js';
 import { defineVerb, type VerbIo } from './verb.js';
 
 export const compareVerb = defineVerb({
@@ -29,6 +35,7 @@ export const compareVerb = defineVerb({
       'texts whose held-out share is measured',
     ),
     ...threadsOption,
+    ...deviceOption,
     ...jsonOption,
     ...logOptions,
   },
@@ -62,13 +69,14 @@ nats per held-out token; alone: 300 steps on this peer's own data`,
     const trainer = await openTrainer(
       base,
       stored.run.manifest,
-      { data: settings.dataFiles, heldOut: settings.heldOutShare, threads: options.threads },
+      { ...options, data: settings.dataFiles, heldOut: settings.heldOutShare },
       peerId,
       logger,
       io.signal,
     );
-    const stepsByEpoch = ownSteps(stored, peerId);
     try {
+      io.stderr.write(`device: ${trainer.deviceLine}\n`);
+      const stepsByEpoch = ownSteps(stored, peerId);
       const onProgress = showProgress(io);
       const params = { theta: stored.theta, domains, stepsByEpoch };
       const losses = await trainer.compare(params, onProgress, io.signal);

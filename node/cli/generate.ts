@@ -5,7 +5,7 @@ import { checkBaseModel, openBaseModel, type BaseModel } from '../base-model.js'
 import { integer, option, real, switchOption, text } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { openTokenizer } from '../data/tokenizer.js';
-import { ortExecutor } from '../engine/ort.js';
+import { openExecutor } from '../engine/open-executor.js';
 import { openLanguageModel } from '../model/language-model.js';
 import { loraModules, type AdapterShape } from '../model/lora.js';
 import { openModelDirectory } from '../model/model-directory.js';
@@ -14,9 +14,10 @@ import { adapterLayout } from '../../protocol/adapter.js';
 import { readStoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
+import { chooseDevice } from '../train/choose-device.js';
 import { generate } from '../train/generate.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
-import { directoryOption } from './peer-options.js';
+import { deviceOption, directoryOption } from './peer-options.js';
 import { defineVerb } from './verb.js';
 
 /** Tokens that the model reads at once: a compromise, for every new token reads them all again. */
@@ -28,6 +29,7 @@ export const generateVerb = defineVerb({
   args: [{ name: 'PROMPT', help: 'used as it is', required: true }],
   options: {
     ...directoryOption,
+    ...deviceOption,
     adapter: option(text('DIR'), null, 'use the PEFT adapter in DIR instead of the one in --dir'),
     base: switchOption('use the base model alone'),
     model: option(text('DIR'), null, 'base model', 'the one of --dir, or the embedded tiny-base'),
@@ -59,7 +61,10 @@ Answer:"
     });
     const { weights } = await openModelDirectory(base.dir);
     const sequenceLength = Math.min(CONTEXT_TOKENS, base.config.maxPositions);
-    const executor = ortExecutor({ threads: availableParallelism() });
+    const threads = availableParallelism();
+    const chosen = await chooseDevice({ device: options.device, threads }, io.signal);
+    const executor = await openExecutor({ device: chosen.device, threads });
+    if (chosen.why !== null) io.stderr.write(`device: ${executor.device}; ${chosen.why}\n`);
     const shape = { config: base.config, weights, adapter, executor, batchSize: 1, sequenceLength };
     const tokenizer = await openTokenizer(base.dir, base.config);
     const model = await openLanguageModel(shape);

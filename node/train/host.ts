@@ -13,6 +13,7 @@ import {
   type TrainProgress,
   type TrainResult,
 } from '../interfaces.js';
+import { chooseDevice, cpuInstead, type ChosenDevice, type DeviceChoice } from './choose-device.js';
 import type { DomainLosses } from './compare.js';
 import type { CallName, CallParams, CallProgress, CallResult, SessionOptions } from './messages.js';
 import { TrainingProcess, TrainingProcessError } from './training-process.js';
@@ -24,20 +25,25 @@ export const RESTART_MS_MAX = 60_000;
 /** Opening reads the model and tokenises the data: minutes for big ones on a slow disk. */
 export const OPEN_TIMEOUT_MS = 20 * 60_000;
 
-export interface TrainerHostOptions extends SessionOptions {
+export interface TrainerHostOptions extends Omit<SessionOptions, 'device'> {
+  device: DeviceChoice;
   logger: Logger;
 }
+
+/** After so many deaths in a row `auto` does without a GPU, even one whose small step goes well. */
+const GPU_DEATHS_MAX = 2;
 
 const NOT_FINITE =
   'optimiser steps were left out because their loss or gradient was not finite; if it goes on, a run with a lower learning rate is needed';
 
 interface Opened extends CallResult<'open'> {
   process: TrainingProcess;
+  chosen: ChosenDevice;
 }
 
 /** Calls may overlap; the training process answers them one after another. */
 export class TrainerHost implements Trainer {
-  readonly #session: SessionOptions;
+  readonly #session: Omit<TrainerHostOptions, 'logger'>;
   readonly #logger: Logger;
   /** Aborted by close(): ends waiting for a restart. */
   readonly #closing = new AbortController();
@@ -45,8 +51,13 @@ export class TrainerHost implements Trainer {
   /** The process that calls go to, once it is open. */
   #opened: Promise<Opened>;
   #first: Opened | null = null;
+  /** What runs, or ran last. */
+  #last: Opened | null = null;
   /** Deaths since the last call that succeeded. */
   #deaths = 0;
+  /** Why the last call failed inside the process, in words. */
+  #failure: string | null = null;
+  #deviceProblem: string | null = null;
 
   private constructor({ logger, ...session }: TrainerHostOptions) {
     this.#session = session;
@@ -71,8 +82,19 @@ export class TrainerHost implements Trainer {
     }
   }
 
+  /** What the steps run on, e.g. "cpu (2 threads)"; another one after `auto` has lost a GPU. */
   get device(): string {
-    return this.#firstOpened().device;
+    return (this.#last ?? this.#firstOpened()).device;
+  }
+
+  /** The device and why it is this one, e.g. "cpu (2 threads); webgpu was not taken: no adapter found". */
+  get deviceLine(): string {
+    return lineOf(this.#last ?? this.#firstOpened());
+  }
+
+  /** A sentence on a device that was lost in mid-run; null when none was. */
+  get deviceProblem(): string | null {
+    return this.#deviceProblem;
   }
 
   /** What this peer's data files held when they were first read. */
@@ -148,10 +170,12 @@ export class TrainerHost implements Trainer {
         .catch(async (error: unknown) => {
           if (!(error instanceof TrainingProcessError)) throw error;
           // An executor that failed once (out of device memory, say) is not asked again: restart.
+          this.#failure = error.message;
           await process.close();
           throw new TrainerDiedError(error.message, { cause: error });
         });
       this.#deaths = 0;
+      this.#failure = null;
       return result;
     } catch (error) {
       signal.throwIfAborted();
@@ -160,16 +184,36 @@ export class TrainerHost implements Trainer {
     }
   }
 
-  /** Forks and opens. A process that dies later is replaced by #relaunch. */
+  /** Opens a process on the device that is to be had now: after a death it is looked for again. */
   async #launch(): Promise<Opened> {
+    const { device, threads } = this.#session;
+    const isSpent = device === 'auto' && this.#deaths >= GPU_DEATHS_MAX;
+    const chosen: ChosenDevice = isSpent
+      ? { device: 'cpu', why: `training failed ${this.#deaths} times in a row` }
+      : await chooseDevice({ device, threads }, this.#closing.signal);
+    try {
+      return await this.#open(chosen);
+    } catch (error) {
+      this.#closing.signal.throwIfAborted();
+      if (device !== 'auto' || chosen.device === 'cpu') throw error;
+      // The model may be too large for the GPU; what is wrong with model or data, the CPU finds as well.
+      const reason = error instanceof Error ? error.message : String(error);
+      return this.#open(cpuInstead(chosen, reason));
+    }
+  }
+
+  /** Forks and opens. A process that dies later is replaced by #relaunch. */
+  async #open(chosen: ChosenDevice): Promise<Opened> {
     this.#closing.signal.throwIfAborted();
     const process = TrainingProcess.fork(this.#logger);
     this.#process = process;
     const deadline = AbortSignal.timeout(OPEN_TIMEOUT_MS);
     try {
-      const opened = await process.call('open', this.#session, ignore, deadline);
+      const options = { ...this.#session, device: chosen.device };
+      const opened = await process.call('open', options, ignore, deadline);
       void process.ended.then((reason) => this.#relaunch(reason));
-      return { ...opened, process };
+      this.#last = { ...opened, process, chosen };
+      return this.#last;
     } catch (error) {
       await process.close();
       if (error instanceof UserError || error instanceof TrainerDiedError) throw error;
@@ -183,15 +227,27 @@ export class TrainerHost implements Trainer {
     if (this.#closing.signal.aborted) return;
     const waitMs = Math.min(RESTART_MS_MIN * 2 ** this.#deaths, RESTART_MS_MAX);
     this.#deaths++;
+    const before = this.#last;
     this.#logger.warn({ waitMs }, `the training process ${reason}; it is started again`);
     const opened = delay(waitMs, undefined, { signal: this.#closing.signal }).then(() =>
       this.#launch(),
     );
     this.#opened = opened;
     opened.then(
-      () => this.#logger.info({}, 'the training process runs again'),
+      (after) => {
+        this.#logger.info({}, 'the training process runs again');
+        if (before !== null) this.#compareDevices(before, after, this.#failure ?? reason);
+      },
       (error: unknown) => this.#onLaunchFailed(error),
     );
+  }
+
+  #compareDevices(before: Opened, after: Opened, reason: string): void {
+    if (before.chosen.device === after.chosen.device) return;
+    this.#deviceProblem =
+      `The device ${before.device} was lost in mid-run (${reason.replace(/\.$/, '')}); training goes on with ` +
+      `${lineOf(after)}.`;
+    this.#logger.warn({}, this.#deviceProblem);
   }
 
   #onLaunchFailed(error: unknown): void {
@@ -216,6 +272,10 @@ function until<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
     else signal.addEventListener('abort', onAbort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });
+}
+
+function lineOf({ device, chosen: { why } }: Opened): string {
+  return why === null ? device : `${device}; ${why}`;
 }
 
 function ignore(): void {

@@ -3,7 +3,7 @@ import { initialAdapter } from '../../protocol/adapter.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset, type Dataset, type DatasetOptions } from '../data/dataset.js';
 import { openTokenizer } from '../data/tokenizer.js';
-import { ortExecutor } from '../engine/ort.js';
+import { openExecutor } from '../engine/open-executor.js';
 import { openLanguageModel, type LanguageModel } from '../model/language-model.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
@@ -51,7 +51,7 @@ export class TrainingSession {
 
   /** Throws UserError for a model or data that cannot be used; the data are read before the weights. */
   static async open(options: SessionOptions): Promise<TrainingSession> {
-    const { training, adapter, threads } = options;
+    const { training, adapter } = options;
     const directory = await openModelDirectory(options.modelDir);
     const dataOptions: DatasetOptions = {
       tokenizer: await openTokenizer(directory.dir, directory.config),
@@ -63,7 +63,7 @@ export class TrainingSession {
     const data = await openDataset(options.dataFiles, dataOptions);
     const { batchSize, sequenceLength } = training;
     const { config, weights } = directory;
-    const shape = { batchSize, sequenceLength, executor: ortExecutor({ threads }) };
+    const shape = { batchSize, sequenceLength, executor: await openExecutor(options) };
     const model = await openLanguageModel({
       config,
       weights,

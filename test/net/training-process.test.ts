@@ -56,6 +56,7 @@ before(async () => {
     adapter: { rank: 2, alpha: 4, seed: new Uint8Array(32), targetModules, modules },
     training: { ...TRAINING, sequenceLength: 32, batchSize: 2, learningRate: 0.003 },
     run: { epochsMax: 2, stepsRef: 4 },
+    device: 'cpu',
     threads: 1,
     heldOutShare: 0.2,
     dataSeed: new Uint8Array(32),
@@ -118,7 +119,7 @@ function deferred(): { promise: Promise<void>; resolve: () => void } {
 describe('TrainerHost', () => {
   it('trains and measures in a child exactly as in this process', async () => {
     await withHost(async (host) => {
-      const session = await TrainingSession.open(options);
+      const session = await TrainingSession.open({ ...options, device: 'cpu' });
       assert.notEqual(host.pid, process.pid);
       assert.equal(host.device, session.device);
       assert.deepEqual(host.stats, session.stats);

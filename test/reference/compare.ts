@@ -1,6 +1,7 @@
 /** Runs one directory made by make_fixtures.py and measures how far the engine is from PyTorch + PEFT. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Executor } from '../../node/engine/executor.js';
 import { ortExecutor } from '../../node/engine/ort.js';
 import { readModelConfig } from '../../node/model/config.js';
 import { openLanguageModel, type LanguageModel } from '../../node/model/language-model.js';
@@ -50,8 +51,11 @@ interface OpenCase {
 }
 
 /** Throws UserError for a model or adapter that cannot be read, and when a tensor is missing. */
-export async function compareWithReference(dir: string): Promise<Differences> {
-  const opened = await openCase(dir);
+export async function compareWithReference(
+  dir: string,
+  executor: Executor = ortExecutor({ threads: 1 }),
+): Promise<Differences> {
+  const opened = await openCase(dir, executor);
   try {
     return {
       'logits, absolute': await logitsDifference(opened),
@@ -64,7 +68,7 @@ export async function compareWithReference(dir: string): Promise<Differences> {
   }
 }
 
-async function openCase(dir: string): Promise<OpenCase> {
+async function openCase(dir: string, executor: Executor): Promise<OpenCase> {
   const file = JSON.parse(await readFile(join(dir, 'case.json'), 'utf8')) as CaseFile;
   const configPath = join(dir, 'base', 'config.json');
   const config = readModelConfig(await readFile(configPath), configPath);
@@ -78,7 +82,7 @@ async function openCase(dir: string): Promise<OpenCase> {
     adapter,
     batchSize: file.batch,
     sequenceLength: file.length,
-    executor: ortExecutor({ threads: 1 }),
+    executor,
   });
   const [tokens, labels] = [integers(tensors, 'input_ids'), integers(tensors, 'labels')];
   const targets = labels.map((_, i) =>
