@@ -22,7 +22,7 @@ export interface Machine {
   readonly platform: string;
   readonly arch: string;
   readonly env: Readonly<Record<string, string | undefined>>;
-  exists(path: string): boolean;
+  readonly exists: (path: string) => boolean;
 }
 
 const THIS_MACHINE: Machine = {

@@ -111,6 +111,13 @@ function refusal(device: Device, reason: string, isOfPlatform: boolean): UserErr
   );
 }
 
+/** What is known of a process that tries a device. */
+interface Seen {
+  isLate: boolean;
+  report: ProbeReport | null;
+  stderr: string;
+}
+
 /** Tries a device in a process of its own, which is gone when this settles. */
 export async function probeDevice(
   device: Device,
@@ -124,24 +131,26 @@ export async function probeDevice(
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });
   const kill = (): void => void child.kill('SIGKILL');
-  let isLate = false;
+  const seen: Seen = { isLate: false, report: null, stderr: '' };
   const deadline = setTimeout(() => {
-    isLate = true;
+    seen.isLate = true;
     kill();
   }, PROBE_MS_MAX);
   signal.addEventListener('abort', kill, { once: true });
-  let report: ProbeReport | null = null;
-  let stderr = '';
-  child.on('message', (message) => (report = probeReport.safeParse(message).data ?? null));
-  child.stderr?.on('data', (chunk) => (stderr = `${stderr}${chunk}`.slice(-STDERR_MAX)));
+  child.on('message', (message) => {
+    seen.report = probeReport.safeParse(message).data ?? null;
+  });
+  child.stderr?.on('data', (chunk) => {
+    seen.stderr = `${seen.stderr}${chunk}`.slice(-STDERR_MAX);
+  });
   try {
     const ended = await new Promise<string>((resolve) => {
       child.once('close', (code, by) => resolve(`trying it ${exitInWords(code, by)}`));
       child.once('error', (error) => resolve(`it could not be tried (${error.message})`));
     });
     signal.throwIfAborted();
-    if (isLate) return fails(`it gave no result within ${PROBE_MS_MAX / 1000} s`);
-    return clarified(report ?? fails(ended), stderr);
+    if (seen.isLate) return fails(`it gave no result within ${PROBE_MS_MAX / 1000} s`);
+    return clarified(seen.report ?? fails(ended), seen.stderr);
   } finally {
     clearTimeout(deadline);
     signal.removeEventListener('abort', kill);
