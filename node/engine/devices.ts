@@ -48,7 +48,7 @@ interface DeviceFacts {
   /** What to do for it: completes "..., then it works". */
   readonly remedy: string;
   /** A reason for which trying would be in vain; null when it must be tried. */
-  lacking(machine: Machine): string | null;
+  readonly lacking: (machine: Machine) => string | null;
 }
 
 const MAYBE = (): null => null;
