@@ -79,6 +79,7 @@ function openSessions({ manifest }: Run): Promise<TrainingSession[]> {
         microBatch: 'auto',
         refuseTooLarge: true,
         run: { epochsMax: epochs, stepsRef: STEPS_REF },
+        device: 'cpu',
         threads: 1,
         heldOutShare: 0.1,
         dataSeed: seed,

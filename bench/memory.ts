@@ -35,6 +35,7 @@ async function measure(shape: string): Promise<void> {
     training: { ...testRun().manifest.training, batchSize, sequenceLength },
     microBatch: batchSize,
     run: { epochsMax: 1, stepsRef: 3 },
+    device: 'cpu',
     threads: 1,
     heldOutShare: 0.1,
     dataSeed: new Uint8Array(32),

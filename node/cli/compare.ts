@@ -11,6 +11,7 @@ import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
 import type { DomainLosses } from '../train/compare.js';
 import {
+  deviceOption,
   directoryOption,
   jsonOption,
   logOptions,
@@ -36,6 +37,7 @@ export const compareVerb = defineVerb({
       'texts whose held-out share is measured',
     ),
     ...threadsOption,
+    ...deviceOption,
     ...microBatchOption,
     ...jsonOption,
     ...logOptions,
@@ -70,13 +72,14 @@ nats per held-out token; alone: 300 steps on this peer's own data`,
     const trainer = await openTrainer(
       base,
       stored.run.manifest,
-      { data: settings.dataFiles, heldOut: settings.heldOutShare, ...options },
+      { ...options, data: settings.dataFiles, heldOut: settings.heldOutShare },
       peerId,
       logger,
       io.signal,
     );
-    const stepsByEpoch = ownSteps(stored, peerId);
     try {
+      io.stderr.write(`device: ${trainer.deviceLine}\n`);
+      const stepsByEpoch = ownSteps(stored, peerId);
       const report = {
         alone: reportTenths(io.stderr, 'training alone'),
         'held-out': reportTenths(io.stderr, 'measuring'),

@@ -9,6 +9,7 @@ import {
   switchOption,
   text,
 } from '../config.js';
+import { DEVICES } from '../engine/devices.js';
 import { LOG_FORMATS, LOG_LEVELS } from '../log.js';
 
 /** Largest TCP port. */
@@ -52,6 +53,14 @@ export const microBatchOption = {
   ),
 } as const;
 
+export const deviceOption = {
+  device: option(
+    choice(['auto', ...DEVICES]),
+    'auto',
+    'what computes; auto takes a GPU that proves right and faster than the CPU',
+  ),
+} as const;
+
 export const listenOption = {
   listen: manyOption(
     multiaddr,
@@ -82,6 +91,7 @@ export const peerOptions = {
   ),
   bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
   ...threadsOption,
+  ...deviceOption,
   ...microBatchOption,
   exitWhenFinished: switchOption('exit once the run is over and nothing new came for two epochs'),
   ...jsonOption,

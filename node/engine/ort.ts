@@ -1,11 +1,12 @@
 /**
- * Carries graphs out with ONNX Runtime's CPU provider. `run` blocks its thread while it computes, and
+ * Carries graphs out with ONNX Runtime, on the CPU or on one of its GPU providers. `run` blocks its thread while it computes, and
  * from the first graph on the thread rounds numbers below 1e-38 to zero, JavaScript's own sums included:
  * a peer trains in a process of its own, apart from the folding that must give the same bits everywhere.
  */
 import { realpath } from 'node:fs/promises';
 import { dirname, relative, sep } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
+import type { Device } from './devices.js';
 import { ExecutorError, isOutOfMemory, OutOfMemoryError } from './errors.js';
 import type { CompiledGraph, Executor, Program, TensorData } from './executor.js';
 import {
@@ -17,26 +18,40 @@ import {
 } from './graph.js';
 import { inputName, outputName, writeOnnx } from './onnx/writer.js';
 
+/** Providers that would leave FusedMatMul to the CPU. */
+const WITHOUT_FUSED_PRODUCTS: readonly Device[] = ['webgpu', 'coreml'];
+
 /** Settings of ONNX Runtime. */
 export interface OrtOptions {
   /** Threads inside one operation, 1 to 256. */
   readonly threads: number;
+  /**
+   * What computes; default cpu. A provider without a kernel for a node leaves it to the CPU, and copies
+   * what it reads and writes: every device carries every graph out, at a price.
+   */
+  readonly device?: Device;
 }
 
-/** ONNX Runtime on the CPU. */
-export function ortExecutor({ threads }: OrtOptions): Executor {
+/** ONNX Runtime on one device. Whether this machine has it, the first `compile` tells. */
+export function ortExecutor({ threads, device = 'cpu' }: OrtOptions): Executor {
+  const cpu = `cpu (${threads} ${threads === 1 ? 'thread' : 'threads'})`;
   return {
-    device: `cpu (${threads} ${threads === 1 ? 'thread' : 'threads'})`,
-    compile: (program) => compile(program, threads),
+    device: device === 'cpu' ? cpu : device,
+    compile: (program) => compile(program, threads, device),
   };
 }
 
-async function compile({ outputs }: Program, threads: number): Promise<CompiledGraph> {
+async function compile(
+  { outputs }: Program,
+  threads: number,
+  device: Device,
+): Promise<CompiledGraph> {
   const files = await locateWeights(outputs);
-  const model = writeOnnx(outputs, (weight) => files.paths.get(weight.file)!);
+  const standard = WITHOUT_FUSED_PRODUCTS.includes(device);
+  const model = writeOnnx(outputs, (weight) => files.paths.get(weight.file)!, { standard });
   try {
     const session = await InferenceSession.create(model.bytes, {
-      executionProviders: ['cpu'],
+      executionProviders: [device],
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       executionMode: 'sequential',

@@ -8,9 +8,11 @@ import { IGNORED_TARGET, type TokenBatch } from '../model/token-batch.js';
 
 /**
  * Sequences that go through the model at once when at most `most` may, `most` and `batchSize` from 1:
- * the batch in as few parts as that allows, the parts as equal as can be.
+ * the batch in as few parts as that allows, the parts as equal as can be. "auto", where nothing says what fits
+ * into memory, is the whole batch.
  */
-export function microBatchSize(batchSize: number, most: number): number {
+export function microBatchSize(batchSize: number, most: number | 'auto'): number {
+  if (most === 'auto') return batchSize;
   return Math.ceil(batchSize / Math.ceil(batchSize / most));
 }
 

@@ -3,6 +3,7 @@
  * (structured clone). Every message is checked on arrival: the two must be of one version.
  */
 import { z } from 'zod';
+import { DEVICES } from '../engine/devices.js';
 import { EXIT_FAILURE, EXIT_USAGE } from '../errors.js';
 
 const floats = z.custom<Float32Array>((value) => value instanceof Float32Array);
@@ -46,7 +47,8 @@ const sessionOptions = z.object({
   /** Whether a model that is too large for the free memory is refused before it is tried. */
   refuseTooLarge: z.boolean(),
   run: z.object({ epochsMax: z.int().min(1), stepsRef: z.int().min(1) }),
-  /** CPU threads of the executor. */
+  /** What the steps run on, and CPU threads for it. */
+  device: z.enum(DEVICES),
   threads: z.int().min(1),
   /** Share of the examples that is only measured on, 0 to 0.5. */
   heldOutShare: z.number().min(0).max(0.5),

@@ -3,13 +3,13 @@ import { adapterLayout, initialAdapter } from '../../protocol/adapter.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset, type Dataset, type DatasetOptions } from '../data/dataset.js';
 import { openTokenizer } from '../data/tokenizer.js';
-import type { Program } from '../engine/executor.js';
-import { ortExecutor } from '../engine/ort.js';
+import { openExecutor } from '../engine/open-executor.js';
 import { openLanguageModel, type GraphName, type LanguageModel } from '../model/language-model.js';
 import { checkWeightsFinite } from '../model/broken-weights.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { WeightIndex } from '../model/safetensors.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
+import { microBatchSize } from './accumulate.js';
 import {
   COMPARISON_TOKENS_MAX,
   compareAdapters,
@@ -17,7 +17,7 @@ import {
   type DomainLosses,
 } from './compare.js';
 import { freeMemory } from './free-memory.js';
-import { planMemory, type MemoryPlan } from './memory.js';
+import { planMemory, type MemoryNeeds, type MemoryPlan } from './memory.js';
 import type { CallParams, CallResult, SessionOptions } from './messages.js';
 import { heldOutTokensMax, LocalTrainer } from './trainer.js';
 
@@ -59,14 +59,15 @@ export class TrainingSession {
   }
 
   /**
-   * `onPlan` is told what training will take before anything large is loaded. Throws UserError for a model
-   * or data that cannot be used or do not fit into memory; the data are read before the weights.
+   * `onPlan` is told what training will take before anything large is loaded; a device other than the CPU
+   * is tried without a plan. Throws UserError for a model or data that cannot be used or do not fit into
+   * memory; the data are read before the weights.
    */
   static async open(
     options: SessionOptions,
     onPlan: (plan: MemoryPlan) => void = () => undefined,
   ): Promise<TrainingSession> {
-    const { training, adapter, threads } = options;
+    const { training, adapter } = options;
     const directory = await openModelDirectory(options.modelDir);
     const dataOptions: DatasetOptions = {
       tokenizer: await openTokenizer(directory.dir, directory.config),
@@ -78,31 +79,26 @@ export class TrainingSession {
     const data = await openDataset(options.dataFiles, dataOptions);
     const { batchSize, sequenceLength } = training;
     const { config, weights } = directory;
-    const executor = ortExecutor({ threads });
+    const executor = await openExecutor(options);
     const open = (microBatch: number, compile: readonly GraphName[]): Promise<LanguageModel> =>
       openLanguageModel({
         ...{ config, weights, adapter, sequenceLength, executor, compile },
         batchSize: microBatch,
       });
-    const graphs: readonly GraphName[] =
-      data.heldOut === null ? ['gradient'] : ['gradient', 'loss'];
-    const programs = async (microBatch: number): Promise<Program[]> => {
-      const model = await open(microBatch, []);
-      return graphs.map((name) => model.program(name));
-    };
-    const { size: adapterSize } = adapterLayout(adapter);
-    const plan = await planMemory(
-      { batchSize, sequenceLength, adapterSize, programs },
-      options.microBatch,
-      {
-        processBytes: process.memoryUsage.rss(),
-        free: freeMemory(),
-        refuse: options.refuseTooLarge,
-      },
-    );
-    onPlan(plan);
+    let microBatch = microBatchSize(batchSize, options.microBatch);
+    // What is predicted is how the CPU executor uses the memory of the machine.
+    if (options.device === 'cpu') {
+      const graphs: readonly GraphName[] =
+        data.heldOut === null ? ['gradient'] : ['gradient', 'loss'];
+      const plan = await planSession(options, async (size) => {
+        const model = await open(size, []);
+        return graphs.map((name) => model.program(name));
+      });
+      onPlan(plan);
+      ({ microBatch } = plan);
+    }
     // The first epoch shall not pay for compiling.
-    const model = await open(plan.microBatch, ['gradient']);
+    const model = await open(microBatch, ['gradient']);
     return new TrainingSession(options, model, weights, data, dataOptions);
   }
 
@@ -181,4 +177,18 @@ export class TrainingSession {
     };
     return compareAdapters(comparison, onProgress, signal);
   }
+}
+
+/** How the session will use what memory is free now. Throws UserError when that is refused. */
+function planSession(
+  { training, adapter, microBatch, refuseTooLarge }: SessionOptions,
+  programs: MemoryNeeds['programs'],
+): Promise<MemoryPlan> {
+  const { batchSize, sequenceLength } = training;
+  const { size: adapterSize } = adapterLayout(adapter);
+  return planMemory({ batchSize, sequenceLength, adapterSize, programs }, microBatch, {
+    processBytes: process.memoryUsage.rss(),
+    free: freeMemory(),
+    refuse: refuseTooLarge,
+  });
 }

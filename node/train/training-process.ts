@@ -266,7 +266,7 @@ function reasonOf(signal: AbortSignal): Error {
 }
 
 /** Flags that load code (`--import tsx` and the like); not those of a debugger or a test runner. */
-function loaderFlags(execArgv: readonly string[]): string[] {
+export function loaderFlags(execArgv: readonly string[]): string[] {
   const flags: string[] = [];
   for (const [i, flag] of execArgv.entries()) {
     const name = flag.split('=')[0] ?? '';

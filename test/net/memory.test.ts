@@ -36,10 +36,11 @@ async function trainOnce(
   const adapter = { rank: 8, alpha: 16, seed: new Uint8Array(32), targetModules: [], modules };
   let predicted = 0;
   const host = await TrainerHost.open({
-    ...{ modelDir: MODEL, dataFiles: [data], adapter, threads: 1, heldOutShare: 0.1 },
+    ...{ modelDir: MODEL, dataFiles: [data], adapter, device: 'cpu', threads: 1 },
     training: { ...TRAINING, batchSize, sequenceLength },
     microBatch: batchSize,
     run: { epochsMax: 1, stepsRef: 2 },
+    heldOutShare: 0.1,
     dataSeed: new Uint8Array(32),
     logger: { debug: ignore, info: ignore, warn: ignore, error: ignore },
     onPlan: ({ weights, activations, adapter, process }: MemoryPlan) =>

@@ -60,6 +60,7 @@ before(async () => {
     microBatch: 'auto',
     refuseTooLarge: true,
     run: { epochsMax: 2, stepsRef: 4 },
+    device: 'cpu',
     threads: 1,
     heldOutShare: 0.2,
     dataSeed: new Uint8Array(32),
@@ -138,7 +139,7 @@ function deferred(): { promise: Promise<void>; resolve: () => void } {
 describe('TrainerHost', () => {
   it('trains and measures in a child exactly as in this process', async () => {
     await withHost(async (host) => {
-      const session = await TrainingSession.open(options);
+      const session = await TrainingSession.open({ ...options, device: 'cpu' });
       assert.notEqual(host.pid, process.pid);
       assert.equal(host.device, session.device);
       assert.deepEqual(host.stats, session.stats);

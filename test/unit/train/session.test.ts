@@ -36,6 +36,7 @@ before(async () => {
     microBatch: 'auto',
     refuseTooLarge: true,
     run: { epochsMax: 2, stepsRef: 4 },
+    device: 'cpu',
     threads: 1,
     heldOutShare: 0.2,
     dataSeed: new Uint8Array(32),
