@@ -8,13 +8,8 @@ import { dirname, relative, sep } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { ExecutorError } from './errors.js';
 import type { CompiledGraph, Executor, Program, TensorData } from './executor.js';
-import {
-  describeType,
-  elementCount,
-  topologicalOrder,
-  type TensorType,
-  type WeightSource,
-} from './graph.js';
+import { checkFeeds } from './feeds.js';
+import { topologicalOrder, type TensorType, type WeightSource } from './graph.js';
 import { inputName, outputName, writeOnnx } from './onnx/writer.js';
 
 /** Settings of ONNX Runtime. */
@@ -105,11 +100,10 @@ class OrtGraph implements CompiledGraph {
 
   async run(feeds: Readonly<Record<string, TensorData>>): Promise<Record<string, TensorData>> {
     if (this.session === null) throw new ExecutorError('the graph was disposed');
-    const unknown = Object.keys(feeds).find((name) => !this.inputs.has(name));
-    if (unknown !== undefined) throw new ExecutorError(`the graph has no input "${unknown}"`);
+    checkFeeds(this.inputs, feeds);
     const tensors: Record<string, Tensor> = {};
-    for (const [name, type] of this.inputs) {
-      tensors[inputName(name)] = feedTensor(name, type, feeds[name]);
+    for (const [name, { dtype, shape }] of this.inputs) {
+      tensors[inputName(name)] = new Tensor(dtype, feeds[name]!, shape);
     }
     let results: InferenceSession.OnnxValueMapType;
     try {
@@ -127,15 +121,6 @@ class OrtGraph implements CompiledGraph {
     this.session = null;
     await session?.release();
   }
-}
-
-function feedTensor(name: string, type: TensorType, data: TensorData | undefined): Tensor {
-  const dtype = data instanceof Float32Array ? 'float32' : 'int32';
-  if (data === undefined || dtype !== type.dtype || data.length !== elementCount(type.shape)) {
-    const given = data === undefined ? 'nothing' : `${data.length} of ${dtype}`;
-    throw new ExecutorError(`input "${name}" is ${describeType(type)}, but got ${given}`);
-  }
-  return new Tensor(dtype, data, type.shape);
 }
 
 function takeData(tensor: Tensor): TensorData {
