@@ -15,6 +15,9 @@ export async function loadCore(): Promise<typeof tensorflow> {
   return tf;
 }
 
+/** What 32-bit addresses reach. */
+const WASM_BYTES = 2 ** 32;
+
 let wasm: Promise<TfjsBackend> | null = null;
 
 /** WebAssembly with SIMD, one thread (it has no threads under Node). Throws ExecutorError when it does not start. */
@@ -31,9 +34,10 @@ async function startWasm(): Promise<TfjsBackend> {
   }
   const { wasm: module } = tf.backend() as WasmBackend;
   const allocate = module._malloc;
-  // The backend does not look whether memory was left, and would write to address 0.
+  // The backend does not look whether memory was left (it would write to address 0), and takes more than
+  // 4 GB for the rest of a division by them.
   module._malloc = (bytes) => {
-    const address = allocate(bytes);
+    const address = bytes < WASM_BYTES ? allocate(bytes) : 0;
     if (address !== 0) return address;
     throw new ExecutorError(
       `the wasm backend of TensorFlow.js has no ${bytes} bytes left of the 4 GB that it can hold: take a smaller batch, or install @tensorflow/tfjs-node`,
