@@ -8,20 +8,21 @@ import { Readable } from 'node:stream';
 import { run } from 'node:test';
 import { spec as Spec } from 'node:test/reporters';
 
-/** Folders of dist/test (or single files), and how many files of one run at a time. */
-const TIERS: Readonly<Record<string, { concurrency: number }>> = {
+/**
+ * Folders of dist/test (or single files), and how many files of one run at a time. A tier on demand needs
+ * what not every machine has: it runs when it is named, and then fails without.
+ */
+const TIERS: Readonly<Record<string, { concurrency: number; onDemand?: boolean }>> = {
   unit: { concurrency: 2 },
   compliance: { concurrency: 2 },
   reference: { concurrency: 2 },
   sim: { concurrency: 2 },
   tidy: { concurrency: 1 },
   net: { concurrency: 1 },
-};
-
-/** Tiers that need what not every machine has: they run when they are named. */
-const ON_REQUEST: Readonly<Record<string, { concurrency: number }>> = {
   // A Vulkan device, or scripts/webgpu-software.sh.
-  webgpu: { concurrency: 1 },
+  webgpu: { concurrency: 1, onDemand: true },
+  // TensorFlow, as scripts/build-tfjs-native.sh builds it.
+  tensorflow: { concurrency: 1, onDemand: true },
 };
 
 /** A file that takes longer hangs: the slowest needs about a quarter of this on two cores. */
@@ -31,10 +32,9 @@ type TestEvent = { type: string; data: { nesting: number; message?: string } };
 
 const root = import.meta.dirname;
 const wanted = process.argv.slice(2);
-const known = { ...TIERS, ...ON_REQUEST };
-const unknown = wanted.filter((name) => !(name in known));
+const unknown = wanted.filter((name) => !(name in TIERS));
 if (unknown.length > 0) {
-  console.error(`unknown tier ${unknown.join(', ')}; known: ${Object.keys(known).join(', ')}`);
+  console.error(`unknown tier ${unknown.join(', ')}; known: ${Object.keys(TIERS).join(', ')}`);
   process.exit(2);
 }
 
@@ -53,7 +53,7 @@ async function* events(tiers: readonly string[]): AsyncGenerator<TestEvent> {
     const files = filesOf(tier);
     if (files.length === 0)
       throw new Error(`tier ${tier} has no test file: is the build complete?`);
-    const concurrency = known[tier]?.concurrency ?? 1;
+    const concurrency = TIERS[tier]?.concurrency ?? 1;
     const stream = run({ files, concurrency, timeout: FILE_TIMEOUT_MS });
     for await (const event of stream as AsyncIterable<TestEvent>) {
       const total = /^([a-z_]+) ([\d.]+)$/.exec(event.data.message ?? '');
@@ -71,5 +71,6 @@ async function* events(tiers: readonly string[]): AsyncGenerator<TestEvent> {
   }
 }
 
-const tiers = wanted.length > 0 ? wanted : Object.keys(TIERS);
+const all = Object.keys(TIERS).filter((tier) => TIERS[tier]?.onDemand !== true);
+const tiers = wanted.length > 0 ? wanted : all;
 Readable.from(events(tiers)).pipe(new Spec()).pipe(process.stdout);

@@ -6,9 +6,11 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
-/** What can be named; all are providers of ONNX Runtime. */
-export const DEVICES = ['cpu', 'cuda', 'dml', 'webgpu', 'coreml'] as const;
+/** What can be named. */
+export const DEVICES = ['cpu', 'cuda', 'dml', 'webgpu', 'coreml', 'tfjs'] as const;
 export type Device = (typeof DEVICES)[number];
+/** The providers of ONNX Runtime; the other one is TensorFlow.js. */
+export type OrtDevice = Exclude<Device, 'tfjs'>;
 
 /**
  * GPUs in the order in which they are tried: a vendor's own library before what runs on every card; CoreML
@@ -87,6 +89,12 @@ const FACTS: Readonly<Record<Device, DeviceFacts>> = {
     remedy: 'update macOS',
     lacking: MAYBE,
   },
+  tfjs: {
+    platforms: null,
+    where: 'every platform',
+    remedy: 'install @tensorflow/tfjs-node (docs/ENGINE.md, Devices)',
+    lacking: MAYBE,
+  },
 };
 
 /** The graphics card as Linux inside Windows sees it. */
@@ -103,7 +111,7 @@ export function lackOf(device: Device, machine: Machine = THIS_MACHINE): Lack | 
   return reason === null ? null : { isOfPlatform: false, reason };
 }
 
-/** What a user does to get a GPU, as the middle of a sentence. */
+/** What a user does to get a device other than the CPU, as the middle of a sentence. */
 export function remedyFor(device: Device): string {
   return FACTS[device].remedy;
 }

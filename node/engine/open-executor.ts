@@ -2,6 +2,7 @@
 import type { Device } from './devices.js';
 import type { Executor } from './executor.js';
 import { ortExecutor } from './ort.js';
+import { openTfjsExecutor } from './tfjs/open.js';
 
 /** A device, and the CPU threads for it and for what it leaves to the CPU: 1 to 256. */
 export interface ExecutorOptions {
@@ -10,6 +11,6 @@ export interface ExecutorOptions {
 }
 
 /** Throws ExecutorError when the device is known to be gone; otherwise the first `compile` tells. */
-export function openExecutor({ device, threads }: ExecutorOptions): Promise<Executor> {
-  return Promise.resolve(ortExecutor({ device, threads }));
+export async function openExecutor({ device, threads }: ExecutorOptions): Promise<Executor> {
+  return device === 'tfjs' ? openTfjsExecutor({ threads }) : ortExecutor({ device, threads });
 }

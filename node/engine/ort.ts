@@ -6,20 +6,15 @@
 import { realpath } from 'node:fs/promises';
 import { dirname, relative, sep } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import type { Device } from './devices.js';
+import type { OrtDevice } from './devices.js';
 import { ExecutorError, isOutOfMemory, OutOfMemoryError } from './errors.js';
 import type { CompiledGraph, Executor, Program, TensorData } from './executor.js';
-import {
-  describeType,
-  elementCount,
-  topologicalOrder,
-  type TensorType,
-  type WeightSource,
-} from './graph.js';
+import { checkFeeds } from './feeds.js';
+import { topologicalOrder, type TensorType, type WeightSource } from './graph.js';
 import { inputName, outputName, writeOnnx } from './onnx/writer.js';
 
 /** Providers that would leave FusedMatMul to the CPU. */
-const WITHOUT_FUSED_PRODUCTS: readonly Device[] = ['webgpu', 'coreml'];
+const WITHOUT_FUSED_PRODUCTS: readonly OrtDevice[] = ['webgpu', 'coreml'];
 
 /** Settings of ONNX Runtime. */
 export interface OrtOptions {
@@ -29,7 +24,7 @@ export interface OrtOptions {
    * What computes; default cpu. A provider without a kernel for a node leaves it to the CPU, and copies
    * what it reads and writes: every device carries every graph out, at a price.
    */
-  readonly device?: Device;
+  readonly device?: OrtDevice;
 }
 
 /** ONNX Runtime on one device. Whether this machine has it, the first `compile` tells. */
@@ -44,7 +39,7 @@ export function ortExecutor({ threads, device = 'cpu' }: OrtOptions): Executor {
 async function compile(
   { outputs }: Program,
   threads: number,
-  device: Device,
+  device: OrtDevice,
 ): Promise<CompiledGraph> {
   const files = await locateWeights(outputs);
   const standard = WITHOUT_FUSED_PRODUCTS.includes(device);
@@ -120,11 +115,10 @@ class OrtGraph implements CompiledGraph {
 
   async run(feeds: Readonly<Record<string, TensorData>>): Promise<Record<string, TensorData>> {
     if (this.session === null) throw new ExecutorError('the graph was disposed');
-    const unknown = Object.keys(feeds).find((name) => !this.inputs.has(name));
-    if (unknown !== undefined) throw new ExecutorError(`the graph has no input "${unknown}"`);
+    checkFeeds(this.inputs, feeds);
     const tensors: Record<string, Tensor> = {};
-    for (const [name, type] of this.inputs) {
-      tensors[inputName(name)] = feedTensor(name, type, feeds[name]);
+    for (const [name, { dtype, shape }] of this.inputs) {
+      tensors[inputName(name)] = new Tensor(dtype, feeds[name]!, shape);
     }
     let results: InferenceSession.OnnxValueMapType;
     try {
@@ -142,15 +136,6 @@ class OrtGraph implements CompiledGraph {
     this.session = null;
     await session?.release();
   }
-}
-
-function feedTensor(name: string, type: TensorType, data: TensorData | undefined): Tensor {
-  const dtype = data instanceof Float32Array ? 'float32' : 'int32';
-  if (data === undefined || dtype !== type.dtype || data.length !== elementCount(type.shape)) {
-    const given = data === undefined ? 'nothing' : `${data.length} of ${dtype}`;
-    throw new ExecutorError(`input "${name}" is ${describeType(type)}, but got ${given}`);
-  }
-  return new Tensor(dtype, data, type.shape);
 }
 
 function takeData(tensor: Tensor): TensorData {

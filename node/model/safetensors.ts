@@ -6,6 +6,7 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
 import { littleEndian } from '../../protocol/bytes.js';
+import { decodeFloats } from '../engine/storage.js';
 import { fileSha256, replaceFile } from '../files.js';
 import { UserError } from '../errors.js';
 import { parseJson, unreadable } from '../json-file.js';
@@ -249,35 +250,10 @@ export async function readTensorF32(entry: TensorEntry): Promise<Float32Array> {
   }
   try {
     const bytes = await readBytes(handle, entry.file, entry.offset, entry.length);
-    return toFloat32(bytes, dtype);
+    return decodeFloats(bytes, dtype);
   } finally {
     await handle.close();
   }
-}
-
-function toFloat32(bytes: Uint8Array, dtype: 'F32' | 'F16' | 'BF16'): Float32Array {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const values = new Float32Array(bytes.byteLength / DTYPE_BYTES[dtype]);
-  if (dtype === 'F32') {
-    for (let i = 0; i < values.length; i++) values[i] = view.getFloat32(4 * i, true);
-  } else if (dtype === 'F16') {
-    for (let i = 0; i < values.length; i++) values[i] = halfToNumber(view.getUint16(2 * i, true));
-  } else {
-    // bfloat16 is the upper half of a float32.
-    const words = new Uint32Array(values.buffer);
-    for (let i = 0; i < words.length; i++) words[i] = view.getUint16(2 * i, true) << 16;
-  }
-  return values;
-}
-
-/** IEEE 754 binary16: 1 sign, 5 exponent and 10 fraction bits. */
-function halfToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >>> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 0x1f) return fraction === 0 ? sign * Infinity : NaN;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
 async function readBytes(

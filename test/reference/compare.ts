@@ -2,7 +2,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Executor } from '../../node/engine/executor.js';
-import { ortExecutor } from '../../node/engine/ort.js';
 import { readModelConfig } from '../../node/model/config.js';
 import { openLanguageModel, type LanguageModel } from '../../node/model/language-model.js';
 import { openNextTokenModel, type NextTokenModel } from '../../node/model/next-token-model.js';
@@ -42,7 +41,8 @@ interface CaseFile {
 
 type Tensors = ReadonlyMap<string, Float32Array | Int32Array>;
 
-interface OpenCase {
+/** A case with its models, which whoever opens it must dispose. */
+export interface OpenCase {
   file: CaseFile;
   tensors: Tensors;
   layout: AdapterLayout;
@@ -54,10 +54,7 @@ interface OpenCase {
 }
 
 /** Throws UserError for a model or adapter that cannot be read, and when a tensor is missing. */
-export async function compareWithReference(
-  dir: string,
-  executor: Executor = ortExecutor({ threads: 1 }),
-): Promise<Differences> {
+export async function compareWithReference(dir: string, executor: Executor): Promise<Differences> {
   const opened = await openCase(dir, executor);
   try {
     return {
@@ -72,7 +69,8 @@ export async function compareWithReference(
   }
 }
 
-async function openCase(dir: string, executor: Executor): Promise<OpenCase> {
+/** Throws UserError for a model or adapter that cannot be read. */
+export async function openCase(dir: string, executor: Executor): Promise<OpenCase> {
   const file = JSON.parse(await readFile(join(dir, 'case.json'), 'utf8')) as CaseFile;
   const configPath = join(dir, 'base', 'config.json');
   const config = readModelConfig(await readFile(configPath), configPath);

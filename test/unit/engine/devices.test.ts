@@ -18,12 +18,14 @@ describe('lackOf', () => {
   it('says of this platform what ONNX Runtime says of itself', () => {
     const built = listSupportedBackends().map(({ name }) => name);
     const known = DEVICES.filter((device) => lackOf(device)?.isOfPlatform !== true);
-    assert.deepEqual([...known].sort(), DEVICES.filter((device) => built.includes(device)).sort());
+    const providers = DEVICES.filter((device) => built.includes(device));
+    assert.deepEqual([...known].sort(), [...providers, 'tfjs'].sort());
   });
 
-  it('leaves nobody without the CPU', () => {
+  it('leaves nobody without the CPU and TensorFlow.js', () => {
     for (const platform of ['linux', 'darwin', 'win32', 'freebsd']) {
       assert.equal(lackOf('cpu', machine(platform, 'arm64')), null);
+      assert.equal(lackOf('tfjs', machine(platform, 'arm64')), null);
     }
   });
 
@@ -53,7 +55,7 @@ describe('lackOf', () => {
   });
 
   it('has a remedy for every GPU, and tries each of them', () => {
-    assert.deepEqual([...GPU_DEVICES, 'cpu'].sort(), [...DEVICES].sort());
+    assert.deepEqual([...GPU_DEVICES, 'cpu', 'tfjs'].sort(), [...DEVICES].sort());
     for (const device of GPU_DEVICES) assert.notEqual(remedyFor(device), '');
   });
 });
