@@ -21,7 +21,7 @@ need() { command -v "$1" >/dev/null || fail "needs $1 (Debian: apt-get install $
 [ $# -eq 1 ] || { echo "usage: $0 DIR" >&2; exit 2; }
 [ "$(uname -sm)" = "Linux x86_64" ] ||
   fail "builds on Linux x86-64 only: elsewhere npm install @tensorflow/tfjs-node downloads the addon"
-mkdir -p "$1" || fail "cannot make the folder $1"
+mkdir -p "$1" 2>/dev/null || fail "cannot make the folder $1"
 dir=$(cd "$1" && pwd)
 package=$dir/node_modules/@tensorflow/tfjs-node
 addon=$package/lib/napi-v8/tfjs_binding.node

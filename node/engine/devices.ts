@@ -92,7 +92,7 @@ const FACTS: Readonly<Record<Device, DeviceFacts>> = {
   tfjs: {
     platforms: null,
     where: 'every platform',
-    remedy: 'install @tensorflow/tfjs-node (docs/ENGINE.md, Devices)',
+    remedy: 'install @tensorflow/tfjs-node (docs/ENGINE.md, Executors)',
     lacking: MAYBE,
   },
 };

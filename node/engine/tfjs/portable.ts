@@ -4,8 +4,8 @@ import { ExecutorError, OutOfMemoryError } from '../errors.js';
 import type { TfjsBackend } from './executor.js';
 
 /** What the wasm backend has beside the common interface: its module, as Emscripten made it. */
-interface WasmBackend extends tensorflow.KernelBackend {
-  readonly wasm: { _malloc: (bytes: number) => number };
+export interface WasmBackend extends tensorflow.KernelBackend {
+  readonly wasm: { _malloc: (bytes: number) => number; _free: (address: number) => void };
 }
 
 /** Without it TensorFlow.js advertises its other packages, and checks again what a graph has checked. */
@@ -15,8 +15,8 @@ export async function loadCore(): Promise<typeof tensorflow> {
   return tf;
 }
 
-/** What 32-bit addresses reach. */
-const WASM_BYTES = 2 ** 32;
+/** The wasm backend's allocator takes sizes of 2 GB for negative ones; it adds up to 64 KB by itself. */
+const PIECE_BYTES = 2 ** 31 - 2 ** 17;
 
 let wasm: Promise<TfjsBackend> | null = null;
 
@@ -33,14 +33,14 @@ async function startWasm(): Promise<TfjsBackend> {
     throw new ExecutorError('the wasm backend of TensorFlow.js does not start here');
   }
   const { wasm: module } = tf.backend() as WasmBackend;
+  module._free(module._malloc(1)); // the first call puts another function into its own place
   const allocate = module._malloc;
-  // The backend does not look whether memory was left (it would write to address 0), and takes more than
-  // 4 GB for the rest of a division by them.
+  // The backend does not look whether memory was left, and would write to address 0.
   module._malloc = (bytes) => {
-    const address = bytes < WASM_BYTES ? allocate(bytes) : 0;
+    const address = bytes < PIECE_BYTES ? allocate(bytes) : 0;
     if (address !== 0) return address;
     throw new OutOfMemoryError(
-      `the wasm backend of TensorFlow.js has no ${bytes} bytes left of the 4 GB that it can hold: take a smaller batch, or install @tensorflow/tfjs-node`,
+      `the wasm backend of TensorFlow.js has no room for ${bytes} bytes (it holds 4 GB, less than 2 GB in one piece): take a smaller batch, or install @tensorflow/tfjs-node`,
     );
   };
   return { tf, name: 'wasm', device: 'tfjs wasm' };

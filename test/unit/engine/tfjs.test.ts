@@ -2,10 +2,13 @@ import assert from 'node:assert/strict';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
+import * as tf from '@tensorflow/tfjs-core';
 import { ExecutorError } from '../../../node/engine/errors.js';
+import type { TensorData } from '../../../node/engine/executor.js';
 import { input } from '../../../node/engine/graph.js';
 import { add } from '../../../node/engine/ops/index.js';
 import { openTfjsExecutor } from '../../../node/engine/tfjs/open.js';
+import type { WasmBackend } from '../../../node/engine/tfjs/portable.js';
 import { Scratch } from '../model/fixtures.js';
 import { tensorsAreFreed } from './tensors-are-freed.js';
 
@@ -82,22 +85,26 @@ describe('openTfjsExecutor', () => {
 
   it('reports a wasm backend that is full, rather than computing nonsense', async () => {
     const executor = await openTfjsExecutor({ backend: 'wasm' });
-    const ballast = input('ballast', 'float32', [2 ** 26]); // 256 MB
-    // 6.4 GB, more than there can be, and 4.1 GB, more than the ballast leaves.
-    for (const length of [40_000, 32_000]) {
-      const [column, row] = [
-        input('column', 'float32', [length, 1]),
-        input('row', 'float32', [1, length]),
-      ];
-      const graph = await executor.compile({ outputs: { y: add(column, row), ballast } });
-      const zeros = new Float32Array(length);
-      const feeds = { column: zeros, row: zeros, ballast: new Float32Array(2 ** 26) };
-      await assert.rejects(graph.run(feeds), (error: Error) => {
-        assert.ok(error instanceof ExecutorError);
-        assert.match(error.message, /no \d+ bytes left of the 4 GB/);
-        return true;
-      });
-      await graph.dispose();
-    }
+    const { wasm } = tf.backend() as WasmBackend;
+    /** Adds a column and a row of `length`. */
+    const runs = async (length: number): Promise<TensorData> => {
+      const column = input('column', 'float32', [length, 1]);
+      const row = input('row', 'float32', [1, length]);
+      const graph = await executor.compile({ outputs: { y: add(column, row) } });
+      try {
+        const ones = new Float32Array(length).fill(1);
+        return (await graph.run({ column: ones, row: ones }))['y']!;
+      } finally {
+        await graph.dispose();
+      }
+    };
+    const full = (error: Error): boolean =>
+      error instanceof ExecutorError && /no room for \d+ bytes/.test(error.message);
+    await assert.rejects(runs(40_000), full); // 6.4 GB in one piece
+    await assert.rejects(runs(30_000), full); // 3.6 GB in one piece
+    const taken = Array.from({ length: 15 }, () => wasm._malloc(2 ** 28)); // leaves less than 256 MB
+    await assert.rejects(runs(8_200), full); // 269 MB
+    for (const address of taken) wasm._free(address);
+    assert.equal((await runs(8_200)).at(-1), 2);
   });
 });
