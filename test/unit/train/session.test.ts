@@ -73,6 +73,24 @@ describe('TrainingSession', () => {
     assert.equal(whole!.tokens, parts!.tokens);
   });
 
+  it('trains on another executor to the same loss, in parts of a batch too, without a plan for its memory', async () => {
+    const losses = [];
+    for (const [device, microBatch] of [
+      ['cpu', 'auto'],
+      ['tfjs', 'auto'],
+      ['tfjs', 2],
+    ] as const) {
+      const plans: MemoryPlan[] = [];
+      const session = await TrainingSession.open({ ...options, device, microBatch }, (plan) =>
+        plans.push(plan),
+      );
+      assert.ok(session.device.startsWith(device), session.device);
+      assert.equal(plans.length, device === 'cpu' ? 1 : 0);
+      losses.push((await session.train(job(), ignore, never)).loss);
+    }
+    for (const loss of losses) assert.ok(Math.abs(loss - losses[0]!) < 1e-5, losses.join(', '));
+  });
+
   it('says that weights of the base are broken, with the file, at the first loss that shows it', async () => {
     const modelDir = await scratch.tinyBase();
     const file = join(modelDir, 'model.safetensors');
