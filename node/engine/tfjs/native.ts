@@ -41,6 +41,9 @@ export function openNative(name: NativePackage, options: NativeOptions): TfjsBac
     isArray: Array.isArray,
     isNullOrUndefined: (value: unknown) => value === null || value === undefined,
   });
+  // node-pre-gyp, which looks for the addon, would take options of this command (--dir) for its own.
+  const { argv } = process;
+  process.argv = argv.slice(0, 2);
   let tf: typeof tensorflow;
   try {
     tf = require(file) as typeof tensorflow;
@@ -49,6 +52,8 @@ export function openNative(name: NativePackage, options: NativeOptions): TfjsBac
     throw new ExecutorError(`${name} does not load (${reason?.replace(/[\s.]+$/, '')})`, {
       cause: error,
     });
+  } finally {
+    process.argv = argv;
   }
   const { binding, isUsingGpuDevice } = tf.backend() as NativeBackend;
   const device = `${name.slice('@tensorflow/'.length)} (TensorFlow ${binding.TF_Version}, ${isUsingGpuDevice ? 'gpu' : 'cpu'})`;
