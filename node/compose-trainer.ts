@@ -5,7 +5,9 @@ import { resolve } from 'node:path';
 import type { BaseModel } from './base-model.js';
 import { EXIT_USAGE, UserError } from './errors.js';
 import type { Logger } from './interfaces.js';
+import type { DeviceChoice } from './train/choose-device.js';
 import { TrainerHost } from './train/host.js';
+import type { MemoryPlan } from './train/memory.js';
 import type { AdapterSpec } from '../protocol/adapter.js';
 import type { Schedule, Training } from '../protocol/manifest.js';
 
@@ -15,6 +17,11 @@ export interface TrainerOptions {
   heldOut: number;
   /** Null leaves it to availableParallelism(). */
   threads: number | null;
+  device: DeviceChoice;
+  /** The most sequences that go through the model at once; "auto": as many of a step as fit into memory. */
+  microBatch: number | 'auto';
+  /** Told what training will take, before the model is loaded; of a GPU nothing is known. */
+  onPlan?: (plan: MemoryPlan) => void;
 }
 
 /** What the run decides. */
@@ -44,9 +51,12 @@ export async function openTrainer(
       training: run.training,
       run: { epochsMax, stepsRef },
       threads: options.threads ?? availableParallelism(),
+      device: options.device,
+      microBatch: options.microBatch,
       heldOutShare: options.heldOut,
       dataSeed: dataSeed(peerId),
       logger,
+      ...(options.onPlan && { onPlan: options.onPlan }),
     },
     signal,
   );

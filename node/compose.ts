@@ -91,7 +91,7 @@ export class RunningPeer {
   }
 
   status(): StatusReport {
-    const { home, run, host } = this.#init;
+    const { home, run, host, trainer } = this.#init;
     const { bytesIn, bytesOut } = host.traffic();
     const nowMs = this.#clock.now();
     return buildStatus({
@@ -107,6 +107,7 @@ export class RunningPeer {
       attention: [
         ...this.#store.warnings,
         ...this.#warnings,
+        ...trainer.attention,
         ...(this.#dialler?.attention(nowMs) ?? []),
       ],
     });

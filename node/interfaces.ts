@@ -136,7 +136,7 @@ export interface Trainer {
     onProgress: (progress: TrainProgress) => void,
     signal: AbortSignal,
   ): Promise<TrainResult>;
-  /** Mean loss on this peer's held-out text, nats per token; null when it has none, or it is not finite. */
+  /** Mean loss on this peer's held-out text, nats per token, NaN when it is not finite; null when there is no such text. */
   evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null>;
 }
 

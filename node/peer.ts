@@ -155,6 +155,7 @@ export class Peer {
         tokens: state?.tokens ?? 0,
         loss: progress?.loss ?? last?.loss ?? null,
         tokensPerSecond: last && last.seconds > 0 ? last.tokens / last.seconds : null,
+        skippedSteps: this.#epochs?.skippedSteps ?? 0,
       },
       adapter: this.#replica.adapter(this.#stop.signal),
       heldOutLoss: {
@@ -172,7 +173,7 @@ export class Peer {
         connectedCount: transport.connections().length,
         clockOffsetsMs: members.flatMap((member) => member.clockOffsetMs ?? []),
         storeProblem: this.#journal.problem,
-        trainingProblem: this.#epochs?.problem ?? null,
+        trainingProblems: this.#epochs?.problems ?? [],
         last,
         closedEpoch: this.#epochs?.closedEpoch ?? -1,
         equivocatedEpoch: log.proofAgainst(identity.peerId)?.first.epoch ?? null,

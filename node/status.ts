@@ -37,7 +37,7 @@ export const statusReportSchema = z.object({
     epoch: z.number().int().describe('slot of the clock; below 0 before the start'),
     epochsMax: count,
     epochSeconds: z.number().positive(),
-    state: z.enum(['waiting', 'training', 'idle', 'paused', 'finished', 'stopped']),
+    state: z.enum(['waiting', 'training', 'idle', 'paused', 'finished', 'stopped', 'broken']),
   }),
   training: z.object({
     device: z.string(),
@@ -45,6 +45,7 @@ export const statusReportSchema = z.object({
     tokens: count,
     loss: z.number().nullable().describe('nats per trained token'),
     tokensPerSecond: z.number().nullable(),
+    skippedSteps: count.describe('since the process started: loss or gradient was not finite'),
   }),
   adapter: z.object({
     sha256: z.string().describe('of the fold of the whole log'),

@@ -8,14 +8,21 @@ import { Readable } from 'node:stream';
 import { run } from 'node:test';
 import { spec as Spec } from 'node:test/reporters';
 
-/** Folders of dist/test (or single files), and how many files of one run at a time. */
-const TIERS: Readonly<Record<string, { concurrency: number }>> = {
+/**
+ * Folders of dist/test (or single files), and how many files of one run at a time. A tier on demand needs
+ * what not every machine has: it runs when it is named, and then fails without.
+ */
+const TIERS: Readonly<Record<string, { concurrency: number; onDemand?: boolean }>> = {
   unit: { concurrency: 2 },
   compliance: { concurrency: 2 },
   reference: { concurrency: 2 },
   sim: { concurrency: 2 },
   tidy: { concurrency: 1 },
   net: { concurrency: 1 },
+  // A Vulkan device, or scripts/webgpu-software.sh.
+  webgpu: { concurrency: 1, onDemand: true },
+  // TensorFlow, as scripts/build-tfjs-native.sh builds it.
+  tensorflow: { concurrency: 1, onDemand: true },
 };
 
 /** A file that takes longer hangs: the slowest needs about a quarter of this on two cores. */
@@ -64,5 +71,6 @@ async function* events(tiers: readonly string[]): AsyncGenerator<TestEvent> {
   }
 }
 
-const tiers = wanted.length > 0 ? wanted : Object.keys(TIERS);
+const all = Object.keys(TIERS).filter((tier) => TIERS[tier]?.onDemand !== true);
+const tiers = wanted.length > 0 ? wanted : all;
 Readable.from(events(tiers)).pipe(new Spec()).pipe(process.stdout);

@@ -1,7 +1,9 @@
-/** What generate and eval work with: a base model with the swarm's adapter, with another one, or alone. */
+/** What generate and eval work with: a base model with the swarm's adapter, with another one, or alone; and a device. */
 import { checkBaseModel, openBaseModel, type BaseModel } from '../base-model.js';
 import { option, switchOption, text, type OptionValues } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
+import type { Executor } from '../engine/executor.js';
+import { openExecutor } from '../engine/open-executor.js';
 import type { ModelToOpen } from '../model/load.js';
 import { loraModules, type AdapterShape } from '../model/lora.js';
 import { openModelDirectory } from '../model/model-directory.js';
@@ -11,16 +13,18 @@ import type { Run } from '../../protocol/manifest.js';
 import { readStoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
+import { chooseDevice, type DeviceChoice } from '../train/choose-device.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
-import { directoryOption } from './peer-options.js';
-import type { VerbCall } from './verb.js';
+import { deviceOption, directoryOption } from './peer-options.js';
+import type { VerbCall, VerbIo } from './verb.js';
 
-/** Which model, and which adapter on it. */
+/** Which model, which adapter on it, and what computes. */
 export const modelOptions = {
   ...directoryOption,
   adapter: option(text('DIR'), null, 'use the PEFT adapter in DIR instead of the one in --dir'),
   base: switchOption('use the base model alone'),
   model: option(text('DIR'), null, 'base model', 'the one of --dir, or the embedded tiny-base'),
+  ...deviceOption,
 } as const;
 type ModelOptions = OptionValues<typeof modelOptions>;
 
@@ -64,6 +68,21 @@ export async function chooseModel({
   });
   const { weights } = await openModelDirectory(base.dir);
   return { dir: base.dir, config: base.config, weights, ...chosen };
+}
+
+/**
+ * What computes, and on stderr why that. `threads`: CPU threads, 1 to 256. Throws UserError when the device
+ * that is asked for cannot be had, `io.signal.reason`.
+ */
+export async function openDevice(
+  asked: DeviceChoice,
+  threads: number,
+  io: VerbIo,
+): Promise<Executor> {
+  const { device, why } = await chooseDevice({ device: asked, threads }, io.signal);
+  const executor = await openExecutor({ device, threads });
+  if (why !== null) io.stderr.write(`device: ${executor.device}; ${why}\n`);
+  return executor;
 }
 
 type ChosenAdapter = Pick<ChosenModel, 'adapter' | 'theta' | 'source' | 'run'>;

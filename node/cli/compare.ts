@@ -10,7 +10,14 @@ import { readStoredRun, type StoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
 import type { DomainLosses } from '../train/compare.js';
-import { directoryOption, jsonOption, logOptions, threadsOption } from './peer-options.js';
+import {
+  deviceOption,
+  directoryOption,
+  jsonOption,
+  logOptions,
+  microBatchOption,
+  threadsOption,
+} from './peer-options.js';
 import { reportTenths } from './slow.js';
 import { defineVerb } from './verb.js';
 
@@ -30,6 +37,8 @@ export const compareVerb = defineVerb({
       'texts whose held-out share is measured',
     ),
     ...threadsOption,
+    ...deviceOption,
+    ...microBatchOption,
     ...jsonOption,
     ...logOptions,
   },
@@ -63,13 +72,14 @@ nats per held-out token; alone: 300 steps on this peer's own data`,
     const trainer = await openTrainer(
       base,
       stored.run.manifest,
-      { data: settings.dataFiles, heldOut: settings.heldOutShare, threads: options.threads },
+      { ...options, data: settings.dataFiles, heldOut: settings.heldOutShare },
       peerId,
       logger,
       io.signal,
     );
-    const stepsByEpoch = ownSteps(stored, peerId);
     try {
+      io.stderr.write(`device: ${trainer.deviceLine}\n`);
+      const stepsByEpoch = ownSteps(stored, peerId);
       const report = {
         alone: reportTenths(io.stderr, 'training alone'),
         'held-out': reportTenths(io.stderr, 'measuring'),

@@ -6,10 +6,9 @@ import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset } from '../data/dataset.js';
 import { DATA_FILE_KINDS } from '../data/readers.js';
 import { openTokenizer } from '../data/tokenizer.js';
-import { ortExecutor } from '../engine/ort.js';
 import { openLanguageModel } from '../model/language-model.js';
 import { evaluate, overall, type MeasuredLoss } from '../train/evaluate.js';
-import { chooseModel, modelOptions, type ChosenModel } from './chosen-model.js';
+import { chooseModel, modelOptions, openDevice, type ChosenModel } from './chosen-model.js';
 import { jsonOption, threadsOption } from './peer-options.js';
 import { reportTenths } from './slow.js';
 import { defineVerb } from './verb.js';
@@ -53,7 +52,8 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
       chosen.run?.manifest.training.sequenceLength ??
       Math.min(SEQUENCE_LENGTH, config.maxPositions);
     const batchSize = Math.max(1, Math.floor(BATCH_TOKENS / sequenceLength));
-    const executor = ortExecutor({ threads: options.threads ?? availableParallelism() });
+    const threads = options.threads ?? availableParallelism();
+    const executor = await openDevice(options.device, threads, io);
     const model = await openLanguageModel({ ...chosen, batchSize, sequenceLength, executor });
     try {
       const reading = {

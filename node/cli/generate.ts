@@ -3,10 +3,9 @@ import { availableParallelism } from 'node:os';
 import { createHash } from 'node:crypto';
 import { integer, option, real, text } from '../config.js';
 import { openTokenizer } from '../data/tokenizer.js';
-import { ortExecutor } from '../engine/ort.js';
 import { chunkFor, openNextTokenModel } from '../model/next-token-model.js';
 import { generate, promptTokens } from '../train/generate.js';
-import { chooseModel, modelOptions } from './chosen-model.js';
+import { chooseModel, modelOptions, openDevice } from './chosen-model.js';
 import { defineVerb } from './verb.js';
 
 export const generateVerb = defineVerb({
@@ -37,7 +36,7 @@ Answer:"
     const needed = Math.min(ids.length + options.maxTokens, config.maxPositions);
     const model = await openNextTokenModel({
       ...chosen,
-      executor: ortExecutor({ threads: availableParallelism() }),
+      executor: await openDevice(options.device, availableParallelism(), io),
       capacity: options.context ?? needed,
       chunk: chunkFor(ids.length, options.maxTokens),
     });

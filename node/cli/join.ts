@@ -9,7 +9,7 @@ import { findRun, isRun } from './find-run.js';
 import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
 import { withSession, type Session } from './session.js';
-import { LOADING, sayIfSlow } from './slow.js';
+import { LOADING, sayIfSlow, sayPlan } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** Longest --timeout in seconds: a week. */
@@ -38,6 +38,7 @@ run      offices 3f1c9a0b2d44e6...
 peer     12D3KooWB5xk...
 address  /ip4/192.0.2.9/tcp/40417/p2p/12D3KooWB5xk...
 status   http://127.0.0.1:41877
+device   cpu (4 threads); cuda was not taken: no NVIDIA card found; webgpu was not taken: no graphics card found
 open to the network: whoever reaches these addresses can connect (--listen /ip4/127.0.0.1/tcp/0 keeps to this machine)
 epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates, 2 peers`,
   run: ({ args: [address], options, io }) => {
@@ -48,7 +49,14 @@ epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates
       checkMembership(run, home.identity.peerId);
       checkBaseModel(run, base);
       const { peerId } = home.identity;
-      const opening = openTrainer(base, run.manifest, options, peerId, logger, io.signal);
+      const opening = openTrainer(
+        base,
+        run.manifest,
+        { ...options, onPlan: sayPlan(progress.log) },
+        peerId,
+        logger,
+        io.signal,
+      );
       const trainer = await sayIfSlow(progress.log, LOADING, opening);
       session.atEnd(() => trainer.close());
       if (home.run === null) await home.directory.writeManifest(run.bytes);

@@ -57,7 +57,7 @@ export async function live(init: LiveInit): Promise<void> {
     await peer.start();
     page.show(() => peer.status());
     if (page.server !== null) await home.directory.writeLines('http', [page.server.url]);
-    announce(peer.status(), page.server?.url ?? null, options, io);
+    announce(peer.status(), page.server?.url ?? null, init);
     const watching = watch(peer, progress, options, stop);
     // `done` rejects when training cannot go on; it does not settle before that by itself.
     await Promise.race([watching, peer.done]);
@@ -74,13 +74,13 @@ export async function live(init: LiveInit): Promise<void> {
 function announce(
   report: StatusReport,
   statusUrl: string | null,
-  { json }: PeerOptions,
-  io: VerbIo,
+  { options, io, trainer }: LiveInit,
 ): void {
   const { run, peerId, addresses } = report;
+  const device = trainer.deviceLine;
   io.stderr.write(reachNote(addresses));
-  if (json) {
-    const facts = { run: { id: run.id, name: run.name }, peerId, addresses, statusUrl };
+  if (options.json) {
+    const facts = { run: { id: run.id, name: run.name }, peerId, addresses, statusUrl, device };
     io.stdout.write(`${JSON.stringify(facts)}\n`);
     return;
   }
@@ -89,6 +89,7 @@ function announce(
     `peer     ${peerId}`,
     ...addresses.map((address) => `address  ${address}`),
     `status   ${statusUrl ?? 'off'}`,
+    `device   ${device}`,
   ];
   io.stdout.write(`${lines.join('\n')}\n`);
 }

@@ -9,12 +9,16 @@ import {
   switchOption,
   text,
 } from '../config.js';
+import { DEVICES } from '../engine/devices.js';
 import { LOG_FORMATS, LOG_LEVELS } from '../log.js';
 
 /** Largest TCP port. */
 const PORT_MAX = 65_535;
 /** More threads than any machine that trains on its CPU has. */
 const THREADS_MAX = 1024;
+
+/** As many as a step can have: see --batch-size. */
+const MICRO_BATCH_MAX = 4096;
 
 const multiaddr = text('MULTIADDR', 'an address like /ip4/192.0.2.1/tcp/4001');
 
@@ -37,6 +41,23 @@ export const threadsOption = {
     null,
     'CPU threads to compute with',
     'one a CPU core',
+  ),
+} as const;
+
+export const microBatchOption = {
+  microBatch: option(
+    orWord('auto', integer('N', 1, MICRO_BATCH_MAX)),
+    'auto',
+    "the most of a step's sequences that go through the model at once: less is slower and takes less " +
+      'memory; auto is as many as fit into it',
+  ),
+} as const;
+
+export const deviceOption = {
+  device: option(
+    choice(['auto', ...DEVICES]),
+    'auto',
+    'what computes; auto takes a GPU that proves right and faster than the CPU',
   ),
 } as const;
 
@@ -70,6 +91,8 @@ export const peerOptions = {
   ),
   bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
   ...threadsOption,
+  ...deviceOption,
+  ...microBatchOption,
   exitWhenFinished: switchOption('exit once the run is over and nothing new came for two epochs'),
   ...jsonOption,
   ...logOptions,

@@ -1,5 +1,6 @@
 /** The command line: verbs and their options handed to commander, errors to sentences and exit codes. */
 import { Command, CommanderError, Option } from 'commander';
+import { OutOfMemoryError } from '../engine/errors.js';
 import { EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, UserError } from '../errors.js';
 import { flagOf, parseValue, type OptionSpec, type OptionSpecs } from '../config.js';
 import { StoreUnavailableError, TrainerDiedError } from '../interfaces.js';
@@ -40,6 +41,7 @@ const SENTENCES = [
   TrainerDiedError,
   InvalidManifestError,
   InvalidPeerIdError,
+  OutOfMemoryError,
 ];
 
 function describeError(

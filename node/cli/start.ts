@@ -13,7 +13,7 @@ import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
 import { runOptions, type RunOptions } from './run-options.js';
 import { withSession, type Session } from './session.js';
-import { LOADING, sayIfSlow } from './slow.js';
+import { LOADING, sayIfSlow, sayPlan } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** --epoch-seconds auto: this many times the steps of one epoch, for slower machines and evaluation. */
@@ -34,6 +34,7 @@ run      offices 3f1c9a0b2d44e6...
 peer     12D3KooWQp6h...
 address  /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h...
 status   http://127.0.0.1:40123
+device   cpu (2 threads); cuda was not taken: no NVIDIA card found; webgpu was not taken: no graphics card found
 open to the network: whoever reaches these addresses can connect (--listen /ip4/127.0.0.1/tcp/0 keeps to this machine)
 epoch 1/30 training: step 10, loss 3.912, held-out 3.871 (base 4.588), 1 update, 0 peers
 
@@ -65,7 +66,14 @@ async function openRun(
     ...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1))),
   ];
   const open = async (run: TrainerRun): Promise<TrainerHost> => {
-    const opening = openTrainer(base, run, session.options, peerId, logger, io.signal);
+    const opening = openTrainer(
+      base,
+      run,
+      { ...session.options, onPlan: sayPlan(session.progress.log) },
+      peerId,
+      logger,
+      io.signal,
+    );
     const trainer = await sayIfSlow(session.progress.log, LOADING, opening);
     session.atEnd(() => trainer.close());
     return trainer;

@@ -14,7 +14,7 @@ export interface TokenisedExample {
  * Parts are tokenised one by one, as they are when the model writes an answer to a prompt, so that no
  * token spans the border between what is trained and what is not. `file` is named in errors.
  * Throws UserError: messages without a template, a template that refuses them, text that the tokenizer
- * has no tokens for.
+ * has no tokens for, or one that the model does not know.
  */
 export function tokeniseRecord(
   record: DataRecord,
@@ -28,7 +28,15 @@ export function tokeniseRecord(
   if (record.kind !== 'messages') append(example, tokenizer.prefixIds, false);
   for (const { text, trained } of partsOf(record, where, chatTemplate)) {
     const ids = tokenizer.encode(text);
-    if (!ids.every((id) => Number.isInteger(id) && id >= 0 && id < tokenizer.vocabSize)) {
+    const beyond = ids.find((id) => id >= tokenizer.vocabSize);
+    if (beyond !== undefined) {
+      // A token of the tokenizer's own, like "<pad>", and no word of the text.
+      const token = JSON.stringify(tokenizer.decode([beyond], false));
+      throw new UserError(
+        `${where}: has the token ${token} with id ${beyond}, but the model's vocabulary ends at ${tokenizer.vocabSize - 1}: take it out, or use a model with that token`,
+      );
+    }
+    if (!ids.every((id) => Number.isInteger(id) && id >= 0)) {
       throw new UserError(
         `${where}: has text that the model's tokenizer has no token for: remove it or use another model`,
       );

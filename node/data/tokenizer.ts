@@ -7,11 +7,14 @@ import { parseJson, readFileIfThere, readJsonFile } from '../json-file.js';
 
 /** Text to token ids and back. */
 export interface Tokenizer {
-  /** Ids of `text` alone: no special token is added, but those written out in the text are recognised. */
+  /**
+   * Ids of `text` alone: no special token is added, but those written out in the text are recognised, also
+   * where their id is vocabSize or above.
+   */
   encode(text: string): number[];
   /** Text of `ids`; `skipSpecialTokens` leaves out tokens such as end-of-text. */
   decode(ids: readonly number[], skipSpecialTokens: boolean): string;
-  /** Highest id + 1; at most the model's vocab_size. */
+  /** Ids below this one can be used: highest id + 1, at most the model's vocab_size. */
   readonly vocabSize: number;
   /** What this tokenizer puts before a text: mostly nothing, or the begin-of-text id. */
   readonly prefixIds: readonly number[];
@@ -71,7 +74,8 @@ export async function readTokenizerConfig(modelDir: string): Promise<TokenizerCo
 
 /**
  * Opens the tokenizer of a model directory. Throws UserError: missing or damaged file, a kind that the
- * library does not know, ids beyond the model's vocabulary, or no end-of-text token.
+ * library does not know, ordinary tokens or those of every text beyond the model's vocabulary, or no
+ * end-of-text token.
  */
 export async function openTokenizer(modelDir: string, model: TokenizerModel): Promise<Tokenizer> {
   const path = join(modelDir, TOKENIZER_FILE);
@@ -97,18 +101,23 @@ function wrap(
   model: TokenizerModel,
   path: string,
 ): Tokenizer {
-  const vocabSize = highestId(hub) + 1;
-  if (vocabSize > model.vocabSize) {
-    throw new UserError(
-      `${path} has token ids up to ${vocabSize - 1}, but the model's vocabulary ends at ${model.vocabSize - 1}: this tokenizer belongs to another model, get the model's own tokenizer.json`,
-    );
-  }
+  const highest = checkOrdinaryTokens(hub, model, path);
+  const isUsable = (id: number): boolean => id < model.vocabSize;
   const eosTokenId = idOf(hub, config.eos_token) ?? model.eosTokenIds[0];
-  if (eosTokenId === undefined || eosTokenId >= model.vocabSize) {
+  if (eosTokenId === undefined) {
     throw new UserError(
       `${path}: no end-of-text token is known; name it as "eos_token" in tokenizer_config.json or as "eos_token_id" in config.json`,
     );
   }
+  const prefixIds = prefixOf(hub);
+  const needed = [eosTokenId, ...prefixIds].find((id) => !isUsable(id));
+  if (needed !== undefined) {
+    throw beyond(hub, needed, model, `${path}: every text needs`);
+  }
+  // Padding is never looked at, so that any id of the model's does.
+  const padding = [idOf(hub, config.pad_token), model.padTokenId].find(
+    (id) => id !== undefined && id !== null && isUsable(id),
+  );
   return {
     encode: (text) => hub.encode(text, { add_special_tokens: false }).ids,
     decode: (ids, skipSpecialTokens) =>
@@ -119,18 +128,37 @@ function wrap(
             // The library's own default would take out spaces, as before a full stop.
             clean_up_tokenization_spaces: config.clean_up_tokenization_spaces ?? false,
           }),
-    vocabSize,
-    prefixIds: prefixOf(hub),
+    vocabSize: Math.min(highest + 1, model.vocabSize),
+    prefixIds,
     eosTokenId,
-    padTokenId: idOf(hub, config.pad_token) ?? model.padTokenId ?? eosTokenId,
+    padTokenId: padding ?? eosTokenId,
   };
 }
 
-function highestId(hub: HubTokenizer): number {
-  let highest = -1;
-  for (const id of hub.get_vocab(true).values()) highest = Math.max(highest, id);
-  for (const id of hub.get_added_tokens_decoder().keys()) highest = Math.max(highest, id);
+/**
+ * The highest id of all. Throws UserError for an ordinary token beyond the model's vocabulary, which any text
+ * may need. Added tokens there (a padding token that nobody made room for, say) do no harm until a text
+ * holds them: tokeniseRecord refuses that text.
+ */
+function checkOrdinaryTokens(hub: HubTokenizer, model: TokenizerModel, path: string): number {
+  const added = hub.get_added_tokens_decoder();
+  let highest = Math.max(-1, ...added.keys());
+  let ordinary = -1;
+  for (const [token, id] of hub.get_vocab(true)) {
+    // The library counts ids that no token has as well.
+    if (hub.token_to_id(token) !== id) continue;
+    highest = Math.max(highest, id);
+    if (!added.has(id)) ordinary = Math.max(ordinary, id);
+  }
+  if (ordinary >= model.vocabSize) throw beyond(hub, ordinary, model, `${path} has`);
   return highest;
+}
+
+function beyond(hub: HubTokenizer, id: number, model: TokenizerModel, what: string): UserError {
+  const token = JSON.stringify(hub.decode([id], { skip_special_tokens: false }));
+  return new UserError(
+    `${what} the token ${token} with id ${id}, but the model's vocabulary ends at ${model.vocabSize - 1}: this tokenizer belongs to another model, get the model's own tokenizer.json`,
+  );
 }
 
 /** The text of a special token as tokenizer_config.json gives it; undefined when it names none. */

@@ -4,6 +4,7 @@
  */
 import { ShapeError } from './errors.js';
 import type { Attributes, Operation } from './operation.js';
+import { STORAGE_BYTES, type FloatStorage } from './storage.js';
 
 /** Element types inside a graph; what is fed and returned is float32 or int32. */
 export type DType = 'float32' | 'int32' | 'bool';
@@ -21,8 +22,8 @@ export interface WeightSource {
   /** Unique name, for errors and profiles. */
   readonly name: string;
   readonly shape: Shape;
-  /** Element type on disk, little-endian. */
-  readonly storage: 'F32' | 'F16' | 'BF16';
+  /** Element type on disk. */
+  readonly storage: FloatStorage;
   /** Absolute path. */
   readonly file: string;
   /** First byte in the file. */
@@ -85,8 +86,6 @@ export function constant(data: Float32Array | Int32Array, shape: Shape): Value {
 export function scalar(value: number): Value {
   return constant(Float32Array.of(value), []);
 }
-
-const STORAGE_BYTES = { F32: 4, F16: 2, BF16: 2 } as const;
 
 /** A frozen tensor of a model file, float32 in the graph. The file is read when the graph is compiled. */
 export function weight(source: WeightSource): Value {

@@ -2,6 +2,7 @@
  * What one primitive operation is: a single record that holds its shape rule, its gradient and how each
  * executor carries it out. A new operation is one record in ops/ and one case in test/compliance/ops.ts.
  */
+import type * as tensorflow from '@tensorflow/tfjs-core';
 import { ShapeError } from './errors.js';
 import { describeType, type TensorType, type Value } from './graph.js';
 
@@ -58,6 +59,17 @@ export interface OnnxContext<A extends Attributes> {
   readonly outputName: string;
 }
 
+/**
+ * One operation that TensorFlow.js carries out at once. The library is handed in, so that nothing loads it
+ * but the executor that needs it; only what every backend has a kernel for may be called.
+ */
+export interface TfjsContext<A extends Attributes> {
+  readonly tf: typeof tensorflow;
+  readonly inputs: readonly tensorflow.Tensor[];
+  readonly attributes: A;
+  readonly output: TensorType;
+}
+
 /** The record of one operation. */
 export interface Operation<A extends Attributes = Attributes> {
   readonly name: string;
@@ -70,6 +82,8 @@ export interface Operation<A extends Attributes = Attributes> {
   gradient(context: GradientContext<A>): readonly (Value | null)[];
   /** Emits nodes for ONNX Runtime, the last of which writes `context.outputName`. */
   onnx(context: OnnxContext<A>): void;
+  /** A new tensor of the output's type, never an input itself. Other tensors made here are freed by the caller. */
+  tfjs(context: TfjsContext<A>): tensorflow.Tensor;
 }
 
 /** Throws the ShapeError of `operation` for these inputs: "matmul of float32 [2, 3], int32 [3]: why". */

@@ -1,42 +1,52 @@
 /**
- * Carries graphs out with ONNX Runtime's CPU provider. `run` blocks its thread while it computes, and
+ * Carries graphs out with ONNX Runtime, on the CPU or on one of its GPU providers. `run` blocks its thread while it computes, and
  * from the first graph on the thread rounds numbers below 1e-38 to zero, JavaScript's own sums included:
  * a peer trains in a process of its own, apart from the folding that must give the same bits everywhere.
  */
 import { realpath } from 'node:fs/promises';
 import { dirname, relative, sep } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { ExecutorError } from './errors.js';
+import type { OrtDevice } from './devices.js';
+import { ExecutorError, isOutOfMemory, OutOfMemoryError } from './errors.js';
 import type { CompiledGraph, Executor, Program, TensorData } from './executor.js';
-import {
-  describeType,
-  elementCount,
-  topologicalOrder,
-  type TensorType,
-  type WeightSource,
-} from './graph.js';
+import { checkFeeds } from './feeds.js';
+import { topologicalOrder, type TensorType, type WeightSource } from './graph.js';
 import { inputName, outputName, writeOnnx } from './onnx/writer.js';
+
+/** Providers that would leave FusedMatMul to the CPU. */
+const WITHOUT_FUSED_PRODUCTS: readonly OrtDevice[] = ['webgpu', 'coreml'];
 
 /** Settings of ONNX Runtime. */
 export interface OrtOptions {
   /** Threads inside one operation, 1 to 256. */
   readonly threads: number;
+  /**
+   * What computes; default cpu. A provider without a kernel for a node leaves it to the CPU, and copies
+   * what it reads and writes: every device carries every graph out, at a price.
+   */
+  readonly device?: OrtDevice;
 }
 
-/** ONNX Runtime on the CPU. */
-export function ortExecutor({ threads }: OrtOptions): Executor {
+/** ONNX Runtime on one device. Whether this machine has it, the first `compile` tells. */
+export function ortExecutor({ threads, device = 'cpu' }: OrtOptions): Executor {
+  const cpu = `cpu (${threads} ${threads === 1 ? 'thread' : 'threads'})`;
   return {
-    device: `cpu (${threads} ${threads === 1 ? 'thread' : 'threads'})`,
-    compile: (program) => compile(program, threads),
+    device: device === 'cpu' ? cpu : device,
+    compile: (program) => compile(program, threads, device),
   };
 }
 
-async function compile({ outputs }: Program, threads: number): Promise<CompiledGraph> {
+async function compile(
+  { outputs }: Program,
+  threads: number,
+  device: OrtDevice,
+): Promise<CompiledGraph> {
   const files = await locateWeights(outputs);
-  const model = writeOnnx(outputs, (weight) => files.paths.get(weight.file)!);
+  const standard = WITHOUT_FUSED_PRODUCTS.includes(device);
+  const model = writeOnnx(outputs, (weight) => files.paths.get(weight.file)!, { standard });
   try {
     const session = await InferenceSession.create(model.bytes, {
-      executionProviders: ['cpu'],
+      executionProviders: [device],
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
       executionMode: 'sequential',
@@ -57,7 +67,7 @@ async function compile({ outputs }: Program, threads: number): Promise<CompiledG
     });
     return new OrtGraph(session, model.inputs, Object.keys(outputs));
   } catch (error) {
-    throw new ExecutorError(`ONNX Runtime refused the graph: ${reason(error)}`, { cause: error });
+    throw failure('ONNX Runtime refused the graph', error);
   }
 }
 
@@ -105,17 +115,16 @@ class OrtGraph implements CompiledGraph {
 
   async run(feeds: Readonly<Record<string, TensorData>>): Promise<Record<string, TensorData>> {
     if (this.session === null) throw new ExecutorError('the graph was disposed');
-    const unknown = Object.keys(feeds).find((name) => !this.inputs.has(name));
-    if (unknown !== undefined) throw new ExecutorError(`the graph has no input "${unknown}"`);
+    checkFeeds(this.inputs, feeds);
     const tensors: Record<string, Tensor> = {};
-    for (const [name, type] of this.inputs) {
-      tensors[inputName(name)] = feedTensor(name, type, feeds[name]);
+    for (const [name, { dtype, shape }] of this.inputs) {
+      tensors[inputName(name)] = new Tensor(dtype, feeds[name]!, shape);
     }
     let results: InferenceSession.OnnxValueMapType;
     try {
       results = await this.session.run(tensors);
     } catch (error) {
-      throw new ExecutorError(`ONNX Runtime failed: ${reason(error)}`, { cause: error });
+      throw failure('ONNX Runtime failed', error);
     }
     return Object.fromEntries(
       this.outputs.map((name) => [name, takeData(results[outputName(name)]!)]),
@@ -129,21 +138,20 @@ class OrtGraph implements CompiledGraph {
   }
 }
 
-function feedTensor(name: string, type: TensorType, data: TensorData | undefined): Tensor {
-  const dtype = data instanceof Float32Array ? 'float32' : 'int32';
-  if (data === undefined || dtype !== type.dtype || data.length !== elementCount(type.shape)) {
-    const given = data === undefined ? 'nothing' : `${data.length} of ${dtype}`;
-    throw new ExecutorError(`input "${name}" is ${describeType(type)}, but got ${given}`);
-  }
-  return new Tensor(dtype, data, type.shape);
-}
-
 function takeData(tensor: Tensor): TensorData {
   const { data } = tensor;
   if (!(data instanceof Float32Array) && !(data instanceof Int32Array)) {
     throw new ExecutorError(`an output has type ${tensor.type}, but only float32 and int32 return`);
   }
   return data;
+}
+
+function failure(what: string, cause: unknown): ExecutorError {
+  const words = reason(cause);
+  if (!isOutOfMemory(words)) return new ExecutorError(`${what}: ${words}`, { cause });
+  const bytes = /buffer of size (\d+)/.exec(words)?.[1];
+  const wanted = bytes === undefined ? 'its weights' : `${bytes} more bytes`;
+  return new OutOfMemoryError(`${what}: no memory for ${wanted}`, { cause });
 }
 
 function reason(error: unknown): string {

@@ -98,7 +98,7 @@ export function createApp(
     const report = status();
     if (report === null) return c.json({ healthy: false, state: 'starting', attention: [] }, 503);
     const { run, attention } = report;
-    const healthy = run.state !== 'paused' && run.state !== 'stopped';
+    const healthy = !['paused', 'stopped', 'broken'].includes(run.state);
     return c.json({ healthy, state: run.state, attention }, healthy ? 200 : 503);
   });
   app.notFound((c) => c.text('There is only /status and /healthz here.\n', 404));

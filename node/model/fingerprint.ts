@@ -1,10 +1,10 @@
 /** What names a base model among peers: hashes of its arithmetic, its weights and its tokenizer. */
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { z } from 'zod';
 import type { ModelFingerprint } from '../../protocol/manifest.js';
+import { fileSha256 } from '../files.js';
 import { unreadable } from '../json-file.js';
 import type { ModelConfig } from './config.js';
 import { openModelDirectory } from './model-directory.js';
@@ -14,6 +14,13 @@ const CACHE_ENTRIES_MAX = 512;
 /** A file that changed this recently may change again within the clock's resolution: not cached. */
 const SETTLED_AFTER_MS = 2000;
 
+/** A file whose content is no longer what was remembered of it; both hashes are 64 hex digits. */
+export interface FileChange {
+  file: string;
+  before: string;
+  now: string;
+}
+
 const cacheSchema = z.record(
   z.string(),
   z.object({ size: z.string(), mtimeNs: z.string(), sha256: z.string().regex(/^[0-9a-f]{64}$/) }),
@@ -22,7 +29,8 @@ type Cache = z.infer<typeof cacheSchema>;
 
 /**
  * Fingerprint of the model in `dir`. Weight files are streamed through SHA-256 (about 1 GB a second);
- * with `cacheFile` a file whose path, size and time of change are known is not read again.
+ * with `cacheFile` a file whose path, size and time of change are known is not read again, and `onChange`
+ * is told of those that are known but hold something else now.
  *
  * - configSha256: JSON of arithmeticOf, so that versions, dtypes and
  *   generation settings make no difference.
@@ -32,19 +40,29 @@ type Cache = z.infer<typeof cacheSchema>;
  *
  * Throws UserError as openModelDirectory does.
  */
-export async function fingerprintModel(dir: string, cacheFile?: string): Promise<ModelFingerprint> {
+export async function fingerprintModel(
+  dir: string,
+  cacheFile?: string,
+  onChange: (change: FileChange) => void = () => undefined,
+): Promise<ModelFingerprint> {
   const model = await openModelDirectory(dir);
   const cache = cacheFile === undefined ? {} : await readCache(cacheFile);
-  const known = JSON.stringify(cache);
+  const known = { ...cache };
   const files = [...new Set([...model.weights.values()].map(({ file }) => file))];
   const byName = files.map((file) => ({ file, name: basename(file) }));
   byName.sort((a, b) => (a.name < b.name ? -1 : 1));
+  const hashOf = async (file: string): Promise<string> => {
+    const now = await cachedSha256(file, cache);
+    const before = known[file]?.sha256 ?? now;
+    if (before !== now) onChange({ file, before, now });
+    return now;
+  };
   const weights = createHash('sha256');
   for (const { file, name } of byName) {
-    weights.update(`${await cachedSha256(file, cache)}  ${name}\n`);
+    weights.update(`${await hashOf(file)}  ${name}\n`);
   }
-  const tokenizerSha256 = await cachedSha256(model.tokenizerFile, cache);
-  if (cacheFile !== undefined && JSON.stringify(cache) !== known) {
+  const tokenizerSha256 = await hashOf(model.tokenizerFile);
+  if (cacheFile !== undefined && JSON.stringify(cache) !== JSON.stringify(known)) {
     await writeCache(cacheFile, cache);
   }
   return {
@@ -118,12 +136,9 @@ async function cachedSha256(file: string, cache: Cache): Promise<string> {
   }
 }
 
-async function fileSha256(file: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) {
-    hash.update(chunk as Buffer);
-  }
-  return hash.digest('hex');
+/** What `cacheFile` remembers of `file` as it was; null when nothing. */
+export async function rememberedSha256(file: string, cacheFile: string): Promise<string | null> {
+  return (await readCache(cacheFile))[file]?.sha256 ?? null;
 }
 
 /** A cache that is missing or damaged costs time, not correctness: it starts afresh. */

@@ -5,7 +5,7 @@
 import { adapterLayout } from '../../protocol/adapter.js';
 import { gradients } from '../engine/autodiff.js';
 import { ExecutorError } from '../engine/errors.js';
-import type { CompiledGraph, TensorData } from '../engine/executor.js';
+import type { CompiledGraph, Program, TensorData } from '../engine/executor.js';
 import { constant, input, scalar, type Value } from '../engine/graph.js';
 import {
   concat,
@@ -60,6 +60,8 @@ export interface LanguageModel extends BatchShape {
   gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult>;
   /** As `gradient`, forward only. */
   loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult>;
+  /** The graph `name` before it is compiled, to see what it takes. */
+  program(name: GraphName): Program;
   /** What it runs on, e.g. "cpu (2 threads)". */
   describe(): string;
   /** Frees the weights. */
@@ -114,6 +116,10 @@ class GraphLanguageModel implements LanguageModel {
     return { loss: results['loss']![0]!, targets };
   }
 
+  program(name: GraphName): Program {
+    return { outputs: this.outputs(name) };
+  }
+
   describe(): string {
     return this.options.executor.device;
   }
@@ -137,7 +143,7 @@ class GraphLanguageModel implements LanguageModel {
     if (this.disposed) throw new ExecutorError('the language model was disposed');
     const known = this.graphs.get(name);
     if (known !== undefined) return known;
-    const graph = loadGraph(this.options.executor, this.outputs(name));
+    const graph = loadGraph(this.options.executor, this.program(name));
     this.graphs.set(name, graph);
     try {
       return await graph;

@@ -1,5 +1,5 @@
 /** What opening a model has in common, whatever it is opened for: checks, and compiling its graph. */
-import { ExecutorError } from '../engine/errors.js';
+import { ExecutorError, OutOfMemoryError } from '../engine/errors.js';
 import type { CompiledGraph, Executor, Program } from '../engine/executor.js';
 import { UserError } from '../errors.js';
 import type { ModelConfig } from './config.js';
@@ -51,15 +51,12 @@ export function checkVocabulary({ vocabSize }: ModelConfig, tokens: ArrayLike<nu
   }
 }
 
-/** Compiles a graph of the model. Throws UserError when it cannot be loaded. */
-export async function loadGraph(
-  executor: Executor,
-  outputs: Program['outputs'],
-): Promise<CompiledGraph> {
+/** Compiles a graph of the model. Throws OutOfMemoryError, and UserError when it cannot be loaded otherwise. */
+export async function loadGraph(executor: Executor, program: Program): Promise<CompiledGraph> {
   try {
-    return await executor.compile({ outputs });
+    return await executor.compile(program);
   } catch (error) {
-    if (!(error instanceof ExecutorError)) throw error;
+    if (!(error instanceof ExecutorError) || error instanceof OutOfMemoryError) throw error;
     throw new UserError(`the model could not be loaded: ${error.message}`, undefined, {
       cause: error,
     });

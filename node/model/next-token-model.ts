@@ -69,7 +69,7 @@ export async function openNextTokenModel(options: NextTokenModelOptions): Promis
   const { hidden, table } = decoderOf(config).build(weights, adapter, inputs);
   const row = gather(hidden, input('last', 'int32', [1])); // [1, C]
   const logits = reshape(matmul(row, table, { transB: true }), [config.vocabSize]);
-  const graph = await loadGraph(executor, { logits, ...cache.rows });
+  const graph = await loadGraph(executor, { outputs: { logits, ...cache.rows } });
   return new CachedModel(options, graph, cache.rows);
 }
 

@@ -6,7 +6,8 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
 import { littleEndian } from '../../protocol/bytes.js';
-import { replaceFile } from '../files.js';
+import { decodeFloats } from '../engine/storage.js';
+import { fileSha256, replaceFile } from '../files.js';
 import { UserError } from '../errors.js';
 import { parseJson, unreadable } from '../json-file.js';
 
@@ -82,10 +83,21 @@ const headerSchema = z
   )
   .catchall(tensorSchema);
 
+/** A weight file that is no longer what its writer made: cut short or overwritten. Names the file and its hash. */
+export class DamagedFileError extends UserError {
+  constructor(
+    message: string,
+    readonly file: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, undefined, options);
+  }
+}
+
 /**
  * Reads and checks the header of one safetensors file; no tensor is read.
- * Throws UserError: missing or truncated file, damaged header, unknown dtype, a tensor whose byte count
- * does not follow from its shape, or bytes that overlap, leave gaps or end beyond the file.
+ * Throws UserError: missing file, unknown dtype; DamagedFileError: truncated file, damaged header, a tensor
+ * whose byte count does not follow from its shape, or bytes that overlap, leave gaps or end beyond the file.
  */
 export async function readSafetensorsHeader(file: string): Promise<SafetensorsHeader> {
   let handle: FileHandle;
@@ -95,18 +107,35 @@ export async function readSafetensorsHeader(file: string): Promise<SafetensorsHe
     throw unreadable(file, 'a safetensors file', cause);
   }
   try {
-    const { size: fileBytes } = await handle.stat();
-    const headerBytes = await readHeaderLength(handle, file, fileBytes);
-    const json = await readBytes(handle, file, PREFIX_BYTES, headerBytes);
-    const header = parseJson(json, `the header of ${file}`, headerSchema);
-    const { __metadata__: metadata = {}, ...raw } = header;
-    const start = PREFIX_BYTES + headerBytes;
-    const tensors = Object.entries(raw).map(([name, tensor]) => toEntry(file, start, name, tensor));
-    tensors.sort((a, b) => a.offset - b.offset || a.length - b.length);
-    checkCoverage(tensors, file, start, fileBytes);
-    return { tensors, metadata };
+    return await readHeader(handle, file);
+  } catch (error) {
+    if (!(error instanceof DamagedFileError)) throw error;
+    // The page of a model names the hash of each file, so that the two can be compared.
+    const sha256 = await fileSha256(file);
+    throw new DamagedFileError(`${error.message} (its SHA-256 is ${sha256})`, file);
   } finally {
     await handle.close();
+  }
+}
+
+async function readHeader(handle: FileHandle, file: string): Promise<SafetensorsHeader> {
+  const { size: fileBytes } = await handle.stat();
+  const headerBytes = await readHeaderLength(handle, file, fileBytes);
+  const json = await readBytes(handle, file, PREFIX_BYTES, headerBytes);
+  const { __metadata__: metadata = {}, ...raw } = parseHeader(json, file);
+  const start = PREFIX_BYTES + headerBytes;
+  const tensors = Object.entries(raw).map(([name, tensor]) => toEntry(file, start, name, tensor));
+  tensors.sort((a, b) => a.offset - b.offset || a.length - b.length);
+  checkCoverage(tensors, file, start, fileBytes);
+  return { tensors, metadata };
+}
+
+function parseHeader(json: Uint8Array, file: string): z.infer<typeof headerSchema> {
+  try {
+    return parseJson(json, `the header of ${file}`, headerSchema);
+  } catch (cause) {
+    if (!(cause instanceof UserError)) throw cause;
+    throw new DamagedFileError(cause.message, file, { cause });
   }
 }
 
@@ -116,20 +145,23 @@ async function readHeaderLength(
   fileBytes: number,
 ): Promise<number> {
   if (fileBytes < PREFIX_BYTES) {
-    throw new UserError(
+    throw new DamagedFileError(
       `${file} has ${fileBytes} bytes, too few for a safetensors file: it is cut short, get it again`,
+      file,
     );
   }
   const prefix = await readBytes(handle, file, 0, PREFIX_BYTES);
   const length = new DataView(prefix.buffer).getBigUint64(0, true);
   if (length > BigInt(HEADER_BYTES_MAX)) {
-    throw new UserError(
+    throw new DamagedFileError(
       `${file} claims a header of ${length.toString()} bytes, more than ${HEADER_BYTES_MAX}: it is no safetensors file (a Git LFS pointer or a page saved as a file looks like this), get it again`,
+      file,
     );
   }
   if (PREFIX_BYTES + Number(length) > fileBytes) {
-    throw new UserError(
+    throw new DamagedFileError(
       `${file} has ${fileBytes} bytes, but its header alone needs ${PREFIX_BYTES + Number(length)}: it is cut short, get it again`,
+      file,
     );
   }
   return Number(length);
@@ -149,8 +181,9 @@ function toEntry(
   }
   const expected = tensor.shape.reduce((product, n) => product * n, DTYPE_BYTES[tensor.dtype]);
   if (end - begin !== expected) {
-    throw new UserError(
+    throw new DamagedFileError(
       `${file}: tensor ${name} of ${tensor.dtype} [${tensor.shape.join(', ')}] needs ${expected} bytes but has ${end - begin}: the file is damaged, get it again`,
+      file,
     );
   }
   return {
@@ -177,20 +210,23 @@ function checkCoverage(
   let end = start;
   for (const tensor of tensors) {
     if (tensor.offset !== end) {
-      throw new UserError(
+      throw new DamagedFileError(
         `${file}: tensor ${tensor.name} starts at byte ${tensor.offset} where byte ${end} was due (tensors overlap or leave a gap): the file is damaged, get it again`,
+        file,
       );
     }
     end += tensor.length;
   }
   if (end > fileBytes) {
-    throw new UserError(
+    throw new DamagedFileError(
       `${file} has ${fileBytes} bytes, but its header promises ${end}: it is cut short, get it again`,
+      file,
     );
   }
   if (end < fileBytes) {
-    throw new UserError(
+    throw new DamagedFileError(
       `${file} has ${fileBytes} bytes, but its header accounts for only ${end}: it is damaged, get it again`,
+      file,
     );
   }
 }
@@ -214,35 +250,10 @@ export async function readTensorF32(entry: TensorEntry): Promise<Float32Array> {
   }
   try {
     const bytes = await readBytes(handle, entry.file, entry.offset, entry.length);
-    return toFloat32(bytes, dtype);
+    return decodeFloats(bytes, dtype);
   } finally {
     await handle.close();
   }
-}
-
-function toFloat32(bytes: Uint8Array, dtype: 'F32' | 'F16' | 'BF16'): Float32Array {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const values = new Float32Array(bytes.byteLength / DTYPE_BYTES[dtype]);
-  if (dtype === 'F32') {
-    for (let i = 0; i < values.length; i++) values[i] = view.getFloat32(4 * i, true);
-  } else if (dtype === 'F16') {
-    for (let i = 0; i < values.length; i++) values[i] = halfToNumber(view.getUint16(2 * i, true));
-  } else {
-    // bfloat16 is the upper half of a float32.
-    const words = new Uint32Array(values.buffer);
-    for (let i = 0; i < words.length; i++) words[i] = view.getUint16(2 * i, true) << 16;
-  }
-  return values;
-}
-
-/** IEEE 754 binary16: 1 sign, 5 exponent and 10 fraction bits. */
-function halfToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >>> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 0x1f) return fraction === 0 ? sign * Infinity : NaN;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
 async function readBytes(

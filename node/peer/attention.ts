@@ -11,7 +11,7 @@ export interface AttentionFacts {
   /** Remote clocks minus ours, in ms. */
   clockOffsetsMs: readonly number[];
   storeProblem: string | null;
-  trainingProblem: string | null;
+  trainingProblems: readonly string[];
   /** The last epoch that was trained; null before the first. */
   last: Pick<TrainResult, 'steps' | 'skippedSteps'> | null;
   /** The last slot that an earlier process may have used; -1 for none. */
@@ -39,7 +39,7 @@ export function attention(facts: AttentionFacts): string[] {
     );
   }
   if (facts.storeProblem !== null) sentences.push(facts.storeProblem);
-  if (facts.trainingProblem !== null) sentences.push(facts.trainingProblem);
+  sentences.push(...facts.trainingProblems);
   sentences.push(...stepSentences(facts));
   if (facts.isCatchingUp) {
     sentences.push('Fetching what the swarm has learned so far; training begins when it is here.');

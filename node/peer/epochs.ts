@@ -54,6 +54,12 @@ const STEP_SCALE_MAX = 2;
 /** A skipped evaluation lowers the estimate of its time so far, so that one slow moment is forgotten. */
 const EVALUATION_DECAY = 0.7;
 
+/**
+ * So many epochs in a row without one finite step end training. The second starts from the swarm's adapter
+ * with fresh moments, the third from what the others made of it meanwhile; what fails there too is no accident.
+ */
+export const BROKEN_EPOCHS_MAX = 3;
+
 /** Points of the held-out curve that are kept: `status` stays small in long runs. */
 const HISTORY_MAX = 500;
 
@@ -69,6 +75,12 @@ export class Epochs {
   #evaluated: string | null = null;
   #evaluationMs = 0;
   #problem: string | null = null;
+  /** Why held-out text says nothing of the fold; null when it does. */
+  #evaluationProblem: string | null = null;
+  #skippedSteps = 0;
+  /** Epochs in a row without one finite step, and why training has ended when there were too many. */
+  #brokenEpochs = 0;
+  #breakdown: string | null = null;
   #norm: { of: Float64Array; value: number } | null = null;
   /**
    * No slot up to this one is used: an earlier process may have signed for it, or this one gave it up. What
@@ -113,9 +125,15 @@ export class Epochs {
     return this.#norm.value;
   }
 
-  /** Why training does not go on, in a sentence; null when it does. */
-  get problem(): string | null {
-    return this.#problem;
+  /** Why training does not go on, or the fold cannot be measured, in sentences. */
+  get problems(): string[] {
+    const problems = [this.#breakdown, this.#problem, this.#evaluationProblem];
+    return problems.filter((problem) => problem !== null);
+  }
+
+  /** Optimiser steps of this process that were left out because their loss or gradient was not finite. */
+  get skippedSteps(): number {
+    return this.#skippedSteps;
   }
 
   /** Runs until the signal aborts. */
@@ -151,9 +169,11 @@ export class Epochs {
     const endMs = startMs + schedule.epochMs;
     // Few steps scaled up to stepsRef are mostly noise, so a latecomer leaves this slot out.
     const isLate = this.#c.clock.now() > startMs + schedule.epochMs / 2;
-    if (!isLate && !this.#isSent(epoch)) return this.#trainEpoch(epoch);
+    if (!isLate && !this.#isSent(epoch) && this.#breakdown === null) {
+      return this.#trainEpoch(epoch);
+    }
     await this.#evaluateFold(endMs);
-    return this.#wait('idle', endMs);
+    return this.#wait(this.#breakdown === null ? 'idle' : 'broken', endMs);
   }
 
   /**
@@ -189,6 +209,7 @@ export class Epochs {
       (progress) => (this.#progress = progress),
       this.#signal,
     );
+    this.#skippedSteps += result.skippedSteps ?? 0;
     // A slow machine may end in a later slot: the update belongs there, with a lag that is its due.
     const now = epochAt(this.#run, this.#c.clock.now());
     const epoch = Math.max(baseEpoch, Math.min(now, schedule.epochsMax - 1));
@@ -231,13 +252,10 @@ export class Epochs {
       delta[i] = ((theta[i] ?? 0) - (result.theta[i] ?? 0)) * scale;
     }
     if (!delta.every(Number.isFinite)) {
-      this.#problem =
-        `Training in epoch ${epoch} gave numbers that are not finite; its result was thrown away and ` +
-        'the next epoch starts from the swarm’s adapter with fresh optimiser moments.';
-      this.#closedEpoch = Math.max(this.#closedEpoch, epoch);
-      this.#state = { ...this.#state, optimiser: null };
+      this.#onBroken(epoch);
       return null;
     }
+    this.#brokenEpochs = 0;
     // After a long absence the residual corrects a path that the swarm has left.
     const isFresh = epoch - this.#state.epoch <= fold.lagMax;
     const residual = isFresh ? this.#state.residual.slice() : new Float64Array(theta.length);
@@ -265,6 +283,29 @@ export class Epochs {
     return { state, update };
   }
 
+  /** An epoch in which nothing was finite counts for nothing, and some in a row end training. */
+  #onBroken(epoch: number): void {
+    this.#brokenEpochs++;
+    this.#closedEpoch = Math.max(this.#closedEpoch, epoch);
+    this.#state = { ...this.#state, optimiser: null };
+    this.#progress = null;
+    const what = `No optimiser step of epoch ${epoch} had a finite loss and gradient`;
+    this.#problem =
+      `${what}: its result was thrown away, and the next epoch starts from the swarm’s adapter with fresh ` +
+      'optimiser moments.';
+    if (this.#brokenEpochs === BROKEN_EPOCHS_MAX) {
+      this.#breakdown =
+        `${what}, like the ${BROKEN_EPOCHS_MAX - 1} epochs before, so this peer has stopped training. It goes on ` +
+        'sharing what the others learn, and its adapter, which export writes, is the last good one. Start it ' +
+        'again to try once more, or found a run with a lower --learning-rate.';
+      this.#problem = null;
+    }
+    this.#c.logger.warn(
+      { epoch, brokenEpochs: this.#brokenEpochs },
+      this.#problem ?? this.#breakdown ?? what,
+    );
+  }
+
   /** A failed publish is no loss: the others fetch the update by sync. */
   async #publish(update: Update): Promise<void> {
     const bytes = update.scales.length + update.codes.length + UPDATE_OVERHEAD_BYTES_MAX;
@@ -290,13 +331,15 @@ export class Epochs {
     }
     if (this.#state.heldOutBase === null) {
       const base = await trainer.evaluate(replica.initialTheta(), this.#signal);
-      this.#state = { ...this.#state, heldOutBase: base };
+      this.#state = { ...this.#state, heldOutBase: finiteOrNull(base) };
     }
     const epoch = replica.log.newestEpoch;
     const loss = await trainer.evaluate(replica.theta(), this.#signal);
     this.#evaluated = sha256;
     this.#evaluationMs = clock.now() - startMs;
-    if (loss === null) return;
+    const isFinite = loss === null || Number.isFinite(loss);
+    this.#evaluationProblem = isFinite ? null : notFinite(epoch);
+    if (loss === null || !isFinite) return;
     const history = this.#state.heldOutHistory.filter((point) => point.epoch !== epoch);
     history.push({ epoch, loss });
     this.#state = { ...this.#state, heldOutHistory: history.slice(-HISTORY_MAX) };
@@ -310,6 +353,18 @@ export class Epochs {
     const { epochMs } = this.#run.manifest.schedule;
     await this.#c.clock.sleep(Math.min(delayMs, IDLE_MS_MAX, epochMs), this.#signal);
   }
+}
+
+function notFinite(epoch: number): string {
+  return (
+    `The held-out loss of the swarm’s adapter of epoch ${epoch} is not finite: with it the model writes nothing ` +
+    'sensible. It is measured again when updates change the adapter; if it stays so, found a run with a lower ' +
+    '--learning-rate.'
+  );
+}
+
+function finiteOrNull(loss: number | null): number | null {
+  return Number.isFinite(loss) ? loss : null;
 }
 
 /** The slot of `nowMs`: e = floor((now - t0) / P), below 0 before the start. */

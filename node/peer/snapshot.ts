@@ -4,9 +4,11 @@ import type { RejectionCode } from '../../protocol/errors.js';
 /**
  * waiting: before epoch 0. training: steps are running. idle: this epoch's update is out, waiting for
  * the next slot. paused: the disk or the training process fails, see attention. finished: past the
- * last epoch, still serving its log. stopped: stop() was called.
+ * last epoch, still serving its log. stopped: stop() was called. broken: some epochs in a row gave nothing
+ * finite, so that training has ended; the log is served all the same.
  */
-export type RunState = 'waiting' | 'training' | 'idle' | 'paused' | 'finished' | 'stopped';
+export type RunState =
+  'waiting' | 'training' | 'idle' | 'paused' | 'finished' | 'stopped' | 'broken';
 
 export interface MemberSnapshot {
   peerId: string;
@@ -42,6 +44,8 @@ export interface PeerSnapshot {
     /** Loss of the last step, after an epoch the mean of its steps; nats per trained token; null before. */
     loss: number | null;
     tokensPerSecond: number | null;
+    /** Steps since the process started that were left out: their loss or gradient was not finite. */
+    skippedSteps: number;
   };
   /** The whole log's, or while a long fold runs what it was before. */
   adapter: AdapterSnapshot;

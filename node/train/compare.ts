@@ -6,7 +6,7 @@ import type { Batch } from '../data/packing.js';
 import type { OptimiserState } from '../interfaces.js';
 import { meanLoss, type DifferentiableModel, type LocalTrainer } from './trainer.js';
 
-/** Losses in nats per held-out target; null where the domain holds nothing out. */
+/** Losses in nats per held-out target; null where the domain holds nothing out or it is not finite. */
 export interface DomainLosses {
   domain: string;
   base: number | null;
@@ -51,7 +51,7 @@ export async function compareAdapters(
       const loss = await meanLoss(model, heldOut, theta, signal);
       done++;
       onProgress({ stage: 'held-out', done, total });
-      return loss;
+      return Number.isFinite(loss) ? loss : null;
     };
     let done = 3 * losses.length;
     losses.push({

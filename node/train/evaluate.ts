@@ -44,7 +44,8 @@ export async function evaluate(
           onProgress(++done, total);
         }
       })();
-      losses.push(await meanLoss(model, counted, theta, signal));
+      const loss = await meanLoss(model, counted, theta, signal);
+      losses.push(Number.isFinite(loss) ? loss : null);
     }
     measured.push({ tokens: stats.trainedTokens, losses });
   }

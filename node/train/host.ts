@@ -4,6 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DatasetStats } from '../data/dataset.js';
+import { GPU_DEVICES } from '../engine/devices.js';
 import { UserError } from '../errors.js';
 import {
   TrainerDiedError,
@@ -13,9 +14,12 @@ import {
   type TrainProgress,
   type TrainResult,
 } from '../interfaces.js';
+import { microBatchSize } from './accumulate.js';
+import { chooseDevice, cpuInstead, type ChosenDevice, type DeviceChoice } from './choose-device.js';
 import type { DomainLosses } from './compare.js';
+import type { MemoryPlan } from './memory.js';
 import type { CallName, CallParams, CallProgress, CallResult, SessionOptions } from './messages.js';
-import { TrainingProcess, TrainingProcessError } from './training-process.js';
+import { TrainingMemoryError, TrainingProcess, TrainingProcessError } from './training-process.js';
 
 /** Waits before a restart: doubling from the first to the last, back to the first after a success. */
 export const RESTART_MS_MIN = 1000;
@@ -24,33 +28,60 @@ export const RESTART_MS_MAX = 60_000;
 /** Opening reads the model and tokenises the data: minutes for big ones on a slow disk. */
 export const OPEN_TIMEOUT_MS = 20 * 60_000;
 
-export interface TrainerHostOptions extends SessionOptions {
+export interface TrainerHostOptions extends Omit<SessionOptions, 'device' | 'refuseTooLarge'> {
+  device: DeviceChoice;
   logger: Logger;
+  /** Told what training will take, before the model is loaded for the first time; of a GPU nothing is known. */
+  onPlan?: (plan: MemoryPlan) => void;
 }
+
+/** After so many deaths in a row `auto` does without a GPU, even one whose small step goes well. */
+const GPU_DEATHS_MAX = 2;
 
 const NOT_FINITE =
   'optimiser steps were left out because their loss or gradient was not finite; if it goes on, a run with a lower learning rate is needed';
 
+/** Sequences at once, before memory ran out and after. */
+interface Halved {
+  from: number;
+  to: number;
+}
+
 interface Opened extends CallResult<'open'> {
   process: TrainingProcess;
+  chosen: ChosenDevice;
 }
 
 /** Calls may overlap; the training process answers them one after another. */
 export class TrainerHost implements Trainer {
-  readonly #session: SessionOptions;
+  readonly #session: Omit<TrainerHostOptions, 'logger' | 'onPlan'>;
   readonly #logger: Logger;
+  readonly #onPlan: (plan: MemoryPlan) => void;
   /** Aborted by close(): ends waiting for a restart. */
   readonly #closing = new AbortController();
   #process: TrainingProcess | null = null;
   /** The process that calls go to, once it is open. */
   #opened: Promise<Opened>;
   #first: Opened | null = null;
+  /** What runs, or ran last. */
+  #last: Opened | null = null;
   /** Deaths since the last call that succeeded. */
   #deaths = 0;
+  /** How the last process was to use memory; null before one said so. */
+  #plan: MemoryPlan | null = null;
+  /** Sequences at once after memory ran out; null before. */
+  #halved: Halved | null = null;
+  /** Whether memory ran out after that, and no call has succeeded since. */
+  #isExhausted = false;
+  /** Why the last call failed inside the process, in words. */
+  #failure: string | null = null;
+  /** A sentence on a device that was lost in mid-run. */
+  #deviceProblem: string | null = null;
 
-  private constructor({ logger, ...session }: TrainerHostOptions) {
+  private constructor({ logger, onPlan = ignore, ...session }: TrainerHostOptions) {
     this.#session = session;
     this.#logger = logger;
+    this.#onPlan = onPlan;
     this.#opened = this.#launch();
   }
 
@@ -66,18 +97,39 @@ export class TrainerHost implements Trainer {
     } catch (error) {
       await host.close();
       if (!(error instanceof TrainerDiedError)) throw error;
-      const hint = 'It was opening model and data; a smaller model, batch or sequence needs less.';
+      const hint =
+        'It was opening model and data; less memory is needed with --micro-batch 1, shorter sequences or a smaller model.';
       throw new TrainerDiedError(`${error.message} ${hint}`, { cause: error });
     }
   }
 
+  /** What the steps run on, e.g. "cpu (2 threads)"; another one after `auto` has lost a GPU. */
   get device(): string {
-    return this.#firstOpened().device;
+    return (this.#last ?? this.#firstOpened()).device;
+  }
+
+  /** The device and why it is this one, e.g. "cpu (2 threads); webgpu was not taken: no adapter found". */
+  get deviceLine(): string {
+    return lineOf(this.#last ?? this.#firstOpened());
   }
 
   /** What this peer's data files held when they were first read. */
   get stats(): DatasetStats {
     return this.#firstOpened().stats;
+  }
+
+  /** Sentences for `status`: what the user should know of how training runs. */
+  get attention(): string[] {
+    const sentences: string[] = [];
+    if (this.#deviceProblem !== null) sentences.push(this.#deviceProblem);
+    if (this.#halved !== null) sentences.push(inWords(this.#halved));
+    if (this.#isExhausted) {
+      sentences.push(
+        'The training process has no memory left, and is started again to try once more: close other programs, ' +
+          'start this peer with --micro-batch 1, or take part in a run with shorter sequences or a smaller model.',
+      );
+    }
+    return sentences;
   }
 
   /** Of the training process; null while there is none. */
@@ -142,16 +194,20 @@ export class TrainerHost implements Trainer {
   ): Promise<CallResult<K>> {
     this.#closing.signal.throwIfAborted();
     try {
-      const { process } = await until(this.#opened, signal);
+      const { process, chosen } = await until(this.#opened, signal);
       const result = await process
         .call(name, params, onProgress, signal)
         .catch(async (error: unknown) => {
           if (!(error instanceof TrainingProcessError)) throw error;
-          // An executor that failed once (out of device memory, say) is not asked again: restart.
+          if (error instanceof TrainingMemoryError) this.#halve(chosen);
+          // An executor that failed once is not asked again: restart.
+          this.#failure = error.message;
           await process.close();
           throw new TrainerDiedError(error.message, { cause: error });
         });
       this.#deaths = 0;
+      this.#isExhausted = false;
+      this.#failure = null;
       return result;
     } catch (error) {
       signal.throwIfAborted();
@@ -160,22 +216,75 @@ export class TrainerHost implements Trainer {
     }
   }
 
-  /** Forks and opens. A process that dies later is replaced by #relaunch. */
+  /** Opens a process on the device that is to be had now: after a death it is looked for again. */
   async #launch(): Promise<Opened> {
+    const { device, threads } = this.#session;
+    const isSpent = device === 'auto' && this.#deaths >= GPU_DEATHS_MAX;
+    const chosen: ChosenDevice = isSpent
+      ? { device: 'cpu', why: `training failed ${this.#deaths} times in a row` }
+      : await chooseDevice({ device, threads }, this.#closing.signal);
+    try {
+      return await this.#open(chosen);
+    } catch (error) {
+      this.#closing.signal.throwIfAborted();
+      if (device !== 'auto' || chosen.device === 'cpu') throw error;
+      // The model may be too large for the GPU; what is wrong with model or data, the CPU finds as well.
+      const reason = error instanceof Error ? error.message : String(error);
+      return this.#open(cpuInstead(chosen, reason));
+    }
+  }
+
+  /** Forks and opens, on the CPU a second time where memory ran out. A process that dies later is replaced by #relaunch. */
+  async #open(chosen: ChosenDevice): Promise<Opened> {
     this.#closing.signal.throwIfAborted();
     const process = TrainingProcess.fork(this.#logger);
     this.#process = process;
     const deadline = AbortSignal.timeout(OPEN_TIMEOUT_MS);
+    const session = {
+      ...this.#session,
+      device: chosen.device,
+      microBatch: this.#halved?.to ?? this.#session.microBatch,
+      // A peer that was running does not end because something else takes memory for a while.
+      refuseTooLarge: this.#first === null && this.#halved === null,
+    };
     try {
-      const opened = await process.call('open', this.#session, ignore, deadline);
-      void process.ended.then((reason) => this.#relaunch(reason));
-      return { ...opened, process };
+      const opened = await process.call('open', session, (plan) => this.#planned(plan), deadline);
+      void process.ended.then(({ reason, isOutOfMemory }) => {
+        if (isOutOfMemory) this.#halve(chosen);
+        this.#relaunch(reason);
+      });
+      this.#last = { ...opened, process, chosen };
+      return this.#last;
     } catch (error) {
       await process.close();
+      const { isOutOfMemory } = await process.ended;
+      const isShort = isOutOfMemory || error instanceof TrainingMemoryError;
+      if (isShort && this.#halve(chosen)) return await this.#open(chosen);
       if (error instanceof UserError || error instanceof TrainerDiedError) throw error;
       const message = error instanceof Error ? error.message : String(error);
       throw new TrainerDiedError(`The training process did not open: ${message}`, { cause: error });
     }
+  }
+
+  #planned(plan: MemoryPlan): void {
+    if (this.#plan === null && this.#first === null) this.#onPlan(plan);
+    this.#plan = plan;
+    this.#logger.debug({ ...plan }, 'memory planned');
+  }
+
+  /**
+   * The first time that memory ran out, the next process takes half as many sequences at once. False when
+   * that was done before or there is no half, and for a GPU: #launch has another answer to its failures.
+   */
+  #halve({ device }: ChosenDevice): boolean {
+    if (GPU_DEVICES.includes(device)) return false;
+    const { training, microBatch } = this.#session;
+    const from = this.#plan?.microBatch ?? microBatchSize(training.batchSize, microBatch);
+    this.#isExhausted = this.#halved !== null || from === 1;
+    if (this.#isExhausted) return false;
+    this.#halved = { from, to: Math.floor(from / 2) };
+    this.#logger.warn({ ...this.#halved }, inWords(this.#halved));
+    return true;
   }
 
   /** Replaces a process that ended, unless it was closed or its files are spoilt. */
@@ -183,15 +292,27 @@ export class TrainerHost implements Trainer {
     if (this.#closing.signal.aborted) return;
     const waitMs = Math.min(RESTART_MS_MIN * 2 ** this.#deaths, RESTART_MS_MAX);
     this.#deaths++;
+    const before = this.#last;
     this.#logger.warn({ waitMs }, `the training process ${reason}; it is started again`);
     const opened = delay(waitMs, undefined, { signal: this.#closing.signal }).then(() =>
       this.#launch(),
     );
     this.#opened = opened;
     opened.then(
-      () => this.#logger.info({}, 'the training process runs again'),
+      (after) => {
+        this.#logger.info({}, 'the training process runs again');
+        if (before !== null) this.#compareDevices(before, after, this.#failure ?? reason);
+      },
       (error: unknown) => this.#onLaunchFailed(error),
     );
+  }
+
+  #compareDevices(before: Opened, after: Opened, reason: string): void {
+    if (before.chosen.device === after.chosen.device) return;
+    this.#deviceProblem =
+      `The device ${before.device} was lost in mid-run (${reason.replace(/\.$/, '')}); training goes on with ` +
+      `${lineOf(after)}.`;
+    this.#logger.warn({}, this.#deviceProblem);
   }
 
   #onLaunchFailed(error: unknown): void {
@@ -216,6 +337,18 @@ function until<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
     else signal.addEventListener('abort', onAbort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });
+}
+
+function inWords({ from, to }: Halved): string {
+  return (
+    `The training process had no memory left with ${from} sequences at a time, so that now ${to} go ` +
+    'through the model at once: the same training, but slower. Close other programs and start this peer ' +
+    `again, or start it with --micro-batch ${to}.`
+  );
+}
+
+function lineOf({ device, chosen: { why } }: Opened): string {
+  return why === null ? device : `${device}; ${why}`;
 }
 
 function ignore(): void {

@@ -3,6 +3,7 @@
  * (structured clone). Every message is checked on arrival: the two must be of one version.
  */
 import { z } from 'zod';
+import { DEVICES } from '../engine/devices.js';
 import { EXIT_FAILURE, EXIT_USAGE } from '../errors.js';
 
 const floats = z.custom<Float32Array>((value) => value instanceof Float32Array);
@@ -41,8 +42,13 @@ const sessionOptions = z.object({
   dataFiles: z.array(z.string()).min(1).readonly(),
   adapter,
   training,
+  /** The most sequences that go through the model at once; "auto": as many of a step as fit into memory. */
+  microBatch: z.union([z.int().min(1), z.literal('auto')]),
+  /** Whether a model that is too large for the free memory is refused before it is tried. */
+  refuseTooLarge: z.boolean(),
   run: z.object({ epochsMax: z.int().min(1), stepsRef: z.int().min(1) }),
-  /** CPU threads of the executor. */
+  /** What the steps run on, and CPU threads for it. */
+  device: z.enum(DEVICES),
   threads: z.int().min(1),
   /** Share of the examples that is only measured on, 0 to 0.5. */
   heldOutShare: z.number().min(0).max(0.5),
@@ -61,6 +67,18 @@ const stats = z.object({
   droppedTokens: count,
 });
 
+/** See MemoryPlan in memory.ts. */
+const memoryPlan = z.object({
+  batchSize: count,
+  microBatch: z.int().min(1),
+  sequenceLength: count,
+  weights: count,
+  activations: count,
+  adapter: count,
+  process: count,
+  free: count,
+});
+
 const domainLosses = z.object({
   domain: z.string(),
   base: z.number().nullable(),
@@ -72,7 +90,7 @@ const domainLosses = z.object({
 export const CALLS = {
   open: {
     params: sessionOptions,
-    progress: z.never(),
+    progress: memoryPlan,
     result: z.object({ device: z.string(), stats }),
   },
   train: {
@@ -98,7 +116,8 @@ export const CALLS = {
   evaluate: {
     params: z.object({ theta: floats }),
     progress: z.never(),
-    result: z.object({ loss: z.number().nullable() }),
+    /** NaN when it is not finite. */
+    result: z.object({ loss: z.union([z.number(), z.nan()]).nullable() }),
   },
   measure: {
     params: z.object({}),
@@ -149,6 +168,7 @@ const failure = z.discriminatedUnion('type', [
     exitCode: z.union([z.literal(EXIT_FAILURE), z.literal(EXIT_USAGE)]),
   }),
   z.object({ type: z.literal('aborted') }),
+  z.object({ type: z.literal('memory'), message: z.string() }),
   z.object({ type: z.literal('internal'), message: z.string() }),
 ]);
 export type Failure = z.infer<typeof failure>;

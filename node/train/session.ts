@@ -1,18 +1,23 @@
 /** All that a training process holds: the model on its device, this peer's data, and the trainer on both. */
-import { initialAdapter } from '../../protocol/adapter.js';
+import { adapterLayout, initialAdapter } from '../../protocol/adapter.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset, type Dataset, type DatasetOptions } from '../data/dataset.js';
 import { openTokenizer } from '../data/tokenizer.js';
-import { ortExecutor } from '../engine/ort.js';
-import { openLanguageModel, type LanguageModel } from '../model/language-model.js';
+import { openExecutor } from '../engine/open-executor.js';
+import { openLanguageModel, type GraphName, type LanguageModel } from '../model/language-model.js';
+import { checkWeightsFinite } from '../model/broken-weights.js';
 import { openModelDirectory } from '../model/model-directory.js';
+import type { WeightIndex } from '../model/safetensors.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
+import { microBatchSize } from './accumulate.js';
 import {
   COMPARISON_TOKENS_MAX,
   compareAdapters,
   type ComparisonProgress,
   type DomainLosses,
 } from './compare.js';
+import { freeMemory } from './free-memory.js';
+import { planMemory, type MemoryNeeds, type MemoryPlan } from './memory.js';
 import type { CallParams, CallResult, SessionOptions } from './messages.js';
 import { heldOutTokensMax, LocalTrainer } from './trainer.js';
 
@@ -26,18 +31,22 @@ export class TrainingSession {
   readonly #data: Dataset;
   readonly #dataOptions: DatasetOptions;
   readonly #trainer: LocalTrainer;
+  readonly #weights: WeightIndex;
+  #areWeightsFinite = false;
 
   private constructor(
     options: SessionOptions,
     model: LanguageModel,
+    weights: WeightIndex,
     data: Dataset,
     dataOptions: DatasetOptions,
   ) {
     this.#options = options;
     this.#model = model;
+    this.#weights = weights;
     this.#data = data;
     this.#dataOptions = dataOptions;
-    const { batchSize } = options.training;
+    const { batchSize } = model;
     const heldOutTokens = heldOutTokensMax(options.run, options.training);
     this.#trainer = new LocalTrainer({
       model,
@@ -49,9 +58,16 @@ export class TrainingSession {
     });
   }
 
-  /** Throws UserError for a model or data that cannot be used; the data are read before the weights. */
-  static async open(options: SessionOptions): Promise<TrainingSession> {
-    const { training, adapter, threads } = options;
+  /**
+   * `onPlan` is told what training will take before anything large is loaded; a device other than the CPU
+   * is tried without a plan. Throws UserError for a model or data that cannot be used or do not fit into
+   * memory; the data are read before the weights.
+   */
+  static async open(
+    options: SessionOptions,
+    onPlan: (plan: MemoryPlan) => void = () => undefined,
+  ): Promise<TrainingSession> {
+    const { training, adapter } = options;
     const directory = await openModelDirectory(options.modelDir);
     const dataOptions: DatasetOptions = {
       tokenizer: await openTokenizer(directory.dir, directory.config),
@@ -63,16 +79,27 @@ export class TrainingSession {
     const data = await openDataset(options.dataFiles, dataOptions);
     const { batchSize, sequenceLength } = training;
     const { config, weights } = directory;
-    const shape = { batchSize, sequenceLength, executor: ortExecutor({ threads }) };
-    const model = await openLanguageModel({
-      config,
-      weights,
-      adapter,
-      ...shape,
-      // The first epoch shall not pay for it.
-      compile: ['gradient'],
-    });
-    return new TrainingSession(options, model, data, dataOptions);
+    const executor = await openExecutor(options);
+    const open = (microBatch: number, compile: readonly GraphName[]): Promise<LanguageModel> =>
+      openLanguageModel({
+        ...{ config, weights, adapter, sequenceLength, executor, compile },
+        batchSize: microBatch,
+      });
+    let microBatch = microBatchSize(batchSize, options.microBatch);
+    // What is predicted is how the CPU executor uses the memory of the machine.
+    if (options.device === 'cpu') {
+      const graphs: readonly GraphName[] =
+        data.heldOut === null ? ['gradient'] : ['gradient', 'loss'];
+      const plan = await planSession(options, async (size) => {
+        const model = await open(size, []);
+        return graphs.map((name) => model.program(name));
+      });
+      onPlan(plan);
+      ({ microBatch } = plan);
+    }
+    // The first epoch shall not pay for compiling.
+    const model = await open(microBatch, ['gradient']);
+    return new TrainingSession(options, model, weights, data, dataOptions);
   }
 
   /** What the steps run on, e.g. "cpu (2 threads)". */
@@ -84,16 +111,31 @@ export class TrainingSession {
     return this.#data.stats;
   }
 
+  /** As LocalTrainer.train. Throws UserError when weights of the base model are broken, also below. */
   async train(
     job: TrainJob,
     onProgress: (progress: TrainProgress) => void,
     signal: AbortSignal,
   ): Promise<CallResult<'train'>> {
-    return this.#trainer.train(job, onProgress, signal);
+    const result = await this.#trainer.train(job, onProgress, signal);
+    await this.#explain(result.loss);
+    return result;
   }
 
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
-    return this.#trainer.evaluate(theta, signal);
+    const loss = await this.#trainer.evaluate(theta, signal);
+    await this.#explain(loss);
+    return loss;
+  }
+
+  /**
+   * Throws UserError when a loss is not finite because weights of the base are not. Looked up only
+   * then, and once, for it reads the whole model.
+   */
+  async #explain(loss: number | null): Promise<void> {
+    if (loss === null || Number.isFinite(loss) || this.#areWeightsFinite) return;
+    await checkWeightsFinite(this.#weights);
+    this.#areWeightsFinite = true;
   }
 
   /** Median time in ms of a whole step (batch, gradient, AdamW) after a warm-up; changes nothing. */
@@ -101,7 +143,7 @@ export class TrainingSession {
     const theta = initialAdapter(this.#options.adapter);
     const job = { epoch: 0, theta, optimiser: null, steps: 1, deadlineMs: Infinity };
     const noProgress = (): void => undefined;
-    await this.#trainer.train(job, noProgress, signal);
+    await this.train(job, noProgress, signal);
     const times: number[] = [];
     const endMs = performance.now() + MEASURE_MS_MAX;
     do {
@@ -118,7 +160,7 @@ export class TrainingSession {
     onProgress: (progress: ComparisonProgress) => void,
     signal: AbortSignal,
   ): Promise<DomainLosses[]> {
-    const { batchSize } = this.#options.training;
+    const { batchSize } = this.#model;
     const domains = [];
     for (const { name, files } of params.domains) {
       const { heldOut } = await openDataset(files, this.#dataOptions);
@@ -135,4 +177,18 @@ export class TrainingSession {
     };
     return compareAdapters(comparison, onProgress, signal);
   }
+}
+
+/** How the session will use what memory is free now. Throws UserError when that is refused. */
+function planSession(
+  { training, adapter, microBatch, refuseTooLarge }: SessionOptions,
+  programs: MemoryNeeds['programs'],
+): Promise<MemoryPlan> {
+  const { batchSize, sequenceLength } = training;
+  const { size: adapterSize } = adapterLayout(adapter);
+  return planMemory({ batchSize, sequenceLength, adapterSize, programs }, microBatch, {
+    processBytes: process.memoryUsage.rss(),
+    free: freeMemory(),
+    refuse: refuseTooLarge,
+  });
 }

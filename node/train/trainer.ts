@@ -8,18 +8,23 @@ import type { TrainingRows } from '../data/dataset.js';
 import type { Batch } from '../data/packing.js';
 import type { LanguageModel } from '../model/language-model.js';
 import type { TrainJob, TrainProgress, TrainResult } from '../interfaces.js';
+import { accumulatedGradient } from './accumulate.js';
 import { adamWStep, clipGradientNorm, copyOptimiserState, newOptimiserState } from './optimiser.js';
 import { learningRateAt, runProgress, type RunLength } from './schedule.js';
 
 /** What the trainer needs of a language model. */
-export type DifferentiableModel = Pick<LanguageModel, 'gradient' | 'loss'>;
+export type DifferentiableModel = Pick<
+  LanguageModel,
+  'gradient' | 'loss' | 'batchSize' | 'sequenceLength'
+>;
 
 export interface LocalTrainerInit {
+  /** Takes the batch of a step in parts where its batchSize is below the run's: see accumulate.ts. */
   model: DifferentiableModel;
   training: Training;
   run: RunLength;
   trainingData: Pick<TrainingRows, 'batch'>;
-  /** One pass over the held-out text, up to heldOutTokensMax(); empty when there is none. */
+  /** One pass over the held-out text, up to heldOutTokensMax(), in the model's own batches; empty when there is none. */
   heldOut: readonly Batch[];
   /** Coordinates of the adapter. */
   adapterSize: number;
@@ -53,8 +58,8 @@ export class LocalTrainer {
 
   /**
    * Steps epoch x stepsRef + i for i from 0, until `job.steps` are taken or the next would probably end
-   * after `job.deadlineMs`; at least one. Gives way to the event loop after each step, so that `signal`
-   * is seen: then rejects with its reason. A step whose loss or gradient is not finite is left out; when
+   * after `job.deadlineMs`; at least one. Gives way to the event loop after each step and between the parts
+   * of its batch, so that `signal` is seen: then rejects with its reason. A step whose loss or gradient is not finite is left out; when
    * all are, theta and loss of the result are NaN. Throws RangeError for sizes that differ.
    */
   async train(
@@ -74,7 +79,7 @@ export class LocalTrainer {
       const startMs = performance.now();
       const batch = trainingData.batch(job.epoch * run.stepsRef + i, training.batchSize);
       const progress = runProgress(run, job.epoch, i);
-      const step = await this.#step(theta, optimiser, batch, progress);
+      const step = await this.#step(theta, optimiser, batch, progress, signal);
       const stepMs = performance.now() - startMs;
       this.#remember(stepMs);
       total.ms += stepMs;
@@ -102,7 +107,7 @@ export class LocalTrainer {
     };
   }
 
-  /** Mean loss of `theta` over the held-out targets, nats per token; null without any, and when it is not finite. */
+  /** Mean loss of `theta` over the held-out targets, nats per token, NaN when it is not finite; null without any. */
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
     this.#checkSize(theta.length, 'theta');
     return meanLoss(this.#init.model, this.#init.heldOut, theta, signal);
@@ -114,9 +119,10 @@ export class LocalTrainer {
     optimiser: TrainResult['optimiser'],
     batch: Batch,
     progress: number,
+    signal: AbortSignal,
   ): Promise<{ loss: number; targets: number } | null> {
     const { model, training } = this.#init;
-    const { loss, targets, gradient } = await model.gradient(batch, theta);
+    const { loss, targets, gradient } = await accumulatedGradient(model, batch, theta, signal);
     const norm = clipGradientNorm(gradient, training.gradientNormMax);
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) return null;
     const { beta1, beta2, epsilon, weightDecay } = training;
@@ -153,8 +159,8 @@ export class LocalTrainer {
 }
 
 /**
- * Mean loss of `theta` ([adapterSize] float32) over all targets of `batches`, nats per token; null when
- * there are none or when it is not finite. Rejects with `signal.reason` between two batches.
+ * Mean loss of `theta` ([adapterSize] float32) over all targets of `batches`, nats per token, NaN when it is
+ * not finite; null when there are none. Rejects with `signal.reason` between two batches.
  */
 export async function meanLoss(
   model: DifferentiableModel,
@@ -170,6 +176,6 @@ export async function meanLoss(
     count += targets;
     await setImmediate();
   }
-  const mean = sum / count;
-  return Number.isFinite(mean) ? mean : null;
+  if (count === 0) return null;
+  return Number.isFinite(sum) ? sum / count : NaN;
 }

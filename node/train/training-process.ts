@@ -2,8 +2,10 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { isOutOfMemory } from '../engine/errors.js';
 import { UserError } from '../errors.js';
 import { TrainerDiedError, type Logger } from '../interfaces.js';
+import { outOfMemoryKills } from './free-memory.js';
 import {
   CALLS,
   PENDING_CALLS_MAX,
@@ -39,6 +41,17 @@ export class TrainingProcessError extends Error {
   override readonly name = 'TrainingProcessError';
 }
 
+/** Thrown when a call failed inside the training process because no memory was left; it must be restarted. */
+export class TrainingMemoryError extends TrainingProcessError {}
+
+/** Why a process is gone. */
+export interface ProcessEnd {
+  /** In words that follow "the training process". */
+  reason: string;
+  /** Whether it was for want of memory. */
+  isOutOfMemory: boolean;
+}
+
 interface PendingCall {
   onProgress: (progress: unknown) => void;
   onResult: (result: unknown) => void;
@@ -48,22 +61,31 @@ interface PendingCall {
 }
 
 export class TrainingProcess {
-  /** Resolves once the child is gone, with the reason in words; never rejects. */
-  readonly ended: Promise<string>;
+  /** Resolves once the child is gone; never rejects. */
+  readonly ended: Promise<ProcessEnd>;
   readonly #child: ChildProcess;
   readonly #pending = new Map<number, PendingCall>();
   #reason: string | null = null;
   #nextId = 1;
+  /** Kills for want of memory on this machine before the child was started; null where nobody counts. */
+  readonly #killsBefore = outOfMemoryKills();
+  /** Whether the last words of the child were of memory: native code and V8 abort with them. */
+  #saidOutOfMemory = false;
+  #isEndedHere = false;
 
   private constructor(child: ChildProcess, logger: Logger) {
     this.#child = child;
     this.ended = new Promise((resolve) => {
-      const end = (reason: string): void => {
+      const end = (reason: string, isOutOfMemory = false): void => {
         this.#reason ??= reason;
         for (const call of [...this.#pending.values()]) call.reject(died(this.#reason));
-        resolve(this.#reason);
+        resolve({ reason: this.#reason, isOutOfMemory });
       };
-      child.once('exit', (code, signal) => end(exitInWords(code, signal)));
+      // Unlike 'exit' it comes after the last line of stderr.
+      child.once('close', (code: number | null, signal: NodeJS.Signals | null) => {
+        const isOutOfMemory = this.#wasOutOfMemory(signal);
+        end(exitInWords(code, signal, isOutOfMemory), isOutOfMemory);
+      });
       // Also emitted for a failed send or kill of a running child, which 'exit' follows in its time.
       child.on('error', (error) => {
         if (child.pid === undefined) end(`could not be started (${error.message})`);
@@ -71,9 +93,10 @@ export class TrainingProcess {
     });
     child.on('message', (message) => this.#onMessage(message));
     if (child.stderr !== null) {
-      createInterface({ input: child.stderr }).on('line', (line) =>
-        logger.debug({ line: line.slice(0, STDERR_LINE_MAX) }, 'training process'),
-      );
+      createInterface({ input: child.stderr }).on('line', (line) => {
+        this.#saidOutOfMemory ||= isOutOfMemory(line);
+        logger.debug({ line: line.slice(0, STDERR_LINE_MAX) }, 'training process');
+      });
     }
   }
 
@@ -120,10 +143,27 @@ export class TrainingProcess {
 
   /** Ends the child and resolves when it is gone; pending calls reject with TrainerDiedError. */
   async close(): Promise<void> {
+    this.#isEndedHere = true;
     this.#child.kill('SIGTERM');
-    const killer = setTimeout(() => this.#child.kill('SIGKILL'), CLOSE_GRACE_MS);
+    const killer = setTimeout(() => this.#kill(), CLOSE_GRACE_MS);
     await this.ended;
     clearTimeout(killer);
+  }
+
+  #kill(): void {
+    this.#isEndedHere = true;
+    this.#child.kill('SIGKILL');
+  }
+
+  /**
+   * A SIGKILL by hand looks like that of the kernel's out-of-memory killer, but the kernel counts its own.
+   * Where nobody counts, a kill from outside is taken for one: a smaller batch is no great loss.
+   */
+  #wasOutOfMemory(signal: NodeJS.Signals | null): boolean {
+    if (this.#isEndedHere) return false;
+    if (signal !== 'SIGKILL') return this.#saidOutOfMemory;
+    const kills = outOfMemoryKills();
+    return kills === null || this.#killsBefore === null || kills > this.#killsBefore;
   }
 
   #exchange(
@@ -138,7 +178,7 @@ export class TrainingProcess {
         this.#send({ kind: 'abort', id });
         grace = setTimeout(() => settle(() => reject(reasonOf(signal))), ABORT_GRACE_MS);
       };
-      const silence = setTimeout(() => this.#child.kill('SIGKILL'), SILENCE_MS_MAX);
+      const silence = setTimeout(() => this.#kill(), SILENCE_MS_MAX);
       const settle = (outcome: () => void): void => {
         this.#pending.delete(id);
         signal.removeEventListener('abort', onAbort);
@@ -166,7 +206,7 @@ export class TrainingProcess {
     const parsed = replySchema.safeParse(message);
     if (!parsed.success) {
       this.#reason ??= 'sent a message that this version does not know, and was ended';
-      this.#child.kill('SIGKILL');
+      this.#kill();
       return;
     }
     const reply = parsed.data;
@@ -193,11 +233,14 @@ function died(reason: string): TrainerDiedError {
   return new TrainerDiedError(`The training process ${reason}.`);
 }
 
-/** What happened to a process that ended, e.g. "was killed (SIGKILL), ...". */
-export function exitInWords(code: number | null, signal: NodeJS.Signals | null): string {
-  if (signal === 'SIGKILL') {
-    return 'was killed (SIGKILL), as a system does that has no memory left';
-  }
+/** What happened to a process that ended, e.g. "was killed (SIGKILL)". */
+export function exitInWords(
+  code: number | null,
+  signal: NodeJS.Signals | null,
+  isOutOfMemory: boolean,
+): string {
+  if (isOutOfMemory) return `ended (${signal ?? `exit code ${code}`}) because no memory was left`;
+  if (signal === 'SIGKILL') return 'was killed (SIGKILL)';
   if (signal !== null) return `ended by signal ${signal}`;
   return `ended with exit code ${code ?? 'unknown'}`;
 }
@@ -208,6 +251,10 @@ function errorOf(failure: Failure): Error {
       return new UserError(failure.message, failure.exitCode);
     case 'aborted':
       return new TrainingProcessError('The training process gave up a call that was not aborted.');
+    case 'memory':
+      return new TrainingMemoryError(
+        `The training process has no memory left: ${failure.message}.`,
+      );
     case 'internal':
       return new TrainingProcessError(`The training process failed: ${failure.message}.`);
   }
@@ -219,7 +266,7 @@ function reasonOf(signal: AbortSignal): Error {
 }
 
 /** Flags that load code (`--import tsx` and the like); not those of a debugger or a test runner. */
-function loaderFlags(execArgv: readonly string[]): string[] {
+export function loaderFlags(execArgv: readonly string[]): string[] {
   const flags: string[] = [];
   for (const [i, flag] of execArgv.entries()) {
     const name = flag.split('=')[0] ?? '';

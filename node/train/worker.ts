@@ -1,6 +1,7 @@
 /** Entry point of the training process: answers the calls of messages.ts, one at a time, in order. */
 import { writeFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
+import { isOutOfMemory, OutOfMemoryError } from '../engine/errors.js';
 import { UserError } from '../errors.js';
 import {
   CALLS,
@@ -25,8 +26,8 @@ let queue: Promise<void> = Promise.resolve();
 const aborts = new Map<number, AbortController>();
 
 const handlers: { [K in CallName]: Handler<K> } = {
-  open: async (options) => {
-    session = await TrainingSession.open(options);
+  open: async (options, onProgress) => {
+    session = await TrainingSession.open(options, onProgress);
     return { device: session.device, stats: session.stats };
   },
   train: (job, onProgress, signal) => opened().train(job, onProgress, signal),
@@ -76,7 +77,9 @@ function failureOf(error: unknown): Failure {
   if (error instanceof UserError) {
     return { type: 'user', message: error.message, exitCode: error.exitCode };
   }
-  return { type: 'internal', message: error instanceof Error ? error.message : String(error) };
+  const message = error instanceof Error ? error.message : String(error);
+  const isMemory = error instanceof OutOfMemoryError || isOutOfMemory(message);
+  return { type: isMemory ? 'memory' : 'internal', message };
 }
 
 function send(reply: Reply): void {

@@ -19,10 +19,12 @@ const VALUE_TOLERANCE = 2e-6;
 /** Of a difference quotient: float32 noise / STEP, and STEP^2 times a third derivative. */
 const GRADIENT_TOLERANCE = 1e-3;
 
-export function operationCompliance(name: string, open: () => Executor): void {
+export function operationCompliance(name: string, open: () => Executor | Promise<Executor>): void {
   describe(`operations on ${name}`, () => {
     let executor: Executor;
-    before(() => (executor = open()));
+    before(async () => {
+      executor = await open();
+    });
 
     it('every operation of the table has a case and a refusal', () => {
       const names = OPERATIONS.map((operation) => operation.name);

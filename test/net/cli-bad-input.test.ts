@@ -124,6 +124,15 @@ describe('a model that cannot be used', () => {
     assert.match(sentence, /^error: .*cut.*model\.safetensors/);
   });
 
+  it('too large for the memory: says what takes how much, before it is loaded', async () => {
+    const huge = ['--sequence-length', '512', '--batch-size', '4096', '--micro-batch', '4096'];
+    const args = ['start', '--dir', newDirectory(), '--data', data, ...LOCAL, ...huge];
+    assert.match(
+      await fails(1, ...args),
+      /^error: the model does not fit into memory: training 4096 sequences of 512 tokens at once takes \d+\.\d GB \(weights .*\), but only .* are free: leave --micro-batch to auto, /,
+    );
+  });
+
   it('unknown target modules: lists the known ones, wrong usage', async () => {
     const args = ['start', '--dir', newDirectory(), '--data', data, '--target-modules', 'c_attn'];
     assert.match(await fails(2, ...args), /^error: target module "c_attn" .* q_proj, k_proj/);

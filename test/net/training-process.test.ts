@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -17,6 +17,8 @@ import {
 import { loraModules } from '../../node/model/lora.js';
 import { openModelDirectory } from '../../node/model/model-directory.js';
 import { TrainerHost, type TrainerHostOptions } from '../../node/train/host.js';
+import type { MemoryPlan } from '../../node/train/memory.js';
+import type { SessionOptions } from '../../node/train/messages.js';
 import { TrainingSession } from '../../node/train/session.js';
 import { exitInWords } from '../../node/train/training-process.js';
 import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
@@ -30,7 +32,7 @@ const ignore = (): void => undefined;
 const loaderFlags = import.meta.url.endsWith('.ts') ? ['--import', 'tsx'] : [];
 
 let dir: string;
-let options: TrainerHostOptions;
+let options: TrainerHostOptions & SessionOptions;
 const lines: { level: string; message: string }[] = [];
 const logger = Object.fromEntries(
   ['debug', 'info', 'warn', 'error'].map((level) => [
@@ -55,7 +57,10 @@ before(async () => {
     dataFiles: [data],
     adapter: { rank: 2, alpha: 4, seed: new Uint8Array(32), targetModules, modules },
     training: { ...TRAINING, sequenceLength: 32, batchSize: 2, learningRate: 0.003 },
+    microBatch: 'auto',
+    refuseTooLarge: true,
     run: { epochsMax: 2, stepsRef: 4 },
+    device: 'cpu',
     threads: 1,
     heldOutShare: 0.2,
     dataSeed: new Uint8Array(32),
@@ -85,6 +90,22 @@ async function waitFor(what: string, condition: () => boolean): Promise<void> {
     await delay(20);
   }
 }
+
+/** The address space of the process may grow by no more than this, so that a real allocation fails. */
+const LITTLE_BYTES = 16 * 2 ** 20;
+
+async function leaveLittleMemory(pid: number | null): Promise<void> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  const bytes = 1024 * Number(/^VmSize:\s+(\d+) kB$/m.exec(status)?.[1]) + LITTLE_BYTES;
+  const [code] = (await once(
+    spawn('prlimit', ['--pid', String(pid), `--as=${bytes}`], { stdio: 'inherit' }),
+    'close',
+  )) as [number];
+  assert.equal(code, 0);
+}
+
+/** Where memory can be limited from outside, and the kernel counts whom it killed. */
+const isLinux = { skip: process.platform === 'linux' ? false : 'needs prlimit and /proc' };
 
 /** Opens a host, runs `use`, and closes it whatever happened. */
 async function withHost(use: (host: TrainerHost) => Promise<void>): Promise<void> {
@@ -118,7 +139,7 @@ function deferred(): { promise: Promise<void>; resolve: () => void } {
 describe('TrainerHost', () => {
   it('trains and measures in a child exactly as in this process', async () => {
     await withHost(async (host) => {
-      const session = await TrainingSession.open(options);
+      const session = await TrainingSession.open({ ...options, device: 'cpu' });
       assert.notEqual(host.pid, process.pid);
       assert.equal(host.device, session.device);
       assert.deepEqual(host.stats, session.stats);
@@ -153,7 +174,7 @@ describe('TrainerHost', () => {
       process.kill(before ?? NaN, 'SIGKILL');
       await assert.rejects(training, (error) => {
         assert.ok(error instanceof TrainerDiedError);
-        assert.match(error.message, /^The training process was killed \(SIGKILL\).*\.$/);
+        assert.equal(error.message, 'The training process was killed (SIGKILL).');
         return true;
       });
       const result = await host.train(job(), ignore, never);
@@ -204,6 +225,49 @@ describe('TrainerHost', () => {
       await assert.rejects(training, reason);
       assert.equal((await host.train(job(), ignore, never)).steps, 4);
       await assert.rejects(host.evaluate(new Float32Array(3), AbortSignal.abort(reason)), reason);
+    });
+  });
+
+  it('halves the sequences at once when memory runs out, once, and says so', isLinux, async () => {
+    const training = { ...options.training, sequenceLength: 512, batchSize: 5 };
+    const plans: MemoryPlan[] = [];
+    const onPlan = (plan: MemoryPlan): void => void plans.push(plan);
+    const host = await TrainerHost.open({ ...options, training, onPlan });
+    try {
+      assert.deepEqual([plans[0]?.microBatch, host.attention], [5, []]);
+      await leaveLittleMemory(host.pid);
+      await assert.rejects(host.train(job({ steps: 1 }), ignore, never), {
+        name: 'TrainerDiedError',
+        message: /^The training process has no memory left: .*no memory for \d+ more bytes\.$/,
+      });
+      assert.equal(host.attention.length, 1);
+      assert.match(
+        host.attention[0]!,
+        /no memory left with 5 sequences .* now 2 go .*--micro-batch 2/,
+      );
+      assert.ok(lines.some(({ message }) => message === host.attention[0]));
+      // The new process is there; it has not taken what a step needs yet.
+      assert.ok((await host.evaluate(initialAdapter(options.adapter), never)) !== null);
+      await leaveLittleMemory(host.pid);
+      const told = host.attention;
+      await assert.rejects(host.train(job({ steps: 1 }), ignore, never), /has no memory left/);
+      assert.deepEqual(host.attention.slice(0, 1), told, 'the second time it stays an error');
+      assert.match(host.attention[1]!, /has no memory left.*close other programs/);
+      assert.equal((await host.train(job({ steps: 1 }), ignore, never)).steps, 1);
+      assert.deepEqual(host.attention, told);
+      assert.equal(plans.length, 1, 'the plan is told once');
+    } finally {
+      await host.close();
+    }
+  });
+
+  it('does not take a kill by hand for want of memory', isLinux, async () => {
+    await withHost(async (host) => {
+      const before = host.pid;
+      process.kill(before ?? NaN, 'SIGKILL');
+      await waitFor('another process', () => host.pid !== before);
+      await host.train(job(), ignore, never);
+      assert.deepEqual(host.attention, []);
     });
   });
 
@@ -284,9 +348,11 @@ describe('TrainerHost', () => {
 });
 
 describe('exitInWords', () => {
-  it('names the signal or the exit code', () => {
-    assert.match(exitInWords(null, 'SIGKILL'), /killed \(SIGKILL\).*memory/);
-    assert.equal(exitInWords(null, 'SIGSEGV'), 'ended by signal SIGSEGV');
-    assert.equal(exitInWords(3, null), 'ended with exit code 3');
+  it('names the signal or the exit code, and memory where that was the reason', () => {
+    assert.equal(exitInWords(null, 'SIGKILL', false), 'was killed (SIGKILL)');
+    assert.equal(exitInWords(null, 'SIGSEGV', false), 'ended by signal SIGSEGV');
+    assert.equal(exitInWords(3, null, false), 'ended with exit code 3');
+    assert.equal(exitInWords(null, 'SIGKILL', true), 'ended (SIGKILL) because no memory was left');
+    assert.equal(exitInWords(134, null, true), 'ended (exit code 134) because no memory was left');
   });
 });

@@ -1,7 +1,7 @@
 /** Runs one directory made by make_fixtures.py and measures how far the engine is from PyTorch + PEFT. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ortExecutor } from '../../node/engine/ort.js';
+import type { Executor } from '../../node/engine/executor.js';
 import { readModelConfig } from '../../node/model/config.js';
 import { openLanguageModel, type LanguageModel } from '../../node/model/language-model.js';
 import { openNextTokenModel, type NextTokenModel } from '../../node/model/next-token-model.js';
@@ -41,7 +41,8 @@ interface CaseFile {
 
 type Tensors = ReadonlyMap<string, Float32Array | Int32Array>;
 
-interface OpenCase {
+/** A case with its models, which whoever opens it must dispose. */
+export interface OpenCase {
   file: CaseFile;
   tensors: Tensors;
   layout: AdapterLayout;
@@ -53,8 +54,8 @@ interface OpenCase {
 }
 
 /** Throws UserError for a model or adapter that cannot be read, and when a tensor is missing. */
-export async function compareWithReference(dir: string): Promise<Differences> {
-  const opened = await openCase(dir);
+export async function compareWithReference(dir: string, executor: Executor): Promise<Differences> {
+  const opened = await openCase(dir, executor);
   try {
     return {
       'logits, absolute': await logitsDifference(opened),
@@ -68,7 +69,8 @@ export async function compareWithReference(dir: string): Promise<Differences> {
   }
 }
 
-async function openCase(dir: string): Promise<OpenCase> {
+/** Throws UserError for a model or adapter that cannot be read. */
+export async function openCase(dir: string, executor: Executor): Promise<OpenCase> {
   const file = JSON.parse(await readFile(join(dir, 'case.json'), 'utf8')) as CaseFile;
   const configPath = join(dir, 'base', 'config.json');
   const config = readModelConfig(await readFile(configPath), configPath);
@@ -77,7 +79,7 @@ async function openCase(dir: string): Promise<OpenCase> {
   const { theta } = await readPeftAdapter(join(dir, 'adapter'), adapter);
   const tensors = await readAll(join(dir, 'reference.safetensors'));
   const weights = await openWeights(join(dir, 'base'));
-  const toOpen = { config, weights, adapter, executor: ortExecutor({ threads: 1 }) };
+  const toOpen = { config, weights, adapter, executor };
   const shape = { batchSize: file.batch, sequenceLength: file.length };
   const model = await openLanguageModel({ ...toOpen, ...shape });
   const reader = await openNextTokenModel({ ...toOpen, theta, capacity: file.length, chunk: 1 });

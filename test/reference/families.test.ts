@@ -1,33 +1,27 @@
-/** Every family agrees with PyTorch + Transformers + PEFT (values made by make_fixtures.py). */
+/** Every family on the executors that any machine has. */
 import assert from 'node:assert/strict';
 import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it, type TestContext } from 'node:test';
-import { REFERENCE_CASES, referenceCase, Scratch } from '../unit/model/fixtures.js';
-import { BOUNDS, compareWithReference, MEASURES, type Differences } from './compare.js';
+import { after, describe, it } from 'node:test';
+import type { Executor } from '../../node/engine/executor.js';
+import { ortExecutor } from '../../node/engine/ort.js';
+import { openTfjsExecutor } from '../../node/engine/tfjs/open.js';
+import { referenceCase, Scratch, type ReferenceCaseName } from '../unit/model/fixtures.js';
+import { referenceAgreement, trainStepAgreement } from './agreement.js';
+import { BOUNDS, compareWithReference } from './compare.js';
 
-for (const name of REFERENCE_CASES) {
-  describe(`${name} agrees with PyTorch and PEFT`, () => {
-    let differences: Differences;
-    before(async () => {
-      differences = await compareWithReference(referenceCase(name));
-    });
+const openOrt = async (): Promise<Executor> => ortExecutor({ threads: 1 });
+const openWasm = (): Promise<Executor> => openTfjsExecutor({ backend: 'wasm' });
 
-    for (const measure of MEASURES) {
-      it(`in the ${measure}`, (t: TestContext) => {
-        const difference = differences[measure];
-        t.diagnostic(`largest difference ${difference.toExponential(1)}`);
-        assert.ok(difference <= BOUNDS[measure], `${difference} is more than ${BOUNDS[measure]}`);
-      });
-    }
-  });
-}
+referenceAgreement('ONNX Runtime', openOrt);
+referenceAgreement('TensorFlow.js, wasm', openWasm);
+trainStepAgreement('TensorFlow.js, wasm', openWasm);
 
 describe('the comparison', () => {
   const scratch = new Scratch();
   after(() => scratch.remove());
 
-  const changes: [name: (typeof REFERENCE_CASES)[number], from: RegExp, to: string][] = [
+  const changes: [name: ReferenceCaseName, from: RegExp, to: string][] = [
     ['llama3-scaling', /"high_freq_factor": 4.0/, '"high_freq_factor": 3.0'],
     ['mistral-shards', /"sliding_window": 7/, '"sliding_window": 8'],
     ['qwen3', /"rope_theta": 10000.0/, '"rope_theta": 9000.0'],
@@ -48,7 +42,7 @@ describe('the comparison', () => {
       const text = await readFile(path, 'utf8');
       assert.match(text, from);
       await writeFile(path, text.replace(from, to));
-      const differences = await compareWithReference(dir);
+      const differences = await compareWithReference(dir, await openOrt());
       for (const measure of [
         'logits, absolute',
         'each adapter gradient, relative in norm',

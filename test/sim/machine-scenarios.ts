@@ -1,5 +1,6 @@
 /** Scenarios in which one machine misbehaves: it sleeps, its clock jumps, its files vanish, its key leaks. */
 import assert from 'node:assert/strict';
+import { BROKEN_EPOCHS_MAX } from '../../node/peer/epochs.js';
 import { decodeGossip, encodeUpdateMessage } from '../../protocol/gossip.js';
 import { Slicer } from '../../protocol/slice.js';
 import { testIdentity, testUpdate } from '../support/runs.js';
@@ -79,6 +80,42 @@ export const MACHINE_SCENARIOS: Readonly<Record<string, Scenario>> = {
       [founder.disk.state, founder.disk.log] = [null, []];
       await founder.start();
       await swarm.runToEnd();
+      return checkAgreement(swarm);
+    },
+  },
+
+  'not-finite': {
+    title:
+      'epochs without a finite step count for nothing; a few in a row end training, not sharing',
+    async run(seed, peers) {
+      const swarm = new Swarm({ seed, peers });
+      await swarm.startAll();
+      await swarm.runToEpoch(5);
+      const [unlucky, doomed] = [swarm.node(0), swarm.node(1)];
+      const { stepsRef } = swarm.run.manifest.schedule;
+      unlucky.trainer!.givesNaN = true;
+      await swarm.runToEpoch(7);
+      unlucky.trainer!.givesNaN = false;
+      const { attention, training, state } = unlucky.peer!.snapshot();
+      assert.match(attention.join(), /^No optimiser step of epoch 6 .* thrown away/);
+      assert.equal(training.skippedSteps, 2 * stepsRef);
+      assert.notEqual(state, 'broken');
+
+      doomed.trainer!.givesNaN = true;
+      doomed.trainer!.measuresNaN = true;
+      await swarm.runToEpoch(13);
+      const broken = doomed.peer!.snapshot();
+      assert.equal(broken.state, 'broken');
+      assert.equal(broken.training.skippedSteps, BROKEN_EPOCHS_MAX * stepsRef);
+      assert.match(broken.attention.join(), /stopped training.*last good one.*--learning-rate/);
+      assert.match(broken.attention.join(), /held-out loss .* is not finite/);
+      const { calls } = doomed.trainer!;
+      await swarm.runToEnd();
+      assert.equal(doomed.trainer!.calls, calls, 'it is asked no more');
+      assert.equal(doomed.peer!.snapshot().state, 'finished');
+      assert.deepEqual(unlucky.peer!.snapshot().attention, []);
+      assert.equal(updatesOf(swarm, unlucky), 38);
+      assert.equal(updatesOf(swarm, doomed), 7);
       return checkAgreement(swarm);
     },
   },

@@ -47,6 +47,12 @@ export class SyntheticTrainer implements Trainer {
   readonly device = 'simulation';
   /** When set, the next call to train() fails as if the child process had been killed. */
   diesNext = false;
+  /** While set, no step has a finite loss, as after a division by zero. */
+  givesNaN = false;
+  /** While set, so has no evaluation. */
+  measuresNaN = false;
+  /** Calls of train(). */
+  calls = 0;
   /** Virtual ms for which the machine stands still in the next step of the next call. */
   sleepsNextMs = 0;
 
@@ -62,6 +68,7 @@ export class SyntheticTrainer implements Trainer {
     onProgress: (progress: TrainProgress) => void,
     signal: AbortSignal,
   ): Promise<TrainResult> {
+    this.calls++;
     const { stepMs, learningRate, seed } = this.options;
     const theta = Float32Array.from(job.theta);
     const target = this.problem.targets[this.index]!;
@@ -89,7 +96,8 @@ export class SyntheticTrainer implements Trainer {
       v: new Float32Array(size),
     };
     return {
-      theta,
+      theta: this.givesNaN ? theta.fill(NaN) : theta,
+      skippedSteps: this.givesNaN ? steps : 0,
       optimiser: { ...optimiser, step: optimiser.step + steps },
       steps,
       tokens: 10 * steps,
@@ -100,6 +108,6 @@ export class SyntheticTrainer implements Trainer {
 
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
     await this.clock.sleep(this.options.stepMs, signal);
-    return gap(this.problem, theta);
+    return this.measuresNaN ? NaN : gap(this.problem, theta);
   }
 }

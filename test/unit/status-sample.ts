@@ -22,6 +22,7 @@ export function sampleStatus(): StatusReport {
       tokens: 4096,
       loss: 3.25,
       tokensPerSecond: 900,
+      skippedSteps: 5,
     },
     adapter: { sha256: 'cd'.repeat(32), epoch: 2, updates: 9 },
     heldOutLoss: { base: 4.25, now: 3.75, history: [{ epoch: 1, loss: 4 }] },

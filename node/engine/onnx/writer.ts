@@ -19,6 +19,7 @@ import {
   type TensorProto,
   type ValueInfoProto,
 } from './onnx.js';
+import { standardOperators } from './standard.js';
 
 /** IR version 10 goes with operator set 21; ONNX Runtime reads both since 1.18. */
 const IR_VERSION = 10n;
@@ -44,6 +45,12 @@ export interface OnnxModel {
 export const inputName = (name: string): string => `input/${name}`;
 export const outputName = (name: string): string => `output/${name}`;
 
+/** What depends on where the model is run. */
+export interface WriteOptions {
+  /** Without nodes that only some providers of ONNX Runtime have kernels for: see standard.ts. */
+  readonly standard: boolean;
+}
+
 /**
  * `locate` says what path ONNX Runtime shall read a weight from (relative to the folder it is given).
  * Throws ExecutorError when two inputs have one name.
@@ -51,8 +58,9 @@ export const outputName = (name: string): string => `output/${name}`;
 export function writeOnnx(
   outputs: Readonly<Record<string, Value>>,
   locate: (weight: WeightSource) => string,
+  options: WriteOptions = { standard: false },
 ): OnnxModel {
-  const writer = new Writer(locate);
+  const writer = new Writer(locate, options);
   for (const value of topologicalOrder(Object.values(outputs))) writer.add(value);
   for (const [name, value] of Object.entries(outputs)) writer.output(name, value);
   return { bytes: writer.encode(), inputs: writer.inputs };
@@ -65,9 +73,17 @@ class Writer implements OnnxEmitter {
   private readonly outputs: ValueInfoProto[] = [];
   private readonly names = new Map<Value, string>();
   private readonly constants = new Map<string, string>();
+  private readonly ranks = new Map<string, number>();
+  /** Where operations put their nodes. */
+  private readonly emitter: OnnxEmitter;
   private fresh = 0;
 
-  constructor(private readonly locate: (weight: WeightSource) => string) {}
+  constructor(
+    private readonly locate: (weight: WeightSource) => string,
+    { standard }: WriteOptions,
+  ) {
+    this.emitter = standard ? standardOperators(this, (name) => this.ranks.get(name)!) : this;
+  }
 
   add(value: Value): void {
     const { source } = value;
@@ -87,7 +103,7 @@ class Writer implements OnnxEmitter {
       const name = this.name(operation.name);
       this.names.set(value, name);
       operation.onnx({
-        emit: this,
+        emit: this.emitter,
         names: inputs.map((one) => this.names.get(one)!),
         inputs,
         attributes,
@@ -95,6 +111,7 @@ class Writer implements OnnxEmitter {
         outputName: name,
       });
     }
+    this.ranks.set(this.names.get(value)!, value.shape.length);
   }
 
   /** Copies the value to the graph output `name`: one value may be several outputs, or an input. */

@@ -19,6 +19,7 @@ export const reshapeOperation: Operation<{ readonly shape: Shape }> = {
   onnx({ emit, names, attributes, outputName }) {
     emit.node('Reshape', [names[0]!, emit.int64(attributes.shape)], { output: outputName });
   },
+  tfjs: ({ tf, inputs: [x], output }) => tf.reshape(x!, [...output.shape]),
 };
 
 /** x: [any] -> [shape] with as many elements; the dtype stays. */
@@ -59,6 +60,7 @@ export const sumOperation: Operation<{
       attributes: { keepdims: { int: attributes.keepDims ? 1 : 0 } },
     });
   },
+  tfjs: ({ tf, inputs: [x], attributes: { axes, keepDims } }) => tf.sum(x!, [...axes], keepDims),
 };
 
 /** x: float32; sums over `axes` (from 0), which stay as 1 with `keepDims` and vanish without. */
@@ -84,6 +86,7 @@ export const expandOperation: Operation<{ readonly shape: Shape }> = {
   onnx({ emit, names, attributes, outputName }) {
     emit.node('Expand', [names[0]!, emit.int64(attributes.shape)], { output: outputName });
   },
+  tfjs: ({ tf, inputs: [x], output }) => tf.broadcastTo(x!, [...output.shape]),
 };
 
 /** x: [a shape that broadcasts to `shape`] -> [shape]. */

@@ -23,8 +23,9 @@ function broadcastType(name: string, inputs: readonly Value[]): TensorType {
   return { dtype: inputs[0]!.dtype, shape };
 }
 
+/** `name` is TensorFlow.js's name, too. */
 function binary(
-  name: string,
+  name: 'add' | 'sub' | 'mul' | 'div' | 'maximum',
   opType: string,
   gradient: (context: GradientContext<NoAttributes>) => [Value, Value],
 ): Operation<NoAttributes> {
@@ -37,11 +38,13 @@ function binary(
     gradient: (context) =>
       gradient(context).map((part, i) => unbroadcast(part, context.inputs[i]!.shape)),
     onnx: one(opType),
+    tfjs: ({ tf, inputs: [a, b] }) => tf[name](a!, b!),
   };
 }
 
+/** `name` is TensorFlow.js's name, too. */
 function unary(
-  name: string,
+  name: 'exp' | 'rsqrt' | 'sigmoid',
   gradient: (context: GradientContext<NoAttributes>) => Value,
   onnx: Emission,
 ): Operation<NoAttributes> {
@@ -53,6 +56,7 @@ function unary(
     },
     gradient: (context) => [gradient(context)],
     onnx,
+    tfjs: ({ tf, inputs: [x] }) => tf[name](x!),
   };
 }
 
@@ -123,7 +127,11 @@ export const sigmoidOperation = unary(
 /** 1 / (1 + e^-x): float32. */
 export const sigmoid = (x: Value): Value => apply(sigmoidOperation, [x], {});
 
-function comparison(name: string, opType: string): Operation<NoAttributes> {
+function comparison(
+  name: string,
+  opType: string,
+  tfjsName: 'equal' | 'less',
+): Operation<NoAttributes> {
   return {
     name,
     type(inputs) {
@@ -138,16 +146,17 @@ function comparison(name: string, opType: string): Operation<NoAttributes> {
     },
     gradient: () => [null, null],
     onnx: one(opType),
+    tfjs: ({ tf, inputs: [a, b] }) => tf[tfjsName](a!, b!),
   };
 }
 
 /** Whether two are equal. */
-export const equalOperation = comparison('equal', 'Equal');
+export const equalOperation = comparison('equal', 'Equal', 'equal');
 /** a = b: two float32 or two int32, broadcast -> bool. No gradient. */
 export const equal = (a: Value, b: Value): Value => apply(equalOperation, [a, b], {});
 
 /** Whether the first is smaller. */
-export const lessThanOperation = comparison('lessThan', 'Less');
+export const lessThanOperation = comparison('lessThan', 'Less', 'less');
 /** a < b: two float32 or two int32, broadcast -> bool. No gradient. */
 export const lessThan = (a: Value, b: Value): Value => apply(lessThanOperation, [a, b], {});
 
@@ -169,6 +178,7 @@ export const selectOperation: Operation<NoAttributes> = {
     ];
   },
   onnx: one('Where'),
+  tfjs: ({ tf, inputs: [condition, a, b] }) => tf.where(condition!, a!, b!),
 };
 /** a where condition (bool) holds, else b; all three broadcast. */
 export const select = (condition: Value, a: Value, b: Value): Value =>

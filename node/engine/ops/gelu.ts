@@ -26,6 +26,10 @@ export const geluTanhOperation: Operation<NoAttributes> = {
       attributes: { approximate: { string: 'tanh' } },
     });
   },
+  tfjs({ tf, inputs: [x] }) {
+    const inner = tf.mul(x!, tf.add(SCALE, tf.mul(tf.square(x!), SCALE * CUBIC))); // 2 u
+    return tf.mul(x!, tf.sigmoid(inner));
+  },
 };
 
 /** x: float32 -> x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2. */

@@ -1,4 +1,5 @@
 /** Rows of a table by index, and their adjoint. */
+import type * as tensorflow from '@tensorflow/tfjs-core';
 import { apply, type Value } from '../graph.js';
 import { demand, type NoAttributes, type Operation } from '../operation.js';
 
@@ -22,6 +23,7 @@ export const gatherOperation: Operation<NoAttributes> = {
   onnx({ emit, names, outputName }) {
     emit.node('Gather', names, { output: outputName, attributes: { axis: { int: 0 } } });
   },
+  tfjs: ({ tf, inputs: [table, indices] }) => tf.gather(table!, indices as tensorflow.Tensor1D),
 };
 
 /** table: [rows, C] float32, indices: [...] int32 in 0 to rows - 1 -> [..., C] float32. */
@@ -54,6 +56,11 @@ export const scatterRowsOperation: Operation<{ readonly rows: number }> = {
       output: outputName,
       attributes: { reduction: { string: 'add' } },
     });
+  },
+  tfjs({ tf, inputs: [indices, updates], output: { shape } }) {
+    const column = tf.reshape(indices!, [-1, 1]);
+    const rows = tf.reshape(updates!, [-1, shape[1]!]);
+    return tf.scatterND(column, rows, [...shape]); // rows of equal index add up here too
   },
 };
 

@@ -43,6 +43,11 @@ export const layerNormOperation: Operation<{ readonly eps: number }> = {
       attributes: { axis: { int: -1 }, epsilon: { float: attributes.eps } },
     });
   },
+  tfjs({ tf, inputs: [x, weight, bias], attributes: { eps } }) {
+    const { mean, variance } = tf.moments(x!, -1, true);
+    const inverse = tf.rsqrt(tf.add(variance, eps));
+    return tf.add(tf.mul(tf.mul(tf.sub(x!, mean), inverse), weight!), bias!);
+  },
 };
 
 /** x: [..., C], weight and bias: [C] float32 -> [..., C]. */

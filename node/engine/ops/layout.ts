@@ -26,6 +26,7 @@ export const transposeOperation: Operation<{ readonly permutation: readonly numb
       attributes: { perm: { ints: attributes.permutation } },
     });
   },
+  tfjs: ({ tf, inputs: [x], attributes }) => tf.transpose(x!, [...attributes.permutation]),
 };
 
 /** Axis i of the result is axis permutation[i] of x; the dtype stays. */
@@ -62,6 +63,10 @@ export const sliceOperation: Operation<{
     const range = [[start], [end], [axis]].map((values) => emit.int64(values));
     emit.node('Slice', [names[0]!, ...range], { output: outputName });
   },
+  tfjs({ tf, inputs: [x], attributes: { axis, start }, output }) {
+    const begin = output.shape.map((_, i) => (i === axis ? start : 0));
+    return tf.slice(x!, begin, [...output.shape]);
+  },
 };
 
 /** Indices start <= i < end of `axis`; the dtype stays. */
@@ -96,6 +101,12 @@ export const padOperation: Operation<{
       inputs[0]!.shape.map((_, i) => (i === axis ? n : 0)),
     );
     emit.node('Pad', [names[0]!, emit.int64(pads)], { output: outputName });
+  },
+  tfjs({ tf, inputs: [x], attributes: { axis, before, after } }) {
+    return tf.pad(
+      x!,
+      x!.shape.map((_, i): [number, number] => (i === axis ? [before, after] : [0, 0])),
+    );
   },
 };
 
@@ -138,6 +149,7 @@ export const concatOperation: Operation<{ readonly axis: number }> = {
       attributes: { axis: { int: attributes.axis } },
     });
   },
+  tfjs: ({ tf, inputs, attributes }) => tf.concat([...inputs], attributes.axis),
 };
 
 /** Values of one dtype, equal in every axis but `axis`, one after the other along it. */

@@ -54,6 +54,10 @@ export const linearCrossEntropyOperation: Operation<NoAttributes> = {
     const flat = emit.node('Reshape', [picked, emit.int64(output.shape)]);
     emit.node('Neg', [flat], { output: outputName });
   },
+  tfjs({ tf, inputs: [, , logProbabilities, targets], output }) {
+    const rows = tf.range(0, output.shape[0]!, 1, 'int32');
+    return tf.neg(tf.gatherND(logProbabilities!, tf.stack([rows, targets!], 1)));
+  },
 };
 
 /** hidden: [N, C], table: [V, C] float32, targets: [N] int32 in 0 to V - 1 -> nats [N] float32. */

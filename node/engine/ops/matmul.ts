@@ -51,6 +51,10 @@ export const matmulOperation: Operation<MatmulAttributes> = {
       attributes: onnxAttributes(attributes),
     });
   },
+  tfjs({ tf, inputs: [a, b], attributes: { transA, transB, alpha } }) {
+    const product = tf.matMul(a!, b!, transA, transB);
+    return alpha === 1 ? product : tf.mul(product, alpha);
+  },
 };
 
 /** a: [..., M, K], b: [..., K, N] float32 (last axes swapped with transA, transB) -> [..., M, N]. */
@@ -83,6 +87,9 @@ export const addMatmulOperation: Operation<MatmulAttributes> = {
       output: outputName,
       attributes: onnxAttributes(attributes),
     });
+  },
+  tfjs({ tf, inputs: [c, a, b], attributes, output }) {
+    return tf.add(c!, matmulOperation.tfjs({ tf, inputs: [a!, b!], attributes, output }));
   },
 };
 

@@ -1,4 +1,5 @@
 /** The layers' own kernels: SiLU, softmax, RMS normalisation, rotary positions. */
+import type * as tensorflow from '@tensorflow/tfjs-core';
 import { apply, sameShape, scalar, type Value } from '../graph.js';
 import { demand, demandFloat, type NoAttributes, type Operation } from '../operation.js';
 import { sum, unbroadcast } from './broadcast.js';
@@ -23,6 +24,7 @@ export const siluOperation: Operation<NoAttributes> = {
       attributes: { alpha: { float: 1 } },
     });
   },
+  tfjs: ({ tf, inputs: [x] }) => tf.mul(x!, tf.sigmoid(x!)),
 };
 
 /** x: float32 -> x sigmoid(x). */
@@ -44,6 +46,7 @@ export const softmaxOperation: Operation<NoAttributes> = {
   onnx({ emit, names, outputName }) {
     emit.node('Softmax', names, { output: outputName, attributes: { axis: { int: -1 } } });
   },
+  tfjs: ({ tf, inputs: [x] }) => tf.softmax(x!),
 };
 
 /** x: [..., n] float32 -> the same shape, sums to 1 over the last axis. */
@@ -64,6 +67,7 @@ export const logSoftmaxOperation: Operation<NoAttributes> = {
   onnx({ emit, names, outputName }) {
     emit.node('LogSoftmax', names, { output: outputName, attributes: { axis: { int: -1 } } });
   },
+  tfjs: ({ tf, inputs: [x] }) => tf.logSoftmax(x!),
 };
 
 /** x: [..., n] float32 -> the same shape. */
@@ -101,6 +105,10 @@ export const rmsNormOperation: Operation<{ readonly eps: number }> = {
       output: outputName,
       attributes: { axis: { int: -1 }, epsilon: { float: attributes.eps } },
     });
+  },
+  tfjs({ tf, inputs: [x, weight], attributes: { eps } }) {
+    const square = tf.mean(tf.square(x!), -1, true);
+    return tf.mul(tf.mul(x!, tf.rsqrt(tf.add(square, eps))), weight!);
   },
 };
 
@@ -140,6 +148,18 @@ export const rotaryOperation: Operation<NoAttributes> = {
       output: outputName,
       domain: 'com.microsoft',
     });
+  },
+  tfjs({ tf, inputs: [x, cosTable, sinTable], output: { shape } }) {
+    const [batch, length, features] = shape as [number, number, number];
+    const half = cosTable!.shape[1]!;
+    const heads = tf.reshape(x!, [batch, length, features / (2 * half), 2 * half]);
+    const [a, b] = tf.split(heads, 2, 3) as [tensorflow.Tensor, tensorflow.Tensor];
+    const [cos, sin] = [cosTable!, sinTable!].map((table) => tf.reshape(table, [length, 1, half]));
+    const turned = [
+      tf.sub(tf.mul(a, cos!), tf.mul(b, sin!)),
+      tf.add(tf.mul(b, cos!), tf.mul(a, sin!)),
+    ];
+    return tf.reshape(tf.concat(turned, 3), [...shape]);
   },
 };
 

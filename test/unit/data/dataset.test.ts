@@ -124,7 +124,7 @@ describe('tokeniseRecord', () => {
         /^chat.jsonl, line 8: has "messages", but the model has no chat template: use lines/,
       ),
     );
-    const unknown = { ...tokenizer, encode: () => [4096] };
+    const unknown = { ...tokenizer, encode: () => [NaN] };
     assert.throws(
       () =>
         tokeniseRecord({ kind: 'completion', prompt: 'a', completion: 'b', line: 2 }, 'x.jsonl', {

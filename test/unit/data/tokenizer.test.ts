@@ -3,6 +3,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import * as fc from 'fast-check';
+import { tokeniseRecord } from '../../../node/data/tokenise.js';
 import { openTokenizer, type TokenizerModel } from '../../../node/data/tokenizer.js';
 import { Scratch, TINY_BASE, userError } from '../model/fixtures.js';
 
@@ -112,14 +113,45 @@ describe('openTokenizer', () => {
   it('refuses the tokenizer of another model', async () => {
     await assert.rejects(
       openTokenizer(TINY_BASE, { ...MODEL, vocabSize: 4095 }),
-      userError(/token ids up to 4095, but the model's vocabulary ends at 4094: this tokenizer/),
-    );
-    const added = { id: 5000, content: '<x>', special: true };
-    await assert.rejects(
-      openTokenizer(await changed({ added_tokens: [added] }, {}), MODEL),
-      userError(/token ids up to 5000/),
+      userError(
+        /tokenizer.json has the token ".+" with id 4095, but the model's vocabulary ends at 4094: this tokenizer/,
+      ),
     );
     assert.equal((await openTokenizer(TINY_BASE, { ...MODEL, vocabSize: 5000 })).vocabSize, 4096);
+  });
+
+  it('takes added tokens beyond the vocabulary, as long as no text has them', async () => {
+    const added = { id: 5000, content: '<pad>', special: true };
+    const config = { eos_token: '<|im_end|>', pad_token: '<pad>' };
+    const text = await readFile(join(TINY_BASE, 'tokenizer.json'), 'utf8');
+    const { added_tokens } = JSON.parse(text) as { added_tokens: object[] };
+    const dir = await changed({ added_tokens: [...added_tokens, added] }, config);
+    const tokenizer = await openTokenizer(dir, { ...MODEL, padTokenId: 7 });
+    assert.deepEqual([tokenizer.vocabSize, tokenizer.padTokenId], [4096, 7]);
+    const tokenise = (text: string): unknown =>
+      tokeniseRecord({ kind: 'text', text, line: 3, endsDocument: true, splitKey: '' }, 'x.txt', {
+        tokenizer,
+        chatTemplate: null,
+      });
+    assert.doesNotThrow(() => tokenise('a pad of paper'));
+    assert.throws(
+      () => tokenise('secret <pad> of paper'),
+      userError(
+        /^x.txt, line 3: has the token "<pad>" with id 5000, but the model's vocabulary ends at 4095: take it out/,
+      ),
+    );
+    const roomy = await openTokenizer(dir, { ...MODEL, vocabSize: 5001 });
+    assert.deepEqual([roomy.vocabSize, roomy.padTokenId], [5001, 5000]);
+  });
+
+  it('refuses a token beyond the vocabulary that every text needs', async () => {
+    const added = { id: 5000, content: '<end>', special: true };
+    const dir = await changed({ added_tokens: [added] }, { eos_token: '<end>' });
+    await assert.rejects(
+      openTokenizer(dir, MODEL),
+      userError(/every text needs the token "<end>" with id 5000, .* ends at 4095: this tokenizer/),
+    );
+    assert.equal((await openTokenizer(dir, { ...MODEL, vocabSize: 5001 })).eosTokenId, 5000);
   });
 
   it('refuses files that are missing, damaged or of an unknown kind', async () => {

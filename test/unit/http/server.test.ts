@@ -51,10 +51,12 @@ describe('the local HTTP server', () => {
 
   it('says in /healthz whether training goes on', async () => {
     assert.equal((await ask('/healthz')).status, 200);
-    report = { ...sampleStatus(), run: { ...sampleStatus().run, state: 'paused' } };
-    const { status, body } = await ask('/healthz');
-    assert.equal(status, 503);
-    assert.equal((JSON.parse(body) as { state: string }).state, 'paused');
+    for (const state of ['paused', 'broken'] as const) {
+      report = { ...sampleStatus(), run: { ...sampleStatus().run, state } };
+      const { status, body } = await ask('/healthz');
+      assert.equal(status, 503);
+      assert.equal((JSON.parse(body) as { state: string }).state, state);
+    }
     report = sampleStatus();
   });
 

@@ -6,7 +6,11 @@ import type { Batch } from '../../../node/data/packing.js';
 import { ortExecutor } from '../../../node/engine/ort.js';
 import { IGNORED_TARGET } from '../../../node/model/token-batch.js';
 import { readModelConfig } from '../../../node/model/config.js';
-import { openLanguageModel, type LanguageModel } from '../../../node/model/language-model.js';
+import {
+  openLanguageModel,
+  type LanguageModel,
+  type LanguageModelOptions,
+} from '../../../node/model/language-model.js';
 import { loraModules } from '../../../node/model/lora.js';
 import { openWeights } from '../../../node/model/weight-index.js';
 import type { AdapterSpec } from '../../../protocol/adapter.js';
@@ -31,8 +35,8 @@ export const TRAINING: Training = {
   resetMoments: false,
 };
 
-/** The model on one thread, where the order of additions is always the same, and its adapter. */
-export async function openTinyModel(): Promise<{ model: LanguageModel; adapter: AdapterSpec }> {
+/** What opens the model on one thread, where the order of additions is always the same. */
+export async function tinyModelOptions(): Promise<LanguageModelOptions & { adapter: AdapterSpec }> {
   const path = join(BASE, 'config.json');
   const config = readModelConfig(await readFile(path), path);
   const targetModules = ['q_proj', 'v_proj', 'down_proj'];
@@ -41,7 +45,13 @@ export async function openTinyModel(): Promise<{ model: LanguageModel; adapter: 
   const { sequenceLength, batchSize } = TRAINING;
   const weights = await openWeights(BASE);
   const shape = { sequenceLength, batchSize, executor: ortExecutor({ threads: 1 }) };
-  return { adapter, model: await openLanguageModel({ config, weights, adapter, ...shape }) };
+  return { config, weights, adapter, ...shape };
+}
+
+/** The model, and its adapter. */
+export async function openTinyModel(): Promise<{ model: LanguageModel; adapter: AdapterSpec }> {
+  const options = await tinyModelOptions();
+  return { adapter: options.adapter, model: await openLanguageModel(options) };
 }
 
 /** Batch number `step` of random tokens below 40; targets before `promptLength` are ignored. */

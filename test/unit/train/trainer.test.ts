@@ -183,6 +183,8 @@ describe('loss or gradient that is not finite', () => {
   it('leaves that step out and counts it', async () => {
     let calls = 0;
     const faulty: LocalTrainerInit['model'] = {
+      batchSize: model.batchSize,
+      sequenceLength: model.sequenceLength,
       loss: (batch, theta) => model.loss(batch, theta),
       gradient: async (batch, theta) => {
         const result = await model.gradient(batch, theta);
@@ -221,11 +223,11 @@ describe('LocalTrainer.evaluate', () => {
     assert.ok(loss !== null && Math.abs(loss - expected) < 1e-9);
   });
 
-  it('is null when nothing is held out, and when it is not finite', async () => {
+  it('is null when nothing is held out, and NaN when it is not finite', async () => {
     assert.equal(await trainer().evaluate(initialAdapter(adapter), never), null);
     const absurd = new Float32Array(model.adapterSize).fill(1e30);
     const heldOut = [randomBatch(100, 3)];
-    assert.equal(await trainer({ heldOut }).evaluate(absurd, never), null);
+    assert.equal(await trainer({ heldOut }).evaluate(absurd, never), NaN);
   });
 
   it('refuses an adapter of another size', async () => {

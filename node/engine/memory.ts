@@ -1,0 +1,175 @@
+/**
+ * What a compiled graph holds in memory, read off the graph before anything is compiled: the copies of its
+ * weights that ONNX Runtime keeps, and the most that is alive at one moment of a run (liveness analysis over
+ * the order in which ONNX Runtime runs the nodes). docs/ENGINE.md compares it with what was measured.
+ */
+import type { Program } from './executor.js';
+import { describeType, elementCount, topologicalOrder, type DType, type Value } from './graph.js';
+import type { Operation } from './operation.js';
+import { reshapeOperation } from './ops/broadcast.js';
+import * as elementwise from './ops/elementwise.js';
+import { addMatmulOperation, matmulOperation } from './ops/matmul.js';
+import * as neural from './ops/neural.js';
+
+/** What one compiled graph takes, in bytes. */
+export interface GraphMemory {
+  /** Frozen weights in all of their copies, tables and masks: held as long as the graph. */
+  readonly weights: number;
+  /** Inputs, intermediate values and outputs: the most at one moment of a run. */
+  readonly peak: number;
+  /** Operations, each of which costs the executor a little as well. */
+  readonly operations: number;
+}
+
+const ELEMENT_BYTES: Readonly<Record<DType, number>> = { float32: 4, int32: 4, bool: 1 };
+
+/** The place of the right factor of a product, which the kernels lay out anew when it is a weight. */
+const RIGHT_FACTOR: ReadonlyMap<Operation<never>, number> = new Map([
+  [matmulOperation, 1],
+  [addMatmulOperation, 2],
+]);
+
+/** Operations whose result is another view of their first operand's bytes. */
+const VIEWS: ReadonlySet<Operation<never>> = new Set([reshapeOperation]);
+
+/** Operations whose result takes the place of their operand where that is not read again. */
+const IN_PLACE: ReadonlySet<Operation<never>> = new Set([
+  elementwise.sigmoidOperation,
+  neural.softmaxOperation,
+  neural.logSoftmaxOperation,
+]);
+
+/** Bytes beside the result while an operation runs, as a multiple of it: ONNX's Where makes two halves first. */
+const WORKSPACE: ReadonlyMap<Operation<never>, number> = new Map([
+  [elementwise.selectOperation, 2],
+]);
+
+/** Memory of `program` once it is compiled. Costs no more than walking the graph. */
+export function graphMemory({ outputs }: Program): GraphMemory {
+  const results = Object.values(outputs);
+  const order = topologicalOrder(results);
+  const constants = order.filter(({ source }) => source.kind === 'constant');
+  return {
+    weights: weightBytes(order) + constants.reduce((sum, value) => sum + bytesOf(value), 0),
+    peak: peakBytes(executionOrder(order), results),
+    operations: order.filter(({ source }) => source.kind === 'operation').length,
+  };
+}
+
+/**
+ * A weight that is the right factor of a product is laid out anew for the kernels, once for each product;
+ * its plain float32 copy is dropped when nothing else reads it.
+ */
+function weightBytes(order: readonly Value[]): number {
+  let bytes = 0;
+  const plain = new Set<Value>();
+  for (const { source } of order) {
+    if (source.kind !== 'operation') continue;
+    for (const [i, one] of source.inputs.entries()) {
+      if (one.source.kind !== 'weight') continue;
+      if (i === RIGHT_FACTOR.get(source.operation)) bytes += bytesOf(one);
+      else plain.add(one);
+    }
+  }
+  for (const value of plain) bytes += bytesOf(value);
+  return bytes;
+}
+
+/**
+ * ONNX Runtime sorts the nodes anew: depth first from the outputs, and of a node's operands the one that
+ * was written last comes first, so that a layer's adapter gradient is computed as soon as it can be.
+ */
+function executionOrder(written: readonly Value[]): Value[] {
+  const place = new Map(written.map((value, i) => [value, i]));
+  const order: Value[] = [];
+  const entered = new Set<Value>();
+  const done = new Set<Value>();
+  const stack = [...written];
+  for (let value = stack.at(-1); value !== undefined; value = stack.at(-1)) {
+    if (entered.has(value)) {
+      stack.pop();
+      if (!done.has(value)) order.push(value);
+      done.add(value);
+      continue;
+    }
+    entered.add(value);
+    const inputs = value.source.kind === 'operation' ? [...value.source.inputs] : [];
+    stack.push(...inputs.sort((a, b) => place.get(a)! - place.get(b)!));
+  }
+  return order;
+}
+
+/** Memory that one value after another lies in: from the first one's making to the last one's last use. */
+interface Buffer {
+  readonly bytes: number;
+  /** Type and shape of the value that it was made for. */
+  readonly kind: string;
+  /** Places in the order. */
+  readonly from: number;
+  until: number;
+}
+
+/** The most bytes of buffers at one moment, and of what is beside them while an operation runs. */
+function peakBytes(order: readonly Value[], outputs: readonly Value[]): number {
+  const change = new Float64Array(order.length + 1);
+  for (const { bytes, from, until } of planBuffers(order, outputs)) {
+    change[from]! += bytes;
+    change[until + 1]! -= bytes;
+  }
+  let live = order.reduce((sum, one) => sum + (one.source.kind === 'input' ? bytesOf(one) : 0), 0);
+  let peak = live;
+  for (const [i, value] of order.entries()) {
+    live += change[i]!;
+    const { source } = value;
+    const beside = source.kind === 'operation' ? (WORKSPACE.get(source.operation) ?? 0) : 0;
+    peak = Math.max(peak, live + beside * bytesOf(value));
+  }
+  return peak;
+}
+
+/**
+ * As ONNX Runtime plans them: a value takes over its operand's buffer, or one that fell free and whose value
+ * had the same type and shape, which is then kept in between; else it gets a new one.
+ */
+function planBuffers(order: readonly Value[], outputs: readonly Value[]): Buffer[] {
+  const lastUse = lastUses(order, outputs);
+  const buffers: Buffer[] = [];
+  const bufferOf = new Map<Value, Buffer>();
+  const free = new Map<string, Buffer[]>();
+  for (const [i, value] of order.entries()) {
+    if (value.source.kind !== 'operation') continue;
+    const { operation, inputs } = value.source;
+    const operand = VIEWS.has(operation) || IN_PLACE.has(operation) ? inputs[0] : undefined;
+    const own = operand === undefined ? undefined : bufferOf.get(operand);
+    const kind = describeType(value);
+    let buffer = own !== undefined && (VIEWS.has(operation) || own.until === i) ? own : undefined;
+    buffer ??= free.get(kind)?.pop();
+    if (buffer === undefined) {
+      buffer = { bytes: bytesOf(value), kind, from: i, until: i };
+      buffers.push(buffer);
+    }
+    buffer.until = Math.max(buffer.until, lastUse.get(value)!);
+    bufferOf.set(value, buffer);
+    for (const left of new Set(inputs.map((one) => bufferOf.get(one)))) {
+      if (left !== undefined && left !== buffer && left.until === i) {
+        free.set(left.kind, [...(free.get(left.kind) ?? []), left]);
+      }
+    }
+  }
+  return buffers;
+}
+
+/** The place in `order` at which each value is read last; outputs are read after all. */
+function lastUses(order: readonly Value[], outputs: readonly Value[]): Map<Value, number> {
+  const lastUse = new Map<Value, number>();
+  for (const [i, value] of order.entries()) {
+    if (value.source.kind !== 'operation') continue;
+    for (const one of [value, ...value.source.inputs]) lastUse.set(one, i);
+  }
+  for (const value of outputs) lastUse.set(value, order.length - 1);
+  return lastUse;
+}
+
+function bytesOf(value: Value): number {
+  return elementCount(value.shape) * ELEMENT_BYTES[value.dtype];
+}

@@ -1,0 +1,32 @@
+/** Looks for numbers in the weights that no training wrote: NaN and infinity. */
+import { fileSha256 } from '../files.js';
+import { UserError } from '../errors.js';
+import { DTYPE_BYTES, readTensorF32, type TensorEntry, type WeightIndex } from './safetensors.js';
+
+/** Values looked at in one go: 64 MiB as float32. */
+const VALUES_MAX = 1 << 24;
+
+/**
+ * Reads every float32, float16 and bfloat16 weight once, as slow as the disk. Throws UserError that names the
+ * first tensor with a value that is not finite, its file and the file's SHA-256.
+ */
+export async function checkWeightsFinite(weights: WeightIndex): Promise<void> {
+  for (const entry of weights.values()) {
+    if (!['F32', 'F16', 'BF16'].includes(entry.dtype)) continue;
+    for await (const values of chunks(entry)) {
+      if (values.every(Number.isFinite)) continue;
+      throw new UserError(
+        `${entry.file} (its SHA-256 is ${await fileSha256(entry.file)}) is damaged or was never sound: the weight ` +
+          `${entry.name} holds NaN or infinity, so that the model computes nothing; get the file again, or choose another model`,
+      );
+    }
+  }
+}
+
+async function* chunks(entry: TensorEntry): AsyncGenerator<Float32Array> {
+  const bytesMax = VALUES_MAX * DTYPE_BYTES[entry.dtype];
+  for (let at = 0; at < entry.length; at += bytesMax) {
+    const length = Math.min(bytesMax, entry.length - at);
+    yield await readTensorF32({ ...entry, offset: entry.offset + at, length });
+  }
+}

@@ -1,0 +1,80 @@
+/**
+ * Gradient accumulation: a batch goes through the model a few sequences at a time, where all of them at
+ * once would not fit into memory, and the sum is the gradient of the whole batch.
+ */
+import { setImmediate } from 'node:timers/promises';
+import type { GradientResult, LanguageModel } from '../model/language-model.js';
+import { IGNORED_TARGET, type TokenBatch } from '../model/token-batch.js';
+
+/**
+ * Sequences that go through the model at once when at most `most` may, `most` and `batchSize` from 1:
+ * the batch in as few parts as that allows, the parts as equal as can be. "auto", where nothing says what fits
+ * into memory, is the whole batch.
+ */
+export function microBatchSize(batchSize: number, most: number | 'auto'): number {
+  if (most === 'auto') return batchSize;
+  return Math.ceil(batchSize / Math.ceil(batchSize / most));
+}
+
+/**
+ * Loss and gradient of `batch` (B rows) at `theta` ([adapterSize] float32) by a model that takes b rows at
+ * once, b from 1 to B. The loss of a batch is a mean over its trained tokens, so each part counts by its share
+ * of them. Graphs have static shapes: where b does not divide B, rows in which nothing is trained fill up
+ * the last part, which allows any b at the price of computing them. Gives way to the event loop between
+ * two parts, where it rejects with `signal.reason`. A part that is not finite makes the result so.
+ */
+export async function accumulatedGradient(
+  model: Pick<LanguageModel, 'gradient' | 'batchSize' | 'sequenceLength'>,
+  batch: TokenBatch,
+  theta: Float32Array,
+  signal: AbortSignal,
+): Promise<GradientResult> {
+  const size = model.batchSize * model.sequenceLength;
+  if (batch.tokens.length === size) return model.gradient(batch, theta);
+  const total = trainedTokens(batch);
+  const sum: GradientResult = { loss: 0, targets: 0, gradient: new Float32Array(theta.length) };
+  for (let start = 0; start < batch.tokens.length; start += size) {
+    const part = rowsOf(batch, start, size);
+    if (trainedTokens(part) === 0) continue;
+    if (start > 0) await setImmediate();
+    signal.throwIfAborted();
+    const { loss, targets, gradient } = await model.gradient(part, theta);
+    const share = targets / total;
+    sum.loss += share * loss;
+    sum.targets += targets;
+    for (let i = 0; i < gradient.length; i++) sum.gradient[i]! += share * gradient[i]!;
+  }
+  return sum;
+}
+
+function trainedTokens({ targets }: TokenBatch): number {
+  let count = 0;
+  for (let i = 0; i < targets.length; i++) if (targets[i] !== IGNORED_TARGET) count++;
+  return count;
+}
+
+/** Positions `start` to below `start + size`; what lies beyond the batch is padding. */
+function rowsOf(
+  { tokens, targets, segments }: TokenBatch,
+  start: number,
+  size: number,
+): TokenBatch {
+  const end = start + size;
+  if (end <= tokens.length) {
+    return {
+      tokens: tokens.subarray(start, end),
+      targets: targets.subarray(start, end),
+      segments: segments.subarray(start, end),
+    };
+  }
+  // Token 0 is in every vocabulary.
+  const part = {
+    tokens: new Int32Array(size),
+    targets: new Int32Array(size).fill(IGNORED_TARGET),
+    segments: new Int32Array(size),
+  };
+  part.tokens.set(tokens.subarray(start));
+  part.targets.set(targets.subarray(start));
+  part.segments.set(segments.subarray(start));
+  return part;
+}

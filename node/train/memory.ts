@@ -1,0 +1,147 @@
+/**
+ * What training will take, said before it begins: how many sequences go through the model at once, and a
+ * refusal with the sizes where not even one fits. docs/ENGINE.md compares prediction and measurement.
+ */
+import { graphMemory } from '../engine/memory.js';
+import type { Program } from '../engine/executor.js';
+import { UserError } from '../errors.js';
+import { microBatchSize } from './accumulate.js';
+
+/** How the batch of a step goes through the model, and what that takes; sizes in bytes. */
+export interface MemoryPlan {
+  /** Sequences in one step of the run, and how many of them go through the model at once. */
+  batchSize: number;
+  microBatch: number;
+  sequenceLength: number;
+  /** Frozen weights in all copies, with the graphs around them. */
+  weights: number;
+  /** Intermediate values of a part of the batch. */
+  activations: number;
+  /** Adapter, gradient, moments of AdamW, and what crosses to the peer and back. */
+  adapter: number;
+  /** Code, tokenizer and data: what the process has taken before the model. */
+  process: number;
+  /** What was still to be had, beyond `process`, when this was planned. */
+  free: number;
+}
+
+/** What a plan is made for. */
+export interface MemoryNeeds {
+  batchSize: number;
+  sequenceLength: number;
+  /** Coordinates. */
+  adapterSize: number;
+  /** The graphs that training compiles, for so many sequences at once; each holds what it takes to the end. */
+  programs: (microBatch: number) => Promise<readonly Program[]>;
+}
+
+/** What there is to plan with. */
+export interface MachineMemory {
+  /** What this process takes now. */
+  processBytes: number;
+  /** What it may still take: see freeMemory. */
+  free: number;
+  /** Whether what does not fit is refused; else it is tried all the same. */
+  refuse: boolean;
+}
+
+/** What ONNX Runtime spends on a node, its kernel and its names: 8 to 14 KB in graphs of 500 to 6,000. */
+const NODE_BYTES = 12_000;
+/** ONNX Runtime itself: its code, its thread pool, its first buffers. */
+const RUNTIME_BYTES = 32 * 2 ** 20;
+/** What its arena takes for buffers is more than the buffers, by blocks too small for what comes next: measured 0.96 to 1.13. */
+const FRAGMENTATION = 1.08;
+/** Arrays of the adapter's size: as it came, as it is trained, two moments of each, gradients, messages. */
+const ADAPTER_ARRAYS = 12;
+
+/**
+ * The plan for at most `most` sequences at once ("auto": as many of a step as fit). Throws UserError with the
+ * sizes when the model does not fit, and what programs() throws.
+ */
+export async function planMemory(
+  needs: MemoryNeeds,
+  most: number | 'auto',
+  machine: MachineMemory,
+): Promise<MemoryPlan> {
+  const plan = (microBatch: number): Promise<MemoryPlan> => predict(needs, microBatch, machine);
+  const accept = machine.refuse ? checkFits : (one: MemoryPlan): MemoryPlan => one;
+  const { batchSize } = needs;
+  if (most !== 'auto') return accept(await plan(microBatchSize(batchSize, most)));
+  const whole = await plan(batchSize);
+  if (fits(whole)) return whole;
+  // More sequences never take less, so that halving the range finds the most that fit.
+  let best = accept(await plan(1));
+  for (let low = 1, high = batchSize; high - low > 1;) {
+    const middle = (low + high) >>> 1;
+    const one = await plan(microBatchSize(batchSize, middle));
+    if (fits(one)) [low, best] = [middle, one];
+    else high = middle;
+  }
+  return best;
+}
+
+async function predict(
+  { batchSize, sequenceLength, adapterSize, programs }: MemoryNeeds,
+  microBatch: number,
+  { processBytes, free }: MachineMemory,
+): Promise<MemoryPlan> {
+  let [weights, activations] = [0, 0];
+  for (const program of await programs(microBatch)) {
+    const graph = graphMemory(program);
+    weights += graph.weights + NODE_BYTES * graph.operations;
+    activations += FRAGMENTATION * graph.peak;
+  }
+  return {
+    ...{ batchSize, microBatch, sequenceLength },
+    weights: Math.ceil(weights),
+    activations: Math.ceil(activations),
+    adapter: ADAPTER_ARRAYS * 4 * adapterSize,
+    process: processBytes + RUNTIME_BYTES,
+    free: Math.max(0, free - RUNTIME_BYTES),
+  };
+}
+
+/** What must still be had, in bytes. */
+function needed({ weights, activations, adapter }: MemoryPlan): number {
+  return weights + activations + adapter;
+}
+
+function fits(plan: MemoryPlan): boolean {
+  return needed(plan) <= plan.free;
+}
+
+function checkFits(plan: MemoryPlan): MemoryPlan {
+  if (fits(plan)) return plan;
+  const { microBatch, sequenceLength, weights, activations, adapter, free } = plan;
+  const fewer = microBatch > 1 ? 'leave --micro-batch to auto, ' : '';
+  throw new UserError(
+    `the model does not fit into memory: training ${sequences(microBatch)} of ${sequenceLength} tokens at once takes ` +
+      `${size(needed(plan))} (weights ${size(weights)}, activations ${size(activations)}, adapter ` +
+      `${size(adapter)}), but only ${size(free)} are free: ${fewer}close other programs, or take part in a ` +
+      'run with shorter sequences (--sequence-length) or a smaller model',
+  );
+}
+
+/** E.g. "training takes about 3.5 GB of memory (weights 1.2 GB, ...) of 21.1 GB: all 8 sequences of a step at once". */
+export function describePlan(plan: MemoryPlan): string {
+  const { microBatch, batchSize, weights, activations, adapter, process, free } = plan;
+  const parts = Math.ceil(batchSize / microBatch);
+  const how =
+    parts === 1
+      ? `${batchSize === 1 ? 'the only sequence' : `all ${batchSize} sequences`} of a step at once`
+      : `the ${sequences(batchSize)} of a step in ${parts} parts of at most ${microBatch}`;
+  return (
+    `training takes about ${size(needed(plan) + process)} of memory (weights ${size(weights)}, activations ` +
+    `${size(activations)}, adapter ${size(adapter)}, the process ${size(process)}) of ` +
+    `${size(free + process)}: ${how}`
+  );
+}
+
+function sequences(count: number): string {
+  return count === 1 ? '1 sequence' : `${count} sequences`;
+}
+
+/** E.g. "640 MB" or "2.4 GB", in the powers of 1000 that disks and messages of systems use. */
+function size(bytes: number): string {
+  return bytes < 1e9 ? `${Math.ceil(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+}

@@ -1,0 +1,137 @@
+/** A GPU that disappears in mid-run, with real processes: see fragile-gpu.ts for what stands in for the GPU. */
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, beforeEach, describe, it } from 'node:test';
+import { lackOf } from '../../node/engine/devices.js';
+import { UserError } from '../../node/errors.js';
+import { TrainerDiedError, type Logger, type TrainResult } from '../../node/interfaces.js';
+import { loraModules } from '../../node/model/lora.js';
+import { openModelDirectory } from '../../node/model/model-directory.js';
+import { TrainerHost, type TrainerHostOptions } from '../../node/train/host.js';
+import { initialAdapter } from '../../protocol/adapter.js';
+import { ROOT, TRAINING } from '../unit/train/tiny-model.js';
+
+const MODEL = join(ROOT, 'models', 'tiny-base');
+const never = new AbortController().signal;
+const ignore = (): void => undefined;
+
+let dir: string;
+let gpu: string;
+let options: Omit<TrainerHostOptions, 'device'>;
+const warnings: string[] = [];
+const warn = (_fields: unknown, message: string): void => void warnings.push(message);
+const logger: Logger = { debug: ignore, info: ignore, warn, error: ignore };
+
+before(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'murmurate-device-'));
+  gpu = join(dir, 'gpu');
+  process.env['FRAGILE_GPU'] = gpu;
+  // Where Linux is to look for a GPU's driver, so that one is looked for.
+  process.env['VK_ICD_FILENAMES'] ??= join(dir, 'icd.json');
+  const hook = new URL(import.meta.url.replace(/device-lost\.test(?=\.[jt]s$)/, 'fragile-gpu'));
+  process.execArgv.push('--import', hook.href);
+  const data = join(dir, 'data.jsonl');
+  const lines = Array.from({ length: 30 }, (_, i) =>
+    JSON.stringify({ text: `Shelf ${i}: bolts.` }),
+  );
+  await writeFile(data, lines.join('\n'));
+  const { config } = await openModelDirectory(MODEL);
+  const targetModules = ['q_proj'];
+  const modules = loraModules(config, targetModules);
+  options = {
+    modelDir: MODEL,
+    dataFiles: [data],
+    adapter: { rank: 2, alpha: 4, seed: new Uint8Array(32), targetModules, modules },
+    training: { ...TRAINING, sequenceLength: 32, batchSize: 2 },
+    microBatch: 'auto',
+    run: { epochsMax: 2, stepsRef: 4 },
+    threads: 1,
+    heldOutShare: 0,
+    dataSeed: new Uint8Array(32),
+    logger,
+  };
+});
+beforeEach(async () => {
+  warnings.length = 0;
+  await writeFile(gpu, 'steady');
+});
+after(() => rm(dir, { recursive: true }));
+
+async function withHost(
+  device: TrainerHostOptions['device'],
+  use: (host: TrainerHost) => Promise<void>,
+): Promise<void> {
+  const host = await TrainerHost.open({ ...options, device });
+  try {
+    await use(host);
+  } finally {
+    await host.close();
+  }
+}
+
+function train(host: TrainerHost): Promise<TrainResult> {
+  const deadlineMs = Number.MAX_SAFE_INTEGER;
+  const theta = initialAdapter(options.adapter);
+  return host.train({ epoch: 0, theta, optimiser: null, steps: 1, deadlineMs }, ignore, never);
+}
+
+describe('a GPU that disappears', { skip: lackOf('webgpu')?.isOfPlatform === true }, () => {
+  it('under auto costs a restart, and training goes on with the CPU, which attention says', async () => {
+    await withHost('auto', async (host) => {
+      assert.match(host.deviceLine, /^webgpu; a small step takes .* there and .* on the CPU/);
+      assert.equal((await train(host)).steps, 1);
+      await rm(gpu);
+      await assert.rejects(train(host), (error: Error) => {
+        assert.ok(error instanceof TrainerDiedError);
+        assert.match(error.message, /the GPU device was lost/);
+        return true;
+      });
+      assert.equal((await train(host)).steps, 1);
+      assert.equal(host.device, 'cpu (1 thread)');
+      const [sentence = '', ...others] = host.attention;
+      assert.deepEqual(others, []);
+      assert.match(
+        sentence,
+        /^The device webgpu was lost in mid-run \(.*the GPU device was lost\); training goes on with cpu \(1 thread\);.* webgpu was not taken: no adapter found\.$/,
+      );
+      assert.ok(warnings.includes(sentence));
+    });
+  });
+
+  it('that only fails in training is given up under auto after two failures', async () => {
+    await withHost('auto', async (host) => {
+      await writeFile(gpu, 'flaky');
+      for (let i = 0; i < 2; i++) await assert.rejects(train(host), TrainerDiedError);
+      assert.equal((await train(host)).steps, 1);
+      assert.equal(host.deviceLine, 'cpu (1 thread); training failed 2 times in a row');
+    });
+  });
+
+  it('whose memory runs out is given up in the same way, not trained on with smaller parts', async () => {
+    await withHost('auto', async (host) => {
+      await writeFile(gpu, 'full');
+      for (let i = 0; i < 2; i++) await assert.rejects(train(host), /no memory left/);
+      assert.equal((await train(host)).steps, 1);
+      assert.equal(host.deviceLine, 'cpu (1 thread); training failed 2 times in a row');
+      assert.doesNotMatch(host.attention.join(' '), /micro-batch/);
+    });
+  });
+
+  it('that was asked for is an error in one sentence, and nothing else is taken', async () => {
+    await withHost('webgpu', async (host) => {
+      assert.equal((await train(host)).steps, 1);
+      await rm(gpu);
+      await assert.rejects(train(host), TrainerDiedError);
+      await assert.rejects(train(host), (error: Error) => {
+        assert.ok(error instanceof UserError);
+        assert.match(
+          error.message,
+          /^--device webgpu cannot be had: no adapter found; .* --device cpu$/,
+        );
+        return true;
+      });
+    });
+  });
+});

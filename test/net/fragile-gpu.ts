@@ -1,0 +1,44 @@
+/**
+ * Loaded ahead of training and probing processes by device-lost.test.ts: a GPU that can be pulled out. Every
+ * device but the CPU is computed by the CPU, is there as long as the file FRAGILE_GPU is, and fails as ONNX
+ * Runtime does without it; while the file says "flaky" or "full" it fails in training only. The CPU itself is slow.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { setTimeout as delay } from 'node:timers/promises';
+import { InferenceSession } from 'onnxruntime-node';
+
+/** More than a step of the trial takes on any machine that runs tests. */
+const CPU_DELAY_MS = 700;
+
+const file = process.env['FRAGILE_GPU'] ?? '';
+const isProbe = /device-probe\.[jt]s$/.test(process.argv[1] ?? '');
+const create = InferenceSession.create.bind(InferenceSession) as (
+  model: Uint8Array,
+  options: InferenceSession.SessionOptions,
+) => Promise<InferenceSession>;
+
+async function open(
+  model: Uint8Array,
+  options: InferenceSession.SessionOptions,
+): Promise<InferenceSession> {
+  const isGpu = options.executionProviders?.[0] !== 'cpu';
+  if (isGpu && !existsSync(file)) {
+    throw new Error('Failed to get a WebGPU adapter: No supported adapters');
+  }
+  const session = await create(model, { ...options, executionProviders: ['cpu'] });
+  const run = session.run.bind(session);
+  session.run = async (feeds: InferenceSession.FeedsType) => {
+    if (!isGpu) await delay(CPU_DELAY_MS);
+    else {
+      const state = existsSync(file) ? readFileSync(file, 'utf8') : 'gone';
+      if (state === 'full' && !isProbe) throw new Error('failed to allocate memory');
+      if (state === 'gone' || (state === 'flaky' && !isProbe)) {
+        throw new Error('the GPU device was lost');
+      }
+    }
+    return run(feeds);
+  };
+  return session;
+}
+
+Object.assign(InferenceSession, { create: open });

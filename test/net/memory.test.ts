@@ -1,0 +1,74 @@
+/** What is predicted before a model is loaded, against what real training processes take. */
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { loraModules } from '../../node/model/lora.js';
+import { openModelDirectory } from '../../node/model/model-directory.js';
+import { TrainerHost } from '../../node/train/host.js';
+import type { MemoryPlan } from '../../node/train/memory.js';
+import { initialAdapter } from '../../protocol/adapter.js';
+import { ROOT, TRAINING } from '../unit/train/tiny-model.js';
+
+const MODEL = join(ROOT, 'models', 'tiny-base');
+const never = new AbortController().signal;
+const ignore = (): void => undefined;
+const isLinux = { skip: process.platform === 'linux' ? false : 'needs /proc' };
+
+let dir: string;
+let data: string;
+before(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'murmurate-memory-'));
+  data = join(dir, 'data.jsonl');
+  const line = (i: number): string => `{"text": "${`Shelf ${i} holds bolts. `.repeat(40)}"}\n`;
+  await writeFile(data, Array.from({ length: 200 }, (_, i) => line(i)).join(''));
+});
+after(() => rm(dir, { recursive: true }));
+
+/** What was predicted for batches of this shape, and what a process had resident at most; bytes. */
+async function trainOnce(
+  batchSize: number,
+  sequenceLength: number,
+): Promise<{ predicted: number; measured: number }> {
+  const { config } = await openModelDirectory(MODEL);
+  const modules = loraModules(config, ['all-linear']);
+  const adapter = { rank: 8, alpha: 16, seed: new Uint8Array(32), targetModules: [], modules };
+  let predicted = 0;
+  const host = await TrainerHost.open({
+    ...{ modelDir: MODEL, dataFiles: [data], adapter, device: 'cpu', threads: 1 },
+    training: { ...TRAINING, batchSize, sequenceLength },
+    microBatch: batchSize,
+    run: { epochsMax: 1, stepsRef: 2 },
+    heldOutShare: 0.1,
+    dataSeed: new Uint8Array(32),
+    logger: { debug: ignore, info: ignore, warn: ignore, error: ignore },
+    onPlan: ({ weights, activations, adapter, process }: MemoryPlan) =>
+      (predicted = weights + activations + adapter + process),
+  });
+  try {
+    const theta = initialAdapter(adapter);
+    const deadlineMs = Number.MAX_SAFE_INTEGER;
+    await host.train({ epoch: 0, theta, optimiser: null, steps: 2, deadlineMs }, ignore, never);
+    await host.evaluate(theta, never);
+    const status = await readFile(`/proc/${host.pid}/status`, 'utf8');
+    return { predicted, measured: 1024 * Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) };
+  } finally {
+    await host.close();
+  }
+}
+
+describe('the memory that training takes', () => {
+  it('is predicted within a fifth, and hardly ever too low', isLinux, async () => {
+    for (const [batchSize, sequenceLength] of [
+      [1, 64],
+      [8, 128],
+      [3, 512],
+    ] as const) {
+      const { predicted, measured } = await trainOnce(batchSize, sequenceLength);
+      const ratio = predicted / measured;
+      const words = `${batchSize} x ${sequenceLength}: ${predicted} bytes for ${measured}`;
+      assert.ok(ratio > 0.9 && ratio < 1.2, words);
+    }
+  });
+});

@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import type { Program } from '../../../node/engine/executor.js';
+import { constant, input } from '../../../node/engine/graph.js';
+import { matmul } from '../../../node/engine/ops/index.js';
+import {
+  describePlan,
+  planMemory,
+  type MachineMemory,
+  type MemoryNeeds,
+} from '../../../node/train/memory.js';
+import { userError } from '../model/fixtures.js';
+
+const MB = 1e6;
+
+/** A program of b rows of 1000: 4 KB of input, 4 MB of output for each row. */
+function rows(b: number): Program {
+  const x = input('x', 'float32', [1000 * b, 1]);
+  return { outputs: { y: matmul(x, constant(new Float32Array(1000), [1, 1000])) } };
+}
+
+function needs(changes: Partial<MemoryNeeds> = {}): MemoryNeeds {
+  const programs = (b: number): Promise<Program[]> => Promise.resolve([rows(b), rows(b)]);
+  return { batchSize: 12, sequenceLength: 64, adapterSize: 1000, programs, ...changes };
+}
+
+/** `free` beyond what ONNX Runtime itself takes. */
+function machine(free: number, changes: Partial<MachineMemory> = {}): MachineMemory {
+  return { processBytes: 100 * MB, free: free + 32 * 2 ** 20, refuse: true, ...changes };
+}
+
+describe('planMemory', () => {
+  it('takes the whole batch where that fits, and adds up what each graph holds', async () => {
+    const plan = await planMemory(needs(), 'auto', machine(1000 * MB));
+    assert.deepEqual([plan.microBatch, plan.batchSize, plan.free], [12, 12, 1000 * MB]);
+    // Two graphs, each of 12 rows, and a twelfth more or so for fragmentation.
+    const exact = 2 * 12 * (4 * MB + 4000);
+    assert.ok(plan.activations > exact && plan.activations < 1.2 * exact);
+    assert.ok(plan.weights > 2 * 4000 && plan.weights < 2 * 4000 + 100_000);
+    assert.equal(plan.adapter, 12 * 4 * 1000);
+    assert.ok(plan.process > 100 * MB);
+  });
+
+  it('finds the largest part that fits, in few looks', async () => {
+    const looks: number[] = [];
+    const counted = needs({
+      batchSize: 4096,
+      programs: (b) => {
+        looks.push(b);
+        return Promise.resolve([rows(b)]);
+      },
+    });
+    const plan = await planMemory(counted, 'auto', machine(50 * MB));
+    // 11 rows of 4.3 MB would fit; 4096 in 373 parts are 11 each.
+    assert.equal(plan.microBatch, 11);
+    assert.ok(looks.length < 20, `${looks.length} looks`);
+    for (const free of [9, 20, 40, 60, 100]) {
+      const { microBatch } = await planMemory(needs(), 'auto', machine(free * MB));
+      const most = Math.floor((free - 0.1) / 2 / (1.08 * 4.004));
+      assert.ok(microBatch <= most, `${microBatch} of at most ${most} in ${free} MB`);
+      const parts = Math.ceil(12 / most);
+      assert.equal(microBatch, Math.ceil(12 / parts));
+    }
+  });
+
+  it('takes what is asked for, in equal parts', async () => {
+    for (const [most, microBatch] of [
+      [1, 1],
+      [5, 4],
+      [7, 6],
+      [12, 12],
+      [50, 12],
+    ] as const) {
+      assert.equal((await planMemory(needs(), most, machine(1000 * MB))).microBatch, microBatch);
+    }
+  });
+
+  it('refuses what cannot fit, with the sizes and what to do', async () => {
+    await assert.rejects(
+      planMemory(needs(), 'auto', machine(5 * MB)),
+      userError(
+        /^the model does not fit into memory: training 1 sequence of 64 tokens at once takes 9 MB \(weights 1 MB, activations 9 MB, adapter 1 MB\), but only 5 MB are free: close other programs, .*--sequence-length.* smaller model$/,
+      ),
+    );
+    await assert.rejects(
+      planMemory(needs(), 8, machine(40 * MB)),
+      userError(/training 6 sequences .* 40 MB are free: leave --micro-batch to auto, close/),
+    );
+    const tried = await planMemory(needs(), 'auto', machine(5 * MB, { refuse: false }));
+    assert.equal(tried.microBatch, 1);
+  });
+});
+
+describe('describePlan', () => {
+  it('is one line with what is taken, of how much, and how a step is cut', () => {
+    const plan = {
+      ...{ batchSize: 8, microBatch: 3, sequenceLength: 256 },
+      ...{ weights: 1.2e9, activations: 2.04e9, adapter: 117 * MB, process: 160 * MB },
+      free: 21e9,
+    };
+    assert.equal(
+      describePlan(plan),
+      'training takes about 3.5 GB of memory (weights 1.2 GB, activations 2.0 GB, adapter 117 MB, the process ' +
+        '160 MB) of 21.2 GB: the 8 sequences of a step in 3 parts of at most 3',
+    );
+    assert.match(describePlan({ ...plan, microBatch: 8 }), /: all 8 sequences of a step at once$/);
+    assert.match(
+      describePlan({ ...plan, batchSize: 1, microBatch: 1 }),
+      /: the only sequence of a step at once$/,
+    );
+  });
+});

@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import type { TrainJob } from '../../../node/interfaces.js';
+import { loraModules } from '../../../node/model/lora.js';
+import { openModelDirectory } from '../../../node/model/model-directory.js';
+import { openWeights } from '../../../node/model/weight-index.js';
+import type { MemoryPlan } from '../../../node/train/memory.js';
+import type { SessionOptions } from '../../../node/train/messages.js';
+import { TrainingSession } from '../../../node/train/session.js';
+import { initialAdapter } from '../../../protocol/adapter.js';
+import { Scratch, TINY_BASE, userError } from '../model/fixtures.js';
+import { TRAINING } from './tiny-model.js';
+
+const scratch = new Scratch();
+const never = new AbortController().signal;
+const ignore = (): void => undefined;
+let dir: string;
+let options: SessionOptions;
+
+before(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'murmurate-session-'));
+  const data = join(dir, 'data.jsonl');
+  const line = (i: number): string => `{"text": "Shelf ${i} holds bolts of size ${i % 9}."}\n`;
+  await writeFile(data, Array.from({ length: 60 }, (_, i) => line(i)).join(''));
+  const { config } = await openModelDirectory(TINY_BASE);
+  const targetModules = ['q_proj', 'v_proj'];
+  const modules = loraModules(config, targetModules);
+  options = {
+    modelDir: TINY_BASE,
+    dataFiles: [data],
+    adapter: { rank: 2, alpha: 4, seed: new Uint8Array(32), targetModules, modules },
+    training: { ...TRAINING, sequenceLength: 16, batchSize: 5, learningRate: 0.003 },
+    microBatch: 'auto',
+    refuseTooLarge: true,
+    run: { epochsMax: 2, stepsRef: 4 },
+    device: 'cpu',
+    threads: 1,
+    heldOutShare: 0.2,
+    dataSeed: new Uint8Array(32),
+  };
+});
+after(async () => {
+  await scratch.remove();
+  await rm(dir, { recursive: true });
+});
+
+function job(): TrainJob {
+  const theta = initialAdapter(options.adapter);
+  return { epoch: 0, theta, optimiser: null, steps: 4, deadlineMs: Infinity };
+}
+
+describe('TrainingSession', () => {
+  it('trains and measures the same with parts of a batch as with the whole', async () => {
+    const results = [];
+    for (const microBatch of ['auto', 2] as const) {
+      const plans: MemoryPlan[] = [];
+      const session = await TrainingSession.open({ ...options, microBatch }, (plan) =>
+        plans.push(plan),
+      );
+      const { loss, tokens } = await session.train(job(), ignore, never);
+      results.push({ loss, tokens, heldOut: await session.evaluate(job().theta, never) });
+      assert.deepEqual(
+        plans.map((plan) => [plan.microBatch, plan.batchSize]),
+        [[microBatch === 'auto' ? 5 : 2, 5]],
+      );
+    }
+    const [whole, parts] = results;
+    assert.ok(Math.abs(whole!.loss - parts!.loss) < 1e-5, `${whole!.loss}, ${parts!.loss}`);
+    assert.ok(Math.abs(whole!.heldOut! - parts!.heldOut!) < 1e-5);
+    assert.equal(whole!.tokens, parts!.tokens);
+  });
+
+  it('trains on another executor to the same loss, in parts of a batch too, without a plan for its memory', async () => {
+    const losses = [];
+    for (const [device, microBatch] of [
+      ['cpu', 'auto'],
+      ['tfjs', 'auto'],
+      ['tfjs', 2],
+    ] as const) {
+      const plans: MemoryPlan[] = [];
+      const session = await TrainingSession.open({ ...options, device, microBatch }, (plan) =>
+        plans.push(plan),
+      );
+      assert.ok(session.device.startsWith(device), session.device);
+      assert.equal(plans.length, device === 'cpu' ? 1 : 0);
+      losses.push((await session.train(job(), ignore, never)).loss);
+    }
+    for (const loss of losses) assert.ok(Math.abs(loss - losses[0]!) < 1e-5, losses.join(', '));
+  });
+
+  it('says that weights of the base are broken, with the file, at the first loss that shows it', async () => {
+    const modelDir = await scratch.tinyBase();
+    const file = join(modelDir, 'model.safetensors');
+    const entry = (await openWeights(modelDir)).get('model.layers.0.self_attn.k_proj.weight')!;
+    const bytes = await readFile(file);
+    bytes.writeUInt16LE(0x7fc0, entry.offset);
+    await writeFile(file, bytes);
+    const session = await TrainingSession.open({ ...options, modelDir });
+    const broken = userError(/model.safetensors \(its SHA-256 .*self_attn.k_proj.weight holds NaN/);
+    await assert.rejects(session.measureStepMs(never), broken);
+    await assert.rejects(session.train(job(), ignore, never), broken);
+    await assert.rejects(session.evaluate(job().theta, never), broken);
+  });
+
+  it('does not blame sound weights for a learning rate that no model survives', async () => {
+    const training = { ...options.training, learningRate: 1e30, finalFraction: 1 };
+    const session = await TrainingSession.open({ ...options, training });
+    const first = await session.train(job(), ignore, never);
+    assert.ok(first.skippedSteps > 0 && first.theta.every(Number.isFinite));
+    const { theta } = first;
+    const second = await session.train({ ...job(), theta }, ignore, never);
+    assert.equal(second.skippedSteps, 4);
+    assert.ok(Number.isNaN(second.loss));
+    assert.ok(Number.isNaN(await session.evaluate(theta, never)));
+  });
+});
