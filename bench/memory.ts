@@ -1,7 +1,7 @@
 /**
  * How well the memory that training will take is predicted: opens real training processes (LoRA r = 8 on all
  * linear layers), lets each train and evaluate, and prints the prediction beside the most that the process
- * had resident. Linux only.   npm run bench:memory -- MODEL_DIR 1x64 8x128 8x512
+ * had resident. Linux only.   npm run bench:memory -- MODEL_DIR 1x64 8x128 8x512:int8
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -25,7 +25,8 @@ const line = (i: number): string =>
 writeFileSync(data, Array.from({ length: 400 }, (_, i) => `${line(i)}\n`).join(''));
 
 async function measure(shape: string): Promise<void> {
-  const [batchSize = 1, sequenceLength = 64] = shape.split('x').map(Number);
+  const [size = '', precision] = shape.split(':');
+  const [batchSize = 1, sequenceLength = 64] = size.split('x').map(Number);
   const { config } = await openModelDirectory(modelDir);
   const modules = loraModules(config, ['all-linear']);
   const adapter = { rank: 8, alpha: 16, seed: new Uint8Array(32), targetModules: [], modules };
@@ -37,6 +38,7 @@ async function measure(shape: string): Promise<void> {
     run: { epochsMax: 1, stepsRef: 3 },
     device: 'cpu',
     threads: 1,
+    precision: precision === 'int8' ? 'int8' : 'fp32',
     heldOutShare: 0.1,
     dataSeed: new Uint8Array(32),
     logger: { debug: ignore, info: ignore, warn: console.error, error: console.error },
@@ -66,11 +68,11 @@ function print(shape: string, plan: MemoryPlan | null, measured: number): void {
   const predicted = weights + activations + adapter + process;
   const numbers = [weights, activations, adapter, process, predicted, measured];
   const cells = numbers.map((bytes) => (bytes / MB).toFixed(0).padStart(8));
-  console.log(shape.padEnd(8), ...cells, (predicted / measured).toFixed(2).padStart(8));
+  console.log(shape.padEnd(12), ...cells, (predicted / measured).toFixed(2).padStart(8));
 }
 
 console.log(
-  'shape   ',
+  'shape       ',
   ...['weights', 'activ.', 'adapter', 'process', 'predict.', 'measured', 'ratio'].map((head) =>
     head.padStart(8),
   ),

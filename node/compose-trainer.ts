@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import type { BaseModel } from './base-model.js';
 import { EXIT_USAGE, UserError } from './errors.js';
 import type { Logger } from './interfaces.js';
+import type { Precision } from './model/precision.js';
 import type { DeviceChoice } from './train/choose-device.js';
 import { TrainerHost } from './train/host.js';
 import type { MemoryPlan } from './train/memory.js';
@@ -18,6 +19,7 @@ export interface TrainerOptions {
   /** Null leaves it to availableParallelism(). */
   threads: number | null;
   device: DeviceChoice;
+  precision: Precision;
   /** The most sequences that go through the model at once; "auto": as many of a step as fit into memory. */
   microBatch: number | 'auto';
   /** Told what training will take, before the model is loaded; of a GPU nothing is known. */
@@ -52,6 +54,7 @@ export async function openTrainer(
       run: { epochsMax, stepsRef },
       threads: options.threads ?? availableParallelism(),
       device: options.device,
+      precision: options.precision,
       microBatch: options.microBatch,
       heldOutShare: options.heldOut,
       dataSeed: dataSeed(peerId),

@@ -24,6 +24,7 @@ const model = await openLanguageModel({
   batchSize: batch,
   sequenceLength: length,
   executor: ortExecutor({ threads }),
+  precision: workload.precision === 'int8' ? 'int8' : 'fp32',
   compile: ['gradient'],
 });
 const theta = initialAdapter(adapter);

@@ -16,6 +16,7 @@ import {
   jsonOption,
   logOptions,
   microBatchOption,
+  precisionOption,
   threadsOption,
 } from './peer-options.js';
 import { reportTenths } from './slow.js';
@@ -38,6 +39,7 @@ export const compareVerb = defineVerb({
     ),
     ...threadsOption,
     ...deviceOption,
+    ...precisionOption,
     ...microBatchOption,
     ...jsonOption,
     ...logOptions,

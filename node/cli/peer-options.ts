@@ -11,6 +11,7 @@ import {
 } from '../config.js';
 import { DEVICES } from '../engine/devices.js';
 import { LOG_FORMATS, LOG_LEVELS } from '../log.js';
+import { PRECISIONS } from '../model/precision.js';
 
 /** Largest TCP port. */
 const PORT_MAX = 65_535;
@@ -61,6 +62,14 @@ export const deviceOption = {
   ),
 } as const;
 
+export const precisionOption = {
+  precision: option(
+    choice(PRECISIONS),
+    'fp32',
+    'how the frozen weights compute; int8 is faster, on the CPU only, and a little less exact',
+  ),
+} as const;
+
 export const listenOption = {
   listen: manyOption(
     multiaddr,
@@ -92,6 +101,7 @@ export const peerOptions = {
   bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
   ...threadsOption,
   ...deviceOption,
+  ...precisionOption,
   ...microBatchOption,
   exitWhenFinished: switchOption('exit once the run is over and nothing new came for two epochs'),
   ...jsonOption,

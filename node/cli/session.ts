@@ -9,6 +9,7 @@ import { createLogger } from '../log.js';
 import { parseAddress } from '../net/addresses.js';
 import type { Host } from '../net/host.js';
 import { openHostOnSamePort } from '../net/port-memory.js';
+import { checkPrecision } from '../train/choose-device.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { openStatusPage, type PeerOptions, type StatusPage } from './live.js';
 import { createProgress, type Progress } from './progress.js';
@@ -42,6 +43,7 @@ export async function withSession(
   body: (session: Session) => Promise<void>,
 ): Promise<void> {
   checkData(options.data);
+  checkPrecision(options);
   for (const address of contacts) parseAddress(address);
   const progress = createProgress(io);
   const logger = createLogger({

@@ -10,11 +10,14 @@ import { reshapeOperation } from './ops/broadcast.js';
 import * as elementwise from './ops/elementwise.js';
 import { addMatmulOperation, matmulOperation } from './ops/matmul.js';
 import * as neural from './ops/neural.js';
+import { quantisedMatmulOperation } from './ops/quantised.js';
 
 /** What one compiled graph takes, in bytes. */
 export interface GraphMemory {
   /** Frozen weights in all of their copies, tables and masks: held as long as the graph. */
   readonly weights: number;
+  /** Beside `weights` while the graph is compiled: what weights of 8 bits are made from. */
+  readonly loading: number;
   /** Inputs, intermediate values and outputs: the most at one moment of a run. */
   readonly peak: number;
   /** Operations, each of which costs the executor a little as well. */
@@ -23,10 +26,15 @@ export interface GraphMemory {
 
 const ELEMENT_BYTES: Readonly<Record<DType, number>> = { float32: 4, int32: 4, bool: 1 };
 
-/** The place of the right factor of a product, which the kernels lay out anew when it is a weight. */
-const RIGHT_FACTOR: ReadonlyMap<Operation<never>, number> = new Map([
-  [matmulOperation, 1],
-  [addMatmulOperation, 2],
+/** Where the right factor of a product stands, and the bytes of its elements as the kernels lay a weight out anew. */
+type RightFactor = readonly [place: number, bytes: number];
+const RIGHT_FACTOR: ReadonlyMap<Operation<never>, RightFactor> = new Map<
+  Operation<never>,
+  RightFactor
+>([
+  [matmulOperation, [1, 4]],
+  [addMatmulOperation, [2, 4]],
+  [quantisedMatmulOperation, [1, 1]],
 ]);
 
 /** Operations whose result is another view of their first operand's bytes. */
@@ -39,9 +47,13 @@ const IN_PLACE: ReadonlySet<Operation<never>> = new Set([
   neural.logSoftmaxOperation,
 ]);
 
-/** Bytes beside the result while an operation runs, as a multiple of it: ONNX's Where makes two halves first. */
-const WORKSPACE: ReadonlyMap<Operation<never>, number> = new Map([
-  [elementwise.selectOperation, 2],
+type Workspace = (result: Value, inputs: readonly Value[]) => number;
+/** Bytes beside operands and result while an operation runs. */
+const WORKSPACE: ReadonlyMap<Operation<never>, Workspace> = new Map<Operation<never>, Workspace>([
+  // ONNX's Where makes two halves first.
+  [elementwise.selectOperation, (result) => 2 * bytesOf(result)],
+  // The operand with equal rows and its codes, and then the product before its rows are scaled back.
+  [quantisedMatmulOperation, (result, [x]) => Math.max(1.25 * bytesOf(x!), bytesOf(result))],
 ]);
 
 /** Memory of `program` once it is compiled. Costs no more than walking the graph. */
@@ -51,6 +63,7 @@ export function graphMemory({ outputs }: Program): GraphMemory {
   const constants = order.filter(({ source }) => source.kind === 'constant');
   return {
     weights: weightBytes(order) + constants.reduce((sum, value) => sum + bytesOf(value), 0),
+    loading: loadingBytes(order),
     peak: peakBytes(executionOrder(order), results),
     operations: order.filter(({ source }) => source.kind === 'operation').length,
   };
@@ -67,11 +80,30 @@ function weightBytes(order: readonly Value[]): number {
     if (source.kind !== 'operation') continue;
     for (const [i, one] of source.inputs.entries()) {
       if (one.source.kind !== 'weight') continue;
-      if (i === RIGHT_FACTOR.get(source.operation)) bytes += bytesOf(one);
+      const [place, perElement] = RIGHT_FACTOR.get(source.operation) ?? [null, 0];
+      if (i === place) bytes += perElement * elementCount(one.shape);
       else plain.add(one);
     }
   }
   for (const value of plain) bytes += bytesOf(value);
+  return bytes;
+}
+
+/**
+ * A weight that becomes codes is held in float32 until all of them are codes, and so are the codes of each
+ * product before they are laid out.
+ */
+function loadingBytes(order: readonly Value[]): number {
+  let bytes = 0;
+  const read = new Set<Value>();
+  for (const { source } of order) {
+    if (source.kind !== 'operation' || source.operation !== quantisedMatmulOperation) continue;
+    const [, one] = source.inputs as [Value, Value];
+    if (one.source.kind !== 'weight') continue;
+    read.add(one);
+    bytes += elementCount(one.shape);
+  }
+  for (const value of read) bytes += bytesOf(value);
   return bytes;
 }
 
@@ -121,8 +153,9 @@ function peakBytes(order: readonly Value[], outputs: readonly Value[]): number {
   for (const [i, value] of order.entries()) {
     live += change[i]!;
     const { source } = value;
-    const beside = source.kind === 'operation' ? (WORKSPACE.get(source.operation) ?? 0) : 0;
-    peak = Math.max(peak, live + beside * bytesOf(value));
+    const beside =
+      source.kind === 'operation' ? WORKSPACE.get(source.operation)?.(value, source.inputs) : 0;
+    peak = Math.max(peak, live + (beside ?? 0));
   }
   return peak;
 }

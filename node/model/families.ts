@@ -8,6 +8,7 @@ import { qwen3, type Qwen3Config } from './qwen3.js';
 import type { CommonConfig, Family, LinearLayer, ModelInputs, ModelValues } from './family.js';
 import { Parameters } from './parameters.js';
 import type { AdapterValues } from './lora-graph.js';
+import type { Precision } from './precision.js';
 import type { WeightIndex } from './safetensors.js';
 
 /** What decides the arithmetic of a model, told apart by `architecture`. */
@@ -37,8 +38,13 @@ export function configReader(modelType: string): Family<ModelConfig>['readConfig
 export interface Decoder {
   /** As Family.linearLayers. */
   readonly layers: readonly LinearLayer[];
-  /** Throws UserError for a weight that is missing or of another shape. */
-  build(weights: WeightIndex, adapter: AdapterValues, inputs: ModelInputs): ModelValues;
+  /** Throws UserError for a weight that is missing or of another shape. `precision`: fp32 when not given. */
+  build(
+    weights: WeightIndex,
+    adapter: AdapterValues,
+    inputs: ModelInputs,
+    precision?: Precision,
+  ): ModelValues;
 }
 
 /** What `config` computes. */
@@ -63,7 +69,7 @@ function bind<C extends CommonConfig>(family: Family<C>, config: C): Decoder {
   const layers = family.linearLayers(config);
   return {
     layers,
-    build: (weights, adapter, inputs) =>
-      family.build(config, new Parameters(weights, adapter, layers), inputs),
+    build: (weights, adapter, inputs, precision = 'fp32') =>
+      family.build(config, new Parameters(weights, adapter, layers, precision), inputs),
   };
 }

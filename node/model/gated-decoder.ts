@@ -39,6 +39,13 @@ export const FUSED_BLOCK = [
   'mlp.gate_up_proj',
   'mlp.down_proj',
 ] as const;
+/** Those that can compute in 8-bit integers: see LinearLayer. */
+const QUANTISABLE: readonly string[] = [
+  'self_attn.o_proj',
+  'mlp.gate_proj',
+  'mlp.up_proj',
+  'mlp.gate_up_proj',
+];
 /** The name of a layer inside a block. */
 export type BlockLayer = (typeof BLOCK)[number] | (typeof FUSED_BLOCK)[number];
 
@@ -67,12 +74,20 @@ export function gatedLayers(
     block.map((layer): LinearLayer => {
       const [inFeatures, outFeatures] = features[layer];
       const name = `model.layers.${index}.${layer}`;
-      return { name, inFeatures, outFeatures, bias: hasBias(layer), transposed: false };
+      const quantisable = QUANTISABLE.includes(layer);
+      return {
+        name,
+        inFeatures,
+        outFeatures,
+        bias: hasBias(layer),
+        transposed: false,
+        quantisable,
+      };
     }),
   ).flat();
   if (config.tieWordEmbeddings) return layers;
   const output = { inFeatures: hiddenSize, outFeatures: vocabSize, bias: false };
-  return [...layers, { name: OUTPUT_LAYER, ...output, transposed: false }];
+  return [...layers, { name: OUTPUT_LAYER, ...output, transposed: false, quantisable: false }];
 }
 
 /** Features of all query heads, and of all key (or value) heads. */

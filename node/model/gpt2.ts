@@ -110,21 +110,21 @@ const PREFIX = 'transformer.';
 /** As Family.linearLayers: c_attn, c_proj, c_fc and c_proj of each block. */
 function linearLayers(config: Gpt2Config): LinearLayer[] {
   const { hiddenSize, intermediateSize, vocabSize } = config;
-  const block: [string, number, number][] = [
-    ['attn.c_attn', hiddenSize, 3 * hiddenSize],
-    ['attn.c_proj', hiddenSize, hiddenSize],
-    ['mlp.c_fc', hiddenSize, intermediateSize],
-    ['mlp.c_proj', intermediateSize, hiddenSize],
+  const block: [name: string, inFeatures: number, outFeatures: number, quantisable: boolean][] = [
+    ['attn.c_attn', hiddenSize, 3 * hiddenSize, false],
+    ['attn.c_proj', hiddenSize, hiddenSize, true],
+    ['mlp.c_fc', hiddenSize, intermediateSize, true],
+    ['mlp.c_proj', intermediateSize, hiddenSize, false],
   ];
   const layers = Array.from({ length: config.layers }, (_, index) =>
-    block.map(([layer, inFeatures, outFeatures]): LinearLayer => {
+    block.map(([layer, inFeatures, outFeatures, quantisable]): LinearLayer => {
       const name = `${PREFIX}h.${index}.${layer}`;
-      return { name, inFeatures, outFeatures, bias: true, transposed: true };
+      return { name, inFeatures, outFeatures, bias: true, transposed: true, quantisable };
     }),
   ).flat();
   if (config.tieWordEmbeddings) return layers;
   const output = { inFeatures: hiddenSize, outFeatures: vocabSize, bias: false };
-  return [...layers, { name: OUTPUT_LAYER, ...output, transposed: false }];
+  return [...layers, { name: OUTPUT_LAYER, ...output, transposed: false, quantisable: false }];
 }
 
 /** Whether these are layers whose files hold W^T, which PEFT calls fan_in_fan_out. */

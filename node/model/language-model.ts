@@ -23,10 +23,13 @@ import { decoderOf } from './families.js';
 import type { BatchShape } from './family.js';
 import { checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
 import { sliceAdapter } from './lora-graph.js';
+import type { Precision } from './precision.js';
 import { IGNORED_TARGET, type TokenBatch } from './token-batch.js';
 
 /** What to open, and the shape of its batches. */
 export interface LanguageModelOptions extends BatchShape, ModelToOpen {
+  /** Of its quantisable layers. Default: fp32. */
+  readonly precision?: Precision;
   /** What to compile at once; the rest is compiled at its first use. Default: nothing. */
   readonly compile?: readonly GraphName[];
 }
@@ -62,7 +65,7 @@ export interface LanguageModel extends BatchShape {
   loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult>;
   /** The graph `name` before it is compiled, to see what it takes. */
   program(name: GraphName): Program;
-  /** What it runs on, e.g. "cpu (2 threads)". */
+  /** What it runs on, e.g. "cpu (2 threads)" or "cpu (2 threads), int8". */
   describe(): string;
   /** Frees the weights. */
   dispose(): Promise<void>;
@@ -121,7 +124,8 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   describe(): string {
-    return this.options.executor.device;
+    const { executor, precision } = this.options;
+    return precision === 'int8' ? `${executor.device}, int8` : executor.device;
   }
 
   async dispose(): Promise<void> {
@@ -155,7 +159,7 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   private outputs(name: GraphName): Record<string, Value> {
-    const { config, weights, adapter, batchSize, sequenceLength } = this.options;
+    const { config, weights, adapter, batchSize, sequenceLength, precision } = this.options;
     const theta = input('theta', 'float32', [this.adapterSize]);
     const values = sliceAdapter(theta, adapter);
     const shape = [batchSize, sequenceLength];
@@ -164,7 +168,7 @@ class GraphLanguageModel implements LanguageModel {
     const targets = input('targets', 'int32', shape);
     const positions = input('positions', 'int32', shape);
     const inputs = { tokens, segments, positions };
-    const { hidden, table } = decoderOf(config).build(weights, values, inputs);
+    const { hidden, table } = decoderOf(config).build(weights, values, inputs, precision);
     const loss = meanLoss(hidden, table, targets);
     if (name === 'loss') return { loss };
     const parts = gradients(loss, values.tensors).map((part) =>

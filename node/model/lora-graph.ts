@@ -1,7 +1,8 @@
 /** The adapted layer W x + (alpha / r) B A x (LoRA, Hu et al. 2021) as graph. */
 import { adapterLayout, type AdapterSpec, type AdapterTensor } from '../../protocol/adapter.js';
 import { constant, type Value } from '../engine/graph.js';
-import { addMatmul, matmul, reshape, slice } from '../engine/ops/index.js';
+import { addMatmul, matmul, quantisedMatmul, reshape, slice } from '../engine/ops/index.js';
+import type { Precision } from './precision.js';
 
 /** What the model needs to know of the adapter. */
 export type AdapterShape = Pick<AdapterSpec, 'rank' | 'alpha' | 'modules'>;
@@ -64,8 +65,12 @@ export function linear(
   weight: Value,
   transposed: boolean,
   lora: LoraFactors | undefined,
+  precision: Precision,
 ): Value {
-  const y = matmul(x, weight, { transB: !transposed });
+  const y =
+    precision === 'int8'
+      ? quantisedMatmul(x, weight, !transposed)
+      : matmul(x, weight, { transB: !transposed });
   if (lora === undefined) return y;
   const low = matmul(x, lora.a, { transB: true, alpha: lora.scale }); // [N, r]
   return addMatmul(y, low, lora.b, { transB: true });

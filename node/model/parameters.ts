@@ -4,6 +4,7 @@ import { add } from '../engine/ops/index.js';
 import { UserError } from '../errors.js';
 import type { LinearLayer } from './family.js';
 import { linear, mergedWeight, type AdapterValues } from './lora-graph.js';
+import type { Precision } from './precision.js';
 import type { WeightIndex } from './safetensors.js';
 
 /** Frozen weights and the adapter over them. */
@@ -14,6 +15,7 @@ export class Parameters {
     private readonly weights: WeightIndex,
     private readonly adapter: AdapterValues,
     layers: readonly LinearLayer[],
+    private readonly precision: Precision,
   ) {
     this.layers = new Map(layers.map((layer) => [layer.name, layer]));
   }
@@ -21,7 +23,7 @@ export class Parameters {
   /** The same with the weights under other names. */
   renamed(rename: (name: string) => string): Parameters {
     const weights = new Map([...this.weights].map(([name, entry]) => [rename(name), entry]));
-    return new Parameters(weights, this.adapter, [...this.layers.values()]);
+    return new Parameters(weights, this.adapter, [...this.layers.values()], this.precision);
   }
 
   /** Whether the model files hold `name`. */
@@ -37,7 +39,9 @@ export class Parameters {
   /** x: [N, in] float32 -> [N, out]: the layer `name` with bias and adapter. */
   linear(name: string, x: Value): Value {
     const layer = this.layer(name);
-    const y = linear(x, this.layerWeight(layer), layer.transposed, this.adapter.factors.get(name));
+    const lora = this.adapter.factors.get(name);
+    const precision = layer.quantisable ? this.precision : 'fp32';
+    const y = linear(x, this.layerWeight(layer), layer.transposed, lora, precision);
     return layer.bias ? add(y, this.weight(`${name}.bias`, [layer.outFeatures])) : y;
   }
 

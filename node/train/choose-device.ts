@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { GPU_DEVICES, lackOf, remedyFor, type Device } from '../engine/devices.js';
 import { EXIT_FAILURE, EXIT_USAGE, UserError } from '../errors.js';
+import type { Precision } from '../model/precision.js';
 import { exitInWords, loaderFlags } from './training-process.js';
 
 export type DeviceChoice = 'auto' | Device;
@@ -15,6 +16,8 @@ export interface DeviceRequest {
   readonly device: DeviceChoice;
   /** CPU threads, 1 to 256. */
   readonly threads: number;
+  /** int8 leaves no choice but the CPU. Default: fp32. */
+  readonly precision?: Precision;
 }
 
 /** What was chosen, and why: completes "device: cpu (2 threads); ..."; null where there was no choice. */
@@ -50,13 +53,28 @@ export interface DeviceWorld {
   readonly probe: Probe;
 }
 
-/** Throws UserError when the device that is asked for cannot be had or computes wrongly, `signal.reason`. */
+/** Throws UserError (wrong usage) when the device has no 8-bit kernels and they are asked for. */
+export function checkPrecision({ device, precision }: Omit<DeviceRequest, 'threads'>): void {
+  if (precision !== 'int8' || device === 'cpu' || device === 'auto') return;
+  throw new UserError(
+    `--precision int8 is for the CPU only, not for --device ${device}: use --device cpu, or --precision fp32`,
+    EXIT_USAGE,
+  );
+}
+
+/**
+ * Throws UserError when the device that is asked for cannot be had, computes wrongly or has not that
+ * precision, `signal.reason`.
+ */
 export async function chooseDevice(
-  { device, threads }: DeviceRequest,
+  request: DeviceRequest,
   signal: AbortSignal,
   world: DeviceWorld = { lackOf, probe: probeDevice },
 ): Promise<ChosenDevice> {
+  checkPrecision(request);
+  const { device, threads, precision } = request;
   if (device === 'cpu') return { device, why: null };
+  if (precision === 'int8') return { device: 'cpu', why: 'int8 is for the CPU only' };
   if (device !== 'auto') {
     const lack = world.lackOf(device);
     if (lack !== null) throw refusal(device, lack.reason, lack.isOfPlatform);

@@ -218,11 +218,11 @@ export class TrainerHost implements Trainer {
 
   /** Opens a process on the device that is to be had now: after a death it is looked for again. */
   async #launch(): Promise<Opened> {
-    const { device, threads } = this.#session;
+    const { device, threads, precision } = this.#session;
     const isSpent = device === 'auto' && this.#deaths >= GPU_DEATHS_MAX;
     const chosen: ChosenDevice = isSpent
       ? { device: 'cpu', why: `training failed ${this.#deaths} times in a row` }
-      : await chooseDevice({ device, threads }, this.#closing.signal);
+      : await chooseDevice({ device, threads, precision }, this.#closing.signal);
     try {
       return await this.#open(chosen);
     } catch (error) {

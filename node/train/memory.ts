@@ -13,7 +13,7 @@ export interface MemoryPlan {
   batchSize: number;
   microBatch: number;
   sequenceLength: number;
-  /** Frozen weights in all copies, with the graphs around them. */
+  /** Frozen weights in all copies, with the graphs around them, and what it takes to load them. */
   weights: number;
   /** Intermediate values of a part of the batch. */
   activations: number;
@@ -31,7 +31,7 @@ export interface MemoryNeeds {
   sequenceLength: number;
   /** Coordinates. */
   adapterSize: number;
-  /** The graphs that training compiles, for so many sequences at once; each holds what it takes to the end. */
+  /** The graphs that training compiles, in order, for so many sequences at once; each holds what it takes to the end. */
   programs: (microBatch: number) => Promise<readonly Program[]>;
 }
 
@@ -85,12 +85,15 @@ async function predict(
   microBatch: number,
   { processBytes, free }: MachineMemory,
 ): Promise<MemoryPlan> {
-  let [weights, activations] = [0, 0];
+  let [weights, activations, loading] = [0, 0, 0];
   for (const program of await programs(microBatch)) {
     const graph = graphMemory(program);
     weights += graph.weights + NODE_BYTES * graph.operations;
+    // A graph is compiled after the last one has run for the first time.
+    loading = Math.max(loading, weights + graph.loading + activations);
     activations += FRAGMENTATION * graph.peak;
   }
+  weights = Math.max(weights, loading - activations);
   return {
     ...{ batchSize, microBatch, sequenceLength },
     weights: Math.ceil(weights),

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { DEVICES } from '../engine/devices.js';
 import { EXIT_FAILURE, EXIT_USAGE } from '../errors.js';
+import { PRECISIONS } from '../model/precision.js';
 
 const floats = z.custom<Float32Array>((value) => value instanceof Float32Array);
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
@@ -50,6 +51,7 @@ const sessionOptions = z.object({
   /** What the steps run on, and CPU threads for it. */
   device: z.enum(DEVICES),
   threads: z.int().min(1),
+  precision: z.enum(PRECISIONS),
   /** Share of the examples that is only measured on, 0 to 0.5. */
   heldOutShare: z.number().min(0).max(0.5),
   /** Of the order of the examples; the same after a restart. */

@@ -67,7 +67,7 @@ export class TrainingSession {
     options: SessionOptions,
     onPlan: (plan: MemoryPlan) => void = () => undefined,
   ): Promise<TrainingSession> {
-    const { training, adapter } = options;
+    const { training, adapter, precision } = options;
     const directory = await openModelDirectory(options.modelDir);
     const dataOptions: DatasetOptions = {
       tokenizer: await openTokenizer(directory.dir, directory.config),
@@ -82,7 +82,7 @@ export class TrainingSession {
     const executor = await openExecutor(options);
     const open = (microBatch: number, compile: readonly GraphName[]): Promise<LanguageModel> =>
       openLanguageModel({
-        ...{ config, weights, adapter, sequenceLength, executor, compile },
+        ...{ config, weights, adapter, sequenceLength, executor, precision, compile },
         batchSize: microBatch,
       });
     let microBatch = microBatchSize(batchSize, options.microBatch);
@@ -102,7 +102,7 @@ export class TrainingSession {
     return new TrainingSession(options, model, weights, data, dataOptions);
   }
 
-  /** What the steps run on, e.g. "cpu (2 threads)". */
+  /** As LanguageModel.describe. */
   get device(): string {
     return this.#model.describe();
   }

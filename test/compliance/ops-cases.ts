@@ -239,6 +239,47 @@ const MATRIX: OperationCase[] = [false, true].flatMap((transA) =>
   }),
 );
 
+/** Codes from -63 to 63 of one column, times its scale. Ties are left to chance: the operands have none. */
+function nearest(column: readonly number[]): number[] {
+  const scale = Math.max(...column.map(Math.abs)) / 63;
+  return column.map((w) => Math.round(w / scale) * scale);
+}
+
+/** 8-bit codes without a sign over rows of equal magnitude, as numbers again: [M, K]. */
+function quantisedRows(x: Plain, rows: number, width: number): Plain {
+  const magnitude = (m: number): number =>
+    Math.max(...Array.from({ length: width }, (_, k) => Math.abs(x.at(m, k))));
+  const scaled = Plain.from([rows, width], (m, k) => x.at(m, k) / magnitude(m));
+  const low = Math.min(0, ...scaled.data);
+  const scale = (Math.max(0, ...scaled.data) - low) / 255;
+  const zero = Math.round(-low / scale);
+  return Plain.from([rows, width], (m, k) => {
+    const code = Math.min(255, Math.max(0, Math.round(scaled.at(m, k) / scale) + zero));
+    return (code - zero) * scale * magnitude(m);
+  });
+}
+
+const QUANTISED: OperationCase[] = [false, true].flatMap((transB) =>
+  (
+    [
+      ['both signs', centred],
+      ['no negative number', positive],
+    ] as const
+  ).map(([what, operand]): OperationCase => ({
+    operation: 'quantisedMatmul',
+    what: `${what}, transB ${transB}`,
+    inputs: [fixed(operand(3, 5)), fixed(centred(...(transB ? [4, 5] : [5, 4])))],
+    build: ([x, w]) => ops.quantisedMatmul(x!, w!, transB),
+    expected: ([x, w]) => {
+      const rows = quantisedRows(x!, 3, 5);
+      const columns = Array.from({ length: 4 }, (_, n) =>
+        nearest(Array.from({ length: 5 }, (_unused, k) => (transB ? w!.at(n, k) : w!.at(k, n)))),
+      );
+      return Plain.from([3, 4], (m, n) => total(5, (k) => rows.at(m, k) * columns[n]![k]!));
+    },
+  })),
+);
+
 function softmax(x: Plain, row: number[], width: number, j: number): number {
   return Math.exp(x.at(...row, j)) / total(width, (k) => Math.exp(x.at(...row, k)));
 }
@@ -307,7 +348,13 @@ const NEURAL: OperationCase[] = [
   },
 ];
 
-export const CASES: readonly OperationCase[] = [...ELEMENTWISE, ...LAYOUT, ...MATRIX, ...NEURAL];
+export const CASES: readonly OperationCase[] = [
+  ...ELEMENTWISE,
+  ...LAYOUT,
+  ...MATRIX,
+  ...QUANTISED,
+  ...NEURAL,
+];
 
 let named = 0;
 function f32(...shape: number[]): Value {
@@ -357,6 +404,12 @@ export const REFUSALS: Readonly<Record<string, readonly (() => Value)[]>> = {
   addMatmul: [
     () => ops.addMatmul(f32(2, 5), f32(2, 3), f32(3, 4)),
     () => ops.addMatmul(f32(6, 2, 4), f32(6, 2, 3), f32(6, 3, 4)),
+  ],
+  quantisedMatmul: [
+    () => ops.quantisedMatmul(f32(2, 3), f32(4, 3)),
+    () => ops.quantisedMatmul(f32(2, 3), f32(3, 4), true),
+    () => ops.quantisedMatmul(f32(6, 2, 3), f32(6, 3, 4)),
+    () => ops.quantisedMatmul(f32(2, 3), ops.exp(f32(3, 4))),
   ],
   softmax: [() => ops.softmax(scalar(1)), () => ops.softmax(i32(2))],
   logSoftmax: [() => ops.logSoftmax(scalar(1)), () => ops.logSoftmax(i32(2))],

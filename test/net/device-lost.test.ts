@@ -48,6 +48,7 @@ before(async () => {
     microBatch: 'auto',
     run: { epochsMax: 2, stepsRef: 4 },
     threads: 1,
+    precision: 'fp32',
     heldOutShare: 0,
     dataSeed: new Uint8Array(32),
     logger,

@@ -36,7 +36,14 @@ async function trainOnce(
   const adapter = { rank: 8, alpha: 16, seed: new Uint8Array(32), targetModules: [], modules };
   let predicted = 0;
   const host = await TrainerHost.open({
-    ...{ modelDir: MODEL, dataFiles: [data], adapter, device: 'cpu', threads: 1 },
+    ...{
+      modelDir: MODEL,
+      dataFiles: [data],
+      adapter,
+      device: 'cpu',
+      threads: 1,
+      precision: 'fp32',
+    },
     training: { ...TRAINING, batchSize, sequenceLength },
     microBatch: batchSize,
     run: { epochsMax: 1, stepsRef: 2 },

@@ -62,6 +62,7 @@ before(async () => {
     run: { epochsMax: 2, stepsRef: 4 },
     device: 'cpu',
     threads: 1,
+    precision: 'fp32',
     heldOutShare: 0.2,
     dataSeed: new Uint8Array(32),
     logger,

@@ -9,6 +9,7 @@ import * as layout from './layout.js';
 import * as loss from './loss.js';
 import * as matrix from './matmul.js';
 import * as neural from './neural.js';
+import * as quantised from './quantised.js';
 
 /** Every operation; test/compliance/ops.test.ts has at least one case for each. */
 export const OPERATIONS: readonly Operation[] = [
@@ -34,6 +35,7 @@ export const OPERATIONS: readonly Operation[] = [
   indexing.scatterRowsOperation,
   matrix.matmulOperation,
   matrix.addMatmulOperation,
+  quantised.quantisedMatmulOperation,
   neural.siluOperation,
   neural.softmaxOperation,
   neural.logSoftmaxOperation,
@@ -64,4 +66,5 @@ export { layerNorm } from './layer-norm.js';
 export { concat, pad, slice, transpose } from './layout.js';
 export { linearCrossEntropy } from './loss.js';
 export { addMatmul, matmul } from './matmul.js';
+export { quantisedMatmul } from './quantised.js';
 export { logSoftmax, rmsNorm, rotary, silu, softmax } from './neural.js';

@@ -9,6 +9,7 @@ import {
   gather,
   lessThan,
   matmul,
+  quantisedMatmul,
   reshape,
   select,
   softmax,
@@ -79,6 +80,19 @@ describe('graphMemory: what a graph holds', () => {
     assert.equal(memory(matmul(logits, table)).weights, 3 * 800);
     const alone = matmul(input('h', 'float32', [3, 10]), table, { transB: true });
     assert.equal(memory(alone).weights, 800, 'nobody reads the plain copy');
+  });
+
+  it('is a byte an element for each product with codes of 8 bits', () => {
+    const table = frozen('table', [20, 10]);
+    const h = input('h', 'float32', [3, 10]);
+    const y = quantisedMatmul(h, table, true); // [3, 20]
+    assert.equal(memory(y).weights, 200);
+    const back = memory(quantisedMatmul(y, table));
+    assert.equal(back.weights, 2 * 200);
+    // float32 once, and the codes of each product once more.
+    assert.equal(back.loading, 800 + 2 * 200);
+    // Beside y and the result: y with equal rows, and that in bytes.
+    assert.equal(back.peak, 120 + 240 + 120 + 240 + 60);
   });
 
   it('is float32 whatever the file has, with tables, and the third operand of a sum of products', () => {

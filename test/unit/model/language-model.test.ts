@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { ExecutorError } from '../../../node/engine/errors.js';
 import { ortExecutor } from '../../../node/engine/ort.js';
 import { readModelConfig } from '../../../node/model/config.js';
+import { decoderOf } from '../../../node/model/families.js';
 import type { LlamaConfig } from '../../../node/model/llama.js';
 import {
   openLanguageModel,
@@ -196,6 +197,49 @@ describe('a language model', () => {
     const modules = [{ name: 'model.layers.7.mlp.up_proj', inFeatures: 48, outFeatures: 80 }];
     const foreign = { ...options, adapter: { ...options.adapter, modules } };
     await assert.rejects(openLanguageModel(foreign), userError(/no linear layer of this model/));
+  });
+});
+
+describe('int8', () => {
+  for (const name of ['llama-gqa-tied', 'qwen3', 'gemma3', 'phi3', 'gpt2'] as const) {
+    it(`computes nearly the loss and gradient of fp32, in other numbers: ${name}`, async () => {
+      const { options, model, theta } = await openCase(name, ['all-linear']);
+      const quantised = await openLanguageModel({ ...options, precision: 'int8' });
+      try {
+        assert.equal(quantised.describe(), 'cpu (1 thread), int8');
+        const tokens = randomTokens(2 * T, model.config.vocabSize);
+        const segments = new Int32Array(2 * T);
+        const batch = { tokens, targets: nextTokens(tokens), segments };
+        const exact = await model.gradient(batch, theta);
+        const result = await quantised.gradient(batch, theta);
+        const error = Math.abs(result.loss / exact.loss - 1);
+        assert.ok(error > 0 && error < 5e-3, `loss ${result.loss} for ${exact.loss}`);
+        const difference = result.gradient.map((value, i) => value - exact.gradient[i]!);
+        const relative = Math.hypot(...difference) / Math.hypot(...exact.gradient);
+        assert.ok(relative > 1e-4 && relative < 0.1, `gradient off by ${relative}`);
+        assert.equal((await quantised.loss(batch, theta)).loss, result.loss);
+      } finally {
+        await model.dispose();
+        await quantised.dispose();
+      }
+    });
+  }
+
+  it('is for the layers alone that their family declares', async () => {
+    const quantisedLayers = async (name: ReferenceCaseName): Promise<string[]> => {
+      const { options, model } = await openCase(name, ['all-linear']);
+      await model.dispose();
+      const { layers } = decoderOf(options.config);
+      const names = layers.filter(({ quantisable }) => quantisable).map((layer) => layer.name);
+      return [...new Set(names.map((one) => one.replace(/^.*\.\d+\./, '')))].sort();
+    };
+    assert.deepEqual(await quantisedLayers('llama-untied-bias'), [
+      'mlp.gate_proj',
+      'mlp.up_proj',
+      'self_attn.o_proj',
+    ]);
+    assert.deepEqual(await quantisedLayers('phi3'), ['mlp.gate_up_proj', 'self_attn.o_proj']);
+    assert.deepEqual(await quantisedLayers('gpt2'), ['attn.c_proj', 'mlp.c_fc']);
   });
 });
 

@@ -61,6 +61,24 @@ describe('chooseDevice', () => {
     assert.deepEqual(within.tried, []);
   });
 
+  it('has only the CPU for int8, tries nothing else and says so', async () => {
+    const within = world({ webgpu: faster });
+    const request = { threads: 1, precision: 'int8' } as const;
+    assert.deepEqual(await chooseDevice({ ...request, device: 'auto' }, never, within), {
+      device: 'cpu',
+      why: 'int8 is for the CPU only',
+    });
+    await assert.rejects(
+      chooseDevice({ ...request, device: 'webgpu' }, never, within),
+      (error) =>
+        error instanceof UserError &&
+        error.exitCode === EXIT_USAGE &&
+        error.message ===
+          '--precision int8 is for the CPU only, not for --device webgpu: use --device cpu, or --precision fp32',
+    );
+    assert.deepEqual(within.tried, []);
+  });
+
   it('takes what is asked for, slow or not, once it proves right', async () => {
     const within = world({ webgpu: slower });
     assert.equal((await choose('webgpu', within)).device, 'webgpu');

@@ -38,6 +38,7 @@ before(async () => {
     run: { epochsMax: 2, stepsRef: 4 },
     device: 'cpu',
     threads: 1,
+    precision: 'fp32',
     heldOutShare: 0.2,
     dataSeed: new Uint8Array(32),
   };
@@ -89,6 +90,24 @@ describe('TrainingSession', () => {
       losses.push((await session.train(job(), ignore, never)).loss);
     }
     for (const loss of losses) assert.ok(Math.abs(loss - losses[0]!) < 1e-5, losses.join(', '));
+  });
+
+  it('trains in int8, with less memory for the weights, and says so', async () => {
+    const plans: MemoryPlan[] = [];
+    const losses: number[] = [];
+    for (const precision of ['fp32', 'int8'] as const) {
+      const session = await TrainingSession.open({ ...options, precision }, (plan) =>
+        plans.push(plan),
+      );
+      losses.push((await session.train(job(), ignore, never)).loss);
+      assert.equal(
+        session.device,
+        precision === 'int8' ? 'cpu (1 thread), int8' : 'cpu (1 thread)',
+      );
+    }
+    const [exact, quantised] = losses as [number, number];
+    assert.ok(exact !== quantised && Math.abs(exact - quantised) < 0.02, `${exact}, ${quantised}`);
+    assert.ok(plans[1]!.weights < plans[0]!.weights);
   });
 
   it('says that weights of the base are broken, with the file, at the first loss that shows it', async () => {
