@@ -68,6 +68,7 @@ function openSides(): Side[] {
         startSide(`PyTorch + PEFT, ${precision}`, [interpreter, script], workload(precision)),
       ),
     startSide('Murmurate, fp32', ours, workload('fp32')),
+    startSide('Murmurate, int8', ours, workload('int8')),
   ];
 }
 

@@ -13,7 +13,7 @@ export interface Workload {
   readonly length: number;
   readonly rank: number;
   readonly threads: number;
-  /** fp32, or bf16 by PyTorch's autocast. */
+  /** fp32; int8 (ours), or bf16 by PyTorch's autocast. */
   readonly precision: string;
 }
 
