@@ -12,7 +12,8 @@ const PART = COMPARED_SEQUENCES / TIMED_SEQUENCES;
 
 async function probe(): Promise<ProbeReport> {
   const [name, threads, isTimed] = process.argv.slice(2);
-  const device = DEVICES.find((one) => one === name) ?? 'cpu';
+  const device = DEVICES.find((one) => one === name);
+  if (device === undefined) throw new TypeError(`no device is called ${name}`);
   const cpu = await openExecutor({ device: 'cpu', threads: Number(threads) });
   const other = await openExecutor({ device, threads: Number(threads) });
   // The device first: where there is none, that is all the work.

@@ -14,15 +14,13 @@ import {
   type TrainJob,
   type TrainResult,
 } from '../../node/interfaces.js';
-import { loraModules } from '../../node/model/lora.js';
-import { openModelDirectory } from '../../node/model/model-directory.js';
 import { TrainerHost, type TrainerHostOptions } from '../../node/train/host.js';
 import type { MemoryPlan } from '../../node/train/memory.js';
 import type { SessionOptions } from '../../node/train/messages.js';
 import { TrainingSession } from '../../node/train/session.js';
 import { exitInWords } from '../../node/train/training-process.js';
 import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
-import { ROOT, TRAINING } from '../unit/train/tiny-model.js';
+import { ROOT, sessionOptions } from '../unit/train/tiny-model.js';
 
 const MODEL = join(ROOT, 'models', 'tiny-base');
 const WAIT_MS_MAX = 20_000;
@@ -49,24 +47,8 @@ before(async () => {
     completion: ` bolts of size ${i % 9}.`,
   }));
   await writeFile(data, examples.map((example) => JSON.stringify(example) + '\n').join(''));
-  const { config } = await openModelDirectory(MODEL);
-  const targetModules = ['q_proj', 'v_proj'];
-  const modules = loraModules(config, targetModules);
-  options = {
-    modelDir: MODEL,
-    dataFiles: [data],
-    adapter: { rank: 2, alpha: 4, seed: new Uint8Array(32), targetModules, modules },
-    training: { ...TRAINING, sequenceLength: 32, batchSize: 2, learningRate: 0.003 },
-    microBatch: 'auto',
-    refuseTooLarge: true,
-    run: { epochsMax: 2, stepsRef: 4 },
-    device: 'cpu',
-    threads: 1,
-    precision: 'fp32',
-    heldOutShare: 0.2,
-    dataSeed: new Uint8Array(32),
-    logger,
-  };
+  const training = { sequenceLength: 32, batchSize: 2 };
+  options = { ...(await sessionOptions(MODEL, data, training)), logger };
 });
 after(() => rm(dir, { recursive: true }));
 

@@ -4,15 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { TrainJob } from '../../../node/interfaces.js';
-import { loraModules } from '../../../node/model/lora.js';
-import { openModelDirectory } from '../../../node/model/model-directory.js';
 import { openWeights } from '../../../node/model/weight-index.js';
 import type { MemoryPlan } from '../../../node/train/memory.js';
 import type { SessionOptions } from '../../../node/train/messages.js';
 import { TrainingSession } from '../../../node/train/session.js';
 import { initialAdapter } from '../../../protocol/adapter.js';
 import { Scratch, TINY_BASE, userError } from '../model/fixtures.js';
-import { TRAINING } from './tiny-model.js';
+import { sessionOptions } from './tiny-model.js';
 
 const scratch = new Scratch();
 const never = new AbortController().signal;
@@ -25,23 +23,7 @@ before(async () => {
   const data = join(dir, 'data.jsonl');
   const line = (i: number): string => `{"text": "Shelf ${i} holds bolts of size ${i % 9}."}\n`;
   await writeFile(data, Array.from({ length: 60 }, (_, i) => line(i)).join(''));
-  const { config } = await openModelDirectory(TINY_BASE);
-  const targetModules = ['q_proj', 'v_proj'];
-  const modules = loraModules(config, targetModules);
-  options = {
-    modelDir: TINY_BASE,
-    dataFiles: [data],
-    adapter: { rank: 2, alpha: 4, seed: new Uint8Array(32), targetModules, modules },
-    training: { ...TRAINING, sequenceLength: 16, batchSize: 5, learningRate: 0.003 },
-    microBatch: 'auto',
-    refuseTooLarge: true,
-    run: { epochsMax: 2, stepsRef: 4 },
-    device: 'cpu',
-    threads: 1,
-    precision: 'fp32',
-    heldOutShare: 0.2,
-    dataSeed: new Uint8Array(32),
-  };
+  options = await sessionOptions(TINY_BASE, data, { sequenceLength: 16, batchSize: 5 });
 });
 after(async () => {
   await scratch.remove();

@@ -12,7 +12,9 @@ import {
   type LanguageModelOptions,
 } from '../../../node/model/language-model.js';
 import { loraModules } from '../../../node/model/lora.js';
+import { openModelDirectory } from '../../../node/model/model-directory.js';
 import { openWeights } from '../../../node/model/weight-index.js';
+import type { SessionOptions } from '../../../node/train/messages.js';
 import type { AdapterSpec } from '../../../protocol/adapter.js';
 import type { Training } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
@@ -34,6 +36,31 @@ export const TRAINING: Training = {
   gradientNormMax: 1,
   resetMoments: false,
 };
+
+/** What trains q and v of the model in `modelDir` on one data file, two epochs of four steps, on one thread. */
+export async function sessionOptions(
+  modelDir: string,
+  dataFile: string,
+  training: Partial<Training>,
+): Promise<SessionOptions> {
+  const { config } = await openModelDirectory(modelDir);
+  const targetModules = ['q_proj', 'v_proj'];
+  const modules = loraModules(config, targetModules);
+  return {
+    modelDir,
+    dataFiles: [dataFile],
+    adapter: { rank: 2, alpha: 4, seed: new Uint8Array(32), targetModules, modules },
+    training: { ...TRAINING, learningRate: 0.003, ...training },
+    microBatch: 'auto',
+    refuseTooLarge: true,
+    run: { epochsMax: 2, stepsRef: 4 },
+    device: 'cpu',
+    threads: 1,
+    precision: 'fp32',
+    heldOutShare: 0.2,
+    dataSeed: new Uint8Array(32),
+  };
+}
 
 /** What opens the model on one thread, where the order of additions is always the same. */
 export async function tinyModelOptions(): Promise<LanguageModelOptions & { adapter: AdapterSpec }> {
