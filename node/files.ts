@@ -4,8 +4,26 @@
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+
+/** What can be done to a disk. Each rejects with what the system throws. */
+export interface Disk {
+  /** 'r+' changes a file that is there, 'w' makes or empties one, 'r' is for syncing a directory. */
+  open(path: string, flags: 'r' | 'r+' | 'w', mode?: number): Promise<FileHandle>;
+  mkdir(path: string, mode: number): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  /** Nothing happens when there is no such file. */
+  remove(path: string): Promise<void>;
+}
+
+/** Whatever must survive a power cut is changed through this one object: tests record it and let it fail. */
+export const disk: Disk = {
+  open: (path, flags, mode) => open(path, flags, mode),
+  mkdir: async (path, mode) => void (await mkdir(path, { mode })),
+  rename: (from, to) => rename(from, to),
+  remove: (path) => rm(path, { force: true }),
+};
 
 /**
  * Writes `parts`, one after the other, to `path`.tmp, syncs it, renames it to `path` and syncs the
@@ -18,18 +36,18 @@ export async function replaceFile(
 ): Promise<void> {
   const temporary = `${path}.tmp`;
   try {
-    const handle = await open(temporary, 'w', mode);
+    const handle = await disk.open(temporary, 'w', mode);
     try {
       for (const part of parts) await handle.writeFile(part);
       await handle.sync();
     } finally {
       await handle.close();
     }
-    await rename(temporary, path);
+    await disk.rename(temporary, path);
     await syncDirectory(dirname(path));
   } catch (error) {
     // Half a file helps nobody and holds the space that may be missing.
-    await rm(temporary, { force: true }).catch(() => undefined);
+    await disk.remove(temporary).catch(() => undefined);
     throw error;
   }
 }
@@ -50,14 +68,14 @@ export async function readIfThere(path: string): Promise<Uint8Array | null> {
  */
 export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
   try {
-    await mkdir(path, { mode });
+    await disk.mkdir(path, mode);
   } catch (error) {
     const code = errnoOf(error);
     if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
     const parent = dirname(path);
     if (code !== 'ENOENT' || (await exists(parent))) throw error;
     await makeDirectory(parent, mode);
-    await mkdir(path, { mode });
+    await disk.mkdir(path, mode);
   }
 }
 
@@ -76,7 +94,7 @@ export function errnoOf(error: unknown): string | null {
 
 /** Makes renames and new names in `directory` survive power loss. */
 async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
+  const handle = await disk.open(directory, 'r');
   try {
     await handle.sync();
   } catch (error) {

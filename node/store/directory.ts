@@ -16,10 +16,9 @@
  *   state.bin.damaged, log.bin.damaged   what could not be read, kept aside
  * ```
  */
-import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { readIfThere, writeAtomically } from './atomic-file.js';
-import { makeDirectory } from '../files.js';
+import { disk, makeDirectory } from '../files.js';
 import { storeUnavailable } from './unavailable.js';
 
 /** Names of the files in the data directory. */
@@ -87,7 +86,7 @@ export class DataDirectory {
   /** Removes a small text file; nothing happens when it is missing. */
   async remove(file: 'http'): Promise<void> {
     try {
-      await rm(this.pathOf(file), { force: true });
+      await disk.remove(this.pathOf(file));
     } catch (error) {
       throw storeUnavailable('remove', this.pathOf(file), error);
     }

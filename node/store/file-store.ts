@@ -3,8 +3,8 @@
  * state.bin.damaged and the peer starts with E = 0 and zero moments: what compression still held back
  * is lost, nothing that was published.
  */
-import { rename } from 'node:fs/promises';
 import type { PeerState, Store } from '../interfaces.js';
+import { disk } from '../files.js';
 import { readIfThere, writeAtomically } from './atomic-file.js';
 import type { DataDirectory } from './directory.js';
 import { LogFile } from './log-file.js';
@@ -43,7 +43,7 @@ export class FileStore implements Store {
     } catch (error) {
       if (!(error instanceof DamagedStateError)) throw error;
       try {
-        await rename(path, `${path}.damaged`);
+        await disk.rename(path, `${path}.damaged`);
       } catch (cause) {
         throw storeUnavailable('rename', path, cause);
       }

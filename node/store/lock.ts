@@ -9,7 +9,7 @@ import { lock } from 'proper-lockfile';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { readIfThere, writeAtomically } from './atomic-file.js';
-import { errnoOf } from '../files.js';
+import { disk, errnoOf } from '../files.js';
 import { storeUnavailable } from './unavailable.js';
 
 /** A lock that was not refreshed for so long belongs to nobody, when its owner cannot be asked. */
@@ -58,7 +58,7 @@ export async function lockDirectory(
     return {
       release: async () => {
         // A directory that vanished meanwhile has nothing to give back.
-        await rm(ownerPath, { force: true }).catch(() => undefined);
+        await disk.remove(ownerPath).catch(() => undefined);
         await release().catch(() => undefined);
       },
     };

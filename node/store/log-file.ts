@@ -3,9 +3,10 @@
  * Append-only; each append is synced. What a crash or a bad disk broke is found by the checksums.
  */
 import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { StoreUnavailableError } from '../interfaces.js';
 import { UPDATE_BYTES_MAX } from '../../protocol/limits.js';
+import { disk } from '../files.js';
 import { readIfThere, writeAtomically } from './atomic-file.js';
 import { storeUnavailable } from './unavailable.js';
 
@@ -124,7 +125,7 @@ export class LogFile {
 
   async #write(parts: Uint8Array[]): Promise<void> {
     // Opened each time: a handle to a file that was deleted would take writes for ever.
-    const handle = await open(this.#path, 'r+');
+    const handle = await disk.open(this.#path, 'r+');
     try {
       const { size } = await handle.stat();
       if (size < this.#end && (await handle.stat()).isFile()) {
@@ -155,7 +156,7 @@ interface PendingAppend {
 }
 
 async function writeAll(
-  handle: Awaited<ReturnType<typeof open>>,
+  handle: FileHandle,
   bytes: Uint8Array,
   position: number,
 ): Promise<void> {
@@ -169,7 +170,7 @@ async function writeAll(
 
 async function truncate(path: string, size: number): Promise<void> {
   try {
-    const handle = await open(path, 'r+');
+    const handle = await disk.open(path, 'r+');
     try {
       await handle.truncate(size);
       await handle.sync();
