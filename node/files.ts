@@ -63,20 +63,23 @@ export async function readIfThere(path: string): Promise<Uint8Array | null> {
 }
 
 /**
- * mkdir -p. Not Node's own: where a file system refuses new names with ENOENT (as /proc does) that one
- * tries for ever. Throws what the system throws.
+ * mkdir -p that survives power loss. Not Node's own: where a file system refuses new names with ENOENT (as
+ * /proc does) that one tries for ever. Throws what the system throws.
  */
 export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
+  const parent = dirname(path);
   try {
     await disk.mkdir(path, mode);
   } catch (error) {
     const code = errnoOf(error);
-    if (code === 'EEXIST' && (await stat(path)).isDirectory()) return;
-    const parent = dirname(path);
-    if (code !== 'ENOENT' || (await exists(parent))) throw error;
-    await makeDirectory(parent, mode);
-    await disk.mkdir(path, mode);
+    if (code !== 'EEXIST' || !(await stat(path)).isDirectory()) {
+      if (code !== 'ENOENT' || (await exists(parent))) throw error;
+      await makeDirectory(parent, mode);
+      await disk.mkdir(path, mode);
+    }
   }
+  // Also when it was there: who made it may have been stopped before this.
+  await syncDirectory(parent);
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -92,16 +95,21 @@ export function errnoOf(error: unknown): string | null {
   return typeof error.code === 'string' ? error.code : null;
 }
 
-/** Makes renames and new names in `directory` survive power loss. */
+/**
+ * Makes renames and new names in `directory` survive power loss. One that this user may not list was made
+ * by somebody else, long ago.
+ */
 async function syncDirectory(directory: string): Promise<void> {
-  const handle = await disk.open(directory, 'r');
   try {
-    await handle.sync();
+    const handle = await disk.open(directory, 'r');
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
   } catch (error) {
     // Some systems (Windows) cannot sync a directory and need not: the rename is journalled.
-    if (!['EPERM', 'EISDIR', 'EINVAL'].includes(errnoOf(error) ?? '')) throw error;
-  } finally {
-    await handle.close();
+    if (!['EPERM', 'EISDIR', 'EINVAL', 'EACCES'].includes(errnoOf(error) ?? '')) throw error;
   }
 }
 

@@ -2,7 +2,7 @@
  * Records what the program does to the disk while it does it, lets single operations fail, and can stop the
  * program in front of one for ever, as kill -9 does. The record is what power-loss.ts rebuilds disks from.
  */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, statSync, writeFileSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { setImmediate as macrotask } from 'node:timers/promises';
 import { disk, type Disk } from '../../node/files.js';
@@ -12,6 +12,7 @@ export type Operation =
   | { kind: 'create'; path: string; file: number }
   | { kind: 'write'; file: number; position: number; bytes: Uint8Array }
   | { kind: 'truncate'; file: number; size: number }
+  | { kind: 'tamper'; file: number; bytes: Uint8Array }
   | { kind: 'sync' | 'failed-sync'; file: number; path: string }
   | { kind: 'rename'; from: string; to: string; file: number }
   | { kind: 'remove' | 'mkdir' | 'sync-directory'; path: string }
@@ -28,12 +29,17 @@ export class RecordingDisk {
   count = 0;
   readonly #real: Disk = { ...disk };
   readonly #files = new Map<string, number>();
+  readonly #handles = new Set<FileHandle>();
   #nextFile = 0;
   #pending = 0;
   #isKilled = false;
+  /** Resolves when a fault kills the program. */
+  readonly killed: Promise<void>;
+  #onKilled: () => void = () => undefined;
 
   /** Puts this layer before the disk until close(). */
   constructor() {
+    this.killed = new Promise((resolve) => (this.#onKilled = resolve));
     Object.assign(disk, {
       open: (path, flags, mode) => this.#open(path, flags, mode),
       mkdir: (path, mode) =>
@@ -67,18 +73,18 @@ export class RecordingDisk {
     this.trace.push({ kind: 'note', note });
   }
 
-  /** Writes a file behind the program's back, durably: what a bad disk or another program does. */
-  async tamper(path: string, content: Uint8Array): Promise<void> {
-    const handle = await this.#open(path, 'w');
-    await handle.writeFile(content);
-    await handle.sync();
-    await handle.close();
+  /** Changes a file behind the program's back, durably: what a bad disk or another program does. */
+  tamper(path: string, bytes: Uint8Array): void {
+    writeFileSync(path, bytes);
+    this.trace.push({ kind: 'tamper', file: this.#fileAt(path), bytes });
   }
 
-  /** Forgets that a kill stopped the program: a new process begins. */
-  revive(): void {
+  /** Forgets that a kill stopped the program: a new process begins, and the old one's files are closed. */
+  async revive(): Promise<void> {
     this.#isKilled = false;
     this.faultAt = () => null;
+    for (const handle of this.#handles) await handle.close();
+    this.#handles.clear();
   }
 
   /** Resolves when no operation is under way. */
@@ -86,10 +92,6 @@ export class RecordingDisk {
     do await macrotask();
     while (this.#pending > 0 && !this.#isKilled);
     await macrotask();
-  }
-
-  get isKilled(): boolean {
-    return this.#isKilled;
   }
 
   async #open(path: string, flags: 'r' | 'r+' | 'w', mode?: number): Promise<FileHandle> {
@@ -100,6 +102,7 @@ export class RecordingDisk {
         if (isThere) this.trace.push({ kind: 'truncate', file: this.#fileAt(path), size: 0 });
         else this.trace.push({ kind: 'create', path, file: this.#fileAt(path) });
       }
+      this.#handles.add(handle);
       return this.#watch(handle, path, statSync(path).isDirectory());
     });
   }
@@ -138,6 +141,10 @@ export class RecordingDisk {
         async () => void this.trace.push({ kind: 'failed-sync', file, path }),
       );
     const replaced: Record<string, unknown> = {
+      close: async () => {
+        this.#handles.delete(handle);
+        await handle.close();
+      },
       sync,
       datasync: sync,
       writeFile: async (data: Uint8Array | string) => {
@@ -170,6 +177,7 @@ export class RecordingDisk {
     const fault = this.#isKilled ? 'kill' : this.faultAt(this.count, name);
     if (fault === 'kill') {
       this.#isKilled = true;
+      this.#onKilled();
       return new Promise<T>(() => undefined);
     }
     this.count++;

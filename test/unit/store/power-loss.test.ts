@@ -1,0 +1,336 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { loadKnownPeers, saveKnownPeers } from '../../../node/net/known-peers.js';
+import { loadOrCreateIdentity } from '../../../node/net/identity.js';
+import { DataDirectory } from '../../../node/store/directory.js';
+import { FileStore } from '../../../node/store/file-store.js';
+import { Prng } from '../../../protocol/prng.js';
+import { sampleState } from '../../compliance/store.js';
+import { statesAfter, writeState } from '../../support/power-loss.js';
+import { RecordingDisk, type Fault, type Operation } from '../../support/recording-disk.js';
+import { testIdentity } from '../../support/runs.js';
+
+const RUN_ID = 'ab'.repeat(32);
+const MANIFEST = new Uint8Array(900).fill(7);
+/** Numbers in a state: its file has several sectors. */
+const STATE_SIZE = 100;
+
+// In memory where the system offers it: thousands of small disks are made.
+const scratch = await mkdtemp(
+  join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'murmurate-power-'),
+);
+after(() => rm(scratch, { recursive: true, force: true }));
+
+/** What a peer may find after power loss: the first of each list is certain, the others were under way. */
+interface Expected {
+  directory: boolean;
+  peerIds: (string | null)[];
+  manifests: ('none' | 'whole')[];
+  /** Epochs of states; null for none. */
+  states: (number | null)[];
+  /** Numbers of log records that were acknowledged, and that may follow them. */
+  records: number[];
+  recordsUnderWay: number[];
+  /** Epoch-like number of known-peers.json: how many peers it names. */
+  known: number[];
+}
+
+const NOTHING: Expected = {
+  directory: false,
+  peerIds: [null],
+  manifests: ['none'],
+  states: [null],
+  records: [],
+  recordsUnderWay: [],
+  known: [0],
+};
+
+/** A record of one to four sectors that tells its number. */
+function record(number: number): Uint8Array {
+  return new Uint8Array([40, 700, 1600][number % 3] ?? 40).fill(number);
+}
+
+function knownPeers(count: number): { peerId: string; addresses: string[] }[] {
+  return Array.from({ length: count }, (_, i) => {
+    const { peerId } = testIdentity(i, 'known');
+    return { peerId, addresses: [`/ip4/10.0.0.${i + 1}/tcp/4001/p2p/${peerId}`] };
+  });
+}
+
+/** One life of a data directory: what it does, and what of it may be relied on. */
+class Scenario {
+  readonly directory: DataDirectory;
+  store: FileStore;
+  expected: Expected = NOTHING;
+
+  constructor(
+    readonly path: string,
+    readonly recorder: RecordingDisk,
+  ) {
+    this.directory = new DataDirectory(path);
+    this.store = new FileStore(this.directory, RUN_ID);
+  }
+
+  /** Until `act` is done either may be found, from then on what `done` says. A refused write is repeated. */
+  async step(
+    under: Partial<Expected>,
+    act: () => Promise<unknown>,
+    done: Partial<Expected>,
+  ): Promise<void> {
+    this.recorder.note({ ...this.expected, ...under });
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await act();
+        break;
+      } catch (error) {
+        assert.match(
+          String(error),
+          /^(StoreUnavailableError: cannot \w+|UserError: the key file) .*(;|:) /s,
+        );
+        assert.ok(attempt < 3, `still refused: ${String(error)}`);
+      }
+    }
+    this.expected = { ...this.expected, ...done };
+    this.recorder.note(this.expected);
+  }
+
+  async save(epoch: number): Promise<void> {
+    await this.step(
+      { states: [...this.expected.states, epoch] },
+      () => this.store.saveState(sampleState(epoch, STATE_SIZE)),
+      { states: [epoch] },
+    );
+  }
+
+  async append(...numbers: number[]): Promise<void> {
+    const waiting = new Set(numbers);
+    await this.step(
+      { recordsUnderWay: numbers },
+      async () => {
+        // As the journal does: what was refused is appended again, in the same order.
+        const results = await Promise.allSettled(
+          [...waiting].map(async (number) => {
+            await this.store.appendLog(record(number));
+            waiting.delete(number);
+          }),
+        );
+        for (const result of results) if (result.status === 'rejected') throw result.reason;
+      },
+      { records: [...this.expected.records, ...numbers] },
+    );
+  }
+
+  /** A new process opens the directory: what it sees it relies on. */
+  async open(): Promise<void> {
+    await this.step({}, () => this.directory.create(), { directory: true });
+    const identityFile = this.directory.pathOf('identity');
+    let peerId = this.expected.peerIds[0] ?? null;
+    // A key that is being made may be found, whichever it is.
+    await this.step(
+      { peerIds: peerId === null ? [null, 'any'] : [peerId] },
+      async () => (peerId = (await loadOrCreateIdentity(identityFile)).peerId),
+      {},
+    );
+    await this.step({}, async () => undefined, { peerIds: [peerId] });
+    this.store = new FileStore(this.directory, RUN_ID);
+    let state: number | null = null;
+    await this.step({}, async () => (state = (await this.store.loadState())?.epoch ?? null), {});
+    await this.step({}, async () => undefined, { states: [state] });
+    let records: number[] = [];
+    await this.step({}, async () => (records = numbersOf(await this.store.loadLog())), {});
+    await this.step({}, async () => undefined, { records, recordsUnderWay: [] });
+  }
+
+  async found(): Promise<void> {
+    await this.step(
+      { manifests: ['none', 'whole'] },
+      () => this.directory.writeManifest(MANIFEST),
+      { manifests: ['whole'] },
+    );
+  }
+
+  async meet(count: number): Promise<void> {
+    await this.step(
+      { known: [...this.expected.known, count] },
+      async () => {
+        await saveKnownPeers(this.directory.pathOf('peers'), knownPeers(count)).catch(
+          (error: unknown) => {
+            throw new Error(`StoreUnavailableError: cannot save ; ${String(error)}`);
+          },
+        );
+      },
+      { known: [count] },
+    );
+  }
+}
+
+function numbersOf(records: readonly Uint8Array[]): number[] {
+  return records.map((bytes) => {
+    const number = bytes[0] ?? -1;
+    assert.equal(Buffer.compare(bytes, record(number)), 0, `record ${number}`);
+    return number;
+  });
+}
+
+/** The life of a peer: founding, three epochs, a restart, damage to both files. */
+async function life(scenario: Scenario): Promise<void> {
+  const { recorder, directory } = scenario;
+  await scenario.open();
+  await scenario.found();
+  for (let epoch = 0; epoch < 3; epoch++) {
+    await scenario.save(epoch);
+    await scenario.append(3 * epoch + 1);
+    await scenario.append(3 * epoch + 2, 3 * epoch + 3);
+    await scenario.meet(epoch + 1);
+  }
+  await scenario.open();
+  await scenario.append(10);
+  const log = new Uint8Array(await readFile(directory.pathOf('log')));
+  // A byte inside of the first record, which 40 bytes of header and 12 of frame precede.
+  log[60] = 99;
+  const withoutFirst = scenario.expected.records.filter((number) => number !== 1);
+  recorder.tamper(directory.pathOf('log'), log);
+  recorder.note((scenario.expected = { ...scenario.expected, records: withoutFirst }));
+  await scenario.open();
+  const state = new Uint8Array(await readFile(directory.pathOf('state')));
+  state[30] = 99;
+  recorder.tamper(directory.pathOf('state'), state);
+  recorder.note((scenario.expected = { ...scenario.expected, states: [null] }));
+  await scenario.open();
+  await scenario.save(5);
+  await scenario.append(11);
+}
+
+/** Runs `act` on a recorded directory of its own. */
+async function recorded(
+  name: string,
+  act: (scenario: Scenario) => Promise<void>,
+  faultAt: (index: number, name: string) => Fault = () => null,
+): Promise<Scenario> {
+  const recorder = new RecordingDisk();
+  recorder.faultAt = faultAt;
+  const scenario = new Scenario(join(scratch, name, 'peer'), recorder);
+  try {
+    recorder.note(NOTHING);
+    await Promise.race([act(scenario), recorder.killed]);
+    await recorder.revive();
+  } finally {
+    recorder.close();
+  }
+  return scenario;
+}
+
+/** Why what is found at `path` is not what was to be expected; null when it is. */
+async function fault(path: string, expected: Expected): Promise<string | null> {
+  try {
+    const directory = new DataDirectory(path);
+    if (expected.directory && !existsSync(path)) return 'the directory is gone';
+    await directory.create();
+    const identityFile = directory.pathOf('identity');
+    const hadKey = existsSync(identityFile);
+    const { peerId } = await loadOrCreateIdentity(identityFile);
+    const isKnown = expected.peerIds.includes(peerId) || expected.peerIds.includes('any');
+    if (hadKey ? !isKnown : !expected.peerIds.includes(null)) return 'another identity';
+    const manifest = await directory.readManifest();
+    if (manifest !== null) assert.deepEqual(new Uint8Array(manifest), MANIFEST);
+    if (!expected.manifests.includes(manifest === null ? 'none' : 'whole')) return 'no manifest';
+    const known = await loadKnownPeers(directory.pathOf('peers'));
+    if (known === null || !expected.known.includes(known.length)) return 'other known peers';
+    const store = new FileStore(directory, RUN_ID);
+    const state = await store.loadState();
+    const epoch = state?.epoch ?? null;
+    if (!expected.states.includes(epoch)) return `state ${epoch}, not ${expected.states.join()}`;
+    if (epoch !== null) assert.deepEqual(state, sampleState(epoch, STATE_SIZE));
+    const records = numbersOf(await store.loadLog());
+    const all = [...expected.records, ...expected.recordsUnderWay];
+    const isPrefix = records.every((number, i) => number === all[i]);
+    if (!isPrefix || records.length < expected.records.length) {
+      return `log ${records.join()}, not ${expected.records.join()} + ${expected.recordsUnderWay.join()}`;
+    }
+    await store.appendLog(record(77));
+    await store.saveState(sampleState(78, STATE_SIZE));
+    const again = new FileStore(directory, RUN_ID);
+    assert.equal((await again.loadState())?.epoch, 78);
+    assert.deepEqual(numbersOf(await again.loadLog()), [...records, 77]);
+    assert.deepEqual(again.warnings, []);
+    return null;
+  } catch (error) {
+    return String(error);
+  }
+}
+
+/** Cuts the power after each operation of `trace`, in every way; returns the states tried and what went wrong. */
+async function cutPower(
+  scenario: { path: string },
+  trace: readonly Operation[],
+  from = 0,
+  faultsMax = 5,
+): Promise<{ states: number; faults: string[] }> {
+  const random = new Prng(Uint8Array.of(1), 'power');
+  const seen = new Set<string>();
+  const faults: string[] = [];
+  const place = join(scratch, 'rebuilt');
+  let expected = NOTHING;
+  for (let length = 0; length <= trace.length; length++) {
+    const last = trace[length - 1];
+    if (last?.kind === 'note') expected = last.note as Expected;
+    if (length < from) continue;
+    // The note that follows says what to expect.
+    if (last?.kind === 'tamper') continue;
+    for (const { state, key } of statesAfter(trace.slice(0, length), random)) {
+      const id = `${JSON.stringify(expected)}\n${key}`;
+      if (seen.has(id)) continue;
+      seen.add(id);
+      writeState(state, scenario.path, place);
+      const found = await fault(place, expected);
+      if (found !== null)
+        faults.push(`operation ${length} of ${trace.length}, ${nameOf(last)}: ${found}`);
+      if (faults.length >= faultsMax) return { states: seen.size, faults };
+    }
+  }
+  return { states: seen.size, faults };
+}
+
+function nameOf(operation: Operation | undefined): string {
+  if (operation === undefined) return 'nothing';
+  const { kind, ...rest } = operation;
+  return 'path' in rest ? `${kind} ${rest.path}` : kind;
+}
+
+describe('a data directory that loses power', () => {
+  it('has the old or the new of everything, and all that was acknowledged, after every operation', async (t) => {
+    const scenario = await recorded('life', life);
+    const { trace, count } = scenario.recorder;
+    const { states, faults } = await cutPower(scenario, trace);
+    t.diagnostic(`${count} operations, ${states} disks`);
+    assert.ok(count > 100 && states > 1000);
+    assert.deepEqual(faults, []);
+  });
+
+  it('keeps what was acknowledged when appends failed before: half written, or not synced', async () => {
+    for (const errno of ['ENOSPC', 'EIO']) {
+      let left = 2;
+      const scenario = await recorded(
+        `failed-${errno}`,
+        async (life) => {
+          await life.open();
+          await life.append(1, 2);
+          left = 2;
+          await life.append(3);
+          await life.append(4, 5, 6);
+        },
+        (_, name) => {
+          const log = join(scratch, `failed-${errno}`, 'peer', 'log.bin');
+          const isHit = name === (errno === 'EIO' ? `sync ${log}` : `write ${log}`);
+          return isHit && left-- > 0 ? { errno, halfWritten: true } : null;
+        },
+      );
+      const { faults } = await cutPower(scenario, scenario.recorder.trace);
+      assert.deepEqual(faults, []);
+    }
+  });
+});
