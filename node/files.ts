@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, open, readFile, rename, rm, stat, type FileHandle } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 
 /** What can be done to a disk. Each rejects with what the system throws. */
 export interface Disk {
@@ -63,6 +63,23 @@ export async function readIfThere(path: string): Promise<Uint8Array | null> {
 }
 
 /**
+ * As readIfThere, for what others will be told of: its writer may have been killed before it was synced, so
+ * that a power cut could still take it back. Throws what the system throws.
+ */
+export async function readDurably(path: string): Promise<Uint8Array | null> {
+  const bytes = await readIfThere(path);
+  if (bytes === null) return null;
+  const handle = await disk.open(path, 'r+');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await syncDirectory(dirname(path));
+  return bytes;
+}
+
+/**
  * mkdir -p that survives power loss. Not Node's own: where a file system refuses new names with ENOENT (as
  * /proc does) that one tries for ever. Throws what the system throws.
  */
@@ -78,8 +95,10 @@ export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
       await disk.mkdir(path, mode);
     }
   }
-  // Also when it was there: who made it may have been stopped before this.
-  await syncDirectory(parent);
+  // All the way up: whoever made one of them may have been killed before it was synced.
+  for (let at = resolve(path); at !== dirname(at); at = dirname(at)) {
+    await syncDirectory(dirname(at));
+  }
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -95,10 +114,7 @@ export function errnoOf(error: unknown): string | null {
   return typeof error.code === 'string' ? error.code : null;
 }
 
-/**
- * Makes renames and new names in `directory` survive power loss. One that this user may not list was made
- * by somebody else, long ago.
- */
+/** Makes renames and new names in `directory` survive power loss. */
 async function syncDirectory(directory: string): Promise<void> {
   try {
     const handle = await disk.open(directory, 'r');
@@ -108,8 +124,10 @@ async function syncDirectory(directory: string): Promise<void> {
       await handle.close();
     }
   } catch (error) {
-    // Some systems (Windows) cannot sync a directory and need not: the rename is journalled.
-    if (!['EPERM', 'EISDIR', 'EINVAL', 'EACCES'].includes(errnoOf(error) ?? '')) throw error;
+    // Some systems (Windows) cannot sync a directory and need not: the rename is journalled. In one that this
+    // user may not list, or that is read-only, this program has made nothing.
+    const harmless = ['EPERM', 'EISDIR', 'EINVAL', 'EACCES', 'EROFS'];
+    if (!harmless.includes(errnoOf(error) ?? '')) throw error;
   }
 }
 

@@ -23,3 +23,12 @@ export async function readIfThere(path: string): Promise<Uint8Array | null> {
     throw storeUnavailable('read', path, error);
   }
 }
+
+/** As readIfThere; what was read survives power loss. Throws StoreUnavailableError. */
+export async function readDurably(path: string): Promise<Uint8Array | null> {
+  try {
+    return await atomic.readDurably(path);
+  } catch (error) {
+    throw storeUnavailable('read', path, error);
+  }
+}

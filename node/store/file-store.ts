@@ -5,7 +5,7 @@
  */
 import type { PeerState, Store } from '../interfaces.js';
 import { disk } from '../files.js';
-import { readIfThere, writeAtomically } from './atomic-file.js';
+import { readDurably, writeAtomically } from './atomic-file.js';
 import type { DataDirectory } from './directory.js';
 import { LogFile } from './log-file.js';
 import { DamagedStateError, decodeState, encodeState } from './state-codec.js';
@@ -36,7 +36,7 @@ export class FileStore implements Store {
   /** @throws StoreUnavailableError */
   async loadState(): Promise<PeerState | null> {
     const path = this.#directory.pathOf('state');
-    const bytes = await readIfThere(path);
+    const bytes = await readDurably(path);
     if (bytes === null) return null;
     try {
       return decodeState(this.#runId, bytes);

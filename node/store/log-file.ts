@@ -7,7 +7,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { StoreUnavailableError } from '../interfaces.js';
 import { UPDATE_BYTES_MAX } from '../../protocol/limits.js';
 import { disk } from '../files.js';
-import { readIfThere, writeAtomically } from './atomic-file.js';
+import { readDurably, readIfThere, writeAtomically } from './atomic-file.js';
 import { storeUnavailable } from './unavailable.js';
 
 const MAGIC = new TextEncoder().encode('murmlog1');
@@ -69,7 +69,7 @@ export class LogFile {
     runId: string,
     warn: (sentence: string) => void,
   ): Promise<{ file: LogFile; records: Uint8Array[] }> {
-    const bytes = await readIfThere(path);
+    const bytes = await readDurably(path);
     if (bytes === null || bytes.length < HEADER_BYTES) {
       await writeAtomically(path, [header(runId)]);
       return { file: new LogFile(path, HEADER_BYTES), records: [] };
@@ -155,11 +155,7 @@ interface PendingAppend {
   reject: (error: Error) => void;
 }
 
-async function writeAll(
-  handle: FileHandle,
-  bytes: Uint8Array,
-  position: number,
-): Promise<void> {
+async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   let written = 0;
   while (written < bytes.length) {
     const left = bytes.length - written;
