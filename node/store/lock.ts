@@ -48,13 +48,20 @@ export async function lockDirectory(
     const state = owner === null ? 'unknown' : await ownerState(owner);
     if (state === 'alive') throw refused(path, owner);
     if (state === 'dead') await rm(lockPath, { recursive: true, force: true });
-    // An owner on another machine cannot be asked: it is gone when the lock stays untouched.
+    // An owner on another machine, or one that was killed before it left its name, cannot be asked: it is
+    // gone when the lock stays untouched.
     const waitMs = state === 'unknown' ? STALE_MS + 1_000 : 0;
     const me = await describeProcess(process.pid);
     const lost = (): void => void reportLoss(path, ownerPath, me, onLost);
-    const release = await take(lockPath, path, STALE_MS, owner === null ? 0 : waitMs, lost);
+    const release = await take(lockPath, path, STALE_MS, waitMs, lost);
     if (release === null) throw refused(path, owner);
-    await writeAtomically(ownerPath, [new TextEncoder().encode(`${JSON.stringify(me)}\n`)]);
+    try {
+      await writeAtomically(ownerPath, [new TextEncoder().encode(`${JSON.stringify(me)}\n`)]);
+    } catch (error) {
+      // A lock without a name would keep everybody out, this process too.
+      await release().catch(() => undefined);
+      throw error;
+    }
     return {
       release: async () => {
         // A directory that vanished meanwhile has nothing to give back.

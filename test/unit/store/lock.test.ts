@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, rmdir, utimes, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
@@ -110,6 +110,25 @@ describe('lockDirectory()', () => {
     const owner = JSON.parse(await readFile(join(path, 'owner.json'), 'utf8')) as { pid: number };
     assert.equal(owner.pid, process.pid);
     await lock.release();
+  });
+
+  it('takes over from a holder that was killed before it left its name', async () => {
+    const path = await newDirectory();
+    await mkdir(join(path, 'lock'));
+    const almostStale = Date.now() / 1000 - 8;
+    await utimes(join(path, 'lock'), almostStale, almostStale);
+    await (await lockDirectory(path)).release();
+  });
+
+  it('is free again when the disk refused its name', async () => {
+    const path = await newDirectory();
+    await mkdir(join(path, 'owner.json.tmp'));
+    await assert.rejects(
+      lockDirectory(path),
+      /^StoreUnavailableError: cannot write .*owner.json: /,
+    );
+    await rmdir(join(path, 'owner.json.tmp'));
+    await (await lockDirectory(path)).release();
   });
 
   it('says why when the directory cannot be written', async () => {
