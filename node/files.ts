@@ -20,7 +20,9 @@ export interface Disk {
 /** Whatever must survive a power cut is changed through this one object: tests record it and let it fail. */
 export const disk: Disk = {
   open: (path, flags, mode) => open(path, flags, mode),
-  mkdir: async (path, mode) => void (await mkdir(path, { mode })),
+  mkdir: async (path, mode) => {
+    await mkdir(path, { mode });
+  },
   rename: (from, to) => rename(from, to),
   remove: (path) => rm(path, { force: true }),
 };

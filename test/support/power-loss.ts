@@ -6,7 +6,7 @@
  */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Prng } from '../../protocol/prng.js';
+import { Prng } from '../../protocol/prng.js';
 import type { Operation } from './recording-disk.js';
 
 /** A disk writes one sector or none of it, never a part. */
@@ -18,6 +18,7 @@ const TORN: readonly Fate[] = ['first half', 'odd sectors', 'zeros', 'garbage'];
 
 /** Up to so many changes every subset of them is tried; with more each alone, each missing, and random ones. */
 const EXHAUSTIVE_MAX = 6;
+const RANDOM_STATES = 4;
 
 type Change =
   Extract<Operation, { kind: 'create' | 'write' | 'truncate' | 'tamper' | 'rename' }> | Named;
@@ -26,15 +27,54 @@ type Named = Extract<Operation, { kind: 'remove' | 'mkdir' | 'sync-directory' }>
 /** What is on a disk: the content of each file, null for a directory. */
 export type DiskState = Map<string, Uint8Array | null>;
 
+/**
+ * Cuts the power after each operation of `trace` from number `from` on, in every way, and asks `fault` what is
+ * wrong with the disk rebuilt at `place.to`; it gets the scenario's last note, `before` at first. Ends after
+ * `faultsMax` faults.
+ */
+export async function cutPower<Note>(
+  trace: readonly Operation[],
+  place: { from: string; to: string },
+  before: Note,
+  fault: (note: Note) => Promise<string | null>,
+  { from = 0, faultsMax = 5 } = {},
+): Promise<{ states: number; faults: string[] }> {
+  const random = new Prng(Uint8Array.of(1), 'power loss');
+  const seen = new Set<string>();
+  const faults: string[] = [];
+  let note = before;
+  for (let length = 0; length <= trace.length; length++) {
+    const last = trace[length - 1];
+    if (last?.kind === 'note') note = last.note as Note;
+    // After tampering the next note says what to expect.
+    if (length < from || last?.kind === 'tamper') continue;
+    for (const { state, key } of statesAfter(trace.slice(0, length), random)) {
+      const id = `${JSON.stringify(note)}\n${key}`;
+      if (seen.has(id)) continue;
+      seen.add(id);
+      writeState(state, place.from, place.to);
+      const found = await fault(note);
+      if (found !== null)
+        faults.push(`operation ${length} of ${trace.length}, ${nameOf(last)}: ${found}`);
+      if (faults.length >= faultsMax) return { states: seen.size, faults };
+    }
+  }
+  return { states: seen.size, faults };
+}
+
+function nameOf(operation: Operation | undefined): string {
+  if (operation === undefined) return 'none';
+  return 'path' in operation ? `${operation.kind} ${operation.path}` : operation.kind;
+}
+
 /** Every state, without repetition, that power lost right after `trace` may leave behind. */
-export function* statesAfter(
+function* statesAfter(
   trace: readonly Operation[],
   random: Prng,
-  randomStates = 4,
 ): Generator<{ state: DiskState; key: string }> {
   const { changes, open } = unsynced(trace);
   const seen = new Set<string>();
-  for (const fates of choices(changes, open, random, randomStates)) {
+  for (const fates of choices(changes, open, random)) {
     const state = rebuild(changes, fates);
     const key = [...state]
       .sort(([a], [b]) => (a < b ? -1 : 1))
@@ -50,7 +90,7 @@ export function* statesAfter(
 }
 
 /** Makes `to` what `state` says that `from` was. */
-export function writeState(state: DiskState, from: string, to: string): void {
+function writeState(state: DiskState, from: string, to: string): void {
   rmSync(to, { recursive: true, force: true });
   for (const [name, bytes] of state) {
     const target = path.join(to, path.relative(from, name));
@@ -104,7 +144,6 @@ function* choices(
   changes: readonly Change[],
   open: readonly number[],
   random: Prng,
-  randomStates: number,
 ): Generator<Map<number, Fate>> {
   const draw = (of: (at: number) => Fate): Map<number, Fate> =>
     new Map(open.map((at) => [at, of(at)]));
@@ -126,7 +165,7 @@ function* choices(
     }
   }
   const fates: readonly Fate[] = ['whole', 'lost', ...TORN];
-  for (let i = 0; i < randomStates && open.length > EXHAUSTIVE_MAX; i++) {
+  for (let i = 0; i < RANDOM_STATES && open.length > EXHAUSTIVE_MAX; i++) {
     yield draw(() => fates[Math.floor(random.nextFloat() * fates.length)] ?? 'lost');
   }
 }

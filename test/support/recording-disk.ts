@@ -143,7 +143,8 @@ export class RecordingDisk {
     const replaced: Record<string, unknown> = {
       close: async () => {
         this.#handles.delete(handle);
-        await handle.close();
+        this.#pending++;
+        await handle.close().finally(() => this.#pending--);
       },
       sync,
       datasync: sync,

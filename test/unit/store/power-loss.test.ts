@@ -9,9 +9,8 @@ import { loadOrCreateIdentity } from '../../../node/net/identity.js';
 import { StoreUnavailableError } from '../../../node/interfaces.js';
 import { DataDirectory } from '../../../node/store/directory.js';
 import { FileStore } from '../../../node/store/file-store.js';
-import { Prng } from '../../../protocol/prng.js';
 import { sampleState } from '../../compliance/store.js';
-import { statesAfter, writeState } from '../../support/power-loss.js';
+import { cutPower } from '../../support/power-loss.js';
 import { RecordingDisk, type Fault, type Operation } from '../../support/recording-disk.js';
 import { testIdentity } from '../../support/runs.js';
 
@@ -283,48 +282,20 @@ async function fault(path: string, expected: Expected): Promise<string | null> {
   }
 }
 
-/** Cuts the power after each operation of `trace`, in every way; returns the states tried and what went wrong. */
-async function cutPower(
-  scenario: { path: string },
+function cut(
+  { path }: Scenario,
   trace: readonly Operation[],
-  { from = 0, faultsMax = 5 } = {},
+  options?: { from?: number; faultsMax?: number },
 ): Promise<{ states: number; faults: string[] }> {
-  const random = new Prng(Uint8Array.of(1), 'power');
-  const seen = new Set<string>();
-  const faults: string[] = [];
   const place = join(scratch, 'rebuilt');
-  let expected = NOTHING;
-  for (let length = 0; length <= trace.length; length++) {
-    const last = trace[length - 1];
-    if (last?.kind === 'note') expected = last.note as Expected;
-    if (length < from) continue;
-    // The note that follows says what to expect.
-    if (last?.kind === 'tamper') continue;
-    for (const { state, key } of statesAfter(trace.slice(0, length), random)) {
-      const id = `${JSON.stringify(expected)}\n${key}`;
-      if (seen.has(id)) continue;
-      seen.add(id);
-      writeState(state, scenario.path, place);
-      const found = await fault(place, expected);
-      if (found !== null)
-        faults.push(`operation ${length} of ${trace.length}, ${nameOf(last)}: ${found}`);
-      if (faults.length >= faultsMax) return { states: seen.size, faults };
-    }
-  }
-  return { states: seen.size, faults };
-}
-
-function nameOf(operation: Operation | undefined): string {
-  if (operation === undefined) return 'nothing';
-  const { kind, ...rest } = operation;
-  return 'path' in rest ? `${kind} ${rest.path}` : kind;
+  return cutPower(trace, { from: path, to: place }, NOTHING, (note) => fault(place, note), options);
 }
 
 describe('a data directory that loses power', () => {
   it('has the old or the new of everything, and all that was acknowledged, after every operation', async (t) => {
     const scenario = await recorded('life', (scenario) => life(scenario));
     const { trace, count } = scenario.recorder;
-    const { states, faults } = await cutPower(scenario, trace);
+    const { states, faults } = await cut(scenario, trace);
     t.diagnostic(`${count} operations, ${states} disks`);
     assert.ok(count > 100 && states > 1000);
     assert.deepEqual(faults, []);
@@ -348,7 +319,7 @@ describe('a data directory that loses power', () => {
           return isHit && left-- > 0 ? { errno, halfWritten: true } : null;
         },
       );
-      const { faults } = await cutPower(scenario, scenario.recorder.trace);
+      const { faults } = await cut(scenario, scenario.recorder.trace);
       assert.deepEqual(faults, []);
     }
   });
@@ -373,7 +344,7 @@ describe('a data directory that loses power', () => {
         },
       );
       const { trace } = scenario.recorder;
-      const { states, faults } = await cutPower(scenario, trace, { from: trace.length });
+      const { states, faults } = await cut(scenario, trace, { from: trace.length });
       disks += states;
       assert.deepEqual(faults, [], `killed at operation ${at}`);
     }
@@ -395,7 +366,7 @@ describe('a data directory that loses power', () => {
     it(`would be found broken without ${what}`, async () => {
       const scenario = await recorded(`without-${what.replaceAll(' ', '-')}`, (of) => life(of, 1));
       const trace = scenario.recorder.trace.filter((operation) => !isLeftOut(operation));
-      const { faults } = await cutPower(scenario, trace, { faultsMax: 1 });
+      const { faults } = await cut(scenario, trace, { faultsMax: 1 });
       assert.equal(faults.length, 1);
     });
   }
