@@ -1,7 +1,7 @@
 /**
  * The fold: log -> adapter.   theta = theta0 - sum over epochs of alpha_e g_e
- * with g_e the weighted mean of that epoch's rows (dequantised updates), each scaled by staleness and
- * clipped to clip x the median row norm. Float64 in (epoch, peer id) order and only + - * / sqrt and
+ * with g_e the weighted (or robust: robust.ts) mean of that epoch's rows (dequantised updates), each scaled by
+ * staleness and clipped to clip x the median row norm. Float64 in (epoch, peer id) order and only + - * / sqrt and
  * comparison, so that equal logs give equal bits on every machine.
  */
 import { initialAdapter } from './adapter.js';
@@ -9,6 +9,7 @@ import type { UpdateLog } from './log.js';
 import type { AlphaPhase, Run } from './manifest.js';
 import { dequantise } from './quantise.js';
 import { norm } from './residual.js';
+import { robustMean } from './robust.js';
 import { phaseAt, scatterAdd, Slicer, type Slice } from './slice.js';
 import type { Update } from './update.js';
 
@@ -74,10 +75,14 @@ export class Fold {
     return this.#theta;
   }
 
-  /** Rows that compute() has to go through, each of the whole adapter at most. */
+  /** Rows that compute() has to go through, each of the whole adapter at most; robust, each once for every other. */
   pendingRows(log: UpdateLog): number {
+    const isRobust = this.#run.manifest.fold.mode === 'robust';
     let rows = 0;
-    for (let epoch = this.#next; epoch <= log.newestEpoch; epoch++) rows += log.countIn(epoch);
+    for (let epoch = this.#next; epoch <= log.newestEpoch; epoch++) {
+      const count = log.countIn(epoch);
+      rows += isRobust ? count * count : count;
+    }
     return rows;
   }
 
@@ -127,9 +132,21 @@ export class Fold {
     this.#checkpoints.delete(least);
   }
 
-  /** g_e, [slice.coordinates]; null without updates. Two passes over the rows: memory stays at one row. */
+  /** g_e, [slice.coordinates]; null without updates. */
   *#meanRow(updates: readonly Update[], slice: Slice): Generator<number, Float64Array | null> {
     if (updates.length === 0) return null;
+    const clips = yield* this.#clips(updates, slice);
+    const { mode, trimFraction } = this.#run.manifest.fold;
+    if (mode === 'mean') return yield* this.#weightedMean(updates, clips, slice);
+    const rows = updates.map((update, i) => ({
+      quantised: update,
+      factor: staleness(update) * (clips[i] ?? 1),
+    }));
+    return yield* robustMean(rows, slice, trimFraction);
+  }
+
+  /** What each row is scaled down by, so that none is longer than clip x the median. */
+  *#clips(updates: readonly Update[], slice: Slice): Generator<number, number[]> {
     const { clip } = this.#run.manifest.fold;
     const row = new Float64Array(slice.coordinates);
     const norms: number[] = [];
@@ -138,12 +155,21 @@ export class Fold {
       yield slice.coordinates;
     }
     const bound = clip === 0 ? Infinity : clip * median(norms.filter((value) => value > 0));
+    return norms.map((length) => (length > bound ? bound / length : 1));
+  }
+
+  /** A second pass over the rows: memory stays at one row. */
+  *#weightedMean(
+    updates: readonly Update[],
+    clips: readonly number[],
+    slice: Slice,
+  ): Generator<number, Float64Array> {
     const totalWeight = updates.reduce((sum, { author }) => sum + this.#weight(author), 0);
+    const row = new Float64Array(slice.coordinates);
     const g = new Float64Array(slice.coordinates);
     for (const [i, update] of updates.entries()) {
-      const length = norms[i] ?? 0;
-      const clipped = length > bound ? bound / length : 1;
-      const share = (this.#weight(update.author) * staleness(update) * clipped) / totalWeight;
+      const weight = this.#weight(update.author) * staleness(update);
+      const share = (weight * (clips[i] ?? 1)) / totalWeight;
       dequantise(update, slice, row);
       for (let j = 0; j < row.length; j++) g[j] = (g[j] ?? 0) + share * (row[j] ?? 0);
       yield slice.coordinates;

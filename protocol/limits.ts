@@ -31,6 +31,9 @@ export const STEPS_MAX = 1_000_000;
 /** Authors in one run's log: bounds the log, and the have-vectors exchanged in a sync. */
 export const AUTHORS_MAX = 1024;
 
+/** Authors in a run with the robust fold: it compares each row with every other, so 64 cost 2,016 pairs. */
+export const ROBUST_AUTHORS_MAX = 64;
+
 /** Bytes of one encoded update: the largest adapter at 4 bits in blocks of 8 has 96 MiB, and a header. */
 export const UPDATE_BYTES_MAX = 96 * 1024 * 1024 + 1024;
 

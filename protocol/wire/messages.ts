@@ -466,6 +466,11 @@ export namespace Manifest {
     index: number
   }
 
+  export interface ManifestFoldTrimFractionFieldEvent {
+    field: '$.fold.trimFraction'
+    value: number
+  }
+
   export interface ManifestMembershipModeFieldEvent {
     field: '$.membership.mode'
     value: number
@@ -491,7 +496,7 @@ export namespace Manifest {
     return decodeMessage(buf, Manifest.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestFoldTrimFractionFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent> {
     return streamMessage(buf, Manifest.codec(), opts)
   }
 }
@@ -1856,6 +1861,7 @@ export interface Fold {
   clip: number
   lagMax: number
   alpha: AlphaPhase[]
+  trimFraction: number
 }
 
 export namespace Fold {
@@ -1890,6 +1896,11 @@ export namespace Fold {
           }
         }
 
+        if ((obj.trimFraction != null && obj.trimFraction !== 0)) {
+          w.uint32(49)
+          w.double(obj.trimFraction)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
@@ -1898,7 +1909,8 @@ export namespace Fold {
           mode: 0,
           clip: 0,
           lagMax: 0,
-          alpha: []
+          alpha: [],
+          trimFraction: 0
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -1927,6 +1939,10 @@ export namespace Fold {
               obj.alpha.push(AlphaPhase.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.alpha$
               }))
+              break
+            }
+            case 6: {
+              obj.trimFraction = reader.double()
               break
             }
             default: {
@@ -1987,6 +2003,13 @@ export namespace Fold {
 
               break
             }
+            case 6: {
+              yield {
+                field: `${prefix}.trimFraction`,
+                value: reader.double()
+              }
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -2032,6 +2055,11 @@ export namespace Fold {
     index: number
   }
 
+  export interface FoldTrimFractionFieldEvent {
+    field: '$.trimFraction'
+    value: number
+  }
+
   export function encode (obj: Partial<Fold>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Fold.codec())
   }
@@ -2040,7 +2068,7 @@ export namespace Fold {
     return decodeMessage(buf, Fold.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Fold>): Generator<FoldModeFieldEvent | FoldClipFieldEvent | FoldLagMaxFieldEvent | FoldAlphaFromEpochFieldEvent | FoldAlphaNumeratorFieldEvent | FoldAlphaDenominatorFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Fold>): Generator<FoldModeFieldEvent | FoldClipFieldEvent | FoldLagMaxFieldEvent | FoldAlphaFromEpochFieldEvent | FoldAlphaNumeratorFieldEvent | FoldAlphaDenominatorFieldEvent | FoldTrimFractionFieldEvent> {
     return streamMessage(buf, Fold.codec(), opts)
   }
 }

@@ -369,20 +369,51 @@ def fold(run, log):
                 total += v * v
             norms.append(math.sqrt(total))
         bound = rule["clip"] * median([n for n in norms if n > 0]) if rule["clip"] else math.inf
-        weights = [run.weights.get(row["peer"], 1) for row in rows]
-        g = [0.0] * len(rows[0]["values"])
-        for row, norm, weight in zip(rows, norms, weights):
-            c = bound / norm if norm > bound else 1
-            lag = epoch - row["baseEpoch"]
-            share = weight * (1 if lag <= 2 else 2 / lag) * c / sum(weights)
-            for j, v in enumerate(row["values"]):
-                g[j] = g[j] + share * v
+        clips = [bound / norm if norm > bound else 1 for norm in norms]
+        lags = [epoch - row["baseEpoch"] for row in rows]
+        stalenesses = [1 if lag <= 2 else 2 / lag for lag in lags]
+        if rule["mode"] == 2:
+            factors = [s * c for s, c in zip(stalenesses, clips)]
+            g = robust_mean([[v * factor for v in row["values"]] for row, factor in zip(rows, factors)], rule)
+        else:
+            weights = [run.weights.get(row["peer"], 1) for row in rows]
+            g = [0.0] * len(rows[0]["values"])
+            for row, staleness, clip, weight in zip(rows, stalenesses, clips, weights):
+                share = weight * staleness * clip / sum(weights)
+                for j, v in enumerate(row["values"]):
+                    g[j] = g[j] + share * v
         phase = phase_at(rule["alpha"], epoch)
         alpha = phase["numerator"] / phase["denominator"]
         _, ranges, _ = run.slice(epoch)
         for t, value in zip((t for coordinates in ranges for t in coordinates), g):
             theta[t] = theta[t] + -alpha * value
     return theta
+
+
+def robust_mean(rows, rule):
+    m = len(rows)
+    f = math.floor(rule["trimFraction"] * m)
+
+    def distance(a, b):
+        total = 0.0
+        for x, y in zip(a, b):
+            total += (x - y) * (x - y)
+        return total
+
+    near = [sorted(sorted(range(m), key=lambda j: (distance(rows[i], rows[j]), j))[: m - f]) for i in range(m)]
+    g = []
+    for column in zip(*rows):
+        mixed = sorted(add(column[j] for j in neighbours) / len(neighbours) for neighbours in near)
+        g.append(add(mixed[f : m - f]) / (m - 2 * f))
+    return g
+
+
+def add(values):
+    """One addition after the other; from Python 3.12 on sum() compensates rounding errors."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
 
 
 def median(values):

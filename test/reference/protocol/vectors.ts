@@ -47,6 +47,7 @@ function richManifest(manifest: Manifest): Manifest {
     },
     fold: {
       mode: 'mean',
+      trimFraction: 0,
       clip: 1.25,
       lagMax: 8,
       alpha: [
@@ -61,8 +62,27 @@ function richManifest(manifest: Manifest): Manifest {
   };
 }
 
-function runs(): Record<'plain' | 'rich', Run> {
-  return { plain: testRun(), rich: testRun(richManifest) };
+/** The robust fold: of three rows floor(0.4 * 3) = 1 may lie. */
+function robustManifest(manifest: Manifest): Manifest {
+  const { fold, compression, membership } = richManifest(manifest);
+  return {
+    ...manifest,
+    compression,
+    fold: { ...fold, mode: 'robust', trimFraction: 0.4 },
+    membership: {
+      mode: 'allowlist',
+      members:
+        membership.mode === 'open' ? [] : membership.members.map((m) => ({ ...m, weight: 1 })),
+    },
+  };
+}
+
+function runs(): Record<'plain' | 'rich' | 'robust', Run> {
+  return {
+    plain: testRun(),
+    rich: testRun(richManifest),
+    robust: testRun(robustManifest),
+  };
 }
 
 /** [n] float64 -> 8 n bytes, little-endian. */
@@ -230,7 +250,7 @@ const HALVES = [0, 1e-9, 3e-8, 6e-5, 2 ** -14, 0.1, 1 / 3, 1 + 2 ** -11, 1 + 2 *
 
 /** The whole content of vectors.json. */
 export function makeVectors(): Record<string, unknown> {
-  const { plain, rich } = runs();
+  const { plain, rich, robust } = runs();
   return {
     peerIds: [0, 1, 2].map((i) => {
       const { peerId } = testIdentity(i);
@@ -245,7 +265,7 @@ export function makeVectors(): Record<string, unknown> {
       nearest: toHalf(value),
       up: toHalf(value, 'up'),
     })),
-    runs: { plain: runVector(plain), rich: runVector(rich) },
+    runs: { plain: runVector(plain), rich: runVector(rich), robust: runVector(robust) },
     slices: [0, 1, 2, 4, 6, 7, 10, 12, 30].map((epoch) => sliceVector('rich', rich, epoch)),
     authors: [
       authorVector('plain', plain, 3),
@@ -259,6 +279,6 @@ export function makeVectors(): Record<string, unknown> {
       updateVector('rich', rich, testUpdate(rich, testIdentity(1), 13)),
     ],
     messages: messageVectors(plain),
-    folds: [foldVector('plain', plain), foldVector('rich', rich)],
+    folds: [foldVector('plain', plain), foldVector('rich', rich), foldVector('robust', robust)],
   };
 }
