@@ -4,9 +4,11 @@
  */
 import { setMaxListeners } from 'node:events';
 import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
+import type { BlobSource } from '../protocol/blob.js';
 import { InvalidManifestError } from '../protocol/errors.js';
 import { encodeEquivocation } from '../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../protocol/identity.js';
+import { BLOB_STREAMS_MAX } from '../protocol/limits.js';
 import type { Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
 import type {
@@ -20,10 +22,13 @@ import type {
 } from './interfaces.js';
 import { AntiEntropy } from './peer/anti-entropy.js';
 import { attention } from './peer/attention.js';
+import { BlobServer } from './peer/blob-server.js';
 import { epochAt, Epochs } from './peer/epochs.js';
+import { Fetcher } from './peer/fetcher.js';
 import { Journal } from './peer/journal.js';
 import { Replica } from './peer/replica.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
+import { UpdateFetcher } from './peer/update-fetcher.js';
 
 export interface PeerComponents {
   transport: Transport;
@@ -41,10 +46,10 @@ const CATCH_UP_MS_MAX = 10_000;
 const CATCH_UP_WAITS_MAX = 60;
 
 /**
- * Waits that may hang on the stop signal at one time: sync sessions both ways, the loops, a write. Node
- * takes more than ten for a leak and warns; beyond this it would be one.
+ * Waits that may hang on the stop signal at one time: streams both ways, the loops, a write. Node takes
+ * more than ten for a leak and warns; beyond this it would be one.
  */
-const STOP_LISTENERS_MAX = 64;
+const STOP_LISTENERS_MAX = 4 * BLOB_STREAMS_MAX;
 
 export class Peer {
   readonly #c: PeerComponents;
@@ -53,6 +58,9 @@ export class Peer {
   readonly #replica: Replica;
   readonly #journal: Journal;
   readonly #antiEntropy: AntiEntropy;
+  readonly #fetcher: Fetcher;
+  readonly #updateFetcher: UpdateFetcher;
+  readonly #blobServer: BlobServer;
   #epochs: Epochs | null = null;
   #isCatchingUp = false;
   #done: Promise<void> | null = null;
@@ -74,18 +82,29 @@ export class Peer {
     this.#journal = new Journal(store, clock, (error) => this.#fail(error));
     this.#replica = new Replica(run, () => epochAt(run, clock.now()), {
       onRecord: (record) => this.#journal.append(record, this.#stop.signal),
-      onAnnounced: ({ author }, from) =>
-        this.#antiEntropy.onAnnounced(this.#holderOf(author, from)),
+      onAnnounced: (header, from) => this.#updateFetcher.onAnnounced(header, from),
       onProof: (proof) => this.#tell(encodeEquivocation(proof)),
     });
-    const random = new Prng(
-      publicKeyFromPeerId(identity.peerId),
-      `anti-entropy/${run.id}/${clock.now()}`,
-    );
+    const { signal } = this.#stop;
+    const prng = (label: string): Prng =>
+      new Prng(publicKeyFromPeerId(identity.peerId), `${label}/${run.id}/${clock.now()}`);
+    const shared = { transport, clock, runId: run.id, replica: this.#replica };
+    const onLie = (peerId: string): void => this.#replica.blame(peerId, 'wrong-blob');
+    this.#fetcher = new Fetcher({ ...shared, onLie, random: prng('fetcher') }, signal);
+    this.#updateFetcher = new UpdateFetcher({
+      ...shared,
+      fetcher: this.#fetcher,
+      isSyncing: (slot) => this.#antiEntropy.isFetching(slot),
+      onFailed: (from) => this.#antiEntropy.onAnnounced(from),
+    });
+    const isElsewhere = (slot: string, peerId: string): boolean =>
+      this.#updateFetcher.offer(slot, peerId);
     this.#antiEntropy = new AntiEntropy(
-      { transport, clock, logger, replica: this.#replica, random },
-      this.#stop.signal,
+      { ...shared, logger, random: prng('anti-entropy'), isElsewhere },
+      signal,
     );
+    const find = (root: string): BlobSource | undefined => this.#updateFetcher.source(root);
+    this.#blobServer = new BlobServer({ clock, runId: run.id, find }, signal);
   }
 
   /**
@@ -103,12 +122,18 @@ export class Peer {
     this.#epochs = epochs;
     await transport.start({
       onGossip: (message, from) => this.#replica.onGossip(message, from),
-      onSync: (stream, from) => this.#antiEntropy.serve(stream, from),
+      onStream: (kind, stream, from) =>
+        kind === 'sync'
+          ? this.#antiEntropy.serve(stream, from)
+          : this.#blobServer.serve(stream, from),
       // One of the two opens the session; it serves both.
       onConnect: (peerId) => {
         if (identity.peerId < peerId) this.#antiEntropy.request(peerId);
       },
-      onDisconnect: (peerId) => this.#antiEntropy.forget(peerId),
+      onDisconnect: (peerId) => {
+        this.#antiEntropy.forget(peerId);
+        this.#updateFetcher.forget(peerId);
+      },
     });
     this.#done = this.#live(epochs);
     // Whoever awaits `done` sees the error; a peer that nobody awaits must not crash the process.
@@ -209,7 +234,7 @@ export class Peer {
       await epochs.run();
     } finally {
       this.#stop.abort(new Error('the peer has ended'));
-      await antiEntropy;
+      await Promise.all([antiEntropy, this.#fetcher.ended()]);
     }
     if (this.#failure) throw this.#failure.error;
   }
@@ -234,8 +259,9 @@ export class Peer {
     const delayMs = Math.min(CATCH_UP_MS_MAX, schedule.epochMs / 2);
     // A large log takes several sessions: go on while it grows.
     for (let i = 0, fetched = -1; i < CATCH_UP_WAITS_MAX && !signal.aborted; i++) {
-      if (this.#antiEntropy.fetched === fetched) break;
-      fetched = this.#antiEntropy.fetched;
+      const now = this.#antiEntropy.fetched + this.#updateFetcher.fetched;
+      if (now === fetched) break;
+      fetched = now;
       await clock.sleep(delayMs, signal).catch(() => undefined);
     }
     this.#isCatchingUp = false;
@@ -261,12 +287,6 @@ export class Peer {
         clockOffsetMs: this.#antiEntropy.clockOffsetMs(peerId),
       };
     });
-  }
-
-  /** Whom to ask for an announced update: its author when connected, else who passed the word on. */
-  #holderOf(author: string, from: string): string {
-    const isConnected = this.#c.transport.connections().some(({ peerId }) => peerId === author);
-    return isConnected ? author : from;
   }
 
   #tell(message: Uint8Array): void {
