@@ -28,6 +28,7 @@ import { Fetcher } from './peer/fetcher.js';
 import { Journal } from './peer/journal.js';
 import { Replica } from './peer/replica.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
+import { Publisher } from './peer/publisher.js';
 import { UpdateFetcher } from './peer/update-fetcher.js';
 
 export interface PeerComponents {
@@ -57,6 +58,7 @@ export class Peer {
   readonly #stop = new AbortController();
   readonly #replica: Replica;
   readonly #journal: Journal;
+  readonly #publisher: Publisher;
   readonly #antiEntropy: AntiEntropy;
   readonly #fetcher: Fetcher;
   readonly #updateFetcher: UpdateFetcher;
@@ -83,9 +85,10 @@ export class Peer {
     this.#replica = new Replica(run, () => epochAt(run, clock.now()), {
       onRecord: (record) => this.#journal.append(record, this.#stop.signal),
       onAnnounced: (header, from) => this.#updateFetcher.onAnnounced(header, from),
-      onProof: (proof) => this.#tell(encodeEquivocation(proof)),
+      onProof: (proof) => this.#publisher.tell(encodeEquivocation(proof)),
     });
     const { signal } = this.#stop;
+    this.#publisher = new Publisher({ transport, clock, logger }, signal);
     const prng = (label: string): Prng =>
       new Prng(publicKeyFromPeerId(identity.peerId), `${label}/${run.id}/${clock.now()}`);
     const shared = { transport, clock, runId: run.id, replica: this.#replica };
@@ -115,7 +118,12 @@ export class Peer {
     const { store, transport, identity } = this.#c;
     const state = await this.#restore(await store.loadState(), await store.loadLog());
     const epochs = new Epochs(
-      { ...this.#c, replica: this.#replica, journal: this.#journal },
+      {
+        ...this.#c,
+        replica: this.#replica,
+        journal: this.#journal,
+        publisher: this.#publisher,
+      },
       state,
       this.#stop.signal,
     );
@@ -126,8 +134,9 @@ export class Peer {
         kind === 'sync'
           ? this.#antiEntropy.serve(stream, from)
           : this.#blobServer.serve(stream, from),
-      // One of the two opens the session; it serves both.
       onConnect: (peerId) => {
+        this.#publisher.onConnect();
+        // One of the two opens the session; it serves both.
         if (identity.peerId < peerId) this.#antiEntropy.request(peerId);
       },
       onDisconnect: (peerId) => {
@@ -189,6 +198,7 @@ export class Peer {
         history: state?.heldOutHistory ?? [],
       },
       members,
+      lastRecipients: this.#publisher.lastRecipients,
       residualNorm: this.#epochs?.residualNorm() ?? 0,
       attention: attention({
         run: this.#run,
@@ -196,6 +206,7 @@ export class Peer {
         epoch,
         isCatchingUp: this.#isCatchingUp,
         connectedCount: transport.connections().length,
+        isUnheard: this.#publisher.isUnheard,
         clockOffsetsMs: members.flatMap((member) => member.clockOffsetMs ?? []),
         storeProblem: this.#journal.problem,
         trainingProblems: this.#epochs?.problems ?? [],
@@ -286,12 +297,6 @@ export class Peer {
         rejected: this.#replica.rejectedBy(peerId),
         clockOffsetMs: this.#antiEntropy.clockOffsetMs(peerId),
       };
-    });
-  }
-
-  #tell(message: Uint8Array): void {
-    this.#c.transport.publish(message).catch((error: unknown) => {
-      this.#c.logger.debug({ error: String(error) }, 'publishing failed');
     });
   }
 }

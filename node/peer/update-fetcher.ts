@@ -25,6 +25,8 @@ export interface UpdateFetcherComponents {
 interface Announced {
   header: UpdateHeader;
   isActive: boolean;
+  /** Its body is here and not valid: nobody needs to be asked for it again. */
+  isRefused: boolean;
   /** Members of whom it was asked in vain. */
   tried: Set<string>;
 }
@@ -52,7 +54,8 @@ export class UpdateFetcher {
       return;
     }
     if (known === undefined && this.#c.isSyncing(slot)) return;
-    const announced = known ?? { header, isActive: false, tried: new Set<string>() };
+    const announced = known ?? { header, isActive: false, isRefused: false, tried: new Set<string>() };
+    if (announced.isRefused) return;
     if (known === undefined) this.#remember(slot, announced);
     if (!this.#draw(announced, from)) this.#c.onFailed(from);
   }
@@ -63,7 +66,7 @@ export class UpdateFetcher {
    */
   offer(slot: string, peerId: string): boolean {
     const announced = this.#announced.get(slot);
-    if (announced === undefined) return false;
+    if (announced === undefined || announced.isRefused) return false;
     return this.#draw(announced, peerId) || announced.isActive;
   }
 
@@ -113,8 +116,8 @@ export class UpdateFetcher {
     // Whoever gave the chunks is not to blame for what the author signed.
     const verdict = replica.onSynced({ ...signed, ...body }, author);
     if (verdict === 'accept') this.#fetched += 1;
-    // One that is not valid stays remembered, so that it is not fetched again.
-    if (verdict !== 'reject') this.#forgetSlot(announced);
+    if (verdict === 'reject') announced.isRefused = true;
+    else this.#forgetSlot(announced);
   }
 
   #nameOf({ header }: Announced): BlobName {
