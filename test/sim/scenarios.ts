@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { checkAgreement, type Scenario } from './checkers.js';
 import { Swarm, type SwarmOptions } from './swarm.js';
 import { gap } from './trainer.js';
-import { LARGE_SCENARIOS } from './large-scenarios.js';
 import { MACHINE_SCENARIOS } from './machine-scenarios.js';
 
 /** A scenario in which all peers live from start to end and only the network misbehaves. */
@@ -165,7 +164,6 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 
   ...MACHINE_SCENARIOS,
-  ...LARGE_SCENARIOS,
 
   everything: {
     title: 'all faults at once still end in one adapter, and the swarm still learns',
