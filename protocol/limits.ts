@@ -89,9 +89,12 @@ export const BLOBS_BYTES_MAX = 128 * 1024 * 1024;
 /** Blobs that wait for their turn; more are left to sync. */
 export const BLOBS_WAITING_MAX = 256;
 
-/** Blob streams served at one time, over all peers, and for one peer: BLOBS_MAX is what it fetches. */
-export const BLOB_STREAMS_MAX = 64;
-export const BLOB_STREAMS_PER_PEER_MAX = BLOBS_MAX;
+/**
+ * Blob streams served at one time, over all peers (each holds two chunks at most while its remote does not
+ * read), and for one peer: what it fetches at a time, and some that are just ending.
+ */
+export const BLOB_STREAMS_MAX = 128;
+export const BLOB_STREAMS_PER_PEER_MAX = BLOBS_MAX + 4;
 
 /**
  * Bytes of blobs served to one peer: at once, and in a second in the long run. Each update is needed once,

@@ -54,7 +54,12 @@ export class UpdateFetcher {
       return;
     }
     if (known === undefined && this.#c.isSyncing(slot)) return;
-    const announced = known ?? { header, isActive: false, isRefused: false, tried: new Set<string>() };
+    const announced = known ?? {
+      header,
+      isActive: false,
+      isRefused: false,
+      tried: new Set<string>(),
+    };
     if (announced.isRefused) return;
     if (known === undefined) this.#remember(slot, announced);
     if (!this.#draw(announced, from)) this.#c.onFailed(from);
