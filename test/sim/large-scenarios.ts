@@ -22,6 +22,7 @@ function large(manifest: Manifest): Manifest {
   };
 }
 
+/** A swarm whose updates are announced, by gossip that goes from neighbour to neighbour. */
 export class LargeSwarm extends Swarm {
   readonly updateBytes: number;
 
@@ -42,7 +43,7 @@ export class LargeSwarm extends Swarm {
 
 export const LARGE_SCENARIOS: Readonly<Record<string, Scenario>> = {
   'large-updates': {
-    title: 'large updates reach everyone as blobs, each chunk once, and not all from their author',
+    title: 'large updates reach everyone as blobs, each chunk once',
     async run(seed, peers) {
       const swarm = new LargeSwarm({ seed, peers });
       await swarm.startAll();
