@@ -49,17 +49,35 @@ export interface Connection {
   latencyMs: number | null;
 }
 
+/** What a stream is for: anti-entropy, or a large update in chunks. */
+export type StreamKind = 'sync' | 'blob';
+
 /** Gossip and streams among the peers of one run. */
 export interface Transport {
   start(handlers: TransportHandlers): Promise<void>;
   /** Leaves the run: unsubscribes and ends the streams that were opened through this transport. */
   stop(): Promise<void>;
-  /** Broadcasts to the run. Resolves with the number of peers that it was handed to (0 when alone). */
+  /**
+   * Broadcasts to the run. Resolves with the number of peers that it was handed to (0 when alone).
+   * Rejects with MessageTooLargeError beyond GOSSIP_BYTES_MAX: nothing was sent.
+   */
   publish(message: Uint8Array): Promise<number>;
-  /** Opens a sync stream. Rejects when the peer cannot be reached before `signal` aborts. */
-  openSync(peerId: string, signal: AbortSignal): Promise<FrameStream>;
+  /** Opens a stream. Rejects when the peer cannot be reached before `signal` aborts. */
+  open(kind: StreamKind, peerId: string, signal: AbortSignal): Promise<FrameStream>;
   /** Live connections to members of this run. */
   connections(): Connection[];
+}
+
+/** Thrown by publish for a message over GOSSIP_BYTES_MAX. */
+export class MessageTooLargeError extends Error {
+  override readonly name = 'MessageTooLargeError';
+
+  constructor(
+    readonly sizeBytes: number,
+    readonly bytesMax: number,
+  ) {
+    super(`a gossip message of ${sizeBytes} bytes is over the bound of ${bytesMax}`);
+  }
 }
 
 export interface TransportHandlers {
@@ -69,8 +87,8 @@ export interface TransportHandlers {
    * lowers the sender's score.
    */
   onGossip(message: Uint8Array, from: string): Verdict;
-  /** A peer opened a sync stream. The handler ends the stream. */
-  onSync(stream: FrameStream, from: string): Promise<void>;
+  /** A peer opened a stream. The handler ends the stream. */
+  onStream(kind: StreamKind, stream: FrameStream, from: string): Promise<void>;
   /** A member of the run connected (its gossip stream is usable). */
   onConnect(peerId: string): void;
   onDisconnect(peerId: string): void;

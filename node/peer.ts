@@ -4,9 +4,11 @@
  */
 import { setMaxListeners } from 'node:events';
 import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
+import type { BlobSource } from '../protocol/blob.js';
 import { InvalidManifestError } from '../protocol/errors.js';
 import { encodeEquivocation } from '../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../protocol/identity.js';
+import { BLOB_STREAMS_MAX } from '../protocol/limits.js';
 import type { Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
 import type {
@@ -20,10 +22,14 @@ import type {
 } from './interfaces.js';
 import { AntiEntropy } from './peer/anti-entropy.js';
 import { attention } from './peer/attention.js';
+import { BlobServer } from './peer/blob-server.js';
 import { epochAt, Epochs } from './peer/epochs.js';
+import { Fetcher } from './peer/fetcher.js';
 import { Journal } from './peer/journal.js';
 import { Replica } from './peer/replica.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
+import { Publisher } from './peer/publisher.js';
+import { UpdateFetcher } from './peer/update-fetcher.js';
 
 export interface PeerComponents {
   transport: Transport;
@@ -41,10 +47,10 @@ const CATCH_UP_MS_MAX = 10_000;
 const CATCH_UP_WAITS_MAX = 60;
 
 /**
- * Waits that may hang on the stop signal at one time: sync sessions both ways, the loops, a write. Node
- * takes more than ten for a leak and warns; beyond this it would be one.
+ * Waits that may hang on the stop signal at one time: streams both ways, the loops, a write. Node takes
+ * more than ten for a leak and warns; beyond this it would be one.
  */
-const STOP_LISTENERS_MAX = 64;
+const STOP_LISTENERS_MAX = 4 * BLOB_STREAMS_MAX;
 
 export class Peer {
   readonly #c: PeerComponents;
@@ -52,7 +58,11 @@ export class Peer {
   readonly #stop = new AbortController();
   readonly #replica: Replica;
   readonly #journal: Journal;
+  readonly #publisher: Publisher;
   readonly #antiEntropy: AntiEntropy;
+  readonly #fetcher: Fetcher;
+  readonly #updateFetcher: UpdateFetcher;
+  readonly #blobServer: BlobServer;
   #epochs: Epochs | null = null;
   #isCatchingUp = false;
   #done: Promise<void> | null = null;
@@ -74,18 +84,30 @@ export class Peer {
     this.#journal = new Journal(store, clock, (error) => this.#fail(error));
     this.#replica = new Replica(run, () => epochAt(run, clock.now()), {
       onRecord: (record) => this.#journal.append(record, this.#stop.signal),
-      onAnnounced: ({ author }, from) =>
-        this.#antiEntropy.onAnnounced(this.#holderOf(author, from)),
-      onProof: (proof) => this.#tell(encodeEquivocation(proof)),
+      onAnnounced: (header, from) => this.#updateFetcher.onAnnounced(header, from),
+      onProof: (proof) => this.#publisher.tell(encodeEquivocation(proof)),
     });
-    const random = new Prng(
-      publicKeyFromPeerId(identity.peerId),
-      `anti-entropy/${run.id}/${clock.now()}`,
-    );
+    const { signal } = this.#stop;
+    this.#publisher = new Publisher({ transport, clock, logger }, signal);
+    const prng = (label: string): Prng =>
+      new Prng(publicKeyFromPeerId(identity.peerId), `${label}/${run.id}/${clock.now()}`);
+    const shared = { transport, clock, runId: run.id, replica: this.#replica };
+    const onLie = (peerId: string): void => this.#replica.blame(peerId, 'wrong-blob');
+    this.#fetcher = new Fetcher({ ...shared, onLie, random: prng('fetcher') }, signal);
+    this.#updateFetcher = new UpdateFetcher({
+      ...shared,
+      fetcher: this.#fetcher,
+      isSyncing: (slot) => this.#antiEntropy.isFetching(slot),
+      onFailed: (from) => this.#antiEntropy.onAnnounced(from),
+    });
+    const isElsewhere = (slot: string, peerId: string): boolean =>
+      this.#updateFetcher.offer(slot, peerId);
     this.#antiEntropy = new AntiEntropy(
-      { transport, clock, logger, replica: this.#replica, random },
-      this.#stop.signal,
+      { ...shared, logger, random: prng('anti-entropy'), isElsewhere },
+      signal,
     );
+    const find = (root: string): BlobSource | undefined => this.#updateFetcher.source(root);
+    this.#blobServer = new BlobServer({ clock, runId: run.id, find }, signal);
   }
 
   /**
@@ -96,19 +118,31 @@ export class Peer {
     const { store, transport, identity } = this.#c;
     const state = await this.#restore(await store.loadState(), await store.loadLog());
     const epochs = new Epochs(
-      { ...this.#c, replica: this.#replica, journal: this.#journal },
+      {
+        ...this.#c,
+        replica: this.#replica,
+        journal: this.#journal,
+        publisher: this.#publisher,
+      },
       state,
       this.#stop.signal,
     );
     this.#epochs = epochs;
     await transport.start({
       onGossip: (message, from) => this.#replica.onGossip(message, from),
-      onSync: (stream, from) => this.#antiEntropy.serve(stream, from),
-      // One of the two opens the session; it serves both.
+      onStream: (kind, stream, from) =>
+        kind === 'sync'
+          ? this.#antiEntropy.serve(stream, from)
+          : this.#blobServer.serve(stream, from),
       onConnect: (peerId) => {
+        this.#publisher.onConnect();
+        // One of the two opens the session; it serves both.
         if (identity.peerId < peerId) this.#antiEntropy.request(peerId);
       },
-      onDisconnect: (peerId) => this.#antiEntropy.forget(peerId),
+      onDisconnect: (peerId) => {
+        this.#antiEntropy.forget(peerId);
+        this.#updateFetcher.forget(peerId);
+      },
     });
     this.#done = this.#live(epochs);
     // Whoever awaits `done` sees the error; a peer that nobody awaits must not crash the process.
@@ -164,6 +198,7 @@ export class Peer {
         history: state?.heldOutHistory ?? [],
       },
       members,
+      lastRecipients: this.#publisher.lastRecipients,
       residualNorm: this.#epochs?.residualNorm() ?? 0,
       attention: attention({
         run: this.#run,
@@ -171,6 +206,7 @@ export class Peer {
         epoch,
         isCatchingUp: this.#isCatchingUp,
         connectedCount: transport.connections().length,
+        isUnheard: this.#publisher.isUnheard,
         clockOffsetsMs: members.flatMap((member) => member.clockOffsetMs ?? []),
         storeProblem: this.#journal.problem,
         trainingProblems: this.#epochs?.problems ?? [],
@@ -209,7 +245,7 @@ export class Peer {
       await epochs.run();
     } finally {
       this.#stop.abort(new Error('the peer has ended'));
-      await antiEntropy;
+      await Promise.all([antiEntropy, this.#fetcher.ended()]);
     }
     if (this.#failure) throw this.#failure.error;
   }
@@ -234,8 +270,9 @@ export class Peer {
     const delayMs = Math.min(CATCH_UP_MS_MAX, schedule.epochMs / 2);
     // A large log takes several sessions: go on while it grows.
     for (let i = 0, fetched = -1; i < CATCH_UP_WAITS_MAX && !signal.aborted; i++) {
-      if (this.#antiEntropy.fetched === fetched) break;
-      fetched = this.#antiEntropy.fetched;
+      const now = this.#antiEntropy.fetched + this.#updateFetcher.fetched;
+      if (now === fetched) break;
+      fetched = now;
       await clock.sleep(delayMs, signal).catch(() => undefined);
     }
     this.#isCatchingUp = false;
@@ -260,18 +297,6 @@ export class Peer {
         rejected: this.#replica.rejectedBy(peerId),
         clockOffsetMs: this.#antiEntropy.clockOffsetMs(peerId),
       };
-    });
-  }
-
-  /** Whom to ask for an announced update: its author when connected, else who passed the word on. */
-  #holderOf(author: string, from: string): string {
-    const isConnected = this.#c.transport.connections().some(({ peerId }) => peerId === author);
-    return isConnected ? author : from;
-  }
-
-  #tell(message: Uint8Array): void {
-    this.#c.transport.publish(message).catch((error: unknown) => {
-      this.#c.logger.debug({ error: String(error) }, 'publishing failed');
     });
   }
 }

@@ -59,6 +59,7 @@ export const statusReportSchema = z.object({
   }),
   peers: z.array(peerReportSchema),
   traffic: z.object({ bytesIn: bytesByPurpose, bytesOut: bytesByPurpose }),
+  lastRecipients: count.nullable().describe('members that the last update was handed to'),
   residualNorm: z.number().nonnegative(),
   attention: z.array(z.string()).describe('what is wrong or awaited, and what happens next'),
 });
@@ -111,6 +112,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
       bytesIn: { ...sources.traffic.bytesIn },
       bytesOut: { ...sources.traffic.bytesOut },
     },
+    lastRecipients: snapshot.lastRecipients,
     residualNorm: snapshot.residualNorm,
     attention: [...new Set([...sources.attention, ...snapshot.attention].map(asSentence))],
   };

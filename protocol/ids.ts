@@ -6,6 +6,9 @@ export const PROTOCOL_VERSION = 1;
 /** Streams: anti-entropy between two peers of one run (docs/PROTOCOL.md, "Sync"). */
 export const SYNC_PROTOCOL_ID = '/murmurate/sync/1.0.0';
 
+/** Streams: a large update, or anything else that a hash names, in chunks (docs/PROTOCOL.md, "Blobs"). */
+export const BLOB_PROTOCOL_ID = '/murmurate/blob/1.0.0';
+
 /** Streams: which runs are here, and who takes part (docs/PROTOCOL.md, "Introduction"). */
 export const INTRODUCE_PROTOCOL_ID = '/murmurate/introduce/1.0.0';
 

@@ -38,8 +38,8 @@ export const ROBUST_AUTHORS_MAX = 64;
 export const UPDATE_BYTES_MAX = 96 * 1024 * 1024 + 1024;
 
 /**
- * Bytes of an update that travels inside a gossip message; a larger one is announced and fetched by
- * sync. Gossip carries each byte about six times (D = 6), a stream once.
+ * Bytes of an update that travels inside a gossip message; a larger one is announced and fetched as a
+ * blob. Gossip carries each byte several times, a stream once.
  */
 export const UPDATE_INLINE_BYTES_MAX = 64 * 1024;
 
@@ -52,7 +52,7 @@ export const FUTURE_EPOCHS_MAX = 1;
 /** Deferred updates kept for later, over all senders; more are dropped and come back by sync. */
 export const DEFERRED_MAX = 256;
 
-/** Bytes of one sync frame: 256 KiB chunks were the fastest over yamux (8 MiB transfers, loopback). */
+/** Bytes of one frame of a sync or blob stream: 256 KiB chunks were the fastest over yamux (8 MiB transfers, loopback). */
 export const SYNC_FRAME_BYTES_MAX = 256 * 1024 + 64;
 
 /** Bytes of update data in one sync frame. */
@@ -70,6 +70,41 @@ export const SYNC_TIMEOUT_MS = 60_000;
 /** Sync sessions served at one time, over all peers, and for one peer. */
 export const SYNC_SESSIONS_MAX = 8;
 export const SYNC_SESSIONS_PER_PEER_MAX = 1;
+
+/** Bytes of one chunk of a blob (the last is shorter): it fills a frame, and its hash weighs nothing. */
+export const BLOB_CHUNK_BYTES = 256 * 1024;
+
+/** Bytes of one blob: theta of the largest adapter in float64. Its 4,096 hashes fit into one frame. */
+export const BLOB_BYTES_MAX = 1024 * 1024 * 1024;
+
+/** Chunks that one stream may be asked for ahead: 1 MiB covers 50 ms of 160 Mbit/s. */
+export const BLOB_WINDOW_CHUNKS = 4;
+
+/** One blob stream may take this long in ms before it is cut; what has come stays. */
+export const BLOB_TIMEOUT_MS = 60_000;
+
+/** Blobs fetched at one time: as many authors are done at once at the end of an epoch. */
+export const BLOBS_MAX = 16;
+
+/** Bytes of all blobs being fetched (one at least), and of those kept half-done for a later holder. */
+export const BLOBS_BYTES_MAX = 128 * 1024 * 1024;
+
+/** Blobs that wait for their turn; more are left to sync. */
+export const BLOBS_WAITING_MAX = 256;
+
+/**
+ * Blob streams served at one time, over all peers (each holds two chunks at most while its remote does not
+ * read), and for one peer: what it fetches at a time, and some that are just ending.
+ */
+export const BLOB_STREAMS_MAX = 128;
+export const BLOB_STREAMS_PER_PEER_MAX = BLOBS_MAX + 4;
+
+/**
+ * Bytes of blobs served to one peer: at once, and in a second in the long run. Each update is needed once,
+ * so the largest is there at once; after it 32 Mbit/s leave an uplink to others.
+ */
+export const BLOB_BURST_BYTES = UPDATE_BYTES_MAX;
+export const BLOB_BYTES_PER_SECOND = 4 * 1024 * 1024;
 
 /** Runs that one bootstrap node or peer lists, and peers listed for one run. */
 export const RUNS_MAX = 256;

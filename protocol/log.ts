@@ -4,7 +4,7 @@
  * everything hold the same log whatever the order (a state-based CRDT: Shapiro et al. 2011).
  */
 import { createHash } from 'node:crypto';
-import { fromHex } from './bytes.js';
+import { fromHex, toHex } from './bytes.js';
 import { UpdateRejectedError } from './errors.js';
 import { AUTHORS_MAX } from './limits.js';
 import type { Update, UpdateHeader } from './update.js';
@@ -33,6 +33,8 @@ export class UpdateLog {
   readonly #proofs = new Map<string, EquivocationProof>();
   readonly #byEpoch = new Map<number, Map<string, Update>>();
   readonly #byId = new Map<string, Update>();
+  /** The newest update with each body; two can have the same. */
+  readonly #byBody = new Map<string, Update>();
   #size = 0;
   #newestEpoch = -1;
 
@@ -65,6 +67,7 @@ export class UpdateLog {
     this.#author(id).digest = null;
     this.#epoch(epoch).set(id, update);
     this.#byId.set(update.id, update);
+    this.#byBody.set(toHex(update.bodyRoot), update);
     this.#size += 1;
     this.#newestEpoch = Math.max(this.#newestEpoch, epoch);
     return { kind: 'added' };
@@ -82,7 +85,11 @@ export class UpdateLog {
     this.#proofs.set(proof.author, proof);
     const updates = this.#authors.get(proof.author)?.updates ?? new Map<number, Update>();
     const epochs = [...updates.keys()];
-    for (const { id } of updates.values()) this.#byId.delete(id);
+    for (const update of updates.values()) {
+      const body = toHex(update.bodyRoot);
+      this.#byId.delete(update.id);
+      if (this.#byBody.get(body) === update) this.#byBody.delete(body);
+    }
     this.#authors.delete(proof.author);
     for (const epoch of epochs) {
       this.#byEpoch.get(epoch)?.delete(proof.author);
@@ -100,6 +107,11 @@ export class UpdateLog {
   /** The update with this id (SHA-256 of its header, hex). */
   withId(id: string): Update | undefined {
     return this.#byId.get(id);
+  }
+
+  /** An update whose body has this root (hex). */
+  withBody(root: string): Update | undefined {
+    return this.#byBody.get(root);
   }
 
   /** Updates of one epoch. */

@@ -25,12 +25,19 @@ export type SyncEvent =
   | { kind: 'equivocation'; equivocation: wire.Equivocation }
   | { kind: 'end' };
 
+/** Slots ("author/epoch") whose updates are on their way to this peer. */
+export interface Reservations {
+  /** Asked for each slot that the remote holds and the log lacks. */
+  has(slot: string): boolean;
+  add(slot: string): void;
+  delete(slot: string): void;
+}
+
 /** One side of one session. Not reusable; release() when it is over, however it ended. */
 export class SyncSession {
   readonly #run: Run;
   readonly #log: UpdateLog;
-  /** Slots ("author/epoch") that any session of this peer is waiting for. */
-  readonly #inFlight: Set<string>;
+  readonly #inFlight: Reservations;
   readonly #wanted = new Set<string>();
   readonly #updateBytesMax: number;
   readonly #have: HaveVector;
@@ -47,7 +54,7 @@ export class SyncSession {
   #proofs = 0;
 
   /** `inFlight` is shared by all sessions of one peer, so that no update is fetched twice at a time. */
-  constructor(run: Run, log: UpdateLog, inFlight: Set<string>) {
+  constructor(run: Run, log: UpdateLog, inFlight: Reservations) {
     this.#run = run;
     this.#log = log;
     this.#inFlight = inFlight;
@@ -61,7 +68,7 @@ export class SyncSession {
     return this.#isCut;
   }
 
-  /** Whether want() left out what another session was fetching. */
+  /** Whether want() left out what is on its way already. */
   get hasSkipped(): boolean {
     return this.#hasSkipped;
   }

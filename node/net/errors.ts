@@ -1,17 +1,5 @@
 /** What can go wrong between this peer and the network, as types that a caller can tell apart. */
 
-/** Thrown by publish for a message over GOSSIP_BYTES_MAX: nothing was sent. */
-export class MessageTooLargeError extends Error {
-  override readonly name = 'MessageTooLargeError';
-
-  constructor(
-    readonly sizeBytes: number,
-    readonly bytesMax: number,
-  ) {
-    super(`a gossip message of ${sizeBytes} bytes is over the bound of ${bytesMax}`);
-  }
-}
-
 /** Thrown by FrameStream.send for a frame over the stream's bound: nothing was sent. */
 export class FrameTooLargeError extends Error {
   override readonly name = 'FrameTooLargeError';

@@ -15,7 +15,12 @@ import type {
   Summary,
   SummaryGroup,
 } from '@libp2p/interface';
-import { DHT_PROTOCOL_ID, INTRODUCE_PROTOCOL_ID, SYNC_PROTOCOL_ID } from '../../protocol/ids.js';
+import {
+  BLOB_PROTOCOL_ID,
+  DHT_PROTOCOL_ID,
+  INTRODUCE_PROTOCOL_ID,
+  SYNC_PROTOCOL_ID,
+} from '../../protocol/ids.js';
 
 /**
  * Bytes since the host was made. `total` is what went over the sockets; `other` is the rest of it:
@@ -25,6 +30,7 @@ export interface TrafficCount {
   total: number;
   gossip: number;
   sync: number;
+  blob: number;
   introduce: number;
   dht: number;
   other: number;
@@ -35,11 +41,12 @@ export interface Traffic {
   bytesOut: TrafficCount;
 }
 
-type Purpose = 'gossip' | 'sync' | 'introduce' | 'dht';
+type Purpose = 'gossip' | 'sync' | 'blob' | 'introduce' | 'dht';
 
 function purposeOf(protocol: string): Purpose | null {
   if (protocol.startsWith('/meshsub/')) return 'gossip';
   if (protocol === SYNC_PROTOCOL_ID) return 'sync';
+  if (protocol === BLOB_PROTOCOL_ID) return 'blob';
   if (protocol === INTRODUCE_PROTOCOL_ID) return 'introduce';
   return protocol === DHT_PROTOCOL_ID ? 'dht' : null;
 }
@@ -47,7 +54,7 @@ function purposeOf(protocol: string): Purpose | null {
 type Counts = Record<Purpose | 'total', number>;
 
 function zero(): Counts {
-  return { total: 0, gossip: 0, sync: 0, introduce: 0, dht: 0 };
+  return { total: 0, gossip: 0, sync: 0, blob: 0, introduce: 0, dht: 0 };
 }
 
 export class TrafficMeter {
@@ -97,9 +104,9 @@ export class TrafficMeter {
 }
 
 function rest(counts: Counts): TrafficCount {
-  const { total, gossip, sync, introduce, dht } = counts;
+  const { total, gossip, sync, blob, introduce, dht } = counts;
   // Bytes that a stream has queued are counted before they reach the socket.
-  return { ...counts, other: Math.max(0, total - gossip - sync - introduce - dht) };
+  return { ...counts, other: Math.max(0, total - gossip - sync - blob - introduce - dht) };
 }
 
 function sizeOf(data: unknown): number {

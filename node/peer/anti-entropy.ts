@@ -1,13 +1,14 @@
 /**
  * Keeps this peer's log equal to the others': a sync session with each member that connects, with a
- * random one every quarter epoch, and at once when a large update is announced.
+ * random one every quarter epoch, and at once when an announced update could not be fetched.
  */
 import { SyncProtocolError, type Verdict } from '../../protocol/errors.js';
 import * as limits from '../../protocol/limits.js';
 import type { Prng } from '../../protocol/prng.js';
-import { SyncSession } from '../../protocol/sync.js';
+import { SyncSession, type Reservations } from '../../protocol/sync.js';
 import type { Clock, FrameStream, Logger, Transport } from '../interfaces.js';
 import type { Replica } from './replica.js';
+import { openStream } from './streams.js';
 
 /** Bounds on the pause between two periodic syncs; a quarter epoch lies in between for usual epochs. */
 const PERIOD_MS_MIN = 250;
@@ -15,9 +16,6 @@ const PERIOD_MS_MAX = 60_000;
 
 /** Outbound sessions at one time: more would compete for the same updates. */
 const OUTBOUND_MAX = 2;
-
-/** Opening a stream to a connected peer takes round trips, not longer; a peer that is silent gives it up. */
-const OPEN_TIMEOUT_MS = 10_000;
 
 /** What one session asked for is left to it for so long; then others may fetch it too. */
 const RESERVATION_MS = 10_000;
@@ -35,6 +33,8 @@ export interface AntiEntropyComponents {
   replica: Replica;
   /** Decides partners and jitter; seeded, so that a simulation replays. */
   random: Prng;
+  /** Whether the update of a slot ("author/epoch"), which `peerId` holds, comes another way than by sync. */
+  isElsewhere: (slot: string, peerId: string) => boolean;
 }
 
 export class AntiEntropy {
@@ -83,7 +83,12 @@ export class AntiEntropy {
     this.#announced.delete(peerId);
   }
 
-  /** `peerId` announced an update: fetches it, unless its announcements have led nowhere for long. */
+  /** Whether some session is fetching the update of a slot ("author/epoch"). */
+  isFetching(slot: string): boolean {
+    return this.#inFlight.has(slot);
+  }
+
+  /** `peerId` announced an update: asks it for its log, unless its announcements have led nowhere for long. */
   onAnnounced(peerId: string): void {
     if ((this.#empty.get(peerId) ?? 0) >= EMPTY_MAX) return;
     if (this.#announced.size < limits.RUN_PEERS_MAX) this.#announced.add(peerId);
@@ -140,7 +145,7 @@ export class AntiEntropy {
 
   async #connect(peerId: string): Promise<void> {
     try {
-      const stream = await this.#open(peerId);
+      const stream = await openStream(this.#c, 'sync', peerId, this.#signal);
       await this.#session(stream, peerId);
     } catch (error) {
       if (!this.#signal.aborted) {
@@ -149,30 +154,21 @@ export class AntiEntropy {
     }
   }
 
-  /** A stream, or a rejection after OPEN_TIMEOUT_MS at the latest; one that opens later is dropped. */
-  async #open(peerId: string): Promise<FrameStream> {
-    const timeout = new AbortController();
-    const onStop = (): void => timeout.abort(this.#signal.reason);
-    this.#signal.addEventListener('abort', onStop, { once: true });
-    const isOpen = new AbortController();
-    const deadline = this.#c.clock.sleep(OPEN_TIMEOUT_MS, isOpen.signal).then(
-      () => timeout.abort(new SyncProtocolError('opening the stream took too long')),
-      () => undefined,
-    );
-    try {
-      return await this.#c.transport.openSync(peerId, timeout.signal);
-    } finally {
-      this.#signal.removeEventListener('abort', onStop);
-      isOpen.abort();
-      await deadline;
-    }
+  /** What is on its way when a session with `peerId` begins. Who is unreliable keeps nobody from anything. */
+  #reservations(peerId: string): Reservations {
+    if (this.#unreliable.has(peerId)) return new Set<string>();
+    const inFlight = this.#inFlight;
+    return {
+      has: (slot) => inFlight.has(slot) || this.#c.isElsewhere(slot, peerId),
+      add: (slot) => inFlight.add(slot),
+      delete: (slot) => inFlight.delete(slot),
+    };
   }
 
   /** Both sides run this: say what is here, send what the other lacks, take what comes. */
   async #session(stream: FrameStream, peerId: string): Promise<void> {
     const { replica, clock } = this.#c;
-    const inFlight = this.#unreliable.has(peerId) ? new Set<string>() : this.#inFlight;
-    const session = new SyncSession(replica.run, replica.log, inFlight);
+    const session = new SyncSession(replica.run, replica.log, this.#reservations(peerId));
     const isAnnounced = this.#announced.delete(peerId);
     const counts = { new: 0 };
     const end = this.#limit(stream, session);

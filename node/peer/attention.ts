@@ -8,6 +8,8 @@ export interface AttentionFacts {
   epoch: number;
   isCatchingUp: boolean;
   connectedCount: number;
+  /** Publishing handed update after update, or one again and again, to nobody. */
+  isUnheard: boolean;
   /** Remote clocks minus ours, in ms. */
   clockOffsetsMs: readonly number[];
   storeProblem: string | null;
@@ -51,6 +53,12 @@ export function attention(facts: AttentionFacts): string[] {
     sentences.push(
       'No other member of this run is connected: this peer trains alone, keeps trying to reach others, ' +
         'and merges its work when it meets them.',
+    );
+  }
+  if (facts.isUnheard && facts.connectedCount > 0) {
+    sentences.push(
+      `Your updates reach nobody: gossip handed the last one to none of the ${facts.connectedCount} connected ` +
+        'members. It is published again, and they fetch it when they compare logs; if this stays, start again.',
     );
   }
   const offsetMs = median(facts.clockOffsetsMs);

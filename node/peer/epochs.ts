@@ -20,15 +20,15 @@ import {
   type Trainer,
   type TrainProgress,
   type TrainResult,
-  type Transport,
 } from '../interfaces.js';
 import { asSentence } from './attention.js';
 import type { Journal } from './journal.js';
+import type { Publisher } from './publisher.js';
 import type { Replica } from './replica.js';
 import type { RunState } from './snapshot.js';
 
 export interface EpochsComponents {
-  transport: Transport;
+  publisher: Publisher;
   clock: Clock;
   store: Store;
   trainer: Trainer;
@@ -306,17 +306,12 @@ export class Epochs {
     );
   }
 
-  /** A failed publish is no loss: the others fetch the update by sync. */
   async #publish(update: Update): Promise<void> {
     const bytes = update.scales.length + update.codes.length + UPDATE_OVERHEAD_BYTES_MAX;
-    const message =
-      bytes <= UPDATE_INLINE_BYTES_MAX ? encodeUpdateMessage(update) : encodeAnnouncement(update);
-    try {
-      const recipients = await this.#c.transport.publish(message);
-      this.#c.logger.debug({ epoch: update.epoch, recipients }, 'update published');
-    } catch (error) {
-      this.#c.logger.warn({ epoch: update.epoch, error: String(error) }, 'publishing failed');
-    }
+    const isInline = bytes <= UPDATE_INLINE_BYTES_MAX;
+    await this.#c.publisher.publish(
+      isInline ? encodeUpdateMessage(update) : encodeAnnouncement(update),
+    );
   }
 
   /** Measures the fold on held-out text when it changed and `untilMs` leaves time for it. */

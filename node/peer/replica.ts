@@ -192,6 +192,20 @@ export class Replica {
     return this.#judge(from, () => this.#admitProof(checkEquivocation(this.run, proof)));
   }
 
+  /** Takes a proof that was found here, and has it told to the others. */
+  onProofFound(proof: EquivocationProof): void {
+    this.#judge(proof.author, () => {
+      const verdict = this.#admitProof(proof);
+      if (verdict === 'accept') this.#handlers.onProof(proof);
+      return verdict;
+    });
+  }
+
+  /** Counts what `peerId` did wrong outside of messages. */
+  blame(peerId: string, code: RejectionCode): void {
+    this.#count(peerId, code);
+  }
+
   /** Looks again at updates that came too early. */
   retryDeferred(): void {
     for (const [id, update] of this.#deferred) {
@@ -254,8 +268,7 @@ export class Replica {
     if (held?.id === header.id) return 'ignore';
     if (held !== undefined) {
       // Two signed headers are a proof: no need to fetch the other update.
-      const proof = equivocationProof(held, header);
-      if (this.#admitProof(proof) === 'accept') this.#handlers.onProof(proof);
+      this.onProofFound(equivocationProof(held, header));
       return 'ignore';
     }
     if (header.epoch <= this.newestWelcome) this.#handlers.onAnnounced(header, from);

@@ -56,6 +56,8 @@ export interface PeerSnapshot {
   };
   /** Every author in the log and every connected member. */
   members: MemberSnapshot[];
+  /** Members that the last update was handed to, who pass it on; null before the first. */
+  lastRecipients: number | null;
   /** L2 norm of what compression holds back. */
   residualNorm: number;
   /** Sentences: what is wrong or awaited, and what happens next. Empty when all is well. */

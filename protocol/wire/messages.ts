@@ -2470,7 +2470,7 @@ export interface UpdateHeader {
   baseEpoch: number
   steps: number
   logDigest: Uint8Array<ArrayBuffer>
-  bodySha256: Uint8Array<ArrayBuffer>
+  bodyRoot: Uint8Array<ArrayBuffer>
 }
 
 export namespace UpdateHeader {
@@ -2518,9 +2518,9 @@ export namespace UpdateHeader {
           w.bytes(obj.logDigest)
         }
 
-        if ((obj.bodySha256 != null && obj.bodySha256.byteLength > 0)) {
+        if ((obj.bodyRoot != null && obj.bodyRoot.byteLength > 0)) {
           w.uint32(66)
-          w.bytes(obj.bodySha256)
+          w.bytes(obj.bodyRoot)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -2535,7 +2535,7 @@ export namespace UpdateHeader {
           baseEpoch: 0,
           steps: 0,
           logDigest: uint8ArrayAlloc(0),
-          bodySha256: uint8ArrayAlloc(0)
+          bodyRoot: uint8ArrayAlloc(0)
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -2573,7 +2573,7 @@ export namespace UpdateHeader {
               break
             }
             case 8: {
-              obj.bodySha256 = reader.bytes()
+              obj.bodyRoot = reader.bytes()
               break
             }
             default: {
@@ -2642,7 +2642,7 @@ export namespace UpdateHeader {
             }
             case 8: {
               yield {
-                field: `${prefix}.bodySha256`,
+                field: `${prefix}.bodyRoot`,
                 value: reader.bytes()
               }
               break
@@ -2694,8 +2694,8 @@ export namespace UpdateHeader {
     value: Uint8Array<ArrayBuffer>
   }
 
-  export interface UpdateHeaderBodySha256FieldEvent {
-    field: '$.bodySha256'
+  export interface UpdateHeaderBodyRootFieldEvent {
+    field: '$.bodyRoot'
     value: Uint8Array<ArrayBuffer>
   }
 
@@ -2707,7 +2707,7 @@ export namespace UpdateHeader {
     return decodeMessage(buf, UpdateHeader.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UpdateHeader>): Generator<UpdateHeaderVersionFieldEvent | UpdateHeaderRunIdFieldEvent | UpdateHeaderAuthorFieldEvent | UpdateHeaderEpochFieldEvent | UpdateHeaderBaseEpochFieldEvent | UpdateHeaderStepsFieldEvent | UpdateHeaderLogDigestFieldEvent | UpdateHeaderBodySha256FieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UpdateHeader>): Generator<UpdateHeaderVersionFieldEvent | UpdateHeaderRunIdFieldEvent | UpdateHeaderAuthorFieldEvent | UpdateHeaderEpochFieldEvent | UpdateHeaderBaseEpochFieldEvent | UpdateHeaderStepsFieldEvent | UpdateHeaderLogDigestFieldEvent | UpdateHeaderBodyRootFieldEvent> {
     return streamMessage(buf, UpdateHeader.codec(), opts)
   }
 }
@@ -4318,6 +4318,690 @@ export namespace End {
 
   export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<End>): Generator<{}> {
     return streamMessage(buf, End.codec(), opts)
+  }
+}
+
+export interface BlobFrame {
+  open?: BlobOpen
+  offer?: BlobOffer
+  want?: BlobWant
+  chunk?: BlobChunk
+  absent?: BlobAbsent
+}
+
+export namespace BlobFrame {
+  let _codec: Codec<BlobFrame>
+
+  export const codec = (): Codec<BlobFrame> => {
+    if (_codec == null) {
+      _codec = message<BlobFrame>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if (obj.open != null) {
+          w.uint32(10)
+          BlobOpen.codec().encode(obj.open, w)
+        }
+
+        if (obj.offer != null) {
+          w.uint32(18)
+          BlobOffer.codec().encode(obj.offer, w)
+        }
+
+        if (obj.want != null) {
+          w.uint32(26)
+          BlobWant.codec().encode(obj.want, w)
+        }
+
+        if (obj.chunk != null) {
+          w.uint32(34)
+          BlobChunk.codec().encode(obj.chunk, w)
+        }
+
+        if (obj.absent != null) {
+          w.uint32(42)
+          BlobAbsent.codec().encode(obj.absent, w)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {}
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.open = BlobOpen.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.open
+              })
+              break
+            }
+            case 2: {
+              obj.offer = BlobOffer.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.offer
+              })
+              break
+            }
+            case 3: {
+              obj.want = BlobWant.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.want
+              })
+              break
+            }
+            case 4: {
+              obj.chunk = BlobChunk.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.chunk
+              })
+              break
+            }
+            case 5: {
+              obj.absent = BlobAbsent.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.absent
+              })
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield * BlobOpen.codec().stream(reader, reader.uint32(), `${prefix}.open`, {
+                limits: opts.limits?.open
+              })
+
+              break
+            }
+            case 2: {
+              yield * BlobOffer.codec().stream(reader, reader.uint32(), `${prefix}.offer`, {
+                limits: opts.limits?.offer
+              })
+
+              break
+            }
+            case 3: {
+              yield * BlobWant.codec().stream(reader, reader.uint32(), `${prefix}.want`, {
+                limits: opts.limits?.want
+              })
+
+              break
+            }
+            case 4: {
+              yield * BlobChunk.codec().stream(reader, reader.uint32(), `${prefix}.chunk`, {
+                limits: opts.limits?.chunk
+              })
+
+              break
+            }
+            case 5: {
+              yield * BlobAbsent.codec().stream(reader, reader.uint32(), `${prefix}.absent`, {
+                limits: opts.limits?.absent
+              })
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface BlobFrameOpenRunIdFieldEvent {
+    field: '$.open.runId'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface BlobFrameOpenRootFieldEvent {
+    field: '$.open.root'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface BlobFrameOfferHashesFieldEvent {
+    field: '$.offer.hashes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface BlobFrameOfferHeldFieldEvent {
+    field: '$.offer.held'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface BlobFrameWantIndexFieldEvent {
+    field: '$.want.index'
+    value: number
+  }
+
+  export interface BlobFrameChunkIndexFieldEvent {
+    field: '$.chunk.index'
+    value: number
+  }
+
+  export interface BlobFrameChunkBytesFieldEvent {
+    field: '$.chunk.bytes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<BlobFrame>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, BlobFrame.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobFrame>): BlobFrame {
+    return decodeMessage(buf, BlobFrame.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobFrame>): Generator<BlobFrameOpenRunIdFieldEvent | BlobFrameOpenRootFieldEvent | BlobFrameOfferHashesFieldEvent | BlobFrameOfferHeldFieldEvent | BlobFrameWantIndexFieldEvent | BlobFrameChunkIndexFieldEvent | BlobFrameChunkBytesFieldEvent> {
+    return streamMessage(buf, BlobFrame.codec(), opts)
+  }
+}
+
+export interface BlobOpen {
+  runId: Uint8Array<ArrayBuffer>
+  root: Uint8Array<ArrayBuffer>
+}
+
+export namespace BlobOpen {
+  let _codec: Codec<BlobOpen>
+
+  export const codec = (): Codec<BlobOpen> => {
+    if (_codec == null) {
+      _codec = message<BlobOpen>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.runId != null && obj.runId.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.runId)
+        }
+
+        if ((obj.root != null && obj.root.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.root)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          runId: uint8ArrayAlloc(0),
+          root: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.runId = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.root = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.runId`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.root`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface BlobOpenRunIdFieldEvent {
+    field: '$.runId'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface BlobOpenRootFieldEvent {
+    field: '$.root'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<BlobOpen>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, BlobOpen.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobOpen>): BlobOpen {
+    return decodeMessage(buf, BlobOpen.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobOpen>): Generator<BlobOpenRunIdFieldEvent | BlobOpenRootFieldEvent> {
+    return streamMessage(buf, BlobOpen.codec(), opts)
+  }
+}
+
+export interface BlobOffer {
+  hashes: Uint8Array<ArrayBuffer>
+  held: Uint8Array<ArrayBuffer>
+}
+
+export namespace BlobOffer {
+  let _codec: Codec<BlobOffer>
+
+  export const codec = (): Codec<BlobOffer> => {
+    if (_codec == null) {
+      _codec = message<BlobOffer>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.hashes != null && obj.hashes.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.hashes)
+        }
+
+        if ((obj.held != null && obj.held.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.held)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          hashes: uint8ArrayAlloc(0),
+          held: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.hashes = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.held = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.hashes`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.held`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface BlobOfferHashesFieldEvent {
+    field: '$.hashes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface BlobOfferHeldFieldEvent {
+    field: '$.held'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<BlobOffer>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, BlobOffer.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobOffer>): BlobOffer {
+    return decodeMessage(buf, BlobOffer.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobOffer>): Generator<BlobOfferHashesFieldEvent | BlobOfferHeldFieldEvent> {
+    return streamMessage(buf, BlobOffer.codec(), opts)
+  }
+}
+
+export interface BlobWant {
+  index: number
+}
+
+export namespace BlobWant {
+  let _codec: Codec<BlobWant>
+
+  export const codec = (): Codec<BlobWant> => {
+    if (_codec == null) {
+      _codec = message<BlobWant>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.index != null && obj.index !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.index)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          index: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.index = reader.uint32()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.index`,
+                value: reader.uint32()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface BlobWantIndexFieldEvent {
+    field: '$.index'
+    value: number
+  }
+
+  export function encode (obj: Partial<BlobWant>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, BlobWant.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobWant>): BlobWant {
+    return decodeMessage(buf, BlobWant.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobWant>): Generator<BlobWantIndexFieldEvent> {
+    return streamMessage(buf, BlobWant.codec(), opts)
+  }
+}
+
+export interface BlobChunk {
+  index: number
+  bytes: Uint8Array<ArrayBuffer>
+}
+
+export namespace BlobChunk {
+  let _codec: Codec<BlobChunk>
+
+  export const codec = (): Codec<BlobChunk> => {
+    if (_codec == null) {
+      _codec = message<BlobChunk>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.index != null && obj.index !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.index)
+        }
+
+        if ((obj.bytes != null && obj.bytes.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.bytes)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          index: 0,
+          bytes: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.index = reader.uint32()
+              break
+            }
+            case 2: {
+              obj.bytes = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.index`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.bytes`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface BlobChunkIndexFieldEvent {
+    field: '$.index'
+    value: number
+  }
+
+  export interface BlobChunkBytesFieldEvent {
+    field: '$.bytes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<BlobChunk>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, BlobChunk.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobChunk>): BlobChunk {
+    return decodeMessage(buf, BlobChunk.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobChunk>): Generator<BlobChunkIndexFieldEvent | BlobChunkBytesFieldEvent> {
+    return streamMessage(buf, BlobChunk.codec(), opts)
+  }
+}
+
+export interface BlobAbsent {}
+
+export namespace BlobAbsent {
+  let _codec: Codec<BlobAbsent>
+
+  export const codec = (): Codec<BlobAbsent> => {
+    if (_codec == null) {
+      _codec = message<BlobAbsent>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {}
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export function encode (obj: Partial<BlobAbsent>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, BlobAbsent.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobAbsent>): BlobAbsent {
+    return decodeMessage(buf, BlobAbsent.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobAbsent>): Generator<{}> {
+    return streamMessage(buf, BlobAbsent.codec(), opts)
   }
 }
 

@@ -1,11 +1,13 @@
 /** A simulated network: gossip that loses, delays, reorders and repeats; streams that break; partitions. */
-import type {
-  Connection,
-  FrameStream,
-  Transport,
-  TransportHandlers,
+import {
+  MessageTooLargeError,
+  type Connection,
+  type FrameStream,
+  type StreamKind,
+  type Transport,
+  type TransportHandlers,
 } from '../../node/interfaces.js';
-import { SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js';
+import { GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js';
 import type { Prng } from '../../protocol/prng.js';
 import type { VirtualTime } from './clock.js';
 
@@ -39,6 +41,10 @@ export class SimNetwork {
   readonly #groups = new Map<string, number>();
   /** Gossip messages: published, and copies that arrived. */
   readonly counts = { published: 0, delivered: 0, lost: 0, bytesGossip: 0, bytesStream: 0 };
+  /** Bytes of blob streams that each peer sent. */
+  readonly blobBytes = new Map<string, number>();
+  /** Whether gossip goes from neighbour to neighbour, four for each, instead of to everyone at once. */
+  isMeshed = false;
 
   constructor(
     readonly time: VirtualTime,
@@ -86,6 +92,19 @@ export class SimNetwork {
     this.#tellChanges(before);
   }
 
+  /** To whom `peerId` sends gossip: everyone in reach, or its neighbours on a ring with chords. */
+  neighbours(peerId: string): SimTransport[] {
+    const inReach = this.members().filter((other) => this.reaches(peerId, other.peerId));
+    const others = inReach.filter((other) => other.peerId !== peerId);
+    if (!this.isMeshed) return others;
+    const ids = inReach.map((member) => member.peerId).sort();
+    const chord = Math.max(2, Math.round(Math.sqrt(ids.length)));
+    const near = [-chord, -1, 1, chord].map(
+      (step) => ids[(ids.indexOf(peerId) + step + ids.length) % ids.length],
+    );
+    return others.filter((other) => near.includes(other.peerId));
+  }
+
   /** A process that ends, cleanly or not: its connections break at once, as TCP's do. */
   leave(transport: SimTransport): void {
     if (this.#transports.get(transport.peerId) !== transport) return;
@@ -121,6 +140,8 @@ export class SimNetwork {
 export class SimTransport implements Transport {
   handlers: TransportHandlers | undefined;
   readonly #streams = new Set<SimStream>();
+  /** Messages that have come, where they come from neighbours more than once. */
+  readonly #seen = new WeakSet<Uint8Array>();
 
   constructor(
     readonly network: SimNetwork,
@@ -146,10 +167,18 @@ export class SimTransport implements Transport {
 
   async publish(message: Uint8Array): Promise<number> {
     const { network } = this;
-    const others = network
-      .members()
-      .filter((other) => other !== this && network.reaches(this.peerId, other.peerId));
+    if (message.length > GOSSIP_BYTES_MAX) {
+      throw new MessageTooLargeError(message.length, GOSSIP_BYTES_MAX);
+    }
     network.counts.published += 1;
+    const copy = message.slice();
+    this.#seen.add(copy);
+    return this.#spread(copy);
+  }
+
+  #spread(message: Uint8Array): number {
+    const { network } = this;
+    const others = network.neighbours(this.peerId);
     for (const other of others) {
       if (network.chance(network.faults.loss)) {
         network.counts.lost += 1;
@@ -161,17 +190,17 @@ export class SimTransport implements Transport {
     return others.length;
   }
 
-  async openSync(peerId: string, signal: AbortSignal): Promise<FrameStream> {
+  async open(kind: StreamKind, peerId: string, signal: AbortSignal): Promise<FrameStream> {
     signal.throwIfAborted();
     await this.#roundTrip(signal);
     const remote = this.network.online(peerId);
     if (!remote?.handlers || !this.network.reaches(this.peerId, peerId)) {
       throw new SimulatedReset(`${peerId} cannot be reached`);
     }
-    const [near, far] = SimStream.pair(this.network, this.peerId, peerId);
+    const [near, far] = SimStream.pair(this.network, kind, this.peerId, peerId);
     this.track(near);
     remote.track(far);
-    remote.handlers.onSync(far, this.peerId).catch(() => undefined);
+    remote.handlers.onStream(kind, far, this.peerId).catch(() => undefined);
     return near;
   }
 
@@ -219,7 +248,10 @@ export class SimTransport implements Transport {
       if (!network.reaches(this.peerId, other.peerId)) return;
       network.counts.delivered += 1;
       network.counts.bytesGossip += message.length;
-      other.handlers?.onGossip(message.slice(), this.peerId);
+      if (network.isMeshed && other.#seen.has(message)) return;
+      other.#seen.add(message);
+      const verdict = other.handlers?.onGossip(message.slice(), this.peerId);
+      if (network.isMeshed && verdict === 'accept') other.#spread(message);
     });
   }
 }
@@ -238,12 +270,19 @@ class SimStream implements FrameStream {
 
   private constructor(
     readonly network: SimNetwork,
+    readonly kind: StreamKind,
+    readonly localId: string,
     readonly remoteId: string,
   ) {}
 
-  static pair(network: SimNetwork, near: string, far: string): [SimStream, SimStream] {
-    const a = new SimStream(network, far);
-    const b = new SimStream(network, near);
+  static pair(
+    network: SimNetwork,
+    kind: StreamKind,
+    near: string,
+    far: string,
+  ): [SimStream, SimStream] {
+    const a = new SimStream(network, kind, near, far);
+    const b = new SimStream(network, kind, far, near);
     a.#remote = b;
     b.#remote = a;
     return [a, b];
@@ -261,6 +300,10 @@ class SimStream implements FrameStream {
     if (this.network.chance(this.network.faults.reset)) {
       this.breakLink();
       throw new SimulatedReset('reset by the network');
+    }
+    if (this.kind === 'blob') {
+      const { blobBytes } = this.network;
+      blobBytes.set(this.localId, (blobBytes.get(this.localId) ?? 0) + frame.length);
     }
     const copy = frame.slice();
     this.#arrive((remote) => remote.#inbox.push(copy));

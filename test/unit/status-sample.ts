@@ -42,6 +42,7 @@ export function sampleStatus(): StatusReport {
       bytesIn: { total: 150, gossip: 100, sync: 50 },
       bytesOut: { total: 70, gossip: 70 },
     },
+    lastRecipients: 3,
     residualNorm: 0.5,
     attention: [],
   };

@@ -41,6 +41,7 @@ const snapshot: PeerSnapshot = {
   adapter: { sha256: 'ef'.repeat(32), epoch: 3, updates: 11 },
   heldOutLoss: { base: 4.5, now: 4, history: [{ epoch: 2, loss: 4.25 }] },
   members: [],
+  lastRecipients: null,
   residualNorm: 0.125,
   attention: ['waiting for peers'],
 };

@@ -292,6 +292,20 @@ def compress(residual, ranges, bits, stream):
     return scales, string.to_bytes((position + 7) // 8, "little")
 
 
+# ---- Blobs ----
+
+
+CHUNK = 262144
+
+
+def chunk_hashes(data):
+    return [sha256(data[i : i + CHUNK]) for i in range(0, len(data), CHUNK)]
+
+
+def blob_root(hashes):
+    return sha256(*hashes)
+
+
 # ---- Updates, log, fold ----
 
 
@@ -320,7 +334,8 @@ def read_update(run, update):
     coordinates = sum(map(len, ranges))
     check("bytes of scales", len(update["scales"]), 2 * len(blocks))
     check("bytes of codes", len(update["codes"]), -(-coordinates * bits // 8))
-    check("the body's hash", sha256(update["scales"], update["codes"]), header["bodySha256"])
+    body = update["scales"] + update["codes"]
+    check("the body's root", blob_root(chunk_hashes(body)), header["bodyRoot"])
     header["values"] = values_of(update["scales"], update["codes"], ranges, bits)
     return header
 
@@ -540,11 +555,27 @@ def check_messages(vectors, runs):
     whole = decode("Update", b"".join(piece["bytes"] for piece in pieces))
     check("the update in chunks", read_update(run, whole)["id"], announced["id"])
     check("the end", decode("SyncFrame", data["end"])["end"], {})
+    body = whole["scales"] + whole["codes"]
+    opened = decode("BlobFrame", data["blobOpen"])["open"]
+    check("the blob opened", opened, {"runId": run.id, "root": announced["bodyRoot"]})
+    offer = decode("BlobFrame", data["blobOffer"])["offer"]
+    check("the hashes offered", offer["hashes"], b"".join(chunk_hashes(body)))
+    check("the chunks offered", bitmap(offer["held"]), [0])
+    check("the chunk wanted", decode("BlobFrame", data["blobWant"])["want"], {"index": 0})
+    given = decode("BlobFrame", data["blobChunk"])["chunk"]
+    check("the chunk given", given, {"index": 0, "bytes": body})
+    check("an absent blob", decode("BlobFrame", data["blobAbsent"])["absent"], {})
     request = decode("IntroduceRequest", data["introduceRequest"])
     check("an introduction", sha256(request["manifest"]), request["runId"])
     response = decode("IntroduceResponse", data["introduceResponse"])["runs"][0]
     check("the introduced", response["peers"][0]["peerId"], first["peer"])
     check("addresses", response["peers"][0]["addresses"], request["addresses"])
+
+
+def check_blob(vector, _runs):
+    data = bytes((i * 7 + (i >> 8)) & 255 for i in range(vector["size"]))
+    check("the hashes of a blob", b"".join(chunk_hashes(data)).hex(), vector["hashes"])
+    check("the root of a blob", blob_root(chunk_hashes(data)).hex(), vector["root"])
 
 
 def bitmap(data):
@@ -582,6 +613,7 @@ def main():
         "slices": check_slices,
         "authors": check_authors,
         "updates": check_updates,
+        "blob": check_blob,
         "messages": check_messages,
         "folds": check_folds,
     }

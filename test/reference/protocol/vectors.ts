@@ -1,6 +1,17 @@
 /** What vectors.json pins, computed from the code: the bytes on the wire and the numbers behind them. */
 import { fileURLToPath } from 'node:url';
 import { adapterLayout, adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
+import {
+  BlobAsker,
+  BlobGiver,
+  blobRoot,
+  chunkHashes,
+  encodeBlobAbsent,
+  encodeBlobChunk,
+  PartialBlob,
+  sliceOf,
+  wholeBlob,
+} from '../../../protocol/blob.js';
 import { fromHex, sha256, toHex } from '../../../protocol/bytes.js';
 import { Fold } from '../../../protocol/fold.js';
 import {
@@ -13,6 +24,7 @@ import {
 import { toHalf } from '../../../protocol/half.js';
 import { encodeHave, encodeWant } from '../../../protocol/have.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
+import { BLOB_CHUNK_BYTES } from '../../../protocol/limits.js';
 import { equivocationProof, UpdateLog } from '../../../protocol/log.js';
 import type { Manifest, Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
@@ -210,6 +222,14 @@ function decodeUpdate(run: Run, message: Uint8Array): Update {
   return decoded.update;
 }
 
+/** A blob of three chunks, the last of them short, from a pattern: byte i is i * 7 + floor(i / 256), modulo 256. */
+function blobVector(): object {
+  const size = 2 * BLOB_CHUNK_BYTES + 1000;
+  const bytes = Uint8Array.from({ length: size }, (_, i) => i * 7 + (i >> 8));
+  const hashes = chunkHashes([bytes.subarray(0, 333), bytes.subarray(333)]);
+  return { size, hashes: toHex(hashes), root: toHex(blobRoot(hashes)) };
+}
+
 /** One message of each other kind. */
 function messageVectors(run: Run): Record<string, string> {
   const [a, b] = [testIdentity(0), testIdentity(1)];
@@ -221,7 +241,12 @@ function messageVectors(run: Run): Record<string, string> {
   const [want = new Uint8Array()] = encodeWant(new Map([[a.peerId, [1, 9]]]));
   log.evict(proof);
   const [haveEvicted = new Uint8Array()] = encodeHave(run, log, TEST_START_MS + 12_345);
-  const update = wire.Update.encode(updateToWire(testUpdate(run, a, 0)));
+  const announced = testUpdate(run, a, 0);
+  const update = wire.Update.encode(updateToWire(announced));
+  const body = [announced.scales, announced.codes];
+  const giver = new BlobGiver(wholeBlob(body, announced.bodyHashes));
+  const root = toHex(announced.bodyRoot);
+  const asker = new BlobAsker(new PartialBlob({ root, size: Buffer.concat(body).length }));
   const addresses = ['/ip4/192.0.2.7/tcp/4001', '/dns4/peer.example/tcp/4002'];
   const peers = [{ peerId: b.peerId, addresses }];
   const messages = {
@@ -234,6 +259,11 @@ function messageVectors(run: Run): Record<string, string> {
     lastChunk: wire.SyncFrame.encode({ chunk: { bytes: update.subarray(40), last: true } }),
     syncEquivocation: wire.SyncFrame.encode({ equivocation: equivocationToWire(proof) }),
     end: wire.SyncFrame.encode({ end: {} }),
+    blobOpen: asker.hello(run.id),
+    blobOffer: giver.offer() ?? new Uint8Array(),
+    blobWant: asker.ask(0),
+    blobChunk: encodeBlobChunk(0, sliceOf(body, 0, Infinity)),
+    blobAbsent: encodeBlobAbsent(),
     introduceRequest: wire.IntroduceRequest.encode({
       runId: fromHex(run.id),
       manifest: Uint8Array.from(run.bytes),
@@ -278,6 +308,7 @@ export function makeVectors(): Record<string, unknown> {
       updateVector('rich', rich, testUpdate(rich, testIdentity(1), 8)),
       updateVector('rich', rich, testUpdate(rich, testIdentity(1), 13)),
     ],
+    blob: blobVector(),
     messages: messageVectors(plain),
     folds: [foldVector('plain', plain), foldVector('rich', rich), foldVector('robust', robust)],
   };

@@ -9,6 +9,7 @@ const well: AttentionFacts = {
   epoch: 2,
   isCatchingUp: false,
   connectedCount: 2,
+  isUnheard: false,
   clockOffsetsMs: [120, -300],
   storeProblem: null,
   trainingProblems: [],
@@ -28,6 +29,7 @@ describe('attention()', () => {
     const cases: [Partial<AttentionFacts>, RegExp][] = [
       [{ connectedCount: 0 }, /trains alone, keeps trying/],
       [{ epoch: -1, nowMs: TEST_START_MS - 30_000 }, /starts in 30 s/],
+      [{ isUnheard: true }, /^Your updates reach nobody: .* none of the 2 connected/],
       [{ isCatchingUp: true }, /Fetching what the swarm has learned/],
       [{ storeProblem: 'The disk is full.' }, /^The disk is full\.$/],
       [{ trainingProblems: ['It died.'] }, /^It died\.$/],

@@ -50,6 +50,11 @@ describe('golden vectors', async () => {
     const kinds = Object.keys(computed.messages as object).sort();
     assert.deepEqual(kinds, [
       'announcement',
+      'blobAbsent',
+      'blobChunk',
+      'blobOffer',
+      'blobOpen',
+      'blobWant',
       'chunk',
       'end',
       'equivocation',

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { fromHex, sha256 } from '../../../protocol/bytes.js';
+import { blobRoot, chunkHashes } from '../../../protocol/blob.js';
+import { fromHex } from '../../../protocol/bytes.js';
 import { UpdateRejectedError, type RejectionCode } from '../../../protocol/errors.js';
 import {
   checkEquivocation,
@@ -52,9 +53,8 @@ function withBody(
   const body = { scales: scales.slice(), codes: codes.slice() };
   change(body);
   const fields = wire.UpdateHeader.decode(header);
-  const signed = sign(
-    wire.UpdateHeader.encode({ ...fields, bodySha256: sha256(body.scales, body.codes) }),
-  );
+  const bodyRoot = blobRoot(chunkHashes([body.scales, body.codes]));
+  const signed = sign(wire.UpdateHeader.encode({ ...fields, bodyRoot }));
   return wire.Gossip.encode({ update: { ...signed, ...body } });
 }
 
@@ -90,6 +90,7 @@ describe('a gossip message', () => {
       const header: Partial<Update> = { ...update };
       delete header.scales;
       delete header.codes;
+      delete header.bodyHashes;
       assert.deepEqual(decode(encodeAnnouncement(update)), { kind: 'announcement', header });
     }
     const [a, b] = [testUpdate(run, author, 4), testUpdate(run, author, 4, { salt: 'b' })];
@@ -179,7 +180,7 @@ describe('decodeGossip()', () => {
     rejectsHeader({ version: 0 }, 'wrong-version');
     rejectsHeader({ runId: fromHex(testRun((m) => ({ ...m, name: 'b' })).id) }, 'wrong-run');
     rejectsHeader({ runId: new Uint8Array() }, 'wrong-run');
-    for (const field of ['author', 'logDigest', 'bodySha256'] as const) {
+    for (const field of ['author', 'logDigest', 'bodyRoot'] as const) {
       for (const length of [0, 31, 33])
         rejectsHeader({ [field]: new Uint8Array(length) }, 'malformed');
     }
