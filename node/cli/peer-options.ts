@@ -99,6 +99,8 @@ export const peerOptions = {
     'port of the status server on 127.0.0.1; 0 is any free one',
   ),
   bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
+  relay: switchOption('pass on what members send to each other that cannot be dialled'),
+  upnp: switchOption('ask the router to forward the port, so that this peer can be dialled'),
   ...threadsOption,
   ...deviceOption,
   ...precisionOption,

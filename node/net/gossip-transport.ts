@@ -82,6 +82,7 @@ export class GossipTransport implements Transport {
     await node.handle(SYNC_PROTOCOL_ID, (stream, connection) => this.#onSync(stream, connection), {
       maxInboundStreams: INBOUND_STREAMS_PER_CONNECTION_MAX,
       maxOutboundStreams: SYNC_SESSIONS_MAX,
+      runOnLimitedConnection: true,
     });
     const reconcile = (): void => {
       this.#reconcile();
@@ -137,7 +138,7 @@ export class GossipTransport implements Transport {
     if (id === null) throw new UnreachableError(`"${peerId.slice(0, 64)}" is not a peer id`);
     let stream: Stream;
     try {
-      stream = await this.#host.libp2p.dialProtocol(id, SYNC_PROTOCOL_ID, { signal });
+      stream = await this.#host.openStream(id, SYNC_PROTOCOL_ID, signal);
     } catch (cause) {
       signal.throwIfAborted();
       throw new UnreachableError(`no sync stream to ${peerId}: ${reasonOf(cause)}`, { cause });
