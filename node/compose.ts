@@ -7,6 +7,7 @@ import { Dialler } from './net/dialler.js';
 import { GossipTransport } from './net/gossip-transport.js';
 import type { Host } from './net/host.js';
 import { serveIntroductions } from './net/introduce.js';
+import { LocalDiscovery } from './net/local-discovery.js';
 import { loadKnownPeers, saveKnownPeers } from './net/known-peers.js';
 import { ReachMonitor } from './net/reach-monitor.js';
 import { serveReach } from './net/reach.js';
@@ -29,6 +30,8 @@ export interface RunningPeerInit {
   members: readonly PeerAddresses[];
   /** Whether to pass on what members send to each other that cannot be dialled. */
   relay: boolean;
+  /** Whether to look for members on the own network, and answer those who do. */
+  mdns: boolean;
   logger: Logger;
 }
 
@@ -66,7 +69,7 @@ export class RunningPeer {
 
   /** Resolves when the peer is on the network and training. Throws StoreUnavailableError, ForeignLogError. */
   async start(): Promise<void> {
-    const { host, run, logger, home, contacts, members, relay } = this.#init;
+    const { host, run, logger, home, contacts, members, relay, mdns } = this.#init;
     await this.#peer.start();
     const registry = new RunRegistry({ own: run });
     const self = (): PeerAddresses => ({
@@ -95,6 +98,11 @@ export class RunningPeer {
     });
     this.#dialler.start();
     this.#reach.start();
+    if (mdns) {
+      const local = new LocalDiscovery(host, run.id, (peers) => this.#dialler?.heard(peers));
+      this.#services.push(() => local.stop());
+      await local.start();
+    }
     for (const warning of [...this.#store.warnings, ...this.#warnings]) logger.warn({}, warning);
   }
 

@@ -100,6 +100,7 @@ export const peerOptions = {
   ),
   bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
   relay: switchOption('pass on what members send to each other that cannot be dialled'),
+  noMdns: switchOption('do not look for members on the own network, nor answer those who do'),
   upnp: switchOption('ask the router to forward the port, so that this peer can be dialled'),
   ...threadsOption,
   ...deviceOption,

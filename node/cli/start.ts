@@ -51,6 +51,7 @@ Elsewhere: murmurate join /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h... --data la
         contacts: options.bootstrap,
         members: [],
         relay: options.relay,
+        mdns: !options.noMdns,
       });
     }),
 });
