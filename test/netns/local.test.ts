@@ -10,7 +10,7 @@ import { Network, type Machine } from './namespaces.js';
 const network = new Network('nat');
 const started: CommandLine[] = [];
 let place = '';
-let machines: Machine[] = [];
+const machines: Machine[] = [];
 
 before(async () => {
   place = await mkdtemp(join(tmpdir(), 'murmurate-netns-'));

@@ -61,6 +61,7 @@ describe('docs/PROTOCOL.md', async () => {
     for (const name of [
       ids.SYNC_PROTOCOL_ID,
       ids.INTRODUCE_PROTOCOL_ID,
+      ids.REACH_PROTOCOL_ID,
       ids.DHT_PROTOCOL_ID,
       topic,
     ]) {

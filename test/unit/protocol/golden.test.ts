@@ -58,6 +58,8 @@ describe('golden vectors', async () => {
       'introduceRequest',
       'introduceResponse',
       'lastChunk',
+      'reachRequest',
+      'reachResponse',
       'syncEquivocation',
       'want',
     ]);
