@@ -58,6 +58,10 @@ const INBOUND_STREAMS_MAX = 64;
 const DHT_PREFIX = '/dht';
 const DHT_ENTRIES_MAX = 4_096;
 
+/** Where libp2p keeps what it knows of peers, for ever, and how many: some sixteen times the connections. */
+const PEERS_PREFIX = '/peers';
+const PEERS_MAX = 4_096;
+
 /** Delay in ms before a new protocol is told to connected peers. */
 const IDENTIFY_PUSH_DELAY_MS = 50;
 
@@ -226,11 +230,15 @@ export async function createHost(init: HostInit): Promise<Host> {
 async function listenOn(listen: readonly string[], init: HostInit): Promise<Host> {
   const meter = new TrafficMeter();
   const relay = new Relay();
+  const datastore = new BoundedDatastore({
+    [DHT_PREFIX]: DHT_ENTRIES_MAX,
+    [PEERS_PREFIX]: PEERS_MAX,
+  });
   try {
     const node = await createLibp2p({
       privateKey: init.identity.libp2pKey(),
       addresses: { listen: [...listen] },
-      datastore: new BoundedDatastore(DHT_PREFIX, DHT_ENTRIES_MAX),
+      datastore,
       transports: [tcp(), relayedTransport()],
       connectionEncrypters: [noise()],
       streamMuxers: [
@@ -270,6 +278,10 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
         ...(init.upnp === true ? { upnp: uPnPNAT() } : {}),
       },
     });
+    datastore.isSpared = (name) =>
+      [node.peerId, ...node.getPeers()].some(
+        (id) => name === `${PEERS_PREFIX}/${id.toCID().toString()}`,
+      );
     return new Host(node, meter, relay);
   } catch (cause) {
     throw listenError(listen, cause);
