@@ -12,7 +12,7 @@ import { noise } from '@libp2p/noise';
 import { ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { uPnPNAT } from '@libp2p/upnp-nat';
-import { yamux } from '@libp2p/yamux';
+
 import type { Multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import { DHT_PROTOCOL_ID } from '../../protocol/ids.js';
@@ -23,6 +23,7 @@ import { ConnectionTrimmer } from './connection-trimmer.js';
 import { reasonOf } from './errors.js';
 import { gossipOptions } from './gossip-options.js';
 import type { NetIdentity } from './identity.js';
+import { calmYamux } from './muxer.js';
 import { relayedTransport } from './relay-client.js';
 import { Relay, type RelayRules } from './relay-server.js';
 import { countingMetrics, TrafficMeter, type Traffic } from './traffic.js';
@@ -242,7 +243,7 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
       transports: [tcp(), relayedTransport()],
       connectionEncrypters: [noise()],
       streamMuxers: [
-        yamux({
+        calmYamux({
           streamOptions: {
             maxStreamWindowSize: STREAM_WINDOW_BYTES_MAX,
             maxReadBufferLength: STREAM_UNREAD_BYTES_MAX,

@@ -86,7 +86,7 @@ export class ReachMonitor {
     if (state === 'private-unreachable') {
       return [
         `nobody can dial this peer (${evidence}), and no relay has a place for it: it meets only peers ` +
-          `that can be dialled. ${fix ?? ''}, or name a relay: --bootstrap ADDRESS of a bootstrap node or of ` +
+          `that can be dialled; ${fix ?? ''}, or name a relay: --bootstrap ADDRESS of a bootstrap node or of ` +
           'a peer that was started with --relay',
       ];
     }
@@ -95,7 +95,7 @@ export class ReachMonitor {
     if (used.size > 1 || relays.length > 1) return [];
     return [
       `everybody is connected through the relay ${[...used].join()} alone: when it ends, this peer trains ` +
-        `alone until there is another relay. ${fix ?? 'Have a peer that can be dialled join'}, or start ` +
+        `alone until there is another relay; ${fix ?? 'have a peer that can be dialled join'}, or start ` +
         'a peer that can be dialled with --relay',
     ];
   }

@@ -7,7 +7,7 @@ import { noise } from '@libp2p/noise';
 import type { Connection, PeerId, Stream } from '@libp2p/interface';
 import { tcp } from '@libp2p/tcp';
 import { pbStream } from '@libp2p/utils';
-import { yamux } from '@libp2p/yamux';
+
 import { multiaddr, type Multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
 import { REACH_PROTOCOL_ID } from '../../protocol/ids.js';
@@ -16,6 +16,7 @@ import { ReachRequest, ReachResponse } from '../../protocol/wire/messages.js';
 import type { Logger } from '../interfaces.js';
 import { ReachError, StreamBusyError, reasonOf } from './errors.js';
 import type { Host } from './host.js';
+import { calmYamux } from './muxer.js';
 
 /** Bytes of a request or a response: REACH_PORTS_MAX ports and one IP address. */
 const MESSAGE_BYTES_MAX = 256;
@@ -91,7 +92,7 @@ async function tryPorts(
   const prober = await createLibp2p({
     transports: [tcp()],
     connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
+    streamMuxers: [calmYamux({})],
     connectionMonitor: { enabled: false },
   });
   const reached: number[] = [];

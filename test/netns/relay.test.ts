@@ -15,7 +15,7 @@ const BOOTSTRAP = '45.0.0.1';
 const ROUTERS = { a: '45.0.1.1', b: '45.0.2.1', c: '45.0.3.1' };
 const INSIDE = '192.168.1.2';
 const PORT = 4001;
-const EPOCHS = 14;
+const EPOCHS = 16;
 
 const network = new Network('nat');
 const started: CommandLine[] = [];
@@ -88,8 +88,11 @@ describe('peers behind routers', () => {
     await network.forwardPort(router, PORT, INSIDE);
   });
 
+  const startBootstrap = (): CommandLine =>
+    launch(machineR!, 'r', 'bootstrap', '--listen', `/ip4/0.0.0.0/tcp/${PORT}`);
+
   it('meet through the bootstrap node, and are told who cannot dial them and what to do', async () => {
-    bootstrap = launch(machineR!, 'r', 'bootstrap', '--listen', `/ip4/0.0.0.0/tcp/${PORT}`);
+    bootstrap = startBootstrap();
     contact = await until(
       'the address of the bootstrap node',
       () =>
@@ -121,6 +124,24 @@ describe('peers behind routers', () => {
       assert.match(report.peers[0]?.address ?? '', /\/p2p-circuit/);
     }
     await a.status('an update of the other', ({ peers }) => (peers[0]?.updatesAccepted ?? 0) > 0);
+  });
+
+  it('say what it means that their only relay is gone, and meet again when it is back', async () => {
+    bootstrap.kill('SIGKILL');
+    await bootstrap.ended();
+    for (const peer of [a!, b!]) {
+      await peer.status('the warning', ({ reachability, attention }) => {
+        const isSaid = attention.some((sentence) => /^Nobody can dial this peer/.test(sentence));
+        return isSaid && reachability.state === 'private-unreachable';
+      });
+    }
+    bootstrap = startBootstrap();
+    for (const peer of [a!, b!]) {
+      await peer.status(
+        'the other peer and a place',
+        (status) => isConnected(status, 1) && status.reachability.state === 'private-relayed',
+      );
+    }
   });
 
   it('find a second relay in a peer whose router forwards the port', async () => {
