@@ -58,11 +58,10 @@ export class ReachMonitor {
   }
 
   start(): void {
-    this.#timer = setInterval(() => {
-      this.#launch(this.#tick());
-    }, TICK_MS);
+    this.#timer = setInterval(() => void this.#tick(), TICK_MS);
   }
 
+  /** Ends the checks. A reservation under way ends with the host: waiting for it would keep a user waiting. */
   async stop(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#timer = null;
@@ -120,6 +119,7 @@ export class ReachMonitor {
       this.#init.logger.debug({ reason: reasonOf(error) }, 'the network refused to be arranged');
     }
     const shown = this.#init.host.addresses().join(' ');
+    if (this.#timer === null) return;
     if (shown === this.#shown) return;
     if (this.#shown !== '') this.#init.onAddresses();
     this.#shown = shown;

@@ -8,7 +8,7 @@ import type { Connection, PeerId, Stream } from '@libp2p/interface';
 import { tcp } from '@libp2p/tcp';
 import { pbStream } from '@libp2p/utils';
 
-import { multiaddr, type Multiaddr } from '@multiformats/multiaddr';
+import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
 import { REACH_PROTOCOL_ID } from '../../protocol/ids.js';
 import { REACH_PORTS_MAX } from '../../protocol/limits.js';
@@ -95,27 +95,24 @@ async function tryPorts(
     streamMuxers: [calmYamux({})],
     connectionMonitor: { enabled: false },
   });
-  const reached: number[] = [];
-  try {
-    for (const port of new Set(ports)) {
-      const target = multiaddr(`${source}/tcp/${port}/p2p/${peerId.toString()}`);
-      if (await answers(target, signal)) reached.push(port);
-    }
-  } finally {
-    await prober.stop();
-  }
-  return reached;
-
-  async function answers(target: Multiaddr, outer: AbortSignal): Promise<boolean> {
+  const answers = async (port: number): Promise<boolean> => {
+    const target = multiaddr(`${source}/tcp/${port}/p2p/${peerId.toString()}`);
     const timeout = AbortSignal.timeout(PORT_TIMEOUT_MS);
     try {
-      const connection = await prober.dial(target, { signal: AbortSignal.any([outer, timeout]) });
+      const connection = await prober.dial(target, { signal: AbortSignal.any([signal, timeout]) });
       connection.abort(new ReachError('the check is over'));
       return true;
     } catch {
       return false;
     }
+  };
+  const reached: number[] = [];
+  try {
+    for (const port of new Set(ports)) if (await answers(port)) reached.push(port);
+  } finally {
+    await prober.stop();
   }
+  return reached;
 }
 
 /**

@@ -6,7 +6,7 @@ import { circuitRelayTransport, RELAY_V2_HOP_CODEC } from '@libp2p/circuit-relay
 import type { Listener, PeerId, Transport } from '@libp2p/interface';
 import { multiaddr } from '@multiformats/multiaddr';
 import type { Logger } from '../interfaces.js';
-import { relayOf } from './addresses.js';
+import { parsePeerId, relayOf } from './addresses.js';
 import { backoffMs } from './backoff.js';
 import { reasonOf, UnreachableError } from './errors.js';
 import type { Node } from './host.js';
@@ -37,10 +37,15 @@ export function relayedTransport(): (components: Components) => Transport {
   };
 }
 
-/** The relays on which `node` has a place now: peer ids. */
+/** The relays on which `node` has a place now: peer ids. A relay may name others; only connected ones count. */
 export function relaysOf(node: Node): string[] {
-  const relays = node.getMultiaddrs().map((address) => relayOf(address));
-  return [...new Set(relays)].filter((relay) => relay !== null);
+  const named = new Set(node.getMultiaddrs().map((address) => relayOf(address)));
+  const ids = [...named].flatMap((relay) => parsePeerId(relay ?? '') ?? []);
+  return ids.filter((id) => isDirectlyConnected(node, id)).map(String);
+}
+
+function isDirectlyConnected(node: Node, id: PeerId): boolean {
+  return node.getConnections(id).some(({ direct, status }) => direct && status === 'open');
 }
 
 export class RelayPlaces {
@@ -84,8 +89,8 @@ export class RelayPlaces {
       if (held.includes(peerId) || (this.#refusals.get(peerId)?.nextAttemptMs ?? 0) > nowMs) {
         continue;
       }
-      const open = this.#node.getConnections(id).some((c) => c.status === 'open' && c.direct);
-      const known = open ? await this.#node.peerStore.get(id).catch(() => null) : null;
+      const isOpen = isDirectlyConnected(this.#node, id);
+      const known = isOpen ? await this.#node.peerStore.get(id).catch(() => null) : null;
       if (known?.protocols.includes(RELAY_V2_HOP_CODEC)) return id;
     }
     return null;
@@ -109,17 +114,17 @@ export class RelayPlaces {
       this.#refusals.delete(relay.toString());
       this.#logger.info({ relay: relay.toString(), held: held.length + 1 }, 'reserved on a relay');
     } catch (error) {
-      const failures = (this.#refusals.get(relay.toString())?.failures ?? 0) + 1;
-      const nextAttemptMs = nowMs + backoffMs(failures, this.#random());
-      this.#refusals.set(relay.toString(), { failures, nextAttemptMs });
-      if (this.#refusals.size > REFUSALS_MAX) {
-        for (const oldest of this.#refusals.keys()) {
-          this.#refusals.delete(oldest);
-          break;
-        }
-      }
+      this.#noteRefusal(relay.toString(), nowMs);
       const fields = { relay: relay.toString(), reason: reasonOf(error) };
       this.#logger.debug(fields, 'a relay gave no place');
     }
+  }
+  #noteRefusal(relay: string, nowMs: number): void {
+    const failures = (this.#refusals.get(relay)?.failures ?? 0) + 1;
+    const nextAttemptMs = nowMs + backoffMs(failures, this.#random());
+    this.#refusals.delete(relay);
+    this.#refusals.set(relay, { failures, nextAttemptMs });
+    const [oldest = ''] = this.#refusals.keys();
+    if (this.#refusals.size > REFUSALS_MAX) this.#refusals.delete(oldest);
   }
 }
