@@ -52,6 +52,22 @@ export interface Connection {
 /** What a stream is for: anti-entropy, or a large update in chunks. */
 export type StreamKind = 'sync' | 'blob';
 
+/**
+ * Whether others can dial this peer: not known yet; from everywhere; from its own network, and nobody outside
+ * has tried; not, but through a relay; not at all.
+ */
+export type ReachState = 'unknown' | 'public' | 'local' | 'private-relayed' | 'private-unreachable';
+
+export interface Reachability {
+  state: ReachState;
+  /** Who found that out and how, as part of a sentence. */
+  evidence: string;
+  /** Peer ids of the relays through which this peer is reached. */
+  relays: string[];
+  /** What to do about it, as part of a sentence; null where nothing is to be done. */
+  fix: string | null;
+}
+
 /** Gossip and streams among the peers of one run. */
 export interface Transport {
   start(handlers: TransportHandlers): Promise<void>;

@@ -1,6 +1,6 @@
 /** What GET /status says: its schema, and how it is put together from the peer, its connections and this process. */
 import { z } from 'zod';
-import type { Connection } from './interfaces.js';
+import type { Connection, Reachability } from './interfaces.js';
 import { asSentence } from './peer/attention.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
 import type { Run } from '../protocol/manifest.js';
@@ -29,6 +29,12 @@ export const statusReportSchema = z.object({
   version: z.string(),
   peerId: z.string(),
   addresses: z.array(z.string()).describe('multiaddrs to hand on'),
+  reachability: z.object({
+    state: z.enum(['unknown', 'public', 'local', 'private-relayed', 'private-unreachable']),
+    evidence: z.string().describe('who found that out, and how'),
+    relays: z.array(z.string()).describe('peer ids of the relays that hold a place for this peer'),
+    fix: z.string().nullable().describe('what to do so that others can dial this peer'),
+  }),
   uptimeSeconds: z.number().nonnegative(),
   run: z.object({
     id: z.string(),
@@ -81,6 +87,7 @@ export interface StatusSources {
   nowMs: number;
   snapshot: PeerSnapshot;
   connections: readonly Connection[];
+  reachability: Reachability;
   traffic: { bytesIn: BytesByPurpose; bytesOut: BytesByPurpose };
   /** Sentences from outside the peer: the store, the dialler, the lock. They come first. */
   attention: readonly string[];
@@ -94,6 +101,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
     version: sources.version,
     peerId: sources.peerId,
     addresses: [...sources.addresses],
+    reachability: { ...sources.reachability, relays: [...sources.reachability.relays] },
     uptimeSeconds: Math.max(0, (sources.nowMs - sources.startedAtMs) / 1000),
     run: {
       id: run.id,

@@ -12,6 +12,9 @@ export const BLOB_PROTOCOL_ID = '/murmurate/blob/1.0.0';
 /** Streams: which runs are here, and who takes part (docs/PROTOCOL.md, "Introduction"). */
 export const INTRODUCE_PROTOCOL_ID = '/murmurate/introduce/1.0.0';
 
+/** Streams: can I be dialled from where you are? (docs/PROTOCOL.md, "Reach check"). */
+export const REACH_PROTOCOL_ID = '/murmurate/reach/1.0.0';
+
 /** The DHT is this project's own: Murmurate peers do not join the public IPFS table. */
 export const DHT_PROTOCOL_ID = '/murmurate/kad/1.0.0';
 

@@ -113,3 +113,9 @@ export const RUN_PEERS_MAX = 64;
 /** Addresses listed for one peer, and bytes of one multiaddr. */
 export const ADDRESSES_MAX = 16;
 export const ADDRESS_BYTES_MAX = 512;
+
+/** Addresses through relays among those: each makes whoever dials it remember one relay. */
+export const RELAYED_ADDRESSES_MAX = 4;
+
+/** Ports that one reach check tries, each with a connection of its own. */
+export const REACH_PORTS_MAX = 4;

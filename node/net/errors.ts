@@ -54,6 +54,11 @@ export class IntroduceError extends Error {
   override readonly name = 'IntroduceError';
 }
 
+/** A reach check that is malformed, or that cannot be made. */
+export class ReachError extends Error {
+  override readonly name = 'ReachError';
+}
+
 /** The longest reason in a sentence, in characters. */
 const REASON_LENGTH_MAX = 200;
 

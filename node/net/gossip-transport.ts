@@ -98,6 +98,7 @@ export class GossipTransport implements Transport {
         // One that is ending may overlap with the next one of the same peer.
         maxInboundStreams: inboundPerPeerMax + 1,
         maxOutboundStreams: inboundMax,
+        runOnLimitedConnection: true,
       });
     }
     const reconcile = (): void => {
@@ -154,7 +155,7 @@ export class GossipTransport implements Transport {
     if (id === null) throw new UnreachableError(`"${peerId.slice(0, 64)}" is not a peer id`);
     let stream: Stream;
     try {
-      stream = await this.#host.libp2p.dialProtocol(id, STREAMS[kind].protocol, { signal });
+      stream = await this.#host.openStream(id, STREAMS[kind].protocol, signal);
     } catch (cause) {
       signal.throwIfAborted();
       throw new UnreachableError(`no ${kind} stream to ${peerId}: ${reasonOf(cause)}`, { cause });

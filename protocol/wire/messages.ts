@@ -5556,3 +5556,242 @@ export namespace RunPeer {
     return streamMessage(buf, RunPeer.codec(), opts)
   }
 }
+
+export interface ReachRequest {
+  ports: number[]
+}
+
+export namespace ReachRequest {
+  let _codec: Codec<ReachRequest>
+
+  export const codec = (): Codec<ReachRequest> => {
+    if (_codec == null) {
+      _codec = message<ReachRequest>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if (obj.ports != null && obj.ports.length > 0) {
+          for (const value of obj.ports) {
+            w.uint32(8)
+            w.uint32(value)
+          }
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          ports: []
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              if (opts.limits?.ports != null && obj.ports.length === opts.limits.ports) {
+                throw new MaxLengthError('Decode error - repeated field "ports" had too many elements')
+              }
+
+              obj.ports.push(reader.uint32())
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const obj = {
+          ports: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              if (opts.limits?.ports != null && obj.ports === opts.limits.ports) {
+                throw new MaxLengthError('Streaming decode error - repeated field "ports" had too many elements')
+              }
+
+              yield {
+                field: `${prefix}.ports[]`,
+                index: obj.ports,
+                value: reader.uint32()
+              }
+
+              obj.ports++
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface ReachRequestPortsFieldEvent {
+    field: '$.ports[]'
+    index: number
+    value: number
+  }
+
+  export function encode (obj: Partial<ReachRequest>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, ReachRequest.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ReachRequest>): ReachRequest {
+    return decodeMessage(buf, ReachRequest.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ReachRequest>): Generator<ReachRequestPortsFieldEvent> {
+    return streamMessage(buf, ReachRequest.codec(), opts)
+  }
+}
+
+export interface ReachResponse {
+  seen: string
+  ports: number[]
+}
+
+export namespace ReachResponse {
+  let _codec: Codec<ReachResponse>
+
+  export const codec = (): Codec<ReachResponse> => {
+    if (_codec == null) {
+      _codec = message<ReachResponse>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.seen != null && obj.seen !== '')) {
+          w.uint32(10)
+          w.string(obj.seen)
+        }
+
+        if (obj.ports != null && obj.ports.length > 0) {
+          for (const value of obj.ports) {
+            w.uint32(16)
+            w.uint32(value)
+          }
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          seen: '',
+          ports: []
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.seen = reader.string()
+              break
+            }
+            case 2: {
+              if (opts.limits?.ports != null && obj.ports.length === opts.limits.ports) {
+                throw new MaxLengthError('Decode error - repeated field "ports" had too many elements')
+              }
+
+              obj.ports.push(reader.uint32())
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const obj = {
+          ports: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.seen`,
+                value: reader.string()
+              }
+              break
+            }
+            case 2: {
+              if (opts.limits?.ports != null && obj.ports === opts.limits.ports) {
+                throw new MaxLengthError('Streaming decode error - repeated field "ports" had too many elements')
+              }
+
+              yield {
+                field: `${prefix}.ports[]`,
+                index: obj.ports,
+                value: reader.uint32()
+              }
+
+              obj.ports++
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface ReachResponseSeenFieldEvent {
+    field: '$.seen'
+    value: string
+  }
+
+  export interface ReachResponsePortsFieldEvent {
+    field: '$.ports[]'
+    index: number
+    value: number
+  }
+
+  export function encode (obj: Partial<ReachResponse>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, ReachResponse.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ReachResponse>): ReachResponse {
+    return decodeMessage(buf, ReachResponse.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ReachResponse>): Generator<ReachResponseSeenFieldEvent | ReachResponsePortsFieldEvent> {
+    return streamMessage(buf, ReachResponse.codec(), opts)
+  }
+}

@@ -6,6 +6,12 @@ export function sampleStatus(): StatusReport {
     version: '0.1.0',
     peerId: '12D3KooWSelf',
     addresses: ['/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWSelf'],
+    reachability: {
+      state: 'local',
+      evidence: 'C dialled /ip4/192.168.1.2/tcp/1',
+      relays: [],
+      fix: null,
+    },
     uptimeSeconds: 12.5,
     run: {
       id: 'ab'.repeat(32),

@@ -57,6 +57,12 @@ function sources(fields: Partial<StatusSources>): StatusSources {
     nowMs: 3_500,
     snapshot,
     connections: [],
+    reachability: {
+      state: 'unknown',
+      evidence: 'nobody has dialled back yet',
+      relays: [],
+      fix: null,
+    },
     traffic: { bytesIn: { total: 0 }, bytesOut: { total: 0 } },
     attention: [],
     ...fields,

@@ -62,6 +62,7 @@ describe('docs/PROTOCOL.md', async () => {
       ids.SYNC_PROTOCOL_ID,
       ids.BLOB_PROTOCOL_ID,
       ids.INTRODUCE_PROTOCOL_ID,
+      ids.REACH_PROTOCOL_ID,
       ids.DHT_PROTOCOL_ID,
       topic,
     ]) {

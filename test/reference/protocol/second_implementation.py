@@ -570,6 +570,10 @@ def check_messages(vectors, runs):
     response = decode("IntroduceResponse", data["introduceResponse"])["runs"][0]
     check("the introduced", response["peers"][0]["peerId"], first["peer"])
     check("addresses", response["peers"][0]["addresses"], request["addresses"])
+    asked = decode("ReachRequest", data["reachRequest"])["ports"]
+    answer = decode("ReachResponse", data["reachResponse"])
+    check("a reach check", [asked, answer["seen"]], [[4001, 65535], "/ip4/192.0.2.7"])
+    check("the ports that answered", [p in asked for p in answer["ports"]], [True])
 
 
 def check_blob(vector, _runs):

@@ -272,6 +272,8 @@ function messageVectors(run: Run): Record<string, string> {
     introduceResponse: wire.IntroduceResponse.encode({
       runs: [{ manifest: Uint8Array.from(run.bytes), peers }],
     }),
+    reachRequest: wire.ReachRequest.encode({ ports: [4001, 65535] }),
+    reachResponse: wire.ReachResponse.encode({ seen: '/ip4/192.0.2.7', ports: [4001] }),
   };
   return Object.fromEntries(Object.entries(messages).map(([kind, bytes]) => [kind, toHex(bytes)]));
 }

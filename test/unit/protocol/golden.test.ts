@@ -63,6 +63,8 @@ describe('golden vectors', async () => {
       'introduceRequest',
       'introduceResponse',
       'lastChunk',
+      'reachRequest',
+      'reachResponse',
       'syncEquivocation',
       'want',
     ]);
