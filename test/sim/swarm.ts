@@ -7,6 +7,7 @@ import { Prng } from '../../protocol/prng.js';
 import { adapterSize, TEST_START_MS, testIdentity, testRun } from '../support/runs.js';
 import { VirtualClock, VirtualTime } from './clock.js';
 import { NO_FAULTS, SimNetwork, type NetworkFaults, type SimTransport } from './network.js';
+import { forgetShared } from './shared.js';
 import { SimDisk, SimStore } from './store.js';
 import { makeProblem, SyntheticTrainer, type Problem } from './trainer.js';
 
@@ -103,6 +104,7 @@ export class Swarm {
   readonly failures: unknown[] = [];
 
   constructor(options: SwarmOptions) {
+    forgetShared();
     this.seed = sha256(new TextEncoder().encode(`swarm/${options.seed}`));
     const identities = Array.from({ length: options.peers }, (_, i) =>
       testIdentity(i, `swarm/${options.seed}`),
