@@ -24,6 +24,9 @@ const RECENT_EPOCHS = 3;
 /** Memory of all checkpoints; at least one is kept. */
 const CHECKPOINT_BYTES_MAX = 512 * 1024 * 1024;
 
+/** Norms of rows, which depend on the update alone: a replay saves one of two passes. */
+const norms = new WeakMap<Update, number>();
+
 /** Folds one log incrementally: only epochs from the earliest change on are computed again. */
 export class Fold {
   readonly #run: Run;
@@ -33,8 +36,6 @@ export class Fold {
   readonly #checkpoints: Map<number, Float64Array>;
   readonly #recentMax: number;
   readonly #oldMax: number;
-  /** Norms of rows, which depend on the update alone: a replay saves one of two passes. */
-  readonly #norms = new WeakMap<Update, number>();
   /** theta after all epochs below #next. */
   #theta: Float64Array;
   #next = 0;
@@ -132,16 +133,16 @@ export class Fold {
     if (updates.length === 0) return null;
     const { clip } = this.#run.manifest.fold;
     const row = new Float64Array(slice.coordinates);
-    const norms: number[] = [];
+    const lengths: number[] = [];
     for (const update of updates) {
-      norms.push(this.#norm(update, slice, row));
+      lengths.push(this.#norm(update, slice, row));
       yield slice.coordinates;
     }
-    const bound = clip === 0 ? Infinity : clip * median(norms.filter((value) => value > 0));
+    const bound = clip === 0 ? Infinity : clip * median(lengths.filter((value) => value > 0));
     const totalWeight = updates.reduce((sum, { author }) => sum + this.#weight(author), 0);
     const g = new Float64Array(slice.coordinates);
     for (const [i, update] of updates.entries()) {
-      const length = norms[i] ?? 0;
+      const length = lengths[i] ?? 0;
       const clipped = length > bound ? bound / length : 1;
       const share = (this.#weight(update.author) * staleness(update) * clipped) / totalWeight;
       dequantise(update, slice, row);
@@ -153,8 +154,8 @@ export class Fold {
 
   /** Norm of a row; `row` is scratch space. */
   #norm(update: Update, slice: Slice, row: Float64Array<ArrayBuffer>): number {
-    const value = this.#norms.get(update) ?? norm(dequantise(update, slice, row));
-    this.#norms.set(update, value);
+    const value = norms.get(update) ?? norm(dequantise(update, slice, row));
+    norms.set(update, value);
     return value;
   }
 

@@ -20,6 +20,8 @@ interface Author {
   updates: Map<number, Update>;
   /** SHA-256 over the ids in epoch order; null when stale. */
   digest: Uint8Array | null;
+  /** Their epochs, ascending; null when stale. Each sync asks for those of every author. */
+  epochs: readonly number[] | null;
 }
 
 /** What insert() did. */
@@ -33,6 +35,8 @@ export class UpdateLog {
   readonly #proofs = new Map<string, EquivocationProof>();
   readonly #byEpoch = new Map<number, Map<string, Update>>();
   readonly #byId = new Map<string, Update>();
+  /** authors(); null when stale. */
+  #sorted: readonly string[] | null = null;
   #size = 0;
   #newestEpoch = -1;
 
@@ -61,8 +65,10 @@ export class UpdateLog {
       const proof = equivocationProof(held, update);
       return { kind: 'evicted', proof, fromEpoch: this.evict(proof) ?? epoch };
     }
-    this.#author(id).updates.set(epoch, update);
-    this.#author(id).digest = null;
+    const author = this.#author(id);
+    author.updates.set(epoch, update);
+    author.digest = null;
+    author.epochs = null;
     this.#epoch(epoch).set(id, update);
     this.#byId.set(update.id, update);
     this.#size += 1;
@@ -84,6 +90,7 @@ export class UpdateLog {
     const epochs = [...updates.keys()];
     for (const { id } of updates.values()) this.#byId.delete(id);
     this.#authors.delete(proof.author);
+    this.#sorted = null;
     for (const epoch of epochs) {
       this.#byEpoch.get(epoch)?.delete(proof.author);
       if (this.#byEpoch.get(epoch)?.size === 0) this.#byEpoch.delete(epoch);
@@ -114,13 +121,17 @@ export class UpdateLog {
   }
 
   /** Authors in ascending order of peer id. */
-  authors(): string[] {
-    return [...this.#authors.keys()].sort();
+  authors(): readonly string[] {
+    this.#sorted ??= [...this.#authors.keys()].sort();
+    return this.#sorted;
   }
 
   /** Epochs for which the log holds an update of `author`, ascending. */
-  epochsOf(author: string): number[] {
-    return [...(this.#authors.get(author)?.updates.keys() ?? [])].sort((a, b) => a - b);
+  epochsOf(author: string): readonly number[] {
+    const entry = this.#authors.get(author);
+    if (entry === undefined) return [];
+    entry.epochs ??= [...entry.updates.keys()].sort((a, b) => a - b);
+    return entry.epochs;
   }
 
   proofs(): EquivocationProof[] {
@@ -157,8 +168,9 @@ export class UpdateLog {
       if (this.#authors.size + this.#proofs.size >= AUTHORS_MAX) {
         throw new UpdateRejectedError('capacity', 'ignore', `more than ${AUTHORS_MAX} authors`);
       }
-      author = { updates: new Map(), digest: null };
+      author = { updates: new Map(), digest: null, epochs: null };
       this.#authors.set(id, author);
+      this.#sorted = null;
     }
     return author;
   }

@@ -20,7 +20,8 @@ export interface Outcome {
 export interface Scenario {
   /** The property, for test names. */
   title: string;
-  run(seed: number, peers: number): Promise<Outcome>;
+  /** `print` gets lines about a long run while it goes on. */
+  run(seed: number, peers: number, print?: (line: string) => void): Promise<Outcome>;
 }
 
 /**

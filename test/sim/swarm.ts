@@ -15,6 +15,8 @@ export interface SwarmOptions {
   seed: number;
   peers: number;
   faults?: Partial<NetworkFaults>;
+  /** Connections that a peer seeks; by default all are connected to all. */
+  degree?: number;
   change?: (manifest: Manifest) => Manifest;
 }
 
@@ -114,10 +116,9 @@ export class Swarm {
       return options.change?.(manifest) ?? manifest;
     });
     this.problem = makeProblem(this.seed, options.peers, adapterSize(this.run));
-    this.network = new SimNetwork(this.time, new Prng(this.seed, 'network'), {
-      ...NO_FAULTS,
-      ...options.faults,
-    });
+    const faults = { ...NO_FAULTS, ...options.faults };
+    const random = new Prng(this.seed, 'network');
+    this.network = new SimNetwork(this.time, random, faults, options.degree);
     this.nodes = identities.map((identity, index) => new SimNode(this, index, identity));
   }
 
