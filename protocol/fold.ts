@@ -25,6 +25,9 @@ const RECENT_EPOCHS = 3;
 /** Memory of all checkpoints; at least one is kept. */
 const CHECKPOINT_BYTES_MAX = 512 * 1024 * 1024;
 
+/** Norms of rows, which depend on the update alone: a replay saves one of two passes. */
+const norms = new WeakMap<Update, number>();
+
 /** Folds one log incrementally: only epochs from the earliest change on are computed again. */
 export class Fold {
   readonly #run: Run;
@@ -34,8 +37,6 @@ export class Fold {
   readonly #checkpoints: Map<number, Float64Array>;
   readonly #recentMax: number;
   readonly #oldMax: number;
-  /** Norms of rows, which depend on the update alone: a replay saves one of two passes. */
-  readonly #norms = new WeakMap<Update, number>();
   /** theta after all epochs below #next. */
   #theta: Float64Array;
   #next = 0;
@@ -149,13 +150,13 @@ export class Fold {
   *#clips(updates: readonly Update[], slice: Slice): Generator<number, number[]> {
     const { clip } = this.#run.manifest.fold;
     const row = new Float64Array(slice.coordinates);
-    const norms: number[] = [];
+    const lengths: number[] = [];
     for (const update of updates) {
-      norms.push(this.#norm(update, slice, row));
+      lengths.push(this.#norm(update, slice, row));
       yield slice.coordinates;
     }
-    const bound = clip === 0 ? Infinity : clip * median(norms.filter((value) => value > 0));
-    return norms.map((length) => (length > bound ? bound / length : 1));
+    const bound = clip === 0 ? Infinity : clip * median(lengths.filter((value) => value > 0));
+    return lengths.map((length) => (length > bound ? bound / length : 1));
   }
 
   /** A second pass over the rows: memory stays at one row. */
@@ -179,8 +180,8 @@ export class Fold {
 
   /** Norm of a row; `row` is scratch space. */
   #norm(update: Update, slice: Slice, row: Float64Array<ArrayBuffer>): number {
-    const value = this.#norms.get(update) ?? norm(dequantise(update, slice, row));
-    this.#norms.set(update, value);
+    const value = norms.get(update) ?? norm(dequantise(update, slice, row));
+    norms.set(update, value);
     return value;
   }
 

@@ -20,6 +20,8 @@ interface Author {
   updates: Map<number, Update>;
   /** SHA-256 over the ids in epoch order; null when stale. */
   digest: Uint8Array | null;
+  /** Their epochs, ascending; null when stale. Each sync asks for those of every author. */
+  epochs: readonly number[] | null;
 }
 
 /** What insert() did. */
@@ -35,6 +37,8 @@ export class UpdateLog {
   readonly #byId = new Map<string, Update>();
   /** The newest update with each body; two can have the same. */
   readonly #byBody = new Map<string, Update>();
+  /** authors(); null when stale. */
+  #sorted: readonly string[] | null = null;
   #size = 0;
   #newestEpoch = -1;
 
@@ -63,8 +67,10 @@ export class UpdateLog {
       const proof = equivocationProof(held, update);
       return { kind: 'evicted', proof, fromEpoch: this.evict(proof) ?? epoch };
     }
-    this.#author(id).updates.set(epoch, update);
-    this.#author(id).digest = null;
+    const author = this.#author(id);
+    author.updates.set(epoch, update);
+    author.digest = null;
+    author.epochs = null;
     this.#epoch(epoch).set(id, update);
     this.#byId.set(update.id, update);
     this.#byBody.set(toHex(update.bodyRoot), update);
@@ -91,6 +97,7 @@ export class UpdateLog {
       if (this.#byBody.get(body) === update) this.#byBody.delete(body);
     }
     this.#authors.delete(proof.author);
+    this.#sorted = null;
     for (const epoch of epochs) {
       this.#byEpoch.get(epoch)?.delete(proof.author);
       if (this.#byEpoch.get(epoch)?.size === 0) this.#byEpoch.delete(epoch);
@@ -126,13 +133,17 @@ export class UpdateLog {
   }
 
   /** Authors in ascending order of peer id. */
-  authors(): string[] {
-    return [...this.#authors.keys()].sort();
+  authors(): readonly string[] {
+    this.#sorted ??= [...this.#authors.keys()].sort();
+    return this.#sorted;
   }
 
   /** Epochs for which the log holds an update of `author`, ascending. */
-  epochsOf(author: string): number[] {
-    return [...(this.#authors.get(author)?.updates.keys() ?? [])].sort((a, b) => a - b);
+  epochsOf(author: string): readonly number[] {
+    const entry = this.#authors.get(author);
+    if (entry === undefined) return [];
+    entry.epochs ??= [...entry.updates.keys()].sort((a, b) => a - b);
+    return entry.epochs;
   }
 
   proofs(): EquivocationProof[] {
@@ -169,8 +180,9 @@ export class UpdateLog {
       if (this.#authors.size + this.#proofs.size >= AUTHORS_MAX) {
         throw new UpdateRejectedError('capacity', 'ignore', `more than ${AUTHORS_MAX} authors`);
       }
-      author = { updates: new Map(), digest: null };
+      author = { updates: new Map(), digest: null, epochs: null };
       this.#authors.set(id, author);
+      this.#sorted = null;
     }
     return author;
   }

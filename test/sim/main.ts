@@ -29,7 +29,7 @@ for (const name of names) {
   for (let seed = first; seed < first + Number(values.seeds); seed++) {
     const startMs = performance.now();
     try {
-      const { sha256, gap, updates } = await scenario.run(seed, peers);
+      const { sha256, gap, updates } = await scenario.run(seed, peers, console.log);
       const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
       console.log(
         `${name.padEnd(14)} seed ${seed}  ${updates} updates  gap ${gap.toFixed(5)}  ` +

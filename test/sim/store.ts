@@ -1,10 +1,12 @@
 /** A simulated disk: it survives crashes, takes time to write, and refuses when told to. */
 import { StoreUnavailableError, type PeerState, type Store } from '../../node/interfaces.js';
 import type { VirtualTime } from './clock.js';
+import { sharedRecord } from './shared.js';
 
 /** What is on the platter: shared by all incarnations of one peer. */
 export class SimDisk {
   state: PeerState | null = null;
+  /** Records in order; equal ones of several disks are one array, so nobody may write to them. */
   log: Uint8Array[] = [];
   /** While true every write fails, as on a full disk. */
   isFull = false;
@@ -38,8 +40,8 @@ export class SimStore implements Store {
   }
 
   appendLog(record: Uint8Array): Promise<void> {
-    const copy = record.slice();
-    return this.#write(() => this.disk.log.push(copy));
+    const shared = sharedRecord(record);
+    return this.#write(() => this.disk.log.push(shared));
   }
 
   #write(effect: () => void): Promise<void> {
