@@ -22,7 +22,7 @@ import { AntiEntropy } from './peer/anti-entropy.js';
 import { attention } from './peer/attention.js';
 import { epochAt, Epochs } from './peer/epochs.js';
 import { Journal } from './peer/journal.js';
-import { Replica } from './peer/replica.js';
+import { Replica, type ReplicaHandlers } from './peer/replica.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
 
 export interface PeerComponents {
@@ -72,12 +72,15 @@ export class Peer {
     this.#run = run;
     setMaxListeners(STOP_LISTENERS_MAX, this.#stop.signal);
     this.#journal = new Journal(store, clock, (error) => this.#fail(error));
-    this.#replica = new Replica(run, () => epochAt(run, clock.now()), {
+    const handlers: ReplicaHandlers = {
       onRecord: (record) => this.#journal.append(record, this.#stop.signal),
       onAnnounced: ({ author }, from) =>
         this.#antiEntropy.onAnnounced(this.#holderOf(author, from)),
       onProof: (proof) => this.#tell(encodeEquivocation(proof)),
-    });
+      onCheckpoint: () => this.#journal.compact(replica, this.#stop.signal),
+    };
+    const replica = new Replica(run, () => epochAt(run, clock.now()), handlers, identity.peerId);
+    this.#replica = replica;
     const random = new Prng(
       publicKeyFromPeerId(identity.peerId),
       `anti-entropy/${run.id}/${clock.now()}`,
@@ -94,7 +97,10 @@ export class Peer {
    */
   async start(): Promise<void> {
     const { store, transport, identity } = this.#c;
-    const state = await this.#restore(await store.loadState(), await store.loadLog());
+    const [savedState, checkpoint] = [await store.loadState(), await store.loadCheckpoint()];
+    if (checkpoint) this.#replica.restoreCheckpoint(checkpoint, savedState?.settledDebt ?? null);
+    const state = await this.#restore(savedState, await store.loadLog());
+    await this.#replica.horizon.cut(this.#stop.signal);
     const epochs = new Epochs(
       { ...this.#c, replica: this.#replica, journal: this.#journal },
       state,
@@ -174,6 +180,7 @@ export class Peer {
         clockOffsetsMs: members.flatMap((member) => member.clockOffsetMs ?? []),
         storeProblem: this.#journal.problem,
         trainingProblems: this.#epochs?.problems ?? [],
+        horizonProblem: this.#replica.horizon.problem,
         last,
         closedEpoch: this.#epochs?.closedEpoch ?? -1,
         equivocatedEpoch: log.proofAgainst(identity.peerId)?.first.epoch ?? null,
@@ -182,7 +189,11 @@ export class Peer {
   }
 
   async #restore(state: PeerState | null, records: readonly Uint8Array[]): Promise<PeerState> {
+    const { log } = this.#replica;
     const invalid = records.filter((record) => !this.#replica.restore(record)).length;
+    // A crash between writing a checkpoint and rewriting the log leaves records that the first one holds.
+    if (log.floor > 0 && records.length > log.size + log.proofs().length)
+      this.#journal.compact(this.#replica, this.#stop.signal);
     if (invalid > 0)
       this.#c.logger.warn({ invalid }, 'records of the log were not valid: left out');
     // A crash between saving the state and appending to the log leaves the update only in the state.
@@ -194,6 +205,7 @@ export class Peer {
         residual: new Float64Array(size),
         optimiser: null,
         update: null,
+        settledDebt: null,
         steps: 0,
         tokens: 0,
         heldOutBase: null,

@@ -82,7 +82,7 @@ function toWire(manifest: Manifest): wire.Manifest {
     schedule: manifest.schedule,
     training: manifest.training,
     compression: { ...compression, phases: [...compression.phases] },
-    fold: { mode: FOLD_MEAN, clip: fold.clip, lagMax: fold.lagMax, alpha: [...fold.alpha] },
+    fold: { ...fold, mode: FOLD_MEAN, alpha: [...fold.alpha] },
     membership: {
       mode: membership.mode === 'open' ? MEMBERSHIP_OPEN : MEMBERSHIP_ALLOWLIST,
       members:
@@ -125,7 +125,7 @@ function fromWire(message: wire.Manifest): Manifest {
     schedule,
     training,
     compression: { ...compression, phases: compression.phases.map(phaseFromWire) },
-    fold: { mode: 'mean', clip: fold.clip, lagMax: fold.lagMax, alpha: fold.alpha },
+    fold: { ...fold, mode: 'mean' },
     membership: membershipFromWire(membership),
   };
 }

@@ -74,6 +74,7 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
       mode: 'mean',
       clip: options.clip,
       lagMax: options.lagMax,
+      horizonEpochs: options.horizon,
       alpha: alphaPhases(options.foldAlpha),
     },
     membership: membershipOf(options.allow, context.founder),
@@ -167,6 +168,7 @@ const COMPARISONS: Record<Exclude<keyof RunOptions, 'startIn' | 'targetModules'>
   beta: { wanted: (o) => o.beta, stored: (m) => m.compression.beta },
   clip: { wanted: (o) => o.clip, stored: (m) => m.fold.clip },
   lagMax: { wanted: (o) => o.lagMax, stored: (m) => m.fold.lagMax },
+  horizon: { wanted: (o) => o.horizon, stored: (m) => m.fold.horizonEpochs },
   foldAlpha: {
     wanted: (o) => alphaText(alphaPhases(o.foldAlpha)),
     stored: (m) => alphaText(m.fold.alpha),

@@ -83,6 +83,7 @@ export function testRun(change: (manifest: Manifest) => Manifest = (manifest) =>
       mode: 'mean',
       clip: 1,
       lagMax: 8,
+      horizonEpochs: 0,
       alpha: [{ fromEpoch: 0, numerator: 1, denominator: 1 }],
     },
     membership: { mode: 'open' },

@@ -40,6 +40,7 @@ export function sampleManifest(): Manifest {
     fold: {
       mode: 'mean',
       clip: 1,
+      horizonEpochs: 0,
       lagMax: 8,
       alpha: [{ fromEpoch: 0, numerator: 1, denominator: 1 }],
     },

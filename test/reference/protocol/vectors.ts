@@ -49,6 +49,7 @@ function richManifest(manifest: Manifest): Manifest {
       mode: 'mean',
       clip: 1.25,
       lagMax: 8,
+      horizonEpochs: 9,
       alpha: [
         { fromEpoch: 0, numerator: 1, denominator: 1 },
         { fromEpoch: 9, numerator: 2, denominator: 3 },
