@@ -265,7 +265,7 @@ export class Epochs {
     const residual = isFresh ? this.#state.residual.slice() : new Float64Array(theta.length);
     accumulate(residual, delta, compression.beta);
     const { replica, identity } = this.#c;
-    const debt = replica.horizon.takeDebt();
+    const debt = replica.horizon.takeDebt(norm(delta));
     if (debt !== null) accumulate(residual, debt.vector, 1);
     const random = new Prng(fromHex(this.#run.id), `rounding/${identity.peerId}/${epoch}`);
     const quantised = takeSlice(residual, replica.slicer.slice(epoch), random);

@@ -17,6 +17,7 @@ import type { EpochFold } from '../../protocol/epoch-fold.js';
 import { CHECKPOINT_ANCESTORS_MAX } from '../../protocol/limits.js';
 import type { UpdateLog } from '../../protocol/log.js';
 import type { Run } from '../../protocol/manifest.js';
+import { norm } from '../../protocol/residual.js';
 import { PIECES_MAX } from '../../protocol/sync.js';
 import type { Debt, StoredCheckpoint } from '../interfaces.js';
 import { inPieces } from './pieces.js';
@@ -43,6 +44,8 @@ export class Horizon {
   /** Own updates in the epochs that each checkpoint folded, newest first, as far back as the ancestors. */
   #own: number[] = [];
   #debt: Debt | null = null;
+  /** Parts of debts that were paid. */
+  #parts = 0;
   #transfer: CheckpointTransfer | null = null;
   #poll: Poll = { kind: 'agreed' };
   #isCutting = false;
@@ -193,11 +196,20 @@ export class Horizon {
     this.#become(next, { isSame: false });
   }
 
-  /** The debt, for the caller to pay: on disk it stays until the next checkpoint. Null for none. */
-  takeDebt(): Debt | null {
+  /**
+   * A part of the debt with an L2 norm of at most `lengthMax`, for the caller to pay; null for none. A row much longer
+   * than the others would be clipped. On disk the rest is from the next checkpoint on.
+   */
+  takeDebt(lengthMax: number): Debt | null {
     const debt = this.#debt;
-    this.#debt = null;
-    return debt;
+    if (debt === null) return null;
+    const length = norm(debt.vector);
+    const part = length > lengthMax ? lengthMax / length : 1;
+    const rest = debt.vector.map((value) => (1 - part) * value);
+    this.#parts += 1;
+    this.#debt =
+      part < 1 ? { name: `${debt.name.split('/')[0]}/${this.#parts}`, vector: rest } : null;
+    return { name: debt.name, vector: debt.vector.map((value) => part * value) };
   }
 
   #epochDue(): number {
