@@ -53,7 +53,9 @@ export class Horizon {
   constructor(components: HorizonComponents) {
     this.#c = components;
     this.#checkpoint = initialCheckpoint(components.run);
-    this.#patienceMs = PATIENCE_EPOCHS * components.run.manifest.schedule.epochMs;
+    const { schedule, fold } = components.run.manifest;
+    const patience = Math.min(PATIENCE_EPOCHS, checkpointSpacing(fold) / 2);
+    this.#patienceMs = patience * schedule.epochMs;
   }
 
   /** False in a run that keeps everything: then nothing here ever happens. */

@@ -4,7 +4,7 @@
  */
 import { checkpointName, type CheckpointStatement } from '../../protocol/checkpoint.js';
 
-/** A poll without a majority, or with members that have not spoken, is decided after so many epochs. */
+/** A poll without a majority, or with silent members, is decided after so many epochs, or half a spacing. */
 export const PATIENCE_EPOCHS = 3;
 
 /** One checkpoint must have so many members behind it; one suffices only where no second is known. */
@@ -42,8 +42,9 @@ interface Group {
 export class Witnesses {
   /** Bounded by the connected members: forget() and poll() drop all others. */
   readonly #statements = new Map<string, CheckpointStatement>();
-  /** Since when members have stated another checkpoint; null while all agree. */
+  /** Since when members have stated another checkpoint than the own one, `#own`; null while all agree. */
   #sinceMs: number | null = null;
+  #own = '';
 
   note(peerId: string, statement: CheckpointStatement): void {
     this.#statements.set(peerId, statement);
@@ -55,6 +56,9 @@ export class Witnesses {
 
   poll(facts: PollFacts): Poll {
     const { epoch, own, connected, nowMs } = facts;
+    // After a cut all must speak anew: whoever does so first must not decide alone.
+    if (checkpointName(own) !== this.#own) this.#sinceMs = null;
+    this.#own = checkpointName(own);
     const isConnected = new Set(connected);
     for (const id of this.#statements.keys()) if (!isConnected.has(id)) this.forget(id);
     const groups = this.#groups(facts);
