@@ -119,19 +119,16 @@ export class LogFile {
    */
   async replace(records: Iterable<Uint8Array>): Promise<void> {
     await this.#inTurn(async () => {
-      let end = 0;
-      const { runId } = this;
+      let end = HEADER_BYTES;
+      const head = header(this.runId);
       const parts = function* (): Generator<Uint8Array> {
-        for (const part of [header(runId)]) yield part;
-        for (const record of records) yield* frame(record);
-      };
-      const counted = function* (): Generator<Uint8Array> {
-        for (const part of parts()) {
-          end += part.length;
-          yield part;
+        yield head;
+        for (const record of records) {
+          end += FRAME_BYTES + record.length;
+          yield* frame(record);
         }
       };
-      await writeAtomically(this.#path, counted());
+      await writeAtomically(this.#path, parts());
       this.#end = end;
     });
   }
