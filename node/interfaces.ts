@@ -2,6 +2,7 @@
  * What a peer needs from the world, and nothing more. The real implementations live in net/, store/
  * and train/; the simulator in test/sim implements the same interfaces under virtual time.
  */
+import type { Checkpoint } from '../protocol/checkpoint.js';
 import type { Verdict } from '../protocol/errors.js';
 
 /** Wall-clock and timers; the only source of time for peer.ts. */
@@ -183,12 +184,30 @@ export interface PeerState {
   optimiser: OptimiserState | null;
   /** This peer's own update for `epoch`, as it was (or will be) published; null before the first. */
   update: Uint8Array | null;
+  /** Name of the last debt (StoredCheckpoint) that went into the residual; null before the first. */
+  settledDebt: string | null;
   /** Totals over the life of this peer in this run. */
   steps: number;
   tokens: number;
   /** Held-out loss of the untouched base, and of the fold after some epochs. */
   heldOutBase: number | null;
   heldOutHistory: { epoch: number; loss: number }[];
+}
+
+/** Work that a rebase took out of the adapter, and that this peer sends again with its next update. */
+export interface Debt {
+  /** Which rebase: PeerState.settledDebt says whether it has been paid. */
+  name: string;
+  /** In the sign of a delta: [adapterSize] float64, not written to. */
+  vector: Float64Array;
+}
+
+/** What the log goes on from. Written as one atomic unit. */
+export interface StoredCheckpoint {
+  checkpoint: Checkpoint;
+  /** Own updates in the epochs that this checkpoint and those before it folded, newest first. */
+  own: readonly number[];
+  debt: Debt | null;
 }
 
 /** The data directory, as peer.ts sees it. Every promise resolves when the data survives power loss. */
@@ -201,6 +220,12 @@ export interface Store {
   loadLog(): Promise<Uint8Array[]>;
   /** Appends one record (an encoded update or equivocation proof). */
   appendLog(record: Uint8Array): Promise<void>;
+  /** Replaces the whole log atomically: after a crash either the old or the new one is there, whole. */
+  replaceLog(records: Iterable<Uint8Array>): Promise<void>;
+  /** Null before the first, and when it was damaged: then the log is set aside too, for it begins nowhere. */
+  loadCheckpoint(): Promise<StoredCheckpoint | null>;
+  /** Replaces the checkpoint atomically. The log may still hold older records after a crash. */
+  saveCheckpoint(stored: StoredCheckpoint): Promise<void>;
 }
 
 /** Thrown by a Store when the disk refuses: full, read-only, gone. The peer retries; nothing is lost. */

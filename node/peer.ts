@@ -26,7 +26,7 @@ import { BlobServer } from './peer/blob-server.js';
 import { epochAt, Epochs } from './peer/epochs.js';
 import { Fetcher } from './peer/fetcher.js';
 import { Journal } from './peer/journal.js';
-import { Replica } from './peer/replica.js';
+import { Replica, type ReplicaHandlers } from './peer/replica.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
 import { Publisher } from './peer/publisher.js';
 import { UpdateFetcher } from './peer/update-fetcher.js';
@@ -82,16 +82,19 @@ export class Peer {
     this.#run = run;
     setMaxListeners(STOP_LISTENERS_MAX, this.#stop.signal);
     this.#journal = new Journal(store, clock, (error) => this.#fail(error));
-    this.#replica = new Replica(run, () => epochAt(run, clock.now()), {
+    const handlers: ReplicaHandlers = {
       onRecord: (record) => this.#journal.append(record, this.#stop.signal),
       onAnnounced: (header, from) => this.#updateFetcher.onAnnounced(header, from),
       onProof: (proof) => this.#publisher.tell(encodeEquivocation(proof)),
-    });
+      onCheckpoint: () => this.#journal.compact(replica, this.#stop.signal),
+    };
+    const replica = new Replica(run, () => epochAt(run, clock.now()), handlers, identity.peerId);
+    this.#replica = replica;
     const { signal } = this.#stop;
     this.#publisher = new Publisher({ transport, clock, logger }, signal);
     const prng = (label: string): Prng =>
       new Prng(publicKeyFromPeerId(identity.peerId), `${label}/${run.id}/${clock.now()}`);
-    const shared = { transport, clock, runId: run.id, replica: this.#replica };
+    const shared = { transport, clock, runId: run.id, replica };
     const onLie = (peerId: string): void => this.#replica.blame(peerId, 'wrong-blob');
     this.#fetcher = new Fetcher({ ...shared, onLie, random: prng('fetcher') }, signal);
     this.#updateFetcher = new UpdateFetcher({
@@ -116,7 +119,10 @@ export class Peer {
    */
   async start(): Promise<void> {
     const { store, transport, identity } = this.#c;
-    const state = await this.#restore(await store.loadState(), await store.loadLog());
+    const [savedState, checkpoint] = [await store.loadState(), await store.loadCheckpoint()];
+    if (checkpoint) this.#replica.restoreCheckpoint(checkpoint, savedState?.settledDebt ?? null);
+    const state = await this.#restore(savedState, await store.loadLog());
+    await this.#replica.horizon.cut(this.#stop.signal);
     const epochs = new Epochs(
       {
         ...this.#c,
@@ -210,6 +216,7 @@ export class Peer {
         clockOffsetsMs: members.flatMap((member) => member.clockOffsetMs ?? []),
         storeProblem: this.#journal.problem,
         trainingProblems: this.#epochs?.problems ?? [],
+        horizonProblem: this.#replica.horizon.problem,
         last,
         closedEpoch: this.#epochs?.closedEpoch ?? -1,
         equivocatedEpoch: log.proofAgainst(identity.peerId)?.first.epoch ?? null,
@@ -218,7 +225,11 @@ export class Peer {
   }
 
   async #restore(state: PeerState | null, records: readonly Uint8Array[]): Promise<PeerState> {
+    const { log } = this.#replica;
     const invalid = records.filter((record) => !this.#replica.restore(record)).length;
+    // A crash between writing a checkpoint and rewriting the log leaves records that the first one holds.
+    if (log.floor > 0 && records.length > log.size + log.proofs().length)
+      this.#journal.compact(this.#replica, this.#stop.signal);
     if (invalid > 0)
       this.#c.logger.warn({ invalid }, 'records of the log were not valid: left out');
     // A crash between saving the state and appending to the log leaves the update only in the state.
@@ -230,6 +241,7 @@ export class Peer {
         residual: new Float64Array(size),
         optimiser: null,
         update: null,
+        settledDebt: null,
         steps: 0,
         tokens: 0,
         heldOutBase: null,

@@ -19,6 +19,7 @@ export type RejectionCode =
   | 'bad-steps'
   | 'bad-epoch'
   | 'future-epoch'
+  | 'behind-horizon'
   | 'duplicate'
   | 'wrong-blob'
   | 'evicted'

@@ -61,7 +61,10 @@ export const SYNC_CHUNK_BYTES = 256 * 1024;
 /** Bytes of a have-vector in all its frames: AUTHORS_MAX authors of EPOCHS_MAX epochs fit. */
 export const HAVE_BYTES_MAX = 16 * 1024 * 1024;
 
-/** Bytes of updates asked for in one sync session (one update at least); the rest follows in the next. */
+/** Digests of earlier checkpoints in a have-vector: 512 bytes, four horizons. */
+export const CHECKPOINT_ANCESTORS_MAX = 16;
+
+/** Bytes of updates and pieces of a checkpoint asked for in one sync session (one at least); the rest follows in the next. */
 export const SYNC_SESSION_BYTES_MAX = 32 * 1024 * 1024;
 
 /** One sync session may take this long in ms before it is cut. */

@@ -41,23 +41,49 @@ export class UpdateLog {
   #sorted: readonly string[] | null = null;
   #size = 0;
   #newestEpoch = -1;
+  #floor = 0;
 
   /** Updates held, those of evicted authors not counted. */
   get size(): number {
     return this.#size;
   }
 
-  /** -1 while empty. */
+  /** The epoch before the floor while empty: -1 in a log that was kept whole. */
   get newestEpoch(): number {
-    return this.#newestEpoch;
+    return Math.max(this.#newestEpoch, this.#floor - 1);
+  }
+
+  /** Updates of earlier epochs are in the checkpoint that the log goes on from, or nowhere. */
+  get floor(): number {
+    return this.#floor;
+  }
+
+  /** Drops the updates of epochs below `epoch` and refuses them from now on. Proofs stay. */
+  setFloor(epoch: number): void {
+    this.#floor = epoch;
+    for (const [old, updates] of this.#byEpoch) {
+      if (old >= epoch) continue;
+      this.#byEpoch.delete(old);
+      this.#size -= updates.size;
+      for (const { author: id, id: updateId } of updates.values()) {
+        this.#byId.delete(updateId);
+        const author = this.#author(id);
+        author.digest = null;
+        author.updates.delete(old);
+        // Whoever has long left makes room for others.
+        if (author.updates.size === 0) this.#authors.delete(id);
+      }
+    }
   }
 
   /**
    * Adds a checked update (see checkUpdate).
-   * @throws UpdateRejectedError when the author is evicted, or is one more than AUTHORS_MAX.
+   * @throws UpdateRejectedError when the epoch lies below the floor, or the author is evicted or is one more
+   * than AUTHORS_MAX.
    */
   insert(update: Update): InsertResult {
     const { author: id, epoch } = update;
+    if (epoch < this.#floor) throw behindHorizon(epoch, this.#floor);
     if (this.#proofs.has(id)) {
       throw new UpdateRejectedError('evicted', 'ignore', `${id} was evicted for equivocation`);
     }
@@ -195,6 +221,15 @@ export class UpdateLog {
     }
     return updates;
   }
+}
+
+/** For an update, or the announcement of one, that a checkpoint has overtaken. */
+export function behindHorizon(epoch: number, floor: number): UpdateRejectedError {
+  return new UpdateRejectedError(
+    'behind-horizon',
+    'ignore',
+    `epoch ${epoch} lies behind the horizon: the log begins at epoch ${floor}`,
+  );
 }
 
 /** Orders the two headers, so that the proof is the same whichever came first. */

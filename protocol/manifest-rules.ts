@@ -95,10 +95,13 @@ function checkCompression({ blockSize, beta, phases }: Compression): void {
   }
 }
 
-function checkFold({ mode, trimFraction, clip, lagMax, alpha }: FoldRule): void {
+function checkFold({ mode, trimFraction, clip, lagMax, alpha, horizonEpochs }: FoldRule): void {
   if (mode === 'mean' && trimFraction !== 0) fail('fold.trimFraction', trimFraction, '0 in a mean');
   real('fold.clip', clip, 0, 1e6);
   integer('fold.lagMax', lagMax, 2, 1000);
+  // A horizon within the lag would drop updates that are still allowed to come.
+  if (horizonEpochs !== 0)
+    integer('fold.horizonEpochs', horizonEpochs, lagMax + 1, limits.EPOCHS_MAX);
   ascending('fold.alpha', alpha);
   for (const { numerator, denominator } of alpha) {
     integer('alpha denominator', denominator, 1, 1_000_000);

@@ -77,6 +77,8 @@ export interface FoldRule {
   /** Updates whose fold is older than this many epochs count nothing. */
   lagMax: number;
   alpha: readonly AlphaPhase[];
+  /** Epochs that lie further back become a checkpoint and leave the log; 0 keeps all. Above lagMax. */
+  horizonEpochs: number;
 }
 
 export type Membership =

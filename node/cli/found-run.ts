@@ -79,6 +79,7 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
       trimFraction: trimFractionOf(options),
       clip: clipOf(options),
       lagMax: options.lagMax,
+      horizonEpochs: options.horizon,
       alpha: alphaPhases(options.foldAlpha),
     },
     membership: membershipOf(options.allow, context.founder),
@@ -207,6 +208,7 @@ const COMPARISONS: Record<
     stored: (m) => m.fold.clip,
   },
   lagMax: { wanted: (o) => o.lagMax, stored: (m) => m.fold.lagMax },
+  horizon: { wanted: (o) => o.horizon, stored: (m) => m.fold.horizonEpochs },
   foldAlpha: {
     wanted: (o) => alphaText(alphaPhases(o.foldAlpha)),
     stored: (m) => alphaText(m.fold.alpha),

@@ -102,6 +102,11 @@ export const runOptions = {
     8,
     'updates that started from an older fold count nothing',
   ),
+  horizon: option(
+    integer('EPOCHS', 0, limits.EPOCHS_MAX),
+    64,
+    'epochs after which updates become a checkpoint and leave memory and disk; 0 keeps all',
+  ),
   foldAlpha: manyOption(
     matching('EPOCH:N/D', /^\d{1,6}:\d{1,7}\/\d{1,7}$/, 'like 0:1/1, from epoch 0 on times 1/1'),
     ['0:1/1'],

@@ -7,6 +7,7 @@ import * as limits from '../../protocol/limits.js';
 import type { Prng } from '../../protocol/prng.js';
 import { SyncSession, type Reservations } from '../../protocol/sync.js';
 import type { Clock, FrameStream, Logger, Transport } from '../interfaces.js';
+import { CheckpointParts } from './checkpoint-parts.js';
 import type { Replica } from './replica.js';
 import { openStream } from './streams.js';
 
@@ -81,6 +82,7 @@ export class AntiEntropy {
     this.#offsets.delete(peerId);
     this.#queue.delete(peerId);
     this.#announced.delete(peerId);
+    this.#c.replica.horizon.forget(peerId);
   }
 
   /** Whether some session is fetching the update of a slot ("author/epoch"). */
@@ -121,9 +123,12 @@ export class AntiEntropy {
     const periodMs = Math.min(PERIOD_MS_MAX, Math.max(PERIOD_MS_MIN, quarter));
     while (!this.#signal.aborted) {
       await clock.sleep(periodMs * (0.5 + random.nextFloat()), this.#signal).catch(() => undefined);
+      // Only the stop signal ends it early.
+      await replica.horizon.cut(this.#signal).catch(() => undefined);
       const members = transport.connections();
       const partner = members[random.nextBelow(Math.max(1, members.length))];
       if (partner) this.request(partner.peerId);
+      this.#askForCheckpoints();
     }
     await Promise.all(this.#running);
   }
@@ -141,6 +146,15 @@ export class AntiEntropy {
     const ended = session.catch(() => undefined).finally(() => this.#running.delete(ended));
     this.#running.add(ended);
     await session;
+  }
+
+  /** Members that have not said which checkpoint they hold, or that hold the one to be adopted. */
+  #askForCheckpoints(): void {
+    const { transport, clock, replica } = this.#c;
+    const members = transport.connections().map(({ peerId }) => peerId);
+    for (const peerId of replica.horizon.poll([...new Set(members)], clock.now())) {
+      this.request(peerId);
+    }
   }
 
   async #connect(peerId: string): Promise<void> {
@@ -168,22 +182,31 @@ export class AntiEntropy {
   /** Both sides run this: say what is here, send what the other lacks, take what comes. */
   async #session(stream: FrameStream, peerId: string): Promise<void> {
     const { replica, clock } = this.#c;
-    const session = new SyncSession(replica.run, replica.log, this.#reservations(peerId));
+    const { horizon } = replica;
+    const checkpoint = horizon.isOn ? horizon.checkpoint : null;
+    const reservations = this.#reservations(peerId);
+    const session = new SyncSession(replica.run, replica.log, reservations, checkpoint);
+    const parts = new CheckpointParts(horizon);
     const isAnnounced = this.#announced.delete(peerId);
     const counts = { new: 0 };
     const end = this.#limit(stream, session);
     try {
       const outbox = new Outbox(stream);
       outbox.push(session.hello(clock.now()));
-      await Promise.all([outbox.drain(), this.#receive(stream, session, outbox, peerId, counts)]);
+      await Promise.all([
+        outbox.drain(),
+        this.#receive(stream, session, outbox, peerId, counts, parts),
+      ]);
     } catch (error) {
       stream.abort(error instanceof Error ? error : new SyncProtocolError(String(error)));
       throw error;
     } finally {
       session.release();
+      parts.release();
       await end();
       this.#judge(peerId, session.wanted, counts.new, isAnnounced);
     }
+    if (parts.count > 0) this.#askForCheckpoints();
     // Without progress another session would be as idle: the remote does not send what it says it has.
     if (session.isCut && counts.new > 0) this.request(peerId);
     else if (!session.isCut && !session.hasSkipped) this.#firstSync.abort();
@@ -229,6 +252,7 @@ export class AntiEntropy {
     outbox: Outbox,
     peerId: string,
     counts: { new: number },
+    parts: CheckpointParts,
   ): Promise<void> {
     const { replica } = this.#c;
     try {
@@ -238,7 +262,9 @@ export class AntiEntropy {
         switch (event.kind) {
           case 'have':
             this.#offsets.set(peerId, event.clockMs - this.#c.clock.now());
-            outbox.push(session.want(replica.newestWelcome));
+            replica.horizon.note(peerId, event.checkpoint);
+            this.#askForCheckpoints();
+            outbox.push(session.want(replica.newestWelcome, parts.wishFor(peerId)));
             break;
           case 'want':
             outbox.push(session.reply());
@@ -252,6 +278,12 @@ export class AntiEntropy {
             break;
           case 'equivocation':
             this.#check(replica.onSyncedProof(event.equivocation, peerId));
+            break;
+          case 'checkpointHashes':
+            parts.addHashes(event.hashes);
+            break;
+          case 'checkpointPiece':
+            parts.addPiece(event.index, event.bytes);
             break;
           case 'end':
             return;

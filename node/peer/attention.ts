@@ -14,6 +14,8 @@ export interface AttentionFacts {
   clockOffsetsMs: readonly number[];
   storeProblem: string | null;
   trainingProblems: readonly string[];
+  /** What keeps this peer's checkpoint from being the others'; null when nothing does. */
+  horizonProblem: string | null;
   /** The last epoch that was trained; null before the first. */
   last: Pick<TrainResult, 'steps' | 'skippedSteps'> | null;
   /** The last slot that an earlier process may have used; -1 for none. */
@@ -42,6 +44,7 @@ export function attention(facts: AttentionFacts): string[] {
   }
   if (facts.storeProblem !== null) sentences.push(facts.storeProblem);
   sentences.push(...facts.trainingProblems);
+  if (facts.horizonProblem !== null) sentences.push(facts.horizonProblem);
   sentences.push(...stepSentences(facts));
   if (facts.isCatchingUp) {
     sentences.push('Fetching what the swarm has learned so far; training begins when it is here.');

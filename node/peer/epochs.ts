@@ -169,9 +169,12 @@ export class Epochs {
     const endMs = startMs + schedule.epochMs;
     // Few steps scaled up to stepsRef are mostly noise, so a latecomer leaves this slot out.
     const isLate = this.#c.clock.now() > startMs + schedule.epochMs / 2;
-    if (!isLate && !this.#isSent(epoch) && this.#breakdown === null) {
+    const { isBehind } = this.#c.replica.horizon;
+    if (!isLate && !isBehind && !this.#isSent(epoch) && this.#breakdown === null) {
       return this.#trainEpoch(epoch);
     }
+    // Once the swarm's adapter is here there may be time left in this slot.
+    if (isBehind) return this.#wait('idle', this.#c.clock.now() + schedule.epochMs / 16);
     await this.#evaluateFold(endMs);
     return this.#wait(this.#breakdown === null ? 'idle' : 'broken', endMs);
   }
@@ -191,7 +194,8 @@ export class Epochs {
     const { peerId } = this.#c.identity;
     const { log } = this.#c.replica;
     if (log.proofAgainst(peerId)) return true;
-    return epoch <= this.#closedEpoch || log.get(peerId, epoch) !== undefined;
+    const isPast = epoch <= this.#closedEpoch || this.#c.replica.horizon.isPast(epoch);
+    return isPast || log.get(peerId, epoch) !== undefined;
   }
 
   async #trainEpoch(baseEpoch: number): Promise<void> {
@@ -261,6 +265,8 @@ export class Epochs {
     const residual = isFresh ? this.#state.residual.slice() : new Float64Array(theta.length);
     accumulate(residual, delta, compression.beta);
     const { replica, identity } = this.#c;
+    const debt = replica.horizon.takeDebt(norm(delta));
+    if (debt !== null) accumulate(residual, debt.vector, 1);
     const random = new Prng(fromHex(this.#run.id), `rounding/${identity.peerId}/${epoch}`);
     const quantised = takeSlice(residual, replica.slicer.slice(epoch), random);
     const update = createUpdate(this.#run, identity, {
@@ -277,6 +283,7 @@ export class Epochs {
       residual,
       optimiser: result.optimiser,
       update: encodeUpdateMessage(update),
+      settledDebt: debt?.name ?? this.#state.settledDebt,
       steps: this.#state.steps + result.steps,
       tokens: this.#state.tokens + result.tokens,
     };

@@ -1,7 +1,7 @@
 /** This peer's copy of the run: log, fold and the decision what becomes of each message that arrives. */
-import { setImmediate as macrotask } from 'node:timers/promises';
 import { adapterLayout, adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { UpdateRejectedError, type RejectionCode, type Verdict } from '../../protocol/errors.js';
+import { EpochFold } from '../../protocol/epoch-fold.js';
 import { Fold } from '../../protocol/fold.js';
 import {
   checkEquivocation,
@@ -11,16 +11,21 @@ import {
   isHeld,
 } from '../../protocol/gossip.js';
 import { AUTHORS_MAX, DEFERRED_MAX, FUTURE_EPOCHS_MAX } from '../../protocol/limits.js';
-import { equivocationProof, UpdateLog, type EquivocationProof } from '../../protocol/log.js';
+import {
+  behindHorizon,
+  equivocationProof,
+  UpdateLog,
+  type EquivocationProof,
+} from '../../protocol/log.js';
 import type { Run } from '../../protocol/manifest.js';
 import { Slicer } from '../../protocol/slice.js';
 import { checkUpdate, type Update, type UpdateHeader } from '../../protocol/update.js';
 import type * as wire from '../../protocol/wire/messages.js';
+import type { StoredCheckpoint } from '../interfaces.js';
 import { asSentence } from './attention.js';
+import { Horizon } from './horizon.js';
+import { inPieces } from './pieces.js';
 import type { AdapterSnapshot } from './snapshot.js';
-
-/** Coordinates that are folded without a pause, each in about 5 ns: about a millisecond. */
-const PIECE_COORDINATES = 1 << 18;
 
 /** `status` waits for the fold of so many coordinates: 20 ms at 5 ns. */
 const QUICK_COORDINATES = 1 << 22;
@@ -32,12 +37,16 @@ export interface ReplicaHandlers {
   onAnnounced(header: UpdateHeader, from: string): void;
   /** A proof that this peer found itself, to be told to the others. */
   onProof(proof: EquivocationProof): void;
+  /** The log goes on from another checkpoint, which is to be kept; not called for the one on disk. */
+  onCheckpoint?(): void;
 }
 
 export class Replica {
   readonly run: Run;
   readonly slicer: Slicer;
   readonly log = new UpdateLog();
+  /** What the log goes on from. */
+  readonly horizon: Horizon;
   readonly #fold: Fold;
   readonly #handlers: ReplicaHandlers;
   /** The slot of the clock, for deferring updates from the future. */
@@ -48,11 +57,31 @@ export class Replica {
   #sha256: string | null = null;
   #adapter: AdapterSnapshot | null = null;
   #isSettling = false;
+  #isRestoring = false;
 
-  constructor(run: Run, epochNow: () => number, handlers: ReplicaHandlers) {
+  /** `self`: the id of the peer whose copy this is, null for a reader of files. */
+  constructor(
+    run: Run,
+    epochNow: () => number,
+    handlers: ReplicaHandlers,
+    self: string | null = null,
+  ) {
     this.run = run;
     this.slicer = new Slicer(run);
-    this.#fold = new Fold(run, this.slicer);
+    const rows = new EpochFold(run, this.slicer);
+    this.horizon = new Horizon({
+      run,
+      rows,
+      log: this.log,
+      epochNow,
+      self,
+      onCheckpoint: (checkpoint, change) => {
+        this.#fold.rebase(checkpoint, change);
+        this.#sha256 = null;
+        if (!this.#isRestoring) this.#handlers.onCheckpoint?.();
+      },
+    });
+    this.#fold = new Fold(run, rows, this.horizon.checkpoint);
     this.#size = adapterLayout(run.manifest.adapter).size;
     this.#epochNow = epochNow;
     this.#handlers = handlers;
@@ -73,14 +102,7 @@ export class Replica {
    * tens of ms, and a late update can make hundreds of rows due. theta() is quick right after it.
    */
   async settle(signal: AbortSignal): Promise<void> {
-    let coordinates = 0;
-    for (const piece of this.#fold.steps(this.log)) {
-      coordinates += piece;
-      if (coordinates < PIECE_COORDINATES) continue;
-      coordinates = 0;
-      await macrotask();
-      signal.throwIfAborted();
-    }
+    await inPieces(this.#fold.steps(this.log), signal);
   }
 
   /**
@@ -106,14 +128,33 @@ export class Replica {
   #describe(): AdapterSnapshot {
     if (this.#adapter !== null && this.#sha256 !== null) return this.#adapter;
     const { newestEpoch, size } = this.log;
+    const { epoch: checkpointEpoch, contributions } = this.horizon.checkpoint;
     this.#sha256 = adapterSha256(this.theta());
-    this.#adapter = { sha256: this.#sha256, epoch: newestEpoch, updates: size };
+    const updates = contributions + size;
+    this.#adapter = { sha256: this.#sha256, epoch: newestEpoch, updates, checkpointEpoch };
     return this.#adapter;
   }
 
   /** SHA-256 of theta(), 64 hex digits. */
   sha256(): string {
     return this.#describe().sha256;
+  }
+
+  /** Goes on from the checkpoint on disk; before any record is restored. `settledDebt`: see PeerState. */
+  restoreCheckpoint(stored: StoredCheckpoint, settledDebt: string | null): void {
+    this.#isRestoring = true;
+    this.horizon.restore(stored, settledDebt);
+    this.#isRestoring = false;
+  }
+
+  /** All that the log on disk must hold: proofs and updates, in no order, encoded as they are taken. */
+  *records(): Generator<Uint8Array> {
+    for (const proof of this.log.proofs()) yield encodeEquivocation(proof);
+    const authors = this.log.authors();
+    const updates = authors.flatMap((author) =>
+      this.log.epochsOf(author).flatMap((epoch) => this.log.get(author, epoch) ?? []),
+    );
+    for (const update of updates) yield encodeUpdateMessage(update);
   }
 
   /** Restores one record of the log on disk. Returns false when the record is not valid for this run. */
@@ -124,7 +165,7 @@ export class Replica {
       if (message.kind === 'equivocation') this.#evict(message.proof);
       return true;
     } catch (error) {
-      if (error instanceof UpdateRejectedError) return error.code === 'evicted';
+      if (error instanceof UpdateRejectedError) return isOutdated(error);
       throw error;
     }
   }
@@ -148,6 +189,8 @@ export class Replica {
    */
   addOwn(update: Update): string | null {
     const held = this.log.get(update.author, update.epoch);
+    // An old one that comes from the state on disk: it is in the checkpoint.
+    if (this.horizon.isPast(update.epoch)) return null;
     if (held !== undefined && held.id !== update.id) {
       return (
         `Another update of this peer id for epoch ${update.epoch} came from the swarm, so this one was ` +
@@ -264,6 +307,7 @@ export class Replica {
 
   #onAnnouncement(header: UpdateHeader, from: string): Verdict {
     if (this.log.proofAgainst(header.author)) return 'ignore';
+    if (this.horizon.isPast(header.epoch)) throw behindHorizon(header.epoch, this.log.floor);
     const held = this.log.get(header.author, header.epoch);
     if (held?.id === header.id) return 'ignore';
     if (held !== undefined) {
@@ -311,4 +355,9 @@ export class Replica {
     }
     counts[code] = (counts[code] ?? 0) + 1;
   }
+}
+
+/** For a record that was valid, but counts no more: of an evicted author, or folded into the checkpoint. */
+function isOutdated({ code }: UpdateRejectedError): boolean {
+  return code === 'evicted' || code === 'behind-horizon';
 }

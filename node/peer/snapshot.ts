@@ -27,8 +27,10 @@ export interface AdapterSnapshot {
   sha256: string;
   /** Newest epoch with an update in that log; -1 while there is none. */
   epoch: number;
-  /** Updates in that log. */
+  /** Updates in it, those in the checkpoint that the log goes on from included. */
   updates: number;
+  /** Earlier epochs are in a checkpoint and not in the log any more; 0 while all are. */
+  checkpointEpoch: number;
 }
 
 export interface PeerSnapshot {

@@ -5,7 +5,7 @@ import { storeUnavailable } from './unavailable.js';
 /** Replaces `path`. Throws StoreUnavailableError; the old content is then still there. */
 export async function writeAtomically(
   path: string,
-  parts: readonly Uint8Array[],
+  parts: Iterable<Uint8Array>,
   mode?: number,
 ): Promise<void> {
   try {

@@ -466,6 +466,11 @@ export namespace Manifest {
     index: number
   }
 
+  export interface ManifestFoldHorizonEpochsFieldEvent {
+    field: '$.fold.horizonEpochs'
+    value: number
+  }
+
   export interface ManifestFoldTrimFractionFieldEvent {
     field: '$.fold.trimFraction'
     value: number
@@ -496,7 +501,7 @@ export namespace Manifest {
     return decodeMessage(buf, Manifest.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestFoldTrimFractionFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestFoldHorizonEpochsFieldEvent | ManifestFoldTrimFractionFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent> {
     return streamMessage(buf, Manifest.codec(), opts)
   }
 }
@@ -1861,6 +1866,7 @@ export interface Fold {
   clip: number
   lagMax: number
   alpha: AlphaPhase[]
+  horizonEpochs: number
   trimFraction: number
 }
 
@@ -1896,6 +1902,11 @@ export namespace Fold {
           }
         }
 
+        if ((obj.horizonEpochs != null && obj.horizonEpochs !== 0)) {
+          w.uint32(40)
+          w.uint32(obj.horizonEpochs)
+        }
+
         if ((obj.trimFraction != null && obj.trimFraction !== 0)) {
           w.uint32(49)
           w.double(obj.trimFraction)
@@ -1910,6 +1921,7 @@ export namespace Fold {
           clip: 0,
           lagMax: 0,
           alpha: [],
+          horizonEpochs: 0,
           trimFraction: 0
         }
 
@@ -1939,6 +1951,10 @@ export namespace Fold {
               obj.alpha.push(AlphaPhase.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.alpha$
               }))
+              break
+            }
+            case 5: {
+              obj.horizonEpochs = reader.uint32()
               break
             }
             case 6: {
@@ -2003,6 +2019,13 @@ export namespace Fold {
 
               break
             }
+            case 5: {
+              yield {
+                field: `${prefix}.horizonEpochs`,
+                value: reader.uint32()
+              }
+              break
+            }
             case 6: {
               yield {
                 field: `${prefix}.trimFraction`,
@@ -2055,6 +2078,11 @@ export namespace Fold {
     index: number
   }
 
+  export interface FoldHorizonEpochsFieldEvent {
+    field: '$.horizonEpochs'
+    value: number
+  }
+
   export interface FoldTrimFractionFieldEvent {
     field: '$.trimFraction'
     value: number
@@ -2068,7 +2096,7 @@ export namespace Fold {
     return decodeMessage(buf, Fold.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Fold>): Generator<FoldModeFieldEvent | FoldClipFieldEvent | FoldLagMaxFieldEvent | FoldAlphaFromEpochFieldEvent | FoldAlphaNumeratorFieldEvent | FoldAlphaDenominatorFieldEvent | FoldTrimFractionFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Fold>): Generator<FoldModeFieldEvent | FoldClipFieldEvent | FoldLagMaxFieldEvent | FoldAlphaFromEpochFieldEvent | FoldAlphaNumeratorFieldEvent | FoldAlphaDenominatorFieldEvent | FoldHorizonEpochsFieldEvent | FoldTrimFractionFieldEvent> {
     return streamMessage(buf, Fold.codec(), opts)
   }
 }
@@ -3283,6 +3311,9 @@ export interface SyncFrame {
   chunk?: Chunk
   equivocation?: Equivocation
   end?: End
+  checkpointWant?: CheckpointWant
+  checkpointHashes?: CheckpointHashes
+  checkpointPiece?: CheckpointPiece
 }
 
 export namespace SyncFrame {
@@ -3318,6 +3349,21 @@ export namespace SyncFrame {
         if (obj.end != null) {
           w.uint32(42)
           End.codec().encode(obj.end, w)
+        }
+
+        if (obj.checkpointWant != null) {
+          w.uint32(50)
+          CheckpointWant.codec().encode(obj.checkpointWant, w)
+        }
+
+        if (obj.checkpointHashes != null) {
+          w.uint32(58)
+          CheckpointHashes.codec().encode(obj.checkpointHashes, w)
+        }
+
+        if (obj.checkpointPiece != null) {
+          w.uint32(66)
+          CheckpointPiece.codec().encode(obj.checkpointPiece, w)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -3359,6 +3405,24 @@ export namespace SyncFrame {
             case 5: {
               obj.end = End.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.end
+              })
+              break
+            }
+            case 6: {
+              obj.checkpointWant = CheckpointWant.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.checkpointWant
+              })
+              break
+            }
+            case 7: {
+              obj.checkpointHashes = CheckpointHashes.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.checkpointHashes
+              })
+              break
+            }
+            case 8: {
+              obj.checkpointPiece = CheckpointPiece.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.checkpointPiece
               })
               break
             }
@@ -3408,6 +3472,27 @@ export namespace SyncFrame {
             case 5: {
               yield * End.codec().stream(reader, reader.uint32(), `${prefix}.end`, {
                 limits: opts.limits?.end
+              })
+
+              break
+            }
+            case 6: {
+              yield * CheckpointWant.codec().stream(reader, reader.uint32(), `${prefix}.checkpointWant`, {
+                limits: opts.limits?.checkpointWant
+              })
+
+              break
+            }
+            case 7: {
+              yield * CheckpointHashes.codec().stream(reader, reader.uint32(), `${prefix}.checkpointHashes`, {
+                limits: opts.limits?.checkpointHashes
+              })
+
+              break
+            }
+            case 8: {
+              yield * CheckpointPiece.codec().stream(reader, reader.uint32(), `${prefix}.checkpointPiece`, {
+                limits: opts.limits?.checkpointPiece
               })
 
               break
@@ -3463,6 +3548,32 @@ export namespace SyncFrame {
     value: boolean
   }
 
+  export interface SyncFrameHaveCheckpointEpochFieldEvent {
+    field: '$.have.checkpoint.epoch'
+    value: number
+  }
+
+  export interface SyncFrameHaveCheckpointDigestFieldEvent {
+    field: '$.have.checkpoint.digest'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameHaveCheckpointContributionsFieldEvent {
+    field: '$.have.checkpoint.contributions'
+    value: number
+  }
+
+  export interface SyncFrameHaveCheckpointThetaFieldEvent {
+    field: '$.have.checkpoint.theta'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameHaveCheckpointAncestorsFieldEvent {
+    field: '$.have.checkpoint.ancestors[]'
+    index: number
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export interface SyncFrameWantAuthorsAuthorFieldEvent {
     field: '$.want.authors[].author'
     value: Uint8Array<ArrayBuffer>
@@ -3510,6 +3621,36 @@ export namespace SyncFrame {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface SyncFrameCheckpointWantThetaFieldEvent {
+    field: '$.checkpointWant.theta'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameCheckpointWantHashesFieldEvent {
+    field: '$.checkpointWant.hashes'
+    value: boolean
+  }
+
+  export interface SyncFrameCheckpointWantPiecesFieldEvent {
+    field: '$.checkpointWant.pieces'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameCheckpointHashesHashesFieldEvent {
+    field: '$.checkpointHashes.hashes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameCheckpointPieceIndexFieldEvent {
+    field: '$.checkpointPiece.index'
+    value: number
+  }
+
+  export interface SyncFrameCheckpointPieceBytesFieldEvent {
+    field: '$.checkpointPiece.bytes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<SyncFrame>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, SyncFrame.codec())
   }
@@ -3518,7 +3659,7 @@ export namespace SyncFrame {
     return decodeMessage(buf, SyncFrame.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameWantAuthorsAuthorFieldEvent | SyncFrameWantAuthorsEpochsFieldEvent | SyncFrameWantLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameHaveCheckpointEpochFieldEvent | SyncFrameHaveCheckpointDigestFieldEvent | SyncFrameHaveCheckpointContributionsFieldEvent | SyncFrameHaveCheckpointThetaFieldEvent | SyncFrameHaveCheckpointAncestorsFieldEvent | SyncFrameWantAuthorsAuthorFieldEvent | SyncFrameWantAuthorsEpochsFieldEvent | SyncFrameWantLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameCheckpointWantThetaFieldEvent | SyncFrameCheckpointWantHashesFieldEvent | SyncFrameCheckpointWantPiecesFieldEvent | SyncFrameCheckpointHashesHashesFieldEvent | SyncFrameCheckpointPieceIndexFieldEvent | SyncFrameCheckpointPieceBytesFieldEvent> {
     return streamMessage(buf, SyncFrame.codec(), opts)
   }
 }
@@ -3529,6 +3670,7 @@ export interface Have {
   authors: Held[]
   evicted: Uint8Array<ArrayBuffer>[]
   last: boolean
+  checkpoint?: Checkpoint
 }
 
 export namespace Have {
@@ -3568,6 +3710,11 @@ export namespace Have {
         if ((obj.last != null && obj.last !== false)) {
           w.uint32(40)
           w.bool(obj.last)
+        }
+
+        if (obj.checkpoint != null) {
+          w.uint32(50)
+          Checkpoint.codec().encode(obj.checkpoint, w)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -3616,6 +3763,12 @@ export namespace Have {
             }
             case 5: {
               obj.last = reader.bool()
+              break
+            }
+            case 6: {
+              obj.checkpoint = Checkpoint.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.checkpoint
+              })
               break
             }
             default: {
@@ -3692,6 +3845,13 @@ export namespace Have {
               }
               break
             }
+            case 6: {
+              yield * Checkpoint.codec().stream(reader, reader.uint32(), `${prefix}.checkpoint`, {
+                limits: opts.limits?.checkpoint
+              })
+
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -3743,6 +3903,32 @@ export namespace Have {
     value: boolean
   }
 
+  export interface HaveCheckpointEpochFieldEvent {
+    field: '$.checkpoint.epoch'
+    value: number
+  }
+
+  export interface HaveCheckpointDigestFieldEvent {
+    field: '$.checkpoint.digest'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface HaveCheckpointContributionsFieldEvent {
+    field: '$.checkpoint.contributions'
+    value: number
+  }
+
+  export interface HaveCheckpointThetaFieldEvent {
+    field: '$.checkpoint.theta'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface HaveCheckpointAncestorsFieldEvent {
+    field: '$.checkpoint.ancestors[]'
+    index: number
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<Have>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Have.codec())
   }
@@ -3751,7 +3937,7 @@ export namespace Have {
     return decodeMessage(buf, Have.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent | HaveLastFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent | HaveLastFieldEvent | HaveCheckpointEpochFieldEvent | HaveCheckpointDigestFieldEvent | HaveCheckpointContributionsFieldEvent | HaveCheckpointThetaFieldEvent | HaveCheckpointAncestorsFieldEvent> {
     return streamMessage(buf, Have.codec(), opts)
   }
 }
@@ -5002,6 +5188,542 @@ export namespace BlobAbsent {
 
   export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobAbsent>): Generator<{}> {
     return streamMessage(buf, BlobAbsent.codec(), opts)
+  }
+}
+
+export interface Checkpoint {
+  epoch: number
+  digest: Uint8Array<ArrayBuffer>
+  contributions: number
+  theta: Uint8Array<ArrayBuffer>
+  ancestors: Uint8Array<ArrayBuffer>[]
+}
+
+export namespace Checkpoint {
+  let _codec: Codec<Checkpoint>
+
+  export const codec = (): Codec<Checkpoint> => {
+    if (_codec == null) {
+      _codec = message<Checkpoint>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.epoch != null && obj.epoch !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.epoch)
+        }
+
+        if ((obj.digest != null && obj.digest.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.digest)
+        }
+
+        if ((obj.contributions != null && obj.contributions !== 0)) {
+          w.uint32(24)
+          w.uint64Number(obj.contributions)
+        }
+
+        if ((obj.theta != null && obj.theta.byteLength > 0)) {
+          w.uint32(34)
+          w.bytes(obj.theta)
+        }
+
+        if (obj.ancestors != null && obj.ancestors.length > 0) {
+          for (const value of obj.ancestors) {
+            w.uint32(42)
+            w.bytes(value)
+          }
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          epoch: 0,
+          digest: uint8ArrayAlloc(0),
+          contributions: 0,
+          theta: uint8ArrayAlloc(0),
+          ancestors: []
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.epoch = reader.uint32()
+              break
+            }
+            case 2: {
+              obj.digest = reader.bytes()
+              break
+            }
+            case 3: {
+              obj.contributions = reader.uint64Number()
+              break
+            }
+            case 4: {
+              obj.theta = reader.bytes()
+              break
+            }
+            case 5: {
+              if (opts.limits?.ancestors != null && obj.ancestors.length === opts.limits.ancestors) {
+                throw new MaxLengthError('Decode error - repeated field "ancestors" had too many elements')
+              }
+
+              obj.ancestors.push(reader.bytes())
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const obj = {
+          ancestors: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.epoch`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.digest`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.contributions`,
+                value: reader.uint64Number()
+              }
+              break
+            }
+            case 4: {
+              yield {
+                field: `${prefix}.theta`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 5: {
+              if (opts.limits?.ancestors != null && obj.ancestors === opts.limits.ancestors) {
+                throw new MaxLengthError('Streaming decode error - repeated field "ancestors" had too many elements')
+              }
+
+              yield {
+                field: `${prefix}.ancestors[]`,
+                index: obj.ancestors,
+                value: reader.bytes()
+              }
+
+              obj.ancestors++
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface CheckpointEpochFieldEvent {
+    field: '$.epoch'
+    value: number
+  }
+
+  export interface CheckpointDigestFieldEvent {
+    field: '$.digest'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface CheckpointContributionsFieldEvent {
+    field: '$.contributions'
+    value: number
+  }
+
+  export interface CheckpointThetaFieldEvent {
+    field: '$.theta'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface CheckpointAncestorsFieldEvent {
+    field: '$.ancestors[]'
+    index: number
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<Checkpoint>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, Checkpoint.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Checkpoint>): Checkpoint {
+    return decodeMessage(buf, Checkpoint.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Checkpoint>): Generator<CheckpointEpochFieldEvent | CheckpointDigestFieldEvent | CheckpointContributionsFieldEvent | CheckpointThetaFieldEvent | CheckpointAncestorsFieldEvent> {
+    return streamMessage(buf, Checkpoint.codec(), opts)
+  }
+}
+
+export interface CheckpointWant {
+  theta: Uint8Array<ArrayBuffer>
+  hashes: boolean
+  pieces: Uint8Array<ArrayBuffer>
+}
+
+export namespace CheckpointWant {
+  let _codec: Codec<CheckpointWant>
+
+  export const codec = (): Codec<CheckpointWant> => {
+    if (_codec == null) {
+      _codec = message<CheckpointWant>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.theta != null && obj.theta.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.theta)
+        }
+
+        if ((obj.hashes != null && obj.hashes !== false)) {
+          w.uint32(16)
+          w.bool(obj.hashes)
+        }
+
+        if ((obj.pieces != null && obj.pieces.byteLength > 0)) {
+          w.uint32(26)
+          w.bytes(obj.pieces)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          theta: uint8ArrayAlloc(0),
+          hashes: false,
+          pieces: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.theta = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.hashes = reader.bool()
+              break
+            }
+            case 3: {
+              obj.pieces = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.theta`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.hashes`,
+                value: reader.bool()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.pieces`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface CheckpointWantThetaFieldEvent {
+    field: '$.theta'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface CheckpointWantHashesFieldEvent {
+    field: '$.hashes'
+    value: boolean
+  }
+
+  export interface CheckpointWantPiecesFieldEvent {
+    field: '$.pieces'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<CheckpointWant>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, CheckpointWant.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointWant>): CheckpointWant {
+    return decodeMessage(buf, CheckpointWant.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointWant>): Generator<CheckpointWantThetaFieldEvent | CheckpointWantHashesFieldEvent | CheckpointWantPiecesFieldEvent> {
+    return streamMessage(buf, CheckpointWant.codec(), opts)
+  }
+}
+
+export interface CheckpointHashes {
+  hashes: Uint8Array<ArrayBuffer>
+}
+
+export namespace CheckpointHashes {
+  let _codec: Codec<CheckpointHashes>
+
+  export const codec = (): Codec<CheckpointHashes> => {
+    if (_codec == null) {
+      _codec = message<CheckpointHashes>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.hashes != null && obj.hashes.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.hashes)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          hashes: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.hashes = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.hashes`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface CheckpointHashesHashesFieldEvent {
+    field: '$.hashes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<CheckpointHashes>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, CheckpointHashes.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointHashes>): CheckpointHashes {
+    return decodeMessage(buf, CheckpointHashes.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointHashes>): Generator<CheckpointHashesHashesFieldEvent> {
+    return streamMessage(buf, CheckpointHashes.codec(), opts)
+  }
+}
+
+export interface CheckpointPiece {
+  index: number
+  bytes: Uint8Array<ArrayBuffer>
+}
+
+export namespace CheckpointPiece {
+  let _codec: Codec<CheckpointPiece>
+
+  export const codec = (): Codec<CheckpointPiece> => {
+    if (_codec == null) {
+      _codec = message<CheckpointPiece>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.index != null && obj.index !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.index)
+        }
+
+        if ((obj.bytes != null && obj.bytes.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.bytes)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          index: 0,
+          bytes: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.index = reader.uint32()
+              break
+            }
+            case 2: {
+              obj.bytes = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.index`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.bytes`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface CheckpointPieceIndexFieldEvent {
+    field: '$.index'
+    value: number
+  }
+
+  export interface CheckpointPieceBytesFieldEvent {
+    field: '$.bytes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<CheckpointPiece>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, CheckpointPiece.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointPiece>): CheckpointPiece {
+    return decodeMessage(buf, CheckpointPiece.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointPiece>): Generator<CheckpointPieceIndexFieldEvent | CheckpointPieceBytesFieldEvent> {
+    return streamMessage(buf, CheckpointPiece.codec(), opts)
   }
 }
 

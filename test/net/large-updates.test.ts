@@ -1,12 +1,17 @@
 /** Whole peers over real hosts whose updates are too large for gossip: bodies come as blobs, not by sync. */
 import assert from 'node:assert/strict';
-import { it } from 'node:test';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, it } from 'node:test';
 import { SystemClock } from '../../node/clock.js';
-import type { PeerState, Store, Trainer } from '../../node/interfaces.js';
+import type { Store, Trainer } from '../../node/interfaces.js';
 import { GossipTransport } from '../../node/net/gossip-transport.js';
 import type { Host } from '../../node/net/host.js';
 import { createIdentity } from '../../node/net/identity.js';
 import { Peer } from '../../node/peer.js';
+import { DataDirectory } from '../../node/store/directory.js';
+import { FileStore } from '../../node/store/file-store.js';
 import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { quantisedBytes } from '../../protocol/quantise.js';
 import { Slicer } from '../../protocol/slice.js';
@@ -40,26 +45,17 @@ function trainerOf(index: number, clock: SystemClock): Trainer {
   };
 }
 
-class MemoryStore implements Store {
-  #state: PeerState | null = null;
-  readonly #log: Uint8Array[] = [];
+const made: string[] = [];
 
-  async loadState(): Promise<PeerState | null> {
-    return this.#state;
-  }
-
-  async saveState(state: PeerState): Promise<void> {
-    this.#state = state;
-  }
-
-  async loadLog(): Promise<Uint8Array[]> {
-    return [...this.#log];
-  }
-
-  async appendLog(record: Uint8Array): Promise<void> {
-    this.#log.push(record);
-  }
+async function newStore(runId: string): Promise<Store> {
+  const path = await mkdtemp(join(tmpdir(), 'murmurate-large-'));
+  made.push(path);
+  return new FileStore(new DataDirectory(path), runId);
 }
+
+after(async () => {
+  for (const path of made) await rm(path, { recursive: true, force: true });
+});
 
 it('peers whose updates are announced end with one adapter, from bodies that came as blobs', async () => {
   const clock = new SystemClock();
@@ -84,7 +80,7 @@ it('peers whose updates are announced end with one adapter, from bodies that cam
     const transport = new GossipTransport(host, run.id, silent);
     const parts = { transport, clock, identity, logger: silent };
     const peer = new Peer(
-      { ...parts, store: new MemoryStore(), trainer: trainerOf(i, clock) },
+      { ...parts, store: await newStore(run.id), trainer: trainerOf(i, clock) },
       { run },
     );
     await peer.start();

@@ -1,12 +1,14 @@
 /** What must hold at the end of every simulated run, looked at from outside the peers. */
 import assert from 'node:assert/strict';
 import { adapterSha256 } from '../../protocol/adapter.js';
+import { checkpointName, initialCheckpoint, type Checkpoint } from '../../protocol/checkpoint.js';
+import { EpochFold } from '../../protocol/epoch-fold.js';
 import { Fold } from '../../protocol/fold.js';
 import { decodeGossip } from '../../protocol/gossip.js';
 import { UpdateLog } from '../../protocol/log.js';
 import { Slicer } from '../../protocol/slice.js';
 import type { Update } from '../../protocol/update.js';
-import type { Swarm } from './swarm.js';
+import type { SimNode, Swarm } from './swarm.js';
 import { gap } from './trainer.js';
 
 export interface Outcome {
@@ -40,37 +42,78 @@ export function checkAgreement(swarm: Swarm): Outcome {
     1,
     `one adapter at all ${live.length} live peers; updates held: ${sizes}`,
   );
-  const onDisks = updatesOnDisks(swarm);
-  const union = new UpdateLog();
-  for (const update of onDisks.values()) union.insert(update);
+  const base = checkpointOfDisks(swarm);
+  const union = unionOfDisks(swarm, base.epoch);
   assert.equal(union.proofs().length, 0, 'no honest author signs two updates for one epoch');
-  const theta = Float32Array.from(new Fold(swarm.run).compute(union));
+  const fold = new Fold(swarm.run, new EpochFold(swarm.run), base);
+  const theta = Float32Array.from(fold.compute(union));
   assert.equal(
     snapshots[0]!.adapter.sha256,
     adapterSha256(theta),
-    'the fold of the union of all disks',
+    'the fold of the union of all disks, from the checkpoint that they share',
   );
-  for (const [i, { disk }] of live.entries()) {
-    const ids = new Set(disk.log.flatMap((record) => onDisks.get(record)?.id ?? []));
-    assert.equal(ids.size, snapshots[i]!.adapter.updates, 'disk and memory agree');
-  }
+  for (const node of live)
+    assert.equal(
+      diskIds(swarm, node, base.epoch),
+      memoryIds(node) - base.contributions,
+      'disk and memory agree',
+    );
   return {
     sha256: snapshots[0]!.adapter.sha256,
     gap: gap(swarm.problem, theta),
-    updates: union.size,
+    updates: base.contributions + union.size,
   };
 }
 
-/** Every record on a live peer's disk that is an update, decoded once however many disks hold it. */
-function updatesOnDisks(swarm: Swarm): Map<Uint8Array, Update> {
-  const slicer = new Slicer(swarm.run);
-  const records = new Set(
-    swarm.nodes.filter(({ peer }) => peer !== null).flatMap(({ disk }) => disk.log),
+/** The checkpoint on the disks of all live peers: one and the same. */
+function checkpointOfDisks(swarm: Swarm): Checkpoint {
+  const live = swarm.nodes.filter(({ peer }) => peer !== null);
+  const checkpoints = live.map(
+    ({ disk }) => disk.checkpoint?.checkpoint ?? initialCheckpoint(swarm.run),
   );
-  const updates = new Map<Uint8Array, Update>();
-  for (const record of records) {
-    const message = decodeGossip(swarm.run, slicer, record, 'disk');
-    if (message.kind === 'update') updates.set(record, message.update);
+  const names = new Set(checkpoints.map((checkpoint) => checkpointName(checkpoint)));
+  assert.deepEqual([...names].slice(1), [], 'one checkpoint on all disks');
+  return checkpoints[0]!;
+}
+
+/** The fold of all that was ever on a disk, from the start of the run: what a log kept whole would give. */
+export function foldOfEverything(swarm: Swarm): string {
+  const log = new UpdateLog();
+  for (const { disk } of swarm.nodes)
+    for (const update of updatesIn(swarm, disk.everAppended)) log.insert(update);
+  return adapterSha256(Float32Array.from(new Fold(swarm.run).compute(log)));
+}
+
+/** The set of all updates on the disks of all live peers from epoch `floor` on. */
+function unionOfDisks(swarm: Swarm, floor: number): UpdateLog {
+  const log = new UpdateLog();
+  for (const { disk } of swarm.nodes.filter(({ peer }) => peer !== null)) {
+    for (const update of updatesIn(swarm, disk.log)) if (update.epoch >= floor) log.insert(update);
   }
-  return updates;
+  return log;
+}
+
+function diskIds(swarm: Swarm, node: SimNode, floor: number): number {
+  const updates = updatesIn(swarm, node.disk.log).filter(({ epoch }) => epoch >= floor);
+  return new Set(updates.map(({ id }) => id)).size;
+}
+
+function memoryIds(node: SimNode): number {
+  return node.peer!.snapshot().adapter.updates;
+}
+
+/** Disks share one array for equal records, so that each is decoded once; null for a proof. */
+const decoded = new WeakMap<Uint8Array, Update | null>();
+
+function updatesIn(swarm: Swarm, records: readonly Uint8Array[]): Update[] {
+  const slicer = new Slicer(swarm.run);
+  return records.flatMap((record) => {
+    let update = decoded.get(record);
+    if (update === undefined) {
+      const message = decodeGossip(swarm.run, slicer, record, 'disk');
+      update = message.kind === 'update' ? message.update : null;
+      decoded.set(record, update);
+    }
+    return update ?? [];
+  });
 }

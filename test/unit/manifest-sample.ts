@@ -41,6 +41,7 @@ export function sampleManifest(): Manifest {
       mode: 'mean',
       trimFraction: 0,
       clip: 1,
+      horizonEpochs: 0,
       lagMax: 8,
       alpha: [{ fromEpoch: 0, numerator: 1, denominator: 1 }],
     },

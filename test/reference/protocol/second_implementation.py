@@ -602,6 +602,44 @@ def check_folds(vectors, runs):
         check("the evicted", sorted(log.evicted), vector["evicted"])
 
 
+PIECE = 262144
+
+
+def check_checkpoints(vectors, runs):
+    for vector in vectors:
+        run, log = runs[vector["run"]], Log()
+        for text in reversed(vector["gossip"]):
+            log.insert(read_gossip(run, bytes.fromhex(text)))
+        spacing = -(-run.manifest["fold"]["horizonEpochs"] // 4)
+        digests, before = [run.id], Log()
+        for number, expected in enumerate(vector["cuts"], 1):
+            epoch = number * spacing
+            check("the epoch of a checkpoint", epoch, expected["epoch"])
+            slots = sorted((e, peer) for peer, e in log.updates if epoch - spacing <= e < epoch)
+            ids = [log.updates[peer, e]["id"] for e, peer in slots]
+            digests.append(sha256(digests[-1], struct.pack("<I", epoch), *ids))
+            check("a checkpoint's digest", digests[-1].hex(), expected["digest"])
+            before.updates = {slot: u for slot, u in log.updates.items() if slot[1] < epoch}
+            check("contributions", len(before.updates), expected["contributions"])
+            values = fold(run, before)
+            data = struct.pack(f"<{len(values)}d", *values)
+            pieces = [data[i : i + PIECE] for i in range(0, len(data), PIECE)]
+            theta = sha256(*(sha256(piece) for piece in pieces))
+            check("a checkpoint's theta", theta.hex(), expected["thetaSha256"])
+        frames = {
+            kind: decode("SyncFrame", bytes.fromhex(vector[kind]))
+            for kind in ("have", "want", "hashes", "piece")
+        }
+        stated = frames["have"]["have"]["checkpoint"]
+        check("the stated theta", [stated["epoch"], stated["theta"]], [epoch, theta])
+        check("the stated digest", stated["digest"], digests[-1])
+        check("ancestors", stated["ancestors"], digests[-2::-1][:16])
+        check("the theta wanted", frames["want"]["checkpointWant"]["theta"], theta)
+        check("pieces wanted", bitmap(frames["want"]["checkpointWant"]["pieces"]), [0])
+        check("hashes", frames["hashes"]["checkpointHashes"]["hashes"], sha256(pieces[0]))
+        check("a piece", frames["piece"]["checkpointPiece"]["bytes"], pieces[0])
+
+
 def main():
     vectors_file, document_file = sys.argv[1:3]
     with open(document_file, encoding="utf-8") as file:
@@ -619,6 +657,7 @@ def main():
         "updates": check_updates,
         "blob": check_blob,
         "messages": check_messages,
+        "checkpoints": check_checkpoints,
         "folds": check_folds,
     }
     check("the sections", sorted(vectors), sorted(sections))

@@ -13,6 +13,12 @@ import {
   wholeBlob,
 } from '../../../protocol/blob.js';
 import { fromHex, sha256, toHex } from '../../../protocol/bytes.js';
+import {
+  initialCheckpoint,
+  nextCheckpoint,
+  pieceOf,
+  type Checkpoint,
+} from '../../../protocol/checkpoint.js';
 import { Fold } from '../../../protocol/fold.js';
 import {
   decodeGossip,
@@ -22,7 +28,7 @@ import {
   equivocationToWire,
 } from '../../../protocol/gossip.js';
 import { toHalf } from '../../../protocol/half.js';
-import { encodeHave, encodeWant } from '../../../protocol/have.js';
+import { encodeHave, encodeWant, toBitmap } from '../../../protocol/have.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
 import { BLOB_CHUNK_BYTES } from '../../../protocol/limits.js';
 import { equivocationProof, UpdateLog } from '../../../protocol/log.js';
@@ -62,6 +68,7 @@ function richManifest(manifest: Manifest): Manifest {
       trimFraction: 0,
       clip: 1.25,
       lagMax: 8,
+      horizonEpochs: 9,
       alpha: [
         { fromEpoch: 0, numerator: 1, denominator: 1 },
         { fromEpoch: 9, numerator: 2, denominator: 3 },
@@ -230,6 +237,40 @@ function blobVector(): object {
   return { size, hashes: toHex(hashes), root: toHex(blobRoot(hashes)) };
 }
 
+/** The checkpoints of a log, one after the other, and the messages by which the last one is passed on. */
+function checkpointVector(name: string, run: Run): object {
+  const { messages } = foldLog(run);
+  const log = new UpdateLog();
+  for (const message of messages) log.insert(decodeUpdate(run, message));
+  const cuts: Checkpoint[] = [];
+  for (let last = initialCheckpoint(run); last.epoch < 18; cuts.push(last)) {
+    const steps = nextCheckpoint(run, last, log);
+    let step = steps.next();
+    while (step.done !== true) step = steps.next();
+    last = step.value;
+  }
+  const last = cuts.at(-1) ?? initialCheckpoint(run);
+  log.setFloor(last.epoch);
+  const [have = new Uint8Array()] = encodeHave(run, log, TEST_START_MS, last);
+  const hashes = Uint8Array.from(last.pieceHashes);
+  const theta = fromHex(last.thetaSha256);
+  const bytes = Uint8Array.from(pieceOf(last.theta, 0));
+  const frames = {
+    have,
+    want: wire.SyncFrame.encode({ checkpointWant: { theta, hashes: true, pieces: toBitmap([0]) } }),
+    hashes: wire.SyncFrame.encode({ checkpointHashes: { hashes } }),
+    piece: wire.SyncFrame.encode({ checkpointPiece: { index: 0, bytes } }),
+  };
+  return {
+    run: name,
+    gossip: messages.map(toHex),
+    cuts: cuts.map(({ epoch, digest, contributions, thetaSha256 }) => {
+      return { epoch, digest, contributions, thetaSha256 };
+    }),
+    ...Object.fromEntries(Object.entries(frames).map(([kind, frame]) => [kind, toHex(frame)])),
+  };
+}
+
 /** One message of each other kind. */
 function messageVectors(run: Run): Record<string, string> {
   const [a, b] = [testIdentity(0), testIdentity(1)];
@@ -312,6 +353,7 @@ export function makeVectors(): Record<string, unknown> {
     ],
     blob: blobVector(),
     messages: messageVectors(plain),
+    checkpoints: [checkpointVector('rich', rich)],
     folds: [foldVector('plain', plain), foldVector('rich', rich), foldVector('robust', robust)],
   };
 }

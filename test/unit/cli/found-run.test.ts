@@ -87,6 +87,7 @@ describe('manifestFromOptions()', () => {
       beta: 0.9,
       clip: 4,
       lagMax: 6,
+      horizon: 40,
       foldAlpha: ['0:1/1', '20:3/4'],
     });
     assert.deepEqual(manifest.training, {
@@ -115,6 +116,7 @@ describe('manifestFromOptions()', () => {
       trimFraction: 0,
       clip: 4,
       lagMax: 6,
+      horizonEpochs: 40,
       alpha: [
         { fromEpoch: 0, numerator: 1, denominator: 1 },
         { fromEpoch: 20, numerator: 3, denominator: 4 },
@@ -239,6 +241,7 @@ describe('checkResume()', () => {
       trim: 0.3,
       clip: 0.5,
       lagMax: 9,
+      horizon: 40,
       foldAlpha: ['0:1/2'],
       allow: [OTHER],
       targetModules: ['v_proj'],

@@ -13,6 +13,7 @@ const well: AttentionFacts = {
   clockOffsetsMs: [120, -300],
   storeProblem: null,
   trainingProblems: [],
+  horizonProblem: null,
   last: { steps: 8, skippedSteps: 0 },
   closedEpoch: -1,
   equivocatedEpoch: null,

@@ -54,7 +54,7 @@ describe('Replica', () => {
     assert.equal(replica.adapter(signal).updates, 0);
     hear(testUpdate(run, testIdentity(1), 3));
     const sha256 = replica.sha256();
-    assert.deepEqual(replica.adapter(signal), { sha256, epoch: 3, updates: 1 });
+    assert.deepEqual(replica.adapter(signal), { sha256, epoch: 3, updates: 1, checkpointEpoch: 0 });
   });
 
   it('defers an update from the future and takes it when its time has come', () => {
@@ -226,7 +226,7 @@ describe('Replica', () => {
     assert.equal(replica.adapter(signal).updates, 0);
     hear(testUpdate(run, testIdentity(1), 5));
     const sha256 = replica.sha256();
-    assert.deepEqual(replica.adapter(signal), { sha256, epoch: 5, updates: 1 });
+    assert.deepEqual(replica.adapter(signal), { sha256, epoch: 5, updates: 1, checkpointEpoch: 0 });
   });
 
   it('takes two signed headers for one slot as a proof, also when one is announced', () => {

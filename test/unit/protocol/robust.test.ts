@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { Fold, staleness } from '../../../protocol/fold.js';
+import { staleness } from '../../../protocol/epoch-fold.js';
+import { Fold } from '../../../protocol/fold.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import type { Run } from '../../../protocol/manifest.js';
 import { dequantise } from '../../../protocol/quantise.js';
