@@ -83,6 +83,7 @@ export default tseslint.config(
     files: [
       'node/cli/**/*.ts',
       'test/sim/main.ts',
+      'test/chaos/main.ts',
       'bench/**/*.ts',
       'examples/**/*.ts',
       'test/run.ts',
