@@ -77,7 +77,7 @@ async function inScratch(
   await swarm.found();
   const newcomers = plan.faults.filter(({ kind }) => kind === 'newcomer').flatMap((f) => f.peers);
   const first = swarm.sites.filter(({ index }) => index > 0 && !newcomers.includes(index));
-  for (const { index } of first) await swarm.join(index, null);
+  for (const { index } of first) await swarm.join(index, 'bootstrap');
   for (const site of first) await swarm.isUp(site);
   const observer = new Observer(swarm);
   observer.start();
@@ -142,7 +142,7 @@ async function begin(fault: Fault, swarm: Swarm, observer: Observer): Promise<vo
         await site.fillDisk();
         break;
       case 'newcomer':
-        await swarm.join(site.index, swarm.site(0));
+        await swarm.join(site.index, 'peer');
         break;
     }
   }

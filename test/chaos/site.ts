@@ -40,7 +40,9 @@ export class Site {
   readonly listen: string;
   /** Its clock minus the true time, in ms, from its next start on. */
   offsetMs: number;
-  /** What each of its processes said on stderr. */
+  /** Where others reach it: known from its first answer on. */
+  address: string | null = null;
+  /** Processes of it that were killed. */
   readonly #ended: CommandLine[] = [];
   readonly #machine: Machine;
   readonly #attendant: Attendant;
@@ -143,7 +145,10 @@ export class Site {
   /** What its status server says; null when it does not answer. */
   async status(): Promise<StatusReport | null> {
     const text = await this.#attendant.ask(`http://127.0.0.1:${STATUS_PORT}/status`);
-    return text === null ? null : statusReportSchema.parse(JSON.parse(text));
+    if (text === null) return null;
+    const report = statusReportSchema.parse(JSON.parse(text));
+    this.address = report.addresses[0] ?? null;
+    return report;
   }
 
   /** Ids of the peer and its training process. */

@@ -1,4 +1,5 @@
 /** A bootstrap node and peers, each on a machine of its own at one switch, that can fall in two. */
+import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CommandLine, until } from '../net/command-line.js';
@@ -82,9 +83,13 @@ export class Swarm {
     await this.isUp(founder);
   }
 
-  /** Starts a peer for the first time; it knows the bootstrap node only, or another peer. */
-  async join(index: number, contact: Site | null): Promise<void> {
-    const address = contact === null ? this.#bootstrapAddress : await addressOf(contact);
+  /** Starts a peer for the first time, by the address of the bootstrap node, or of a peer that is up now. */
+  async join(index: number, through: 'bootstrap' | 'peer'): Promise<void> {
+    const running = this.sites.find(
+      ({ state, address }) => state === 'running' && address !== null,
+    );
+    const address = through === 'peer' ? (running?.address ?? null) : this.#bootstrapAddress;
+    if (address === null) throw new Error(`peer ${index} has nobody to join: all are down`);
     const site = this.site(index);
     await site.prepare(['join', address]);
     site.launch();
@@ -94,7 +99,11 @@ export class Swarm {
   async isUp(site: Site): Promise<void> {
     await until(
       `peer ${site.index} to be up`,
-      () => site.status(),
+      () => {
+        const command = site.commands().at(-1);
+        assert.equal(command?.exit, null, command?.output());
+        return site.status();
+      },
       () => site.commands().at(-1)?.output() ?? '',
     );
   }
@@ -180,8 +189,3 @@ export class Swarm {
 }
 
 const NEAR: Line = { delayMs: 0, routes: [] };
-
-async function addressOf(site: Site): Promise<string> {
-  const report = await until(`the address of peer ${site.index}`, () => site.status());
-  return report.addresses[0] ?? '';
-}
