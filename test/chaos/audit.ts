@@ -12,14 +12,17 @@ const EXPECTED: readonly RegExp[] = [
   /^epoch \d+\/\d+ /,
   /^the run is over; /,
   /^open to the network: /,
+  /^loading the model and the data /,
+  /^training takes about /,
   /^chaos [0-9a-f]{12}: \d+ members?$/,
   // Faults named to people; the bootstrap node is dead for most of the run.
   /^attention: /,
-  /^[\d:]+ warn cannot reach an address /,
-  // The faults that we make.
-  /^[\d:]+ warn the training process died /,
-  /^[\d:]+ warn .*bytes of an unfinished append at the end were dropped/,
-  /^[\d:]+ warn the known peers could not be saved .*ENOSPC/,
+  /^[\d:]+ warn +cannot reach an address /,
+  // What our faults lead to.
+  /^[\d:]+ warn +its gossip stream died: connecting anew /,
+  /^[\d:]+ warn +the training process (died|was killed \(SIGKILL\))/,
+  /^[\d:]+ warn +\S+: \d+ bytes of an unfinished append at the end were dropped/,
+  /^[\d:]+ warn +the known peers could not be saved .*ENOSPC/,
 ];
 
 /** What `attention` says of itself when something is broken for good. */

@@ -1,6 +1,7 @@
 /**
  * A swarm of real processes under faults that a seed chooses:
- * `npm run chaos -- --minutes 10 --peers 8 --seed S`. Linux, root. Exit code 1 when something did not hold.
+ * `npm run chaos -- --minutes 10 --peers 8 --seed S`. Linux, as root, with iproute2,
+ * nftables and Debian's libfaketime. Exit code 1 when something did not hold.
  */
 import { parseArgs } from 'node:util';
 import { EXIT_INTERRUPTED } from '../../node/errors.js';

@@ -17,7 +17,7 @@ export function planLines({ places, diskPeer, faults, durationMs }: Plan): strin
 export function summary({ plan, observer, updates, settleMs, sha256 }: ChaosOutcome): string {
   const faults = new Table({
     head: ['fault', 'times', 'seconds in all', 'agreed after (median)', 'at most'],
-    style: { head: [] },
+    style: { head: [], border: [] },
   });
   for (const kind of FAULT_KINDS) {
     const own = plan.faults.filter((fault) => fault.kind === kind);
@@ -31,7 +31,7 @@ export function summary({ plan, observer, updates, settleMs, sha256 }: ChaosOutc
   }
   const peers = new Table({
     head: ['peer', 'updates', 'MB in', 'MB out', 'Mbit/s', 'delay ms', 'clock s'],
-    style: { head: [] },
+    style: { head: [], border: [] },
   });
   for (const [i, { rateMbit, delayMs, offsetMs }] of plan.places.entries()) {
     const { bytesIn, bytesOut } = observer.traffic(i);
