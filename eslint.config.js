@@ -84,6 +84,7 @@ export default tseslint.config(
       'node/cli/**/*.ts',
       'test/sim/main.ts',
       'test/sim/nightly.ts',
+      'test/chaos/main.ts',
       'bench/**/*.ts',
       'examples/**/*.ts',
       'test/run.ts',

@@ -22,6 +22,8 @@ export type Mapping =
 export interface Link {
   /** The machine's interface, e.g. "eth0". */
   readonly name: string;
+  /** The switch's interface at the other end. */
+  readonly port: string;
   /** Pulls the plug, without a word to either side. */
   cut(): Promise<void>;
   mend(): Promise<void>;
@@ -51,6 +53,12 @@ export class Machine {
   /** Runs a program in here to its end; resolves with its stdout, rejects when it fails. */
   async run(...command: string[]): Promise<string> {
     return runCommand(...this.prefix, ...command);
+  }
+
+  /** Ids of the processes in here. */
+  async processes(): Promise<number[]> {
+    const pids = await runCommand('ip', 'netns', 'pids', this.name);
+    return pids.split('\n').filter(Boolean).map(Number);
   }
 
   /** Starts `murmurate` with `args` in here. */
@@ -101,7 +109,7 @@ export class Network {
     const set = async (state: 'up' | 'down'): Promise<void> => {
       await lan.run('ip', 'link', 'set', port, state);
     };
-    return { name, cut: () => set('down'), mend: () => set('up') };
+    return { name, port, cut: () => set('down'), mend: () => set('up') };
   }
 
   /**
@@ -143,10 +151,9 @@ export class Network {
 
   /** Ends every process inside and deletes all namespaces; for the end of a test, whatever became of it. */
   async close(): Promise<void> {
-    for (const { name } of this.#machines.splice(0).reverse()) {
-      const pids = await runCommand('ip', 'netns', 'pids', name);
-      for (const pid of pids.split('\n').filter(Boolean)) killIfThere(Number(pid));
-      await runCommand('ip', 'netns', 'delete', name);
+    for (const machine of this.#machines.splice(0).reverse()) {
+      for (const pid of await machine.processes()) killIfThere(pid);
+      await runCommand('ip', 'netns', 'delete', machine.name);
     }
   }
 }
@@ -155,7 +162,7 @@ async function nft(machine: Machine, lines: readonly string[]): Promise<void> {
   await machine.run('nft', lines.join('; '));
 }
 
-async function runCommand(...[program = '', ...args]: string[]): Promise<string> {
+export async function runCommand(...[program = '', ...args]: string[]): Promise<string> {
   const { stdout } = await execute(program, args, { timeout: COMMAND_MS_MAX });
   return stdout;
 }
