@@ -228,8 +228,10 @@ async function startLiar(swarm: Swarm, peerId: string): Promise<void> {
   };
   await transport.start({
     onGossip: () => 'ignore',
-    onStream: (kind, stream) =>
-      kind === 'sync' ? serve(stream) : Promise.resolve(stream.abort(new Error('no blobs here'))),
+    onStream: async (kind, stream) => {
+      if (kind === 'sync') await serve(stream);
+      else stream.abort(new Error('no blobs here'));
+    },
     onConnect: () => undefined,
     onDisconnect: () => undefined,
   });

@@ -128,7 +128,7 @@ describe('manifestFromOptions()', () => {
     const others = Array.from({ length: 7 }, (_, i) => testIdentity(i + 1).peerId);
     const fold = (changed: Partial<RunOptions>): unknown =>
       found({ fold: 'robust', trim: 0.3, ...changed }).fold;
-    const robust = { mode: 'robust', trimFraction: 0.3, clip: 1.5, lagMax: 8 };
+    const robust = { mode: 'robust', trimFraction: 0.3, clip: 1.5, lagMax: 8, horizonEpochs: 64 };
     const alpha = [{ fromEpoch: 0, numerator: 1, denominator: 1 }];
     assert.deepEqual(fold({ allow: others }), { ...robust, alpha });
     assert.deepEqual(fold({ allow: others.slice(1), forceRobust: true }), { ...robust, alpha });
