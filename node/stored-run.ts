@@ -10,6 +10,8 @@ import type { Run } from '../protocol/manifest.js';
 export interface StoredRun {
   run: Run;
   log: UpdateLog;
+  /** Epochs of the run, by its manifest or an amendment. */
+  epochsMax: number;
   /** Fold of the log: [adapterSize] float32. */
   theta: Float32Array;
   /** SHA-256 of theta, 64 hex digits. */
@@ -34,5 +36,6 @@ export async function readStoredRun(dir: string): Promise<StoredRun> {
     onProof: nothing,
   });
   for (const record of scan?.records ?? []) replica.restore(record);
-  return { run, log: replica.log, theta: replica.theta(), sha256: replica.sha256() };
+  const { log, epochsMax } = replica;
+  return { run, log, epochsMax, theta: replica.theta(), sha256: replica.sha256() };
 }

@@ -19,6 +19,8 @@ export type RejectionCode =
   | 'bad-steps'
   | 'bad-epoch'
   | 'future-epoch'
+  | 'past-end'
+  | 'unknown-kind'
   | 'duplicate'
   | 'evicted'
   | 'equivocation'

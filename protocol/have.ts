@@ -1,4 +1,5 @@
 /** Have-vectors: which epochs of which author a log holds, as bitmaps in frames of bounded size. */
+import type { Amendment } from './amendment.js';
 import { copyOf, fromHex, toHex } from './bytes.js';
 import { SyncProtocolError } from './errors.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
@@ -6,6 +7,9 @@ import * as limits from './limits.js';
 import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
 import * as wire from './wire/messages.js';
+
+/** A run may be longer at the other side, by an amendment. */
+const BITMAP_BYTES_MAX = Math.ceil(limits.EPOCHS_MAX / 8);
 
 /** Two fields of 32 bytes, their tags and lengths, and the tag and length of the bitmap. */
 const ENTRY_OVERHEAD_BYTES = 80;
@@ -15,18 +19,13 @@ export class HaveVector {
   readonly #epochs = new Map<string, Uint8Array>();
   readonly #digests = new Map<string, string>();
   readonly evicted = new Set<string>();
-  readonly #bitmapBytesMax: number;
   #bytes = 0;
-
-  constructor({ manifest }: Run) {
-    this.#bitmapBytesMax = Math.ceil(manifest.schedule.epochsMax / 8);
-  }
 
   /** Adds the entries of one frame. @throws SyncProtocolError beyond a bound. */
   add(entries: readonly (wire.Held | wire.Wanted)[], evicted: readonly Uint8Array[]): void {
     for (const entry of entries) {
       this.#bytes += entry.epochs.length + ENTRY_OVERHEAD_BYTES;
-      if (entry.epochs.length > this.#bitmapBytesMax || this.#bytes > limits.HAVE_BYTES_MAX) {
+      if (entry.epochs.length > BITMAP_BYTES_MAX || this.#bytes > limits.HAVE_BYTES_MAX) {
         throw new SyncProtocolError('a vector longer than the run or the limit');
       }
       const author = authorOf(entry.author);
@@ -60,8 +59,13 @@ export class HaveVector {
   }
 }
 
-/** The frames that say what `log` holds. */
-export function* encodeHave(run: Run, log: UpdateLog, clockMs: number): Generator<Uint8Array> {
+/** The frames that say what `log` holds, and the run's amendment in the first. */
+export function* encodeHave(
+  run: Run,
+  log: UpdateLog,
+  clockMs: number,
+  amendment: Amendment | null = null,
+): Generator<Uint8Array> {
   const evicted = log.proofs().map(({ author }) => publicKeyFromPeerId(author));
   const entries = log.authors().map((author) => ({
     author: publicKeyFromPeerId(author),
@@ -69,10 +73,12 @@ export function* encodeHave(run: Run, log: UpdateLog, clockMs: number): Generato
     digest: Uint8Array.from(log.authorDigest(author)),
   }));
   const runId = fromHex(run.id);
+  let once = amendment === null ? {} : { amendment: amendment.signed };
   for (const { authors, last } of inFrames(entries)) {
     yield wire.SyncFrame.encode({
-      have: { runId, clockMs, authors, evicted: evicted.splice(0), last },
+      have: { runId, clockMs, authors, evicted: evicted.splice(0), last, ...once },
     });
+    once = {};
   }
 }
 

@@ -3,6 +3,7 @@
  * out, no I/O. Both sides say what they have, ask for what they lack, send what was asked for, and End.
  * A missing share p of the set shrinks to about p^2 in a round of random pairs.
  */
+import type { Amendment } from './amendment.js';
 import { toHex } from './bytes.js';
 import { SyncProtocolError } from './errors.js';
 import { equivocationToWire } from './gossip.js';
@@ -18,7 +19,7 @@ import * as wire from './wire/messages.js';
 export type SyncEvent =
   | { kind: 'nothing' }
   /** The remote's vector is complete: send want(). */
-  | { kind: 'have'; clockMs: number }
+  | { kind: 'have'; clockMs: number; amendment: wire.SignedAmendment | null }
   /** The remote's wishes are complete: send reply(). */
   | { kind: 'want' }
   | { kind: 'update'; update: wire.Update }
@@ -37,6 +38,8 @@ export class SyncSession {
   readonly #want: HaveVector;
   #phase: 'have' | 'want' | 'updates' | 'ended' = 'have';
   #clockMs: number | null = null;
+  #amendment: wire.SignedAmendment | null = null;
+  #unknownFrames = 0;
   #isCut = false;
   #hasSkipped = false;
   /** Grows as pieces come: a list of them would cost far more than their bytes when they are tiny. */
@@ -51,8 +54,8 @@ export class SyncSession {
     this.#run = run;
     this.#log = log;
     this.#inFlight = inFlight;
-    this.#have = new HaveVector(run);
-    this.#want = new HaveVector(run);
+    this.#have = new HaveVector();
+    this.#want = new HaveVector();
     this.#updateBytesMax = maxUpdateBytes(run) + UPDATE_OVERHEAD_BYTES_MAX;
   }
 
@@ -67,8 +70,8 @@ export class SyncSession {
   }
 
   /** The frames to open with. `clockMs` lets the other side see its offset. */
-  hello(clockMs: number): Generator<Uint8Array> {
-    return encodeHave(this.#run, this.#log, clockMs);
+  hello(clockMs: number, amendment: Amendment | null = null): Generator<Uint8Array> {
+    return encodeHave(this.#run, this.#log, clockMs, amendment);
   }
 
   /** @throws SyncProtocolError when the frame is malformed, out of turn or beyond a bound. */
@@ -78,7 +81,7 @@ export class SyncSession {
     if (want) return this.#onWant(this.#inPhase('want', want));
     if (equivocation) return this.#onEquivocation(this.#inPhase('updates', equivocation));
     if (chunk) return this.#onChunk(this.#inPhase('updates', chunk));
-    if (!end) throw new SyncProtocolError('an empty frame');
+    if (!end) return this.#onUnknown(bytes);
     if (this.#partialBytes > 0) throw new SyncProtocolError('the end inside an update');
     this.#phase = this.#inPhase('updates', 'ended');
     return { kind: 'end' };
@@ -176,10 +179,21 @@ export class SyncSession {
   #onHave(have: wire.Have): SyncEvent {
     if (toHex(have.runId) !== this.#run.id) throw new SyncProtocolError('another run');
     this.#clockMs ??= have.clockMs;
+    this.#amendment ??= have.amendment ?? null;
     this.#have.add(have.authors, have.evicted);
     if (!have.last) return partOf(have.authors);
     this.#phase = 'want';
-    return { kind: 'have', clockMs: this.#clockMs };
+    return { kind: 'have', clockMs: this.#clockMs, amendment: this.#amendment };
+  }
+
+  /** A frame of a kind that only a newer minor version knows. */
+  #onUnknown(bytes: Uint8Array): SyncEvent {
+    this.#unknownFrames += 1;
+    if (bytes.length === 0) throw new SyncProtocolError('an empty frame');
+    if (this.#unknownFrames > limits.UNKNOWN_FRAMES_MAX) {
+      throw new SyncProtocolError('too many frames of unknown kinds');
+    }
+    return { kind: 'nothing' };
   }
 
   #onWant(want: wire.Want): SyncEvent {
@@ -242,7 +256,7 @@ function decodeFrame(bytes: Uint8Array): wire.SyncFrame {
     throw new SyncProtocolError('a frame that is not a valid protobuf message', { cause });
   }
   const kinds = Object.keys(frame).length;
-  if (kinds !== 1) throw new SyncProtocolError(`a frame of ${kinds} kinds; exactly one is allowed`);
+  if (kinds > 1) throw new SyncProtocolError(`a frame of ${kinds} kinds; one is allowed`);
   return frame;
 }
 

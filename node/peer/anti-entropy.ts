@@ -178,7 +178,7 @@ export class AntiEntropy {
     const end = this.#limit(stream, session);
     try {
       const outbox = new Outbox(stream);
-      outbox.push(session.hello(clock.now()));
+      outbox.push(session.hello(clock.now(), replica.amendment));
       await Promise.all([outbox.drain(), this.#receive(stream, session, outbox, peerId, counts)]);
     } catch (error) {
       stream.abort(error instanceof Error ? error : new SyncProtocolError(String(error)));
@@ -242,6 +242,8 @@ export class AntiEntropy {
         switch (event.kind) {
           case 'have':
             this.#offsets.set(peerId, event.clockMs - this.#c.clock.now());
+            if (event.amendment !== null)
+              this.#check(replica.onSyncedAmendment(event.amendment, peerId));
             outbox.push(session.want(replica.newestWelcome));
             break;
           case 'want':

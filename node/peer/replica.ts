@@ -1,11 +1,13 @@
 /** This peer's copy of the run: log, fold and the decision what becomes of each message that arrives. */
 import { setImmediate as macrotask } from 'node:timers/promises';
+import { checkAmendment, type Amendment } from '../../protocol/amendment.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { UpdateRejectedError, type RejectionCode, type Verdict } from '../../protocol/errors.js';
 import { Fold } from '../../protocol/fold.js';
 import {
   checkEquivocation,
   decodeGossip,
+  encodeAmendment,
   encodeEquivocation,
   encodeUpdateMessage,
   isHeld,
@@ -45,6 +47,7 @@ export class Replica {
   readonly #deferred = new Map<string, Update>();
   readonly #rejected = new Map<string, Partial<Record<RejectionCode, number>>>();
   readonly #size: number;
+  #amendment: Amendment | null = null;
   #sha256: string | null = null;
   #adapter: AdapterSnapshot | null = null;
   #isSettling = false;
@@ -56,6 +59,16 @@ export class Replica {
     this.#size = adapterLayout(run.manifest.adapter).size;
     this.#epochNow = epochNow;
     this.#handlers = handlers;
+  }
+
+  /** The amendment that holds: the one with the most epochs; null while the manifest's own number does. */
+  get amendment(): Amendment | null {
+    return this.#amendment;
+  }
+
+  /** Epochs of the run, as far as this peer knows. */
+  get epochsMax(): number {
+    return this.#amendment?.epochsMax ?? this.run.manifest.schedule.epochsMax;
   }
 
   /** theta0, the adapter of an empty log: [adapterSize] float32. */
@@ -122,6 +135,7 @@ export class Replica {
       const message = decodeGossip(this.run, this.slicer, record, 'disk');
       if (message.kind === 'update') this.#insert(message.update);
       if (message.kind === 'equivocation') this.#evict(message.proof);
+      if (message.kind === 'amendment') this.#extend(message.amendment);
       return true;
     } catch (error) {
       if (error instanceof UpdateRejectedError) return error.code === 'evicted';
@@ -178,6 +192,8 @@ export class Replica {
           return this.#onAnnouncement(message.header, from);
         case 'equivocation':
           return this.#admitProof(message.proof);
+        case 'amendment':
+          return this.admitAmendment(message.amendment);
       }
     });
   }
@@ -190,6 +206,17 @@ export class Replica {
 
   onSyncedProof(proof: wire.Equivocation, from: string): Verdict {
     return this.#judge(from, () => this.#admitProof(checkEquivocation(this.run, proof)));
+  }
+
+  onSyncedAmendment(amendment: wire.SignedAmendment, from: string): Verdict {
+    return this.#judge(from, () => this.admitAmendment(checkAmendment(this.run, amendment)));
+  }
+
+  /** Takes a checked amendment, which may also be this peer's own. */
+  admitAmendment(amendment: Amendment): Verdict {
+    if (!this.#extend(amendment)) return 'ignore';
+    this.#handlers.onRecord(encodeAmendment(amendment));
+    return 'accept';
   }
 
   /** Looks again at updates that came too early. */
@@ -221,6 +248,14 @@ export class Replica {
    * from a sync can be large, and come again.
    */
   #admit(update: Update, future: 'keep' | 'drop'): Verdict {
+    if (update.epoch >= this.epochsMax) {
+      // Not kept: the amendment that allows it brings it along in a sync.
+      throw new UpdateRejectedError(
+        'past-end',
+        'defer',
+        `epoch ${update.epoch}; the run has ${this.epochsMax} epochs as far as this peer knows`,
+      );
+    }
     if (update.epoch > this.newestWelcome) {
       // Dropped when there are too many: sync brings them again once their time has come.
       if (future === 'keep' && this.#deferred.size < DEFERRED_MAX)
@@ -262,6 +297,13 @@ export class Replica {
     return 'accept';
   }
 
+  /** Whether the amendment makes the run longer than it was. */
+  #extend(amendment: Amendment): boolean {
+    if (amendment.epochsMax <= this.epochsMax) return false;
+    this.#amendment = amendment;
+    return true;
+  }
+
   #admitProof(proof: EquivocationProof): Verdict {
     if (!this.#evict(proof)) return 'ignore';
     this.#handlers.onRecord(encodeEquivocation(proof));
@@ -284,7 +326,7 @@ export class Replica {
 
   /** The newest epoch whose updates are taken now; later ones are deferred. */
   get newestWelcome(): number {
-    return this.#epochNow() + FUTURE_EPOCHS_MAX;
+    return Math.min(this.#epochNow() + FUTURE_EPOCHS_MAX, this.epochsMax - 1);
   }
 
   #count(peerId: string, code: RejectionCode): void {

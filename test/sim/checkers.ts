@@ -70,9 +70,9 @@ function unionOfDisks(swarm: Swarm): UpdateLog {
 
 function diskIds(swarm: Swarm, node: SimNode): number {
   const slicer = new Slicer(swarm.run);
-  const ids = node.disk.log.map((record) => {
+  const ids = node.disk.log.flatMap((record) => {
     const message = decodeGossip(swarm.run, slicer, record, 'disk');
-    return message.kind === 'update' ? message.update.id : '';
+    return message.kind === 'update' ? [message.update.id] : [];
   });
   return new Set(ids).size;
 }

@@ -516,6 +516,16 @@ def check_messages(vectors, runs):
     check("addresses", response["peers"][0]["addresses"], request["addresses"])
 
 
+    signed = decode("Gossip", data["amendment"])["amendment"]
+    amendment = decode("Amendment", signed["amendment"])
+    check("the canonical amendment", encode("Amendment", amendment), signed["amendment"])
+    check("an amendment", [amendment["runId"], amendment["epochsMax"]], [run.id, 50])
+    signed_bytes = b"murmurate/amendment/1\n" + signed["amendment"]
+    verify(run.manifest["founder"], signed_bytes, signed["signature"])
+    amended = decode("SyncFrame", data["haveAmended"])["have"]
+    check("the amendment in a have", amended["amendment"], signed)
+
+
 def bitmap(data):
     return [8 * i + bit for i, byte in enumerate(data) for bit in range(8) if byte >> bit & 1]
 

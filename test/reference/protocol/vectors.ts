@@ -1,10 +1,12 @@
 /** What vectors.json pins, computed from the code: the bytes on the wire and the numbers behind them. */
 import { fileURLToPath } from 'node:url';
+import { createAmendment } from '../../../protocol/amendment.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
 import { fromHex, sha256, toHex } from '../../../protocol/bytes.js';
 import { Fold } from '../../../protocol/fold.js';
 import {
   decodeGossip,
+  encodeAmendment,
   encodeAnnouncement,
   encodeEquivocation,
   encodeUpdateMessage,
@@ -201,13 +203,17 @@ function messageVectors(run: Run): Record<string, string> {
   const [want = new Uint8Array()] = encodeWant(new Map([[a.peerId, [1, 9]]]));
   log.evict(proof);
   const [haveEvicted = new Uint8Array()] = encodeHave(run, log, TEST_START_MS + 12_345);
+  const amendment = createAmendment(run, a, 50);
+  const [haveAmended = new Uint8Array()] = encodeHave(run, log, TEST_START_MS, amendment);
   const update = wire.Update.encode(updateToWire(testUpdate(run, a, 0)));
   const addresses = ['/ip4/192.0.2.7/tcp/4001', '/dns4/peer.example/tcp/4002'];
   const peers = [{ peerId: b.peerId, addresses }];
   const messages = {
+    amendment: encodeAmendment(amendment),
     announcement: encodeAnnouncement(testUpdate(run, a, 0)),
     equivocation: encodeEquivocation(proof),
     have,
+    haveAmended,
     haveEvicted,
     want,
     chunk: wire.SyncFrame.encode({ chunk: { bytes: update.subarray(0, 40), last: false } }),

@@ -49,11 +49,13 @@ describe('golden vectors', async () => {
   it('pins each kind of message that two peers exchange', () => {
     const kinds = Object.keys(computed.messages as object).sort();
     assert.deepEqual(kinds, [
+      'amendment',
       'announcement',
       'chunk',
       'end',
       'equivocation',
       'have',
+      'haveAmended',
       'haveEvicted',
       'introduceRequest',
       'introduceResponse',
