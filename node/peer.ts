@@ -3,12 +3,13 @@
  * libp2p, files, HTTP or timers, so that the simulator (test/sim) runs this very file.
  */
 import { setMaxListeners } from 'node:events';
+import { createAmendment } from '../protocol/amendment.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
 import type { BlobSource } from '../protocol/blob.js';
 import { InvalidManifestError } from '../protocol/errors.js';
-import { encodeEquivocation } from '../protocol/gossip.js';
+import { encodeAmendment, encodeEquivocation } from '../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../protocol/identity.js';
-import { BLOB_STREAMS_MAX } from '../protocol/limits.js';
+import { BLOB_STREAMS_MAX, EPOCHS_MAX } from '../protocol/limits.js';
 import type { Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
 import type {
@@ -172,6 +173,29 @@ export class Peer {
     }
   }
 
+  /**
+   * Makes the run `epochsMax` epochs long, for all its peers. Returns null when the amendment is on disk and
+   * under way, or why it cannot be made, in a sentence.
+   */
+  async extend(epochsMax: number): Promise<string | null> {
+    const { identity } = this.#c;
+    if (identity.peerId !== this.#run.manifest.founder) {
+      return `Only the founder of this run can extend it: ${this.#run.manifest.founder}.`;
+    }
+    if (this.#run.manifest.training.finalFraction === 0) {
+      return 'This run ended with a learning rate of 0 and would learn nothing more; found a new one instead.';
+    }
+    const epochsMin = this.#replica.epochsMax + 1;
+    if (!Number.isSafeInteger(epochsMax) || epochsMax < epochsMin || epochsMax > EPOCHS_MAX) {
+      return `The run cannot be given ${epochsMax} epochs: it takes a whole number from ${epochsMin} to ${EPOCHS_MAX}.`;
+    }
+    const amendment = createAmendment(this.#run, identity, epochsMax);
+    this.#replica.admitAmendment(amendment);
+    await this.#journal.flush();
+    this.#publisher.tell(encodeAmendment(amendment));
+    return null;
+  }
+
   /** The fold of the whole log: [adapterSize] float32. */
   theta(): Float32Array {
     return this.#replica.theta();
@@ -183,11 +207,12 @@ export class Peer {
     const state = this.#epochs?.state;
     const { progress = null, last = null } = this.#epochs ?? {};
     const nowMs = clock.now();
-    const epoch = Math.min(epochAt(this.#run, nowMs), this.#run.manifest.schedule.epochsMax);
+    const epoch = Math.min(epochAt(this.#run, nowMs), this.#replica.epochsMax);
     const members = this.#members();
     return {
       runId: this.#run.id,
       epoch,
+      epochsMax: this.#replica.epochsMax,
       state: this.#epochs?.runState ?? 'waiting',
       training: {
         device: trainer.device,
@@ -210,6 +235,7 @@ export class Peer {
         run: this.#run,
         nowMs,
         epoch,
+        epochsMax: this.#replica.epochsMax,
         isCatchingUp: this.#isCatchingUp,
         connectedCount: transport.connections().length,
         isUnheard: this.#publisher.isUnheard,

@@ -109,7 +109,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
       name: manifest.name,
       model: manifest.model.name,
       epoch: snapshot.epoch,
-      epochsMax: manifest.schedule.epochsMax,
+      epochsMax: snapshot.epochsMax,
       epochSeconds: manifest.schedule.epochMs / 1000,
       state: snapshot.state,
     },

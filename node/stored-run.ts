@@ -14,6 +14,8 @@ import type { StoredCheckpoint } from './interfaces.js';
 export interface StoredRun {
   run: Run;
   log: UpdateLog;
+  /** Epochs of the run, by its manifest or an amendment. */
+  epochsMax: number;
   /** Fold of the log: [adapterSize] float32. */
   theta: Float32Array;
   /** SHA-256 of theta, 64 hex digits. */
@@ -41,7 +43,8 @@ export async function readStoredRun(dir: string): Promise<StoredRun> {
   });
   if (checkpoint !== null) replica.restoreCheckpoint(readCheckpoint(dir, run.id, checkpoint), null);
   for (const record of scan?.records ?? []) replica.restore(record);
-  return { run, log: replica.log, theta: replica.theta(), sha256: replica.sha256() };
+  const { log, epochsMax } = replica;
+  return { run, log, epochsMax, theta: replica.theta(), sha256: replica.sha256() };
 }
 
 function readCheckpoint(dir: string, runId: string, bytes: Uint8Array): StoredCheckpoint {

@@ -10,7 +10,7 @@ import {
   type CheckpointStatement,
 } from './checkpoint.js';
 import { SyncProtocolError } from './errors.js';
-import { AUTHORS_MAX, CHECKPOINT_ANCESTORS_MAX, SYNC_CHUNK_BYTES } from './limits.js';
+import { AUTHORS_MAX, CHECKPOINT_ANCESTORS_MAX, EPOCHS_MAX, SYNC_CHUNK_BYTES } from './limits.js';
 import type { Run } from './manifest.js';
 import type * as wire from './wire/messages.js';
 
@@ -40,7 +40,8 @@ export function statementFromWire(
   const { horizonEpochs } = manifest.fold;
   if (horizonEpochs === 0) throw new SyncProtocolError('a checkpoint in a run that keeps all');
   const spacing = checkpointSpacing(manifest.fold);
-  if (epoch % spacing !== 0 || epoch > Math.max(0, manifest.schedule.epochsMax - horizonEpochs)) {
+  // An amendment that this peer does not know yet may have made the run longer.
+  if (epoch % spacing !== 0 || epoch > Math.max(0, EPOCHS_MAX - horizonEpochs)) {
     throw new SyncProtocolError(`a checkpoint of epoch ${epoch}`);
   }
   if (contributions > epoch * AUTHORS_MAX) {

@@ -43,10 +43,10 @@ export function checkpointSpacing({ horizonEpochs }: FoldRule): number {
  * The epoch of the checkpoint that a peer should have when its clock says `epoch`; 0 before the first. After
  * the last epoch the horizon stands still, so that who comes late finds the end of the log.
  */
-export function checkpointEpochAt({ manifest: { fold, schedule } }: Run, epoch: number): number {
+export function checkpointEpochAt(fold: FoldRule, epoch: number, epochsMax: number): number {
   if (fold.horizonEpochs === 0) return 0;
   const spacing = checkpointSpacing(fold);
-  const last = Math.min(epoch, schedule.epochsMax) - fold.horizonEpochs;
+  const last = Math.min(epoch, epochsMax) - fold.horizonEpochs;
   return Math.max(0, Math.floor(last / spacing) * spacing);
 }
 

@@ -20,6 +20,8 @@ export type RejectionCode =
   | 'bad-epoch'
   | 'future-epoch'
   | 'behind-horizon'
+  | 'past-end'
+  | 'unknown-kind'
   | 'duplicate'
   | 'wrong-blob'
   | 'evicted'

@@ -1,4 +1,5 @@
 /** Have-vectors: which epochs of which author a log holds, as bitmaps in frames of bounded size. */
+import type { Amendment } from './amendment.js';
 import { copyOf, fromHex, toHex } from './bytes.js';
 import type { CheckpointStatement } from './checkpoint.js';
 import { statementToWire } from './checkpoint-transfer.js';
@@ -9,6 +10,9 @@ import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
 import * as wire from './wire/messages.js';
 
+/** A run may be longer at the other side, by an amendment. */
+const BITMAP_BYTES_MAX = Math.ceil(limits.EPOCHS_MAX / 8);
+
 /** Two fields of 32 bytes, their tags and lengths, and the tag and length of the bitmap. */
 const ENTRY_OVERHEAD_BYTES = 80;
 
@@ -17,18 +21,13 @@ export class HaveVector {
   readonly #epochs = new Map<string, Uint8Array>();
   readonly #digests = new Map<string, string>();
   readonly evicted = new Set<string>();
-  readonly #bitmapBytesMax: number;
   #bytes = 0;
-
-  constructor({ manifest }: Run) {
-    this.#bitmapBytesMax = Math.ceil(manifest.schedule.epochsMax / 8);
-  }
 
   /** Adds the entries of one frame. @throws SyncProtocolError beyond a bound. */
   add(entries: readonly (wire.Held | wire.Wanted)[], evicted: readonly Uint8Array[]): void {
     for (const entry of entries) {
       this.#bytes += entry.epochs.length + ENTRY_OVERHEAD_BYTES;
-      if (entry.epochs.length > this.#bitmapBytesMax || this.#bytes > limits.HAVE_BYTES_MAX) {
+      if (entry.epochs.length > BITMAP_BYTES_MAX || this.#bytes > limits.HAVE_BYTES_MAX) {
         throw new SyncProtocolError('a vector longer than the run or the limit');
       }
       const author = authorOf(entry.author);
@@ -57,12 +56,13 @@ export class HaveVector {
   }
 }
 
-/** The frames that say what `log` holds, and the checkpoint that it goes on from in a run with a horizon. */
+/** The frames that say what `log` holds, the checkpoint that it goes on from in a run with a horizon, and the run's amendment. */
 export function* encodeHave(
   run: Run,
   log: UpdateLog,
   clockMs: number,
   statement: CheckpointStatement | null = null,
+  amendment: Amendment | null = null,
 ): Generator<Uint8Array> {
   const evicted = log.proofs().map(({ author }) => publicKeyFromPeerId(author));
   const entries = log.authors().map((author) => ({
@@ -71,13 +71,16 @@ export function* encodeHave(
     digest: Uint8Array.from(log.authorDigest(author)),
   }));
   const runId = fromHex(run.id);
-  // It rides in the first frame, like the evicted.
-  let first = statement === null ? {} : { checkpoint: statementToWire(statement) };
+  // They ride in the first frame, like the evicted.
+  let once = {
+    ...(statement !== null && { checkpoint: statementToWire(statement) }),
+    ...(amendment !== null && { amendment: amendment.signed }),
+  };
   for (const { authors, last } of inFrames(entries)) {
     yield wire.SyncFrame.encode({
-      have: { runId, clockMs, authors, evicted: evicted.splice(0), last, ...first },
+      have: { runId, clockMs, authors, evicted: evicted.splice(0), last, ...once },
     });
-    first = {};
+    once = {};
   }
 }
 

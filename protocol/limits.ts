@@ -25,6 +25,12 @@ export const EPOCHS_MAX = 100_000;
 export const EPOCH_MS_MIN = 500;
 export const EPOCH_MS_MAX = 86_400_000;
 
+/** Bytes of an encoded amendment of a manifest; it has about 45. */
+export const AMENDMENT_BYTES_MAX = 128;
+
+/** Frames of kinds that only a newer version knows, skipped in one sync session. */
+export const UNKNOWN_FRAMES_MAX = 64;
+
 /** Optimiser steps that an update may claim. */
 export const STEPS_MAX = 1_000_000;
 

@@ -3,6 +3,7 @@
  * out, no I/O. Both sides say what they have, ask for what they lack, send what was asked for, and End.
  * A missing share p of the set shrinks to about p^2 in a round of random pairs.
  */
+import type { Amendment } from './amendment.js';
 import { copyOf, fromHex, toHex } from './bytes.js';
 import { pieceCount, pieceOf, type Checkpoint, type CheckpointStatement } from './checkpoint.js';
 import { statementFromWire, type CheckpointWish } from './checkpoint-transfer.js';
@@ -20,7 +21,12 @@ import * as wire from './wire/messages.js';
 export type SyncEvent =
   | { kind: 'nothing' }
   /** The remote's vector is complete: send want(). `checkpoint`: what it goes on from, if it said so. */
-  | { kind: 'have'; clockMs: number; checkpoint: CheckpointStatement | null }
+  | {
+      kind: 'have';
+      clockMs: number;
+      checkpoint: CheckpointStatement | null;
+      amendment: wire.SignedAmendment | null;
+    }
   /** The remote's wishes are complete: send reply(). */
   | { kind: 'want' }
   | { kind: 'update'; update: wire.Update }
@@ -58,6 +64,8 @@ export class SyncSession {
   /** What was asked for, and what the remote asks for, of a checkpoint. */
   #wish: CheckpointWish | null = null;
   #remoteWish: wire.CheckpointWant | null = null;
+  #amendment: wire.SignedAmendment | null = null;
+  #unknownFrames = 0;
   #isCut = false;
   #hasSkipped = false;
   /** Grows as pieces come: a list of them would cost far more than their bytes when they are tiny. */
@@ -78,8 +86,8 @@ export class SyncSession {
     this.#log = log;
     this.#checkpoint = checkpoint;
     this.#inFlight = inFlight;
-    this.#have = new HaveVector(run);
-    this.#want = new HaveVector(run);
+    this.#have = new HaveVector();
+    this.#want = new HaveVector();
     this.#updateBytesMax = maxUpdateBytes(run) + UPDATE_OVERHEAD_BYTES_MAX;
   }
 
@@ -94,8 +102,8 @@ export class SyncSession {
   }
 
   /** The frames to open with. `clockMs` lets the other side see its offset. */
-  hello(clockMs: number): Generator<Uint8Array> {
-    return encodeHave(this.#run, this.#log, clockMs, this.#checkpoint);
+  hello(clockMs: number, amendment: Amendment | null = null): Generator<Uint8Array> {
+    return encodeHave(this.#run, this.#log, clockMs, this.#checkpoint, amendment);
   }
 
   /** @throws SyncProtocolError when the frame is malformed, out of turn or beyond a bound. */
@@ -110,7 +118,7 @@ export class SyncSession {
       return this.#onCheckpointWant(this.#inPhase('want', frame.checkpointWant));
     if (frame.checkpointHashes || frame.checkpointPiece)
       return this.#onCheckpointPart(this.#inPhase('updates', frame));
-    if (!end) throw new SyncProtocolError('an empty frame');
+    if (!end) return this.#onUnknown(bytes);
     if (this.#partialBytes > 0) throw new SyncProtocolError('the end inside an update');
     this.#phase = this.#inPhase('updates', 'ended');
     return { kind: 'end' };
@@ -233,10 +241,26 @@ export class SyncSession {
     if (this.#clockMs === null && have.checkpoint)
       this.#remoteCheckpoint = statementFromWire(this.#run, have.checkpoint);
     this.#clockMs ??= have.clockMs;
+    this.#amendment ??= have.amendment ?? null;
     this.#have.add(have.authors, have.evicted);
     if (!have.last) return partOf(have.authors);
     this.#phase = 'want';
-    return { kind: 'have', clockMs: this.#clockMs, checkpoint: this.#remoteCheckpoint };
+    return {
+      kind: 'have',
+      clockMs: this.#clockMs,
+      checkpoint: this.#remoteCheckpoint,
+      amendment: this.#amendment,
+    };
+  }
+
+  /** A frame of a kind that only a newer minor version knows. */
+  #onUnknown(bytes: Uint8Array): SyncEvent {
+    this.#unknownFrames += 1;
+    if (bytes.length === 0) throw new SyncProtocolError('an empty frame');
+    if (this.#unknownFrames > limits.UNKNOWN_FRAMES_MAX) {
+      throw new SyncProtocolError('too many frames of unknown kinds');
+    }
+    return { kind: 'nothing' };
   }
 
   #onWant(want: wire.Want): SyncEvent {
@@ -333,7 +357,7 @@ function decodeFrame(bytes: Uint8Array): wire.SyncFrame {
     throw new SyncProtocolError('a frame that is not a valid protobuf message', { cause });
   }
   const kinds = Object.keys(frame).length;
-  if (kinds !== 1) throw new SyncProtocolError(`a frame of ${kinds} kinds; exactly one is allowed`);
+  if (kinds > 1) throw new SyncProtocolError(`a frame of ${kinds} kinds; one is allowed`);
   return frame;
 }
 

@@ -192,7 +192,7 @@ export class AntiEntropy {
     const end = this.#limit(stream, session);
     try {
       const outbox = new Outbox(stream);
-      outbox.push(session.hello(clock.now()));
+      outbox.push(session.hello(clock.now(), replica.amendment));
       await Promise.all([
         outbox.drain(),
         this.#receive(stream, session, outbox, peerId, counts, parts),
@@ -263,6 +263,8 @@ export class AntiEntropy {
           case 'have':
             this.#offsets.set(peerId, event.clockMs - this.#c.clock.now());
             replica.horizon.note(peerId, event.checkpoint);
+            if (event.amendment !== null)
+              this.#check(replica.onSyncedAmendment(event.amendment, peerId));
             this.#askForCheckpoints();
             outbox.push(session.want(replica.newestWelcome, parts.wishFor(peerId)));
             break;

@@ -6,6 +6,8 @@ export interface AttentionFacts {
   run: Run;
   nowMs: number;
   epoch: number;
+  /** Epochs of the run, by its manifest or an amendment. */
+  epochsMax: number;
   isCatchingUp: boolean;
   connectedCount: number;
   /** Publishing handed update after update, or one again and again, to nobody. */
@@ -52,7 +54,7 @@ export function attention(facts: AttentionFacts): string[] {
   if (epoch < 0) {
     sentences.push(`The run starts in ${seconds(startMs - nowMs)}; training begins then.`);
   }
-  if (facts.connectedCount === 0 && epoch < run.manifest.schedule.epochsMax) {
+  if (facts.connectedCount === 0 && epoch < facts.epochsMax) {
     sentences.push(
       'No other member of this run is connected: this peer trains alone, keeps trying to reach others, ' +
         'and merges its work when it meets them.',

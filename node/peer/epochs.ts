@@ -161,7 +161,7 @@ export class Epochs {
     await this.#c.replica.settle(this.#signal);
     const epoch = epochAt(this.#run, this.#c.clock.now());
     if (epoch < 0) return this.#wait('waiting', schedule.startMs);
-    if (epoch >= schedule.epochsMax) {
+    if (epoch >= this.#c.replica.epochsMax) {
       await this.#evaluateFold(Infinity);
       return this.#wait('finished', Infinity);
     }
@@ -216,7 +216,7 @@ export class Epochs {
     this.#skippedSteps += result.skippedSteps ?? 0;
     // A slow machine may end in a later slot: the update belongs there, with a lag that is its due.
     const now = epochAt(this.#run, this.#c.clock.now());
-    const epoch = Math.max(baseEpoch, Math.min(now, schedule.epochsMax - 1));
+    const epoch = Math.max(baseEpoch, Math.min(now, this.#c.replica.epochsMax - 1));
     if (this.#isSent(epoch)) return;
     if (epoch - baseEpoch > fold.lagMax) {
       this.#problem =

@@ -30,6 +30,8 @@ export interface HorizonComponents {
   log: UpdateLog;
   /** The slot of the clock. */
   epochNow: () => number;
+  /** Epochs of the run as far as this peer knows. */
+  epochsMax: () => number;
   /** This peer's id; null where nobody trains, as in a reader of files. */
   self: string | null;
   /** The log now goes on from `checkpoint`. `isSame`: it is the fold of what was dropped. */
@@ -215,7 +217,8 @@ export class Horizon {
   }
 
   #epochDue(): number {
-    return checkpointEpochAt(this.#c.run, this.#c.epochNow());
+    const { run, epochNow, epochsMax } = this.#c;
+    return checkpointEpochAt(run.manifest.fold, epochNow(), epochsMax());
   }
 
   #become(checkpoint: Checkpoint, change: { isSame: boolean }): void {

@@ -1,4 +1,5 @@
 /** This peer's copy of the run: log, fold and the decision what becomes of each message that arrives. */
+import { checkAmendment, type Amendment } from '../../protocol/amendment.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { UpdateRejectedError, type RejectionCode, type Verdict } from '../../protocol/errors.js';
 import { EpochFold } from '../../protocol/epoch-fold.js';
@@ -6,6 +7,7 @@ import { Fold } from '../../protocol/fold.js';
 import {
   checkEquivocation,
   decodeGossip,
+  encodeAmendment,
   encodeEquivocation,
   encodeUpdateMessage,
   isHeld,
@@ -54,6 +56,7 @@ export class Replica {
   readonly #deferred = new Map<string, Update>();
   readonly #rejected = new Map<string, Partial<Record<RejectionCode, number>>>();
   readonly #size: number;
+  #amendment: Amendment | null = null;
   #sha256: string | null = null;
   #adapter: AdapterSnapshot | null = null;
   #isSettling = false;
@@ -74,6 +77,7 @@ export class Replica {
       rows,
       log: this.log,
       epochNow,
+      epochsMax: () => this.epochsMax,
       self,
       onCheckpoint: (checkpoint, change) => {
         this.#fold.rebase(checkpoint, change);
@@ -85,6 +89,16 @@ export class Replica {
     this.#size = adapterLayout(run.manifest.adapter).size;
     this.#epochNow = epochNow;
     this.#handlers = handlers;
+  }
+
+  /** The amendment that holds: the one with the most epochs; null while the manifest's own number does. */
+  get amendment(): Amendment | null {
+    return this.#amendment;
+  }
+
+  /** Epochs of the run, as far as this peer knows. */
+  get epochsMax(): number {
+    return this.#amendment?.epochsMax ?? this.run.manifest.schedule.epochsMax;
   }
 
   /** theta0, the adapter of an empty log: [adapterSize] float32. */
@@ -147,8 +161,9 @@ export class Replica {
     this.#isRestoring = false;
   }
 
-  /** All that the log on disk must hold: proofs and updates, in no order, encoded as they are taken. */
+  /** All that the log on disk must hold: amendment, proofs and updates, in no order, encoded as they are taken. */
   *records(): Generator<Uint8Array> {
+    if (this.#amendment !== null) yield encodeAmendment(this.#amendment);
     for (const proof of this.log.proofs()) yield encodeEquivocation(proof);
     const authors = this.log.authors();
     const updates = authors.flatMap((author) =>
@@ -163,6 +178,7 @@ export class Replica {
       const message = decodeGossip(this.run, this.slicer, record, 'disk');
       if (message.kind === 'update') this.#insert(message.update);
       if (message.kind === 'equivocation') this.#evict(message.proof);
+      if (message.kind === 'amendment') this.#extend(message.amendment);
       return true;
     } catch (error) {
       if (error instanceof UpdateRejectedError) return isOutdated(error);
@@ -221,6 +237,8 @@ export class Replica {
           return this.#onAnnouncement(message.header, from);
         case 'equivocation':
           return this.#admitProof(message.proof);
+        case 'amendment':
+          return this.admitAmendment(message.amendment);
       }
     });
   }
@@ -247,6 +265,17 @@ export class Replica {
   /** Counts what `peerId` did wrong outside of messages. */
   blame(peerId: string, code: RejectionCode): void {
     this.#count(peerId, code);
+  }
+
+  onSyncedAmendment(amendment: wire.SignedAmendment, from: string): Verdict {
+    return this.#judge(from, () => this.admitAmendment(checkAmendment(this.run, amendment)));
+  }
+
+  /** Takes a checked amendment, which may also be this peer's own. */
+  admitAmendment(amendment: Amendment): Verdict {
+    if (!this.#extend(amendment)) return 'ignore';
+    this.#handlers.onRecord(encodeAmendment(amendment));
+    return 'accept';
   }
 
   /** Looks again at updates that came too early. */
@@ -278,6 +307,14 @@ export class Replica {
    * from a sync can be large, and come again.
    */
   #admit(update: Update, future: 'keep' | 'drop'): Verdict {
+    if (update.epoch >= this.epochsMax) {
+      // Not kept: the amendment that allows it brings it along in a sync.
+      throw new UpdateRejectedError(
+        'past-end',
+        'defer',
+        `epoch ${update.epoch}; the run has ${this.epochsMax} epochs as far as this peer knows`,
+      );
+    }
     if (update.epoch > this.newestWelcome) {
       // Dropped when there are too many: sync brings them again once their time has come.
       if (future === 'keep' && this.#deferred.size < DEFERRED_MAX)
@@ -319,6 +356,13 @@ export class Replica {
     return 'accept';
   }
 
+  /** Whether the amendment makes the run longer than it was. */
+  #extend(amendment: Amendment): boolean {
+    if (amendment.epochsMax <= this.epochsMax) return false;
+    this.#amendment = amendment;
+    return true;
+  }
+
   #admitProof(proof: EquivocationProof): Verdict {
     if (!this.#evict(proof)) return 'ignore';
     this.#handlers.onRecord(encodeEquivocation(proof));
@@ -341,7 +385,7 @@ export class Replica {
 
   /** The newest epoch whose updates are taken now; later ones are deferred. */
   get newestWelcome(): number {
-    return this.#epochNow() + FUTURE_EPOCHS_MAX;
+    return Math.min(this.#epochNow() + FUTURE_EPOCHS_MAX, this.epochsMax - 1);
   }
 
   #count(peerId: string, code: RejectionCode): void {

@@ -37,6 +37,8 @@ export interface PeerSnapshot {
   runId: string;
   /** Slot of the clock: below 0 before the start, at most epochsMax. */
   epoch: number;
+  /** Epochs of the run, by its manifest or an amendment. */
+  epochsMax: number;
   state: RunState;
   training: {
     device: string;

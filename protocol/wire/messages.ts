@@ -3133,10 +3133,258 @@ export namespace Equivocation {
   }
 }
 
+export interface Amendment {
+  version: number
+  runId: Uint8Array<ArrayBuffer>
+  epochsMax: number
+}
+
+export namespace Amendment {
+  let _codec: Codec<Amendment>
+
+  export const codec = (): Codec<Amendment> => {
+    if (_codec == null) {
+      _codec = message<Amendment>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.version != null && obj.version !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.version)
+        }
+
+        if ((obj.runId != null && obj.runId.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.runId)
+        }
+
+        if ((obj.epochsMax != null && obj.epochsMax !== 0)) {
+          w.uint32(24)
+          w.uint32(obj.epochsMax)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          version: 0,
+          runId: uint8ArrayAlloc(0),
+          epochsMax: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.version = reader.uint32()
+              break
+            }
+            case 2: {
+              obj.runId = reader.bytes()
+              break
+            }
+            case 3: {
+              obj.epochsMax = reader.uint32()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.version`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.runId`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.epochsMax`,
+                value: reader.uint32()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface AmendmentVersionFieldEvent {
+    field: '$.version'
+    value: number
+  }
+
+  export interface AmendmentRunIdFieldEvent {
+    field: '$.runId'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface AmendmentEpochsMaxFieldEvent {
+    field: '$.epochsMax'
+    value: number
+  }
+
+  export function encode (obj: Partial<Amendment>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, Amendment.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Amendment>): Amendment {
+    return decodeMessage(buf, Amendment.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Amendment>): Generator<AmendmentVersionFieldEvent | AmendmentRunIdFieldEvent | AmendmentEpochsMaxFieldEvent> {
+    return streamMessage(buf, Amendment.codec(), opts)
+  }
+}
+
+export interface SignedAmendment {
+  amendment: Uint8Array<ArrayBuffer>
+  signature: Uint8Array<ArrayBuffer>
+}
+
+export namespace SignedAmendment {
+  let _codec: Codec<SignedAmendment>
+
+  export const codec = (): Codec<SignedAmendment> => {
+    if (_codec == null) {
+      _codec = message<SignedAmendment>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.amendment != null && obj.amendment.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.amendment)
+        }
+
+        if ((obj.signature != null && obj.signature.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.signature)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          amendment: uint8ArrayAlloc(0),
+          signature: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.amendment = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.signature = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.amendment`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.signature`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface SignedAmendmentAmendmentFieldEvent {
+    field: '$.amendment'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SignedAmendmentSignatureFieldEvent {
+    field: '$.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<SignedAmendment>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, SignedAmendment.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SignedAmendment>): SignedAmendment {
+    return decodeMessage(buf, SignedAmendment.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SignedAmendment>): Generator<SignedAmendmentAmendmentFieldEvent | SignedAmendmentSignatureFieldEvent> {
+    return streamMessage(buf, SignedAmendment.codec(), opts)
+  }
+}
+
 export interface Gossip {
   update?: Update
   announcement?: SignedHeader
   equivocation?: Equivocation
+  amendment?: SignedAmendment
 }
 
 export namespace Gossip {
@@ -3162,6 +3410,11 @@ export namespace Gossip {
         if (obj.equivocation != null) {
           w.uint32(26)
           Equivocation.codec().encode(obj.equivocation, w)
+        }
+
+        if (obj.amendment != null) {
+          w.uint32(34)
+          SignedAmendment.codec().encode(obj.amendment, w)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -3191,6 +3444,12 @@ export namespace Gossip {
             case 3: {
               obj.equivocation = Equivocation.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.equivocation
+              })
+              break
+            }
+            case 4: {
+              obj.amendment = SignedAmendment.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.amendment
               })
               break
             }
@@ -3226,6 +3485,13 @@ export namespace Gossip {
             case 3: {
               yield * Equivocation.codec().stream(reader, reader.uint32(), `${prefix}.equivocation`, {
                 limits: opts.limits?.equivocation
+              })
+
+              break
+            }
+            case 4: {
+              yield * SignedAmendment.codec().stream(reader, reader.uint32(), `${prefix}.amendment`, {
+                limits: opts.limits?.amendment
               })
 
               break
@@ -3292,6 +3558,16 @@ export namespace Gossip {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface GossipAmendmentAmendmentFieldEvent {
+    field: '$.amendment.amendment'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipAmendmentSignatureFieldEvent {
+    field: '$.amendment.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<Gossip>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Gossip.codec())
   }
@@ -3300,7 +3576,7 @@ export namespace Gossip {
     return decodeMessage(buf, Gossip.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gossip>): Generator<GossipUpdateHeaderFieldEvent | GossipUpdateSignatureFieldEvent | GossipUpdateScalesFieldEvent | GossipUpdateCodesFieldEvent | GossipAnnouncementHeaderFieldEvent | GossipAnnouncementSignatureFieldEvent | GossipEquivocationFirstHeaderFieldEvent | GossipEquivocationFirstSignatureFieldEvent | GossipEquivocationSecondHeaderFieldEvent | GossipEquivocationSecondSignatureFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gossip>): Generator<GossipUpdateHeaderFieldEvent | GossipUpdateSignatureFieldEvent | GossipUpdateScalesFieldEvent | GossipUpdateCodesFieldEvent | GossipAnnouncementHeaderFieldEvent | GossipAnnouncementSignatureFieldEvent | GossipEquivocationFirstHeaderFieldEvent | GossipEquivocationFirstSignatureFieldEvent | GossipEquivocationSecondHeaderFieldEvent | GossipEquivocationSecondSignatureFieldEvent | GossipAmendmentAmendmentFieldEvent | GossipAmendmentSignatureFieldEvent> {
     return streamMessage(buf, Gossip.codec(), opts)
   }
 }
@@ -3574,6 +3850,16 @@ export namespace SyncFrame {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface SyncFrameHaveAmendmentAmendmentFieldEvent {
+    field: '$.have.amendment.amendment'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameHaveAmendmentSignatureFieldEvent {
+    field: '$.have.amendment.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export interface SyncFrameWantAuthorsAuthorFieldEvent {
     field: '$.want.authors[].author'
     value: Uint8Array<ArrayBuffer>
@@ -3659,7 +3945,7 @@ export namespace SyncFrame {
     return decodeMessage(buf, SyncFrame.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameHaveCheckpointEpochFieldEvent | SyncFrameHaveCheckpointDigestFieldEvent | SyncFrameHaveCheckpointContributionsFieldEvent | SyncFrameHaveCheckpointThetaFieldEvent | SyncFrameHaveCheckpointAncestorsFieldEvent | SyncFrameWantAuthorsAuthorFieldEvent | SyncFrameWantAuthorsEpochsFieldEvent | SyncFrameWantLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameCheckpointWantThetaFieldEvent | SyncFrameCheckpointWantHashesFieldEvent | SyncFrameCheckpointWantPiecesFieldEvent | SyncFrameCheckpointHashesHashesFieldEvent | SyncFrameCheckpointPieceIndexFieldEvent | SyncFrameCheckpointPieceBytesFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameHaveCheckpointEpochFieldEvent | SyncFrameHaveCheckpointDigestFieldEvent | SyncFrameHaveCheckpointContributionsFieldEvent | SyncFrameHaveCheckpointThetaFieldEvent | SyncFrameHaveCheckpointAncestorsFieldEvent | SyncFrameHaveAmendmentAmendmentFieldEvent | SyncFrameHaveAmendmentSignatureFieldEvent | SyncFrameWantAuthorsAuthorFieldEvent | SyncFrameWantAuthorsEpochsFieldEvent | SyncFrameWantLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameCheckpointWantThetaFieldEvent | SyncFrameCheckpointWantHashesFieldEvent | SyncFrameCheckpointWantPiecesFieldEvent | SyncFrameCheckpointHashesHashesFieldEvent | SyncFrameCheckpointPieceIndexFieldEvent | SyncFrameCheckpointPieceBytesFieldEvent> {
     return streamMessage(buf, SyncFrame.codec(), opts)
   }
 }
@@ -3671,6 +3957,7 @@ export interface Have {
   evicted: Uint8Array<ArrayBuffer>[]
   last: boolean
   checkpoint?: Checkpoint
+  amendment?: SignedAmendment
 }
 
 export namespace Have {
@@ -3715,6 +4002,11 @@ export namespace Have {
         if (obj.checkpoint != null) {
           w.uint32(50)
           Checkpoint.codec().encode(obj.checkpoint, w)
+        }
+
+        if (obj.amendment != null) {
+          w.uint32(66)
+          SignedAmendment.codec().encode(obj.amendment, w)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -3768,6 +4060,12 @@ export namespace Have {
             case 6: {
               obj.checkpoint = Checkpoint.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.checkpoint
+              })
+              break
+            }
+            case 8: {
+              obj.amendment = SignedAmendment.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.amendment
               })
               break
             }
@@ -3852,6 +4150,13 @@ export namespace Have {
 
               break
             }
+            case 8: {
+              yield * SignedAmendment.codec().stream(reader, reader.uint32(), `${prefix}.amendment`, {
+                limits: opts.limits?.amendment
+              })
+
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -3929,6 +4234,16 @@ export namespace Have {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface HaveAmendmentAmendmentFieldEvent {
+    field: '$.amendment.amendment'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface HaveAmendmentSignatureFieldEvent {
+    field: '$.amendment.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<Have>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Have.codec())
   }
@@ -3937,7 +4252,7 @@ export namespace Have {
     return decodeMessage(buf, Have.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent | HaveLastFieldEvent | HaveCheckpointEpochFieldEvent | HaveCheckpointDigestFieldEvent | HaveCheckpointContributionsFieldEvent | HaveCheckpointThetaFieldEvent | HaveCheckpointAncestorsFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent | HaveLastFieldEvent | HaveCheckpointEpochFieldEvent | HaveCheckpointDigestFieldEvent | HaveCheckpointContributionsFieldEvent | HaveCheckpointThetaFieldEvent | HaveCheckpointAncestorsFieldEvent | HaveAmendmentAmendmentFieldEvent | HaveAmendmentSignatureFieldEvent> {
     return streamMessage(buf, Have.codec(), opts)
   }
 }

@@ -210,9 +210,9 @@ async function startLiar(swarm: Swarm, peerId: string): Promise<void> {
   const transport = swarm.network.transport(peerId);
   const theta = new Float64Array(adapterSize(swarm.run)).fill(7);
   const serve = async (stream: FrameStream): Promise<void> => {
-    const { startMs, epochMs } = swarm.run.manifest.schedule;
+    const { startMs, epochMs, epochsMax } = swarm.run.manifest.schedule;
     const now = Math.floor((swarm.time.nowMs - startMs) / epochMs);
-    const epoch = checkpointEpochAt(swarm.run, now);
+    const epoch = checkpointEpochAt(swarm.run.manifest.fold, now, epochsMax);
     const digest = '66'.repeat(32);
     const lie = { epoch, digest, contributions: 1000 * epoch, ancestors: [] };
     const log = new UpdateLog();

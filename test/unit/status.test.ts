@@ -29,6 +29,7 @@ function connection(peerId: string, fields: Partial<Connection> = {}): Connectio
 const snapshot: PeerSnapshot = {
   runId: 'ab'.repeat(32),
   epoch: 4,
+  epochsMax: 60,
   state: 'idle',
   training: {
     device: 'cpu',
@@ -78,7 +79,7 @@ describe('buildStatus()', () => {
       name,
       model: model.name,
       epoch: 4,
-      epochsMax: schedule.epochsMax,
+      epochsMax: 60,
       epochSeconds: schedule.epochMs / 1000,
       state: 'idle',
     });

@@ -574,6 +574,14 @@ def check_messages(vectors, runs):
     answer = decode("ReachResponse", data["reachResponse"])
     check("a reach check", [asked, answer["seen"]], [[4001, 65535], "/ip4/192.0.2.7"])
     check("the ports that answered", [p in asked for p in answer["ports"]], [True])
+    signed = decode("Gossip", data["amendment"])["amendment"]
+    amendment = decode("Amendment", signed["amendment"])
+    check("the canonical amendment", encode("Amendment", amendment), signed["amendment"])
+    check("an amendment", [amendment["runId"], amendment["epochsMax"]], [run.id, 50])
+    signed_bytes = b"murmurate/amendment/1\n" + signed["amendment"]
+    verify(run.manifest["founder"], signed_bytes, signed["signature"])
+    amended = decode("SyncFrame", data["haveAmended"])["have"]
+    check("the amendment in a have", amended["amendment"], signed)
 
 
 def check_blob(vector, _runs):

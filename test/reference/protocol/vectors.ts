@@ -1,5 +1,6 @@
 /** What vectors.json pins, computed from the code: the bytes on the wire and the numbers behind them. */
 import { fileURLToPath } from 'node:url';
+import { createAmendment } from '../../../protocol/amendment.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
 import {
   BlobAsker,
@@ -22,6 +23,7 @@ import {
 import { Fold } from '../../../protocol/fold.js';
 import {
   decodeGossip,
+  encodeAmendment,
   encodeAnnouncement,
   encodeEquivocation,
   encodeUpdateMessage,
@@ -288,12 +290,16 @@ function messageVectors(run: Run): Record<string, string> {
   const giver = new BlobGiver(wholeBlob(body, announced.bodyHashes));
   const root = toHex(announced.bodyRoot);
   const asker = new BlobAsker(new PartialBlob({ root, size: Buffer.concat(body).length }));
+  const amendment = createAmendment(run, a, 50);
+  const [haveAmended = new Uint8Array()] = encodeHave(run, log, TEST_START_MS, null, amendment);
   const addresses = ['/ip4/192.0.2.7/tcp/4001', '/dns4/peer.example/tcp/4002'];
   const peers = [{ peerId: b.peerId, addresses }];
   const messages = {
+    amendment: encodeAmendment(amendment),
     announcement: encodeAnnouncement(testUpdate(run, a, 0)),
     equivocation: encodeEquivocation(proof),
     have,
+    haveAmended,
     haveEvicted,
     want,
     chunk: wire.SyncFrame.encode({ chunk: { bytes: update.subarray(0, 40), last: false } }),

@@ -7,6 +7,7 @@ const well: AttentionFacts = {
   run: testRun(),
   nowMs: TEST_START_MS + 25_000,
   epoch: 2,
+  epochsMax: 40,
   isCatchingUp: false,
   connectedCount: 2,
   isUnheard: false,

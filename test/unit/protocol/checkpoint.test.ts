@@ -75,10 +75,11 @@ describe('checkpoints', () => {
 
   it('lie at multiples of a quarter of the horizon, and stand still after the last epoch', () => {
     const epochs = [0, 11, 14, 15, 17, 18, 39, 40, 500].map((epoch) =>
-      checkpointEpochAt(run, epoch),
+      checkpointEpochAt(run.manifest.fold, epoch, 40),
     );
     assert.deepEqual(epochs, [0, 0, 0, 3, 3, 6, 27, 27, 27]);
-    assert.equal(checkpointEpochAt(testRun(), 1000), 0);
+    assert.equal(checkpointEpochAt(run.manifest.fold, 50, 60), 36, 'an amended run goes on');
+    assert.equal(checkpointEpochAt(testRun().manifest.fold, 1000, 40), 0);
   });
 });
 

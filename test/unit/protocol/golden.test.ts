@@ -49,6 +49,7 @@ describe('golden vectors', async () => {
   it('pins each kind of message that two peers exchange', () => {
     const kinds = Object.keys(computed.messages as object).sort();
     assert.deepEqual(kinds, [
+      'amendment',
       'announcement',
       'blobAbsent',
       'blobChunk',
@@ -59,6 +60,7 @@ describe('golden vectors', async () => {
       'end',
       'equivocation',
       'have',
+      'haveAmended',
       'haveEvicted',
       'introduceRequest',
       'introduceResponse',
