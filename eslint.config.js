@@ -83,6 +83,8 @@ export default tseslint.config(
     files: [
       'node/cli/**/*.ts',
       'test/sim/main.ts',
+      'test/sim/nightly.ts',
+      'test/chaos/main.ts',
       'bench/**/*.ts',
       'examples/**/*.ts',
       'test/run.ts',

@@ -1,6 +1,6 @@
 /**
- * A bootstrap node introduces peers to each other: a DHT server and a registry of runs and their members.
- * It joins no run: it subscribes to no gossip, trains nothing and averages nothing.
+ * A bootstrap node introduces peers to each other: a DHT server and a registry of runs and their members. It tells
+ * peers whether they can be dialled, and passes on what those send to each other that cannot. It joins no run: it subscribes to no gossip, trains nothing and averages nothing.
  */
 import '../node/net/polyfill.js';
 import { join } from 'node:path';
@@ -21,6 +21,7 @@ import type { Host } from '../node/net/host.js';
 import { loadOrCreateIdentity } from '../node/net/identity.js';
 import { serveIntroductions } from '../node/net/introduce.js';
 import { openHostOnSamePort } from '../node/net/port-memory.js';
+import { serveReach } from '../node/net/reach.js';
 import { RunRegistry } from '../node/net/run-registry.js';
 
 /**
@@ -95,7 +96,10 @@ export async function startBootstrap(init: BootstrapInit): Promise<BootstrapNode
     await restore(join(dir, FILES.registry), registry, logger);
     saver.start(registry);
     const stopServing = await serveIntroductions(host, registry, null, logger);
+    const stopReach = await serveReach(host, logger);
+    await host.startRelay(registry);
     return nodeOf(host, registry, async () => {
+      await stopReach();
       await stopServing();
       await saver.stop();
       await host.stop();

@@ -1,4 +1,4 @@
-/** A running peer put together from its parts: directory, host, trainer, peer, dialler, status server. */
+/** A running peer put together from its parts: directory, host, trainer, peer, dialler, reachability, status. */
 import { SystemClock } from './clock.js';
 import type { Home } from './home.js';
 import type { Logger } from './interfaces.js';
@@ -7,7 +7,10 @@ import { Dialler } from './net/dialler.js';
 import { GossipTransport } from './net/gossip-transport.js';
 import type { Host } from './net/host.js';
 import { serveIntroductions } from './net/introduce.js';
+import { LocalDiscovery } from './net/local-discovery.js';
 import { loadKnownPeers, saveKnownPeers } from './net/known-peers.js';
+import { ReachMonitor } from './net/reach-monitor.js';
+import { serveReach } from './net/reach.js';
 import { RunRegistry, type PeerAddresses } from './net/run-registry.js';
 import { Peer } from './peer.js';
 import { buildStatus, type StatusReport } from './status.js';
@@ -25,6 +28,10 @@ export interface RunningPeerInit {
   contacts: readonly string[];
   /** Members that askRuns named. */
   members: readonly PeerAddresses[];
+  /** Whether to pass on what members send to each other that cannot be dialled. */
+  relay: boolean;
+  /** Whether to look for members on the own network, and answer those who do. */
+  mdns: boolean;
   logger: Logger;
 }
 
@@ -37,8 +44,10 @@ export class RunningPeer {
   readonly #store: FileStore;
   readonly #peer: Peer;
   readonly #warnings: string[] = [];
+  readonly #reach: ReachMonitor;
+  /** What start() began and stop() ends, the last one first. */
+  readonly #services: (() => Promise<void>)[] = [];
   #dialler: Dialler | null = null;
-  #stopIntroducing: (() => Promise<void>) | null = null;
 
   /** Throws InvalidManifestError; see Peer. */
   constructor(init: RunningPeerInit) {
@@ -50,6 +59,8 @@ export class RunningPeer {
     const store = new FileStore(home.directory, run.id);
     this.#transport = transport;
     this.#store = store;
+    const onAddresses = (): void => this.#dialler?.addressesChanged();
+    this.#reach = new ReachMonitor({ host, logger, onAddresses });
     this.#peer = new Peer(
       { transport, clock: this.#clock, store, trainer, logger, identity },
       { run },
@@ -58,14 +69,18 @@ export class RunningPeer {
 
   /** Resolves when the peer is on the network and training. Throws StoreUnavailableError, ForeignLogError. */
   async start(): Promise<void> {
-    const { host, run, logger, home, contacts, members } = this.#init;
+    const { host, run, logger, home, contacts, members, relay, mdns } = this.#init;
     await this.#peer.start();
     const registry = new RunRegistry({ own: run });
     const self = (): PeerAddresses => ({
       peerId: host.peerId,
       addresses: cleanAddresses(host.peerId, host.addresses()),
     });
-    this.#stopIntroducing = await serveIntroductions(host, registry, self, logger);
+    this.#services.push(
+      await serveIntroductions(host, registry, self, logger),
+      await serveReach(host, logger),
+    );
+    if (relay) await host.startRelay(registry);
     const path = home.directory.pathOf('peers');
     const known = await loadKnownPeers(path);
     if (known === null) {
@@ -82,6 +97,12 @@ export class RunningPeer {
       logger,
     });
     this.#dialler.start();
+    this.#reach.start();
+    if (mdns) {
+      const local = new LocalDiscovery(host, run.id, (peers) => this.#dialler?.heard(peers));
+      this.#services.push(() => local.stop());
+      await local.start();
+    }
     for (const warning of [...this.#store.warnings, ...this.#warnings]) logger.warn({}, warning);
   }
 
@@ -94,6 +115,7 @@ export class RunningPeer {
     const { home, run, host, trainer } = this.#init;
     const { bytesIn, bytesOut } = host.traffic();
     const nowMs = this.#clock.now();
+    const connections = this.#transport.connections();
     return buildStatus({
       version: VERSION,
       run,
@@ -102,21 +124,24 @@ export class RunningPeer {
       startedAtMs: this.#startedAtMs,
       nowMs,
       snapshot: this.#peer.snapshot(),
-      connections: this.#transport.connections(),
+      connections,
+      reachability: this.#reach.verdict(),
       traffic: { bytesIn: { ...bytesIn }, bytesOut: { ...bytesOut } },
       attention: [
         ...this.#store.warnings,
         ...this.#warnings,
         ...trainer.attention,
         ...(this.#dialler?.attention(nowMs) ?? []),
+        ...this.#reach.attention(connections),
       ],
     });
   }
 
   /** Leaves the run: what is worth keeping is on disk when it resolves. */
   async stop(): Promise<void> {
+    await this.#reach.stop();
     await this.#dialler?.stop();
-    await this.#stopIntroducing?.();
+    for (const stop of this.#services.splice(0).reverse()) await stop();
     await this.#peer.stop();
     await this.#init.trainer.close();
     await this.#init.host.stop();

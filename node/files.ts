@@ -45,13 +45,18 @@ export async function replaceFile(
     } finally {
       await handle.close();
     }
-    await disk.rename(temporary, path);
-    await syncDirectory(dirname(path));
+    await renameDurably(temporary, path);
   } catch (error) {
     // Half a file helps nobody and holds the space that may be missing.
     await disk.remove(temporary).catch(() => undefined);
     throw error;
   }
+}
+
+/** Renames a file within its directory, for good also where power is lost. Throws what the system throws. */
+export async function renameDurably(from: string, to: string): Promise<void> {
+  await disk.rename(from, to);
+  await syncDirectory(dirname(to));
 }
 
 /** The content of `path`, null when there is no such file. Throws what the system throws. */

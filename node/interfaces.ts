@@ -2,6 +2,7 @@
  * What a peer needs from the world, and nothing more. The real implementations live in net/, store/
  * and train/; the simulator in test/sim implements the same interfaces under virtual time.
  */
+import type { Checkpoint } from '../protocol/checkpoint.js';
 import type { Verdict } from '../protocol/errors.js';
 
 /** Wall-clock and timers; the only source of time for peer.ts. */
@@ -49,17 +50,51 @@ export interface Connection {
   latencyMs: number | null;
 }
 
+/** What a stream is for: anti-entropy, or a large update in chunks. */
+export type StreamKind = 'sync' | 'blob';
+
+/**
+ * Whether others can dial this peer: not known yet; from everywhere; from its own network, and nobody outside
+ * has tried; not, but through a relay; not at all.
+ */
+export type ReachState = 'unknown' | 'public' | 'local' | 'private-relayed' | 'private-unreachable';
+
+export interface Reachability {
+  state: ReachState;
+  /** Who found that out and how, as part of a sentence. */
+  evidence: string;
+  /** Peer ids of the relays through which this peer is reached. */
+  relays: string[];
+  /** What to do about it, as part of a sentence; null where nothing is to be done. */
+  fix: string | null;
+}
+
 /** Gossip and streams among the peers of one run. */
 export interface Transport {
   start(handlers: TransportHandlers): Promise<void>;
   /** Leaves the run: unsubscribes and ends the streams that were opened through this transport. */
   stop(): Promise<void>;
-  /** Broadcasts to the run. Resolves with the number of peers that it was handed to (0 when alone). */
+  /**
+   * Broadcasts to the run. Resolves with the number of peers that it was handed to (0 when alone).
+   * Rejects with MessageTooLargeError beyond GOSSIP_BYTES_MAX: nothing was sent.
+   */
   publish(message: Uint8Array): Promise<number>;
-  /** Opens a sync stream. Rejects when the peer cannot be reached before `signal` aborts. */
-  openSync(peerId: string, signal: AbortSignal): Promise<FrameStream>;
+  /** Opens a stream. Rejects when the peer cannot be reached before `signal` aborts. */
+  open(kind: StreamKind, peerId: string, signal: AbortSignal): Promise<FrameStream>;
   /** Live connections to members of this run. */
   connections(): Connection[];
+}
+
+/** Thrown by publish for a message over GOSSIP_BYTES_MAX. */
+export class MessageTooLargeError extends Error {
+  override readonly name = 'MessageTooLargeError';
+
+  constructor(
+    readonly sizeBytes: number,
+    readonly bytesMax: number,
+  ) {
+    super(`a gossip message of ${sizeBytes} bytes is over the bound of ${bytesMax}`);
+  }
 }
 
 export interface TransportHandlers {
@@ -69,8 +104,8 @@ export interface TransportHandlers {
    * lowers the sender's score.
    */
   onGossip(message: Uint8Array, from: string): Verdict;
-  /** A peer opened a sync stream. The handler ends the stream. */
-  onSync(stream: FrameStream, from: string): Promise<void>;
+  /** A peer opened a stream. The handler ends the stream. */
+  onStream(kind: StreamKind, stream: FrameStream, from: string): Promise<void>;
   /** A member of the run connected (its gossip stream is usable). */
   onConnect(peerId: string): void;
   onDisconnect(peerId: string): void;
@@ -149,12 +184,30 @@ export interface PeerState {
   optimiser: OptimiserState | null;
   /** This peer's own update for `epoch`, as it was (or will be) published; null before the first. */
   update: Uint8Array | null;
+  /** Name of the last debt (StoredCheckpoint) that went into the residual; null before the first. */
+  settledDebt: string | null;
   /** Totals over the life of this peer in this run. */
   steps: number;
   tokens: number;
   /** Held-out loss of the untouched base, and of the fold after some epochs. */
   heldOutBase: number | null;
   heldOutHistory: { epoch: number; loss: number }[];
+}
+
+/** Work that a rebase took out of the adapter, and that this peer sends again with its next update. */
+export interface Debt {
+  /** Which rebase: PeerState.settledDebt says whether it has been paid. */
+  name: string;
+  /** In the sign of a delta: [adapterSize] float64, not written to. */
+  vector: Float64Array;
+}
+
+/** What the log goes on from. Written as one atomic unit. */
+export interface StoredCheckpoint {
+  checkpoint: Checkpoint;
+  /** Own updates in the epochs that this checkpoint and those before it folded, newest first. */
+  own: readonly number[];
+  debt: Debt | null;
 }
 
 /** The data directory, as peer.ts sees it. Every promise resolves when the data survives power loss. */
@@ -167,6 +220,12 @@ export interface Store {
   loadLog(): Promise<Uint8Array[]>;
   /** Appends one record (an encoded update or equivocation proof). */
   appendLog(record: Uint8Array): Promise<void>;
+  /** Replaces the whole log atomically: after a crash either the old or the new one is there, whole. */
+  replaceLog(records: Iterable<Uint8Array>): Promise<void>;
+  /** Null before the first, and when it was damaged: then the log is set aside too, for it begins nowhere. */
+  loadCheckpoint(): Promise<StoredCheckpoint | null>;
+  /** Replaces the checkpoint atomically. The log may still hold older records after a crash. */
+  saveCheckpoint(stored: StoredCheckpoint): Promise<void>;
 }
 
 /** Thrown by a Store when the disk refuses: full, read-only, gone. The peer retries; nothing is lost. */

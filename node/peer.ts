@@ -3,10 +3,13 @@
  * libp2p, files, HTTP or timers, so that the simulator (test/sim) runs this very file.
  */
 import { setMaxListeners } from 'node:events';
+import { createAmendment } from '../protocol/amendment.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
+import type { BlobSource } from '../protocol/blob.js';
 import { InvalidManifestError } from '../protocol/errors.js';
-import { encodeEquivocation } from '../protocol/gossip.js';
+import { encodeAmendment, encodeEquivocation } from '../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../protocol/identity.js';
+import { BLOB_STREAMS_MAX, EPOCHS_MAX } from '../protocol/limits.js';
 import type { Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
 import type {
@@ -20,10 +23,14 @@ import type {
 } from './interfaces.js';
 import { AntiEntropy } from './peer/anti-entropy.js';
 import { attention } from './peer/attention.js';
+import { BlobServer } from './peer/blob-server.js';
 import { epochAt, Epochs } from './peer/epochs.js';
+import { Fetcher } from './peer/fetcher.js';
 import { Journal } from './peer/journal.js';
-import { Replica } from './peer/replica.js';
+import { Replica, type ReplicaHandlers } from './peer/replica.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
+import { Publisher } from './peer/publisher.js';
+import { UpdateFetcher } from './peer/update-fetcher.js';
 
 export interface PeerComponents {
   transport: Transport;
@@ -41,10 +48,10 @@ const CATCH_UP_MS_MAX = 10_000;
 const CATCH_UP_WAITS_MAX = 60;
 
 /**
- * Waits that may hang on the stop signal at one time: sync sessions both ways, the loops, a write. Node
- * takes more than ten for a leak and warns; beyond this it would be one.
+ * Waits that may hang on the stop signal at one time: streams both ways, the loops, a write. Node takes
+ * more than ten for a leak and warns; beyond this it would be one.
  */
-const STOP_LISTENERS_MAX = 64;
+const STOP_LISTENERS_MAX = 4 * BLOB_STREAMS_MAX;
 
 export class Peer {
   readonly #c: PeerComponents;
@@ -52,7 +59,11 @@ export class Peer {
   readonly #stop = new AbortController();
   readonly #replica: Replica;
   readonly #journal: Journal;
+  readonly #publisher: Publisher;
   readonly #antiEntropy: AntiEntropy;
+  readonly #fetcher: Fetcher;
+  readonly #updateFetcher: UpdateFetcher;
+  readonly #blobServer: BlobServer;
   #epochs: Epochs | null = null;
   #isCatchingUp = false;
   #done: Promise<void> | null = null;
@@ -72,20 +83,35 @@ export class Peer {
     this.#run = run;
     setMaxListeners(STOP_LISTENERS_MAX, this.#stop.signal);
     this.#journal = new Journal(store, clock, (error) => this.#fail(error));
-    this.#replica = new Replica(run, () => epochAt(run, clock.now()), {
+    const handlers: ReplicaHandlers = {
       onRecord: (record) => this.#journal.append(record, this.#stop.signal),
-      onAnnounced: ({ author }, from) =>
-        this.#antiEntropy.onAnnounced(this.#holderOf(author, from)),
-      onProof: (proof) => this.#tell(encodeEquivocation(proof)),
+      onAnnounced: (header, from) => this.#updateFetcher.onAnnounced(header, from),
+      onProof: (proof) => this.#publisher.tell(encodeEquivocation(proof)),
+      onCheckpoint: () => this.#journal.compact(replica, this.#stop.signal),
+    };
+    const replica = new Replica(run, () => epochAt(run, clock.now()), handlers, identity.peerId);
+    this.#replica = replica;
+    const { signal } = this.#stop;
+    this.#publisher = new Publisher({ transport, clock, logger }, signal);
+    const prng = (label: string): Prng =>
+      new Prng(publicKeyFromPeerId(identity.peerId), `${label}/${run.id}/${clock.now()}`);
+    const shared = { transport, clock, runId: run.id, replica };
+    const onLie = (peerId: string): void => this.#replica.blame(peerId, 'wrong-blob');
+    this.#fetcher = new Fetcher({ ...shared, onLie, random: prng('fetcher') }, signal);
+    this.#updateFetcher = new UpdateFetcher({
+      ...shared,
+      fetcher: this.#fetcher,
+      isSyncing: (slot) => this.#antiEntropy.isFetching(slot),
+      onFailed: (from) => this.#antiEntropy.onAnnounced(from),
     });
-    const random = new Prng(
-      publicKeyFromPeerId(identity.peerId),
-      `anti-entropy/${run.id}/${clock.now()}`,
-    );
+    const isElsewhere = (slot: string, peerId: string): boolean =>
+      this.#updateFetcher.offer(slot, peerId);
     this.#antiEntropy = new AntiEntropy(
-      { transport, clock, logger, replica: this.#replica, random },
-      this.#stop.signal,
+      { ...shared, logger, random: prng('anti-entropy'), isElsewhere },
+      signal,
     );
+    const find = (root: string): BlobSource | undefined => this.#updateFetcher.source(root);
+    this.#blobServer = new BlobServer({ clock, runId: run.id, find }, signal);
   }
 
   /**
@@ -94,21 +120,36 @@ export class Peer {
    */
   async start(): Promise<void> {
     const { store, transport, identity } = this.#c;
-    const state = await this.#restore(await store.loadState(), await store.loadLog());
+    const [savedState, checkpoint] = [await store.loadState(), await store.loadCheckpoint()];
+    if (checkpoint) this.#replica.restoreCheckpoint(checkpoint, savedState?.settledDebt ?? null);
+    const state = await this.#restore(savedState, await store.loadLog());
+    await this.#replica.horizon.cut(this.#stop.signal);
     const epochs = new Epochs(
-      { ...this.#c, replica: this.#replica, journal: this.#journal },
+      {
+        ...this.#c,
+        replica: this.#replica,
+        journal: this.#journal,
+        publisher: this.#publisher,
+      },
       state,
       this.#stop.signal,
     );
     this.#epochs = epochs;
     await transport.start({
       onGossip: (message, from) => this.#replica.onGossip(message, from),
-      onSync: (stream, from) => this.#antiEntropy.serve(stream, from),
-      // One of the two opens the session; it serves both.
+      onStream: (kind, stream, from) =>
+        kind === 'sync'
+          ? this.#antiEntropy.serve(stream, from)
+          : this.#blobServer.serve(stream, from),
       onConnect: (peerId) => {
+        this.#publisher.onConnect();
+        // One of the two opens the session; it serves both.
         if (identity.peerId < peerId) this.#antiEntropy.request(peerId);
       },
-      onDisconnect: (peerId) => this.#antiEntropy.forget(peerId),
+      onDisconnect: (peerId) => {
+        this.#antiEntropy.forget(peerId);
+        this.#updateFetcher.forget(peerId);
+      },
     });
     this.#done = this.#live(epochs);
     // Whoever awaits `done` sees the error; a peer that nobody awaits must not crash the process.
@@ -132,6 +173,29 @@ export class Peer {
     }
   }
 
+  /**
+   * Makes the run `epochsMax` epochs long, for all its peers. Returns null when the amendment is on disk and
+   * under way, or why it cannot be made, in a sentence.
+   */
+  async extend(epochsMax: number): Promise<string | null> {
+    const { identity } = this.#c;
+    if (identity.peerId !== this.#run.manifest.founder) {
+      return `Only the founder of this run can extend it: ${this.#run.manifest.founder}.`;
+    }
+    if (this.#run.manifest.training.finalFraction === 0) {
+      return 'This run ended with a learning rate of 0 and would learn nothing more; found a new one instead.';
+    }
+    const epochsMin = this.#replica.epochsMax + 1;
+    if (!Number.isSafeInteger(epochsMax) || epochsMax < epochsMin || epochsMax > EPOCHS_MAX) {
+      return `The run cannot be given ${epochsMax} epochs: it takes a whole number from ${epochsMin} to ${EPOCHS_MAX}.`;
+    }
+    const amendment = createAmendment(this.#run, identity, epochsMax);
+    this.#replica.admitAmendment(amendment);
+    await this.#journal.flush();
+    this.#publisher.tell(encodeAmendment(amendment));
+    return null;
+  }
+
   /** The fold of the whole log: [adapterSize] float32. */
   theta(): Float32Array {
     return this.#replica.theta();
@@ -143,11 +207,12 @@ export class Peer {
     const state = this.#epochs?.state;
     const { progress = null, last = null } = this.#epochs ?? {};
     const nowMs = clock.now();
-    const epoch = Math.min(epochAt(this.#run, nowMs), this.#run.manifest.schedule.epochsMax);
+    const epoch = Math.min(epochAt(this.#run, nowMs), this.#replica.epochsMax);
     const members = this.#members();
     return {
       runId: this.#run.id,
       epoch,
+      epochsMax: this.#replica.epochsMax,
       state: this.#epochs?.runState ?? 'waiting',
       training: {
         device: trainer.device,
@@ -164,16 +229,20 @@ export class Peer {
         history: state?.heldOutHistory ?? [],
       },
       members,
+      lastRecipients: this.#publisher.lastRecipients,
       residualNorm: this.#epochs?.residualNorm() ?? 0,
       attention: attention({
         run: this.#run,
         nowMs,
         epoch,
+        epochsMax: this.#replica.epochsMax,
         isCatchingUp: this.#isCatchingUp,
         connectedCount: transport.connections().length,
+        isUnheard: this.#publisher.isUnheard,
         clockOffsetsMs: members.flatMap((member) => member.clockOffsetMs ?? []),
         storeProblem: this.#journal.problem,
         trainingProblems: this.#epochs?.problems ?? [],
+        horizonProblem: this.#replica.horizon.problem,
         last,
         closedEpoch: this.#epochs?.closedEpoch ?? -1,
         equivocatedEpoch: log.proofAgainst(identity.peerId)?.first.epoch ?? null,
@@ -182,7 +251,11 @@ export class Peer {
   }
 
   async #restore(state: PeerState | null, records: readonly Uint8Array[]): Promise<PeerState> {
+    const { log } = this.#replica;
     const invalid = records.filter((record) => !this.#replica.restore(record)).length;
+    // A crash between writing a checkpoint and rewriting the log leaves records that the first one holds.
+    if (log.floor > 0 && records.length > log.size + log.proofs().length)
+      this.#journal.compact(this.#replica, this.#stop.signal);
     if (invalid > 0)
       this.#c.logger.warn({ invalid }, 'records of the log were not valid: left out');
     // A crash between saving the state and appending to the log leaves the update only in the state.
@@ -194,6 +267,7 @@ export class Peer {
         residual: new Float64Array(size),
         optimiser: null,
         update: null,
+        settledDebt: null,
         steps: 0,
         tokens: 0,
         heldOutBase: null,
@@ -209,7 +283,7 @@ export class Peer {
       await epochs.run();
     } finally {
       this.#stop.abort(new Error('the peer has ended'));
-      await antiEntropy;
+      await Promise.all([antiEntropy, this.#fetcher.ended()]);
     }
     if (this.#failure) throw this.#failure.error;
   }
@@ -234,8 +308,9 @@ export class Peer {
     const delayMs = Math.min(CATCH_UP_MS_MAX, schedule.epochMs / 2);
     // A large log takes several sessions: go on while it grows.
     for (let i = 0, fetched = -1; i < CATCH_UP_WAITS_MAX && !signal.aborted; i++) {
-      if (this.#antiEntropy.fetched === fetched) break;
-      fetched = this.#antiEntropy.fetched;
+      const now = this.#antiEntropy.fetched + this.#updateFetcher.fetched;
+      if (now === fetched) break;
+      fetched = now;
       await clock.sleep(delayMs, signal).catch(() => undefined);
     }
     this.#isCatchingUp = false;
@@ -260,18 +335,6 @@ export class Peer {
         rejected: this.#replica.rejectedBy(peerId),
         clockOffsetMs: this.#antiEntropy.clockOffsetMs(peerId),
       };
-    });
-  }
-
-  /** Whom to ask for an announced update: its author when connected, else who passed the word on. */
-  #holderOf(author: string, from: string): string {
-    const isConnected = this.#c.transport.connections().some(({ peerId }) => peerId === author);
-    return isConnected ? author : from;
-  }
-
-  #tell(message: Uint8Array): void {
-    this.#c.transport.publish(message).catch((error: unknown) => {
-      this.#c.logger.debug({ error: String(error) }, 'publishing failed');
     });
   }
 }

@@ -1,6 +1,6 @@
 /** What GET /status says: its schema, and how it is put together from the peer, its connections and this process. */
 import { z } from 'zod';
-import type { Connection } from './interfaces.js';
+import type { Connection, Reachability } from './interfaces.js';
 import { asSentence } from './peer/attention.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
 import type { Run } from '../protocol/manifest.js';
@@ -29,6 +29,12 @@ export const statusReportSchema = z.object({
   version: z.string(),
   peerId: z.string(),
   addresses: z.array(z.string()).describe('multiaddrs to hand on'),
+  reachability: z.object({
+    state: z.enum(['unknown', 'public', 'local', 'private-relayed', 'private-unreachable']),
+    evidence: z.string().describe('who found that out, and how'),
+    relays: z.array(z.string()).describe('peer ids of the relays that hold a place for this peer'),
+    fix: z.string().nullable().describe('what to do so that others can dial this peer'),
+  }),
   uptimeSeconds: z.number().nonnegative(),
   run: z.object({
     id: z.string(),
@@ -51,6 +57,7 @@ export const statusReportSchema = z.object({
     sha256: z.string().describe('of the fold of the whole log'),
     epoch: z.number().int().describe('newest epoch in the log; -1 while it is empty'),
     updates: count,
+    checkpointEpoch: count.describe('earlier epochs are in a checkpoint, not in the log'),
   }),
   heldOutLoss: z.object({
     base: z.number().nullable(),
@@ -59,6 +66,7 @@ export const statusReportSchema = z.object({
   }),
   peers: z.array(peerReportSchema),
   traffic: z.object({ bytesIn: bytesByPurpose, bytesOut: bytesByPurpose }),
+  lastRecipients: count.nullable().describe('members that the last update was handed to'),
   residualNorm: z.number().nonnegative(),
   attention: z.array(z.string()).describe('what is wrong or awaited, and what happens next'),
 });
@@ -80,6 +88,7 @@ export interface StatusSources {
   nowMs: number;
   snapshot: PeerSnapshot;
   connections: readonly Connection[];
+  reachability: Reachability;
   traffic: { bytesIn: BytesByPurpose; bytesOut: BytesByPurpose };
   /** Sentences from outside the peer: the store, the dialler, the lock. They come first. */
   attention: readonly string[];
@@ -93,13 +102,14 @@ export function buildStatus(sources: StatusSources): StatusReport {
     version: sources.version,
     peerId: sources.peerId,
     addresses: [...sources.addresses],
+    reachability: { ...sources.reachability, relays: [...sources.reachability.relays] },
     uptimeSeconds: Math.max(0, (sources.nowMs - sources.startedAtMs) / 1000),
     run: {
       id: run.id,
       name: manifest.name,
       model: manifest.model.name,
       epoch: snapshot.epoch,
-      epochsMax: manifest.schedule.epochsMax,
+      epochsMax: snapshot.epochsMax,
       epochSeconds: manifest.schedule.epochMs / 1000,
       state: snapshot.state,
     },
@@ -111,6 +121,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
       bytesIn: { ...sources.traffic.bytesIn },
       bytesOut: { ...sources.traffic.bytesOut },
     },
+    lastRecipients: snapshot.lastRecipients,
     residualNorm: snapshot.residualNorm,
     attention: [...new Set([...sources.attention, ...snapshot.attention].map(asSentence))],
   };

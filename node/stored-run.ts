@@ -2,14 +2,20 @@
 import { UserError } from './errors.js';
 import { readRun } from './home.js';
 import { Replica } from './peer/replica.js';
+import { readIfThere } from './store/atomic-file.js';
+import { decodeCheckpoint } from './store/checkpoint-codec.js';
+import { DamagedStateError } from './store/state-codec.js';
 import { DataDirectory } from './store/directory.js';
 import { readLog } from './store/log-file.js';
 import type { UpdateLog } from '../protocol/log.js';
 import type { Run } from '../protocol/manifest.js';
+import type { StoredCheckpoint } from './interfaces.js';
 
 export interface StoredRun {
   run: Run;
   log: UpdateLog;
+  /** Epochs of the run, by its manifest or an amendment. */
+  epochsMax: number;
   /** Fold of the log: [adapterSize] float32. */
   theta: Float32Array;
   /** SHA-256 of theta, 64 hex digits. */
@@ -25,7 +31,9 @@ export async function readStoredRun(dir: string): Promise<StoredRun> {
       `${dir} holds no run; start or join one there first, or name another directory with --dir`,
     );
   }
+  // The log first: a peer that runs writes a new checkpoint before it drops from the log what is in it.
   const scan = await readLog(directory.pathOf('log'), run.id);
+  const checkpoint = await readIfThere(directory.pathOf('checkpoint'));
   const nothing = (): void => undefined;
   // What was accepted into the log was not from the future then.
   const replica = new Replica(run, () => Infinity, {
@@ -33,6 +41,22 @@ export async function readStoredRun(dir: string): Promise<StoredRun> {
     onAnnounced: nothing,
     onProof: nothing,
   });
+  if (checkpoint !== null) replica.restoreCheckpoint(readCheckpoint(dir, run.id, checkpoint), null);
   for (const record of scan?.records ?? []) replica.restore(record);
-  return { run, log: replica.log, theta: replica.theta(), sha256: replica.sha256() };
+  const { log, epochsMax } = replica;
+  return { run, log, epochsMax, theta: replica.theta(), sha256: replica.sha256() };
+}
+
+function readCheckpoint(dir: string, runId: string, bytes: Uint8Array): StoredCheckpoint {
+  try {
+    return decodeCheckpoint(runId, bytes);
+  } catch (cause) {
+    if (!(cause instanceof DamagedStateError)) throw cause;
+    throw new UserError(
+      `checkpoint.bin in ${dir} is damaged (${cause.message}); start the peer there once, so that it fetches ` +
+        'what is missing from the others',
+      undefined,
+      { cause },
+    );
+  }
 }

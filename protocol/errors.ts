@@ -19,7 +19,11 @@ export type RejectionCode =
   | 'bad-steps'
   | 'bad-epoch'
   | 'future-epoch'
+  | 'behind-horizon'
+  | 'past-end'
+  | 'unknown-kind'
   | 'duplicate'
+  | 'wrong-blob'
   | 'evicted'
   | 'equivocation'
   | 'capacity';
@@ -46,6 +50,14 @@ export class InvalidManifestError extends Error {
 /** Thrown when a sync frame is malformed, out of turn or beyond a bound; the session ends. */
 export class SyncProtocolError extends Error {
   override readonly name = 'SyncProtocolError';
+}
+
+/**
+ * Thrown when what came over a blob stream is malformed, out of turn, beyond a bound or not what the root
+ * names. The connection proves who sent it, so the sender can be held to account.
+ */
+export class BlobProtocolError extends Error {
+  override readonly name = 'BlobProtocolError';
 }
 
 /** Thrown when text or bytes are not an Ed25519 peer id. */

@@ -1,59 +1,72 @@
 /**
  * The fold: log -> adapter.   theta = theta0 - sum over epochs of alpha_e g_e
- * with g_e the weighted mean of that epoch's rows (dequantised updates), each scaled by staleness and
- * clipped to clip x the median row norm. Float64 in (epoch, peer id) order and only + - * / sqrt and
- * comparison, so that equal logs give equal bits on every machine.
+ * with g_e the weighted (or robust: robust.ts) mean of that epoch's rows (dequantised updates), each scaled by
+ * staleness and clipped to clip x the median row norm. Float64 in (epoch, peer id) order and only + - * / sqrt and
+ * comparison, so that equal logs give equal bits on every machine. Where the beginning of the log has
+ * become a checkpoint, its theta takes the place of theta0.
  */
 import { initialAdapter } from './adapter.js';
+import { EpochFold } from './epoch-fold.js';
 import type { UpdateLog } from './log.js';
-import type { AlphaPhase, Run } from './manifest.js';
-import { dequantise } from './quantise.js';
-import { norm } from './residual.js';
-import { phaseAt, scatterAdd, Slicer, type Slice } from './slice.js';
-import type { Update } from './update.js';
+import type { Run } from './manifest.js';
 
-/** A late update replays from the last checkpoint before its epoch; the first ones lie this far apart. */
-const CHECKPOINT_EPOCHS = 16;
+/** A late update replays from the last snapshot before its epoch; the first ones lie this far apart. */
+const SNAPSHOT_EPOCHS = 16;
 
-/** Old checkpoints kept besides theta0: with age they lie further apart, so a replay is about twice the age. */
-const CHECKPOINTS_MAX = 8;
+/** Old snapshots kept besides the base: with age they lie further apart, so a replay is about twice the age. */
+const SNAPSHOTS_MAX = 8;
 
 /** The newest epochs have one each: their updates come one after another, and each changes theta. */
 const RECENT_EPOCHS = 3;
 
-/** Memory of all checkpoints; at least one is kept. */
-const CHECKPOINT_BYTES_MAX = 512 * 1024 * 1024;
+/** Memory of all snapshots; at least one is kept. */
+const SNAPSHOT_BYTES_MAX = 512 * 1024 * 1024;
+
+/** What the fold begins with: theta before `epoch`, [adapterSize] float64, which is not written to. */
+export interface FoldBase {
+  readonly epoch: number;
+  readonly theta: Float64Array;
+}
 
 /** Folds one log incrementally: only epochs from the earliest change on are computed again. */
 export class Fold {
-  readonly #run: Run;
-  readonly #slicer: Slicer;
-  readonly #weights: ReadonlyMap<string, number>;
-  /** theta before epoch `key`; 0 is always there. */
-  readonly #checkpoints: Map<number, Float64Array>;
+  readonly #rows: EpochFold;
+  #base: FoldBase;
+  /** theta before epoch `key`; that of the base is always there. */
+  readonly #snapshots: Map<number, Float64Array>;
   readonly #recentMax: number;
   readonly #oldMax: number;
-  /** Norms of rows, which depend on the update alone: a replay saves one of two passes. */
-  readonly #norms = new WeakMap<Update, number>();
   /** theta after all epochs below #next. */
   #theta: Float64Array;
-  #next = 0;
+  #next: number;
   /** Counts what happened to #theta and to epoch #next: whoever folds in pieces begins that epoch again. */
   #version = 0;
 
-  constructor(run: Run, slicer = new Slicer(run)) {
-    this.#run = run;
-    this.#slicer = slicer;
-    const theta0 = Float64Array.from(initialAdapter(run.manifest.adapter));
-    this.#checkpoints = new Map([[0, theta0]]);
-    this.#theta = theta0.slice();
-    const affordable = Math.max(1, Math.floor(CHECKPOINT_BYTES_MAX / theta0.byteLength));
+  constructor(run: Run, rows = new EpochFold(run), base = initialBase(run)) {
+    this.#rows = rows;
+    this.#base = base;
+    this.#snapshots = new Map([[base.epoch, base.theta]]);
+    this.#theta = base.theta.slice();
+    this.#next = base.epoch;
+    const affordable = Math.max(1, Math.floor(SNAPSHOT_BYTES_MAX / base.theta.byteLength));
     this.#recentMax = Math.min(RECENT_EPOCHS, affordable);
-    this.#oldMax = Math.min(CHECKPOINTS_MAX, affordable - this.#recentMax);
-    const { membership } = run.manifest;
-    this.#weights = new Map(
-      membership.mode === 'open' ? [] : membership.members.map((m) => [m.peerId, m.weight]),
-    );
+    this.#oldMax = Math.min(SNAPSHOTS_MAX, affordable - this.#recentMax);
+  }
+
+  /**
+   * Begins with another base from now on. `isSame` says that it is the fold of the log up to there, bit for
+   * bit, so that what was folded after it stands.
+   */
+  rebase(base: FoldBase, { isSame }: { isSame: boolean }): void {
+    this.#base = base;
+    for (const key of this.#snapshots.keys()) {
+      if (!isSame || key < base.epoch) this.#snapshots.delete(key);
+    }
+    this.#snapshots.set(base.epoch, base.theta);
+    if (isSame && this.#next >= base.epoch) return;
+    this.#version += 1;
+    this.#theta = base.theta.slice();
+    this.#next = base.epoch;
   }
 
   /** Says that the updates of `epoch` changed. */
@@ -61,9 +74,10 @@ export class Fold {
     if (epoch > this.#next) return;
     this.#version += 1;
     if (epoch === this.#next) return;
-    const start = Math.max(...[...this.#checkpoints.keys()].filter((key) => key <= epoch));
-    for (const key of this.#checkpoints.keys()) if (key > start) this.#checkpoints.delete(key);
-    this.#theta = (this.#checkpoints.get(start) ?? this.#theta).slice();
+    const keys = [...this.#snapshots.keys()].filter((key) => key <= epoch);
+    const start = Math.max(this.#base.epoch, ...keys);
+    for (const key of this.#snapshots.keys()) if (key > start) this.#snapshots.delete(key);
+    this.#theta = (this.#snapshots.get(start) ?? this.#base.theta).slice();
     this.#next = start;
   }
 
@@ -77,7 +91,8 @@ export class Fold {
   /** Rows that compute() has to go through, each of the whole adapter at most. */
   pendingRows(log: UpdateLog): number {
     let rows = 0;
-    for (let epoch = this.#next; epoch <= log.newestEpoch; epoch++) rows += log.countIn(epoch);
+    for (let epoch = this.#next; epoch <= log.newestEpoch; epoch++)
+      rows += this.#rows.cost(log.countIn(epoch));
     return rows;
   }
 
@@ -98,85 +113,32 @@ export class Fold {
   /** Folds epoch #next, unless the caller gives up half-way: then nothing has changed. */
   *#foldEpoch(log: UpdateLog): Generator<number> {
     const epoch = this.#next;
-    const slice = this.#slicer.slice(epoch);
-    const updates = log.inEpoch(epoch);
-    const g = yield* this.#meanRow(updates, slice);
+    const apply = yield* this.#rows.steps(epoch, log.inEpoch(epoch));
     const recentFrom = log.newestEpoch - this.#recentMax + 1;
-    if (epoch > 0 && (epoch % CHECKPOINT_EPOCHS === 0 || epoch >= recentFrom)) {
-      this.#checkpoints.set(epoch, this.#theta.slice());
+    const isDue = epoch % SNAPSHOT_EPOCHS === 0 || epoch >= recentFrom;
+    if (epoch > this.#base.epoch && isDue) {
+      this.#snapshots.set(epoch, this.#theta.slice());
       this.#thinOut(recentFrom);
     }
     this.#version += 1;
     this.#next += 1;
-    if (g === null) return;
-    const { numerator, denominator } = phaseAt<AlphaPhase>(this.#run.manifest.fold.alpha, epoch);
-    scatterAdd(this.#theta, slice, g, -(numerator / denominator));
+    apply(this.#theta);
   }
 
-  /** Keeps the checkpoints from `recentFrom` on and #oldMax before them. */
+  /** Keeps the base, the snapshots from `recentFrom` on and #oldMax before them. */
   #thinOut(recentFrom: number): void {
-    const old = [...this.#checkpoints.keys()].filter((key) => key < recentFrom).sort(ascending);
-    for (const key of old.slice(1)) {
-      if (key % CHECKPOINT_EPOCHS !== 0) this.#checkpoints.delete(key);
-    }
-    const keys = old.filter((key) => key % CHECKPOINT_EPOCHS === 0);
-    if (keys.length <= this.#oldMax + 1) return;
+    const { epoch: base } = this.#base;
+    const old = [...this.#snapshots.keys()].filter((key) => key > base && key < recentFrom);
+    for (const key of old) if (key % SNAPSHOT_EPOCHS !== 0) this.#snapshots.delete(key);
+    const keys = old.filter((key) => key % SNAPSHOT_EPOCHS === 0).sort((a, b) => a - b);
+    if (keys.length <= this.#oldMax) return;
     // The one whose loss lengthens a replay least, as a share of its length.
-    const losses = keys.slice(1).map((key, i) => (key - (keys[i] ?? 0)) / (this.#next + 1 - key));
-    const least = keys[losses.indexOf(Math.min(...losses)) + 1] ?? 0;
-    this.#checkpoints.delete(least);
-  }
-
-  /** g_e, [slice.coordinates]; null without updates. Two passes over the rows: memory stays at one row. */
-  *#meanRow(updates: readonly Update[], slice: Slice): Generator<number, Float64Array | null> {
-    if (updates.length === 0) return null;
-    const { clip } = this.#run.manifest.fold;
-    const row = new Float64Array(slice.coordinates);
-    const norms: number[] = [];
-    for (const update of updates) {
-      norms.push(this.#norm(update, slice, row));
-      yield slice.coordinates;
-    }
-    const bound = clip === 0 ? Infinity : clip * median(norms.filter((value) => value > 0));
-    const totalWeight = updates.reduce((sum, { author }) => sum + this.#weight(author), 0);
-    const g = new Float64Array(slice.coordinates);
-    for (const [i, update] of updates.entries()) {
-      const length = norms[i] ?? 0;
-      const clipped = length > bound ? bound / length : 1;
-      const share = (this.#weight(update.author) * staleness(update) * clipped) / totalWeight;
-      dequantise(update, slice, row);
-      for (let j = 0; j < row.length; j++) g[j] = (g[j] ?? 0) + share * (row[j] ?? 0);
-      yield slice.coordinates;
-    }
-    return g;
-  }
-
-  /** Norm of a row; `row` is scratch space. */
-  #norm(update: Update, slice: Slice, row: Float64Array<ArrayBuffer>): number {
-    const value = this.#norms.get(update) ?? norm(dequantise(update, slice, row));
-    this.#norms.set(update, value);
-    return value;
-  }
-
-  #weight(author: string): number {
-    return this.#weights.get(author) ?? 1;
+    const losses = keys.map((key, i) => (key - (keys[i - 1] ?? base)) / (this.#next + 1 - key));
+    const least = keys[losses.indexOf(Math.min(...losses))] ?? 0;
+    this.#snapshots.delete(least);
   }
 }
 
-/** Weight of an update whose base was folded `lag` epochs earlier: 1 up to 2, then 2 / lag. */
-export function staleness({ epoch, baseEpoch }: Pick<Update, 'epoch' | 'baseEpoch'>): number {
-  const lag = epoch - baseEpoch;
-  return lag <= 2 ? 1 : 2 / lag;
-}
-
-function ascending(a: number, b: number): number {
-  return a - b;
-}
-
-/** Mean of the two middle values when their number is even; 0 for none. */
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort(ascending);
-  const middle = sorted.length >>> 1;
-  if (sorted.length % 2 === 1) return sorted[middle] ?? 0;
-  return ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2;
+function initialBase({ manifest }: Run): FoldBase {
+  return { epoch: 0, theta: Float64Array.from(initialAdapter(manifest.adapter)) };
 }

@@ -1,4 +1,5 @@
-/** One gossip message, which is also one record of the log on disk: an update, an announcement or a proof. */
+/** One gossip message, which is also one record of the log on disk: an update, an announcement, a proof or an amendment. */
+import { checkAmendment, type Amendment } from './amendment.js';
 import { bytesEqual, sha256, toHex } from './bytes.js';
 import { UpdateRejectedError } from './errors.js';
 import { GOSSIP_BYTES_MAX, UPDATE_BYTES_MAX } from './limits.js';
@@ -19,7 +20,8 @@ export type GossipMessage =
   | { kind: 'held' }
   | { kind: 'update'; update: Update }
   | { kind: 'announcement'; header: UpdateHeader }
-  | { kind: 'equivocation'; proof: EquivocationProof };
+  | { kind: 'equivocation'; proof: EquivocationProof }
+  | { kind: 'amendment'; amendment: Amendment };
 
 export function encodeUpdateMessage(update: Update): Uint8Array {
   return wire.Gossip.encode({ update: updateToWire(update) });
@@ -31,6 +33,10 @@ export function encodeAnnouncement(update: UpdateHeader): Uint8Array {
 
 export function encodeEquivocation(proof: EquivocationProof): Uint8Array {
   return wire.Gossip.encode({ equivocation: equivocationToWire(proof) });
+}
+
+export function encodeAmendment({ signed }: Amendment): Uint8Array {
+  return wire.Gossip.encode({ amendment: signed });
 }
 
 export function equivocationToWire(proof: EquivocationProof): wire.Equivocation {
@@ -63,15 +69,18 @@ export function decodeGossip(
   } catch (cause) {
     throw malformed('not a valid protobuf message', { cause });
   }
-  const { update, announcement, equivocation } = message;
-  const fields = [update, announcement, equivocation].filter((field) => field !== undefined);
-  if (fields.length !== 1) throw malformed(`${fields.length} kinds in one message`);
+  const { update, announcement, equivocation, amendment } = message;
+  const kinds = Object.keys(message).length;
+  if (kinds > 1) throw malformed(`${kinds} kinds in one message`);
   const signed = update ?? announcement;
   if (log && signed && isHeld(log, signed)) return { kind: 'held' };
   if (update) return { kind: 'update', update: checkUpdate(run, slicer, update) };
   if (announcement) return { kind: 'announcement', header: checkHeader(run, announcement) };
   if (equivocation) return { kind: 'equivocation', proof: checkEquivocation(run, equivocation) };
-  throw malformed('no kind in the message');
+  if (amendment) return { kind: 'amendment', amendment: checkAmendment(run, amendment) };
+  if (bytes.length === 0) throw malformed('an empty message');
+  // What a newer minor version may send; nobody is blamed for passing it on.
+  throw new UpdateRejectedError('unknown-kind', 'ignore', 'a kind that this version does not know');
 }
 
 /**

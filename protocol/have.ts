@@ -1,11 +1,17 @@
 /** Have-vectors: which epochs of which author a log holds, as bitmaps in frames of bounded size. */
+import type { Amendment } from './amendment.js';
 import { copyOf, fromHex, toHex } from './bytes.js';
+import type { CheckpointStatement } from './checkpoint.js';
+import { statementToWire } from './checkpoint-transfer.js';
 import { SyncProtocolError } from './errors.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
 import * as limits from './limits.js';
 import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
 import * as wire from './wire/messages.js';
+
+/** A run may be longer at the other side, by an amendment. */
+const BITMAP_BYTES_MAX = Math.ceil(limits.EPOCHS_MAX / 8);
 
 /** Two fields of 32 bytes, their tags and lengths, and the tag and length of the bitmap. */
 const ENTRY_OVERHEAD_BYTES = 80;
@@ -15,18 +21,13 @@ export class HaveVector {
   readonly #epochs = new Map<string, Uint8Array>();
   readonly #digests = new Map<string, string>();
   readonly evicted = new Set<string>();
-  readonly #bitmapBytesMax: number;
   #bytes = 0;
-
-  constructor({ manifest }: Run) {
-    this.#bitmapBytesMax = Math.ceil(manifest.schedule.epochsMax / 8);
-  }
 
   /** Adds the entries of one frame. @throws SyncProtocolError beyond a bound. */
   add(entries: readonly (wire.Held | wire.Wanted)[], evicted: readonly Uint8Array[]): void {
     for (const entry of entries) {
       this.#bytes += entry.epochs.length + ENTRY_OVERHEAD_BYTES;
-      if (entry.epochs.length > this.#bitmapBytesMax || this.#bytes > limits.HAVE_BYTES_MAX) {
+      if (entry.epochs.length > BITMAP_BYTES_MAX || this.#bytes > limits.HAVE_BYTES_MAX) {
         throw new SyncProtocolError('a vector longer than the run or the limit');
       }
       const author = authorOf(entry.author);
@@ -43,15 +44,10 @@ export class HaveVector {
     return [...this.#epochs.keys()].sort();
   }
 
-  /** Epochs of `author` up to `epochMax` in ascending order. */
-  epochsOf(author: string, epochMax = Infinity): number[] {
+  /** Epochs of `author` from `epochMin` to `epochMax` in ascending order. */
+  epochsOf(author: string, epochMax = Infinity, epochMin = 0): number[] {
     const bitmap = this.#epochs.get(author) ?? new Uint8Array();
-    const epochs: number[] = [];
-    const end = Math.min(8 * bitmap.length, epochMax + 1);
-    for (let epoch = 0; epoch < end; epoch++) {
-      if (((bitmap[epoch >> 3] ?? 0) >> (epoch & 7)) & 1) epochs.push(epoch);
-    }
-    return epochs;
+    return fromBitmap(bitmap, epochMin, Math.min(8 * bitmap.length, epochMax + 1));
   }
 
   /** Hex SHA-256 over the ids of the author's updates; undefined when not said. */
@@ -60,8 +56,14 @@ export class HaveVector {
   }
 }
 
-/** The frames that say what `log` holds. */
-export function* encodeHave(run: Run, log: UpdateLog, clockMs: number): Generator<Uint8Array> {
+/** The frames that say what `log` holds, the checkpoint that it goes on from in a run with a horizon, and the run's amendment. */
+export function* encodeHave(
+  run: Run,
+  log: UpdateLog,
+  clockMs: number,
+  statement: CheckpointStatement | null = null,
+  amendment: Amendment | null = null,
+): Generator<Uint8Array> {
   const evicted = log.proofs().map(({ author }) => publicKeyFromPeerId(author));
   const entries = log.authors().map((author) => ({
     author: publicKeyFromPeerId(author),
@@ -69,10 +71,16 @@ export function* encodeHave(run: Run, log: UpdateLog, clockMs: number): Generato
     digest: Uint8Array.from(log.authorDigest(author)),
   }));
   const runId = fromHex(run.id);
+  // They ride in the first frame, like the evicted.
+  let once = {
+    ...(statement !== null && { checkpoint: statementToWire(statement) }),
+    ...(amendment !== null && { amendment: amendment.signed }),
+  };
   for (const { authors, last } of inFrames(entries)) {
     yield wire.SyncFrame.encode({
-      have: { runId, clockMs, authors, evicted: evicted.splice(0), last },
+      have: { runId, clockMs, authors, evicted: evicted.splice(0), last, ...once },
     });
+    once = {};
   }
 }
 
@@ -114,9 +122,18 @@ function authorOf(publicKey: Uint8Array): string {
   return peerIdFromPublicKey(publicKey);
 }
 
-/** `epochs` ascending. */
-function toBitmap(epochs: readonly number[]): Uint8Array<ArrayBuffer> {
+/** Numbers as a bitmap: bit n mod 8 of byte floor(n / 8). `epochs` ascending. */
+export function toBitmap(epochs: readonly number[]): Uint8Array<ArrayBuffer> {
   const bitmap = new Uint8Array(((epochs.at(-1) ?? -1) >> 3) + 1);
   for (const epoch of epochs) bitmap[epoch >> 3] = (bitmap[epoch >> 3] ?? 0) | (1 << (epoch & 7));
   return bitmap;
+}
+
+/** The numbers from `start` to `end` - 1 whose bit is set, ascending. */
+export function fromBitmap(bitmap: Uint8Array, start = 0, end = 8 * bitmap.length): number[] {
+  const numbers: number[] = [];
+  for (let n = start; n < end; n++) {
+    if (((bitmap[n >> 3] ?? 0) >> (n & 7)) & 1) numbers.push(n);
+  }
+  return numbers;
 }

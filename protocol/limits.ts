@@ -25,18 +25,27 @@ export const EPOCHS_MAX = 100_000;
 export const EPOCH_MS_MIN = 500;
 export const EPOCH_MS_MAX = 86_400_000;
 
+/** Bytes of an encoded amendment of a manifest; it has about 45. */
+export const AMENDMENT_BYTES_MAX = 128;
+
+/** Frames of kinds that only a newer version knows, skipped in one sync session. */
+export const UNKNOWN_FRAMES_MAX = 64;
+
 /** Optimiser steps that an update may claim. */
 export const STEPS_MAX = 1_000_000;
 
 /** Authors in one run's log: bounds the log, and the have-vectors exchanged in a sync. */
 export const AUTHORS_MAX = 1024;
 
+/** Authors in a run with the robust fold: it compares each row with every other, so 64 cost 2,016 pairs. */
+export const ROBUST_AUTHORS_MAX = 64;
+
 /** Bytes of one encoded update: the largest adapter at 4 bits in blocks of 8 has 96 MiB, and a header. */
 export const UPDATE_BYTES_MAX = 96 * 1024 * 1024 + 1024;
 
 /**
- * Bytes of an update that travels inside a gossip message; a larger one is announced and fetched by
- * sync. Gossip carries each byte about six times (D = 6), a stream once.
+ * Bytes of an update that travels inside a gossip message; a larger one is announced and fetched as a
+ * blob. Gossip carries each byte several times, a stream once.
  */
 export const UPDATE_INLINE_BYTES_MAX = 64 * 1024;
 
@@ -49,7 +58,7 @@ export const FUTURE_EPOCHS_MAX = 1;
 /** Deferred updates kept for later, over all senders; more are dropped and come back by sync. */
 export const DEFERRED_MAX = 256;
 
-/** Bytes of one sync frame: 256 KiB chunks were the fastest over yamux (8 MiB transfers, loopback). */
+/** Bytes of one frame of a sync or blob stream: 256 KiB chunks were the fastest over yamux (8 MiB transfers, loopback). */
 export const SYNC_FRAME_BYTES_MAX = 256 * 1024 + 64;
 
 /** Bytes of update data in one sync frame. */
@@ -58,7 +67,10 @@ export const SYNC_CHUNK_BYTES = 256 * 1024;
 /** Bytes of a have-vector in all its frames: AUTHORS_MAX authors of EPOCHS_MAX epochs fit. */
 export const HAVE_BYTES_MAX = 16 * 1024 * 1024;
 
-/** Bytes of updates asked for in one sync session (one update at least); the rest follows in the next. */
+/** Digests of earlier checkpoints in a have-vector: 512 bytes, four horizons. */
+export const CHECKPOINT_ANCESTORS_MAX = 16;
+
+/** Bytes of updates and pieces of a checkpoint asked for in one sync session (one at least); the rest follows in the next. */
 export const SYNC_SESSION_BYTES_MAX = 32 * 1024 * 1024;
 
 /** One sync session may take this long in ms before it is cut. */
@@ -68,6 +80,41 @@ export const SYNC_TIMEOUT_MS = 60_000;
 export const SYNC_SESSIONS_MAX = 8;
 export const SYNC_SESSIONS_PER_PEER_MAX = 1;
 
+/** Bytes of one chunk of a blob (the last is shorter): it fills a frame, and its hash weighs nothing. */
+export const BLOB_CHUNK_BYTES = 256 * 1024;
+
+/** Bytes of one blob: theta of the largest adapter in float64. Its 4,096 hashes fit into one frame. */
+export const BLOB_BYTES_MAX = 1024 * 1024 * 1024;
+
+/** Chunks that one stream may be asked for ahead: 1 MiB covers 50 ms of 160 Mbit/s. */
+export const BLOB_WINDOW_CHUNKS = 4;
+
+/** One blob stream may take this long in ms before it is cut; what has come stays. */
+export const BLOB_TIMEOUT_MS = 60_000;
+
+/** Blobs fetched at one time: as many authors are done at once at the end of an epoch. */
+export const BLOBS_MAX = 16;
+
+/** Bytes of all blobs being fetched (one at least), and of those kept half-done for a later holder. */
+export const BLOBS_BYTES_MAX = 128 * 1024 * 1024;
+
+/** Blobs that wait for their turn; more are left to sync. */
+export const BLOBS_WAITING_MAX = 256;
+
+/**
+ * Blob streams served at one time, over all peers (each holds two chunks at most while its remote does not
+ * read), and for one peer: what it fetches at a time, and some that are just ending.
+ */
+export const BLOB_STREAMS_MAX = 128;
+export const BLOB_STREAMS_PER_PEER_MAX = BLOBS_MAX + 4;
+
+/**
+ * Bytes of blobs served to one peer: at once, and in a second in the long run. Each update is needed once,
+ * so the largest is there at once; after it 32 Mbit/s leave an uplink to others.
+ */
+export const BLOB_BURST_BYTES = UPDATE_BYTES_MAX;
+export const BLOB_BYTES_PER_SECOND = 4 * 1024 * 1024;
+
 /** Runs that one bootstrap node or peer lists, and peers listed for one run. */
 export const RUNS_MAX = 256;
 export const RUN_PEERS_MAX = 64;
@@ -75,3 +122,9 @@ export const RUN_PEERS_MAX = 64;
 /** Addresses listed for one peer, and bytes of one multiaddr. */
 export const ADDRESSES_MAX = 16;
 export const ADDRESS_BYTES_MAX = 512;
+
+/** Addresses through relays among those: each makes whoever dials it remember one relay. */
+export const RELAYED_ADDRESSES_MAX = 4;
+
+/** Ports that one reach check tries, each with a connection of its own. */
+export const REACH_PORTS_MAX = 4;

@@ -4,7 +4,7 @@
  * everything hold the same log whatever the order (a state-based CRDT: Shapiro et al. 2011).
  */
 import { createHash } from 'node:crypto';
-import { fromHex } from './bytes.js';
+import { fromHex, toHex } from './bytes.js';
 import { UpdateRejectedError } from './errors.js';
 import { AUTHORS_MAX } from './limits.js';
 import type { Update, UpdateHeader } from './update.js';
@@ -20,6 +20,8 @@ interface Author {
   updates: Map<number, Update>;
   /** SHA-256 over the ids in epoch order; null when stale. */
   digest: Uint8Array | null;
+  /** Their epochs, ascending; null when stale. Each sync asks for those of every author. */
+  epochs: readonly number[] | null;
 }
 
 /** What insert() did. */
@@ -33,25 +35,55 @@ export class UpdateLog {
   readonly #proofs = new Map<string, EquivocationProof>();
   readonly #byEpoch = new Map<number, Map<string, Update>>();
   readonly #byId = new Map<string, Update>();
+  /** The newest update with each body; two can have the same. */
+  readonly #byBody = new Map<string, Update>();
+  /** authors(); null when stale. */
+  #sorted: readonly string[] | null = null;
   #size = 0;
   #newestEpoch = -1;
+  #floor = 0;
 
   /** Updates held, those of evicted authors not counted. */
   get size(): number {
     return this.#size;
   }
 
-  /** -1 while empty. */
+  /** The epoch before the floor while empty: -1 in a log that was kept whole. */
   get newestEpoch(): number {
-    return this.#newestEpoch;
+    return Math.max(this.#newestEpoch, this.#floor - 1);
+  }
+
+  /** Updates of earlier epochs are in the checkpoint that the log goes on from, or nowhere. */
+  get floor(): number {
+    return this.#floor;
+  }
+
+  /** Drops the updates of epochs below `epoch` and refuses them from now on. Proofs stay. */
+  setFloor(epoch: number): void {
+    this.#floor = epoch;
+    for (const [old, updates] of this.#byEpoch) {
+      if (old >= epoch) continue;
+      this.#byEpoch.delete(old);
+      this.#size -= updates.size;
+      for (const { author: id, id: updateId } of updates.values()) {
+        this.#byId.delete(updateId);
+        const author = this.#author(id);
+        author.digest = null;
+        author.updates.delete(old);
+        // Whoever has long left makes room for others.
+        if (author.updates.size === 0) this.#authors.delete(id);
+      }
+    }
   }
 
   /**
    * Adds a checked update (see checkUpdate).
-   * @throws UpdateRejectedError when the author is evicted, or is one more than AUTHORS_MAX.
+   * @throws UpdateRejectedError when the epoch lies below the floor, or the author is evicted or is one more
+   * than AUTHORS_MAX.
    */
   insert(update: Update): InsertResult {
     const { author: id, epoch } = update;
+    if (epoch < this.#floor) throw behindHorizon(epoch, this.#floor);
     if (this.#proofs.has(id)) {
       throw new UpdateRejectedError('evicted', 'ignore', `${id} was evicted for equivocation`);
     }
@@ -61,10 +93,13 @@ export class UpdateLog {
       const proof = equivocationProof(held, update);
       return { kind: 'evicted', proof, fromEpoch: this.evict(proof) ?? epoch };
     }
-    this.#author(id).updates.set(epoch, update);
-    this.#author(id).digest = null;
+    const author = this.#author(id);
+    author.updates.set(epoch, update);
+    author.digest = null;
+    author.epochs = null;
     this.#epoch(epoch).set(id, update);
     this.#byId.set(update.id, update);
+    this.#byBody.set(toHex(update.bodyRoot), update);
     this.#size += 1;
     this.#newestEpoch = Math.max(this.#newestEpoch, epoch);
     return { kind: 'added' };
@@ -82,8 +117,13 @@ export class UpdateLog {
     this.#proofs.set(proof.author, proof);
     const updates = this.#authors.get(proof.author)?.updates ?? new Map<number, Update>();
     const epochs = [...updates.keys()];
-    for (const { id } of updates.values()) this.#byId.delete(id);
+    for (const update of updates.values()) {
+      const body = toHex(update.bodyRoot);
+      this.#byId.delete(update.id);
+      if (this.#byBody.get(body) === update) this.#byBody.delete(body);
+    }
     this.#authors.delete(proof.author);
+    this.#sorted = null;
     for (const epoch of epochs) {
       this.#byEpoch.get(epoch)?.delete(proof.author);
       if (this.#byEpoch.get(epoch)?.size === 0) this.#byEpoch.delete(epoch);
@@ -102,6 +142,11 @@ export class UpdateLog {
     return this.#byId.get(id);
   }
 
+  /** An update whose body has this root (hex). */
+  withBody(root: string): Update | undefined {
+    return this.#byBody.get(root);
+  }
+
   /** Updates of one epoch. */
   countIn(epoch: number): number {
     return this.#byEpoch.get(epoch)?.size ?? 0;
@@ -114,13 +159,17 @@ export class UpdateLog {
   }
 
   /** Authors in ascending order of peer id. */
-  authors(): string[] {
-    return [...this.#authors.keys()].sort();
+  authors(): readonly string[] {
+    this.#sorted ??= [...this.#authors.keys()].sort();
+    return this.#sorted;
   }
 
   /** Epochs for which the log holds an update of `author`, ascending. */
-  epochsOf(author: string): number[] {
-    return [...(this.#authors.get(author)?.updates.keys() ?? [])].sort((a, b) => a - b);
+  epochsOf(author: string): readonly number[] {
+    const entry = this.#authors.get(author);
+    if (entry === undefined) return [];
+    entry.epochs ??= [...entry.updates.keys()].sort((a, b) => a - b);
+    return entry.epochs;
   }
 
   proofs(): EquivocationProof[] {
@@ -157,8 +206,9 @@ export class UpdateLog {
       if (this.#authors.size + this.#proofs.size >= AUTHORS_MAX) {
         throw new UpdateRejectedError('capacity', 'ignore', `more than ${AUTHORS_MAX} authors`);
       }
-      author = { updates: new Map(), digest: null };
+      author = { updates: new Map(), digest: null, epochs: null };
       this.#authors.set(id, author);
+      this.#sorted = null;
     }
     return author;
   }
@@ -171,6 +221,15 @@ export class UpdateLog {
     }
     return updates;
   }
+}
+
+/** For an update, or the announcement of one, that a checkpoint has overtaken. */
+export function behindHorizon(epoch: number, floor: number): UpdateRejectedError {
+  return new UpdateRejectedError(
+    'behind-horizon',
+    'ignore',
+    `epoch ${epoch} lies behind the horizon: the log begins at epoch ${floor}`,
+  );
 }
 
 /** Orders the two headers, so that the proof is the same whichever came first. */

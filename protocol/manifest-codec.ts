@@ -5,11 +5,11 @@ import { PROTOCOL_VERSION } from './ids.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
 import { AUTHORS_MAX, MANIFEST_BYTES_MAX, MODULES_MAX } from './limits.js';
 import { checkManifest } from './manifest-rules.js';
-import type { CompressionPhase, Manifest, Membership, Run } from './manifest.js';
+import type { CompressionPhase, FoldRule, Manifest, Membership, Run } from './manifest.js';
 import * as wire from './wire/messages.js';
 
 /** Enumerations on the wire; 0 is never a valid value, so that a missing field is noticed. */
-const FOLD_MEAN = 1;
+const FOLD_MODES = { mean: 1, robust: 2 } as const;
 const MEMBERSHIP_OPEN = 1;
 const MEMBERSHIP_ALLOWLIST = 2;
 
@@ -82,7 +82,7 @@ function toWire(manifest: Manifest): wire.Manifest {
     schedule: manifest.schedule,
     training: manifest.training,
     compression: { ...compression, phases: [...compression.phases] },
-    fold: { mode: FOLD_MEAN, clip: fold.clip, lagMax: fold.lagMax, alpha: [...fold.alpha] },
+    fold: { ...fold, mode: FOLD_MODES[fold.mode], alpha: [...fold.alpha] },
     membership: {
       mode: membership.mode === 'open' ? MEMBERSHIP_OPEN : MEMBERSHIP_ALLOWLIST,
       members:
@@ -102,11 +102,6 @@ function fromWire(message: wire.Manifest): Manifest {
   if (!model || !adapter || !schedule || !training || !compression || !fold || !membership) {
     throw new InvalidManifestError('the manifest lacks a section');
   }
-  if (fold.mode !== FOLD_MEAN) {
-    throw new InvalidManifestError(
-      `the run folds in mode ${fold.mode}, which this program does not know; install a newer version`,
-    );
-  }
   return {
     name: message.name,
     founder: peerId(message.founder),
@@ -125,7 +120,7 @@ function fromWire(message: wire.Manifest): Manifest {
     schedule,
     training,
     compression: { ...compression, phases: compression.phases.map(phaseFromWire) },
-    fold: { mode: 'mean', clip: fold.clip, lagMax: fold.lagMax, alpha: fold.alpha },
+    fold: { ...fold, mode: foldModeFromWire(fold.mode) },
     membership: membershipFromWire(membership),
   };
 }
@@ -135,6 +130,14 @@ function phaseFromWire({ fromEpoch, slices, bits }: wire.CompressionPhase): Comp
     throw new InvalidManifestError(`the manifest names a codec of ${bits} bits; known: 1, 2 and 4`);
   }
   return { fromEpoch, slices, bits };
+}
+
+function foldModeFromWire(mode: number): FoldRule['mode'] {
+  if (mode === FOLD_MODES.mean) return 'mean';
+  if (mode === FOLD_MODES.robust) return 'robust';
+  throw new InvalidManifestError(
+    `the run folds in mode ${mode}, which this program does not know; install a newer version`,
+  );
 }
 
 function membershipFromWire({ mode, members }: wire.Membership): Membership {

@@ -11,6 +11,9 @@ import type { Compression, FoldRule, Manifest, Membership } from './manifest.js'
  */
 export const GAIN_MAX = 3;
 
+/** Of m rows fewer than half may lie: above this, floor(m trimFraction) leaves too few of them. */
+export const TRIM_FRACTION_MAX = 0.45;
+
 /** Entries in a compression or alpha table: a schedule, not a data channel. */
 const PHASES_MAX = 64;
 
@@ -38,6 +41,7 @@ export function checkManifest(manifest: Manifest): void {
   real('adapter.alpha', adapter.alpha, 1e-6, 1e6);
   checkCompression(manifest.compression);
   checkFold(manifest.fold);
+  if (manifest.fold.mode === 'robust') checkRobust(manifest);
   checkMembership(manifest.membership);
 }
 
@@ -91,13 +95,30 @@ function checkCompression({ blockSize, beta, phases }: Compression): void {
   }
 }
 
-function checkFold({ clip, lagMax, alpha }: FoldRule): void {
+function checkFold({ mode, trimFraction, clip, lagMax, alpha, horizonEpochs }: FoldRule): void {
+  if (mode === 'mean' && trimFraction !== 0) fail('fold.trimFraction', trimFraction, '0 in a mean');
   real('fold.clip', clip, 0, 1e6);
   integer('fold.lagMax', lagMax, 2, 1000);
+  // A horizon within the lag would drop updates that are still allowed to come.
+  if (horizonEpochs !== 0)
+    integer('fold.horizonEpochs', horizonEpochs, lagMax + 1, limits.EPOCHS_MAX);
   ascending('fold.alpha', alpha);
   for (const { numerator, denominator } of alpha) {
     integer('alpha denominator', denominator, 1, 1_000_000);
     integer('alpha numerator', numerator, 0, denominator);
+  }
+}
+
+/** Strangers can outvote any rule, and the rule compares each row with every other. */
+function checkRobust({ fold, membership }: Manifest): void {
+  real('fold.trimFraction', fold.trimFraction, 1e-6, TRIM_FRACTION_MAX);
+  if (membership.mode === 'open') {
+    fail('membership.mode', 'open', 'an allowlist with the robust fold: false peers outvote it');
+  }
+  const { members } = membership;
+  integer('number of members with the robust fold', members.length, 1, limits.ROBUST_AUTHORS_MAX);
+  for (const { peerId: member, weight } of members) {
+    integer(`weight of ${member} with the robust fold`, weight, 1, 1);
   }
 }
 

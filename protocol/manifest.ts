@@ -68,12 +68,17 @@ export interface AlphaPhase {
 }
 
 export interface FoldRule {
-  mode: 'mean';
+  /** robust: docs/PROTOCOL.md, "Robust mean". */
+  mode: 'mean' | 'robust';
+  /** Robust: share of an epoch's rows that may lie, above 0 and at most TRIM_FRACTION_MAX. Mean: 0. */
+  trimFraction: number;
   /** Rows longer than clip x the median row norm are scaled down to it; 0 switches clipping off. */
   clip: number;
   /** Updates whose fold is older than this many epochs count nothing. */
   lagMax: number;
   alpha: readonly AlphaPhase[];
+  /** Epochs that lie further back become a checkpoint and leave the log; 0 keeps all. Above lagMax. */
+  horizonEpochs: number;
 }
 
 export type Membership =

@@ -46,23 +46,28 @@ export function quantise(values: Float64Array, slice: Slice, random: Prng): Quan
   return { scales, codes };
 }
 
-/** What receivers read: [slice.coordinates] float64, written into `out` when given. */
+/**
+ * What receivers read: [slice.coordinates] float64, written into `out` when given. A shorter `out` gets the
+ * coordinates from block `firstBlock` of the slice on.
+ */
 export function dequantise(
   { scales, codes }: Quantised,
   slice: Slice,
   out = new Float64Array(slice.coordinates),
+  firstBlock = 0,
 ): Float64Array {
   const { blockSize, bits } = slice;
   const mask = (1 << bits) - 1;
   const levels = LEVELS[bits];
   /** The value of each code in the block. */
   const values = new Float64Array(mask + 1);
-  for (let block = 0, start = 0; start < out.length; block++, start += blockSize) {
+  const offset = firstBlock * blockSize;
+  for (let block = firstBlock, start = 0; start < out.length; block++, start += blockSize) {
     const scale = scaleAt(scales, block);
     for (let code = 0; code <= mask; code++) values[code] = (levels[code] ?? 0) * scale;
     const end = Math.min(start + blockSize, out.length);
     for (let i = start; i < end; i++) {
-      const position = i * bits;
+      const position = (offset + i) * bits;
       out[i] = values[((codes[position >>> 3] ?? 0) >>> (position & 7)) & mask] ?? 0;
     }
   }

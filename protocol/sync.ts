@@ -3,10 +3,13 @@
  * out, no I/O. Both sides say what they have, ask for what they lack, send what was asked for, and End.
  * A missing share p of the set shrinks to about p^2 in a round of random pairs.
  */
-import { toHex } from './bytes.js';
+import type { Amendment } from './amendment.js';
+import { copyOf, fromHex, toHex } from './bytes.js';
+import { pieceCount, pieceOf, type Checkpoint, type CheckpointStatement } from './checkpoint.js';
+import { statementFromWire, type CheckpointWish } from './checkpoint-transfer.js';
 import { SyncProtocolError } from './errors.js';
 import { equivocationToWire } from './gossip.js';
-import { encodeHave, encodeWant, HaveVector } from './have.js';
+import { encodeHave, encodeWant, fromBitmap, HaveVector, toBitmap } from './have.js';
 import * as limits from './limits.js';
 import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
@@ -17,26 +20,52 @@ import * as wire from './wire/messages.js';
 /** What a received frame asks of the peer. Updates and proofs are not checked yet. */
 export type SyncEvent =
   | { kind: 'nothing' }
-  /** The remote's vector is complete: send want(). */
-  | { kind: 'have'; clockMs: number }
+  /** The remote's vector is complete: send want(). `checkpoint`: what it goes on from, if it said so. */
+  | {
+      kind: 'have';
+      clockMs: number;
+      checkpoint: CheckpointStatement | null;
+      amendment: wire.SignedAmendment | null;
+    }
   /** The remote's wishes are complete: send reply(). */
   | { kind: 'want' }
   | { kind: 'update'; update: wire.Update }
   | { kind: 'equivocation'; equivocation: wire.Equivocation }
+  | { kind: 'checkpointHashes'; hashes: Uint8Array }
+  | { kind: 'checkpointPiece'; index: number; bytes: Uint8Array }
   | { kind: 'end' };
+
+/** Slots ("author/epoch") whose updates are on their way to this peer. */
+export interface Reservations {
+  /** Asked for each slot that the remote holds and the log lacks. */
+  has(slot: string): boolean;
+  add(slot: string): void;
+  delete(slot: string): void;
+}
+
+/** Pieces of a checkpoint in one session, and bytes of the bitmap that names them. */
+export const PIECES_MAX = limits.SYNC_SESSION_BYTES_MAX / limits.SYNC_CHUNK_BYTES;
+const BITMAP_BYTES_MAX = Math.ceil(pieceCount(limits.ADAPTER_SIZE_MAX) / 8);
 
 /** One side of one session. Not reusable; release() when it is over, however it ended. */
 export class SyncSession {
   readonly #run: Run;
   readonly #log: UpdateLog;
-  /** Slots ("author/epoch") that any session of this peer is waiting for. */
-  readonly #inFlight: Set<string>;
+  readonly #inFlight: Reservations;
   readonly #wanted = new Set<string>();
   readonly #updateBytesMax: number;
   readonly #have: HaveVector;
   readonly #want: HaveVector;
+  /** What this log goes on from; null in a run without a horizon. */
+  readonly #checkpoint: Checkpoint | null;
   #phase: 'have' | 'want' | 'updates' | 'ended' = 'have';
   #clockMs: number | null = null;
+  #remoteCheckpoint: CheckpointStatement | null = null;
+  /** What was asked for, and what the remote asks for, of a checkpoint. */
+  #wish: CheckpointWish | null = null;
+  #remoteWish: wire.CheckpointWant | null = null;
+  #amendment: wire.SignedAmendment | null = null;
+  #unknownFrames = 0;
   #isCut = false;
   #hasSkipped = false;
   /** Grows as pieces come: a list of them would cost far more than their bytes when they are tiny. */
@@ -47,12 +76,18 @@ export class SyncSession {
   #proofs = 0;
 
   /** `inFlight` is shared by all sessions of one peer, so that no update is fetched twice at a time. */
-  constructor(run: Run, log: UpdateLog, inFlight: Set<string>) {
+  constructor(
+    run: Run,
+    log: UpdateLog,
+    inFlight: Reservations,
+    checkpoint: Checkpoint | null = null,
+  ) {
     this.#run = run;
     this.#log = log;
+    this.#checkpoint = checkpoint;
     this.#inFlight = inFlight;
-    this.#have = new HaveVector(run);
-    this.#want = new HaveVector(run);
+    this.#have = new HaveVector();
+    this.#want = new HaveVector();
     this.#updateBytesMax = maxUpdateBytes(run) + UPDATE_OVERHEAD_BYTES_MAX;
   }
 
@@ -61,24 +96,29 @@ export class SyncSession {
     return this.#isCut;
   }
 
-  /** Whether want() left out what another session was fetching. */
+  /** Whether want() left out what is on its way already. */
   get hasSkipped(): boolean {
     return this.#hasSkipped;
   }
 
   /** The frames to open with. `clockMs` lets the other side see its offset. */
-  hello(clockMs: number): Generator<Uint8Array> {
-    return encodeHave(this.#run, this.#log, clockMs);
+  hello(clockMs: number, amendment: Amendment | null = null): Generator<Uint8Array> {
+    return encodeHave(this.#run, this.#log, clockMs, this.#checkpoint, amendment);
   }
 
   /** @throws SyncProtocolError when the frame is malformed, out of turn or beyond a bound. */
   receive(bytes: Uint8Array): SyncEvent {
-    const { have, want, chunk, equivocation, end } = decodeFrame(bytes);
+    const frame = decodeFrame(bytes);
+    const { have, want, chunk, equivocation, end } = frame;
     if (have) return this.#onHave(this.#inPhase('have', have));
     if (want) return this.#onWant(this.#inPhase('want', want));
     if (equivocation) return this.#onEquivocation(this.#inPhase('updates', equivocation));
     if (chunk) return this.#onChunk(this.#inPhase('updates', chunk));
-    if (!end) throw new SyncProtocolError('an empty frame');
+    if (frame.checkpointWant)
+      return this.#onCheckpointWant(this.#inPhase('want', frame.checkpointWant));
+    if (frame.checkpointHashes || frame.checkpointPiece)
+      return this.#onCheckpointPart(this.#inPhase('updates', frame));
+    if (!end) return this.#onUnknown(bytes);
     if (this.#partialBytes > 0) throw new SyncProtocolError('the end inside an update');
     this.#phase = this.#inPhase('updates', 'ended');
     return { kind: 'end' };
@@ -90,12 +130,13 @@ export class SyncSession {
   }
 
   /**
-   * The frames that ask the remote for what it has, this log lacks and nobody is fetching. Epochs after
-   * `epochMax` are left out: their updates would be deferred.
+   * The frames that ask the remote for what it has, this log lacks and nobody is fetching, and for `wish`,
+   * whose pieces count first. Epochs after `epochMax` are left out: their updates would be deferred.
    */
-  want(epochMax = Infinity): Generator<Uint8Array> {
+  want(epochMax = Infinity, wish: CheckpointWish | null = null): Iterable<Uint8Array> {
+    this.#wish = wish;
     const slots = new Map<string, number[]>();
-    let bytes = 0;
+    let bytes = (wish?.pieces.length ?? 0) * limits.SYNC_CHUNK_BYTES;
     for (const author of this.#have.authors()) {
       if (this.#isCut) break;
       if (this.#log.proofAgainst(author)) continue;
@@ -122,7 +163,7 @@ export class SyncSession {
         );
     }
     this.#wantedCount = this.#wanted.size;
-    return encodeWant(slots);
+    return [...(wish ? [encodeWish(wish)] : []), ...encodeWant(slots)];
   }
 
   /** The frames to send once the remote's wishes are known: proofs it lacks, what it wants, End. */
@@ -132,6 +173,10 @@ export class SyncSession {
       yield wire.SyncFrame.encode({ equivocation: equivocationToWire(proof) });
     }
     let bytes = 0;
+    for (const frame of this.#checkpointParts()) {
+      bytes += frame.length;
+      yield frame;
+    }
     for (const author of this.#want.authors()) {
       if (this.#log.epochsOf(author).length === 0) continue;
       for (const epoch of this.#want.epochsOf(author)) {
@@ -152,10 +197,28 @@ export class SyncSession {
     this.#wanted.clear();
   }
 
+  /** What the remote wants of the checkpoint, if this is it; it may have been cut again meanwhile. */
+  *#checkpointParts(): Generator<Uint8Array> {
+    const [wish, checkpoint] = [this.#remoteWish, this.#checkpoint];
+    if (!wish || !checkpoint || toHex(wish.theta) !== checkpoint.thetaSha256) return;
+    const { theta } = checkpoint;
+    if (wish.hashes) {
+      const hashes = Uint8Array.from(checkpoint.pieceHashes);
+      yield wire.SyncFrame.encode({ checkpointHashes: { hashes } });
+    }
+    const indices = fromBitmap(wish.pieces).filter((index) => index < pieceCount(theta.length));
+    for (const index of indices.slice(0, PIECES_MAX)) {
+      const bytes = Uint8Array.from(pieceOf(theta, index));
+      yield wire.SyncFrame.encode({ checkpointPiece: { index, bytes } });
+    }
+  }
+
   /** Epochs of `author` that the remote should send. */
   #lacking(author: string, epochMax: number): number[] {
-    const remote = this.#have.epochsOf(author, epochMax);
+    const remote = this.#have.epochsOf(author, epochMax, this.#log.floor);
     const lacking = remote.filter((epoch) => this.#log.get(author, epoch) === undefined);
+    // Digests over different ranges say nothing.
+    if ((this.#remoteCheckpoint?.epoch ?? 0) !== this.#log.floor) return lacking;
     if (lacking.length > 0 || remote.length !== this.#log.epochsOf(author).length) return lacking;
     // The same epochs with other contents: the author signed two updates for one slot, and fetching
     // the remote's brings the proof to light.
@@ -175,11 +238,29 @@ export class SyncSession {
 
   #onHave(have: wire.Have): SyncEvent {
     if (toHex(have.runId) !== this.#run.id) throw new SyncProtocolError('another run');
+    if (this.#clockMs === null && have.checkpoint)
+      this.#remoteCheckpoint = statementFromWire(this.#run, have.checkpoint);
     this.#clockMs ??= have.clockMs;
+    this.#amendment ??= have.amendment ?? null;
     this.#have.add(have.authors, have.evicted);
     if (!have.last) return partOf(have.authors);
     this.#phase = 'want';
-    return { kind: 'have', clockMs: this.#clockMs };
+    return {
+      kind: 'have',
+      clockMs: this.#clockMs,
+      checkpoint: this.#remoteCheckpoint,
+      amendment: this.#amendment,
+    };
+  }
+
+  /** A frame of a kind that only a newer minor version knows. */
+  #onUnknown(bytes: Uint8Array): SyncEvent {
+    this.#unknownFrames += 1;
+    if (bytes.length === 0) throw new SyncProtocolError('an empty frame');
+    if (this.#unknownFrames > limits.UNKNOWN_FRAMES_MAX) {
+      throw new SyncProtocolError('too many frames of unknown kinds');
+    }
+    return { kind: 'nothing' };
   }
 
   #onWant(want: wire.Want): SyncEvent {
@@ -187,6 +268,30 @@ export class SyncSession {
     if (!want.last) return partOf(want.authors);
     this.#phase = 'updates';
     return { kind: 'want' };
+  }
+
+  #onCheckpointWant(want: wire.CheckpointWant): SyncEvent {
+    if (this.#remoteWish) throw new SyncProtocolError('a second wish for a checkpoint');
+    if (want.theta.length !== 32 || want.pieces.length > BITMAP_BYTES_MAX) {
+      throw new SyncProtocolError('a wish for a checkpoint beyond its bounds');
+    }
+    this.#remoteWish = { ...want, theta: copyOf(want.theta), pieces: copyOf(want.pieces) };
+    return { kind: 'nothing' };
+  }
+
+  /** Only what was asked for, and each once. */
+  #onCheckpointPart({ checkpointHashes, checkpointPiece }: wire.SyncFrame): SyncEvent {
+    const wish = this.#wish;
+    if (checkpointHashes && wish?.hashes) {
+      this.#wish = { ...wish, hashes: false };
+      return { kind: 'checkpointHashes', hashes: checkpointHashes.hashes };
+    }
+    if (checkpointPiece && wish?.pieces.includes(checkpointPiece.index)) {
+      const { index, bytes } = checkpointPiece;
+      this.#wish = { ...wish, pieces: wish.pieces.filter((piece) => piece !== index) };
+      return { kind: 'checkpointPiece', index, bytes };
+    }
+    throw new SyncProtocolError('a part of a checkpoint that was not asked for');
   }
 
   #onEquivocation(equivocation: wire.Equivocation): SyncEvent {
@@ -228,13 +333,23 @@ function partOf(authors: readonly unknown[]): SyncEvent {
   return { kind: 'nothing' };
 }
 
+function encodeWish({ thetaSha256, hashes, pieces }: CheckpointWish): Uint8Array {
+  return wire.SyncFrame.encode({
+    checkpointWant: { theta: fromHex(thetaSha256), hashes, pieces: toBitmap(pieces) },
+  });
+}
+
 function decodeFrame(bytes: Uint8Array): wire.SyncFrame {
-  const { AUTHORS_MAX } = limits;
+  const { AUTHORS_MAX, CHECKPOINT_ANCESTORS_MAX } = limits;
   let frame: wire.SyncFrame;
   try {
     frame = wire.SyncFrame.decode(bytes, {
       limits: {
-        have$: { authors: AUTHORS_MAX, evicted: AUTHORS_MAX },
+        have$: {
+          authors: AUTHORS_MAX,
+          evicted: AUTHORS_MAX,
+          checkpoint$: { ancestors: CHECKPOINT_ANCESTORS_MAX },
+        },
         want$: { authors: AUTHORS_MAX },
       },
     });
@@ -242,7 +357,7 @@ function decodeFrame(bytes: Uint8Array): wire.SyncFrame {
     throw new SyncProtocolError('a frame that is not a valid protobuf message', { cause });
   }
   const kinds = Object.keys(frame).length;
-  if (kinds !== 1) throw new SyncProtocolError(`a frame of ${kinds} kinds; exactly one is allowed`);
+  if (kinds > 1) throw new SyncProtocolError(`a frame of ${kinds} kinds; one is allowed`);
   return frame;
 }
 

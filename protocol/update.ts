@@ -1,14 +1,15 @@
 /**
  * A signed update: one peer's compressed contribution for one epoch. The author signs a small header
- * that holds the SHA-256 of the body (scales and codes), so that an announcement or a proof of
+ * that holds a hash of the body (scales and codes), so that an announcement or a proof of
  * equivocation needs no body. Whether an update is accepted depends on its content alone, never on when
  * or in which order it arrived: otherwise sets would diverge.
  */
+import { blobRoot, chunkHashes } from './blob.js';
 import { bytesEqual, copyOf, fromHex, sha256, toHex } from './bytes.js';
 import { UpdateRejectedError } from './errors.js';
 import { PROTOCOL_VERSION } from './ids.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId, verifySignature } from './identity.js';
-import { STEPS_MAX } from './limits.js';
+import { EPOCHS_MAX, STEPS_MAX } from './limits.js';
 import type { Run } from './manifest.js';
 import { isWellFormed, quantisedBytes, type Quantised } from './quantise.js';
 import type { Slicer } from './slice.js';
@@ -24,14 +25,17 @@ export interface UpdateHeader {
   steps: number;
   /** Digest of the author's log at that time, 32 bytes. */
   logDigest: Uint8Array;
-  /** SHA-256 of scales followed by codes, 32 bytes. */
-  bodySha256: Uint8Array;
+  /** Root (protocol/blob.ts) of scales followed by codes, 32 bytes. */
+  bodyRoot: Uint8Array;
   /** SHA-256 of the encoded header, 64 hex digits: names the update. */
   id: string;
   signed: wire.SignedHeader;
 }
 
-export interface Update extends UpdateHeader, Quantised {}
+export interface Update extends UpdateHeader, Quantised {
+  /** SHA-256 of each chunk of the body, 32 bytes each: what `bodyRoot` hashes. */
+  bodyHashes: Uint8Array;
+}
 
 /** Signs bytes as the author; see Identity in node/interfaces.ts. */
 export interface Signer {
@@ -51,7 +55,8 @@ export function createUpdate(
   signer: Signer,
   fields: Pick<Update, 'epoch' | 'baseEpoch' | 'steps' | 'logDigest' | 'scales' | 'codes'>,
 ): Update {
-  const bodySha256 = sha256(fields.scales, fields.codes);
+  const bodyHashes = chunkHashes([fields.scales, fields.codes]);
+  const bodyRoot = blobRoot(bodyHashes);
   const header = wire.UpdateHeader.encode({
     version: PROTOCOL_VERSION,
     runId: fromHex(run.id),
@@ -60,13 +65,14 @@ export function createUpdate(
     baseEpoch: fields.baseEpoch,
     steps: fields.steps,
     logDigest: Uint8Array.from(fields.logDigest),
-    bodySha256,
+    bodyRoot,
   });
   const signature = Uint8Array.from(signer.sign(signedBytes(header)));
   return {
     ...fields,
     author: signer.peerId,
-    bodySha256,
+    bodyRoot,
+    bodyHashes,
     id: toHex(sha256(header)),
     signed: { header, signature },
   };
@@ -89,14 +95,15 @@ export function checkUpdate(run: Run, slicer: Slicer, message: wire.Update): Upd
         `the manifest fixes ${expected.scales} + ${expected.codes}`,
     );
   }
-  if (!bytesEqual(sha256(scales, codes), header.bodySha256)) {
+  const bodyHashes = chunkHashes([scales, codes]);
+  if (!bytesEqual(blobRoot(bodyHashes), header.bodyRoot)) {
     throw rejected('bad-signature', 'the body does not match the hash that its author signed');
   }
   if (!isWellFormed({ scales, codes }, slice)) {
     throw rejected('bad-scale', 'a scale is negative or not finite, or a code is out of range');
   }
   // Views into a network buffer would keep all of it alive, so the log holds copies.
-  return { ...header, scales: copyOf(scales), codes: copyOf(codes) };
+  return { ...header, bodyHashes, scales: copyOf(scales), codes: copyOf(codes) };
 }
 
 /** @throws UpdateRejectedError unless this header is for `run`, in its bounds and signed by its author. */
@@ -108,16 +115,17 @@ export function checkHeader(run: Run, { header, signature }: wire.SignedHeader):
   if (toHex(fields.runId) !== run.id) {
     throw rejected('wrong-run', 'the update belongs to another run');
   }
-  const lengths = [fields.author, fields.logDigest, fields.bodySha256].map((bytes) => bytes.length);
+  const lengths = [fields.author, fields.logDigest, fields.bodyRoot].map((bytes) => bytes.length);
   if (lengths.some((length) => length !== 32)) {
     throw rejected('malformed', 'author, log digest and body hash must have 32 bytes');
   }
   const { epoch, baseEpoch, steps } = fields;
-  const { schedule, fold } = run.manifest;
-  if (epoch >= schedule.epochsMax || baseEpoch > epoch || epoch - baseEpoch > fold.lagMax) {
+  const { fold } = run.manifest;
+  // An amendment may have made the run longer than its manifest says: see 'past-end' in node/peer/replica.ts.
+  if (epoch >= EPOCHS_MAX || baseEpoch > epoch || epoch - baseEpoch > fold.lagMax) {
     throw rejected(
       'bad-epoch',
-      `epoch ${epoch} from base ${baseEpoch}; the run has ${schedule.epochsMax} epochs and allows ` +
+      `epoch ${epoch} from base ${baseEpoch}; a run has ${EPOCHS_MAX} epochs at most, this one allows ` +
         `a lag of ${fold.lagMax}`,
     );
   }
@@ -135,7 +143,7 @@ export function checkHeader(run: Run, { header, signature }: wire.SignedHeader):
     baseEpoch,
     steps,
     logDigest: copyOf(fields.logDigest),
-    bodySha256: copyOf(fields.bodySha256),
+    bodyRoot: copyOf(fields.bodyRoot),
     id: toHex(sha256(header)),
     signed: { header: copyOf(header), signature: copyOf(signature) },
   };

@@ -23,6 +23,8 @@ const TIERS: Readonly<Record<string, { concurrency: number; onDemand?: boolean }
   webgpu: { concurrency: 1, onDemand: true },
   // TensorFlow, as scripts/build-tfjs-native.sh builds it.
   tensorflow: { concurrency: 1, onDemand: true },
+  // Linux, root, iproute2 and nftables: real routers between the peers.
+  netns: { concurrency: 1, onDemand: true },
 };
 
 /** A file that takes longer hangs: the slowest needs about a quarter of this on two cores. */

@@ -56,7 +56,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Whole folders whose import of libp2p is the point of them. */
-const LIBP2P_HOMES = ['node/net/', 'bootstrap/', 'test/net/', 'test/unit/net/'];
+const LIBP2P_HOMES = ['node/net/', 'bootstrap/', 'test/net/', 'test/netns/', 'test/unit/net/'];
 
 /** Calls that have one home each: time, randomness, the console. */
 const HOMES: readonly { pattern: RegExp; allowed: RegExp; what: string }[] = [

@@ -116,8 +116,7 @@ function domainsOf(on: readonly string[]): { name: string; files: string[] }[] {
 }
 
 /** Steps of this peer by epoch, 0 where it sent nothing: what it gets when it trains alone as well. */
-function ownSteps({ run, log }: StoredRun, peerId: string): number[] {
-  const { epochsMax } = run.manifest.schedule;
+function ownSteps({ log, epochsMax }: StoredRun, peerId: string): number[] {
   const steps = Array.from({ length: epochsMax }, (_, epoch) => log.get(peerId, epoch)?.steps ?? 0);
   if (steps.some((count) => count > 0)) return steps;
   throw new UserError(

@@ -10,7 +10,7 @@ import type {
   Membership,
   ModelFingerprint,
 } from '../../protocol/manifest.js';
-import { runOptions, type RunOptions } from './run-options.js';
+import { ROBUST_MEMBERS_MIN, runOptions, type RunOptions } from './run-options.js';
 
 /** Highest peak learning rate that `auto` picks: the best of a grid on the embedded base. */
 const AUTO_RATE_MAX = 0.004;
@@ -29,8 +29,12 @@ export interface FoundingContext {
   epochMs: number;
 }
 
-/** The manifest that `options` describe; bounds across fields are checked by encodeManifest. */
+/**
+ * The manifest that `options` describe; bounds across fields are checked by encodeManifest.
+ * @throws UserError (exit code 2) for a robust fold that would do more harm than good.
+ */
 export function manifestFromOptions(options: RunOptions, context: FoundingContext): Manifest {
+  checkRobust(options, context.founder);
   const adapter = {
     rank: options.rank,
     alpha: options.alpha,
@@ -71,13 +75,42 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
       phases: compressionPhases(options, options.epochs),
     },
     fold: {
-      mode: 'mean',
-      clip: options.clip,
+      mode: options.fold,
+      trimFraction: trimFractionOf(options),
+      clip: clipOf(options),
       lagMax: options.lagMax,
+      horizonEpochs: options.horizon,
       alpha: alphaPhases(options.foldAlpha),
     },
     membership: membershipOf(options.allow, context.founder),
   };
+}
+
+function checkRobust({ fold, allow, forceRobust }: RunOptions, founder: string): void {
+  if (fold !== 'robust') return;
+  const membership = membershipOf(allow, founder);
+  const members = membership.mode === 'open' ? 0 : membership.members.length;
+  if (members === 0) {
+    throw new UserError(
+      '--fold robust needs --allow PEER for each member: in a run open to strangers, false peers outvote it',
+      EXIT_USAGE,
+    );
+  }
+  if (members >= ROBUST_MEMBERS_MIN || forceRobust) return;
+  throw new UserError(
+    `--fold robust with ${members} members takes a member with other text for a liar; it needs ` +
+      `${ROBUST_MEMBERS_MIN} (--allow), or --force-robust`,
+    EXIT_USAGE,
+  );
+}
+
+function trimFractionOf({ fold, trim }: RunOptions): number {
+  return fold === 'robust' ? trim : 0;
+}
+
+function clipOf({ fold, clip }: RunOptions): number {
+  if (clip !== 'auto') return clip;
+  return fold === 'robust' ? 1.5 : 1;
 }
 
 /** 32 bytes from any text. */
@@ -127,7 +160,10 @@ interface Comparison {
 }
 
 /** How each flag compares with the manifest of the run that is resumed. */
-const COMPARISONS: Record<Exclude<keyof RunOptions, 'startIn' | 'targetModules'>, Comparison> = {
+const COMPARISONS: Record<
+  Exclude<keyof RunOptions, 'startIn' | 'targetModules' | 'forceRobust'>,
+  Comparison
+> = {
   name: { wanted: (o) => o.name, stored: (m) => m.name },
   rank: { wanted: (o) => o.rank, stored: (m) => m.adapter.rank },
   alpha: { wanted: (o) => o.alpha, stored: (m) => m.adapter.alpha },
@@ -165,8 +201,14 @@ const COMPARISONS: Record<Exclude<keyof RunOptions, 'startIn' | 'targetModules'>
   tailShare: { wanted: phaseTable, stored: storedPhaseTable },
   blockSize: { wanted: (o) => o.blockSize, stored: (m) => m.compression.blockSize },
   beta: { wanted: (o) => o.beta, stored: (m) => m.compression.beta },
-  clip: { wanted: (o) => o.clip, stored: (m) => m.fold.clip },
+  fold: { wanted: (o) => o.fold, stored: (m) => m.fold.mode },
+  trim: { wanted: (o) => o.trim, stored: (m) => m.fold.trimFraction },
+  clip: {
+    wanted: (o) => (o.clip === 'auto' ? null : o.clip),
+    stored: (m) => m.fold.clip,
+  },
   lagMax: { wanted: (o) => o.lagMax, stored: (m) => m.fold.lagMax },
+  horizon: { wanted: (o) => o.horizon, stored: (m) => m.fold.horizonEpochs },
   foldAlpha: {
     wanted: (o) => alphaText(alphaPhases(o.foldAlpha)),
     stored: (m) => alphaText(m.fold.alpha),

@@ -64,7 +64,7 @@ epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates
       logger.info({ ...trainer.stats }, 'private data read');
       await live({
         ...{ home, run, host, trainer, logger, page, progress, options, io, lost },
-        ...{ contacts, members },
+        ...{ contacts, members, relay: options.relay, mdns: !options.noMdns },
       });
     });
   },

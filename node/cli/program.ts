@@ -106,7 +106,12 @@ function configure(command: Command, io: VerbIo): void {
 
 function toOption(name: string, spec: OptionSpec): Option {
   const flag = flagOf(name);
-  if (spec.kind === 'switch') return new Option(flag, spec.help);
+  if (spec.kind === 'switch') {
+    const option = new Option(flag, spec.help);
+    // commander would make --no-x the opposite of an option x; here it is a switch like any other.
+    option.negate = false;
+    return option;
+  }
   const value =
     spec.kind === 'many' ? `<${spec.type.placeholder}...>` : `<${spec.type.placeholder}>`;
   const option = new Option(`${flag} ${value}`, `${spec.help}${defaultNote(spec)}`);

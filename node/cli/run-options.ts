@@ -12,9 +12,16 @@ import {
 } from '../config.js';
 import type { OptionValues } from '../config.js';
 import * as limits from '../../protocol/limits.js';
+import { TRIM_FRACTION_MAX } from '../../protocol/manifest-rules.js';
 
 /** A day: a run that begins later is better founded later. */
 const START_IN_SECONDS_MAX = 86_400;
+
+/**
+ * With fewer members the robust fold takes the one that has other text for the one that lies: with four, one
+ * domain each, it lost a domain for .26 nats (docs/PROTOCOL.md, "Why it is like this").
+ */
+export const ROBUST_MEMBERS_MIN = 8;
 
 /**
  * The defaults come from measurements on the embedded base (docs/PROTOCOL.md, "Defaults"): NS = 1 with
@@ -72,15 +79,33 @@ export const runOptions = {
   tailShare: option(real('SHARE', 0, 1), 0.1, 'share of the epochs that use --tail-bits'),
   blockSize: option(integer('N', 8, 4096), 64, 'coordinates that share one scale; a multiple of 8'),
   beta: option(real('X', 0, 1), 0.95, 'decay of the residual of compression'),
+  fold: option(
+    choice(['mean', 'robust']),
+    'mean',
+    'how an epoch’s updates are averaged; robust bears members who lie, needs --allow, and costs accuracy when nobody does',
+  ),
+  trim: option(
+    real('SHARE', 0.01, TRIM_FRACTION_MAX),
+    0.2,
+    'share of the updates of an epoch that may lie with --fold robust',
+  ),
+  forceRobust: switchOption(
+    `found a run with --fold robust for fewer than ${ROBUST_MEMBERS_MIN} members`,
+  ),
   clip: option(
-    real('X', 0, 1e6),
-    1,
-    'updates count at most this many times the median norm; 0 is off',
+    orWord('auto', real('X', 0, 1e6)),
+    'auto',
+    'updates count at most this many times the median norm; 0 is off; auto is 1, or 1.5 with --fold robust',
   ),
   lagMax: option(
     integer('EPOCHS', 2, 1000),
     8,
     'updates that started from an older fold count nothing',
+  ),
+  horizon: option(
+    integer('EPOCHS', 0, limits.EPOCHS_MAX),
+    64,
+    'epochs after which updates become a checkpoint and leave memory and disk; 0 keeps all',
   ),
   foldAlpha: manyOption(
     matching('EPOCH:N/D', /^\d{1,6}:\d{1,7}\/\d{1,7}$/, 'like 0:1/1, from epoch 0 on times 1/1'),

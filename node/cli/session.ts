@@ -64,8 +64,9 @@ export async function withSession(
     const page = await openStatusPage(options.http);
     opened.push(async () => page.server?.stop());
     const { directory, identity } = home;
-    const { listen } = options;
-    const host = await openHostOnSamePort(directory.pathOf('port'), { identity, listen }, logger);
+    const { listen, upnp } = options;
+    const init = { identity, listen, upnp };
+    const host = await openHostOnSamePort(directory.pathOf('port'), init, logger);
     opened.push(() => host.stop());
     const atEnd = (close: () => Promise<void>): void => {
       opened.push(close);

@@ -50,6 +50,8 @@ Elsewhere: murmurate join /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h... --data la
         ...{ home, run, host, trainer, logger, page, progress, options, io, lost },
         contacts: options.bootstrap,
         members: [],
+        relay: options.relay,
+        mdns: !options.noMdns,
       });
     }),
 });

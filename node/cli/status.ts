@@ -27,6 +27,8 @@ export const statusVerb = defineVerb({
 $ murmurate status
 run       offices 3f1c9a0b2d44, epoch 12 of 30, training
 peer      12D3KooWQp6h..., up 4 min 10 s
+address   /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h...
+reached   public: 12D3KooWRm4t... dialled /ip4/192.0.2.7/tcp/40961
 training  step 118, loss 2.871, 1210 tokens/s on cpu (2 threads)
 adapter   9b41f0c7a2de after epoch 11, 33 updates
 held-out  loss 3.012 (base 4.250)
@@ -84,6 +86,7 @@ export function formatStatus(report: StatusReport): string {
     `run       ${run.name} ${run.id.slice(0, 12)}, ${epochText(run)}, ${run.state}`,
     `peer      ${report.peerId}, up ${duration(report.uptimeSeconds)}`,
     ...report.addresses.map((address) => `address   ${address}`),
+    `reached   ${reachText(report.reachability)}`,
     `training  step ${training.step}, loss ${loss(training.loss)}, ` +
       `${speed === null ? '-' : Math.round(speed)} tokens/s on ${training.device}`,
     `adapter   ${adapter.sha256.slice(0, 12)} after epoch ${adapter.epoch}, ${adapter.updates} updates`,
@@ -108,6 +111,12 @@ export function formatStatus(report: StatusReport): string {
     ]);
   }
   return `${lines.join('\n')}\n${report.peers.length === 0 ? '' : `${table.toString()}\n`}`;
+}
+
+/** E.g. "private-relayed through 12D3...: 12D3... could not dial ...; to mend it, forward TCP port 4001 ...". */
+function reachText({ state, evidence, relays, fix }: StatusReport['reachability']): string {
+  const through = relays.length === 0 ? '' : ` through ${relays.join(' and ')}`;
+  return `${state}${through}: ${evidence}${fix === null ? '' : `; to be dialled, ${fix}`}`;
 }
 
 function epochText({ epoch, epochsMax }: StatusReport['run']): string {

@@ -1,11 +1,14 @@
 /** Multiaddrs from users and from other peers: parsed, checked and bounded. */
 import type { PeerId } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
-import { CODE_P2P, multiaddr, type Multiaddr } from '@multiformats/multiaddr';
-import { ADDRESSES_MAX, ADDRESS_BYTES_MAX } from '../../protocol/limits.js';
+import { CODE_P2P, CODE_P2P_CIRCUIT, multiaddr, type Multiaddr } from '@multiformats/multiaddr';
+import { ADDRESSES_MAX, ADDRESS_BYTES_MAX, RELAYED_ADDRESSES_MAX } from '../../protocol/limits.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 
-/** A user's address. @throws UserError (wrong usage) when it is not a TCP multiaddr. */
+/** Texts looked at in one list, whatever is in them. */
+const TEXTS_MAX = 4 * ADDRESSES_MAX;
+
+/** A user's address. @throws UserError (wrong usage) when it is not a TCP multiaddr, direct or relayed. */
 export function parseAddress(text: string): Multiaddr {
   const parsed = tcpAddress(text);
   if (parsed !== null) return parsed;
@@ -15,9 +18,22 @@ export function parseAddress(text: string): Multiaddr {
   );
 }
 
-/** The peer id that an address names; null when it names none. */
+/** The peer id of whom one reaches at an address; null when it names none. */
 export function peerIdOf(address: Multiaddr): string | null {
-  return address.getComponents().findLast(({ code }) => code === CODE_P2P)?.value ?? null;
+  const last = address.getComponents().at(-1);
+  return last?.code === CODE_P2P ? (last.value ?? null) : null;
+}
+
+/** The relay that passes on what is sent to this address; null when one reaches the peer itself. */
+export function relayOf(address: Multiaddr): string | null {
+  const components = address.getComponents();
+  const circuit = components.findIndex(({ code }) => code === CODE_P2P_CIRCUIT);
+  return circuit < 0 ? null : (components[circuit - 1]?.value ?? '');
+}
+
+/** Whether a multiaddr in text goes through a relay. */
+export function isRelayed(address: string): boolean {
+  return address.includes('/p2p-circuit');
 }
 
 /** The peer that `text` names; null when it is no peer id. */
@@ -31,27 +47,36 @@ export function parsePeerId(text: string): PeerId | null {
 
 /**
  * What a peer may be dialled at, out of what it or another peer says: at most ADDRESSES_MAX distinct
- * TCP addresses, without the /p2p part. Malformed ones and those of another peer are left out.
+ * TCP addresses, RELAYED_ADDRESSES_MAX of them through relays and last, without its own /p2p part. Malformed
+ * ones and those of another peer are left out.
  */
 export function cleanAddresses(peerId: string, texts: readonly string[]): string[] {
-  const clean = new Set<string>();
-  for (const text of texts.slice(0, ADDRESSES_MAX)) {
+  const direct = new Set<string>();
+  const relayed = new Set<string>();
+  for (const text of texts.slice(0, TEXTS_MAX)) {
     const parsed = tcpAddress(text);
     if (parsed === null || (peerIdOf(parsed) ?? peerId) !== peerId) continue;
-    clean.add(parsed.decapsulateCode(CODE_P2P).toString());
+    const relay = relayOf(parsed);
+    // A peer is no relay for itself.
+    if (relay === peerId) continue;
+    const bare = peerIdOf(parsed) === null ? parsed : parsed.decapsulateCode(CODE_P2P);
+    (relay === null ? direct : relayed).add(bare.toString());
   }
-  return [...clean];
+  const last = [...relayed].slice(0, RELAYED_ADDRESSES_MAX);
+  return [...[...direct].slice(0, ADDRESSES_MAX - last.length), ...last];
 }
 
-/** Null unless `text` is /ip4|ip6|dns.../.../tcp/<1..65535 or 0>[/p2p/<id>] within ADDRESS_BYTES_MAX. */
+/**
+ * Null unless `text` is /ip4|ip6|dns.../.../tcp/<1..65535 or 0>[/p2p/<relay>/p2p-circuit][/p2p/<id>] within
+ * ADDRESS_BYTES_MAX. One relay at most: relays pass on nothing that came through another.
+ */
 function tcpAddress(text: string): Multiaddr | null {
   if (Buffer.byteLength(text) > ADDRESS_BYTES_MAX) return null;
   try {
     const parsed = multiaddr(text);
     const names = parsed.getComponents().map(({ name }) => name);
-    const [network = '', transport, last, ...more] = names;
-    const known = /^(ip4|ip6|dns|dns4|dns6)$/.test(network) && transport === 'tcp';
-    return known && (last === undefined || last === 'p2p') && more.length === 0 ? parsed : null;
+    const shape = /^(ip4|ip6|dns|dns4|dns6) tcp( p2p p2p-circuit)?( p2p)?$/;
+    return shape.test(names.join(' ')) ? parsed : null;
   } catch {
     return null;
   }

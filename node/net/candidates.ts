@@ -1,5 +1,6 @@
 /** Members of the run that could be dialled: bounded, each with its own back-off. */
 import { ADDRESSES_MAX, RUN_PEERS_MAX } from '../../protocol/limits.js';
+import { isRelayed } from './addresses.js';
 import { backoffMs } from './backoff.js';
 import type { PeerAddresses } from './run-registry.js';
 
@@ -108,14 +109,16 @@ export class Candidates {
 
   /**
    * Counts a dial that begins at `nowMs`; the next one follows after the back-off unless it connects. Returns
-   * the addresses to try: each gets its turn, however many before it swallow what is sent to them.
+   * the addresses to try: each gets its turn, however many before it swallow what is sent to them. One through
+   * a relay is among them where there is one, for it works when no other does.
    */
   attempt(candidate: Candidate, nowMs: number): string[] {
     const { addresses, attempts } = candidate;
     candidate.attempts++;
     candidate.nextAttemptMs = nowMs + backoffMs(candidate.attempts, this.#random());
-    const offset = (attempts * ADDRESSES_PER_DIAL) % Math.max(1, addresses.length);
-    return [...addresses.slice(offset), ...addresses.slice(0, offset)].slice(0, ADDRESSES_PER_DIAL);
+    const relayed = turnOf(addresses.filter(isRelayed), attempts, 1);
+    const direct = addresses.filter((address) => !isRelayed(address));
+    return [...turnOf(direct, attempts, ADDRESSES_PER_DIAL - relayed.length), ...relayed];
   }
 
   /** Those that were members, the most recently connected first: what to remember over a restart. */
@@ -135,4 +138,10 @@ export class Candidates {
     });
     this.#candidates.delete(worst.peerId);
   }
+}
+
+/** The `turn`th `count` of `addresses`, beginning anew at the end. */
+export function turnOf(addresses: readonly string[], turn: number, count: number): string[] {
+  const offset = (turn * count) % Math.max(1, addresses.length);
+  return [...addresses.slice(offset), ...addresses.slice(0, offset)].slice(0, count);
 }

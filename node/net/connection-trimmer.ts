@@ -1,6 +1,7 @@
 /**
  * One connection for each peer. Two peers that dial each other at the same moment get two, and libp2p keeps
- * both. The one that the peer with the smaller id dialled stays, so that both sides agree without a word.
+ * both. A direct one stays rather than one through a relay, and else the one that the peer with the smaller id
+ * dialled, so that both sides agree without a word.
  */
 import type { Identify } from '@libp2p/identify';
 import type { Connection, Libp2p } from '@libp2p/interface';
@@ -24,7 +25,7 @@ const IDENTIFY_TIMEOUT_MS = 5_000;
 const LASTING = ['/meshsub/', '/ipfs/ping/'];
 
 /** What decides which of several connections to one peer stays. */
-type Candidate = Pick<Connection, 'direction' | 'timeline'>;
+type Candidate = Pick<Connection, 'direct' | 'direction' | 'timeline'>;
 
 /** The connection that both `self` and `remote` keep; undefined of an empty list. Peer ids in base58. */
 export function connectionToKeep<C extends Candidate>(
@@ -33,8 +34,10 @@ export function connectionToKeep<C extends Candidate>(
   remote: string,
 ): C | undefined {
   const wanted = self < remote ? 'outbound' : 'inbound';
-  const dialled = connections.filter(({ direction }) => direction === wanted);
-  const eligible = dialled.length > 0 ? dialled : connections;
+  const direct = connections.filter((connection) => connection.direct);
+  const best = direct.length > 0 ? direct : connections;
+  const dialled = best.filter(({ direction }) => direction === wanted);
+  const eligible = dialled.length > 0 ? dialled : best;
   // Who dials again has lost the older one, even when this side has not noticed yet.
   return eligible.toSorted((a, b) => b.timeline.open - a.timeline.open)[0];
 }

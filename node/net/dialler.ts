@@ -10,6 +10,7 @@ import { parseAddress, parsePeerId, peerIdOf } from './addresses.js';
 import { backoffMs } from './backoff.js';
 import { Candidates, type Candidate } from './candidates.js';
 import { attentionOf, type Contact, type DiallerState } from './dialler-state.js';
+import { DirectUpgrade } from './direct-upgrade.js';
 import { reasonOf } from './errors.js';
 import type { Host } from './host.js';
 import { announce } from './introduce.js';
@@ -65,6 +66,7 @@ export class Dialler {
   readonly #init: DiallerInit;
   readonly #random: () => number;
   readonly #candidates: Candidates;
+  readonly #upgrade: DirectUpgrade;
   readonly #contacts: Contact[];
   readonly #targets = new Map<Contact, Multiaddr>();
   readonly #work = new Set<Promise<void>>();
@@ -84,6 +86,7 @@ export class Dialler {
     this.#init = init;
     this.#random = init.random ?? Math.random;
     this.#candidates = new Candidates(this.#random);
+    this.#upgrade = new DirectUpgrade(init.host, this.#random);
     const targets = init.contacts.map((address) => ({ address, target: parseAddress(address) }));
     // Our own address may well be on a list that is given to every peer of an office.
     const others = targets.filter(({ target }) => peerIdOf(target) !== init.host.peerId);
@@ -126,6 +129,21 @@ export class Dialler {
     };
   }
 
+  /** Tells everybody anew where we are, at once. */
+  addressesChanged(): void {
+    for (const contact of this.#contacts) {
+      if (contact.lastError === null) contact.nextAttemptMs = 0;
+    }
+    this.#told.clear();
+    this.#tick();
+  }
+
+  /** What others say of members, from elsewhere than an introduction. */
+  heard(peers: readonly PeerAddresses[]): void {
+    this.#learn(peers);
+    this.#tick();
+  }
+
   /** Sentences for `status`: what cannot be reached, and when it is tried again. `nowMs` since 1970. */
   attention(nowMs: number): string[] {
     return attentionOf(this.state(), nowMs);
@@ -141,6 +159,7 @@ export class Dialler {
     }
     this.#noteConnected(connected, nowMs);
     this.#dialDue(connected, nowMs);
+    this.#upgradeDue(connected, nowMs);
     for (const contact of this.#contacts) this.#visit(contact, connected.size, nowMs);
     this.#exchange(connected, nowMs);
     this.#askDht(connected.size, nowMs);
@@ -204,6 +223,16 @@ export class Dialler {
       candidate.lastError = reasonOf(error);
       this.#init.logger.debug({ peerId, reason: candidate.lastError }, 'a member does not answer');
     }
+  }
+
+  #upgradeDue(connected: ReadonlySet<string>, nowMs: number): void {
+    const ids = [...connected].flatMap((peerId) => parsePeerId(peerId) ?? []);
+    const addressesOf = (peerId: string): readonly string[] =>
+      this.#candidates.all().find((candidate) => candidate.peerId === peerId)?.addresses ?? [];
+    const dial = async (signal: AbortSignal): Promise<void> => {
+      await Promise.all(this.#upgrade.dialDue(ids, addressesOf, nowMs, signal));
+    };
+    this.#launch(this.#within(DIAL_TIMEOUT_MS, dial));
   }
 
   /** Announces us to a bootstrap node or member that the user named, and learns whom it knows. */

@@ -1,17 +1,5 @@
 /** What can go wrong between this peer and the network, as types that a caller can tell apart. */
 
-/** Thrown by publish for a message over GOSSIP_BYTES_MAX: nothing was sent. */
-export class MessageTooLargeError extends Error {
-  override readonly name = 'MessageTooLargeError';
-
-  constructor(
-    readonly sizeBytes: number,
-    readonly bytesMax: number,
-  ) {
-    super(`a gossip message of ${sizeBytes} bytes is over the bound of ${bytesMax}`);
-  }
-}
-
 /** Thrown by FrameStream.send for a frame over the stream's bound: nothing was sent. */
 export class FrameTooLargeError extends Error {
   override readonly name = 'FrameTooLargeError';
@@ -64,6 +52,11 @@ export class TransportStoppedError extends Error {
 /** Bytes of an introduction that are malformed or beyond a bound. */
 export class IntroduceError extends Error {
   override readonly name = 'IntroduceError';
+}
+
+/** A reach check that is malformed, or that cannot be made. */
+export class ReachError extends Error {
+  override readonly name = 'ReachError';
 }
 
 /** The longest reason in a sentence, in characters. */

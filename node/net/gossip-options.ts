@@ -48,6 +48,8 @@ export function gossipOptions(topic: string): Partial<GossipsubOpts> {
     maxTopicBytesPerPeer: TOPIC_BYTES_PER_PEER_MAX,
     globalSignaturePolicy: 'StrictSign',
     fallbackToFloodsub: false,
+    // A peer behind a router that forwards nothing is reached through a relay or not at all.
+    runOnLimitedConnection: true,
     allowPublishToZeroTopicPeers: true,
     emitSelf: false,
     floodPublish: false,

@@ -1,42 +1,53 @@
-/** Gossip and sync streams among the members of one run, over one host. */
+/** Gossip and streams among the members of one run, over one host. */
 import './polyfill.js';
 import { TopicValidatorResult, type GossipSub, type Message } from '@chainsafe/libp2p-gossipsub';
 import type { Connection as NetConnection, PeerId, Stream } from '@libp2p/interface';
 import type { Verdict } from '../../protocol/errors.js';
-import { SYNC_PROTOCOL_ID, updateTopic } from '../../protocol/ids.js';
-import {
-  GOSSIP_BYTES_MAX,
-  SYNC_FRAME_BYTES_MAX,
-  SYNC_SESSIONS_MAX,
-  SYNC_SESSIONS_PER_PEER_MAX,
-  SYNC_TIMEOUT_MS,
-} from '../../protocol/limits.js';
-import type {
-  Connection,
-  FrameStream,
-  Logger,
-  Transport,
-  TransportHandlers,
-} from '../interfaces.js';
-import { parsePeerId } from './addresses.js';
+import { BLOB_PROTOCOL_ID, SYNC_PROTOCOL_ID, updateTopic } from '../../protocol/ids.js';
+import * as limits from '../../protocol/limits.js';
 import {
   MessageTooLargeError,
-  StreamBusyError,
-  TransportStoppedError,
-  UnreachableError,
-  reasonOf,
-} from './errors.js';
-import { NetFrameStream } from './frame-stream.js';
+  type Connection,
+  type FrameStream,
+  type Logger,
+  type StreamKind,
+  type Transport,
+  type TransportHandlers,
+} from '../interfaces.js';
+import { parsePeerId } from './addresses.js';
+import { StreamBusyError, TransportStoppedError, UnreachableError, reasonOf } from './errors.js';
+import { NetFrameStream, type FrameStreamLimits } from './frame-stream.js';
 import { GossipWatchdog, hasGossipStream } from './gossip-watchdog.js';
 import type { Host } from './host.js';
 
 /** How often, in ms, the members are compared with what gossipsub knows; events come at once. */
 const RECONCILE_INTERVAL_MS = 200;
 
-/** A session that is ending may overlap with the next one of the same peer. */
-const INBOUND_STREAMS_PER_CONNECTION_MAX = SYNC_SESSIONS_PER_PEER_MAX + 1;
+interface StreamRules extends FrameStreamLimits {
+  protocol: string;
+  /** Streams served at one time: over all peers, and for one of them. */
+  inboundMax: number;
+  inboundPerPeerMax: number;
+}
 
-const SYNC_LIMITS = { frameBytesMax: SYNC_FRAME_BYTES_MAX, timeoutMs: SYNC_TIMEOUT_MS };
+const STREAMS: Readonly<Record<StreamKind, StreamRules>> = {
+  sync: {
+    protocol: SYNC_PROTOCOL_ID,
+    frameBytesMax: limits.SYNC_FRAME_BYTES_MAX,
+    timeoutMs: limits.SYNC_TIMEOUT_MS,
+    inboundMax: limits.SYNC_SESSIONS_MAX,
+    inboundPerPeerMax: limits.SYNC_SESSIONS_PER_PEER_MAX,
+  },
+  blob: {
+    protocol: BLOB_PROTOCOL_ID,
+    frameBytesMax: limits.SYNC_FRAME_BYTES_MAX,
+    timeoutMs: limits.BLOB_TIMEOUT_MS,
+    inboundMax: limits.BLOB_STREAMS_MAX,
+    inboundPerPeerMax: limits.BLOB_STREAMS_PER_PEER_MAX,
+  },
+};
+
+const KINDS = Object.keys(STREAMS) as StreamKind[];
 
 /** The one place where a verdict becomes gossipsub's: 'defer' drops too, the update comes back by sync. */
 const VALIDATOR_RESULTS: Readonly<Record<Verdict, TopicValidatorResult>> = {
@@ -63,7 +74,7 @@ export class GossipTransport implements Transport {
   /** Members whose gossip stream is usable, and the connection on which we told of them. */
   readonly #members = new Map<string, NetConnection>();
   readonly #streams = new Set<NetFrameStream>();
-  #inboundSyncs = 0;
+  readonly #inbound: Record<StreamKind, number> = { sync: 0, blob: 0 };
   #session: Session | null = null;
 
   constructor(host: Host, runId: string, logger: Logger) {
@@ -79,10 +90,17 @@ export class GossipTransport implements Transport {
     gossip.topicValidators.set(this.#topic, (from, message) =>
       this.#validate(handlers, from, message),
     );
-    await node.handle(SYNC_PROTOCOL_ID, (stream, connection) => this.#onSync(stream, connection), {
-      maxInboundStreams: INBOUND_STREAMS_PER_CONNECTION_MAX,
-      maxOutboundStreams: SYNC_SESSIONS_MAX,
-    });
+    for (const kind of KINDS) {
+      const { protocol, inboundMax, inboundPerPeerMax } = STREAMS[kind];
+      const serve = (stream: Stream, connection: NetConnection): Promise<void> =>
+        this.#onStream(kind, stream, connection);
+      await node.handle(protocol, serve, {
+        // One that is ending may overlap with the next one of the same peer.
+        maxInboundStreams: inboundPerPeerMax + 1,
+        maxOutboundStreams: inboundMax,
+        runOnLimitedConnection: true,
+      });
+    }
     const reconcile = (): void => {
       this.#reconcile();
     };
@@ -113,7 +131,7 @@ export class GossipTransport implements Transport {
     session.unlisten();
     session.watchdog.stop();
     this.#members.clear();
-    await this.#host.libp2p.unhandle(SYNC_PROTOCOL_ID);
+    await this.#host.libp2p.unhandle(KINDS.map((kind) => STREAMS[kind].protocol));
     for (const stream of this.#streams) stream.abort(new TransportStoppedError());
     session.gossip.unsubscribe(this.#topic);
     await this.#host.stopGossip();
@@ -122,32 +140,32 @@ export class GossipTransport implements Transport {
   /** @throws MessageTooLargeError beyond GOSSIP_BYTES_MAX; TransportStoppedError. */
   async publish(message: Uint8Array): Promise<number> {
     const session = this.#running();
-    if (message.length > GOSSIP_BYTES_MAX) {
-      throw new MessageTooLargeError(message.length, GOSSIP_BYTES_MAX);
+    if (message.length > limits.GOSSIP_BYTES_MAX) {
+      throw new MessageTooLargeError(message.length, limits.GOSSIP_BYTES_MAX);
     }
     const { recipients } = await session.gossip.publish(this.#topic, message);
     return recipients.length;
   }
 
   /** @throws UnreachableError; TransportStoppedError; the signal's reason. */
-  async openSync(peerId: string, signal: AbortSignal): Promise<FrameStream> {
+  async open(kind: StreamKind, peerId: string, signal: AbortSignal): Promise<FrameStream> {
     this.#running();
     signal.throwIfAborted();
     const id = parsePeerId(peerId);
     if (id === null) throw new UnreachableError(`"${peerId.slice(0, 64)}" is not a peer id`);
     let stream: Stream;
     try {
-      stream = await this.#host.libp2p.dialProtocol(id, SYNC_PROTOCOL_ID, { signal });
+      stream = await this.#host.openStream(id, STREAMS[kind].protocol, signal);
     } catch (cause) {
       signal.throwIfAborted();
-      throw new UnreachableError(`no sync stream to ${peerId}: ${reasonOf(cause)}`, { cause });
+      throw new UnreachableError(`no ${kind} stream to ${peerId}: ${reasonOf(cause)}`, { cause });
     }
     if (this.#session === null) {
       const error = new TransportStoppedError();
       stream.abort(error);
       throw error;
     }
-    return this.#wrap(stream);
+    return this.#wrap(kind, stream);
   }
 
   connections(): Connection[] {
@@ -170,32 +188,33 @@ export class GossipTransport implements Transport {
   }
 
   #validate(handlers: TransportHandlers, from: PeerId, message: Message): TopicValidatorResult {
-    if (message.data.length > GOSSIP_BYTES_MAX) return VALIDATOR_RESULTS.reject;
+    if (message.data.length > limits.GOSSIP_BYTES_MAX) return VALIDATOR_RESULTS.reject;
     // A copy: the data are a view (a Buffer, whose slice() is one too) on an RPC of many messages.
     return VALIDATOR_RESULTS[handlers.onGossip(Uint8Array.from(message.data), from.toString())];
   }
 
-  async #onSync(raw: Stream, connection: NetConnection): Promise<void> {
+  async #onStream(kind: StreamKind, raw: Stream, connection: NetConnection): Promise<void> {
     const session = this.#session;
-    if (session === null || this.#inboundSyncs >= SYNC_SESSIONS_MAX) {
-      raw.abort(new StreamBusyError(`${SYNC_SESSIONS_MAX} sync sessions are open already`));
+    const { inboundMax } = STREAMS[kind];
+    if (session === null || this.#inbound[kind] >= inboundMax) {
+      raw.abort(new StreamBusyError(`${inboundMax} ${kind} streams are open already`));
       return;
     }
-    this.#inboundSyncs++;
-    const stream = this.#wrap(raw);
+    this.#inbound[kind]++;
+    const stream = this.#wrap(kind, raw);
     const peerId = connection.remotePeer.toString();
     try {
-      await session.handlers.onSync(stream, peerId);
+      await session.handlers.onStream(kind, stream, peerId);
     } catch (error) {
-      this.#logger.debug({ peerId, reason: reasonOf(error) }, 'a sync session failed');
+      this.#logger.debug({ peerId, reason: reasonOf(error) }, `a ${kind} stream failed`);
       stream.abort(error instanceof Error ? error : new UnreachableError(String(error)));
     } finally {
-      this.#inboundSyncs--;
+      this.#inbound[kind]--;
     }
   }
 
-  #wrap(raw: Stream): NetFrameStream {
-    const stream = new NetFrameStream(raw, SYNC_LIMITS);
+  #wrap(kind: StreamKind, raw: Stream): NetFrameStream {
+    const stream = new NetFrameStream(raw, STREAMS[kind]);
     this.#streams.add(stream);
     void stream.done.then(() => this.#streams.delete(stream));
     return stream;

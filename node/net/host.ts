@@ -1,22 +1,31 @@
-/** One libp2p node: TCP, noise, yamux, identify, ping, kad-dht, and gossipsub once a run is known. */
+/** One libp2p node: TCP and relays, noise, yamux, identify, ping, kad-dht, and gossipsub once a run is known. */
 import './polyfill.js';
 import { gossipsub, type GossipSub, type GossipSubComponents } from '@chainsafe/libp2p-gossipsub';
+import type {
+  CircuitRelayServerComponents,
+  CircuitRelayTransportComponents,
+} from '@libp2p/circuit-relay-v2';
 import { identify, identifyPush, type Identify } from '@libp2p/identify';
-import { start, stop } from '@libp2p/interface';
+import { isPeerId, start, stop, type Address, type PeerId, type Stream } from '@libp2p/interface';
 import { kadDHT, passthroughMapper, type KadDHT } from '@libp2p/kad-dht';
 import { noise } from '@libp2p/noise';
 import { ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
-import { yamux } from '@libp2p/yamux';
+import { uPnPNAT } from '@libp2p/upnp-nat';
+
+import type { Multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p, type Libp2p } from 'libp2p';
 import { DHT_PROTOCOL_ID } from '../../protocol/ids.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
-import { parseAddress } from './addresses.js';
+import { isRelayed, parseAddress, parsePeerId, peerIdOf, relayOf } from './addresses.js';
 import { BoundedDatastore } from './bounded-datastore.js';
 import { ConnectionTrimmer } from './connection-trimmer.js';
 import { reasonOf } from './errors.js';
 import { gossipOptions } from './gossip-options.js';
 import type { NetIdentity } from './identity.js';
+import { calmYamux } from './muxer.js';
+import { relayedTransport } from './relay-client.js';
+import { Relay, type RelayRules } from './relay-server.js';
 import { countingMetrics, TrafficMeter, type Traffic } from './traffic.js';
 
 /** Open connections; a peer needs about six, a bootstrap node one for each peer that is asking. */
@@ -50,6 +59,10 @@ const INBOUND_STREAMS_MAX = 64;
 const DHT_PREFIX = '/dht';
 const DHT_ENTRIES_MAX = 4_096;
 
+/** Where libp2p keeps what it knows of peers, for ever, and how many: some sixteen times the connections. */
+const PEERS_PREFIX = '/peers';
+const PEERS_MAX = 4_096;
+
 /** Delay in ms before a new protocol is told to connected peers. */
 const IDENTIFY_PUSH_DELAY_MS = 50;
 
@@ -59,12 +72,16 @@ const ANY_PORT = /\/tcp\/0$/;
 /** The system's name for a port in use; libp2p passes it on inside a longer message. */
 const PORT_TAKEN = 'EADDRINUSE';
 
+/** What this machine alone reaches, as relays of other machines name it too. */
+const LOOPBACK = /^\/(ip4\/127\.|ip6\/::1\/)/;
+
+/** Parts of libp2p for what is started only when a run is known, or stopped and started again. */
+export type NodeParts = GossipSubComponents &
+  Pick<CircuitRelayTransportComponents, 'transportManager'> &
+  CircuitRelayServerComponents;
+
 /** The libp2p node under a host, for the files of this folder alone. */
-export type Node = Libp2p<{
-  dht: KadDHT;
-  identify: Identify;
-  gossipComponents: GossipSubComponents;
-}>;
+export type Node = Libp2p<{ dht: KadDHT; identify: Identify; parts: NodeParts }>;
 
 export interface HostInit {
   identity: NetIdentity;
@@ -74,20 +91,25 @@ export interface HostInit {
   preferredPort?: number | null;
   /** Whether this node answers DHT queries (the default) or only asks. */
   dht?: 'client' | 'server';
+  /** Whether to ask the router to forward our port (UPnP). */
+  upnp?: boolean;
 }
 
 export class Host {
   readonly #node: Node;
   readonly #meter: TrafficMeter;
   readonly #trimmer: ConnectionTrimmer;
+  readonly #relay: Relay;
   #gossip: GossipSub | null = null;
 
   /** Use createHost. */
-  constructor(node: Node, meter: TrafficMeter) {
+  constructor(node: Node, meter: TrafficMeter, relay: Relay) {
     this.#node = node;
     this.#meter = meter;
+    this.#relay = relay;
     this.#trimmer = new ConnectionTrimmer(node);
     this.#trimmer.start();
+    this.announceInterfaces();
   }
 
   get peerId(): string {
@@ -98,14 +120,34 @@ export class Host {
     return this.#node;
   }
 
-  /** Full multiaddrs that end in /p2p/<peer id>; for 0.0.0.0 one for each interface. */
+  /**
+   * Full multiaddrs that end in /p2p/<peer id>; for 0.0.0.0 one for each interface. Those through relays come
+   * last, without what only the relay itself can reach.
+   */
   addresses(): string[] {
-    return this.#node.getMultiaddrs().map((address) => address.toString());
+    const all = this.#node.getMultiaddrs().map((address) => address.toString());
+    const direct = all.filter((address) => !isRelayed(address));
+    const relayed = all.filter(isRelayed);
+    const isLocal = direct.every((address) => LOOPBACK.test(address));
+    return [...direct, ...relayed.filter((address) => isLocal || !LOOPBACK.test(address))];
+  }
+
+  /**
+   * Announces the addresses of all network interfaces that we listen on; again after those have changed.
+   * libp2p keeps a public one to itself until four strangers have vouched for it.
+   */
+  announceInterfaces(): void {
+    const { addressManager, transportManager } = this.#node.services.parts;
+    for (const address of transportManager.getAddrs()) {
+      if (relayOf(address) === null)
+        addressManager.confirmObservedAddr(address, { type: 'transport' });
+    }
   }
 
   /** The TCP port that this host listens on; null when it does not listen. */
   listenPort(): number | null {
     for (const address of this.#node.getMultiaddrs()) {
+      if (relayOf(address) !== null) continue;
       const port = address.getComponents().find(({ name }) => name === 'tcp')?.value;
       if (port !== undefined) return Number(port);
     }
@@ -116,10 +158,32 @@ export class Host {
     return this.#meter.traffic();
   }
 
+  /**
+   * A stream on an open connection to `target`, a direct one where there is one, else on a new connection.
+   * Rejects as libp2p does.
+   */
+  async openStream(
+    target: PeerId | Multiaddr,
+    protocol: string,
+    signal: AbortSignal,
+  ): Promise<Stream> {
+    const id = isPeerId(target) ? target : parsePeerId(peerIdOf(target) ?? '');
+    const open = this.#node
+      .getConnections(id ?? undefined)
+      .filter(({ status }) => id !== null && status === 'open')
+      .toSorted((a, b) => Number(b.direct) - Number(a.direct));
+    const options = { signal, runOnLimitedConnection: true };
+    // libp2p itself would dial anew where all there is goes through a relay.
+    const mayBeRelayed = isPeerId(target) || relayOf(target) !== null;
+    const best = open.find(({ direct }) => direct || mayBeRelayed);
+    if (best !== undefined) return best.newStream(protocol, options);
+    return this.#node.dialProtocol(target, protocol, options);
+  }
+
   /** Starts gossipsub for one topic and no other. One at a time: stopGossip ends it. */
   async startGossip(topic: string): Promise<GossipSub> {
     await this.stopGossip();
-    const gossip = gossipsub(gossipOptions(topic))(this.#node.services.gossipComponents);
+    const gossip = gossipsub(gossipOptions(topic))(this.#node.services.parts);
     await start(gossip);
     this.#gossip = gossip;
     return gossip;
@@ -131,9 +195,15 @@ export class Host {
     if (gossip !== null) await stop(gossip);
   }
 
-  /** Ends gossip, all connections and listeners. */
+  /** Passes on, from now on, what others send to each other, as far as `rules` allow. */
+  async startRelay(rules: RelayRules): Promise<void> {
+    await this.#relay.start(this.#node.services.parts, rules);
+  }
+
+  /** Ends gossip, relaying, all connections and listeners. */
   async stop(): Promise<void> {
     this.#trimmer.stop();
+    await this.#relay.stop();
     await this.stopGossip();
     await this.#node.stop();
   }
@@ -160,15 +230,20 @@ export async function createHost(init: HostInit): Promise<Host> {
 
 async function listenOn(listen: readonly string[], init: HostInit): Promise<Host> {
   const meter = new TrafficMeter();
+  const relay = new Relay();
+  const datastore = new BoundedDatastore({
+    [DHT_PREFIX]: DHT_ENTRIES_MAX,
+    [PEERS_PREFIX]: PEERS_MAX,
+  });
   try {
     const node = await createLibp2p({
       privateKey: init.identity.libp2pKey(),
       addresses: { listen: [...listen] },
-      datastore: new BoundedDatastore(DHT_PREFIX, DHT_ENTRIES_MAX),
-      transports: [tcp()],
+      datastore,
+      transports: [tcp(), relayedTransport()],
       connectionEncrypters: [noise()],
       streamMuxers: [
-        yamux({
+        calmYamux({
           streamOptions: {
             maxStreamWindowSize: STREAM_WINDOW_BYTES_MAX,
             maxReadBufferLength: STREAM_UNREAD_BYTES_MAX,
@@ -176,9 +251,11 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
           maxInboundStreams: INBOUND_STREAMS_MAX,
         }),
       ],
+      connectionGater: relay.gater,
       connectionManager: {
         maxConnections: CONNECTIONS_MAX,
         addressDialTimeout: ADDRESS_DIAL_TIMEOUT_MS,
+        addressSorter: directFirst,
         inboundConnectionThreshold: INBOUND_PER_SECOND_MAX,
         maxIncomingPendingConnections: INBOUND_PENDING_MAX,
       },
@@ -198,21 +275,40 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
           // Keeps private addresses: a swarm in one building has no others.
           peerInfoMapper: passthroughMapper,
         }),
-        // Gossipsub takes its only topic when it is made, and `join` learns the run from a connected peer.
-        gossipComponents: (components: GossipSubComponents): GossipSubComponents => ({
-          privateKey: components.privateKey,
-          peerId: components.peerId,
-          peerStore: components.peerStore,
-          registrar: components.registrar,
-          connectionManager: components.connectionManager,
-          logger: components.logger,
-        }),
+        parts: partsOf,
+        ...(init.upnp === true ? { upnp: uPnPNAT() } : {}),
       },
     });
-    return new Host(node, meter);
+    datastore.isSpared = (name) =>
+      [node.peerId, ...node.getPeers()].some(
+        (id) => name === `${PEERS_PREFIX}/${id.toCID().toString()}`,
+      );
+    return new Host(node, meter, relay);
   } catch (cause) {
     throw listenError(listen, cause);
   }
+}
+
+/** Gossipsub takes its only topic when it is made, and `join` learns the run from a connected peer. */
+function partsOf(components: NodeParts): NodeParts {
+  return {
+    privateKey: components.privateKey,
+    peerId: components.peerId,
+    peerStore: components.peerStore,
+    registrar: components.registrar,
+    connectionManager: components.connectionManager,
+    transportManager: components.transportManager,
+    addressManager: components.addressManager,
+    connectionGater: components.connectionGater,
+    logger: components.logger,
+  };
+}
+
+/** libp2p would try a public relay before an address on the own network. */
+function directFirst({ multiaddr: a }: Address, { multiaddr: b }: Address): -1 | 0 | 1 {
+  const [isRelayedA, isRelayedB] = [relayOf(a) !== null, relayOf(b) !== null];
+  if (isRelayedA === isRelayedB) return 0;
+  return isRelayedA ? 1 : -1;
 }
 
 function isPortTaken(error: unknown): boolean {

@@ -85,6 +85,7 @@ export async function serveIntroductions(
   };
   await host.libp2p.handle(INTRODUCE_PROTOCOL_ID, serve, {
     maxInboundStreams: INBOUND_STREAMS_MAX,
+    runOnLimitedConnection: true,
   });
   return () => host.libp2p.unhandle(INTRODUCE_PROTOCOL_ID);
 }
@@ -211,7 +212,7 @@ async function exchange(
   request: IntroduceRequest,
   signal: AbortSignal,
 ): Promise<IntroduceResponse> {
-  const stream = await host.libp2p.dialProtocol(target, INTRODUCE_PROTOCOL_ID, { signal });
+  const stream = await host.openStream(target, INTRODUCE_PROTOCOL_ID, signal);
   try {
     const pb = pbStream(stream, { maxDataLength: RESPONSE_BYTES_MAX });
     await pb.write(request, IntroduceRequest, { signal });

@@ -120,6 +120,20 @@ export class RunRegistry {
     return true;
   }
 
+  /** Whether `peerId` is listed as a member of a run. */
+  isMember(peerId: string): boolean {
+    this.#expire();
+    return [...this.#entries.values()].some(({ members }) => members.has(peerId));
+  }
+
+  /** Whether `from` may take part in a run that lists `to` as a member. */
+  mayMeet(from: string, to: string): boolean {
+    this.#expire();
+    return [...this.#entries.values()].some(
+      ({ run, members }) => members.has(to) && mayTakePart(run, from),
+    );
+  }
+
   snapshot(): RegistrySnapshot {
     this.#expire();
     const runs = [...this.#entries.values()].map(({ run, offeredBy, seenMs, members }) => ({
@@ -205,11 +219,13 @@ export class RunRegistry {
 
 /** What of `addresses` can be dialled. @throws IntroduceError when that is nothing, or for no member. */
 function usableAddresses(run: Run, peerId: string, addresses: readonly string[]): string[] {
-  const { membership } = run.manifest;
-  const member =
-    membership.mode === 'open' || membership.members.some((listed) => listed.peerId === peerId);
-  if (!member) throw new IntroduceError(`${peerId} is not on the list of members of this run`);
+  if (!mayTakePart(run, peerId))
+    throw new IntroduceError(`${peerId} is not on the list of members of this run`);
   const clean = cleanAddresses(peerId, addresses);
   if (clean.length === 0) throw new IntroduceError(`no usable address of ${peerId}`);
   return clean;
+}
+
+function mayTakePart({ manifest: { membership } }: Run, peerId: string): boolean {
+  return membership.mode === 'open' || membership.members.some((one) => one.peerId === peerId);
 }

@@ -2,6 +2,7 @@
  * Counts bytes by purpose through libp2p's metrics hook: whole connections as they are on the wire
  * (encrypted, with all framing), and the streams of each protocol inside them.
  */
+import { RELAY_V2_HOP_CODEC, RELAY_V2_STOP_CODEC } from '@libp2p/circuit-relay-v2';
 import type {
   Counter,
   CounterGroup,
@@ -15,7 +16,13 @@ import type {
   Summary,
   SummaryGroup,
 } from '@libp2p/interface';
-import { DHT_PROTOCOL_ID, INTRODUCE_PROTOCOL_ID, SYNC_PROTOCOL_ID } from '../../protocol/ids.js';
+import {
+  BLOB_PROTOCOL_ID,
+  DHT_PROTOCOL_ID,
+  INTRODUCE_PROTOCOL_ID,
+  SYNC_PROTOCOL_ID,
+} from '../../protocol/ids.js';
+import { relayOf } from './addresses.js';
 
 /**
  * Bytes since the host was made. `total` is what went over the sockets; `other` is the rest of it:
@@ -25,8 +32,11 @@ export interface TrafficCount {
   total: number;
   gossip: number;
   sync: number;
+  blob: number;
   introduce: number;
   dht: number;
+  /** Passed on between others. */
+  relay: number;
   other: number;
 }
 
@@ -35,19 +45,23 @@ export interface Traffic {
   bytesOut: TrafficCount;
 }
 
-type Purpose = 'gossip' | 'sync' | 'introduce' | 'dht';
+type Purpose = 'gossip' | 'sync' | 'blob' | 'introduce' | 'dht' | 'relay';
 
-function purposeOf(protocol: string): Purpose | null {
+function purposeOf({ protocol, direction }: Stream): Purpose | null {
   if (protocol.startsWith('/meshsub/')) return 'gossip';
   if (protocol === SYNC_PROTOCOL_ID) return 'sync';
+  if (protocol === BLOB_PROTOCOL_ID) return 'blob';
   if (protocol === INTRODUCE_PROTOCOL_ID) return 'introduce';
-  return protocol === DHT_PROTOCOL_ID ? 'dht' : null;
+  if (protocol === DHT_PROTOCOL_ID) return 'dht';
+  // At the ends of a relayed connection what is inside counts, at the relay what goes through.
+  const relayed = direction === 'inbound' ? RELAY_V2_HOP_CODEC : RELAY_V2_STOP_CODEC;
+  return protocol === relayed ? 'relay' : null;
 }
 
 type Counts = Record<Purpose | 'total', number>;
 
 function zero(): Counts {
-  return { total: 0, gossip: 0, sync: 0, introduce: 0, dht: 0 };
+  return { total: 0, gossip: 0, sync: 0, blob: 0, introduce: 0, dht: 0, relay: 0 };
 }
 
 export class TrafficMeter {
@@ -59,47 +73,62 @@ export class TrafficMeter {
   }
 
   trackConnection(connection: MultiaddrConnection): void {
-    this.#track(connection, 'total');
+    // A relayed connection runs inside of another, which is counted.
+    if (relayOf(connection.remoteAddr) === null) this.#track(connection, 'total');
   }
 
   trackStream(stream: Stream): void {
-    const purpose = purposeOf(stream.protocol);
+    const purpose = purposeOf(stream);
     if (purpose !== null) this.#track(stream, purpose);
   }
 
-  /**
-   * Wraps the methods that data pass through. Listening for 'message' would be wrong: the first
-   * listener makes a stream give out what it has, before the one who needs it listens.
-   */
   #track(stream: MultiaddrConnection | Stream, counter: keyof Counts): void {
-    const send = stream.send.bind(stream);
-    const dispatch = stream.dispatchEvent.bind(stream);
-    const unshift = stream.unshift.bind(stream);
-    const push = stream.push.bind(stream);
-    stream.send = (data) => {
-      this.#out[counter] += data.byteLength;
-      return send(data);
-    };
-    stream.dispatchEvent = (event) => {
-      if (event.type === 'message' && 'data' in event) this.#in[counter] += sizeOf(event.data);
-      return dispatch(event);
-    };
-    // Data that a protocol negotiation read too far and gave back are dispatched a second time.
-    stream.unshift = (data) => {
-      this.#in[counter] -= data.byteLength;
-      unshift(data);
-    };
-    stream.push = (data) => {
-      this.#in[counter] -= data.byteLength;
-      push(data);
-    };
+    countBytes(
+      stream,
+      (bytes) => (this.#in[counter] += bytes),
+      (bytes) => (this.#out[counter] += bytes),
+    );
   }
 }
 
+/**
+ * Tells how many bytes come in and go out on `stream`, by wrapping the methods that data pass through.
+ * Listening for 'message' would be wrong: the first listener makes a stream give out what it has, before the
+ * one who needs it listens.
+ */
+export function countBytes(
+  stream: MultiaddrConnection | Stream,
+  onIn: (bytes: number) => void,
+  onOut: (bytes: number) => void,
+): void {
+  const send = stream.send.bind(stream);
+  const dispatch = stream.dispatchEvent.bind(stream);
+  const unshift = stream.unshift.bind(stream);
+  const push = stream.push.bind(stream);
+  stream.send = (data) => {
+    onOut(data.byteLength);
+    return send(data);
+  };
+  stream.dispatchEvent = (event) => {
+    if (event.type === 'message' && 'data' in event) onIn(sizeOf(event.data));
+    return dispatch(event);
+  };
+  // Data that a protocol negotiation read too far and gave back are dispatched a second time.
+  stream.unshift = (data) => {
+    onIn(-data.byteLength);
+    unshift(data);
+  };
+  stream.push = (data) => {
+    onIn(-data.byteLength);
+    push(data);
+  };
+}
+
 function rest(counts: Counts): TrafficCount {
-  const { total, gossip, sync, introduce, dht } = counts;
+  const { total, ...purposes } = counts;
+  const known = Object.values(purposes).reduce((sum, bytes) => sum + bytes, 0);
   // Bytes that a stream has queued are counted before they reach the socket.
-  return { ...counts, other: Math.max(0, total - gossip - sync - introduce - dht) };
+  return { ...counts, other: Math.max(0, total - known) };
 }
 
 function sizeOf(data: unknown): number {

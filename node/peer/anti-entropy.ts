@@ -1,13 +1,15 @@
 /**
  * Keeps this peer's log equal to the others': a sync session with each member that connects, with a
- * random one every quarter epoch, and at once when a large update is announced.
+ * random one every quarter epoch, and at once when an announced update could not be fetched.
  */
 import { SyncProtocolError, type Verdict } from '../../protocol/errors.js';
 import * as limits from '../../protocol/limits.js';
 import type { Prng } from '../../protocol/prng.js';
-import { SyncSession } from '../../protocol/sync.js';
+import { SyncSession, type Reservations } from '../../protocol/sync.js';
 import type { Clock, FrameStream, Logger, Transport } from '../interfaces.js';
+import { CheckpointParts } from './checkpoint-parts.js';
 import type { Replica } from './replica.js';
+import { openStream } from './streams.js';
 
 /** Bounds on the pause between two periodic syncs; a quarter epoch lies in between for usual epochs. */
 const PERIOD_MS_MIN = 250;
@@ -15,9 +17,6 @@ const PERIOD_MS_MAX = 60_000;
 
 /** Outbound sessions at one time: more would compete for the same updates. */
 const OUTBOUND_MAX = 2;
-
-/** Opening a stream to a connected peer takes round trips, not longer; a peer that is silent gives it up. */
-const OPEN_TIMEOUT_MS = 10_000;
 
 /** What one session asked for is left to it for so long; then others may fetch it too. */
 const RESERVATION_MS = 10_000;
@@ -35,6 +34,8 @@ export interface AntiEntropyComponents {
   replica: Replica;
   /** Decides partners and jitter; seeded, so that a simulation replays. */
   random: Prng;
+  /** Whether the update of a slot ("author/epoch"), which `peerId` holds, comes another way than by sync. */
+  isElsewhere: (slot: string, peerId: string) => boolean;
 }
 
 export class AntiEntropy {
@@ -81,9 +82,15 @@ export class AntiEntropy {
     this.#offsets.delete(peerId);
     this.#queue.delete(peerId);
     this.#announced.delete(peerId);
+    this.#c.replica.horizon.forget(peerId);
   }
 
-  /** `peerId` announced an update: fetches it, unless its announcements have led nowhere for long. */
+  /** Whether some session is fetching the update of a slot ("author/epoch"). */
+  isFetching(slot: string): boolean {
+    return this.#inFlight.has(slot);
+  }
+
+  /** `peerId` announced an update: asks it for its log, unless its announcements have led nowhere for long. */
   onAnnounced(peerId: string): void {
     if ((this.#empty.get(peerId) ?? 0) >= EMPTY_MAX) return;
     if (this.#announced.size < limits.RUN_PEERS_MAX) this.#announced.add(peerId);
@@ -116,9 +123,12 @@ export class AntiEntropy {
     const periodMs = Math.min(PERIOD_MS_MAX, Math.max(PERIOD_MS_MIN, quarter));
     while (!this.#signal.aborted) {
       await clock.sleep(periodMs * (0.5 + random.nextFloat()), this.#signal).catch(() => undefined);
+      // Only the stop signal ends it early.
+      await replica.horizon.cut(this.#signal).catch(() => undefined);
       const members = transport.connections();
       const partner = members[random.nextBelow(Math.max(1, members.length))];
       if (partner) this.request(partner.peerId);
+      this.#askForCheckpoints();
     }
     await Promise.all(this.#running);
   }
@@ -138,9 +148,18 @@ export class AntiEntropy {
     await session;
   }
 
+  /** Members that have not said which checkpoint they hold, or that hold the one to be adopted. */
+  #askForCheckpoints(): void {
+    const { transport, clock, replica } = this.#c;
+    const members = transport.connections().map(({ peerId }) => peerId);
+    for (const peerId of replica.horizon.poll([...new Set(members)], clock.now())) {
+      this.request(peerId);
+    }
+  }
+
   async #connect(peerId: string): Promise<void> {
     try {
-      const stream = await this.#open(peerId);
+      const stream = await openStream(this.#c, 'sync', peerId, this.#signal);
       await this.#session(stream, peerId);
     } catch (error) {
       if (!this.#signal.aborted) {
@@ -149,45 +168,45 @@ export class AntiEntropy {
     }
   }
 
-  /** A stream, or a rejection after OPEN_TIMEOUT_MS at the latest; one that opens later is dropped. */
-  async #open(peerId: string): Promise<FrameStream> {
-    const timeout = new AbortController();
-    const onStop = (): void => timeout.abort(this.#signal.reason);
-    this.#signal.addEventListener('abort', onStop, { once: true });
-    const isOpen = new AbortController();
-    const deadline = this.#c.clock.sleep(OPEN_TIMEOUT_MS, isOpen.signal).then(
-      () => timeout.abort(new SyncProtocolError('opening the stream took too long')),
-      () => undefined,
-    );
-    try {
-      return await this.#c.transport.openSync(peerId, timeout.signal);
-    } finally {
-      this.#signal.removeEventListener('abort', onStop);
-      isOpen.abort();
-      await deadline;
-    }
+  /** What is on its way when a session with `peerId` begins. Who is unreliable keeps nobody from anything. */
+  #reservations(peerId: string): Reservations {
+    if (this.#unreliable.has(peerId)) return new Set<string>();
+    const inFlight = this.#inFlight;
+    return {
+      has: (slot) => inFlight.has(slot) || this.#c.isElsewhere(slot, peerId),
+      add: (slot) => inFlight.add(slot),
+      delete: (slot) => inFlight.delete(slot),
+    };
   }
 
   /** Both sides run this: say what is here, send what the other lacks, take what comes. */
   async #session(stream: FrameStream, peerId: string): Promise<void> {
     const { replica, clock } = this.#c;
-    const inFlight = this.#unreliable.has(peerId) ? new Set<string>() : this.#inFlight;
-    const session = new SyncSession(replica.run, replica.log, inFlight);
+    const { horizon } = replica;
+    const checkpoint = horizon.isOn ? horizon.checkpoint : null;
+    const reservations = this.#reservations(peerId);
+    const session = new SyncSession(replica.run, replica.log, reservations, checkpoint);
+    const parts = new CheckpointParts(horizon);
     const isAnnounced = this.#announced.delete(peerId);
     const counts = { new: 0 };
     const end = this.#limit(stream, session);
     try {
       const outbox = new Outbox(stream);
-      outbox.push(session.hello(clock.now()));
-      await Promise.all([outbox.drain(), this.#receive(stream, session, outbox, peerId, counts)]);
+      outbox.push(session.hello(clock.now(), replica.amendment));
+      await Promise.all([
+        outbox.drain(),
+        this.#receive(stream, session, outbox, peerId, counts, parts),
+      ]);
     } catch (error) {
       stream.abort(error instanceof Error ? error : new SyncProtocolError(String(error)));
       throw error;
     } finally {
       session.release();
+      parts.release();
       await end();
       this.#judge(peerId, session.wanted, counts.new, isAnnounced);
     }
+    if (parts.count > 0) this.#askForCheckpoints();
     // Without progress another session would be as idle: the remote does not send what it says it has.
     if (session.isCut && counts.new > 0) this.request(peerId);
     else if (!session.isCut && !session.hasSkipped) this.#firstSync.abort();
@@ -233,6 +252,7 @@ export class AntiEntropy {
     outbox: Outbox,
     peerId: string,
     counts: { new: number },
+    parts: CheckpointParts,
   ): Promise<void> {
     const { replica } = this.#c;
     try {
@@ -242,7 +262,11 @@ export class AntiEntropy {
         switch (event.kind) {
           case 'have':
             this.#offsets.set(peerId, event.clockMs - this.#c.clock.now());
-            outbox.push(session.want(replica.newestWelcome));
+            replica.horizon.note(peerId, event.checkpoint);
+            if (event.amendment !== null)
+              this.#check(replica.onSyncedAmendment(event.amendment, peerId));
+            this.#askForCheckpoints();
+            outbox.push(session.want(replica.newestWelcome, parts.wishFor(peerId)));
             break;
           case 'want':
             outbox.push(session.reply());
@@ -256,6 +280,12 @@ export class AntiEntropy {
             break;
           case 'equivocation':
             this.#check(replica.onSyncedProof(event.equivocation, peerId));
+            break;
+          case 'checkpointHashes':
+            parts.addHashes(event.hashes);
+            break;
+          case 'checkpointPiece':
+            parts.addPiece(event.index, event.bytes);
             break;
           case 'end':
             return;

@@ -6,12 +6,18 @@ export interface AttentionFacts {
   run: Run;
   nowMs: number;
   epoch: number;
+  /** Epochs of the run, by its manifest or an amendment. */
+  epochsMax: number;
   isCatchingUp: boolean;
   connectedCount: number;
+  /** Publishing handed update after update, or one again and again, to nobody. */
+  isUnheard: boolean;
   /** Remote clocks minus ours, in ms. */
   clockOffsetsMs: readonly number[];
   storeProblem: string | null;
   trainingProblems: readonly string[];
+  /** What keeps this peer's checkpoint from being the others'; null when nothing does. */
+  horizonProblem: string | null;
   /** The last epoch that was trained; null before the first. */
   last: Pick<TrainResult, 'steps' | 'skippedSteps'> | null;
   /** The last slot that an earlier process may have used; -1 for none. */
@@ -40,6 +46,7 @@ export function attention(facts: AttentionFacts): string[] {
   }
   if (facts.storeProblem !== null) sentences.push(facts.storeProblem);
   sentences.push(...facts.trainingProblems);
+  if (facts.horizonProblem !== null) sentences.push(facts.horizonProblem);
   sentences.push(...stepSentences(facts));
   if (facts.isCatchingUp) {
     sentences.push('Fetching what the swarm has learned so far; training begins when it is here.');
@@ -47,10 +54,16 @@ export function attention(facts: AttentionFacts): string[] {
   if (epoch < 0) {
     sentences.push(`The run starts in ${seconds(startMs - nowMs)}; training begins then.`);
   }
-  if (facts.connectedCount === 0 && epoch < run.manifest.schedule.epochsMax) {
+  if (facts.connectedCount === 0 && epoch < facts.epochsMax) {
     sentences.push(
       'No other member of this run is connected: this peer trains alone, keeps trying to reach others, ' +
         'and merges its work when it meets them.',
+    );
+  }
+  if (facts.isUnheard && facts.connectedCount > 0) {
+    sentences.push(
+      `Your updates reach nobody: gossip handed the last one to none of the ${facts.connectedCount} connected ` +
+        'members. It is published again, and they fetch it when they compare logs; if this stays, start again.',
     );
   }
   const offsetMs = median(facts.clockOffsetsMs);

@@ -20,15 +20,15 @@ import {
   type Trainer,
   type TrainProgress,
   type TrainResult,
-  type Transport,
 } from '../interfaces.js';
 import { asSentence } from './attention.js';
 import type { Journal } from './journal.js';
+import type { Publisher } from './publisher.js';
 import type { Replica } from './replica.js';
 import type { RunState } from './snapshot.js';
 
 export interface EpochsComponents {
-  transport: Transport;
+  publisher: Publisher;
   clock: Clock;
   store: Store;
   trainer: Trainer;
@@ -161,7 +161,7 @@ export class Epochs {
     await this.#c.replica.settle(this.#signal);
     const epoch = epochAt(this.#run, this.#c.clock.now());
     if (epoch < 0) return this.#wait('waiting', schedule.startMs);
-    if (epoch >= schedule.epochsMax) {
+    if (epoch >= this.#c.replica.epochsMax) {
       await this.#evaluateFold(Infinity);
       return this.#wait('finished', Infinity);
     }
@@ -169,9 +169,12 @@ export class Epochs {
     const endMs = startMs + schedule.epochMs;
     // Few steps scaled up to stepsRef are mostly noise, so a latecomer leaves this slot out.
     const isLate = this.#c.clock.now() > startMs + schedule.epochMs / 2;
-    if (!isLate && !this.#isSent(epoch) && this.#breakdown === null) {
+    const { isBehind } = this.#c.replica.horizon;
+    if (!isLate && !isBehind && !this.#isSent(epoch) && this.#breakdown === null) {
       return this.#trainEpoch(epoch);
     }
+    // Once the swarm's adapter is here there may be time left in this slot.
+    if (isBehind) return this.#wait('idle', this.#c.clock.now() + schedule.epochMs / 16);
     await this.#evaluateFold(endMs);
     return this.#wait(this.#breakdown === null ? 'idle' : 'broken', endMs);
   }
@@ -191,7 +194,8 @@ export class Epochs {
     const { peerId } = this.#c.identity;
     const { log } = this.#c.replica;
     if (log.proofAgainst(peerId)) return true;
-    return epoch <= this.#closedEpoch || log.get(peerId, epoch) !== undefined;
+    const isPast = epoch <= this.#closedEpoch || this.#c.replica.horizon.isPast(epoch);
+    return isPast || log.get(peerId, epoch) !== undefined;
   }
 
   async #trainEpoch(baseEpoch: number): Promise<void> {
@@ -212,7 +216,7 @@ export class Epochs {
     this.#skippedSteps += result.skippedSteps ?? 0;
     // A slow machine may end in a later slot: the update belongs there, with a lag that is its due.
     const now = epochAt(this.#run, this.#c.clock.now());
-    const epoch = Math.max(baseEpoch, Math.min(now, schedule.epochsMax - 1));
+    const epoch = Math.max(baseEpoch, Math.min(now, this.#c.replica.epochsMax - 1));
     if (this.#isSent(epoch)) return;
     if (epoch - baseEpoch > fold.lagMax) {
       this.#problem =
@@ -261,6 +265,8 @@ export class Epochs {
     const residual = isFresh ? this.#state.residual.slice() : new Float64Array(theta.length);
     accumulate(residual, delta, compression.beta);
     const { replica, identity } = this.#c;
+    const debt = replica.horizon.takeDebt(norm(delta));
+    if (debt !== null) accumulate(residual, debt.vector, 1);
     const random = new Prng(fromHex(this.#run.id), `rounding/${identity.peerId}/${epoch}`);
     const quantised = takeSlice(residual, replica.slicer.slice(epoch), random);
     const update = createUpdate(this.#run, identity, {
@@ -277,6 +283,7 @@ export class Epochs {
       residual,
       optimiser: result.optimiser,
       update: encodeUpdateMessage(update),
+      settledDebt: debt?.name ?? this.#state.settledDebt,
       steps: this.#state.steps + result.steps,
       tokens: this.#state.tokens + result.tokens,
     };
@@ -306,17 +313,12 @@ export class Epochs {
     );
   }
 
-  /** A failed publish is no loss: the others fetch the update by sync. */
   async #publish(update: Update): Promise<void> {
     const bytes = update.scales.length + update.codes.length + UPDATE_OVERHEAD_BYTES_MAX;
-    const message =
-      bytes <= UPDATE_INLINE_BYTES_MAX ? encodeUpdateMessage(update) : encodeAnnouncement(update);
-    try {
-      const recipients = await this.#c.transport.publish(message);
-      this.#c.logger.debug({ epoch: update.epoch, recipients }, 'update published');
-    } catch (error) {
-      this.#c.logger.warn({ epoch: update.epoch, error: String(error) }, 'publishing failed');
-    }
+    const isInline = bytes <= UPDATE_INLINE_BYTES_MAX;
+    await this.#c.publisher.publish(
+      isInline ? encodeUpdateMessage(update) : encodeAnnouncement(update),
+    );
   }
 
   /** Measures the fold on held-out text when it changed and `untilMs` leaves time for it. */

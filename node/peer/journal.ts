@@ -1,6 +1,10 @@
-/** Brings records to disk in the background; when the disk refuses, they wait in memory and are retried. */
+/**
+ * Brings records and checkpoints to disk in the background; when the disk refuses, they wait in memory and are
+ * retried.
+ */
 import { StoreUnavailableError, type Clock, type Store } from '../interfaces.js';
 import { asSentence } from './attention.js';
+import type { Replica } from './replica.js';
 
 /** First and longest pause before a refused write is tried again. */
 const RETRY_MS_MIN = 500;
@@ -11,6 +15,8 @@ export class Journal {
   readonly #clock: Clock;
   /** Records not on disk yet. Bounded by the log itself: every record here is in memory anyway. */
   readonly #pending: Uint8Array[] = [];
+  /** Whose checkpoint and log are to replace those on disk; null when they are there. */
+  #compacting: Pick<Replica, 'horizon' | 'records'> | null = null;
   /** The writes under way; null when nothing is pending. Never rejects. */
   #writing: Promise<void> | null = null;
   readonly #onFatal: (error: unknown) => void;
@@ -30,6 +36,15 @@ export class Journal {
 
   append(record: Uint8Array, signal: AbortSignal): void {
     this.#pending.push(record);
+    this.#writing ??= this.#drain(signal);
+  }
+
+  /**
+   * Writes the checkpoint, and then the log without what it has overtaken: after a crash in between, the old
+   * records are left out by whoever reads them.
+   */
+  compact(replica: Pick<Replica, 'horizon' | 'records'>, signal: AbortSignal): void {
+    this.#compacting = replica;
     this.#writing ??= this.#drain(signal);
   }
 
@@ -55,10 +70,14 @@ export class Journal {
 
   async #drain(signal: AbortSignal): Promise<void> {
     try {
-      for (let record = this.#pending[0]; record !== undefined; record = this.#pending[0]) {
-        const next = record;
-        await this.persist(() => this.#store.appendLog(next), signal);
-        this.#pending.shift();
+      for (;;) {
+        const [replica, record] = [this.#compacting, this.#pending[0]];
+        if (replica !== null) await this.#replace(replica, signal);
+        else if (record === undefined) break;
+        else {
+          await this.persist(() => this.#store.appendLog(record), signal);
+          this.#pending.shift();
+        }
       }
     } catch (error) {
       // What is still pending comes again by sync.
@@ -67,5 +86,18 @@ export class Journal {
       // In the same step as the last look at the queue: a record that comes later starts a new drain.
       this.#writing = null;
     }
+  }
+
+  async #replace(
+    replica: Pick<Replica, 'horizon' | 'records'>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    this.#compacting = null;
+    const { stored } = replica.horizon;
+    await this.persist(() => this.#store.saveCheckpoint(stored), signal);
+    // What is pending now is in the log that is written, or was overtaken with the rest.
+    const { length } = this.#pending;
+    await this.persist(() => this.#store.replaceLog(replica.records()), signal);
+    this.#pending.splice(0, length);
   }
 }

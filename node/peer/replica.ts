@@ -1,26 +1,33 @@
 /** This peer's copy of the run: log, fold and the decision what becomes of each message that arrives. */
-import { setImmediate as macrotask } from 'node:timers/promises';
+import { checkAmendment, type Amendment } from '../../protocol/amendment.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { UpdateRejectedError, type RejectionCode, type Verdict } from '../../protocol/errors.js';
+import { EpochFold } from '../../protocol/epoch-fold.js';
 import { Fold } from '../../protocol/fold.js';
 import {
   checkEquivocation,
   decodeGossip,
+  encodeAmendment,
   encodeEquivocation,
   encodeUpdateMessage,
   isHeld,
 } from '../../protocol/gossip.js';
 import { AUTHORS_MAX, DEFERRED_MAX, FUTURE_EPOCHS_MAX } from '../../protocol/limits.js';
-import { equivocationProof, UpdateLog, type EquivocationProof } from '../../protocol/log.js';
+import {
+  behindHorizon,
+  equivocationProof,
+  UpdateLog,
+  type EquivocationProof,
+} from '../../protocol/log.js';
 import type { Run } from '../../protocol/manifest.js';
 import { Slicer } from '../../protocol/slice.js';
 import { checkUpdate, type Update, type UpdateHeader } from '../../protocol/update.js';
 import type * as wire from '../../protocol/wire/messages.js';
+import type { StoredCheckpoint } from '../interfaces.js';
 import { asSentence } from './attention.js';
+import { Horizon } from './horizon.js';
+import { inPieces } from './pieces.js';
 import type { AdapterSnapshot } from './snapshot.js';
-
-/** Coordinates that are folded without a pause, each in about 5 ns: about a millisecond. */
-const PIECE_COORDINATES = 1 << 18;
 
 /** `status` waits for the fold of so many coordinates: 20 ms at 5 ns. */
 const QUICK_COORDINATES = 1 << 22;
@@ -32,12 +39,16 @@ export interface ReplicaHandlers {
   onAnnounced(header: UpdateHeader, from: string): void;
   /** A proof that this peer found itself, to be told to the others. */
   onProof(proof: EquivocationProof): void;
+  /** The log goes on from another checkpoint, which is to be kept; not called for the one on disk. */
+  onCheckpoint?(): void;
 }
 
 export class Replica {
   readonly run: Run;
   readonly slicer: Slicer;
   readonly log = new UpdateLog();
+  /** What the log goes on from. */
+  readonly horizon: Horizon;
   readonly #fold: Fold;
   readonly #handlers: ReplicaHandlers;
   /** The slot of the clock, for deferring updates from the future. */
@@ -45,17 +56,49 @@ export class Replica {
   readonly #deferred = new Map<string, Update>();
   readonly #rejected = new Map<string, Partial<Record<RejectionCode, number>>>();
   readonly #size: number;
+  #amendment: Amendment | null = null;
   #sha256: string | null = null;
   #adapter: AdapterSnapshot | null = null;
   #isSettling = false;
+  #isRestoring = false;
 
-  constructor(run: Run, epochNow: () => number, handlers: ReplicaHandlers) {
+  /** `self`: the id of the peer whose copy this is, null for a reader of files. */
+  constructor(
+    run: Run,
+    epochNow: () => number,
+    handlers: ReplicaHandlers,
+    self: string | null = null,
+  ) {
     this.run = run;
     this.slicer = new Slicer(run);
-    this.#fold = new Fold(run, this.slicer);
+    const rows = new EpochFold(run, this.slicer);
+    this.horizon = new Horizon({
+      run,
+      rows,
+      log: this.log,
+      epochNow,
+      epochsMax: () => this.epochsMax,
+      self,
+      onCheckpoint: (checkpoint, change) => {
+        this.#fold.rebase(checkpoint, change);
+        this.#sha256 = null;
+        if (!this.#isRestoring) this.#handlers.onCheckpoint?.();
+      },
+    });
+    this.#fold = new Fold(run, rows, this.horizon.checkpoint);
     this.#size = adapterLayout(run.manifest.adapter).size;
     this.#epochNow = epochNow;
     this.#handlers = handlers;
+  }
+
+  /** The amendment that holds: the one with the most epochs; null while the manifest's own number does. */
+  get amendment(): Amendment | null {
+    return this.#amendment;
+  }
+
+  /** Epochs of the run, as far as this peer knows. */
+  get epochsMax(): number {
+    return this.#amendment?.epochsMax ?? this.run.manifest.schedule.epochsMax;
   }
 
   /** theta0, the adapter of an empty log: [adapterSize] float32. */
@@ -73,14 +116,7 @@ export class Replica {
    * tens of ms, and a late update can make hundreds of rows due. theta() is quick right after it.
    */
   async settle(signal: AbortSignal): Promise<void> {
-    let coordinates = 0;
-    for (const piece of this.#fold.steps(this.log)) {
-      coordinates += piece;
-      if (coordinates < PIECE_COORDINATES) continue;
-      coordinates = 0;
-      await macrotask();
-      signal.throwIfAborted();
-    }
+    await inPieces(this.#fold.steps(this.log), signal);
   }
 
   /**
@@ -106,8 +142,10 @@ export class Replica {
   #describe(): AdapterSnapshot {
     if (this.#adapter !== null && this.#sha256 !== null) return this.#adapter;
     const { newestEpoch, size } = this.log;
+    const { epoch: checkpointEpoch, contributions } = this.horizon.checkpoint;
     this.#sha256 = adapterSha256(this.theta());
-    this.#adapter = { sha256: this.#sha256, epoch: newestEpoch, updates: size };
+    const updates = contributions + size;
+    this.#adapter = { sha256: this.#sha256, epoch: newestEpoch, updates, checkpointEpoch };
     return this.#adapter;
   }
 
@@ -116,15 +154,34 @@ export class Replica {
     return this.#describe().sha256;
   }
 
+  /** Goes on from the checkpoint on disk; before any record is restored. `settledDebt`: see PeerState. */
+  restoreCheckpoint(stored: StoredCheckpoint, settledDebt: string | null): void {
+    this.#isRestoring = true;
+    this.horizon.restore(stored, settledDebt);
+    this.#isRestoring = false;
+  }
+
+  /** All that the log on disk must hold: amendment, proofs and updates, in no order, encoded as they are taken. */
+  *records(): Generator<Uint8Array> {
+    if (this.#amendment !== null) yield encodeAmendment(this.#amendment);
+    for (const proof of this.log.proofs()) yield encodeEquivocation(proof);
+    const authors = this.log.authors();
+    const updates = authors.flatMap((author) =>
+      this.log.epochsOf(author).flatMap((epoch) => this.log.get(author, epoch) ?? []),
+    );
+    for (const update of updates) yield encodeUpdateMessage(update);
+  }
+
   /** Restores one record of the log on disk. Returns false when the record is not valid for this run. */
   restore(record: Uint8Array): boolean {
     try {
       const message = decodeGossip(this.run, this.slicer, record, 'disk');
       if (message.kind === 'update') this.#insert(message.update);
       if (message.kind === 'equivocation') this.#evict(message.proof);
+      if (message.kind === 'amendment') this.#extend(message.amendment);
       return true;
     } catch (error) {
-      if (error instanceof UpdateRejectedError) return error.code === 'evicted';
+      if (error instanceof UpdateRejectedError) return isOutdated(error);
       throw error;
     }
   }
@@ -148,6 +205,8 @@ export class Replica {
    */
   addOwn(update: Update): string | null {
     const held = this.log.get(update.author, update.epoch);
+    // An old one that comes from the state on disk: it is in the checkpoint.
+    if (this.horizon.isPast(update.epoch)) return null;
     if (held !== undefined && held.id !== update.id) {
       return (
         `Another update of this peer id for epoch ${update.epoch} came from the swarm, so this one was ` +
@@ -178,6 +237,8 @@ export class Replica {
           return this.#onAnnouncement(message.header, from);
         case 'equivocation':
           return this.#admitProof(message.proof);
+        case 'amendment':
+          return this.admitAmendment(message.amendment);
       }
     });
   }
@@ -190,6 +251,31 @@ export class Replica {
 
   onSyncedProof(proof: wire.Equivocation, from: string): Verdict {
     return this.#judge(from, () => this.#admitProof(checkEquivocation(this.run, proof)));
+  }
+
+  /** Takes a proof that was found here, and has it told to the others. */
+  onProofFound(proof: EquivocationProof): void {
+    this.#judge(proof.author, () => {
+      const verdict = this.#admitProof(proof);
+      if (verdict === 'accept') this.#handlers.onProof(proof);
+      return verdict;
+    });
+  }
+
+  /** Counts what `peerId` did wrong outside of messages. */
+  blame(peerId: string, code: RejectionCode): void {
+    this.#count(peerId, code);
+  }
+
+  onSyncedAmendment(amendment: wire.SignedAmendment, from: string): Verdict {
+    return this.#judge(from, () => this.admitAmendment(checkAmendment(this.run, amendment)));
+  }
+
+  /** Takes a checked amendment, which may also be this peer's own. */
+  admitAmendment(amendment: Amendment): Verdict {
+    if (!this.#extend(amendment)) return 'ignore';
+    this.#handlers.onRecord(encodeAmendment(amendment));
+    return 'accept';
   }
 
   /** Looks again at updates that came too early. */
@@ -221,6 +307,14 @@ export class Replica {
    * from a sync can be large, and come again.
    */
   #admit(update: Update, future: 'keep' | 'drop'): Verdict {
+    if (update.epoch >= this.epochsMax) {
+      // Not kept: the amendment that allows it brings it along in a sync.
+      throw new UpdateRejectedError(
+        'past-end',
+        'defer',
+        `epoch ${update.epoch}; the run has ${this.epochsMax} epochs as far as this peer knows`,
+      );
+    }
     if (update.epoch > this.newestWelcome) {
       // Dropped when there are too many: sync brings them again once their time has come.
       if (future === 'keep' && this.#deferred.size < DEFERRED_MAX)
@@ -250,16 +344,23 @@ export class Replica {
 
   #onAnnouncement(header: UpdateHeader, from: string): Verdict {
     if (this.log.proofAgainst(header.author)) return 'ignore';
+    if (this.horizon.isPast(header.epoch)) throw behindHorizon(header.epoch, this.log.floor);
     const held = this.log.get(header.author, header.epoch);
     if (held?.id === header.id) return 'ignore';
     if (held !== undefined) {
       // Two signed headers are a proof: no need to fetch the other update.
-      const proof = equivocationProof(held, header);
-      if (this.#admitProof(proof) === 'accept') this.#handlers.onProof(proof);
+      this.onProofFound(equivocationProof(held, header));
       return 'ignore';
     }
     if (header.epoch <= this.newestWelcome) this.#handlers.onAnnounced(header, from);
     return 'accept';
+  }
+
+  /** Whether the amendment makes the run longer than it was. */
+  #extend(amendment: Amendment): boolean {
+    if (amendment.epochsMax <= this.epochsMax) return false;
+    this.#amendment = amendment;
+    return true;
   }
 
   #admitProof(proof: EquivocationProof): Verdict {
@@ -284,7 +385,7 @@ export class Replica {
 
   /** The newest epoch whose updates are taken now; later ones are deferred. */
   get newestWelcome(): number {
-    return this.#epochNow() + FUTURE_EPOCHS_MAX;
+    return Math.min(this.#epochNow() + FUTURE_EPOCHS_MAX, this.epochsMax - 1);
   }
 
   #count(peerId: string, code: RejectionCode): void {
@@ -298,4 +399,9 @@ export class Replica {
     }
     counts[code] = (counts[code] ?? 0) + 1;
   }
+}
+
+/** For a record that was valid, but counts no more: of an evicted author, or folded into the checkpoint. */
+function isOutdated({ code }: UpdateRejectedError): boolean {
+  return code === 'evicted' || code === 'behind-horizon';
 }

@@ -27,14 +27,18 @@ export interface AdapterSnapshot {
   sha256: string;
   /** Newest epoch with an update in that log; -1 while there is none. */
   epoch: number;
-  /** Updates in that log. */
+  /** Updates in it, those in the checkpoint that the log goes on from included. */
   updates: number;
+  /** Earlier epochs are in a checkpoint and not in the log any more; 0 while all are. */
+  checkpointEpoch: number;
 }
 
 export interface PeerSnapshot {
   runId: string;
   /** Slot of the clock: below 0 before the start, at most epochsMax. */
   epoch: number;
+  /** Epochs of the run, by its manifest or an amendment. */
+  epochsMax: number;
   state: RunState;
   training: {
     device: string;
@@ -56,6 +60,8 @@ export interface PeerSnapshot {
   };
   /** Every author in the log and every connected member. */
   members: MemberSnapshot[];
+  /** Members that the last update was handed to, who pass it on; null before the first. */
+  lastRecipients: number | null;
   /** L2 norm of what compression holds back. */
   residualNorm: number;
   /** Sentences: what is wrong or awaited, and what happens next. Empty when all is well. */

@@ -5,13 +5,22 @@ import { storeUnavailable } from './unavailable.js';
 /** Replaces `path`. Throws StoreUnavailableError; the old content is then still there. */
 export async function writeAtomically(
   path: string,
-  parts: readonly Uint8Array[],
+  parts: Iterable<Uint8Array>,
   mode?: number,
 ): Promise<void> {
   try {
     await atomic.replaceFile(path, parts, mode);
   } catch (error) {
     throw storeUnavailable('write', path, error);
+  }
+}
+
+/** Keeps a file that cannot be read as `path`.damaged, if it is there. Throws StoreUnavailableError. */
+export async function setAside(path: string): Promise<void> {
+  try {
+    await atomic.renameDurably(path, `${path}.damaged`);
+  } catch (error) {
+    if (atomic.errnoOf(error) !== 'ENOENT') throw storeUnavailable('rename', path, error);
   }
 }
 

@@ -5,7 +5,8 @@
  * murmurate-peer/
  *   identity.key     Ed25519 key, mode 600: who this peer is; losing it means joining as somebody else
  *   manifest.bin     canonical bytes of the run's manifest; their SHA-256 is the run id
- *   log.bin          every accepted update, append-only (log-file.ts)
+ *   log.bin          every accepted update since the checkpoint, append-only in between (log-file.ts)
+ *   checkpoint.bin   adapter that the log goes on from, once its beginning was dropped (checkpoint-codec.ts)
  *   state.bin        residual, optimiser moments, own last update (state-codec.ts)
  *   port             TCP port that was listened on: the same again after a restart (written by net/)
  *   known-peers.json members met before, to be found again without a bootstrap node (written by net/)
@@ -13,7 +14,7 @@
  *   model-hashes.json   hashes of the model's files, so that they are read once
  *   http             URL of the local status server while the peer runs
  *   owner.json       process that uses the directory (lock.ts), with the lock directories lock/ and guard/
- *   state.bin.damaged, log.bin.damaged   what could not be read, kept aside
+ *   state.bin.damaged, checkpoint.bin.damaged, log.bin.damaged   what could not be read, kept aside
  * ```
  */
 import { join, resolve } from 'node:path';
@@ -26,6 +27,7 @@ export const DIRECTORY_FILES = {
   identity: 'identity.key',
   manifest: 'manifest.bin',
   log: 'log.bin',
+  checkpoint: 'checkpoint.bin',
   state: 'state.bin',
   port: 'port',
   peers: 'known-peers.json',

@@ -1,15 +1,14 @@
 /**
- * The store of a real peer: log.bin and state.bin in its data directory. A damaged state.bin is kept as
+ * The store of a real peer: log.bin, checkpoint.bin and state.bin in its data directory. A damaged state.bin is kept as
  * state.bin.damaged and the peer starts with E = 0 and zero moments: what compression still held back
  * is lost, nothing that was published.
  */
-import type { PeerState, Store } from '../interfaces.js';
-import { disk } from '../files.js';
-import { readDurably, writeAtomically } from './atomic-file.js';
+import type { PeerState, Store, StoredCheckpoint } from '../interfaces.js';
+import { readDurably, setAside, writeAtomically } from './atomic-file.js';
+import { decodeCheckpoint, encodeCheckpoint } from './checkpoint-codec.js';
 import type { DataDirectory } from './directory.js';
 import { LogFile } from './log-file.js';
 import { DamagedStateError, decodeState, encodeState } from './state-codec.js';
-import { storeUnavailable } from './unavailable.js';
 
 /** Warnings kept for `status`: each open can give one for the log and one for the state. */
 const WARNINGS_MAX = 8;
@@ -21,6 +20,7 @@ export class FileStore implements Store {
   #log: Promise<{ file: LogFile; records: Uint8Array[] }> | null = null;
   /** Writes of state.bin one after the other: they share the temporary file. */
   #saving: Promise<void> = Promise.resolve();
+  #savingCheckpoint: Promise<void> = Promise.resolve();
 
   /** The caller holds the directory's lock (lock.ts). `runId`: 64 hex digits. */
   constructor(directory: DataDirectory, runId: string) {
@@ -42,11 +42,7 @@ export class FileStore implements Store {
       return decodeState(this.#runId, bytes);
     } catch (error) {
       if (!(error instanceof DamagedStateError)) throw error;
-      try {
-        await disk.rename(path, `${path}.damaged`);
-      } catch (cause) {
-        throw storeUnavailable('rename', path, cause);
-      }
+      await setAside(path);
       this.#warn(
         `${path} is damaged (${error.message}); it is kept as state.bin.damaged, and this peer goes on ` +
           'with an empty residual and zero optimiser moments',
@@ -62,6 +58,44 @@ export class FileStore implements Store {
     );
     this.#saving = write.catch(() => undefined);
     await write;
+  }
+
+  /**
+   * A damaged checkpoint is set aside together with the log, which goes on from it; both come back from other
+   * peers. @throws StoreUnavailableError
+   */
+  async loadCheckpoint(): Promise<StoredCheckpoint | null> {
+    const path = this.#directory.pathOf('checkpoint');
+    const bytes = await readDurably(path);
+    if (bytes === null) return null;
+    try {
+      return decodeCheckpoint(this.#runId, bytes);
+    } catch (error) {
+      if (!(error instanceof DamagedStateError)) throw error;
+      // The log first: alone it would look like one that was kept from its beginning.
+      await setAside(this.#directory.pathOf('log'));
+      await setAside(path);
+      this.#warn(
+        `${path} is damaged (${error.message}); it is kept as checkpoint.bin.damaged and the log as ` +
+          'log.bin.damaged, and both come back from other peers',
+      );
+      return null;
+    }
+  }
+
+  /** The caller leaves the arrays alone until this resolves. @throws StoreUnavailableError */
+  async saveCheckpoint(stored: StoredCheckpoint): Promise<void> {
+    const write = this.#savingCheckpoint.then(() =>
+      writeAtomically(this.#directory.pathOf('checkpoint'), encodeCheckpoint(this.#runId, stored)),
+    );
+    this.#savingCheckpoint = write.catch(() => undefined);
+    await write;
+  }
+
+  /** @throws StoreUnavailableError, ForeignLogError */
+  async replaceLog(records: Iterable<Uint8Array>): Promise<void> {
+    if (this.#log === null) await this.loadLog();
+    await (await this.#log)?.file.replace(records);
   }
 
   /** @throws StoreUnavailableError, ForeignLogError */

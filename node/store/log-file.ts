@@ -1,6 +1,6 @@
 /**
  * log.bin: "murmlog1" | run id (32 bytes) | records of [length u32 LE][first 8 bytes of SHA-256][bytes].
- * Append-only; each append is synced. What a crash or a bad disk broke is found by the checksums.
+ * Appended to, each append synced, or replaced as a whole. What a crash or a bad disk broke is found by the checksums.
  */
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
@@ -53,8 +53,14 @@ export class LogFile {
   /** Position where the next record goes; what lies behind it is not part of the log. */
   #end: number;
   #flushing = false;
+  /** Writes one after the other. */
+  #writing: Promise<void> = Promise.resolve();
 
-  private constructor(path: string, end: number) {
+  private constructor(
+    path: string,
+    readonly runId: string,
+    end: number,
+  ) {
     this.#path = path;
     this.#end = end;
   }
@@ -72,7 +78,7 @@ export class LogFile {
     const bytes = await readDurably(path);
     if (bytes === null || bytes.length < HEADER_BYTES) {
       await writeAtomically(path, [header(runId)]);
-      return { file: new LogFile(path, HEADER_BYTES), records: [] };
+      return { file: new LogFile(path, runId, HEADER_BYTES), records: [] };
     }
     const scan = scanLog(path, runId, bytes);
     if (scan.damaged > 0) {
@@ -90,7 +96,7 @@ export class LogFile {
       );
     }
     const end = scan.records.reduce((sum, record) => sum + FRAME_BYTES + record.length, 0);
-    return { file: new LogFile(path, HEADER_BYTES + end), records: scan.records };
+    return { file: new LogFile(path, runId, HEADER_BYTES + end), records: scan.records };
   }
 
   /**
@@ -108,12 +114,38 @@ export class LogFile {
     });
   }
 
+  /**
+   * Replaces all records. Resolves when the new ones survive power loss.
+   * Throws StoreUnavailableError; the log is then as before.
+   */
+  async replace(records: Iterable<Uint8Array>): Promise<void> {
+    await this.#inTurn(async () => {
+      let end = HEADER_BYTES;
+      const head = header(this.runId);
+      const parts = function* (): Generator<Uint8Array> {
+        yield head;
+        for (const record of records) {
+          end += FRAME_BYTES + record.length;
+          yield* frame(record);
+        }
+      };
+      await writeAtomically(this.#path, parts());
+      this.#end = end;
+    });
+  }
+
+  async #inTurn(write: () => Promise<void>): Promise<void> {
+    const turn = this.#writing.then(write);
+    this.#writing = turn.catch(() => undefined);
+    await turn;
+  }
+
   async #flush(): Promise<void> {
     this.#flushing = true;
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0);
       try {
-        await this.#write(batch.flatMap(({ record }) => frame(record)));
+        await this.#inTurn(() => this.#write(batch.flatMap(({ record }) => frame(record))));
         for (const { resolve } of batch) resolve();
       } catch (error) {
         const failure = storeUnavailable('append to', this.#path, error);

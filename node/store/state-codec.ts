@@ -21,6 +21,7 @@ const headerSchema = z.strictObject({
   adapterSize: count.max(ADAPTER_SIZE_MAX),
   optimiserStep: count.nullable(),
   updateBytes: count.max(UPDATE_BYTES_MAX).nullable(),
+  settledDebt: z.string().nullable(),
   steps: count,
   tokens: count,
   heldOutBase: z.number().nullable(),
@@ -41,6 +42,7 @@ export function encodeState(runId: string, state: PeerState): Uint8Array[] {
       adapterSize: state.residual.length,
       optimiserStep: state.optimiser?.step ?? null,
       updateBytes: state.update?.length ?? null,
+      settledDebt: state.settledDebt,
       steps: state.steps,
       tokens: state.tokens,
       heldOutBase: state.heldOutBase,
@@ -93,8 +95,18 @@ export function decodeState(runId: string, bytes: Uint8Array): PeerState {
   if (offset !== bytes.length - DIGEST_BYTES) {
     throw new DamagedStateError('it is longer than its header says');
   }
-  const { epoch, steps, tokens, heldOutBase, heldOutHistory } = header;
-  return { epoch, residual, optimiser, update, steps, tokens, heldOutBase, heldOutHistory };
+  const { epoch, settledDebt, steps, tokens, heldOutBase, heldOutHistory } = header;
+  return {
+    epoch,
+    residual,
+    optimiser,
+    update,
+    settledDebt,
+    steps,
+    tokens,
+    heldOutBase,
+    heldOutHistory,
+  };
 }
 
 function decodeHeader(bytes: Uint8Array): z.infer<typeof headerSchema> {

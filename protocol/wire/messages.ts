@@ -466,6 +466,16 @@ export namespace Manifest {
     index: number
   }
 
+  export interface ManifestFoldHorizonEpochsFieldEvent {
+    field: '$.fold.horizonEpochs'
+    value: number
+  }
+
+  export interface ManifestFoldTrimFractionFieldEvent {
+    field: '$.fold.trimFraction'
+    value: number
+  }
+
   export interface ManifestMembershipModeFieldEvent {
     field: '$.membership.mode'
     value: number
@@ -491,7 +501,7 @@ export namespace Manifest {
     return decodeMessage(buf, Manifest.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestFoldHorizonEpochsFieldEvent | ManifestFoldTrimFractionFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent> {
     return streamMessage(buf, Manifest.codec(), opts)
   }
 }
@@ -1856,6 +1866,8 @@ export interface Fold {
   clip: number
   lagMax: number
   alpha: AlphaPhase[]
+  horizonEpochs: number
+  trimFraction: number
 }
 
 export namespace Fold {
@@ -1890,6 +1902,16 @@ export namespace Fold {
           }
         }
 
+        if ((obj.horizonEpochs != null && obj.horizonEpochs !== 0)) {
+          w.uint32(40)
+          w.uint32(obj.horizonEpochs)
+        }
+
+        if ((obj.trimFraction != null && obj.trimFraction !== 0)) {
+          w.uint32(49)
+          w.double(obj.trimFraction)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
@@ -1898,7 +1920,9 @@ export namespace Fold {
           mode: 0,
           clip: 0,
           lagMax: 0,
-          alpha: []
+          alpha: [],
+          horizonEpochs: 0,
+          trimFraction: 0
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -1927,6 +1951,14 @@ export namespace Fold {
               obj.alpha.push(AlphaPhase.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.alpha$
               }))
+              break
+            }
+            case 5: {
+              obj.horizonEpochs = reader.uint32()
+              break
+            }
+            case 6: {
+              obj.trimFraction = reader.double()
               break
             }
             default: {
@@ -1987,6 +2019,20 @@ export namespace Fold {
 
               break
             }
+            case 5: {
+              yield {
+                field: `${prefix}.horizonEpochs`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 6: {
+              yield {
+                field: `${prefix}.trimFraction`,
+                value: reader.double()
+              }
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -2032,6 +2078,16 @@ export namespace Fold {
     index: number
   }
 
+  export interface FoldHorizonEpochsFieldEvent {
+    field: '$.horizonEpochs'
+    value: number
+  }
+
+  export interface FoldTrimFractionFieldEvent {
+    field: '$.trimFraction'
+    value: number
+  }
+
   export function encode (obj: Partial<Fold>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Fold.codec())
   }
@@ -2040,7 +2096,7 @@ export namespace Fold {
     return decodeMessage(buf, Fold.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Fold>): Generator<FoldModeFieldEvent | FoldClipFieldEvent | FoldLagMaxFieldEvent | FoldAlphaFromEpochFieldEvent | FoldAlphaNumeratorFieldEvent | FoldAlphaDenominatorFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Fold>): Generator<FoldModeFieldEvent | FoldClipFieldEvent | FoldLagMaxFieldEvent | FoldAlphaFromEpochFieldEvent | FoldAlphaNumeratorFieldEvent | FoldAlphaDenominatorFieldEvent | FoldHorizonEpochsFieldEvent | FoldTrimFractionFieldEvent> {
     return streamMessage(buf, Fold.codec(), opts)
   }
 }
@@ -2442,7 +2498,7 @@ export interface UpdateHeader {
   baseEpoch: number
   steps: number
   logDigest: Uint8Array<ArrayBuffer>
-  bodySha256: Uint8Array<ArrayBuffer>
+  bodyRoot: Uint8Array<ArrayBuffer>
 }
 
 export namespace UpdateHeader {
@@ -2490,9 +2546,9 @@ export namespace UpdateHeader {
           w.bytes(obj.logDigest)
         }
 
-        if ((obj.bodySha256 != null && obj.bodySha256.byteLength > 0)) {
+        if ((obj.bodyRoot != null && obj.bodyRoot.byteLength > 0)) {
           w.uint32(66)
-          w.bytes(obj.bodySha256)
+          w.bytes(obj.bodyRoot)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -2507,7 +2563,7 @@ export namespace UpdateHeader {
           baseEpoch: 0,
           steps: 0,
           logDigest: uint8ArrayAlloc(0),
-          bodySha256: uint8ArrayAlloc(0)
+          bodyRoot: uint8ArrayAlloc(0)
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -2545,7 +2601,7 @@ export namespace UpdateHeader {
               break
             }
             case 8: {
-              obj.bodySha256 = reader.bytes()
+              obj.bodyRoot = reader.bytes()
               break
             }
             default: {
@@ -2614,7 +2670,7 @@ export namespace UpdateHeader {
             }
             case 8: {
               yield {
-                field: `${prefix}.bodySha256`,
+                field: `${prefix}.bodyRoot`,
                 value: reader.bytes()
               }
               break
@@ -2666,8 +2722,8 @@ export namespace UpdateHeader {
     value: Uint8Array<ArrayBuffer>
   }
 
-  export interface UpdateHeaderBodySha256FieldEvent {
-    field: '$.bodySha256'
+  export interface UpdateHeaderBodyRootFieldEvent {
+    field: '$.bodyRoot'
     value: Uint8Array<ArrayBuffer>
   }
 
@@ -2679,7 +2735,7 @@ export namespace UpdateHeader {
     return decodeMessage(buf, UpdateHeader.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UpdateHeader>): Generator<UpdateHeaderVersionFieldEvent | UpdateHeaderRunIdFieldEvent | UpdateHeaderAuthorFieldEvent | UpdateHeaderEpochFieldEvent | UpdateHeaderBaseEpochFieldEvent | UpdateHeaderStepsFieldEvent | UpdateHeaderLogDigestFieldEvent | UpdateHeaderBodySha256FieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<UpdateHeader>): Generator<UpdateHeaderVersionFieldEvent | UpdateHeaderRunIdFieldEvent | UpdateHeaderAuthorFieldEvent | UpdateHeaderEpochFieldEvent | UpdateHeaderBaseEpochFieldEvent | UpdateHeaderStepsFieldEvent | UpdateHeaderLogDigestFieldEvent | UpdateHeaderBodyRootFieldEvent> {
     return streamMessage(buf, UpdateHeader.codec(), opts)
   }
 }
@@ -3077,10 +3133,258 @@ export namespace Equivocation {
   }
 }
 
+export interface Amendment {
+  version: number
+  runId: Uint8Array<ArrayBuffer>
+  epochsMax: number
+}
+
+export namespace Amendment {
+  let _codec: Codec<Amendment>
+
+  export const codec = (): Codec<Amendment> => {
+    if (_codec == null) {
+      _codec = message<Amendment>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.version != null && obj.version !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.version)
+        }
+
+        if ((obj.runId != null && obj.runId.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.runId)
+        }
+
+        if ((obj.epochsMax != null && obj.epochsMax !== 0)) {
+          w.uint32(24)
+          w.uint32(obj.epochsMax)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          version: 0,
+          runId: uint8ArrayAlloc(0),
+          epochsMax: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.version = reader.uint32()
+              break
+            }
+            case 2: {
+              obj.runId = reader.bytes()
+              break
+            }
+            case 3: {
+              obj.epochsMax = reader.uint32()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.version`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.runId`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.epochsMax`,
+                value: reader.uint32()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface AmendmentVersionFieldEvent {
+    field: '$.version'
+    value: number
+  }
+
+  export interface AmendmentRunIdFieldEvent {
+    field: '$.runId'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface AmendmentEpochsMaxFieldEvent {
+    field: '$.epochsMax'
+    value: number
+  }
+
+  export function encode (obj: Partial<Amendment>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, Amendment.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Amendment>): Amendment {
+    return decodeMessage(buf, Amendment.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Amendment>): Generator<AmendmentVersionFieldEvent | AmendmentRunIdFieldEvent | AmendmentEpochsMaxFieldEvent> {
+    return streamMessage(buf, Amendment.codec(), opts)
+  }
+}
+
+export interface SignedAmendment {
+  amendment: Uint8Array<ArrayBuffer>
+  signature: Uint8Array<ArrayBuffer>
+}
+
+export namespace SignedAmendment {
+  let _codec: Codec<SignedAmendment>
+
+  export const codec = (): Codec<SignedAmendment> => {
+    if (_codec == null) {
+      _codec = message<SignedAmendment>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.amendment != null && obj.amendment.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.amendment)
+        }
+
+        if ((obj.signature != null && obj.signature.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.signature)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          amendment: uint8ArrayAlloc(0),
+          signature: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.amendment = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.signature = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.amendment`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.signature`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface SignedAmendmentAmendmentFieldEvent {
+    field: '$.amendment'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SignedAmendmentSignatureFieldEvent {
+    field: '$.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<SignedAmendment>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, SignedAmendment.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SignedAmendment>): SignedAmendment {
+    return decodeMessage(buf, SignedAmendment.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SignedAmendment>): Generator<SignedAmendmentAmendmentFieldEvent | SignedAmendmentSignatureFieldEvent> {
+    return streamMessage(buf, SignedAmendment.codec(), opts)
+  }
+}
+
 export interface Gossip {
   update?: Update
   announcement?: SignedHeader
   equivocation?: Equivocation
+  amendment?: SignedAmendment
 }
 
 export namespace Gossip {
@@ -3106,6 +3410,11 @@ export namespace Gossip {
         if (obj.equivocation != null) {
           w.uint32(26)
           Equivocation.codec().encode(obj.equivocation, w)
+        }
+
+        if (obj.amendment != null) {
+          w.uint32(34)
+          SignedAmendment.codec().encode(obj.amendment, w)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -3135,6 +3444,12 @@ export namespace Gossip {
             case 3: {
               obj.equivocation = Equivocation.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.equivocation
+              })
+              break
+            }
+            case 4: {
+              obj.amendment = SignedAmendment.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.amendment
               })
               break
             }
@@ -3170,6 +3485,13 @@ export namespace Gossip {
             case 3: {
               yield * Equivocation.codec().stream(reader, reader.uint32(), `${prefix}.equivocation`, {
                 limits: opts.limits?.equivocation
+              })
+
+              break
+            }
+            case 4: {
+              yield * SignedAmendment.codec().stream(reader, reader.uint32(), `${prefix}.amendment`, {
+                limits: opts.limits?.amendment
               })
 
               break
@@ -3236,6 +3558,16 @@ export namespace Gossip {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface GossipAmendmentAmendmentFieldEvent {
+    field: '$.amendment.amendment'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipAmendmentSignatureFieldEvent {
+    field: '$.amendment.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<Gossip>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Gossip.codec())
   }
@@ -3244,7 +3576,7 @@ export namespace Gossip {
     return decodeMessage(buf, Gossip.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gossip>): Generator<GossipUpdateHeaderFieldEvent | GossipUpdateSignatureFieldEvent | GossipUpdateScalesFieldEvent | GossipUpdateCodesFieldEvent | GossipAnnouncementHeaderFieldEvent | GossipAnnouncementSignatureFieldEvent | GossipEquivocationFirstHeaderFieldEvent | GossipEquivocationFirstSignatureFieldEvent | GossipEquivocationSecondHeaderFieldEvent | GossipEquivocationSecondSignatureFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gossip>): Generator<GossipUpdateHeaderFieldEvent | GossipUpdateSignatureFieldEvent | GossipUpdateScalesFieldEvent | GossipUpdateCodesFieldEvent | GossipAnnouncementHeaderFieldEvent | GossipAnnouncementSignatureFieldEvent | GossipEquivocationFirstHeaderFieldEvent | GossipEquivocationFirstSignatureFieldEvent | GossipEquivocationSecondHeaderFieldEvent | GossipEquivocationSecondSignatureFieldEvent | GossipAmendmentAmendmentFieldEvent | GossipAmendmentSignatureFieldEvent> {
     return streamMessage(buf, Gossip.codec(), opts)
   }
 }
@@ -3255,6 +3587,9 @@ export interface SyncFrame {
   chunk?: Chunk
   equivocation?: Equivocation
   end?: End
+  checkpointWant?: CheckpointWant
+  checkpointHashes?: CheckpointHashes
+  checkpointPiece?: CheckpointPiece
 }
 
 export namespace SyncFrame {
@@ -3290,6 +3625,21 @@ export namespace SyncFrame {
         if (obj.end != null) {
           w.uint32(42)
           End.codec().encode(obj.end, w)
+        }
+
+        if (obj.checkpointWant != null) {
+          w.uint32(50)
+          CheckpointWant.codec().encode(obj.checkpointWant, w)
+        }
+
+        if (obj.checkpointHashes != null) {
+          w.uint32(58)
+          CheckpointHashes.codec().encode(obj.checkpointHashes, w)
+        }
+
+        if (obj.checkpointPiece != null) {
+          w.uint32(66)
+          CheckpointPiece.codec().encode(obj.checkpointPiece, w)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -3331,6 +3681,24 @@ export namespace SyncFrame {
             case 5: {
               obj.end = End.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.end
+              })
+              break
+            }
+            case 6: {
+              obj.checkpointWant = CheckpointWant.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.checkpointWant
+              })
+              break
+            }
+            case 7: {
+              obj.checkpointHashes = CheckpointHashes.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.checkpointHashes
+              })
+              break
+            }
+            case 8: {
+              obj.checkpointPiece = CheckpointPiece.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.checkpointPiece
               })
               break
             }
@@ -3380,6 +3748,27 @@ export namespace SyncFrame {
             case 5: {
               yield * End.codec().stream(reader, reader.uint32(), `${prefix}.end`, {
                 limits: opts.limits?.end
+              })
+
+              break
+            }
+            case 6: {
+              yield * CheckpointWant.codec().stream(reader, reader.uint32(), `${prefix}.checkpointWant`, {
+                limits: opts.limits?.checkpointWant
+              })
+
+              break
+            }
+            case 7: {
+              yield * CheckpointHashes.codec().stream(reader, reader.uint32(), `${prefix}.checkpointHashes`, {
+                limits: opts.limits?.checkpointHashes
+              })
+
+              break
+            }
+            case 8: {
+              yield * CheckpointPiece.codec().stream(reader, reader.uint32(), `${prefix}.checkpointPiece`, {
+                limits: opts.limits?.checkpointPiece
               })
 
               break
@@ -3435,6 +3824,42 @@ export namespace SyncFrame {
     value: boolean
   }
 
+  export interface SyncFrameHaveCheckpointEpochFieldEvent {
+    field: '$.have.checkpoint.epoch'
+    value: number
+  }
+
+  export interface SyncFrameHaveCheckpointDigestFieldEvent {
+    field: '$.have.checkpoint.digest'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameHaveCheckpointContributionsFieldEvent {
+    field: '$.have.checkpoint.contributions'
+    value: number
+  }
+
+  export interface SyncFrameHaveCheckpointThetaFieldEvent {
+    field: '$.have.checkpoint.theta'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameHaveCheckpointAncestorsFieldEvent {
+    field: '$.have.checkpoint.ancestors[]'
+    index: number
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameHaveAmendmentAmendmentFieldEvent {
+    field: '$.have.amendment.amendment'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameHaveAmendmentSignatureFieldEvent {
+    field: '$.have.amendment.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export interface SyncFrameWantAuthorsAuthorFieldEvent {
     field: '$.want.authors[].author'
     value: Uint8Array<ArrayBuffer>
@@ -3482,6 +3907,36 @@ export namespace SyncFrame {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface SyncFrameCheckpointWantThetaFieldEvent {
+    field: '$.checkpointWant.theta'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameCheckpointWantHashesFieldEvent {
+    field: '$.checkpointWant.hashes'
+    value: boolean
+  }
+
+  export interface SyncFrameCheckpointWantPiecesFieldEvent {
+    field: '$.checkpointWant.pieces'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameCheckpointHashesHashesFieldEvent {
+    field: '$.checkpointHashes.hashes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameCheckpointPieceIndexFieldEvent {
+    field: '$.checkpointPiece.index'
+    value: number
+  }
+
+  export interface SyncFrameCheckpointPieceBytesFieldEvent {
+    field: '$.checkpointPiece.bytes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<SyncFrame>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, SyncFrame.codec())
   }
@@ -3490,7 +3945,7 @@ export namespace SyncFrame {
     return decodeMessage(buf, SyncFrame.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameWantAuthorsAuthorFieldEvent | SyncFrameWantAuthorsEpochsFieldEvent | SyncFrameWantLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameHaveCheckpointEpochFieldEvent | SyncFrameHaveCheckpointDigestFieldEvent | SyncFrameHaveCheckpointContributionsFieldEvent | SyncFrameHaveCheckpointThetaFieldEvent | SyncFrameHaveCheckpointAncestorsFieldEvent | SyncFrameHaveAmendmentAmendmentFieldEvent | SyncFrameHaveAmendmentSignatureFieldEvent | SyncFrameWantAuthorsAuthorFieldEvent | SyncFrameWantAuthorsEpochsFieldEvent | SyncFrameWantLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameCheckpointWantThetaFieldEvent | SyncFrameCheckpointWantHashesFieldEvent | SyncFrameCheckpointWantPiecesFieldEvent | SyncFrameCheckpointHashesHashesFieldEvent | SyncFrameCheckpointPieceIndexFieldEvent | SyncFrameCheckpointPieceBytesFieldEvent> {
     return streamMessage(buf, SyncFrame.codec(), opts)
   }
 }
@@ -3501,6 +3956,8 @@ export interface Have {
   authors: Held[]
   evicted: Uint8Array<ArrayBuffer>[]
   last: boolean
+  checkpoint?: Checkpoint
+  amendment?: SignedAmendment
 }
 
 export namespace Have {
@@ -3540,6 +3997,16 @@ export namespace Have {
         if ((obj.last != null && obj.last !== false)) {
           w.uint32(40)
           w.bool(obj.last)
+        }
+
+        if (obj.checkpoint != null) {
+          w.uint32(50)
+          Checkpoint.codec().encode(obj.checkpoint, w)
+        }
+
+        if (obj.amendment != null) {
+          w.uint32(66)
+          SignedAmendment.codec().encode(obj.amendment, w)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -3588,6 +4055,18 @@ export namespace Have {
             }
             case 5: {
               obj.last = reader.bool()
+              break
+            }
+            case 6: {
+              obj.checkpoint = Checkpoint.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.checkpoint
+              })
+              break
+            }
+            case 8: {
+              obj.amendment = SignedAmendment.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.amendment
+              })
               break
             }
             default: {
@@ -3664,6 +4143,20 @@ export namespace Have {
               }
               break
             }
+            case 6: {
+              yield * Checkpoint.codec().stream(reader, reader.uint32(), `${prefix}.checkpoint`, {
+                limits: opts.limits?.checkpoint
+              })
+
+              break
+            }
+            case 8: {
+              yield * SignedAmendment.codec().stream(reader, reader.uint32(), `${prefix}.amendment`, {
+                limits: opts.limits?.amendment
+              })
+
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -3715,6 +4208,42 @@ export namespace Have {
     value: boolean
   }
 
+  export interface HaveCheckpointEpochFieldEvent {
+    field: '$.checkpoint.epoch'
+    value: number
+  }
+
+  export interface HaveCheckpointDigestFieldEvent {
+    field: '$.checkpoint.digest'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface HaveCheckpointContributionsFieldEvent {
+    field: '$.checkpoint.contributions'
+    value: number
+  }
+
+  export interface HaveCheckpointThetaFieldEvent {
+    field: '$.checkpoint.theta'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface HaveCheckpointAncestorsFieldEvent {
+    field: '$.checkpoint.ancestors[]'
+    index: number
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface HaveAmendmentAmendmentFieldEvent {
+    field: '$.amendment.amendment'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface HaveAmendmentSignatureFieldEvent {
+    field: '$.amendment.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<Have>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Have.codec())
   }
@@ -3723,7 +4252,7 @@ export namespace Have {
     return decodeMessage(buf, Have.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent | HaveLastFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent | HaveLastFieldEvent | HaveCheckpointEpochFieldEvent | HaveCheckpointDigestFieldEvent | HaveCheckpointContributionsFieldEvent | HaveCheckpointThetaFieldEvent | HaveCheckpointAncestorsFieldEvent | HaveAmendmentAmendmentFieldEvent | HaveAmendmentSignatureFieldEvent> {
     return streamMessage(buf, Have.codec(), opts)
   }
 }
@@ -4293,6 +4822,1226 @@ export namespace End {
   }
 }
 
+export interface BlobFrame {
+  open?: BlobOpen
+  offer?: BlobOffer
+  want?: BlobWant
+  chunk?: BlobChunk
+  absent?: BlobAbsent
+}
+
+export namespace BlobFrame {
+  let _codec: Codec<BlobFrame>
+
+  export const codec = (): Codec<BlobFrame> => {
+    if (_codec == null) {
+      _codec = message<BlobFrame>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if (obj.open != null) {
+          w.uint32(10)
+          BlobOpen.codec().encode(obj.open, w)
+        }
+
+        if (obj.offer != null) {
+          w.uint32(18)
+          BlobOffer.codec().encode(obj.offer, w)
+        }
+
+        if (obj.want != null) {
+          w.uint32(26)
+          BlobWant.codec().encode(obj.want, w)
+        }
+
+        if (obj.chunk != null) {
+          w.uint32(34)
+          BlobChunk.codec().encode(obj.chunk, w)
+        }
+
+        if (obj.absent != null) {
+          w.uint32(42)
+          BlobAbsent.codec().encode(obj.absent, w)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {}
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.open = BlobOpen.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.open
+              })
+              break
+            }
+            case 2: {
+              obj.offer = BlobOffer.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.offer
+              })
+              break
+            }
+            case 3: {
+              obj.want = BlobWant.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.want
+              })
+              break
+            }
+            case 4: {
+              obj.chunk = BlobChunk.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.chunk
+              })
+              break
+            }
+            case 5: {
+              obj.absent = BlobAbsent.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.absent
+              })
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield * BlobOpen.codec().stream(reader, reader.uint32(), `${prefix}.open`, {
+                limits: opts.limits?.open
+              })
+
+              break
+            }
+            case 2: {
+              yield * BlobOffer.codec().stream(reader, reader.uint32(), `${prefix}.offer`, {
+                limits: opts.limits?.offer
+              })
+
+              break
+            }
+            case 3: {
+              yield * BlobWant.codec().stream(reader, reader.uint32(), `${prefix}.want`, {
+                limits: opts.limits?.want
+              })
+
+              break
+            }
+            case 4: {
+              yield * BlobChunk.codec().stream(reader, reader.uint32(), `${prefix}.chunk`, {
+                limits: opts.limits?.chunk
+              })
+
+              break
+            }
+            case 5: {
+              yield * BlobAbsent.codec().stream(reader, reader.uint32(), `${prefix}.absent`, {
+                limits: opts.limits?.absent
+              })
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface BlobFrameOpenRunIdFieldEvent {
+    field: '$.open.runId'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface BlobFrameOpenRootFieldEvent {
+    field: '$.open.root'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface BlobFrameOfferHashesFieldEvent {
+    field: '$.offer.hashes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface BlobFrameOfferHeldFieldEvent {
+    field: '$.offer.held'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface BlobFrameWantIndexFieldEvent {
+    field: '$.want.index'
+    value: number
+  }
+
+  export interface BlobFrameChunkIndexFieldEvent {
+    field: '$.chunk.index'
+    value: number
+  }
+
+  export interface BlobFrameChunkBytesFieldEvent {
+    field: '$.chunk.bytes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<BlobFrame>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, BlobFrame.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobFrame>): BlobFrame {
+    return decodeMessage(buf, BlobFrame.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobFrame>): Generator<BlobFrameOpenRunIdFieldEvent | BlobFrameOpenRootFieldEvent | BlobFrameOfferHashesFieldEvent | BlobFrameOfferHeldFieldEvent | BlobFrameWantIndexFieldEvent | BlobFrameChunkIndexFieldEvent | BlobFrameChunkBytesFieldEvent> {
+    return streamMessage(buf, BlobFrame.codec(), opts)
+  }
+}
+
+export interface BlobOpen {
+  runId: Uint8Array<ArrayBuffer>
+  root: Uint8Array<ArrayBuffer>
+}
+
+export namespace BlobOpen {
+  let _codec: Codec<BlobOpen>
+
+  export const codec = (): Codec<BlobOpen> => {
+    if (_codec == null) {
+      _codec = message<BlobOpen>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.runId != null && obj.runId.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.runId)
+        }
+
+        if ((obj.root != null && obj.root.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.root)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          runId: uint8ArrayAlloc(0),
+          root: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.runId = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.root = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.runId`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.root`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface BlobOpenRunIdFieldEvent {
+    field: '$.runId'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface BlobOpenRootFieldEvent {
+    field: '$.root'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<BlobOpen>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, BlobOpen.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobOpen>): BlobOpen {
+    return decodeMessage(buf, BlobOpen.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobOpen>): Generator<BlobOpenRunIdFieldEvent | BlobOpenRootFieldEvent> {
+    return streamMessage(buf, BlobOpen.codec(), opts)
+  }
+}
+
+export interface BlobOffer {
+  hashes: Uint8Array<ArrayBuffer>
+  held: Uint8Array<ArrayBuffer>
+}
+
+export namespace BlobOffer {
+  let _codec: Codec<BlobOffer>
+
+  export const codec = (): Codec<BlobOffer> => {
+    if (_codec == null) {
+      _codec = message<BlobOffer>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.hashes != null && obj.hashes.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.hashes)
+        }
+
+        if ((obj.held != null && obj.held.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.held)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          hashes: uint8ArrayAlloc(0),
+          held: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.hashes = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.held = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.hashes`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.held`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface BlobOfferHashesFieldEvent {
+    field: '$.hashes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface BlobOfferHeldFieldEvent {
+    field: '$.held'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<BlobOffer>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, BlobOffer.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobOffer>): BlobOffer {
+    return decodeMessage(buf, BlobOffer.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobOffer>): Generator<BlobOfferHashesFieldEvent | BlobOfferHeldFieldEvent> {
+    return streamMessage(buf, BlobOffer.codec(), opts)
+  }
+}
+
+export interface BlobWant {
+  index: number
+}
+
+export namespace BlobWant {
+  let _codec: Codec<BlobWant>
+
+  export const codec = (): Codec<BlobWant> => {
+    if (_codec == null) {
+      _codec = message<BlobWant>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.index != null && obj.index !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.index)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          index: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.index = reader.uint32()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.index`,
+                value: reader.uint32()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface BlobWantIndexFieldEvent {
+    field: '$.index'
+    value: number
+  }
+
+  export function encode (obj: Partial<BlobWant>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, BlobWant.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobWant>): BlobWant {
+    return decodeMessage(buf, BlobWant.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobWant>): Generator<BlobWantIndexFieldEvent> {
+    return streamMessage(buf, BlobWant.codec(), opts)
+  }
+}
+
+export interface BlobChunk {
+  index: number
+  bytes: Uint8Array<ArrayBuffer>
+}
+
+export namespace BlobChunk {
+  let _codec: Codec<BlobChunk>
+
+  export const codec = (): Codec<BlobChunk> => {
+    if (_codec == null) {
+      _codec = message<BlobChunk>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.index != null && obj.index !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.index)
+        }
+
+        if ((obj.bytes != null && obj.bytes.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.bytes)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          index: 0,
+          bytes: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.index = reader.uint32()
+              break
+            }
+            case 2: {
+              obj.bytes = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.index`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.bytes`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface BlobChunkIndexFieldEvent {
+    field: '$.index'
+    value: number
+  }
+
+  export interface BlobChunkBytesFieldEvent {
+    field: '$.bytes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<BlobChunk>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, BlobChunk.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobChunk>): BlobChunk {
+    return decodeMessage(buf, BlobChunk.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobChunk>): Generator<BlobChunkIndexFieldEvent | BlobChunkBytesFieldEvent> {
+    return streamMessage(buf, BlobChunk.codec(), opts)
+  }
+}
+
+export interface BlobAbsent {}
+
+export namespace BlobAbsent {
+  let _codec: Codec<BlobAbsent>
+
+  export const codec = (): Codec<BlobAbsent> => {
+    if (_codec == null) {
+      _codec = message<BlobAbsent>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {}
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export function encode (obj: Partial<BlobAbsent>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, BlobAbsent.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobAbsent>): BlobAbsent {
+    return decodeMessage(buf, BlobAbsent.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobAbsent>): Generator<{}> {
+    return streamMessage(buf, BlobAbsent.codec(), opts)
+  }
+}
+
+export interface Checkpoint {
+  epoch: number
+  digest: Uint8Array<ArrayBuffer>
+  contributions: number
+  theta: Uint8Array<ArrayBuffer>
+  ancestors: Uint8Array<ArrayBuffer>[]
+}
+
+export namespace Checkpoint {
+  let _codec: Codec<Checkpoint>
+
+  export const codec = (): Codec<Checkpoint> => {
+    if (_codec == null) {
+      _codec = message<Checkpoint>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.epoch != null && obj.epoch !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.epoch)
+        }
+
+        if ((obj.digest != null && obj.digest.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.digest)
+        }
+
+        if ((obj.contributions != null && obj.contributions !== 0)) {
+          w.uint32(24)
+          w.uint64Number(obj.contributions)
+        }
+
+        if ((obj.theta != null && obj.theta.byteLength > 0)) {
+          w.uint32(34)
+          w.bytes(obj.theta)
+        }
+
+        if (obj.ancestors != null && obj.ancestors.length > 0) {
+          for (const value of obj.ancestors) {
+            w.uint32(42)
+            w.bytes(value)
+          }
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          epoch: 0,
+          digest: uint8ArrayAlloc(0),
+          contributions: 0,
+          theta: uint8ArrayAlloc(0),
+          ancestors: []
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.epoch = reader.uint32()
+              break
+            }
+            case 2: {
+              obj.digest = reader.bytes()
+              break
+            }
+            case 3: {
+              obj.contributions = reader.uint64Number()
+              break
+            }
+            case 4: {
+              obj.theta = reader.bytes()
+              break
+            }
+            case 5: {
+              if (opts.limits?.ancestors != null && obj.ancestors.length === opts.limits.ancestors) {
+                throw new MaxLengthError('Decode error - repeated field "ancestors" had too many elements')
+              }
+
+              obj.ancestors.push(reader.bytes())
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const obj = {
+          ancestors: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.epoch`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.digest`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.contributions`,
+                value: reader.uint64Number()
+              }
+              break
+            }
+            case 4: {
+              yield {
+                field: `${prefix}.theta`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 5: {
+              if (opts.limits?.ancestors != null && obj.ancestors === opts.limits.ancestors) {
+                throw new MaxLengthError('Streaming decode error - repeated field "ancestors" had too many elements')
+              }
+
+              yield {
+                field: `${prefix}.ancestors[]`,
+                index: obj.ancestors,
+                value: reader.bytes()
+              }
+
+              obj.ancestors++
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface CheckpointEpochFieldEvent {
+    field: '$.epoch'
+    value: number
+  }
+
+  export interface CheckpointDigestFieldEvent {
+    field: '$.digest'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface CheckpointContributionsFieldEvent {
+    field: '$.contributions'
+    value: number
+  }
+
+  export interface CheckpointThetaFieldEvent {
+    field: '$.theta'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface CheckpointAncestorsFieldEvent {
+    field: '$.ancestors[]'
+    index: number
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<Checkpoint>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, Checkpoint.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Checkpoint>): Checkpoint {
+    return decodeMessage(buf, Checkpoint.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Checkpoint>): Generator<CheckpointEpochFieldEvent | CheckpointDigestFieldEvent | CheckpointContributionsFieldEvent | CheckpointThetaFieldEvent | CheckpointAncestorsFieldEvent> {
+    return streamMessage(buf, Checkpoint.codec(), opts)
+  }
+}
+
+export interface CheckpointWant {
+  theta: Uint8Array<ArrayBuffer>
+  hashes: boolean
+  pieces: Uint8Array<ArrayBuffer>
+}
+
+export namespace CheckpointWant {
+  let _codec: Codec<CheckpointWant>
+
+  export const codec = (): Codec<CheckpointWant> => {
+    if (_codec == null) {
+      _codec = message<CheckpointWant>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.theta != null && obj.theta.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.theta)
+        }
+
+        if ((obj.hashes != null && obj.hashes !== false)) {
+          w.uint32(16)
+          w.bool(obj.hashes)
+        }
+
+        if ((obj.pieces != null && obj.pieces.byteLength > 0)) {
+          w.uint32(26)
+          w.bytes(obj.pieces)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          theta: uint8ArrayAlloc(0),
+          hashes: false,
+          pieces: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.theta = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.hashes = reader.bool()
+              break
+            }
+            case 3: {
+              obj.pieces = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.theta`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.hashes`,
+                value: reader.bool()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.pieces`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface CheckpointWantThetaFieldEvent {
+    field: '$.theta'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface CheckpointWantHashesFieldEvent {
+    field: '$.hashes'
+    value: boolean
+  }
+
+  export interface CheckpointWantPiecesFieldEvent {
+    field: '$.pieces'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<CheckpointWant>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, CheckpointWant.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointWant>): CheckpointWant {
+    return decodeMessage(buf, CheckpointWant.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointWant>): Generator<CheckpointWantThetaFieldEvent | CheckpointWantHashesFieldEvent | CheckpointWantPiecesFieldEvent> {
+    return streamMessage(buf, CheckpointWant.codec(), opts)
+  }
+}
+
+export interface CheckpointHashes {
+  hashes: Uint8Array<ArrayBuffer>
+}
+
+export namespace CheckpointHashes {
+  let _codec: Codec<CheckpointHashes>
+
+  export const codec = (): Codec<CheckpointHashes> => {
+    if (_codec == null) {
+      _codec = message<CheckpointHashes>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.hashes != null && obj.hashes.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.hashes)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          hashes: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.hashes = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.hashes`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface CheckpointHashesHashesFieldEvent {
+    field: '$.hashes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<CheckpointHashes>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, CheckpointHashes.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointHashes>): CheckpointHashes {
+    return decodeMessage(buf, CheckpointHashes.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointHashes>): Generator<CheckpointHashesHashesFieldEvent> {
+    return streamMessage(buf, CheckpointHashes.codec(), opts)
+  }
+}
+
+export interface CheckpointPiece {
+  index: number
+  bytes: Uint8Array<ArrayBuffer>
+}
+
+export namespace CheckpointPiece {
+  let _codec: Codec<CheckpointPiece>
+
+  export const codec = (): Codec<CheckpointPiece> => {
+    if (_codec == null) {
+      _codec = message<CheckpointPiece>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.index != null && obj.index !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.index)
+        }
+
+        if ((obj.bytes != null && obj.bytes.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.bytes)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          index: 0,
+          bytes: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.index = reader.uint32()
+              break
+            }
+            case 2: {
+              obj.bytes = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.index`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.bytes`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface CheckpointPieceIndexFieldEvent {
+    field: '$.index'
+    value: number
+  }
+
+  export interface CheckpointPieceBytesFieldEvent {
+    field: '$.bytes'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<CheckpointPiece>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, CheckpointPiece.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointPiece>): CheckpointPiece {
+    return decodeMessage(buf, CheckpointPiece.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointPiece>): Generator<CheckpointPieceIndexFieldEvent | CheckpointPieceBytesFieldEvent> {
+    return streamMessage(buf, CheckpointPiece.codec(), opts)
+  }
+}
+
 export interface IntroduceRequest {
   runId: Uint8Array<ArrayBuffer>
   manifest: Uint8Array<ArrayBuffer>
@@ -4842,5 +6591,244 @@ export namespace RunPeer {
 
   export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<RunPeer>): Generator<RunPeerPeerIdFieldEvent | RunPeerAddressesFieldEvent> {
     return streamMessage(buf, RunPeer.codec(), opts)
+  }
+}
+
+export interface ReachRequest {
+  ports: number[]
+}
+
+export namespace ReachRequest {
+  let _codec: Codec<ReachRequest>
+
+  export const codec = (): Codec<ReachRequest> => {
+    if (_codec == null) {
+      _codec = message<ReachRequest>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if (obj.ports != null && obj.ports.length > 0) {
+          for (const value of obj.ports) {
+            w.uint32(8)
+            w.uint32(value)
+          }
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          ports: []
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              if (opts.limits?.ports != null && obj.ports.length === opts.limits.ports) {
+                throw new MaxLengthError('Decode error - repeated field "ports" had too many elements')
+              }
+
+              obj.ports.push(reader.uint32())
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const obj = {
+          ports: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              if (opts.limits?.ports != null && obj.ports === opts.limits.ports) {
+                throw new MaxLengthError('Streaming decode error - repeated field "ports" had too many elements')
+              }
+
+              yield {
+                field: `${prefix}.ports[]`,
+                index: obj.ports,
+                value: reader.uint32()
+              }
+
+              obj.ports++
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface ReachRequestPortsFieldEvent {
+    field: '$.ports[]'
+    index: number
+    value: number
+  }
+
+  export function encode (obj: Partial<ReachRequest>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, ReachRequest.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ReachRequest>): ReachRequest {
+    return decodeMessage(buf, ReachRequest.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ReachRequest>): Generator<ReachRequestPortsFieldEvent> {
+    return streamMessage(buf, ReachRequest.codec(), opts)
+  }
+}
+
+export interface ReachResponse {
+  seen: string
+  ports: number[]
+}
+
+export namespace ReachResponse {
+  let _codec: Codec<ReachResponse>
+
+  export const codec = (): Codec<ReachResponse> => {
+    if (_codec == null) {
+      _codec = message<ReachResponse>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.seen != null && obj.seen !== '')) {
+          w.uint32(10)
+          w.string(obj.seen)
+        }
+
+        if (obj.ports != null && obj.ports.length > 0) {
+          for (const value of obj.ports) {
+            w.uint32(16)
+            w.uint32(value)
+          }
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          seen: '',
+          ports: []
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.seen = reader.string()
+              break
+            }
+            case 2: {
+              if (opts.limits?.ports != null && obj.ports.length === opts.limits.ports) {
+                throw new MaxLengthError('Decode error - repeated field "ports" had too many elements')
+              }
+
+              obj.ports.push(reader.uint32())
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const obj = {
+          ports: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.seen`,
+                value: reader.string()
+              }
+              break
+            }
+            case 2: {
+              if (opts.limits?.ports != null && obj.ports === opts.limits.ports) {
+                throw new MaxLengthError('Streaming decode error - repeated field "ports" had too many elements')
+              }
+
+              yield {
+                field: `${prefix}.ports[]`,
+                index: obj.ports,
+                value: reader.uint32()
+              }
+
+              obj.ports++
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface ReachResponseSeenFieldEvent {
+    field: '$.seen'
+    value: string
+  }
+
+  export interface ReachResponsePortsFieldEvent {
+    field: '$.ports[]'
+    index: number
+    value: number
+  }
+
+  export function encode (obj: Partial<ReachResponse>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, ReachResponse.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ReachResponse>): ReachResponse {
+    return decodeMessage(buf, ReachResponse.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ReachResponse>): Generator<ReachResponseSeenFieldEvent | ReachResponsePortsFieldEvent> {
+    return streamMessage(buf, ReachResponse.codec(), opts)
   }
 }

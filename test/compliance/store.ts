@@ -1,7 +1,8 @@
 /** What every Store must do, whatever it keeps its bytes in. Run on each implementation. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { PeerState, Store } from '../../node/interfaces.js';
+import type { PeerState, Store, StoredCheckpoint } from '../../node/interfaces.js';
+import { describeTheta } from '../../protocol/checkpoint.js';
 
 export interface StoreHarness {
   /** A new, empty place. */
@@ -21,10 +22,23 @@ export function sampleState(epoch: number, size = 5): PeerState {
       v: Float32Array.from({ length: size }, (_, i) => epoch + i + 100.5),
     },
     update: Uint8Array.of(1, 2, 3, epoch),
+    settledDebt: `debt ${epoch}`,
     steps: 10 * epoch + 10,
     tokens: 1234 * (epoch + 1),
     heldOutBase: 4.25,
     heldOutHistory: [{ epoch: 0, loss: 4.125 }],
+  };
+}
+
+/** A checkpoint whose numbers are all different; with a debt when `epoch` is odd. */
+export function sampleCheckpoint(epoch: number, size = 5): StoredCheckpoint {
+  const theta = Float64Array.from({ length: size }, (_, i) => epoch + i / 7);
+  const digest = epoch.toString(16).padStart(64, '0');
+  const ancestors = ['ab'.repeat(32), 'cd'.repeat(32)];
+  return {
+    checkpoint: { epoch, digest, contributions: 3 * epoch, ancestors, ...describeTheta(theta) },
+    own: [4, 0, 2],
+    debt: epoch % 2 === 0 ? null : { name: 'a b', vector: theta.map((value) => -value) },
   };
 }
 
@@ -101,6 +115,28 @@ export function storeCompliance(name: string, harness: StoreHarness): void {
         found.map((bytes) => bytes[6]),
         Array.from({ length: 50 }, (_, i) => i),
       );
+    });
+
+    it('has no checkpoint at first, and returns the last one bit for bit after a restart', async () => {
+      const store = await harness.create();
+      assert.equal(await store.loadCheckpoint(), null);
+      for (const epoch of [8, 9]) {
+        await store.saveCheckpoint(sampleCheckpoint(epoch));
+        const found = await (await harness.reopen()).loadCheckpoint();
+        assert.deepEqual(found, sampleCheckpoint(epoch));
+      }
+    });
+
+    it('replaces the log as a whole, and goes on appending to the new one', async () => {
+      const store = await harness.create();
+      await store.loadLog();
+      for (const value of [1, 2, 3]) await store.appendLog(Uint8Array.of(value));
+      await store.replaceLog([Uint8Array.of(3), Uint8Array.of(4, 4)]);
+      await store.appendLog(Uint8Array.of(5));
+      const second = await harness.reopen();
+      assert.deepEqual((await second.loadLog()).map(plain), [[3], [4, 4], [5]]);
+      await second.replaceLog([]);
+      assert.deepEqual(await (await harness.reopen()).loadLog(), []);
     });
 
     it('goes on appending where it ended before a restart', async () => {

@@ -2,8 +2,14 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { Verdict } from '../../protocol/errors.js';
-import { SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js';
-import type { FrameStream, Transport, TransportHandlers } from '../../node/interfaces.js';
+import { GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js';
+import {
+  MessageTooLargeError,
+  type FrameStream,
+  type StreamKind,
+  type Transport,
+  type TransportHandlers,
+} from '../../node/interfaces.js';
 
 /** A few transports of one run that are not started yet, and the time they live in. */
 export interface TransportSwarm {
@@ -22,7 +28,7 @@ export class Recorder implements TransportHandlers {
   readonly messages: { text: string; from: string }[] = [];
   readonly connects: string[] = [];
   readonly disconnects: string[] = [];
-  readonly syncs: { stream: FrameStream; from: string }[] = [];
+  readonly streams: { kind: StreamKind; stream: FrameStream; from: string }[] = [];
   verdict: Verdict = 'accept';
 
   onGossip(message: Uint8Array, from: string): Verdict {
@@ -30,8 +36,8 @@ export class Recorder implements TransportHandlers {
     return this.verdict;
   }
 
-  async onSync(stream: FrameStream, from: string): Promise<void> {
-    this.syncs.push({ stream, from });
+  async onStream(kind: StreamKind, stream: FrameStream, from: string): Promise<void> {
+    this.streams.push({ kind, stream, from });
   }
 
   onConnect(peerId: string): void {
@@ -80,15 +86,15 @@ export function transportCompliance(
       );
     };
 
-    /** A sync stream from member 0 to member 1: both its ends. */
-    const openPair = async (): Promise<[FrameStream, FrameStream]> => {
+    /** A stream from member 0 to member 1: both its ends. */
+    const openPair = async (kind: StreamKind = 'sync'): Promise<[FrameStream, FrameStream]> => {
       const signal = new AbortController().signal;
-      const near = await swarm.run(member(0).transport.openSync(member(1).peerId, signal));
+      const near = await swarm.run(member(0).transport.open(kind, member(1).peerId, signal));
       // Some carriers open a stream only with its first bytes.
       await swarm.run(near.send(text('hello')));
-      await swarm.until('the stream arrives', () => recorders[1]!.syncs.length === 1);
-      const { stream: far, from } = recorders[1]!.syncs[0]!;
-      assert.equal(from, member(0).peerId);
+      await swarm.until('the stream arrives', () => recorders[1]!.streams.length === 1);
+      const { stream: far, from, kind: kindSeen } = recorders[1]!.streams[0]!;
+      assert.deepEqual([from, kindSeen], [member(0).peerId, kind]);
       return [near, far];
     };
 
@@ -135,26 +141,36 @@ export function transportCompliance(
       assert.deepEqual(texts, [['reply'], ['news'], ['news', 'reply']]);
     });
 
-    it('carries frames of a sync stream in order, both ways, up to the largest', async () => {
+    it('refuses to publish a message over the bound, with an error that says so', async () => {
       await connectAll();
-      const [near, far] = await openPair();
-      const atFar: string[] = [];
-      const atNear: string[] = [];
-      const reading = Promise.all([collect(far, atFar), collect(near, atNear)]);
-      const large = 'x'.repeat(SYNC_FRAME_BYTES_MAX);
-      for (let i = 0; i < 20; i++) await swarm.run(near.send(text(`question ${i}`)));
-      await swarm.run(near.send(text(large)));
-      for (let i = 0; i < 20; i++) await swarm.run(far.send(text(`answer ${i}`)));
-      await swarm.run(near.close());
-      await swarm.run(far.close());
-      await swarm.run(reading);
-      const questions = Array.from({ length: 20 }, (_, i) => `question ${i}`);
-      assert.deepEqual(atFar, ['hello', ...questions, large]);
-      assert.deepEqual(
-        atNear,
-        Array.from({ length: 20 }, (_, i) => `answer ${i}`),
-      );
+      const large = new Uint8Array(GOSSIP_BYTES_MAX + 1);
+      await assert.rejects(swarm.run(member(0).transport.publish(large)), MessageTooLargeError);
+      const atBound = await swarm.run(member(0).transport.publish(large.subarray(1)));
+      assert.ok(atBound >= 1);
+      await swarm.until('the one at the bound arrives', () => recorders[1]!.messages.length === 1);
     });
+
+    for (const kind of ['sync', 'blob'] as const)
+      it(`carries frames of a ${kind} stream in order, both ways, up to the largest`, async () => {
+        await connectAll();
+        const [near, far] = await openPair(kind);
+        const atFar: string[] = [];
+        const atNear: string[] = [];
+        const reading = Promise.all([collect(far, atFar), collect(near, atNear)]);
+        const large = 'x'.repeat(SYNC_FRAME_BYTES_MAX);
+        for (let i = 0; i < 20; i++) await swarm.run(near.send(text(`question ${i}`)));
+        await swarm.run(near.send(text(large)));
+        for (let i = 0; i < 20; i++) await swarm.run(far.send(text(`answer ${i}`)));
+        await swarm.run(near.close());
+        await swarm.run(far.close());
+        await swarm.run(reading);
+        const questions = Array.from({ length: 20 }, (_, i) => `question ${i}`);
+        assert.deepEqual(atFar, ['hello', ...questions, large]);
+        assert.deepEqual(
+          atNear,
+          Array.from({ length: 20 }, (_, i) => `answer ${i}`),
+        );
+      });
 
     it('goes on reading after its own side is closed', async () => {
       await connectAll();
@@ -191,14 +207,14 @@ export function transportCompliance(
       assert.deepEqual(statuses, ['rejected', 'rejected']);
     });
 
-    it('rejects a sync stream to a stranger, and one whose signal is aborted', async () => {
+    it('rejects a stream to a stranger, and one whose signal is aborted', async () => {
       await connectAll();
       const stranger = '12D3KooWGzxzKZYveHXtpG6AsrUJBcWxHBFS2HsEoGTxrMLvKXtf';
       const signal = AbortSignal.timeout(5_000);
-      await assert.rejects(swarm.run(member(0).transport.openSync(stranger, signal)));
+      await assert.rejects(swarm.run(member(0).transport.open('sync', stranger, signal)));
       const aborted = AbortSignal.abort(new RangeError('too late'));
       await assert.rejects(
-        swarm.run(member(0).transport.openSync(member(1).peerId, aborted)),
+        swarm.run(member(0).transport.open('sync', member(1).peerId, aborted)),
         RangeError,
       );
     });

@@ -1,8 +1,9 @@
 /** Runs the command line as real processes, for tests: waits with deadlines, ends only what it started. */
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { statusReportSchema, type StatusReport } from '../../node/status.js';
 
 const isSource = import.meta.url.endsWith('.ts');
@@ -11,6 +12,9 @@ const LOADER = isSource ? ['--import', import.meta.resolve('tsx')] : [];
 
 /** Longest wait for anything, in ms: generous, for test machines are slow and busy. */
 export const DEADLINE_MS = 90_000;
+
+/** A status is far below this. */
+const TEXT_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Polls until `probe` gives something else than null; the error names `what` and shows `context`. */
 export async function until<T>(
@@ -31,17 +35,17 @@ export async function until<T>(
 /** One process of the command line. */
 export class CommandLine {
   readonly #child: ChildProcess;
+  readonly #prefix: readonly string[];
   readonly #exited: Promise<number | NodeJS.Signals>;
   stdout = '';
   stderr = '';
   exit: number | NodeJS.Signals | null = null;
 
-  /** `args` follow "murmurate"; `cwd` is where it runs. */
-  constructor(args: readonly string[], cwd?: string) {
-    this.#child = spawn(process.execPath, [...LOADER, MAIN, ...args], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      ...(cwd === undefined ? {} : { cwd }),
-    });
+  /** `args` follow "murmurate"; `prefix` is a command that runs it elsewhere, like `ip netns exec NAME`. */
+  constructor(args: readonly string[], { prefix = [] }: { prefix?: readonly string[] } = {}) {
+    this.#prefix = prefix;
+    const [program = '', ...rest] = [...prefix, process.execPath, ...LOADER, MAIN, ...args];
+    this.#child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
     this.#exited = new Promise((resolve) => {
@@ -114,11 +118,22 @@ export class CommandLine {
       what,
       async () => {
         assert.equal(this.exit, null, this.output());
-        const response = await fetch(`${url}/status`, { signal: AbortSignal.timeout(DEADLINE_MS) });
-        last = statusReportSchema.parse(await response.json());
+        last = statusReportSchema.parse(JSON.parse(await this.#fetch(`${url}/status`)));
         return condition(last) ? last : null;
       },
       () => `${JSON.stringify(last, null, 2)}\n${this.output()}`,
     );
+  }
+  /** The text at `url`, from where this process runs. */
+  async #fetch(url: string): Promise<string> {
+    if (this.#prefix.length === 0) {
+      const response = await fetch(url, { signal: AbortSignal.timeout(DEADLINE_MS) });
+      return response.text();
+    }
+    const script = `process.stdout.write(await (await fetch(${JSON.stringify(url)})).text())`;
+    const command = [...this.#prefix, process.execPath, '--input-type=module', '-e', script];
+    const [program = '', ...rest] = command;
+    const options = { timeout: DEADLINE_MS, maxBuffer: TEXT_BYTES_MAX };
+    return (await promisify(execFile)(program, rest, options)).stdout;
   }
 }

@@ -1,7 +1,7 @@
 /** Gossip among four peers in a line, so that what arrives at the end was passed on. */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { MessageTooLargeError } from '../../node/net/errors.js';
+import { MessageTooLargeError } from '../../node/interfaces.js';
 import { GossipTransport } from '../../node/net/gossip-transport.js';
 import type { FrameStream } from '../../node/interfaces.js';
 import type { Host } from '../../node/net/host.js';
@@ -89,7 +89,7 @@ describe('GossipTransport', () => {
     assert.ok(bytesOut.gossip < 2 * GOSSIP_BYTES_MAX, `gossip ${bytesOut.gossip}`);
     assert.equal(bytesOut.sync, 0);
     const signal = AbortSignal.timeout(10_000);
-    const stream = await transports[0]!.openSync(hosts[1]!.peerId, signal);
+    const stream = await transports[0]!.open('sync', hosts[1]!.peerId, signal);
     await stream.send(new Uint8Array(100_000));
     await until('the frame is counted at the other end', () => {
       return hosts[1]!.traffic().bytesIn.sync === 100_003;
@@ -130,18 +130,22 @@ describe('GossipTransport', () => {
 
   it('resets the sync streams of one peer beyond the bound, and no other', async () => {
     const open = async (): Promise<FrameStream> => {
-      const stream = await transports[2]!.openSync(hosts[1]!.peerId, AbortSignal.timeout(10_000));
+      const stream = await transports[2]!.open(
+        'sync',
+        hosts[1]!.peerId,
+        AbortSignal.timeout(10_000),
+      );
       await stream.send(text('hello'));
       return stream;
     };
-    const earlier = recorders[1]!.syncs.length;
+    const earlier = recorders[1]!.streams.length;
     const [first, second] = [await open(), await open()];
-    await until('both arrive', () => recorders[1]!.syncs.length === earlier + 2);
+    await until('both arrive', () => recorders[1]!.streams.length === earlier + 2);
     await assert.rejects(async () => {
       const third = await open();
       await third.frames[Symbol.asyncIterator]().next();
     });
-    const { stream } = recorders[1]!.syncs[earlier]!;
+    const { stream } = recorders[1]!.streams[earlier]!;
     await stream.send(text('still here'));
     await stream.close();
     for await (const frame of first.frames)

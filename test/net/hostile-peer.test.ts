@@ -71,9 +71,8 @@ describe('two connections to one peer', () => {
   });
 
   it('is chosen alike by both ends, whatever the order', () => {
-    const opened = (direction: 'inbound' | 'outbound', open: number) => ({
-      direction,
-      timeline: { open },
+    const opened = (direction: 'inbound' | 'outbound', open: number, direct = true) => ({
+      ...{ direct, direction, timeline: { open } },
     });
     const seenByA = [opened('outbound', 1), opened('inbound', 2), opened('outbound', 3)];
     const seenByB = [opened('inbound', 3), opened('outbound', 2), opened('inbound', 1)];
@@ -82,5 +81,8 @@ describe('two connections to one peer', () => {
     assert.equal(connectionToKeep(seenByA, 'C', 'B')?.timeline.open, 2);
     assert.equal(connectionToKeep(seenByB, 'B', 'C')?.timeline.open, 2);
     assert.equal(connectionToKeep(seenByA.slice(3), 'A', 'B'), undefined);
+    const relayed = opened('outbound', 9, false);
+    assert.equal(connectionToKeep([relayed, opened('inbound', 2)], 'A', 'B')?.timeline.open, 2);
+    assert.equal(connectionToKeep([relayed], 'A', 'B'), relayed);
   });
 });

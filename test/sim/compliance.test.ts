@@ -67,6 +67,9 @@ function timed(disk: SimDisk): Store {
     loadLog: () => store.loadLog(),
     saveState: (state) => passing(store.saveState(state)),
     appendLog: (record) => passing(store.appendLog(record)),
+    replaceLog: (records) => passing(store.replaceLog(records)),
+    loadCheckpoint: () => store.loadCheckpoint(),
+    saveCheckpoint: (stored) => passing(store.saveCheckpoint(stored)),
   };
 }
 

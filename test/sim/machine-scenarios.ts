@@ -1,7 +1,8 @@
 /** Scenarios in which one machine misbehaves: it sleeps, its clock jumps, its files vanish, its key leaks. */
 import assert from 'node:assert/strict';
 import { BROKEN_EPOCHS_MAX } from '../../node/peer/epochs.js';
-import { decodeGossip, encodeUpdateMessage } from '../../protocol/gossip.js';
+import { createAmendment } from '../../protocol/amendment.js';
+import { decodeGossip, encodeAmendment, encodeUpdateMessage } from '../../protocol/gossip.js';
 import { Slicer } from '../../protocol/slice.js';
 import { testIdentity, testUpdate } from '../support/runs.js';
 import { checkAgreement, type Scenario } from './checkers.js';
@@ -116,6 +117,47 @@ export const MACHINE_SCENARIOS: Readonly<Record<string, Scenario>> = {
       assert.deepEqual(unlucky.peer!.snapshot().attention, []);
       assert.equal(updatesOf(swarm, unlucky), 38);
       assert.equal(updatesOf(swarm, doomed), 7);
+      return checkAgreement(swarm);
+    },
+  },
+
+  extended: {
+    title:
+      'a founder extends its run: all hear of it under loss, cut off or finished, and train on',
+    async run(seed, peers) {
+      const swarm = new Swarm({ seed, peers, faults: { loss: 0.5 } });
+      await swarm.startAll();
+      const [founder, other, cut] = [swarm.node(0), swarm.node(1), swarm.node(2)];
+      await swarm.runToEpoch(30);
+      assert.match((await other.peer!.extend(60)) ?? '', /Only the founder/);
+      assert.match((await founder.peer!.extend(40)) ?? '', /from 41 to 100000/);
+      // Neither a stranger's amendment nor a shorter one of the founder changes anything.
+      const stranger = swarm.network.transport(testIdentity(99).peerId);
+      await stranger.publish(encodeAmendment(createAmendment(swarm.run, other.identity, 90)));
+      swarm.network.partition(new Map([[cut.peerId, 1]]));
+      await Promise.all([founder.peer!.extend(50), swarm.runToEpoch(31)]);
+      await stranger.publish(encodeAmendment(createAmendment(swarm.run, founder.identity, 45)));
+      await swarm.runToEpoch(42);
+      assert.equal(cut.peer!.snapshot().state, 'finished', 'it does not know yet');
+      swarm.network.partition(new Map());
+      await swarm.runToEpoch(44);
+      other.crash();
+      await other.start();
+      for (const { peer } of swarm.nodes) assert.equal(peer!.snapshot().epochsMax, 50);
+      await swarm.runToEpoch(52);
+      // After the end, and with the founder's equivocation on the same day.
+      const twice = [56, 60].map((epochs) =>
+        stranger.publish(encodeAmendment(createAmendment(swarm.run, founder.identity, epochs))),
+      );
+      await Promise.all(twice);
+      await swarm.runToEpoch(60);
+      swarm.network.faults = { ...swarm.network.faults, loss: 0 };
+      await swarm.runToEpoch(66);
+      for (const node of swarm.nodes) {
+        const { epochsMax, state } = node.peer!.snapshot();
+        assert.deepEqual([epochsMax, state], [60, 'finished']);
+      }
+      assert.ok(updatesOf(swarm, cut) >= 40 + 5 + 5, 'the one that was cut off trains on too');
       return checkAgreement(swarm);
     },
   },

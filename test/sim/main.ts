@@ -3,7 +3,10 @@
  * Without --scenario all scenarios run; --seeds N runs N seeds from --seed on. Exit code 1 on a failure.
  */
 import { parseArgs } from 'node:util';
+import { LARGE_SCENARIOS } from './large-scenarios.js';
 import { SCENARIOS } from './scenarios.js';
+
+const ALL = { ...SCENARIOS, ...LARGE_SCENARIOS };
 
 const { values } = parseArgs({
   options: {
@@ -15,18 +18,18 @@ const { values } = parseArgs({
 });
 const peers = Number(values.peers);
 const first = Number(values.seed);
-const names = values.scenario === undefined ? Object.keys(SCENARIOS) : [values.scenario];
+const names = values.scenario === undefined ? Object.keys(ALL) : [values.scenario];
 
 for (const name of names) {
-  const scenario = SCENARIOS[name];
+  const scenario = ALL[name];
   if (scenario === undefined) {
-    console.error(`unknown scenario "${name}"; known: ${Object.keys(SCENARIOS).join(', ')}`);
+    console.error(`unknown scenario "${name}"; known: ${Object.keys(ALL).join(', ')}`);
     process.exit(2);
   }
   for (let seed = first; seed < first + Number(values.seeds); seed++) {
     const startMs = performance.now();
     try {
-      const { sha256, gap, updates } = await scenario.run(seed, peers);
+      const { sha256, gap, updates } = await scenario.run(seed, peers, console.log);
       const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
       console.log(
         `${name.padEnd(14)} seed ${seed}  ${updates} updates  gap ${gap.toFixed(5)}  ` +

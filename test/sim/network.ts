@@ -1,11 +1,13 @@
 /** A simulated network: gossip that loses, delays, reorders and repeats; streams that break; partitions. */
-import type {
-  Connection,
-  FrameStream,
-  Transport,
-  TransportHandlers,
+import {
+  MessageTooLargeError,
+  type Connection,
+  type FrameStream,
+  type StreamKind,
+  type Transport,
+  type TransportHandlers,
 } from '../../node/interfaces.js';
-import { SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js';
+import { GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js';
 import type { Prng } from '../../protocol/prng.js';
 import type { VirtualTime } from './clock.js';
 
@@ -29,21 +31,49 @@ export const NO_FAULTS: NetworkFaults = {
   reset: 0,
 };
 
+/** First byte of a SyncFrame that holds a Chunk: field 3, length-delimited. */
+const CHUNK_TAG = (3 << 3) | 2;
+
 /** Thrown into streams that a fault, a partition or a crash cut. */
 export class SimulatedReset extends Error {
   override readonly name = 'SimulatedReset';
 }
 
+/** One published message on its way through the swarm. */
+interface Broadcast {
+  readonly bytes: Uint8Array;
+  /** Who has it: gossip hands a message over once. */
+  readonly seen: Set<SimTransport>;
+}
+
 export class SimNetwork {
   readonly #transports = new Map<string, SimTransport>();
   readonly #groups = new Map<string, number>();
-  /** Gossip messages: published, and copies that arrived. */
-  readonly counts = { published: 0, delivered: 0, lost: 0, bytesGossip: 0, bytesStream: 0 };
+  /** Whom each peer online is connected to. */
+  readonly #links = new Map<SimTransport, Set<SimTransport>>();
+  /**
+   * Gossip: messages published, copies sent, lost, and handed to a peer; bytes of all copies sent. Streams:
+   * bytes of update data, and of all else (above all have-vectors).
+   */
+  readonly counts = {
+    ...{ published: 0, sent: 0, lost: 0, delivered: 0, bytesGossip: 0 },
+    ...{ bytesRepair: 0, bytesVectors: 0 },
+  };
+  /** Bytes of blob streams that each peer sent. */
+  readonly blobBytes = new Map<string, number>();
+  /** Whether gossip goes to four neighbours on a ring with chords, and on from there, although more are connected. */
+  isMeshed = false;
 
+  /**
+   * With `degree` Infinity all peers in reach are connected and a message goes from its author to each. Else
+   * a peer dials until it has that many connections (about twice as many, with those that dialled it), and
+   * whoever accepts a message passes it on, as in a gossip mesh.
+   */
   constructor(
     readonly time: VirtualTime,
     readonly random: Prng,
     public faults: NetworkFaults,
+    readonly degree = Infinity,
   ) {}
 
   /** A transport for one incarnation of a peer. */
@@ -53,10 +83,14 @@ export class SimNetwork {
 
   /** Only peers of the same group reach each other; without an entry a peer is in group 0. */
   partition(groups: ReadonlyMap<string, number>): void {
-    const before = this.#pairs();
     this.#groups.clear();
     for (const [peerId, group] of groups) this.#groups.set(peerId, group);
-    this.#tellChanges(before);
+    for (const [transport, links] of this.#links) {
+      for (const other of links) {
+        if (!this.reaches(transport.peerId, other.peerId)) this.#disconnect(transport, other);
+      }
+    }
+    for (const transport of this.#links.keys()) this.#dial(transport);
   }
 
   reaches(a: string, b: string): boolean {
@@ -76,44 +110,88 @@ export class SimNetwork {
     return this.#transports.get(peerId);
   }
 
-  members(): SimTransport[] {
-    return [...this.#transports.values()];
+  /** Whom `transport` is connected to; nobody before it has joined. */
+  links(transport: SimTransport): SimTransport[] {
+    return [...(this.#links.get(transport) ?? this.#reachable(transport))];
   }
 
   join(transport: SimTransport): void {
-    const before = this.#pairs();
     this.#transports.set(transport.peerId, transport);
-    this.#tellChanges(before);
+    this.#links.set(transport, new Set());
+    this.#dial(transport);
+  }
+
+  /** Whether whoever accepts a message passes it on. */
+  get isForwarded(): boolean {
+    return this.isMeshed || this.degree !== Infinity;
+  }
+
+  /** To whom `transport` sends gossip: all connected, or its neighbours on a ring with chords. */
+  neighbours(transport: SimTransport): SimTransport[] {
+    const connected = this.links(transport);
+    if (!this.isMeshed) return connected;
+    const ids = [transport, ...connected].map(({ peerId }) => peerId).sort();
+    const chord = Math.max(2, Math.round(Math.sqrt(ids.length)));
+    const near = [-chord, -1, 1, chord].map(
+      (step) => ids[(ids.indexOf(transport.peerId) + step + ids.length) % ids.length],
+    );
+    return connected.filter(({ peerId }) => near.includes(peerId));
   }
 
   /** A process that ends, cleanly or not: its connections break at once, as TCP's do. */
   leave(transport: SimTransport): void {
-    if (this.#transports.get(transport.peerId) !== transport) return;
-    const before = this.#pairs();
+    const links = this.#links.get(transport);
+    if (links === undefined) return;
     this.#transports.delete(transport.peerId);
-    this.#tellChanges(before);
+    const left = [...links];
+    for (const other of left) this.#disconnect(transport, other);
+    this.#links.delete(transport);
+    for (const other of left) this.#dial(other);
   }
 
-  /** Connected pairs as "a b". */
-  #pairs(): Set<string> {
-    const ids = [...this.#transports.keys()];
-    return new Set(
-      ids.flatMap((a) => ids.filter((b) => a !== b && this.reaches(a, b)).map((b) => `${a} ${b}`)),
+  #reachable(transport: SimTransport): SimTransport[] {
+    return [...this.#links.keys()].filter(
+      (other) => other !== transport && this.reaches(transport.peerId, other.peerId),
     );
   }
 
-  #tellChanges(before: ReadonlySet<string>): void {
-    const now = this.#pairs();
-    for (const pair of before) if (!now.has(pair)) this.#tell(pair, 'onDisconnect');
-    for (const pair of now) if (!before.has(pair)) this.#tell(pair, 'onConnect');
+  /** Connects `transport` to random peers until it has its degree. */
+  #dial(transport: SimTransport): void {
+    const links = this.#links.get(transport);
+    if (links === undefined || links.size >= this.degree) return;
+    const candidates = this.#reachable(transport).filter((other) => !links.has(other));
+    while (links.size < this.degree && candidates.length > 0) {
+      const index = this.degree === Infinity ? 0 : this.random.nextBelow(candidates.length);
+      const [other] = candidates.splice(index, 1);
+      if (other) this.#connect(transport, other);
+    }
   }
 
-  #tell(pair: string, event: 'onConnect' | 'onDisconnect'): void {
-    const [a = '', b = ''] = pair.split(' ');
-    const transport = this.online(a);
-    if (event === 'onDisconnect') transport?.breakStreams(b);
+  #connect(a: SimTransport, b: SimTransport): void {
+    for (const [one, other] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      this.#links.get(one)?.add(other);
+      this.#tell(one, other, 'onConnect');
+    }
+  }
+
+  #disconnect(a: SimTransport, b: SimTransport): void {
+    for (const [one, other] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      this.#links.get(one)?.delete(other);
+      if (this.online(one.peerId) !== one) continue;
+      one.breakStreams(other.peerId);
+      this.#tell(one, other, 'onDisconnect');
+    }
+  }
+
+  #tell(transport: SimTransport, other: SimTransport, event: 'onConnect' | 'onDisconnect'): void {
     this.time.after(this.faults.delayMsMin, () => {
-      if (this.online(a) === transport) transport?.handlers?.[event](b);
+      if (this.online(transport.peerId) === transport) transport.handlers?.[event](other.peerId);
     });
   }
 }
@@ -145,33 +223,41 @@ export class SimTransport implements Transport {
   }
 
   async publish(message: Uint8Array): Promise<number> {
+    if (message.length > GOSSIP_BYTES_MAX) {
+      throw new MessageTooLargeError(message.length, GOSSIP_BYTES_MAX);
+    }
+    this.network.counts.published += 1;
+    return this.#pass({ bytes: message.slice(), seen: new Set([this]) }, this);
+  }
+
+  /** Sends a message to all connected peers but the one that it came from; returns their number. */
+  #pass(broadcast: Broadcast, from: SimTransport): number {
     const { network } = this;
-    const others = network
-      .members()
-      .filter((other) => other !== this && network.reaches(this.peerId, other.peerId));
-    network.counts.published += 1;
+    const others = network.neighbours(this).filter((other) => other !== from);
     for (const other of others) {
+      network.counts.sent += 1;
+      network.counts.bytesGossip += broadcast.bytes.length;
       if (network.chance(network.faults.loss)) {
         network.counts.lost += 1;
         continue;
       }
-      this.#deliver(other, message);
-      if (network.chance(network.faults.duplicate)) this.#deliver(other, message);
+      this.#deliver(other, broadcast);
+      if (network.chance(network.faults.duplicate)) this.#deliver(other, broadcast);
     }
     return others.length;
   }
 
-  async openSync(peerId: string, signal: AbortSignal): Promise<FrameStream> {
+  async open(kind: StreamKind, peerId: string, signal: AbortSignal): Promise<FrameStream> {
     signal.throwIfAborted();
     await this.#roundTrip(signal);
     const remote = this.network.online(peerId);
     if (!remote?.handlers || !this.network.reaches(this.peerId, peerId)) {
       throw new SimulatedReset(`${peerId} cannot be reached`);
     }
-    const [near, far] = SimStream.pair(this.network, this.peerId, peerId);
+    const [near, far] = SimStream.pair(this.network, kind, this.peerId, peerId);
     this.track(near);
     remote.track(far);
-    remote.handlers.onSync(far, this.peerId).catch(() => undefined);
+    remote.handlers.onStream(kind, far, this.peerId).catch(() => undefined);
     return near;
   }
 
@@ -201,25 +287,28 @@ export class SimTransport implements Transport {
   }
 
   connections(): Connection[] {
-    return this.network
-      .members()
-      .filter((other) => other !== this && this.network.reaches(this.peerId, other.peerId))
-      .map(({ peerId }) => ({
-        peerId,
-        address: `/memory/${peerId}`,
-        direction: this.peerId < peerId ? 'outbound' : 'inbound',
-        latencyMs: 2 * this.network.faults.delayMsMin,
-      }));
+    if (this.network.online(this.peerId) !== this) return [];
+    return this.network.links(this).map(({ peerId }) => ({
+      peerId,
+      address: `/memory/${peerId}`,
+      direction: this.peerId < peerId ? 'outbound' : 'inbound',
+      latencyMs: 2 * this.network.faults.delayMsMin,
+    }));
   }
 
-  #deliver(other: SimTransport, message: Uint8Array): void {
+  #deliver(other: SimTransport, broadcast: Broadcast): void {
     const { network } = this;
+    const isMesh = network.isForwarded;
+    // A copy that comes too late whatever its delay: it was counted, and changes nothing.
+    if (isMesh && broadcast.seen.has(other)) return;
     network.time.after(network.delayMs(), () => {
       if (network.online(other.peerId) !== other) return;
       if (!network.reaches(this.peerId, other.peerId)) return;
+      if (isMesh && broadcast.seen.has(other)) return;
+      broadcast.seen.add(other);
       network.counts.delivered += 1;
-      network.counts.bytesGossip += message.length;
-      other.handlers?.onGossip(message.slice(), this.peerId);
+      const verdict = other.handlers?.onGossip(broadcast.bytes.slice(), this.peerId);
+      if (isMesh && verdict === 'accept') other.#pass(broadcast, this);
     });
   }
 }
@@ -238,12 +327,19 @@ class SimStream implements FrameStream {
 
   private constructor(
     readonly network: SimNetwork,
+    readonly kind: StreamKind,
+    readonly localId: string,
     readonly remoteId: string,
   ) {}
 
-  static pair(network: SimNetwork, near: string, far: string): [SimStream, SimStream] {
-    const a = new SimStream(network, far);
-    const b = new SimStream(network, near);
+  static pair(
+    network: SimNetwork,
+    kind: StreamKind,
+    near: string,
+    far: string,
+  ): [SimStream, SimStream] {
+    const a = new SimStream(network, kind, near, far);
+    const b = new SimStream(network, kind, far, near);
     a.#remote = b;
     b.#remote = a;
     return [a, b];
@@ -257,13 +353,21 @@ class SimStream implements FrameStream {
     if (this.#error) throw this.#error;
     if (this.#isClosed) throw new SimulatedReset('this side is closed');
     if (frame.length > SYNC_FRAME_BYTES_MAX) throw new SimulatedReset('a frame over the bound');
-    this.network.counts.bytesStream += frame.length;
+    this.#count(frame);
     if (this.network.chance(this.network.faults.reset)) {
       this.breakLink();
       throw new SimulatedReset('reset by the network');
     }
     const copy = frame.slice();
     this.#arrive((remote) => remote.#inbox.push(copy));
+  }
+
+  #count(frame: Uint8Array): void {
+    const { counts, blobBytes } = this.network;
+    if (this.kind === 'blob') {
+      blobBytes.set(this.localId, (blobBytes.get(this.localId) ?? 0) + frame.length);
+    } else if (frame[0] === CHUNK_TAG) counts.bytesRepair += frame.length;
+    else counts.bytesVectors += frame.length;
   }
 
   async close(): Promise<void> {

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { checkAgreement, type Scenario } from './checkers.js';
 import { Swarm, type SwarmOptions } from './swarm.js';
 import { gap } from './trainer.js';
+import { LARGE } from './large.js';
+import { HORIZON_SCENARIOS } from './horizon-scenarios.js';
 import { MACHINE_SCENARIOS } from './machine-scenarios.js';
 
 /** A scenario in which all peers live from start to end and only the network misbehaves. */
@@ -164,6 +166,8 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 
   ...MACHINE_SCENARIOS,
+  large: LARGE,
+  ...HORIZON_SCENARIOS,
 
   everything: {
     title: 'all faults at once still end in one adapter, and the swarm still learns',

@@ -1,11 +1,23 @@
 /** A simulated disk: it survives crashes, takes time to write, and refuses when told to. */
-import { StoreUnavailableError, type PeerState, type Store } from '../../node/interfaces.js';
+import {
+  StoreUnavailableError,
+  type PeerState,
+  type Store,
+  type StoredCheckpoint,
+} from '../../node/interfaces.js';
 import type { VirtualTime } from './clock.js';
+import { sharedRecord } from './shared.js';
 
 /** What is on the platter: shared by all incarnations of one peer. */
 export class SimDisk {
   state: PeerState | null = null;
+  /** Records in order; equal ones of several disks are one array, so nobody may write to them. */
   log: Uint8Array[] = [];
+  checkpoint: StoredCheckpoint | null = null;
+  /** Every record that was ever appended, also when the log was rewritten since: for checkers. */
+  readonly everAppended: Uint8Array[] = [];
+  /** Most records that the log held at one time. */
+  recordsMax = 0;
   /** While true every write fails, as on a full disk. */
   isFull = false;
 }
@@ -38,8 +50,25 @@ export class SimStore implements Store {
   }
 
   appendLog(record: Uint8Array): Promise<void> {
-    const copy = record.slice();
-    return this.#write(() => this.disk.log.push(copy));
+    const shared = sharedRecord(record);
+    return this.#write(() => {
+      this.disk.recordsMax = Math.max(this.disk.recordsMax, this.disk.log.push(shared));
+      this.disk.everAppended.push(shared);
+    });
+  }
+
+  replaceLog(records: Iterable<Uint8Array>): Promise<void> {
+    const copies = Array.from(records, sharedRecord);
+    return this.#write(() => (this.disk.log = copies));
+  }
+
+  async loadCheckpoint(): Promise<StoredCheckpoint | null> {
+    return structuredClone(this.disk.checkpoint);
+  }
+
+  saveCheckpoint(stored: StoredCheckpoint): Promise<void> {
+    const copy = structuredClone(stored);
+    return this.#write(() => (this.disk.checkpoint = copy));
   }
 
   #write(effect: () => void): Promise<void> {

@@ -7,6 +7,7 @@ import { Prng } from '../../protocol/prng.js';
 import { adapterSize, TEST_START_MS, testIdentity, testRun } from '../support/runs.js';
 import { VirtualClock, VirtualTime } from './clock.js';
 import { NO_FAULTS, SimNetwork, type NetworkFaults, type SimTransport } from './network.js';
+import { forgetShared } from './shared.js';
 import { SimDisk, SimStore } from './store.js';
 import { makeProblem, SyntheticTrainer, type Problem } from './trainer.js';
 
@@ -14,6 +15,8 @@ export interface SwarmOptions {
   seed: number;
   peers: number;
   faults?: Partial<NetworkFaults>;
+  /** Connections that a peer seeks; by default all are connected to all. */
+  degree?: number;
   change?: (manifest: Manifest) => Manifest;
 }
 
@@ -103,6 +106,7 @@ export class Swarm {
   readonly failures: unknown[] = [];
 
   constructor(options: SwarmOptions) {
+    forgetShared();
     this.seed = sha256(new TextEncoder().encode(`swarm/${options.seed}`));
     const identities = Array.from({ length: options.peers }, (_, i) =>
       testIdentity(i, `swarm/${options.seed}`),
@@ -112,10 +116,9 @@ export class Swarm {
       return options.change?.(manifest) ?? manifest;
     });
     this.problem = makeProblem(this.seed, options.peers, adapterSize(this.run));
-    this.network = new SimNetwork(this.time, new Prng(this.seed, 'network'), {
-      ...NO_FAULTS,
-      ...options.faults,
-    });
+    const faults = { ...NO_FAULTS, ...options.faults };
+    const random = new Prng(this.seed, 'network');
+    this.network = new SimNetwork(this.time, random, faults, options.degree);
     this.nodes = identities.map((identity, index) => new SimNode(this, index, identity));
   }
 

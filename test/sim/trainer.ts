@@ -18,6 +18,8 @@ const NOISE = 0.02;
 export interface Problem {
   /** [peers][size] */
   targets: Float64Array[];
+  /** Mean of the targets, the swarm's optimum: [size]. */
+  optimum: Float64Array;
   /** [size], 0.5 to 1.5. */
   curvature: Float64Array;
 }
@@ -29,16 +31,17 @@ export function makeProblem(seed: Uint8Array, peers: number, size: number): Prob
   const common = Float64Array.from({ length: size }, draw);
   const targets = Array.from({ length: peers }, () => common.map((value) => value + draw()));
   const curvature = Float64Array.from({ length: size }, () => 0.5 + random.nextFloat());
-  return { targets, curvature };
+  const optimum = new Float64Array(size);
+  for (const target of targets) target.forEach((value, j) => (optimum[j]! += value / peers));
+  return { targets, optimum, curvature };
 }
 
 /** Mean loss of `theta` over all peers' problems, minus the least possible. */
-export function gap({ targets, curvature }: Problem, theta: ArrayLike<number>): number {
+export function gap({ optimum, curvature }: Problem, theta: ArrayLike<number>): number {
   const size = curvature.length;
   let sum = 0;
   for (let j = 0; j < size; j++) {
-    const mean = targets.reduce((total, target) => total + target[j]!, 0) / targets.length;
-    sum += 0.5 * curvature[j]! * (theta[j]! - mean) ** 2;
+    sum += 0.5 * curvature[j]! * (theta[j]! - optimum[j]!) ** 2;
   }
   return sum / size;
 }

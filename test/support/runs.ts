@@ -81,8 +81,10 @@ export function testRun(change: (manifest: Manifest) => Manifest = (manifest) =>
     },
     fold: {
       mode: 'mean',
+      trimFraction: 0,
       clip: 1,
       lagMax: 8,
+      horizonEpochs: 0,
       alpha: [{ fromEpoch: 0, numerator: 1, denominator: 1 }],
     },
     membership: { mode: 'open' },

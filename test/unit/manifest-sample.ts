@@ -39,7 +39,9 @@ export function sampleManifest(): Manifest {
     compression: { blockSize: 64, beta: 0.95, phases: [{ fromEpoch: 0, slices: 1, bits: 1 }] },
     fold: {
       mode: 'mean',
+      trimFraction: 0,
       clip: 1,
+      horizonEpochs: 0,
       lagMax: 8,
       alpha: [{ fromEpoch: 0, numerator: 1, denominator: 1 }],
     },

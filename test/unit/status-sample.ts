@@ -6,6 +6,12 @@ export function sampleStatus(): StatusReport {
     version: '0.1.0',
     peerId: '12D3KooWSelf',
     addresses: ['/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWSelf'],
+    reachability: {
+      state: 'local',
+      evidence: 'C dialled /ip4/192.168.1.2/tcp/1',
+      relays: [],
+      fix: null,
+    },
     uptimeSeconds: 12.5,
     run: {
       id: 'ab'.repeat(32),
@@ -24,7 +30,7 @@ export function sampleStatus(): StatusReport {
       tokensPerSecond: 900,
       skippedSteps: 5,
     },
-    adapter: { sha256: 'cd'.repeat(32), epoch: 2, updates: 9 },
+    adapter: { sha256: 'cd'.repeat(32), epoch: 2, updates: 9, checkpointEpoch: 0 },
     heldOutLoss: { base: 4.25, now: 3.75, history: [{ epoch: 1, loss: 4 }] },
     peers: [
       {
@@ -42,6 +48,7 @@ export function sampleStatus(): StatusReport {
       bytesIn: { total: 150, gossip: 100, sync: 50 },
       bytesOut: { total: 70, gossip: 70 },
     },
+    lastRecipients: 3,
     residualNorm: 0.5,
     attention: [],
   };

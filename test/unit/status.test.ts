@@ -29,6 +29,7 @@ function connection(peerId: string, fields: Partial<Connection> = {}): Connectio
 const snapshot: PeerSnapshot = {
   runId: 'ab'.repeat(32),
   epoch: 4,
+  epochsMax: 60,
   state: 'idle',
   training: {
     device: 'cpu',
@@ -38,9 +39,10 @@ const snapshot: PeerSnapshot = {
     tokensPerSecond: 800,
     skippedSteps: 3,
   },
-  adapter: { sha256: 'ef'.repeat(32), epoch: 3, updates: 11 },
+  adapter: { sha256: 'ef'.repeat(32), epoch: 3, updates: 11, checkpointEpoch: 0 },
   heldOutLoss: { base: 4.5, now: 4, history: [{ epoch: 2, loss: 4.25 }] },
   members: [],
+  lastRecipients: null,
   residualNorm: 0.125,
   attention: ['waiting for peers'],
 };
@@ -56,6 +58,12 @@ function sources(fields: Partial<StatusSources>): StatusSources {
     nowMs: 3_500,
     snapshot,
     connections: [],
+    reachability: {
+      state: 'unknown',
+      evidence: 'nobody has dialled back yet',
+      relays: [],
+      fix: null,
+    },
     traffic: { bytesIn: { total: 0 }, bytesOut: { total: 0 } },
     attention: [],
     ...fields,
@@ -71,7 +79,7 @@ describe('buildStatus()', () => {
       name,
       model: model.name,
       epoch: 4,
-      epochsMax: schedule.epochsMax,
+      epochsMax: 60,
       epochSeconds: schedule.epochMs / 1000,
       state: 'idle',
     });

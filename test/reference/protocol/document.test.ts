@@ -60,7 +60,9 @@ describe('docs/PROTOCOL.md', async () => {
     const topic = ids.updateTopic('<run id>');
     for (const name of [
       ids.SYNC_PROTOCOL_ID,
+      ids.BLOB_PROTOCOL_ID,
       ids.INTRODUCE_PROTOCOL_ID,
+      ids.REACH_PROTOCOL_ID,
       ids.DHT_PROTOCOL_ID,
       topic,
     ]) {

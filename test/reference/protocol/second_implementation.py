@@ -292,6 +292,20 @@ def compress(residual, ranges, bits, stream):
     return scales, string.to_bytes((position + 7) // 8, "little")
 
 
+# ---- Blobs ----
+
+
+CHUNK = 262144
+
+
+def chunk_hashes(data):
+    return [sha256(data[i : i + CHUNK]) for i in range(0, len(data), CHUNK)]
+
+
+def blob_root(hashes):
+    return sha256(*hashes)
+
+
 # ---- Updates, log, fold ----
 
 
@@ -320,7 +334,8 @@ def read_update(run, update):
     coordinates = sum(map(len, ranges))
     check("bytes of scales", len(update["scales"]), 2 * len(blocks))
     check("bytes of codes", len(update["codes"]), -(-coordinates * bits // 8))
-    check("the body's hash", sha256(update["scales"], update["codes"]), header["bodySha256"])
+    body = update["scales"] + update["codes"]
+    check("the body's root", blob_root(chunk_hashes(body)), header["bodyRoot"])
     header["values"] = values_of(update["scales"], update["codes"], ranges, bits)
     return header
 
@@ -369,20 +384,51 @@ def fold(run, log):
                 total += v * v
             norms.append(math.sqrt(total))
         bound = rule["clip"] * median([n for n in norms if n > 0]) if rule["clip"] else math.inf
-        weights = [run.weights.get(row["peer"], 1) for row in rows]
-        g = [0.0] * len(rows[0]["values"])
-        for row, norm, weight in zip(rows, norms, weights):
-            c = bound / norm if norm > bound else 1
-            lag = epoch - row["baseEpoch"]
-            share = weight * (1 if lag <= 2 else 2 / lag) * c / sum(weights)
-            for j, v in enumerate(row["values"]):
-                g[j] = g[j] + share * v
+        clips = [bound / norm if norm > bound else 1 for norm in norms]
+        lags = [epoch - row["baseEpoch"] for row in rows]
+        stalenesses = [1 if lag <= 2 else 2 / lag for lag in lags]
+        if rule["mode"] == 2:
+            factors = [s * c for s, c in zip(stalenesses, clips)]
+            g = robust_mean([[v * factor for v in row["values"]] for row, factor in zip(rows, factors)], rule)
+        else:
+            weights = [run.weights.get(row["peer"], 1) for row in rows]
+            g = [0.0] * len(rows[0]["values"])
+            for row, staleness, clip, weight in zip(rows, stalenesses, clips, weights):
+                share = weight * staleness * clip / sum(weights)
+                for j, v in enumerate(row["values"]):
+                    g[j] = g[j] + share * v
         phase = phase_at(rule["alpha"], epoch)
         alpha = phase["numerator"] / phase["denominator"]
         _, ranges, _ = run.slice(epoch)
         for t, value in zip((t for coordinates in ranges for t in coordinates), g):
             theta[t] = theta[t] + -alpha * value
     return theta
+
+
+def robust_mean(rows, rule):
+    m = len(rows)
+    f = math.floor(rule["trimFraction"] * m)
+
+    def distance(a, b):
+        total = 0.0
+        for x, y in zip(a, b):
+            total += (x - y) * (x - y)
+        return total
+
+    near = [sorted(sorted(range(m), key=lambda j: (distance(rows[i], rows[j]), j))[: m - f]) for i in range(m)]
+    g = []
+    for column in zip(*rows):
+        mixed = sorted(add(column[j] for j in neighbours) / len(neighbours) for neighbours in near)
+        g.append(add(mixed[f : m - f]) / (m - 2 * f))
+    return g
+
+
+def add(values):
+    """One addition after the other; from Python 3.12 on sum() compensates rounding errors."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
 
 
 def median(values):
@@ -509,11 +555,39 @@ def check_messages(vectors, runs):
     whole = decode("Update", b"".join(piece["bytes"] for piece in pieces))
     check("the update in chunks", read_update(run, whole)["id"], announced["id"])
     check("the end", decode("SyncFrame", data["end"])["end"], {})
+    body = whole["scales"] + whole["codes"]
+    opened = decode("BlobFrame", data["blobOpen"])["open"]
+    check("the blob opened", opened, {"runId": run.id, "root": announced["bodyRoot"]})
+    offer = decode("BlobFrame", data["blobOffer"])["offer"]
+    check("the hashes offered", offer["hashes"], b"".join(chunk_hashes(body)))
+    check("the chunks offered", bitmap(offer["held"]), [0])
+    check("the chunk wanted", decode("BlobFrame", data["blobWant"])["want"], {"index": 0})
+    given = decode("BlobFrame", data["blobChunk"])["chunk"]
+    check("the chunk given", given, {"index": 0, "bytes": body})
+    check("an absent blob", decode("BlobFrame", data["blobAbsent"])["absent"], {})
     request = decode("IntroduceRequest", data["introduceRequest"])
     check("an introduction", sha256(request["manifest"]), request["runId"])
     response = decode("IntroduceResponse", data["introduceResponse"])["runs"][0]
     check("the introduced", response["peers"][0]["peerId"], first["peer"])
     check("addresses", response["peers"][0]["addresses"], request["addresses"])
+    asked = decode("ReachRequest", data["reachRequest"])["ports"]
+    answer = decode("ReachResponse", data["reachResponse"])
+    check("a reach check", [asked, answer["seen"]], [[4001, 65535], "/ip4/192.0.2.7"])
+    check("the ports that answered", [p in asked for p in answer["ports"]], [True])
+    signed = decode("Gossip", data["amendment"])["amendment"]
+    amendment = decode("Amendment", signed["amendment"])
+    check("the canonical amendment", encode("Amendment", amendment), signed["amendment"])
+    check("an amendment", [amendment["runId"], amendment["epochsMax"]], [run.id, 50])
+    signed_bytes = b"murmurate/amendment/1\n" + signed["amendment"]
+    verify(run.manifest["founder"], signed_bytes, signed["signature"])
+    amended = decode("SyncFrame", data["haveAmended"])["have"]
+    check("the amendment in a have", amended["amendment"], signed)
+
+
+def check_blob(vector, _runs):
+    data = bytes((i * 7 + (i >> 8)) & 255 for i in range(vector["size"]))
+    check("the hashes of a blob", b"".join(chunk_hashes(data)).hex(), vector["hashes"])
+    check("the root of a blob", blob_root(chunk_hashes(data)).hex(), vector["root"])
 
 
 def bitmap(data):
@@ -536,6 +610,44 @@ def check_folds(vectors, runs):
         check("the evicted", sorted(log.evicted), vector["evicted"])
 
 
+PIECE = 262144
+
+
+def check_checkpoints(vectors, runs):
+    for vector in vectors:
+        run, log = runs[vector["run"]], Log()
+        for text in reversed(vector["gossip"]):
+            log.insert(read_gossip(run, bytes.fromhex(text)))
+        spacing = -(-run.manifest["fold"]["horizonEpochs"] // 4)
+        digests, before = [run.id], Log()
+        for number, expected in enumerate(vector["cuts"], 1):
+            epoch = number * spacing
+            check("the epoch of a checkpoint", epoch, expected["epoch"])
+            slots = sorted((e, peer) for peer, e in log.updates if epoch - spacing <= e < epoch)
+            ids = [log.updates[peer, e]["id"] for e, peer in slots]
+            digests.append(sha256(digests[-1], struct.pack("<I", epoch), *ids))
+            check("a checkpoint's digest", digests[-1].hex(), expected["digest"])
+            before.updates = {slot: u for slot, u in log.updates.items() if slot[1] < epoch}
+            check("contributions", len(before.updates), expected["contributions"])
+            values = fold(run, before)
+            data = struct.pack(f"<{len(values)}d", *values)
+            pieces = [data[i : i + PIECE] for i in range(0, len(data), PIECE)]
+            theta = sha256(*(sha256(piece) for piece in pieces))
+            check("a checkpoint's theta", theta.hex(), expected["thetaSha256"])
+        frames = {
+            kind: decode("SyncFrame", bytes.fromhex(vector[kind]))
+            for kind in ("have", "want", "hashes", "piece")
+        }
+        stated = frames["have"]["have"]["checkpoint"]
+        check("the stated theta", [stated["epoch"], stated["theta"]], [epoch, theta])
+        check("the stated digest", stated["digest"], digests[-1])
+        check("ancestors", stated["ancestors"], digests[-2::-1][:16])
+        check("the theta wanted", frames["want"]["checkpointWant"]["theta"], theta)
+        check("pieces wanted", bitmap(frames["want"]["checkpointWant"]["pieces"]), [0])
+        check("hashes", frames["hashes"]["checkpointHashes"]["hashes"], sha256(pieces[0]))
+        check("a piece", frames["piece"]["checkpointPiece"]["bytes"], pieces[0])
+
+
 def main():
     vectors_file, document_file = sys.argv[1:3]
     with open(document_file, encoding="utf-8") as file:
@@ -551,7 +663,9 @@ def main():
         "slices": check_slices,
         "authors": check_authors,
         "updates": check_updates,
+        "blob": check_blob,
         "messages": check_messages,
+        "checkpoints": check_checkpoints,
         "folds": check_folds,
     }
     check("the sections", sorted(vectors), sorted(sections))

@@ -1,18 +1,38 @@
 /** What vectors.json pins, computed from the code: the bytes on the wire and the numbers behind them. */
 import { fileURLToPath } from 'node:url';
+import { createAmendment } from '../../../protocol/amendment.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
+import {
+  BlobAsker,
+  BlobGiver,
+  blobRoot,
+  chunkHashes,
+  encodeBlobAbsent,
+  encodeBlobChunk,
+  PartialBlob,
+  sliceOf,
+  wholeBlob,
+} from '../../../protocol/blob.js';
 import { fromHex, sha256, toHex } from '../../../protocol/bytes.js';
+import {
+  initialCheckpoint,
+  nextCheckpoint,
+  pieceOf,
+  type Checkpoint,
+} from '../../../protocol/checkpoint.js';
 import { Fold } from '../../../protocol/fold.js';
 import {
   decodeGossip,
+  encodeAmendment,
   encodeAnnouncement,
   encodeEquivocation,
   encodeUpdateMessage,
   equivocationToWire,
 } from '../../../protocol/gossip.js';
 import { toHalf } from '../../../protocol/half.js';
-import { encodeHave, encodeWant } from '../../../protocol/have.js';
+import { encodeHave, encodeWant, toBitmap } from '../../../protocol/have.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
+import { BLOB_CHUNK_BYTES } from '../../../protocol/limits.js';
 import { equivocationProof, UpdateLog } from '../../../protocol/log.js';
 import type { Manifest, Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
@@ -47,8 +67,10 @@ function richManifest(manifest: Manifest): Manifest {
     },
     fold: {
       mode: 'mean',
+      trimFraction: 0,
       clip: 1.25,
       lagMax: 8,
+      horizonEpochs: 9,
       alpha: [
         { fromEpoch: 0, numerator: 1, denominator: 1 },
         { fromEpoch: 9, numerator: 2, denominator: 3 },
@@ -61,8 +83,27 @@ function richManifest(manifest: Manifest): Manifest {
   };
 }
 
-function runs(): Record<'plain' | 'rich', Run> {
-  return { plain: testRun(), rich: testRun(richManifest) };
+/** The robust fold: of three rows floor(0.4 * 3) = 1 may lie. */
+function robustManifest(manifest: Manifest): Manifest {
+  const { fold, compression, membership } = richManifest(manifest);
+  return {
+    ...manifest,
+    compression,
+    fold: { ...fold, mode: 'robust', trimFraction: 0.4 },
+    membership: {
+      mode: 'allowlist',
+      members:
+        membership.mode === 'open' ? [] : membership.members.map((m) => ({ ...m, weight: 1 })),
+    },
+  };
+}
+
+function runs(): Record<'plain' | 'rich' | 'robust', Run> {
+  return {
+    plain: testRun(),
+    rich: testRun(richManifest),
+    robust: testRun(robustManifest),
+  };
 }
 
 /** [n] float64 -> 8 n bytes, little-endian. */
@@ -190,6 +231,48 @@ function decodeUpdate(run: Run, message: Uint8Array): Update {
   return decoded.update;
 }
 
+/** A blob of three chunks, the last of them short, from a pattern: byte i is i * 7 + floor(i / 256), modulo 256. */
+function blobVector(): object {
+  const size = 2 * BLOB_CHUNK_BYTES + 1000;
+  const bytes = Uint8Array.from({ length: size }, (_, i) => i * 7 + (i >> 8));
+  const hashes = chunkHashes([bytes.subarray(0, 333), bytes.subarray(333)]);
+  return { size, hashes: toHex(hashes), root: toHex(blobRoot(hashes)) };
+}
+
+/** The checkpoints of a log, one after the other, and the messages by which the last one is passed on. */
+function checkpointVector(name: string, run: Run): object {
+  const { messages } = foldLog(run);
+  const log = new UpdateLog();
+  for (const message of messages) log.insert(decodeUpdate(run, message));
+  const cuts: Checkpoint[] = [];
+  for (let last = initialCheckpoint(run); last.epoch < 18; cuts.push(last)) {
+    const steps = nextCheckpoint(run, last, log);
+    let step = steps.next();
+    while (step.done !== true) step = steps.next();
+    last = step.value;
+  }
+  const last = cuts.at(-1) ?? initialCheckpoint(run);
+  log.setFloor(last.epoch);
+  const [have = new Uint8Array()] = encodeHave(run, log, TEST_START_MS, last);
+  const hashes = Uint8Array.from(last.pieceHashes);
+  const theta = fromHex(last.thetaSha256);
+  const bytes = Uint8Array.from(pieceOf(last.theta, 0));
+  const frames = {
+    have,
+    want: wire.SyncFrame.encode({ checkpointWant: { theta, hashes: true, pieces: toBitmap([0]) } }),
+    hashes: wire.SyncFrame.encode({ checkpointHashes: { hashes } }),
+    piece: wire.SyncFrame.encode({ checkpointPiece: { index: 0, bytes } }),
+  };
+  return {
+    run: name,
+    gossip: messages.map(toHex),
+    cuts: cuts.map(({ epoch, digest, contributions, thetaSha256 }) => {
+      return { epoch, digest, contributions, thetaSha256 };
+    }),
+    ...Object.fromEntries(Object.entries(frames).map(([kind, frame]) => [kind, toHex(frame)])),
+  };
+}
+
 /** One message of each other kind. */
 function messageVectors(run: Run): Record<string, string> {
   const [a, b] = [testIdentity(0), testIdentity(1)];
@@ -201,19 +284,33 @@ function messageVectors(run: Run): Record<string, string> {
   const [want = new Uint8Array()] = encodeWant(new Map([[a.peerId, [1, 9]]]));
   log.evict(proof);
   const [haveEvicted = new Uint8Array()] = encodeHave(run, log, TEST_START_MS + 12_345);
-  const update = wire.Update.encode(updateToWire(testUpdate(run, a, 0)));
+  const announced = testUpdate(run, a, 0);
+  const update = wire.Update.encode(updateToWire(announced));
+  const body = [announced.scales, announced.codes];
+  const giver = new BlobGiver(wholeBlob(body, announced.bodyHashes));
+  const root = toHex(announced.bodyRoot);
+  const asker = new BlobAsker(new PartialBlob({ root, size: Buffer.concat(body).length }));
+  const amendment = createAmendment(run, a, 50);
+  const [haveAmended = new Uint8Array()] = encodeHave(run, log, TEST_START_MS, null, amendment);
   const addresses = ['/ip4/192.0.2.7/tcp/4001', '/dns4/peer.example/tcp/4002'];
   const peers = [{ peerId: b.peerId, addresses }];
   const messages = {
+    amendment: encodeAmendment(amendment),
     announcement: encodeAnnouncement(testUpdate(run, a, 0)),
     equivocation: encodeEquivocation(proof),
     have,
+    haveAmended,
     haveEvicted,
     want,
     chunk: wire.SyncFrame.encode({ chunk: { bytes: update.subarray(0, 40), last: false } }),
     lastChunk: wire.SyncFrame.encode({ chunk: { bytes: update.subarray(40), last: true } }),
     syncEquivocation: wire.SyncFrame.encode({ equivocation: equivocationToWire(proof) }),
     end: wire.SyncFrame.encode({ end: {} }),
+    blobOpen: asker.hello(run.id),
+    blobOffer: giver.offer() ?? new Uint8Array(),
+    blobWant: asker.ask(0),
+    blobChunk: encodeBlobChunk(0, sliceOf(body, 0, Infinity)),
+    blobAbsent: encodeBlobAbsent(),
     introduceRequest: wire.IntroduceRequest.encode({
       runId: fromHex(run.id),
       manifest: Uint8Array.from(run.bytes),
@@ -222,6 +319,8 @@ function messageVectors(run: Run): Record<string, string> {
     introduceResponse: wire.IntroduceResponse.encode({
       runs: [{ manifest: Uint8Array.from(run.bytes), peers }],
     }),
+    reachRequest: wire.ReachRequest.encode({ ports: [4001, 65535] }),
+    reachResponse: wire.ReachResponse.encode({ seen: '/ip4/192.0.2.7', ports: [4001] }),
   };
   return Object.fromEntries(Object.entries(messages).map(([kind, bytes]) => [kind, toHex(bytes)]));
 }
@@ -230,7 +329,7 @@ const HALVES = [0, 1e-9, 3e-8, 6e-5, 2 ** -14, 0.1, 1 / 3, 1 + 2 ** -11, 1 + 2 *
 
 /** The whole content of vectors.json. */
 export function makeVectors(): Record<string, unknown> {
-  const { plain, rich } = runs();
+  const { plain, rich, robust } = runs();
   return {
     peerIds: [0, 1, 2].map((i) => {
       const { peerId } = testIdentity(i);
@@ -245,7 +344,7 @@ export function makeVectors(): Record<string, unknown> {
       nearest: toHalf(value),
       up: toHalf(value, 'up'),
     })),
-    runs: { plain: runVector(plain), rich: runVector(rich) },
+    runs: { plain: runVector(plain), rich: runVector(rich), robust: runVector(robust) },
     slices: [0, 1, 2, 4, 6, 7, 10, 12, 30].map((epoch) => sliceVector('rich', rich, epoch)),
     authors: [
       authorVector('plain', plain, 3),
@@ -258,7 +357,9 @@ export function makeVectors(): Record<string, unknown> {
       updateVector('rich', rich, testUpdate(rich, testIdentity(1), 8)),
       updateVector('rich', rich, testUpdate(rich, testIdentity(1), 13)),
     ],
+    blob: blobVector(),
     messages: messageVectors(plain),
-    folds: [foldVector('plain', plain), foldVector('rich', rich)],
+    checkpoints: [checkpointVector('rich', rich)],
+    folds: [foldVector('plain', plain), foldVector('rich', rich), foldVector('robust', robust)],
   };
 }

@@ -7,6 +7,7 @@ import type { OptionSpecs } from '../../../node/config.js';
 import { UserError } from '../../../node/errors.js';
 import { decodeManifest, encodeManifest } from '../../../protocol/manifest-codec.js';
 import type { Manifest } from '../../../protocol/manifest.js';
+import { testIdentity } from '../../support/runs.js';
 import { sampleManifest } from '../manifest-sample.js';
 
 const OTHER = '12D3KooWHdiAxVd8uMQR1hGWXccidmfCwLqcMpGwR6QcTP6QRMuD';
@@ -86,6 +87,7 @@ describe('manifestFromOptions()', () => {
       beta: 0.9,
       clip: 4,
       lagMax: 6,
+      horizon: 40,
       foldAlpha: ['0:1/1', '20:3/4'],
     });
     assert.deepEqual(manifest.training, {
@@ -111,13 +113,28 @@ describe('manifestFromOptions()', () => {
     assert.deepEqual([manifest.compression.blockSize, manifest.compression.beta], [128, 0.9]);
     assert.deepEqual(manifest.fold, {
       mode: 'mean',
+      trimFraction: 0,
       clip: 4,
       lagMax: 6,
+      horizonEpochs: 40,
       alpha: [
         { fromEpoch: 0, numerator: 1, denominator: 1 },
         { fromEpoch: 20, numerator: 3, denominator: 4 },
       ],
     });
+  });
+
+  it('folds robustly for eight members, for fewer only when forced, for strangers never', () => {
+    const others = Array.from({ length: 7 }, (_, i) => testIdentity(i + 1).peerId);
+    const fold = (changed: Partial<RunOptions>): unknown =>
+      found({ fold: 'robust', trim: 0.3, ...changed }).fold;
+    const robust = { mode: 'robust', trimFraction: 0.3, clip: 1.5, lagMax: 8, horizonEpochs: 64 };
+    const alpha = [{ fromEpoch: 0, numerator: 1, denominator: 1 }];
+    assert.deepEqual(fold({ allow: others }), { ...robust, alpha });
+    assert.deepEqual(fold({ allow: others.slice(1), forceRobust: true }), { ...robust, alpha });
+    assert.deepEqual(fold({ allow: others, clip: 2 }), { ...robust, alpha, clip: 2 });
+    assert.throws(() => fold({ allow: others.slice(1) }), /with 7 members .* needs 8/);
+    assert.throws(() => fold({}), /needs --allow PEER/);
   });
 
   it('makes the table of codecs from bits, slices and tail', () => {
@@ -220,14 +237,17 @@ describe('checkResume()', () => {
       tailShare: 0.5,
       blockSize: 128,
       beta: 0.5,
+      fold: 'robust',
+      trim: 0.3,
       clip: 0.5,
       lagMax: 9,
+      horizon: 40,
       foldAlpha: ['0:1/2'],
       allow: [OTHER],
       targetModules: ['v_proj'],
     };
     const untested = Object.keys(runOptions).filter((name) => !(name in other));
-    assert.deepEqual(untested, ['startIn']);
+    assert.deepEqual(untested, ['startIn', 'forceRobust']);
     for (const [name, value] of Object.entries(other)) {
       const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} `;
       const message = resumeError(

@@ -8,7 +8,7 @@ type Key = Parameters<MemoryDatastore['put']>[0];
 describe('BoundedDatastore', () => {
   let store: BoundedDatastore;
   beforeEach(() => {
-    store = new BoundedDatastore('/dht', 3);
+    store = new BoundedDatastore({ '/dht': 3, '/peers': 2 });
   });
   const key = (name: string): Key => {
     const parts: Pick<Key, 'toString'> = { toString: () => name };
@@ -25,15 +25,15 @@ describe('BoundedDatastore', () => {
       '/dht/c',
       '/dht/d',
     ]);
-    assert.equal(store.size, 3);
+    assert.equal(store.sizeOf('/dht'), 3);
   });
 
   it('holds a flood at its bound, and leaves what libp2p itself keeps alone', () => {
-    put('/peers/a');
+    put('/pins/a');
     for (let i = 0; i < 10_000; i++) put(`/dht/provider/${i}`);
-    assert.equal(store.size, 3);
+    assert.equal(store.sizeOf('/dht'), 3);
     put('/dhtx/b');
-    assert.deepEqual(held(['/peers/a', '/dhtx/b', '/dht/provider/9999']).length, 3);
+    assert.deepEqual(held(['/pins/a', '/dhtx/b', '/dht/provider/9999']).length, 3);
   });
 
   it('counts an entry that was deleted no more', () => {
@@ -43,8 +43,21 @@ describe('BoundedDatastore', () => {
     assert.deepEqual(held(['/dht/a', '/dht/b', '/dht/d']), ['/dht/a', '/dht/b', '/dht/d']);
   });
 
+  it('bounds each prefix by itself, and spares what is in use while anything else is left', () => {
+    store.isSpared = (name) => name === '/peers/self';
+    for (const name of ['/dht/a', '/peers/self', '/peers/b', '/peers/c']) put(name);
+    assert.deepEqual(held(['/dht/a', '/peers/self', '/peers/b', '/peers/c']), [
+      '/dht/a',
+      '/peers/self',
+      '/peers/c',
+    ]);
+    store.isSpared = () => true;
+    put('/peers/d');
+    assert.equal(store.sizeOf('/peers'), 2);
+  });
+
   it('refuses an entry that is too large', () => {
-    assert.throws(() => store.put(key('/dht/a'), new Uint8Array(4_097)), RangeError);
-    assert.equal(store.size, 0);
+    assert.throws(() => store.put(key('/dht/a'), new Uint8Array(16_385)), RangeError);
+    assert.equal(store.sizeOf('/dht'), 0);
   });
 });

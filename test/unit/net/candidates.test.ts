@@ -93,6 +93,28 @@ describe('Candidates', () => {
     assert.deepEqual(new Set(tried.flat()), new Set(at(1, 5)));
   });
 
+  it('tries an address through a relay in each dial, beside the others', () => {
+    const candidates = new Candidates(first);
+    const relayed = [
+      '/ip4/192.0.2.1/tcp/1/p2p/R/p2p-circuit',
+      '/ip4/192.0.2.2/tcp/1/p2p/S/p2p-circuit',
+    ];
+    const direct = ['/ip4/192.0.2.3/tcp/1', '/ip4/192.0.2.4/tcp/1', '/ip4/192.0.2.5/tcp/1'];
+    candidates.heard({ peerId: 'a', addresses: [...direct, ...relayed] });
+    const [a] = candidates.due(1, nobody, 0);
+    assert.ok(a);
+    const dials = [0, 1, 2].map(() => candidates.attempt(a, 0));
+    assert.deepEqual(
+      dials.map(([one]) => one),
+      direct,
+    );
+    assert.deepEqual(
+      dials.map(([, through]) => through),
+      [relayed[0], relayed[1], relayed[0]],
+    );
+    assert.ok(dials.every(({ length }) => length === ADDRESSES_PER_DIAL));
+  });
+
   it('offers members, and strangers not tried yet, before names that nobody answers to', () => {
     const candidates = new Candidates(Math.random);
     for (let i = 0; i < 50; i++) {

@@ -68,6 +68,23 @@ describe('RunRegistry', () => {
     );
   });
 
+  it('tells members, and who could meet them in an open run or by the list', () => {
+    const registry = make();
+    const members = [0, 1].map((i) => ({ peerId: peer(i), weight: 1 }));
+    offer(registry, 0, runNamed('closed', { mode: 'allowlist', members }));
+    assert.deepEqual(
+      [0, 1].map((i) => registry.isMember(peer(i))),
+      [true, false],
+    );
+    assert.ok(registry.mayMeet(peer(1), peer(0)), 'listed, and not announced yet');
+    assert.ok(!registry.mayMeet(peer(0), peer(1)), 'not here');
+    assert.ok(!registry.mayMeet(peer(2), peer(0)), 'not listed');
+    offer(registry, 0, runNamed('open'));
+    assert.ok(registry.mayMeet(peer(2), peer(0)));
+    nowMs += PEER_EXPIRY_MS + 1;
+    assert.ok(!registry.isMember(peer(0)) && !registry.mayMeet(peer(2), peer(0)));
+  });
+
   it('drops members and runs that nobody renews, but never the own run', () => {
     const own = runNamed('own');
     const mine = make(own);

@@ -74,12 +74,13 @@ class World {
         logger: SILENT,
         replica,
         random: new Prng(new Uint8Array(32), `peer ${index}`),
+        isElsewhere: () => false,
       },
       this.#stop.signal,
     );
     await own.start({
       onGossip: () => 'ignore',
-      onSync: (stream, from) => antiEntropy.serve(stream, from),
+      onStream: (_kind, stream, from) => antiEntropy.serve(stream, from),
       onConnect: nothing,
       onDisconnect: nothing,
     });
@@ -97,7 +98,7 @@ class World {
     const sessions = { count: 0 };
     await this.network.transport(this.peerId(index)).start({
       onGossip: () => 'ignore',
-      onSync: async (stream) => {
+      onStream: async (_kind, stream) => {
         sessions.count += 1;
         for (const frame of encodeHave(this.run, log, this.time.nowMs)) await stream.send(frame);
         await after(stream);
@@ -204,12 +205,12 @@ describe('AntiEntropy', () => {
       stop: () => real.stop(),
       publish: (message) => real.publish(message),
       connections: () => real.connections(),
-      openSync: (peerId, signal) =>
+      open: (kind, peerId, signal) =>
         hung.includes(peerId)
           ? new Promise((_, reject) => {
               signal.addEventListener('abort', () => reject(signal.reason as Error));
             })
-          : real.openSync(peerId, signal),
+          : real.open(kind, peerId, signal),
     };
     const { antiEntropy, replica } = await world.honest(2, [], transport);
     for (const peerId of [...hung, world.peerId(1)]) antiEntropy.request(peerId);

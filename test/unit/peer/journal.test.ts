@@ -10,6 +10,9 @@ function storeWith(appendLog: Store['appendLog']): Store {
     saveState: async () => undefined,
     loadLog: async () => [],
     appendLog,
+    replaceLog: async () => undefined,
+    loadCheckpoint: async () => null,
+    saveCheckpoint: async () => undefined,
   };
 }
 

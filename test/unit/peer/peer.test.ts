@@ -16,7 +16,7 @@ async function setUp() {
       heard.push(decodeGossip(swarm.run, slicer, bytes));
       return 'accept';
     },
-    onSync: async (stream) => stream.abort(new Error('only listening')),
+    onStream: async (_kind, stream) => stream.abort(new Error('only listening')),
     onConnect: () => undefined,
     onDisconnect: () => undefined,
   });

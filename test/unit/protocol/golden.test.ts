@@ -49,15 +49,24 @@ describe('golden vectors', async () => {
   it('pins each kind of message that two peers exchange', () => {
     const kinds = Object.keys(computed.messages as object).sort();
     assert.deepEqual(kinds, [
+      'amendment',
       'announcement',
+      'blobAbsent',
+      'blobChunk',
+      'blobOffer',
+      'blobOpen',
+      'blobWant',
       'chunk',
       'end',
       'equivocation',
       'have',
+      'haveAmended',
       'haveEvicted',
       'introduceRequest',
       'introduceResponse',
       'lastChunk',
+      'reachRequest',
+      'reachResponse',
       'syncEquivocation',
       'want',
     ]);

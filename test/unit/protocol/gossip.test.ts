@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { fromHex, sha256 } from '../../../protocol/bytes.js';
+import { blobRoot, chunkHashes } from '../../../protocol/blob.js';
+import { fromHex } from '../../../protocol/bytes.js';
 import { UpdateRejectedError, type RejectionCode } from '../../../protocol/errors.js';
 import {
   checkEquivocation,
@@ -52,9 +53,8 @@ function withBody(
   const body = { scales: scales.slice(), codes: codes.slice() };
   change(body);
   const fields = wire.UpdateHeader.decode(header);
-  const signed = sign(
-    wire.UpdateHeader.encode({ ...fields, bodySha256: sha256(body.scales, body.codes) }),
-  );
+  const bodyRoot = blobRoot(chunkHashes([body.scales, body.codes]));
+  const signed = sign(wire.UpdateHeader.encode({ ...fields, bodyRoot }));
   return wire.Gossip.encode({ update: { ...signed, ...body } });
 }
 
@@ -90,6 +90,7 @@ describe('a gossip message', () => {
       const header: Partial<Update> = { ...update };
       delete header.scales;
       delete header.codes;
+      delete header.bodyHashes;
       assert.deepEqual(decode(encodeAnnouncement(update)), { kind: 'announcement', header });
     }
     const [a, b] = [testUpdate(run, author, 4), testUpdate(run, author, 4, { salt: 'b' })];
@@ -164,11 +165,18 @@ describe('decodeGossip()', () => {
     rejects(new Uint8Array(GOSSIP_BYTES_MAX).fill(0x7b), 'malformed', 'groups');
   });
 
-  it('rejects a message of no kind and of two', () => {
+  it('rejects a message of no kind and of two, and ignores one of an unknown kind', () => {
     const update = honest(4);
     const announcement = { header: update.header, signature: update.signature };
     rejects(new Uint8Array(), 'malformed', 'no kind');
-    rejects(fromHex('7801'), 'malformed', 'only an unknown field');
+    assert.throws(
+      () => decode(fromHex('7801')),
+      (error) =>
+        error instanceof UpdateRejectedError &&
+        error.code === 'unknown-kind' &&
+        error.verdict === 'ignore',
+      'only an unknown field: a newer minor version may send it',
+    );
     rejects(wire.Gossip.encode({ update, announcement }), 'malformed', 'two kinds');
     const equivocation = { first: announcement, second: announcement };
     rejects(wire.Gossip.encode({ announcement, equivocation }), 'malformed', 'two other kinds');
@@ -179,11 +187,11 @@ describe('decodeGossip()', () => {
     rejectsHeader({ version: 0 }, 'wrong-version');
     rejectsHeader({ runId: fromHex(testRun((m) => ({ ...m, name: 'b' })).id) }, 'wrong-run');
     rejectsHeader({ runId: new Uint8Array() }, 'wrong-run');
-    for (const field of ['author', 'logDigest', 'bodySha256'] as const) {
+    for (const field of ['author', 'logDigest', 'bodyRoot'] as const) {
       for (const length of [0, 31, 33])
         rejectsHeader({ [field]: new Uint8Array(length) }, 'malformed');
     }
-    rejectsHeader({ epoch: 40, baseEpoch: 40 }, 'bad-epoch');
+    rejectsHeader({ epoch: 100_000, baseEpoch: 100_000 }, 'bad-epoch');
     rejectsHeader({ epoch: 4, baseEpoch: 5 }, 'bad-epoch');
     rejectsHeader({ epoch: 13, baseEpoch: 4 }, 'bad-epoch');
     rejectsHeader({ epoch: 0xffffffff, baseEpoch: 0xffffffff }, 'bad-epoch');

@@ -85,6 +85,12 @@ function takes(path: string, value: unknown): void {
   assert.equal(decoded.id, run.id);
 }
 
+function robustManifest(): Manifest {
+  const members = [{ peerId: testIdentity(0).peerId, weight: 1 }];
+  const manifest = withValue(base.manifest, 'membership', { mode: 'allowlist', members });
+  return { ...manifest, fold: { ...manifest.fold, mode: 'robust', trimFraction: 0.2 } };
+}
+
 describe('bounds of a manifest', () => {
   for (const [path, min, max] of INTEGERS) {
     it(`takes ${path} from ${min} to ${max} and no further`, () => {
@@ -106,6 +112,34 @@ describe('bounds of a manifest', () => {
       for (const value of [NaN, Infinity, -Infinity]) refuses(path, value);
     });
   }
+
+  it('takes the robust fold only with a share that may lie, and a mean only without', () => {
+    const robust = robustManifest();
+    const path = 'fold.trimFraction';
+    const takesRobust = (value: number): void => {
+      const run = encodeManifest(withValue(robust, path, value));
+      assert.deepEqual(decodeManifest(run.bytes).manifest, run.manifest);
+    };
+    for (const value of [1e-6, 0.45]) takesRobust(value);
+    for (const value of [0, 1e-6 * BELOW, 0.45 * ABOVE, NaN]) {
+      assert.throws(() => encodeManifest(withValue(robust, path, value)), REFUSED, String(value));
+    }
+    refuses(path, 0.2);
+  });
+
+  it('takes the robust fold only with an allowlist of 64 equals', () => {
+    const robust = robustManifest();
+    const withMembers = (members: unknown): Manifest =>
+      withValue(robust, 'membership', { mode: 'allowlist', members });
+    const members = (count: number): { peerId: string; weight: number }[] =>
+      Array.from({ length: count }, (_, i) => ({ peerId: testIdentity(i).peerId, weight: 1 }));
+    encodeManifest(withMembers(members(64)));
+    assert.throws(() => encodeManifest(withMembers(members(65))), /1 to 64/);
+    const [first, ...rest] = members(8);
+    assert.throws(() => encodeManifest(withMembers([{ ...first, weight: 2 }, ...rest])), /1 to 1$/);
+    const open = withValue(robust, 'membership', { mode: 'open' });
+    assert.throws(() => encodeManifest(open), /false peers outvote it/);
+  });
 
   it('takes a gain up to 3', () => {
     const gain = (slices: number, beta: number): Manifest =>
@@ -334,7 +368,7 @@ describe('decodeManifest()', () => {
   it('refuses modes that it does not know, and members of an open run', () => {
     const changed = (path: string, value: unknown): Uint8Array =>
       wire.Manifest.encode(withValue(wireManifest(), path, value));
-    refused(changed('fold.mode', 2), /folds in mode 2/, 'fold');
+    refused(changed('fold.mode', 3), /folds in mode 3/, 'fold');
     refused(changed('membership.mode', 3), /admits members in mode 3/, 'membership');
     const members = [{ publicKey: new Uint8Array(32), weight: 1 }];
     refused(changed('membership.members', members), /open run lists no members/, 'members');

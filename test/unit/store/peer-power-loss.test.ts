@@ -71,7 +71,7 @@ async function live(
       recorder.note({ published: [...published], nowMs: time.nowMs } satisfies Note);
       return 0;
     },
-    openSync: () => Promise.reject(new Error('nobody is there')),
+    open: () => Promise.reject(new Error('nobody is there')),
     connections: () => [],
   };
   const trainer = new SyntheticTrainer(

@@ -9,7 +9,7 @@ import { loadOrCreateIdentity } from '../../../node/net/identity.js';
 import { StoreUnavailableError } from '../../../node/interfaces.js';
 import { DataDirectory } from '../../../node/store/directory.js';
 import { FileStore } from '../../../node/store/file-store.js';
-import { sampleState } from '../../compliance/store.js';
+import { sampleCheckpoint, sampleState } from '../../compliance/store.js';
 import { cutPower } from '../../support/power-loss.js';
 import { RecordingDisk, type Fault, type Operation } from '../../support/recording-disk.js';
 import { testIdentity } from '../../support/runs.js';
@@ -35,6 +35,10 @@ interface Expected {
   /** Numbers of log records that were acknowledged, and that may follow them. */
   records: number[];
   recordsUnderWay: number[];
+  /** Records that the log may hold instead. */
+  instead: number[] | null;
+  /** Epochs of checkpoints; null for none. */
+  checkpoints: (number | null)[];
   /** Epoch-like number of known-peers.json: how many peers it names. */
   known: number[];
 }
@@ -46,6 +50,8 @@ const NOTHING: Expected = {
   states: [null],
   records: [],
   recordsUnderWay: [],
+  instead: null,
+  checkpoints: [null],
   known: [0],
 };
 
@@ -148,11 +154,17 @@ class Scenario {
       async () => (state = (await this.store.loadState())?.epoch ?? null),
       () => ({ states: [state] }),
     );
+    let checkpoint: number | null = null;
+    await this.step(
+      {},
+      async () => (checkpoint = (await this.store.loadCheckpoint())?.checkpoint.epoch ?? null),
+      () => ({ checkpoints: [checkpoint] }),
+    );
     let records: number[] = [];
     await this.step(
       {},
       async () => (records = numbersOf(await this.store.loadLog())),
-      () => ({ records, recordsUnderWay: [] }),
+      () => ({ records, recordsUnderWay: [], instead: null }),
     );
   }
 
@@ -161,6 +173,20 @@ class Scenario {
       { manifests: ['none', 'whole'] },
       () => this.directory.writeManifest(MANIFEST),
       () => ({ manifests: ['whole'] }),
+    );
+  }
+
+  /** The checkpoint first, then the log without what it holds. */
+  async compact(epoch: number, ...left: number[]): Promise<void> {
+    await this.step(
+      { checkpoints: [...this.expected.checkpoints, epoch] },
+      () => this.store.saveCheckpoint(sampleCheckpoint(epoch, STATE_SIZE)),
+      () => ({ checkpoints: [epoch] }),
+    );
+    await this.step(
+      { instead: left },
+      () => this.store.replaceLog(left.map(record)),
+      () => ({ records: left, instead: null }),
     );
   }
 
@@ -212,8 +238,17 @@ async function life(scenario: Scenario, epochs = 3): Promise<void> {
   recorder.tamper(directory.pathOf('state'), state);
   recorder.note((scenario.expected = { ...scenario.expected, states: [null] }));
   await scenario.open();
+  await scenario.compact(2, 3, 20);
   await scenario.save(5);
   await scenario.append(21);
+  await scenario.compact(3, 21);
+  const checkpoint = new Uint8Array(await readFile(directory.pathOf('checkpoint')));
+  checkpoint[30] = 99;
+  recorder.tamper(directory.pathOf('checkpoint'), checkpoint);
+  // The log goes on from the checkpoint: without it, it says nothing.
+  recorder.note((scenario.expected = { ...scenario.expected, checkpoints: [null], records: [] }));
+  await scenario.open();
+  await scenario.append(22);
 }
 
 /** Runs `act` on a recorded directory of its own, and `next` in a new process when it ended or was killed. */
@@ -264,10 +299,13 @@ async function fault(path: string, expected: Expected): Promise<string | null> {
     const epoch = state?.epoch ?? null;
     if (!expected.states.includes(epoch)) return `state ${epoch}, not ${expected.states.join()}`;
     if (epoch !== null) assert.deepEqual(state, sampleState(epoch, STATE_SIZE));
+    const checkpoint = (await store.loadCheckpoint())?.checkpoint.epoch ?? null;
+    if (!expected.checkpoints.includes(checkpoint)) return `checkpoint ${checkpoint}`;
     const records = numbersOf(await store.loadLog());
     // The log is a set: of appends under way any part may be there.
     const late = expected.recordsUnderWay.filter((number) => records.includes(number));
-    if (records.join() !== [...expected.records, ...late].join()) {
+    const isWhole = records.join() === [...expected.records, ...late].join();
+    if (!isWhole && records.join() !== expected.instead?.join()) {
       return `log ${records.join()}, not ${expected.records.join()} + ${expected.recordsUnderWay.join()}`;
     }
     await store.appendLog(record(77));
@@ -334,6 +372,7 @@ describe('a data directory that loses power', () => {
           await life.open();
           await life.save(1);
           await life.append(1, 2);
+          await life.compact(1, 2);
         },
         (index) => {
           isKilled ||= index === at;

@@ -1,0 +1,172 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { staleness } from '../../../protocol/epoch-fold.js';
+import { Fold } from '../../../protocol/fold.js';
+import { UpdateLog } from '../../../protocol/log.js';
+import type { Run } from '../../../protocol/manifest.js';
+import { dequantise } from '../../../protocol/quantise.js';
+import { norm } from '../../../protocol/residual.js';
+import { robustMean, type Row } from '../../../protocol/robust.js';
+import { Slicer } from '../../../protocol/slice.js';
+import type { Update } from '../../../protocol/update.js';
+import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
+
+const PEERS = 10;
+
+/** Blocks of 8: 34 of them, the last one short, so that one tile of 32 does not hold all. */
+function robustRun({
+  trimFraction = 0.25,
+  clip = 1.5,
+  bits = 1,
+}: { trimFraction?: number; clip?: number; bits?: 1 | 2 | 4 } = {}): Run {
+  return testRun((manifest) => ({
+    ...manifest,
+    compression: { blockSize: 8, beta: 0.9, phases: [{ fromEpoch: 0, slices: 1, bits }] },
+    fold: { ...manifest.fold, mode: 'robust', trimFraction, clip },
+    membership: {
+      mode: 'allowlist',
+      members: Array.from({ length: PEERS }, (_, i) => ({
+        peerId: testIdentity(i).peerId,
+        weight: 1,
+      })),
+    },
+  }));
+}
+
+function updatesOf(run: Run, sizes: readonly number[]): Update[] {
+  return sizes.map((size, i) =>
+    testUpdate(run, testIdentity(i), 9, { size, baseEpoch: i === 2 ? 4 : 9 }),
+  );
+}
+
+function rowsOf(run: Run, updates: readonly Update[]): Float64Array[] {
+  return updates.map((update) => dequantise(update, new Slicer(run).slice(update.epoch)));
+}
+
+/** theta0 - theta after these updates: g, for alpha is 1. */
+function foldOf(run: Run, updates: readonly Update[]): Float64Array {
+  const log = new UpdateLog();
+  const initial = new Fold(run).compute(log).slice();
+  for (const update of updates) log.insert(update);
+  return new Fold(run).compute(log).map((value, i) => (initial[i] ?? 0) - value);
+}
+
+function resultOf<T>(steps: Generator<number, T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    assert.ok(step.value > 0);
+  }
+}
+
+/** The definition, word by word and without tiles. */
+function byDefinition(run: Run, updates: readonly Update[]): number[] {
+  const { clip, trimFraction } = run.manifest.fold;
+  const ordered = updates.toSorted((a, b) => (a.author < b.author ? -1 : 1));
+  const raw = rowsOf(run, ordered);
+  const norms = raw.map(norm).sort((a, b) => a - b);
+  const middle = (norms[(norms.length - 1) >> 1]! + norms[norms.length >> 1]!) / 2;
+  const rows = raw.map((row, i) =>
+    row.map((v) => v * staleness(ordered[i]!) * Math.min(1, (clip * middle) / norm(row))),
+  );
+  const m = rows.length;
+  const f = Math.floor(trimFraction * m);
+  const distance = (a: Float64Array, b: Float64Array): number => norm(a.map((v, k) => v - b[k]!));
+  const mixed = rows.map((row) => {
+    const near = rows.toSorted((a, b) => distance(row, a) - distance(row, b)).slice(0, m - f);
+    return row.map((_, k) => near.reduce((sum, other) => sum + other[k]!, 0) / near.length);
+  });
+  return Array.from(rows[0]!, (_, k) => {
+    const kept = mixed
+      .map((row) => row[k]!)
+      .sort((a, b) => a - b)
+      .slice(f, m - f);
+    return kept.reduce((sum, value) => sum + value, 0) / kept.length;
+  });
+}
+
+function assertClose(actual: ArrayLike<number>, expected: ArrayLike<number>): void {
+  assert.equal(actual.length, expected.length);
+  for (let i = 0; i < expected.length; i++) {
+    assert.ok(Math.abs(actual[i]! - expected[i]!) < 1e-12, `${i}: ${actual[i]} ${expected[i]}`);
+  }
+}
+
+describe('robust mean', () => {
+  const honest = Array.from({ length: PEERS }, (_, i) => 1 + i / 10);
+
+  it('is what its definition says, for each number of bits', () => {
+    for (const bits of [1, 2, 4] as const) {
+      const run = robustRun({ bits });
+      const updates = updatesOf(run, [...honest.slice(1), 30]);
+      assertClose(foldOf(run, updates), byDefinition(run, updates));
+    }
+  });
+
+  it('is independent of the order in which updates arrive', () => {
+    const run = robustRun();
+    const updates = updatesOf(run, honest);
+    const expected = foldOf(run, updates);
+    fc.assert(
+      fc.property(fc.shuffledSubarray(updates, { minLength: PEERS }), (shuffled) =>
+        assert.deepEqual(foldOf(run, shuffled), expected),
+      ),
+      { numRuns: 20 },
+    );
+  });
+
+  it('of equal rows is that row', () => {
+    const run = robustRun();
+    const [update] = updatesOf(run, [1]);
+    const slice = new Slicer(run).slice(9);
+    const rows: Row[] = Array.from({ length: 7 }, () => ({ quantised: update!, factor: 0.5 }));
+    const expected = dequantise(update!, slice).map((value) => value / 2);
+    assertClose(resultOf(robustMean(rows, slice, 0.3)), expected);
+  });
+
+  it('is the mean when nobody is taken for a liar', () => {
+    const run = robustRun({ trimFraction: 0.05, clip: 0 });
+    const updates = updatesOf(run, honest);
+    const rows = rowsOf(run, updates).map((row, i) => row.map((v) => v * staleness(updates[i]!)));
+    const mean = rows[0]!.map((_, k) => rows.reduce((sum, row) => sum + row[k]!, 0) / PEERS);
+    assertClose(foldOf(run, updates), mean);
+  });
+
+  it('stays among the honest rows whatever two of ten send, where the mean does not', () => {
+    const run = robustRun({ clip: 0 });
+    const updates = updatesOf(run, [...honest.slice(2), 1000, 2000]);
+    const rows = rowsOf(run, updates.slice(0, -2));
+    const escapes = (g: ArrayLike<number>): number =>
+      Array.from(g).filter((value, k) => {
+        const values = rows.map((row) => row[k]!);
+        return value < Math.min(...values) - 1e-12 || value > Math.max(...values) + 1e-12;
+      }).length;
+    assert.equal(escapes(foldOf(run, updates)), 0);
+    const mean = testRun((manifest) => ({
+      ...run.manifest,
+      fold: { ...manifest.fold, clip: 0 },
+    }));
+    const sent = updatesOf(mean, [...honest.slice(2), 1000, 2000]);
+    assert.ok(escapes(foldOf(mean, sent)) > 100);
+  });
+
+  it('gives the same bits in pieces, when another update comes in between', () => {
+    const run = robustRun();
+    const updates = updatesOf(run, honest);
+    const log = new UpdateLog();
+    const fold = new Fold(run);
+    for (const update of updates.slice(1)) log.insert(update);
+    let pieces = 0;
+    for (const work of fold.steps(log)) {
+      pieces += work > 0 ? 1 : 0;
+      if (pieces !== PEERS + 1) continue;
+      log.insert(updates[0]!);
+      fold.invalidate(9);
+    }
+    assert.ok(pieces > PEERS + 4, `${pieces} pieces`);
+    const whole = new UpdateLog();
+    for (const update of updates) whole.insert(update);
+    assert.deepEqual(fold.compute(log), new Fold(run).compute(whole));
+  });
+});
