@@ -104,7 +104,7 @@ export const HORIZON_SCENARIOS: Readonly<Record<string, Scenario>> = {
       await swarm.startAll();
       for (let cut = 1; cut <= 12; cut++) {
         const victim = swarm.node(cut % peers);
-        await swarm.runToEpoch(HORIZON + cut * SPACING - 1);
+        await swarm.runToEpoch(HORIZON + cut * SPACING);
         const before = victim.peer!.snapshot().adapter.checkpointEpoch;
         while (victim.peer!.snapshot().adapter.checkpointEpoch === before) await pass(swarm, 1);
         // Writes take 2 ms each: the checkpoint, then the log.
