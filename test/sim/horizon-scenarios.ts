@@ -174,12 +174,11 @@ function halve(swarm: Swarm): void {
   swarm.network.partition(new Map(groups));
 }
 
-/** Two of the peers are cut off for three horizons; all are restarted when the two have given way. */
-async function partLong(
+/** A swarm whose first two peers, `few`, have just met the others again after three horizons alone. */
+export async function afterLongPartition(
   seed: number,
   peers: number,
-  { dropDebt }: { dropDebt: boolean },
-): Promise<Outcome & { gapAfter: number }> {
+): Promise<{ swarm: Swarm; few: SimNode[] }> {
   const swarm = makeSwarm({ seed, peers });
   await swarm.startAll();
   await swarm.runToEpoch(12);
@@ -187,6 +186,16 @@ async function partLong(
   swarm.network.partition(new Map(few.map(({ peerId }) => [peerId, 1])));
   await swarm.runToEpoch(45.5);
   swarm.network.partition(new Map());
+  return { swarm, few };
+}
+
+/** The two that gave way are restarted at once, with or without what they owe. */
+async function partLong(
+  seed: number,
+  peers: number,
+  { dropDebt }: { dropDebt: boolean },
+): Promise<Outcome & { gapAfter: number }> {
+  const { swarm, few } = await afterLongPartition(seed, peers);
   await swarm.runToEpoch(45.9);
   for (const node of few) {
     const stored = node.disk.checkpoint!;

@@ -1,5 +1,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
+import { Witnesses, type Poll } from '../../node/peer/witnesses.js';
+import { afterLongPartition } from './horizon-scenarios.js';
 import { SCENARIOS } from './scenarios.js';
 
 /** Seeds per scenario: each run takes well under a second. */
@@ -29,4 +31,19 @@ test('the same seed gives the same adapter, and another seed another one', async
   ];
   assert.deepEqual(first, again);
   assert.notEqual(first.sha256, other.sha256);
+});
+
+test('without rebase halves that part for longer than the horizon stay apart', async (t) => {
+  t.mock.method(Witnesses.prototype, 'poll', (): Poll => ({ kind: 'agreed' }));
+  const { swarm, few } = await afterLongPartition(1, PEERS);
+  await swarm.runToEnd();
+  assert.deepEqual(swarm.failures, []);
+  const hashesOf = (isFew: boolean): Set<string> => {
+    const half = swarm.nodes.filter((node) => few.includes(node) === isFew);
+    return new Set(half.map((node) => node.peer!.snapshot().adapter.sha256));
+  };
+  const [smaller, larger] = [[...hashesOf(true)], [...hashesOf(false)]];
+  assert.equal(smaller.length, 1);
+  assert.equal(larger.length, 1);
+  assert.notEqual(smaller[0], larger[0]);
 });
