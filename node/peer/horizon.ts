@@ -46,8 +46,6 @@ export class Horizon {
   /** Own updates in the epochs that each checkpoint folded, newest first, as far back as the ancestors. */
   #own: number[] = [];
   #debt: Debt | null = null;
-  /** Parts of debts that were paid. */
-  #parts = 0;
   #transfer: CheckpointTransfer | null = null;
   #poll: Poll = { kind: 'agreed' };
   #isCutting = false;
@@ -210,9 +208,9 @@ export class Horizon {
     const length = norm(debt.vector);
     const part = length > lengthMax ? lengthMax / length : 1;
     const rest = debt.vector.map((value) => (1 - part) * value);
-    this.#parts += 1;
-    this.#debt =
-      part < 1 ? { name: `${debt.name.split('/')[0]}/${this.#parts}`, vector: rest } : null;
+    // Another name for each rest: what is on disk is paid when the state names it.
+    const [rebase = '', paid = '0'] = debt.name.split('/');
+    this.#debt = part < 1 ? { name: `${rebase}/${Number(paid) + 1}`, vector: rest } : null;
     return { name: debt.name, vector: debt.vector.map((value) => part * value) };
   }
 
