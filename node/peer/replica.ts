@@ -85,7 +85,7 @@ export class Replica {
         if (!this.#isRestoring) this.#handlers.onCheckpoint?.();
       },
     });
-    this.#fold = new Fold(run, rows, this.horizon.checkpoint);
+    this.#fold = new Fold(run, rows, this.horizon.isOn ? this.horizon.checkpoint : undefined);
     this.#size = adapterLayout(run.manifest.adapter).size;
     this.#epochNow = epochNow;
     this.#handlers = handlers;
@@ -142,7 +142,7 @@ export class Replica {
   #describe(): AdapterSnapshot {
     if (this.#adapter !== null && this.#sha256 !== null) return this.#adapter;
     const { newestEpoch, size } = this.log;
-    const { epoch: checkpointEpoch, contributions } = this.horizon.checkpoint;
+    const { epoch: checkpointEpoch, contributions } = this.horizon.folded;
     this.#sha256 = adapterSha256(this.theta());
     const updates = contributions + size;
     this.#adapter = { sha256: this.#sha256, epoch: newestEpoch, updates, checkpointEpoch };
