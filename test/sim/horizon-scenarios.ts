@@ -141,7 +141,8 @@ export const HORIZON_SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 
   'horizon-return': {
-    title: 'a peer that comes back after longer than the horizon takes up the swarm’s checkpoint',
+    title:
+      'a peer that comes back after longer than the horizon, or without its files, takes up the swarm’s checkpoint',
     async run(seed, peers) {
       const swarm = makeSwarm({ seed, peers, faults: { reset: 0.02 } });
       await swarm.startAll();
@@ -156,6 +157,12 @@ export const HORIZON_SCENARIOS: Readonly<Record<string, Scenario>> = {
       for (const node of [leaver, crasher]) {
         assert.deepEqual(node.peer!.snapshot().attention, []);
       }
+      // What is left when checkpoint.bin is damaged: it was put aside, and the log with it.
+      crasher.crash();
+      [crasher.disk.checkpoint, crasher.disk.log] = [null, []];
+      await crasher.start();
+      await swarm.runToEpoch(54);
+      assert.ok(crasher.peer!.snapshot().adapter.checkpointEpoch > 0);
       await swarm.runToEnd();
       const outcome = checkAgreement(swarm);
       assert.ok(outcome.updates >= 60 * peers - 2 * 36);
