@@ -33,6 +33,9 @@ const AWAY_MS = 3_000;
 /** The last epoch ends so long after the last fault, in ms. */
 const CALM_MS = 20_000;
 
+/** A peer that has no newer update than this, in ms, does not take part any more: the soak shows nothing. */
+const STANDSTILL_MS_MAX = 60_000;
+
 /** All must have one adapter so long after the last epoch, in ms. */
 const SETTLE_MS_MAX = 60_000;
 
@@ -160,22 +163,21 @@ class Soak {
 
   /** None when a peer is away: what it holds would be missing. */
   async #sample(atMs: number): Promise<void> {
-    if (this.#isOneAway) return;
+    if (this.#isOneAway()) return;
     const hosts = this.#running.map(({ host }) => host);
     const sample = await takeSample(hosts, EPOCH_MS, this.#signal);
-    if (this.#isOneAway) return;
+    if (this.#isOneAway()) return;
     const reports = await this.#reports();
     const epoch = Math.max(...reports.map(({ run }) => run.epoch));
     for (const { peerId, adapter } of reports) {
-      // The lag of the fold: what is older counts nothing any more.
-      if (adapter.epoch >= epoch - LAG_MAX) continue;
-      throw new TypeError(`${peerId} is at epoch ${adapter.epoch} when it is epoch ${epoch}`);
+      if ((epoch - adapter.epoch) * EPOCH_MS < STANDSTILL_MS_MAX) continue;
+      throw new TypeError(`${peerId} has no update since epoch ${adapter.epoch}; now is ${epoch}`);
     }
     const note = `epoch ${epoch}, ${this.#breaks} breaks, ${this.#restarts} restarts`;
     this.#options.onSample(atMs, sample, note);
   }
 
-  get #isOneAway(): boolean {
+  #isOneAway(): boolean {
     return this.#nodes.includes(null);
   }
 
