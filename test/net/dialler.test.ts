@@ -222,7 +222,13 @@ describe('a dialler on a slow disk', () => {
 
     writes[0]?.finish();
     await until('the second write', () => writes.length === 2);
-    assert.deepEqual(writes[1]?.peers.map(({ peerId }) => peerId).sort(), ids.sort());
+    assert.deepEqual(
+      writes
+        .at(1)
+        ?.peers.map(({ peerId }) => peerId)
+        .sort(),
+      ids.sort(),
+    );
     writes[1]?.finish();
     await dialler.stop();
     await host.stop();
