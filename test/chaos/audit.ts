@@ -18,8 +18,8 @@ const EXPECTED: readonly RegExp[] = [
   // Faults named to people; the bootstrap node is dead for most of the run.
   /^attention: /,
   /^[\d:]+ warn +cannot reach an address /,
-  // A newcomer on the wrong side of a partition asks again until it is whole.
-  /^cannot reach \S+ \(.+\): .+; trying again in \d+ s$/,
+  // A newcomer on the wrong side of a partition asks again until it is healed.
+  /^(cannot reach )?\/ip4\/\S+ .+; trying again in \d+ s$/,
   // What our faults lead to.
   /^[\d:]+ warn +its gossip stream died: connecting anew /,
   /^[\d:]+ warn +the training process (died|was killed \(SIGKILL\))/,
