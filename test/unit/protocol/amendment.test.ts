@@ -129,8 +129,8 @@ describe('a sync session', () => {
     const [side, remote] = [0, 1].map(() => new SyncSession(run, new UpdateLog(), new Set()));
     assert.ok(side && remote);
     const events = [...remote.hello(7, amendment)].map((frame) => side.receive(frame));
-    const said = { kind: 'have', clockMs: 7, checkpoint: null, amendment: amendment.signed };
-    assert.deepEqual(events, [said]);
+    const have = { kind: 'have', clockMs: 7, checkpoint: null, amendment: amendment.signed };
+    assert.deepEqual(events, [have]);
   });
 
   it('skips frames of unknown kinds, but not without end', () => {
