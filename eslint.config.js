@@ -85,6 +85,7 @@ export default tseslint.config(
       'test/sim/main.ts',
       'test/sim/nightly.ts',
       'test/chaos/main.ts',
+      'test/soak/main.ts',
       'bench/**/*.ts',
       'examples/**/*.ts',
       'test/run.ts',

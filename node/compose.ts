@@ -1,7 +1,7 @@
 /** A running peer put together from its parts: directory, host, trainer, peer, dialler, reachability, status. */
 import { SystemClock } from './clock.js';
 import type { Home } from './home.js';
-import type { Logger } from './interfaces.js';
+import type { Logger, Trainer } from './interfaces.js';
 import { cleanAddresses } from './net/addresses.js';
 import { Dialler } from './net/dialler.js';
 import { GossipTransport } from './net/gossip-transport.js';
@@ -15,15 +15,21 @@ import { RunRegistry, type PeerAddresses } from './net/run-registry.js';
 import { Peer } from './peer.js';
 import { buildStatus, type StatusReport } from './status.js';
 import { FileStore } from './store/file-store.js';
-import type { TrainerHost } from './train/host.js';
 import { VERSION } from './version.js';
 import type { Run } from '../protocol/manifest.js';
+
+/** A trainer that ends with its peer. */
+export interface ClosableTrainer extends Trainer {
+  /** Sentences for the status. */
+  readonly attention: readonly string[];
+  close(): Promise<void>;
+}
 
 export interface RunningPeerInit {
   home: Home;
   run: Run;
   host: Host;
-  trainer: TrainerHost;
+  trainer: ClosableTrainer;
   /** Multiaddrs to dial: bootstrap nodes and peers. */
   contacts: readonly string[];
   /** Members that askRuns named. */

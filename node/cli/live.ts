@@ -7,6 +7,7 @@ import { startHttpServer, type HttpServer } from '../http/server.js';
 import type { StatusReport } from '../status.js';
 import type { DataDirectory } from '../store/directory.js';
 import { writeSettings } from '../store/settings.js';
+import type { TrainerHost } from '../train/host.js';
 import type { peerOptions } from './peer-options.js';
 import type { Progress } from './progress.js';
 import { reachNote } from './reach.js';
@@ -39,6 +40,7 @@ export async function openStatusPage(http: PeerOptions['http']): Promise<StatusP
 }
 
 export interface LiveInit extends RunningPeerInit {
+  trainer: TrainerHost;
   page: StatusPage;
   options: PeerOptions;
   io: VerbIo;

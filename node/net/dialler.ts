@@ -80,6 +80,7 @@ export class Dialler {
   #dhtMs = 0;
   #saveMs = 0;
   #saved = '';
+  #isSaving = false;
 
   /** @throws UserError for a malformed contact. */
   constructor(init: DiallerInit) {
@@ -163,7 +164,8 @@ export class Dialler {
     for (const contact of this.#contacts) this.#visit(contact, connected.size, nowMs);
     this.#exchange(connected, nowMs);
     this.#askDht(connected.size, nowMs);
-    if (nowMs >= this.#saveMs) {
+    // On a slow disk a write takes longer: two would rename one temporary file.
+    if (nowMs >= this.#saveMs && !this.#isSaving) {
       this.#saveMs = nowMs + SAVE_INTERVAL_MS;
       this.#launch(this.#save());
     }
@@ -310,11 +312,14 @@ export class Dialler {
     const members = this.#candidates.members();
     const text = JSON.stringify(members);
     if (text === this.#saved || members.length === 0) return;
+    this.#isSaving = true;
     try {
       await this.#init.saveKnown(members);
       this.#saved = text;
     } catch (error) {
       this.#init.logger.warn({ reason: reasonOf(error) }, 'the known peers could not be saved');
+    } finally {
+      this.#isSaving = false;
     }
   }
 

@@ -26,6 +26,8 @@ export class Observer {
   readonly agreements: Agreement[] = [];
   readonly #traffic: { ended: Traffic; last: Traffic; uptimeSeconds: number }[];
   #last: (StatusReport | null)[] = [];
+  /** Peer id -> epochs of its updates that some other peer has had as its newest. */
+  readonly #seen = new Map<string, Set<number>>();
   #stopped = false;
   #loop: Promise<void> | null = null;
 
@@ -66,6 +68,14 @@ export class Observer {
     return this.#last;
   }
 
+  /**
+   * Epochs for which others had an update of this peer. Checkpoints name no authors, so this counts what was
+   * seen: of several updates that came at once only the newest.
+   */
+  updatesSeen(peerId: string): number {
+    return this.#seen.get(peerId)?.size ?? 0;
+  }
+
   traffic(index: number): Traffic {
     const { ended, last } = this.#traffic[index] ?? { ended: NONE, last: NONE };
     return { bytesIn: ended.bytesIn + last.bytesIn, bytesOut: ended.bytesOut + last.bytesOut };
@@ -77,7 +87,7 @@ export class Observer {
     return states.every((state) => state === 'finished') && this.#isOne();
   }
 
-  /** E.g. "epoch 12/140  7 of 8 up  adapters 6 + 1  partition 0,3 | kill 5". */
+  /** E.g. "epoch 22/140  7 of 8 up  adapters 6 + 1  120 updates  checkpoint 6 and 9  partition 0,3 | kill 5". */
   line(): string {
     const present = this.#swarm.sites.filter(({ state }) => state !== 'absent').length;
     const answers = this.#last.filter((report) => report !== null);
@@ -85,9 +95,11 @@ export class Observer {
     const groups = [...this.#groups().values()].sort((a, b) => b - a).join(' + ');
     const faults = [...this.#active].map(({ kind, peers }) => `${kind} ${peers.join(',')}`);
     const updates = Math.max(...answers.map(({ adapter }) => adapter.updates));
+    const cuts = [...new Set(answers.map(({ adapter }) => adapter.checkpointEpoch))];
+    const checkpoints = cuts.sort((a, b) => a - b).join(' and ');
     return (
       `epoch ${epoch}/${answers[0]?.run.epochsMax}  ${answers.length} of ${present} up  ` +
-      `adapters ${groups}  ${updates} updates  ${faults.join(' | ')}`
+      `adapters ${groups}  ${updates} updates  checkpoint ${checkpoints}  ${faults.join(' | ')}`
     );
   }
 
@@ -123,7 +135,12 @@ export class Observer {
     }
   }
 
-  #count(index: number, { uptimeSeconds, traffic }: StatusReport): void {
+  #count(index: number, { uptimeSeconds, traffic, peers }: StatusReport): void {
+    for (const { peerId, lastUpdateEpoch } of peers) {
+      if (lastUpdateEpoch === null) continue;
+      const epochs = this.#seen.get(peerId) ?? new Set();
+      this.#seen.set(peerId, epochs.add(lastUpdateEpoch));
+    }
     const counts = this.#traffic[index];
     if (counts === undefined) return;
     // A new process counts from 0 again.

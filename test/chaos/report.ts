@@ -14,7 +14,14 @@ export function planLines({ places, diskPeer, faults, durationMs }: Plan): strin
 }
 
 /** Tables of faults and peers. */
-export function summary({ plan, observer, updates, settleMs, sha256 }: ChaosOutcome): string {
+export function summary({
+  plan,
+  observer,
+  updates,
+  total,
+  settleMs,
+  sha256,
+}: ChaosOutcome): string {
   const faults = new Table({
     head: ['fault', 'times', 'seconds in all', 'agreed after (median)', 'at most'],
     style: { head: [], border: [] },
@@ -30,7 +37,7 @@ export function summary({ plan, observer, updates, settleMs, sha256 }: ChaosOutc
     faults.push([kind, own.length, seconds(lengthMs), seconds(median), seconds(times.at(-1))]);
   }
   const peers = new Table({
-    head: ['peer', 'updates', 'MB in', 'MB out', 'Mbit/s', 'delay ms', 'clock s'],
+    head: ['peer', 'updates seen', 'MB in', 'MB out', 'Mbit/s', 'delay ms', 'clock s'],
     style: { head: [], border: [] },
   });
   for (const [i, { rateMbit, delayMs, offsetMs }] of plan.places.entries()) {
@@ -38,7 +45,7 @@ export function summary({ plan, observer, updates, settleMs, sha256 }: ChaosOutc
     const line = [rateMbit, delayMs, (offsetMs / 1000).toFixed(1)];
     peers.push([i, updates[i] ?? 0, megabytes(bytesIn), megabytes(bytesOut), ...line]);
   }
-  const end = `one adapter ${seconds(settleMs)} s after the last epoch: ${sha256}`;
+  const end = `one adapter of ${total} updates ${seconds(settleMs)} s after the last epoch: ${sha256}`;
   return `${faults.toString()}\n${peers.toString()}\n${end}`;
 }
 

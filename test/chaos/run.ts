@@ -35,8 +35,10 @@ export interface ChaosOutcome {
   /** Empty when all held. */
   problems: string[];
   observer: Observer;
-  /** Updates of each peer, by index. */
+  /** Updates of each peer that others saw, by index: see Observer. */
   updates: number[];
+  /** Updates in the last adapter. */
+  total: number;
   sha256: string;
   /** From the end of the last epoch to one adapter, in ms. */
   settleMs: number;
@@ -183,7 +185,7 @@ async function settle(
     const what =
       report == null
         ? `no answer (${state})\n${swarm.site(index).commands().at(-1)?.output().slice(-2000)}`
-        : `${report.run.state} ${report.adapter.updates} ${report.adapter.sha256} ${report.attention.join(' ')}`;
+        : `${report.run.state} ${JSON.stringify(report.adapter)} ${report.attention.join(' ')}`;
     return `  peer ${index}: ${what}`;
   });
   return {
@@ -192,29 +194,27 @@ async function settle(
   };
 }
 
-/** Updates of each peer by index, and the adapter that the first peer ended with. */
-function sums(observer: Observer): { updates: number[]; sha256: string } {
-  const [first = null] = observer.reports;
-  const accepted = new Map(first?.peers.map((peer) => [peer.peerId, peer.updatesAccepted]));
-  const others = [...accepted.values()].reduce((a, b) => a + b, 0);
-  if (first !== null) accepted.set(first.peerId, first.adapter.updates - others);
+/** Updates of each peer as others saw them, by index, and what the first peer ended with. */
+function sums(observer: Observer): Pick<ChaosOutcome, 'updates' | 'total' | 'sha256'> {
+  const { reports } = observer;
+  const adapter = reports[0]?.adapter;
   return {
-    updates: observer.reports.map((report) => accepted.get(report?.peerId ?? '') ?? 0),
-    sha256: first?.adapter.sha256 ?? '',
+    updates: reports.map((report) => observer.updatesSeen(report?.peerId ?? '')),
+    total: adapter?.updates ?? 0,
+    sha256: adapter?.sha256 ?? '',
   };
 }
 
 /** Stops all peers as Ctrl-C does and looks at what they leave behind. */
 async function stop(
   swarm: Swarm,
-  { updates, sha256 }: { updates: readonly number[]; sha256: string },
+  { updates, total, sha256 }: Pick<ChaosOutcome, 'updates' | 'total' | 'sha256'>,
 ): Promise<string[]> {
   const problems: string[] = [];
   const codes = await Promise.all(swarm.sites.map((site) => site.interrupt()));
   for (const [i, code] of codes.entries()) {
     if (code !== 0) problems.push(`peer ${i} ended with ${code} after Ctrl-C`);
   }
-  const total = updates.reduce((sum, count) => sum + count, 0);
   for (const site of swarm.sites) {
     const left = await site.processes();
     if (left.length > 0) problems.push(`peer ${site.index} left processes ${left.join(', ')}`);

@@ -105,8 +105,12 @@ export class Site {
     this.#state = 'down';
   }
 
-  /** kill -9 of its training process; nothing when there is none at the moment. */
+  /**
+   * kill -9 of its training process. Nothing when there is none at the moment, nor while it opens the model for
+   * the first time: then the peer says that memory is short, and ends.
+   */
   async killTrainer(): Promise<void> {
+    if ((await this.status()) === null) return;
     const own = this.#command?.pid;
     for (const pid of await this.processes()) if (pid !== own) signal(pid, 'SIGKILL');
   }

@@ -15,7 +15,7 @@ import { RunRegistry, type PeerAddresses } from '../../node/net/run-registry.js'
 import { encodeManifest } from '../../protocol/manifest-codec.js';
 import { Recorder } from '../compliance/transport.js';
 import { sampleManifest } from '../unit/manifest-sample.js';
-import { makeDirectory, makeHost, silent, until } from './harness.js';
+import { makeDirectory, makeHost, makeQuietHost, silent, until } from './harness.js';
 
 const RUN = encodeManifest(sampleManifest());
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);
@@ -189,6 +189,49 @@ describe('Dialler', () => {
     const contacts = [hub.host.addresses()[0]!];
     for (let i = 0; i < 2; i++) await start({ identity: await createIdentity(), contacts });
     await until('the spokes are connected too', () => peers.every((peer) => membersOf(peer) === 2));
+  });
+});
+
+describe('a dialler on a slow disk', () => {
+  it('writes the known members one write at a time', async (t) => {
+    const host = await makeQuietHost();
+    const ids = [(await createIdentity()).peerId, (await createIdentity()).peerId];
+    const [first, second] = ids.map((peerId) => ({
+      peerId,
+      addresses: [`/ip4/127.0.0.1/tcp/9/p2p/${peerId}`],
+    }));
+    assert.ok(first && second);
+    const connected = [first.peerId];
+    const writes: { peers: PeerAddresses[]; finish: () => void }[] = [];
+    const dialler = new Dialler({
+      ...{ host, run: RUN, registry: new RunRegistry({ own: RUN }), contacts: [] },
+      known: [first],
+      connected: () => connected,
+      saveKnown: (peers) => new Promise((finish) => writes.push({ peers, finish })),
+      logger: silent,
+    });
+    dialler.start();
+    assert.equal(writes.length, 1);
+
+    // Time for many more writes passes, and there is something to write.
+    t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 60_000 });
+    connected.push(second.peerId);
+    dialler.heard([second]);
+    t.mock.timers.reset();
+    assert.equal(writes.length, 1);
+
+    writes[0]?.finish();
+    await until('the second write', () => writes.length === 2);
+    assert.deepEqual(
+      writes
+        .at(1)
+        ?.peers.map(({ peerId }) => peerId)
+        .sort(),
+      ids.sort(),
+    );
+    writes[1]?.finish();
+    await dialler.stop();
+    await host.stop();
   });
 });
 

@@ -1,16 +1,16 @@
 /**
- * A synthetic trainer under virtual time. Peer i minimises 1/2 sum_j c_j (theta_j - t_ij)^2 with its own
+ * A synthetic trainer, under virtual time in the simulator. Peer i minimises 1/2 sum_j c_j (theta_j - t_ij)^2 with its own
  * target t_i by gradient steps with seeded noise; the swarm's optimum is the mean of the targets.
  */
 import {
   TrainerDiedError,
+  type Clock,
   type Trainer,
   type TrainJob,
   type TrainProgress,
   type TrainResult,
 } from '../../node/interfaces.js';
 import { Prng } from '../../protocol/prng.js';
-import type { VirtualClock } from './clock.js';
 
 /** Standard deviation of gradient noise relative to a target's coordinate of about 1. */
 const NOISE = 0.02;
@@ -62,7 +62,7 @@ export class SyntheticTrainer implements Trainer {
   constructor(
     readonly problem: Problem,
     readonly index: number,
-    readonly clock: VirtualClock,
+    readonly clock: Clock,
     readonly options: { stepMs: number; learningRate: number; seed: Uint8Array },
   ) {}
 
