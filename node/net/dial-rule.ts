@@ -16,9 +16,17 @@ const PARALLEL_DIALS_MAX = 4;
  */
 export const ROAM_INTERVAL_MS = 60_000;
 
+export interface DialRuleOptions {
+  /** Connections to members that are sought. */
+  degree?: number;
+  /** How often a peer that has them dials one more, in ms. */
+  roamIntervalMs?: number;
+}
+
 export class DialRule {
   readonly #candidates: Candidates;
   readonly #random: () => number;
+  readonly #degree: number;
   readonly #roamIntervalMs: number;
   #roamMs: number | null = null;
 
@@ -26,20 +34,21 @@ export class DialRule {
   constructor(
     candidates: Candidates,
     random: () => number,
-    roamIntervalMs: number = ROAM_INTERVAL_MS,
+    { degree = DEGREE, roamIntervalMs = ROAM_INTERVAL_MS }: DialRuleOptions = {},
   ) {
     this.#candidates = candidates;
     this.#random = random;
+    this.#degree = degree;
     this.#roamIntervalMs = roamIntervalMs;
   }
 
   /** Whom to dial at `nowMs`, apart from `connected` and from the `dialling` dials that are under way. */
   choose(connected: ReadonlySet<string>, dialling: number, nowMs: number): Candidate[] {
-    const wanted = Math.min(DEGREE - connected.size, PARALLEL_DIALS_MAX) - dialling;
+    const wanted = Math.min(this.#degree - connected.size, PARALLEL_DIALS_MAX) - dialling;
     if (wanted > 0) return this.#candidates.due(wanted, connected, nowMs);
     // Peers that lost each other at one moment do not all roam at one moment.
     this.#roamMs ??= nowMs + this.#roamIntervalMs * this.#random();
-    if (connected.size < DEGREE || nowMs < this.#roamMs) return [];
+    if (connected.size < this.#degree || nowMs < this.#roamMs) return [];
     this.#roamMs = nowMs + this.#roamIntervalMs * (0.75 + this.#random() / 2);
     return this.#candidates.longestUnseen(connected, nowMs);
   }
@@ -49,7 +58,7 @@ export class DialRule {
    * when they are more than its degree, else none. Nobody lets go who dialled it: that may be its only way.
    */
   surplus<T>(dialled: readonly T[], settled: readonly T[]): T | null {
-    if (dialled.length <= DEGREE) return null;
+    if (dialled.length <= this.#degree) return null;
     return settled[Math.floor(this.#random() * settled.length)] ?? null;
   }
 }

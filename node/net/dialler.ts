@@ -88,7 +88,9 @@ export class Dialler {
     this.#random = init.random ?? Math.random;
     this.#candidates = new Candidates(this.#random);
     this.#roamIntervalMs = init.roamIntervalMs ?? ROAM_INTERVAL_MS;
-    this.#rule = new DialRule(this.#candidates, this.#random, this.#roamIntervalMs);
+    this.#rule = new DialRule(this.#candidates, this.#random, {
+      roamIntervalMs: this.#roamIntervalMs,
+    });
     this.#shedMs = Date.now() + this.#roamIntervalMs;
     this.#upgrade = new DirectUpgrade(init.host, this.#random);
     const targets = init.contacts.map((address) => ({ address, target: parseAddress(address) }));
