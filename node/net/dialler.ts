@@ -227,10 +227,10 @@ export class Dialler {
     }
   }
 
-  /** Lets go of one member beyond the degree, at most once in a roaming interval. */
+  /** Lets go of one member beyond the degree, about twice in a roaming interval: faster than roaming adds. */
   #shed(connected: ReadonlySet<string>, nowMs: number): void {
     if (nowMs < this.#shedMs) return;
-    this.#shedMs = nowMs + this.#roamIntervalMs * (0.75 + this.#random() / 2);
+    this.#shedMs = nowMs + this.#roamIntervalMs * (0.25 + this.#random() / 2);
     const { host } = this.#init;
     // Who relays for us is more than a neighbour: our address goes through it.
     const relays = new Set(host.libp2p.getMultiaddrs().map(relayOf));

@@ -35,7 +35,7 @@ export class SimDialler {
   surplus(nowMs: number): string | null {
     this.#shedMs ??= nowMs + ROAM_INTERVAL_MS;
     if (nowMs < this.#shedMs) return null;
-    this.#shedMs = nowMs + ROAM_INTERVAL_MS;
+    this.#shedMs = nowMs + ROAM_INTERVAL_MS / 2;
     const dialled = [...this.#dialled];
     return this.#rule.surplus(dialled, dialled);
   }
