@@ -45,6 +45,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'test/sim': [
     'node/peer.ts',
     'node/peer',
+    // Whom to dial is decided without libp2p, so that the simulator dials by the same rule.
+    'node/net/candidates.ts',
+    'node/net/dial-rule.ts',
     'node/interfaces.ts',
     'protocol',
     'test/support',

@@ -19,6 +19,8 @@ export interface Candidate {
   /** Dials since it was last connected. */
   attempts: number;
   nextAttemptMs: number;
+  /** When the last dial began; 0 before the first. */
+  triedMs: number;
   /** When it was last connected as a member; null for one that only others told of. */
   connectedMs: number | null;
   /** Why the last dial failed; null when it has not. */
@@ -67,7 +69,7 @@ export class Candidates {
     if (this.#candidates.size >= CANDIDATES_MAX) this.#evict();
     const candidate: Candidate = {
       ...{ peerId, addresses: [], ownWords: null },
-      ...{ attempts: 0, nextAttemptMs: 0, connectedMs: null, lastError: null },
+      ...{ attempts: 0, nextAttemptMs: 0, triedMs: 0, connectedMs: null, lastError: null },
     };
     this.#candidates.set(peerId, candidate);
     return candidate;
@@ -108,6 +110,22 @@ export class Candidates {
   }
 
   /**
+   * The one outside `connected` that was neither connected nor tried for the longest, if it is due: in its turn
+   * everyone, however many do not answer. A former member or one only heard of, each half of the time, so that
+   * made-up names do not keep the members from their turn, nor members who are gone the new names.
+   */
+  longestUnseen(connected: ReadonlySet<string>, nowMs: number): Candidate[] {
+    const others = this.due(this.size, connected, nowMs);
+    const wantsMember = this.#random() < 0.5;
+    const wanted = others.filter(({ connectedMs }) => (connectedMs !== null) === wantsMember);
+    const seenMs = ({ connectedMs, triedMs }: Candidate): number =>
+      Math.max(connectedMs ?? 0, triedMs);
+    return (wanted.length > 0 ? wanted : others)
+      .toSorted((a, b) => seenMs(a) - seenMs(b))
+      .slice(0, 1);
+  }
+
+  /**
    * Counts a dial that begins at `nowMs`; the next one follows after the back-off unless it connects. Returns
    * the addresses to try: each gets its turn, however many before it swallow what is sent to them. One through
    * a relay is among them where there is one, for it works when no other does.
@@ -115,6 +133,7 @@ export class Candidates {
   attempt(candidate: Candidate, nowMs: number): string[] {
     const { addresses, attempts } = candidate;
     candidate.attempts++;
+    candidate.triedMs = nowMs;
     candidate.nextAttemptMs = nowMs + backoffMs(candidate.attempts, this.#random());
     const relayed = turnOf(addresses.filter(isRelayed), attempts, 1);
     const direct = addresses.filter((address) => !isRelayed(address));

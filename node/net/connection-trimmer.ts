@@ -88,11 +88,12 @@ export class ConnectionTrimmer {
   };
 }
 
-function ageMs({ timeline }: Connection): number {
+export function ageMs({ timeline }: Connection): number {
   return Date.now() - timeline.open;
 }
 
-function isIdle({ streams }: Connection): boolean {
+/** Whether no work is under way on the connection. */
+export function isIdle({ streams }: Connection): boolean {
   return streams.every(({ protocol }) => LASTING.some((prefix) => protocol.startsWith(prefix)));
 }
 

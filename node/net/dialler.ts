@@ -6,9 +6,11 @@ import type { PeerId } from '@libp2p/interface';
 import { multiaddr, type Multiaddr } from '@multiformats/multiaddr';
 import type { Run } from '../../protocol/manifest.js';
 import type { Logger } from '../interfaces.js';
-import { parseAddress, parsePeerId, peerIdOf } from './addresses.js';
+import { parseAddress, parsePeerId, peerIdOf, relayOf } from './addresses.js';
 import { backoffMs } from './backoff.js';
 import { Candidates, type Candidate } from './candidates.js';
+import { ageMs, close, isIdle } from './connection-trimmer.js';
+import { DialRule, ROAM_INTERVAL_MS } from './dial-rule.js';
 import { attentionOf, type Contact, type DiallerState } from './dialler-state.js';
 import { DirectUpgrade } from './direct-upgrade.js';
 import { reasonOf } from './errors.js';
@@ -16,12 +18,6 @@ import type { Host } from './host.js';
 import { announce } from './introduce.js';
 import { findMembers, provideRun } from './run-routing.js';
 import type { PeerAddresses, RunRegistry } from './run-registry.js';
-
-/** Connections to members that are sought: gossip wants four, and a few may be slow. */
-export const DEGREE = 6;
-
-/** Dials at one time. */
-const PARALLEL_DIALS_MAX = 4;
 
 /** Between two looks at the state, in ms; losing a connection triggers one at once. */
 const TICK_MS = 500;
@@ -60,12 +56,16 @@ export interface DiallerInit {
   logger: Logger;
   /** In [0, 1). */
   random?: () => number;
+  /** How often a peer at its degree dials one more member, in ms. */
+  roamIntervalMs?: number;
 }
 
 export class Dialler {
   readonly #init: DiallerInit;
   readonly #random: () => number;
   readonly #candidates: Candidates;
+  readonly #rule: DialRule;
+  readonly #roamIntervalMs: number;
   readonly #upgrade: DirectUpgrade;
   readonly #contacts: Contact[];
   readonly #targets = new Map<Contact, Multiaddr>();
@@ -78,6 +78,7 @@ export class Dialler {
   #dialling = 0;
   #exchangeMs = 0;
   #dhtMs = 0;
+  #shedMs: number;
   #saveMs = 0;
   #saved = '';
   #isSaving = false;
@@ -87,6 +88,11 @@ export class Dialler {
     this.#init = init;
     this.#random = init.random ?? Math.random;
     this.#candidates = new Candidates(this.#random);
+    this.#roamIntervalMs = init.roamIntervalMs ?? ROAM_INTERVAL_MS;
+    this.#rule = new DialRule(this.#candidates, this.#random, {
+      roamIntervalMs: this.#roamIntervalMs,
+    });
+    this.#shedMs = Date.now() + this.#roamIntervalMs;
     this.#upgrade = new DirectUpgrade(init.host, this.#random);
     const targets = init.contacts.map((address) => ({ address, target: parseAddress(address) }));
     // Our own address may well be on a list that is given to every peer of an office.
@@ -160,6 +166,7 @@ export class Dialler {
     }
     this.#noteConnected(connected, nowMs);
     this.#dialDue(connected, nowMs);
+    this.#shed(connected, nowMs);
     this.#upgradeDue(connected, nowMs);
     for (const contact of this.#contacts) this.#visit(contact, connected.size, nowMs);
     this.#exchange(connected, nowMs);
@@ -198,12 +205,7 @@ export class Dialler {
   }
 
   #dialDue(connected: ReadonlySet<string>, nowMs: number): void {
-    const wanted = Math.min(
-      DEGREE - connected.size - this.#dialling,
-      PARALLEL_DIALS_MAX - this.#dialling,
-    );
-    if (wanted <= 0) return;
-    for (const candidate of this.#candidates.due(wanted, connected, nowMs)) {
+    for (const candidate of this.#rule.choose(connected, this.#dialling, nowMs)) {
       const addresses = this.#candidates.attempt(candidate, nowMs);
       this.#dialling++;
       this.#launch(
@@ -225,6 +227,29 @@ export class Dialler {
       candidate.lastError = reasonOf(error);
       this.#init.logger.debug({ peerId, reason: candidate.lastError }, 'a member does not answer');
     }
+  }
+
+  /** Lets go of one member beyond the degree, about twice in a roaming interval: faster than roaming adds. */
+  #shed(connected: ReadonlySet<string>, nowMs: number): void {
+    if (nowMs < this.#shedMs) return;
+    this.#shedMs = nowMs + this.#roamIntervalMs * (0.25 + this.#random() / 2);
+    const { host } = this.#init;
+    // Who relays for us is more than a neighbour: our address goes through it.
+    const relays = new Set(host.libp2p.getMultiaddrs().map(relayOf));
+    const dialled = [...connected]
+      .flatMap((peerId) => parsePeerId(peerId) ?? [])
+      .map((id) => host.libp2p.getConnections(id))
+      .filter((each) => each.some(({ direction }) => direction === 'outbound'));
+    const settled = dialled.filter((each) =>
+      each.every(
+        (connection) =>
+          isIdle(connection) &&
+          ageMs(connection) >= this.#roamIntervalMs &&
+          !relays.has(connection.remotePeer.toString()),
+      ),
+    );
+    const surplus = this.#rule.surplus(dialled, settled) ?? [];
+    for (const connection of surplus) this.#launch(close(connection));
   }
 
   #upgradeDue(connected: ReadonlySet<string>, nowMs: number): void {
@@ -296,7 +321,6 @@ export class Dialler {
     const ask = async (): Promise<void> => {
       try {
         await this.#within(DHT_TIMEOUT_MS, (signal) => provideRun(host, run.id, signal));
-        if (members >= DEGREE) return;
         const search = (signal: AbortSignal): Promise<PeerAddresses[]> =>
           findMembers(host, run.id, signal);
         this.#learn(await this.#within(DHT_TIMEOUT_MS, search));

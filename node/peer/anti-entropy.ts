@@ -209,7 +209,7 @@ export class AntiEntropy {
     if (parts.count > 0) this.#askForCheckpoints();
     // Without progress another session would be as idle: the remote does not send what it says it has.
     if (session.isCut && counts.new > 0) this.request(peerId);
-    else if (!session.isCut && !session.hasSkipped) this.#firstSync.abort();
+    else if (!session.isCut && !session.hasSkipped) this.#firstSync.abort('the first sync is done');
   }
 
   /** Cuts the session when its time is over and frees what it asked for before. Call the result at its end. */
@@ -232,7 +232,8 @@ export class AntiEntropy {
     return async () => {
       isOver = true;
       this.#signal.removeEventListener('abort', onStop);
-      ended.abort();
+      // A reason of its own: else each session would make a DOMException with its stack.
+      ended.abort('the session has ended');
       await waiting;
     };
   }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { startBootstrap, type BootstrapNode } from '../../bootstrap/bootstrap-node.js';
 import { cleanAddresses } from '../../node/net/addresses.js';
+import { DEGREE } from '../../node/net/dial-rule.js';
 import { Dialler } from '../../node/net/dialler.js';
 import { GossipTransport } from '../../node/net/gossip-transport.js';
 import type { Host } from '../../node/net/host.js';
@@ -18,6 +19,8 @@ import { sampleManifest } from '../unit/manifest-sample.js';
 import { makeDirectory, makeHost, makeQuietHost, silent, until } from './harness.js';
 
 const RUN = encodeManifest(sampleManifest());
+/** Peers of an island: more than the degree and one, so that nobody dials for want of members. */
+const ISLAND = 8;
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);
 
 /** A whole peer but for the training. */
@@ -34,6 +37,7 @@ interface TestPeerInit {
   listen?: string;
   contacts?: readonly string[];
   knownPath?: string;
+  roamIntervalMs?: number;
 }
 
 async function startPeer({
@@ -41,6 +45,7 @@ async function startPeer({
   listen,
   contacts = [],
   knownPath,
+  ...roaming
 }: TestPeerInit): Promise<TestPeer> {
   const host = await makeHost(identity, listen);
   const transport = new GossipTransport(host, RUN.id, silent);
@@ -65,6 +70,7 @@ async function startPeer({
       if (knownPath !== undefined) await saveKnownPeers(knownPath, peers);
     },
     logger: silent,
+    ...roaming,
   });
   dialler.start();
   const stop = async (): Promise<void> => {
@@ -189,6 +195,42 @@ describe('Dialler', () => {
     const contacts = [hub.host.addresses()[0]!];
     for (let i = 0; i < 2; i++) await start({ identity: await createIdentity(), contacts });
     await until('the spokes are connected too', () => peers.every((peer) => membersOf(peer) === 2));
+  });
+
+  it('joins two islands that hear of each other although each member has connections enough', async () => {
+    const islands: TestPeer[][] = [[], []];
+    for (const island of islands) {
+      for (let i = 0; i < ISLAND; i++) {
+        const contacts = island.slice(0, 1).map(({ host }) => host.addresses()[0]!);
+        island.push(
+          await start({ identity: await createIdentity(), contacts, roamIntervalMs: 2_000 }),
+        );
+      }
+    }
+    const isSated = (peer: TestPeer): boolean => membersOf(peer) >= DEGREE;
+    await until('nobody needs more members', () => peers.every(isSated), 60_000);
+    // What a bootstrap node tells both sides when it can be reached again.
+    const addressesOf = (island: TestPeer[]): PeerAddresses[] =>
+      island.map(({ host }) => ({
+        peerId: host.peerId,
+        addresses: cleanAddresses(host.peerId, host.addresses()),
+      }));
+    const [left = [], right = []] = islands;
+    for (const { dialler } of left) dialler.heard(addressesOf(right));
+    for (const { dialler } of right) dialler.heard(addressesOf(left));
+    const ids = new Set(right.map(({ host }) => host.peerId));
+    const bridges = (): number =>
+      left.flatMap(({ transport }) =>
+        transport.connections().filter(({ peerId }) => ids.has(peerId)),
+      ).length;
+    await until('the islands are joined many times', () => bridges() >= ISLAND, 90_000);
+    const dialled = ({ transport }: TestPeer): number =>
+      transport.connections().filter(({ direction }) => direction === 'outbound').length;
+    await until(
+      'what is too much is let go',
+      () => peers.every((peer) => dialled(peer) <= DEGREE + 1 && isSated(peer)),
+      60_000,
+    );
   });
 });
 

@@ -7,9 +7,10 @@ import {
   type Transport,
   type TransportHandlers,
 } from '../../node/interfaces.js';
-import { GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js';
+import { GOSSIP_BYTES_MAX, RUN_PEERS_MAX, SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js';
 import type { Prng } from '../../protocol/prng.js';
 import type { VirtualTime } from './clock.js';
+import { DIAL_TICK_MS, SimDialler } from './dialler.js';
 
 export interface NetworkFaults {
   /** Probability that one receiver misses a gossip message. */
@@ -34,6 +35,9 @@ export const NO_FAULTS: NetworkFaults = {
 /** First byte of a SyncFrame that holds a Chunk: field 3, length-delimited. */
 const CHUNK_TAG = (3 << 3) | 2;
 
+/** Of an introduction at one look of a peer that has its degree: on average every 30 s. */
+const INTRODUCTION_CHANCE = 1 / 30;
+
 /** Thrown into streams that a fault, a partition or a crash cut. */
 export class SimulatedReset extends Error {
   override readonly name = 'SimulatedReset';
@@ -51,6 +55,8 @@ export class SimNetwork {
   readonly #groups = new Map<string, number>();
   /** Whom each peer online is connected to. */
   readonly #links = new Map<SimTransport, Set<SimTransport>>();
+  /** Of a network with a finite degree alone. */
+  readonly #diallers = new Map<SimTransport, SimDialler>();
   /**
    * Gossip: messages published, copies sent, lost, and handed to a peer; bytes of all copies sent. Streams:
    * bytes of update data, and of all else (above all have-vectors).
@@ -66,7 +72,7 @@ export class SimNetwork {
 
   /**
    * With `degree` Infinity all peers in reach are connected and a message goes from its author to each. Else
-   * a peer dials until it has that many connections (about twice as many, with those that dialled it), and
+   * a peer dials by the rule of the real dialler (about twice as many, with those that dialled it), and
    * whoever accepts a message passes it on, as in a gossip mesh.
    */
   constructor(
@@ -118,7 +124,10 @@ export class SimNetwork {
   join(transport: SimTransport): void {
     this.#transports.set(transport.peerId, transport);
     this.#links.set(transport, new Set());
-    this.#dial(transport);
+    if (this.degree !== Infinity) {
+      this.#diallers.set(transport, new SimDialler(() => this.random.nextFloat(), this.degree));
+      this.#keepDialling(transport);
+    } else this.#dial(transport);
   }
 
   /** Whether whoever accepts a message passes it on. */
@@ -146,6 +155,7 @@ export class SimNetwork {
     const left = [...links];
     for (const other of left) this.#disconnect(transport, other);
     this.#links.delete(transport);
+    this.#diallers.delete(transport);
     for (const other of left) this.#dial(other);
   }
 
@@ -155,16 +165,46 @@ export class SimNetwork {
     );
   }
 
-  /** Connects `transport` to random peers until it has its degree. */
+  /** Looks whom to dial again and again; a peer offline stays away for good. */
+  #keepDialling(transport: SimTransport): void {
+    if (!this.#links.has(transport)) return;
+    this.#dial(transport);
+    this.time.after(DIAL_TICK_MS, () => this.#keepDialling(transport));
+  }
+
+  /** Connects `transport` to all in reach, or to whom its dialler chooses. */
   #dial(transport: SimTransport): void {
     const links = this.#links.get(transport);
-    if (links === undefined || links.size >= this.degree) return;
-    const candidates = this.#reachable(transport).filter((other) => !links.has(other));
-    while (links.size < this.degree && candidates.length > 0) {
-      const index = this.degree === Infinity ? 0 : this.random.nextBelow(candidates.length);
-      const [other] = candidates.splice(index, 1);
-      if (other) this.#connect(transport, other);
+    if (links === undefined) return;
+    const dialler = this.#diallers.get(transport);
+    if (dialler === undefined) {
+      const others = this.#reachable(transport).filter((other) => !links.has(other));
+      for (const other of others) this.#connect(transport, other);
+      return;
     }
+    const { nowMs } = this.time;
+    if (links.size < this.degree || this.chance(INTRODUCTION_CHANCE)) {
+      dialler.heard(this.#introduce(transport));
+    }
+    const surplus = this.online(dialler.surplus(nowMs) ?? '');
+    if (surplus !== undefined) this.#disconnect(transport, surplus);
+    const connected = new Set([...links].map(({ peerId }) => peerId));
+    dialler.dialDue(connected, nowMs, (peerId) => {
+      const other = this.online(peerId);
+      if (other === undefined || !this.reaches(transport.peerId, peerId)) return false;
+      this.#connect(transport, other);
+      return true;
+    });
+  }
+
+  /** Some members in reach, as a bootstrap node names them. */
+  #introduce(transport: SimTransport): string[] {
+    const others = this.#reachable(transport);
+    const draws = Math.min(RUN_PEERS_MAX, others.length);
+    return Array.from(
+      { length: draws },
+      () => others[this.random.nextBelow(others.length)]!.peerId,
+    );
   }
 
   #connect(a: SimTransport, b: SimTransport): void {

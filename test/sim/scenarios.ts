@@ -84,6 +84,22 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     },
   },
 
+  islands: {
+    title: 'two halves with connections enough each find each other when the network heals',
+    async run(seed) {
+      const swarm = new Swarm({ seed, peers: 12, degree: 3 });
+      const halves = new Map(swarm.nodes.map(({ peerId }, i) => [peerId, i % 2]));
+      swarm.network.partition(halves);
+      await swarm.startAll();
+      await swarm.runToEpoch(10);
+      assert.ok(swarm.node(0).peer!.snapshot().adapter.updates <= 6 * 10, 'the halves are cut');
+      swarm.network.partition(new Map());
+      await swarm.runToEnd();
+      assert.equal(allUpdates(swarm), 12 * 40);
+      return checkAgreement(swarm);
+    },
+  },
+
   alone: {
     title: 'a peer that meets nobody for half the run trains on and merges later',
     async run(seed, peers) {
