@@ -22,6 +22,8 @@ import type { Run } from '../protocol/manifest.js';
 export interface RunningPeerInit {
   home: Home;
   run: Run;
+  /** Whether it was told to pause its training. */
+  isResting: boolean;
   host: Host;
   trainer: TrainerHost;
   /** Multiaddrs to dial: bootstrap nodes and peers. */
@@ -51,7 +53,7 @@ export class RunningPeer {
 
   /** Throws InvalidManifestError; see Peer. */
   constructor(init: RunningPeerInit) {
-    const { home, run, host, trainer, logger } = init;
+    const { home, run, isResting, host, trainer, logger } = init;
     const { identity } = home;
     this.#init = init;
     this.#startedAtMs = this.#clock.now();
@@ -63,7 +65,7 @@ export class RunningPeer {
     this.#reach = new ReachMonitor({ host, logger, onAddresses });
     this.#peer = new Peer(
       { transport, clock: this.#clock, store, trainer, logger, identity },
-      { run },
+      { run, isResting },
     );
   }
 
@@ -109,6 +111,16 @@ export class RunningPeer {
   /** Settles when the peer has stopped; rejects when it cannot go on. */
   get done(): Promise<void> {
     return this.#peer.done;
+  }
+
+  /** See Peer.rest. */
+  rest(isResting: boolean): void {
+    this.#peer.rest(isResting);
+  }
+
+  /** See Peer.extend. */
+  extend(epochsMax: number): Promise<string | null> {
+    return this.#peer.extend(epochsMax);
   }
 
   status(): StatusReport {
