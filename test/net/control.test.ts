@@ -79,8 +79,6 @@ describe('a run that changes while it lives', () => {
     const refused = await tell('extend', 'b', '--epochs', '6000');
     assert.equal(refused.exit, 1, refused.output());
     assert.match(refused.stderr, /^error: Only the founder of this run can extend it/);
-    const shorter = await tell('extend', 'a', '--epochs', '3');
-    assert.match(shorter.stderr, /^error: .* cannot be given 3 epochs: .* from 5001 to 100000/);
     const extended = await tell('extend', 'a', '--epochs', '6000');
     assert.equal(extended.exit, 0, extended.output());
     assert.match(extended.stdout, /^the run has 6000 epochs now/);
@@ -101,13 +99,5 @@ describe('a run that changes while it lives', () => {
     await founder.status('the founder alone', ({ peers }) =>
       peers.every((peer) => peer.address === null),
     );
-  });
-
-  it('pause on a peer that does not run holds for its next start', async () => {
-    assert.equal((await tell('pause', 'b')).exit, 0);
-    joiner = launch(['join', address], 'b');
-    await joiner.status('rest', ({ run }) => run.state === 'resting');
-    joiner.kill('SIGINT');
-    assert.equal(await joiner.ended(), 0, joiner.output());
   });
 });

@@ -2,9 +2,12 @@ import assert from 'node:assert/strict';
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { after, describe, it } from 'node:test';
 import { askPeer, noPeerRuns } from '../../../node/cli/control.js';
+import { pauseVerb } from '../../../node/cli/pause.js';
 import { answerOne, answerRequests, type Controls } from '../../../node/cli/requests.js';
+import { resumeVerb } from '../../../node/cli/resume.js';
 import { UserError } from '../../../node/errors.js';
 import {
   layNote,
@@ -157,6 +160,22 @@ describe('askPeer()', () => {
     await assert.rejects(asking);
     assert.equal(await readNote(directory), null);
     await lock.release();
+  });
+
+  it('has a pause and a resume noted where no peer runs', async () => {
+    const { directory } = await setUp();
+    for (const [verb, isResting] of [
+      [pauseVerb, true],
+      [resumeVerb, false],
+    ] as const) {
+      const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+      const io = { stdout, stderr, terminal: false, signal, interrupt: () => undefined };
+      const options = { dir: directory.path };
+      await verb.run({ args: [], options, given: new Set(), io });
+      assert.deepEqual(await readSettings(directory), { ...SETTINGS, isResting });
+      assert.match(String(stdout.read()), /^the peer .*\n$/);
+    }
+    await (await lockDirectory(directory.path)).release();
   });
 
   it('says so where no peer runs, and where there is no run', async () => {
