@@ -42,7 +42,7 @@ export const MACHINE_SCENARIOS: Readonly<Record<string, Scenario>> = {
 
   resting: {
     title:
-      'a peer that is paused for days shares all the while, also over a restart, and then trains on',
+      'a peer that is paused for many epochs shares all the while, also over a restart, and then trains on',
     async run(seed, peers) {
       const swarm = new Swarm({ seed, peers, faults: { loss: 0.2 } });
       await swarm.startAll();
