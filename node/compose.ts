@@ -28,6 +28,8 @@ export interface ClosableTrainer extends Trainer {
 export interface RunningPeerInit {
   home: Home;
   run: Run;
+  /** Whether it was told to pause its training. */
+  isResting: boolean;
   host: Host;
   trainer: ClosableTrainer;
   /** Multiaddrs to dial: bootstrap nodes and peers. */
@@ -57,7 +59,7 @@ export class RunningPeer {
 
   /** Throws InvalidManifestError; see Peer. */
   constructor(init: RunningPeerInit) {
-    const { home, run, host, trainer, logger } = init;
+    const { home, run, isResting, host, trainer, logger } = init;
     const { identity } = home;
     this.#init = init;
     this.#startedAtMs = this.#clock.now();
@@ -69,7 +71,7 @@ export class RunningPeer {
     this.#reach = new ReachMonitor({ host, logger, onAddresses });
     this.#peer = new Peer(
       { transport, clock: this.#clock, store, trainer, logger, identity },
-      { run },
+      { run, isResting },
     );
   }
 
@@ -115,6 +117,16 @@ export class RunningPeer {
   /** Settles when the peer has stopped; rejects when it cannot go on. */
   get done(): Promise<void> {
     return this.#peer.done;
+  }
+
+  /** See Peer.rest. */
+  rest(isResting: boolean): void {
+    this.#peer.rest(isResting);
+  }
+
+  /** See Peer.extend. */
+  extend(epochsMax: number): Promise<string | null> {
+    return this.#peer.extend(epochsMax);
   }
 
   status(): StatusReport {

@@ -5,9 +5,13 @@ import { bootstrapVerb } from './cli/bootstrap.js';
 import { compareVerb } from './cli/compare.js';
 import { evalVerb } from './cli/eval.js';
 import { exportVerb } from './cli/export.js';
+import { extendVerb } from './cli/extend.js';
 import { generateVerb } from './cli/generate.js';
 import { joinVerb } from './cli/join.js';
+import { leaveVerb } from './cli/leave.js';
+import { pauseVerb } from './cli/pause.js';
 import { runProgram } from './cli/program.js';
+import { resumeVerb } from './cli/resume.js';
 import { startVerb } from './cli/start.js';
 import { statusVerb } from './cli/status.js';
 import { EXIT_INTERRUPTED } from './errors.js';
@@ -20,6 +24,10 @@ const VERBS = [
   joinVerb,
   bootstrapVerb,
   statusVerb,
+  pauseVerb,
+  resumeVerb,
+  leaveVerb,
+  extendVerb,
   exportVerb,
   generateVerb,
   evalVerb,
@@ -31,14 +39,13 @@ const isStaying = VERBS.some(({ name, stays }) => stays === true && name === pro
 const exitCodeWhenCut = isStaying ? 0 : EXIT_INTERRUPTED;
 
 const interruption = new AbortController();
-for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-  process.on(name, () => {
-    if (interruption.signal.aborted) process.exit(EXIT_INTERRUPTED);
-    interruption.abort(new DOMException('interrupted', 'AbortError'));
-    // A connection that does not close must not keep the process.
-    setTimeout(() => process.exit(exitCodeWhenCut), STOP_MS_MAX).unref();
-  });
+function interrupt(): void {
+  if (interruption.signal.aborted) process.exit(EXIT_INTERRUPTED);
+  interruption.abort(new DOMException('interrupted', 'AbortError'));
+  // A connection that does not close must not keep the process.
+  setTimeout(() => process.exit(exitCodeWhenCut), STOP_MS_MAX).unref();
 }
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, interrupt);
 // A reader that went away (`murmurate status | head`) is no fault.
 process.stdout.on('error', () => undefined);
 
@@ -47,6 +54,7 @@ const exitCode = await runProgram(VERBS, process.argv.slice(2), {
   stderr: process.stderr,
   terminal: process.stderr.isTTY,
   signal: interruption.signal,
+  interrupt,
 });
 // libp2p may still hold timers and sockets.
 process.exit(exitCode);

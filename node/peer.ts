@@ -28,6 +28,7 @@ import { epochAt, Epochs } from './peer/epochs.js';
 import { Fetcher } from './peer/fetcher.js';
 import { Journal } from './peer/journal.js';
 import { Replica, type ReplicaHandlers } from './peer/replica.js';
+import { Rest } from './peer/rest.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
 import { Publisher } from './peer/publisher.js';
 import { UpdateFetcher } from './peer/update-fetcher.js';
@@ -64,14 +65,21 @@ export class Peer {
   readonly #fetcher: Fetcher;
   readonly #updateFetcher: UpdateFetcher;
   readonly #blobServer: BlobServer;
+  readonly #rest: Rest;
   #epochs: Epochs | null = null;
   #isCatchingUp = false;
   #done: Promise<void> | null = null;
   /** What ended the peer's life; null while it lives, and after stop(). */
   #failure: { error: unknown } | null = null;
 
-  /** @throws InvalidManifestError when this machine draws another initial adapter than the founder's. */
-  constructor(components: PeerComponents, { run }: { run: Run }) {
+  /**
+   * `isResting`: whether rest(true) was the last word before. @throws InvalidManifestError when this machine
+   * draws another initial adapter than the founder's.
+   */
+  constructor(
+    components: PeerComponents,
+    { run, isResting = false }: { run: Run; isResting?: boolean },
+  ) {
     const { adapter } = run.manifest;
     if (adapterSha256(initialAdapter(adapter)) !== adapter.initialSha256) {
       throw new InvalidManifestError(
@@ -82,6 +90,7 @@ export class Peer {
     this.#c = components;
     this.#run = run;
     setMaxListeners(STOP_LISTENERS_MAX, this.#stop.signal);
+    this.#rest = new Rest(isResting, this.#stop.signal);
     this.#journal = new Journal(store, clock, (error) => this.#fail(error));
     const handlers: ReplicaHandlers = {
       onRecord: (record) => this.#journal.append(record, this.#stop.signal),
@@ -130,6 +139,7 @@ export class Peer {
         replica: this.#replica,
         journal: this.#journal,
         publisher: this.#publisher,
+        rest: this.#rest,
       },
       state,
       this.#stop.signal,
@@ -196,6 +206,14 @@ export class Peer {
     return null;
   }
 
+  /**
+   * True ends training after the current step, whose epoch is given up; the peer goes on sharing. False takes it
+   * up again: in this slot where there is time, else in the next.
+   */
+  rest(isResting: boolean): void {
+    this.#rest.set(isResting);
+  }
+
   /** The fold of the whole log: [adapterSize] float32. */
   theta(): Float32Array {
     return this.#replica.theta();
@@ -237,6 +255,7 @@ export class Peer {
         epoch,
         epochsMax: this.#replica.epochsMax,
         isCatchingUp: this.#isCatchingUp,
+        isResting: this.#rest.isResting,
         connectedCount: transport.connections().length,
         isUnheard: this.#publisher.isUnheard,
         clockOffsetsMs: members.flatMap((member) => member.clockOffsetMs ?? []),

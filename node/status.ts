@@ -43,7 +43,16 @@ export const statusReportSchema = z.object({
     epoch: z.number().int().describe('slot of the clock; below 0 before the start'),
     epochsMax: count,
     epochSeconds: z.number().positive(),
-    state: z.enum(['waiting', 'training', 'idle', 'paused', 'finished', 'stopped', 'broken']),
+    state: z.enum([
+      'waiting',
+      'training',
+      'idle',
+      'resting',
+      'paused',
+      'finished',
+      'stopped',
+      'broken',
+    ]),
   }),
   training: z.object({
     device: z.string(),

@@ -1,6 +1,7 @@
 /** Which run to join: asks the address until it answers, and has the user choose where there are several. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { EXIT_USAGE, UserError } from '../errors.js';
+import { NewerProtocolError } from '../net/errors.js';
 import type { Host } from '../net/host.js';
 import { askRuns } from '../net/introduce.js';
 import type { KnownRun } from '../net/run-registry.js';
@@ -56,7 +57,8 @@ async function attempt(
     const isFinal =
       !(error instanceof UserError) ||
       error.exitCode === EXIT_USAGE ||
-      error.cause instanceof InvalidManifestError;
+      error.cause instanceof InvalidManifestError ||
+      error.cause instanceof NewerProtocolError;
     if (isFinal) throw error;
     return error.message;
   }

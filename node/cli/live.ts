@@ -6,11 +6,12 @@ import { RunningPeer, type RunningPeerInit } from '../compose.js';
 import { startHttpServer, type HttpServer } from '../http/server.js';
 import type { StatusReport } from '../status.js';
 import type { DataDirectory } from '../store/directory.js';
-import { writeSettings } from '../store/settings.js';
+import { readSettings, writeSettings } from '../store/settings.js';
 import type { TrainerHost } from '../train/host.js';
 import type { peerOptions } from './peer-options.js';
 import type { Progress } from './progress.js';
 import { reachNote } from './reach.js';
+import { answerRequests } from './requests.js';
 import type { VerbIo } from './verb.js';
 
 /** How often progress is read, in ms. */
@@ -39,7 +40,7 @@ export async function openStatusPage(http: PeerOptions['http']): Promise<StatusP
   return { server, show };
 }
 
-export interface LiveInit extends RunningPeerInit {
+export interface LiveInit extends Omit<RunningPeerInit, 'isResting'> {
   trainer: TrainerHost;
   page: StatusPage;
   options: PeerOptions;
@@ -51,15 +52,23 @@ export interface LiveInit extends RunningPeerInit {
 
 /** Runs the peer until Ctrl-C, a fault that it cannot mend, or the end with --exit-when-finished. */
 export async function live(init: LiveInit): Promise<void> {
-  const { io, options, home, page, progress, lost } = init;
-  const peer = new RunningPeer(init);
+  const { io, options, home, page, progress, lost, logger } = init;
+  const { isResting = false } = (await readSettings(home.directory)) ?? {};
+  const peer = new RunningPeer({ ...init, isResting });
   const over = new AbortController();
   const stop = AbortSignal.any([io.signal, lost, over.signal]);
+  let answering = Promise.resolve();
   try {
     await peer.start();
     page.show(() => peer.status());
     if (page.server !== null) await home.directory.writeLines('http', [page.server.url]);
     announce(peer.status(), page.server?.url ?? null, init);
+    const controls = {
+      rest: (resting: boolean): void => peer.rest(resting),
+      extend: (epochsMax: number): Promise<string | null> => peer.extend(epochsMax),
+      leave: io.interrupt,
+    };
+    answering = answerRequests(home.directory, controls, logger, stop);
     const watching = watch(peer, progress, options, stop);
     // `done` rejects when training cannot go on; it does not settle before that by itself.
     await Promise.race([watching, peer.done]);
@@ -67,7 +76,7 @@ export async function live(init: LiveInit): Promise<void> {
     over.abort();
     progress.stop();
     await home.directory.remove('http').catch(() => undefined);
-    await peer.stop();
+    await Promise.all([peer.stop(), answering]);
   }
   lost.throwIfAborted();
 }
@@ -115,8 +124,9 @@ async function watch(
       seen = now;
       seenMs = performance.now();
     }
-    if (run.state === 'finished' && !isOver) {
-      isOver = true;
+    const wasOver = isOver;
+    isOver = run.state === 'finished';
+    if (isOver && !wasOver) {
       progress.log.write(
         `the run is over; write the adapter with murmurate export ADAPTER_DIR --dir ${options.dir}` +
           `${options.exitWhenFinished ? '' : ' (still serving the others: Ctrl-C ends it)'}\n`,
@@ -135,5 +145,6 @@ export async function rememberSettings(
   { data, heldOut }: PeerOptions,
 ): Promise<void> {
   const dataFiles = data.map((file) => resolve(file));
-  await writeSettings(directory, { modelDir, dataFiles, heldOutShare: heldOut });
+  const { isResting = false } = (await readSettings(directory)) ?? {};
+  await writeSettings(directory, { modelDir, dataFiles, heldOutShare: heldOut, isResting });
 }

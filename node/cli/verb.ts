@@ -12,6 +12,8 @@ export interface VerbIo {
   terminal: boolean;
   /** Aborted by the first Ctrl-C or SIGTERM. */
   signal: AbortSignal;
+  /** Does what the first Ctrl-C does. */
+  interrupt: () => void;
 }
 
 export interface VerbArgument {

@@ -1,4 +1,5 @@
 /** What can go wrong between this peer and the network, as types that a caller can tell apart. */
+import { PROTOCOL_VERSION } from '../../protocol/ids.js';
 
 /** Thrown by FrameStream.send for a frame over the stream's bound: nothing was sent. */
 export class FrameTooLargeError extends Error {
@@ -15,6 +16,17 @@ export class FrameTooLargeError extends Error {
 /** A peer or address that could not be dialled, or that does not speak the protocol. */
 export class UnreachableError extends Error {
   override readonly name = 'UnreachableError';
+}
+
+/** A peer that speaks newer major versions of the protocol alone. */
+export class NewerProtocolError extends Error {
+  override readonly name = 'NewerProtocolError';
+
+  constructor(readonly version: number) {
+    super(
+      `it speaks protocol ${version}, this program ${PROTOCOL_VERSION}: install a newer murmurate`,
+    );
+  }
 }
 
 /** The connection ended before the remote said that no more data follow: what came is not all. */

@@ -20,13 +20,14 @@ import { EXIT_USAGE, UserError } from '../errors.js';
 import { isRelayed, parseAddress, parsePeerId, peerIdOf, relayOf } from './addresses.js';
 import { BoundedDatastore } from './bounded-datastore.js';
 import { ConnectionTrimmer } from './connection-trimmer.js';
-import { reasonOf } from './errors.js';
+import { NewerProtocolError, reasonOf } from './errors.js';
 import { gossipOptions } from './gossip-options.js';
 import type { NetIdentity } from './identity.js';
 import { calmYamux } from './muxer.js';
 import { relayedTransport } from './relay-client.js';
 import { Relay, type RelayRules } from './relay-server.js';
 import { countingMetrics, TrafficMeter, type Traffic } from './traffic.js';
+import { newerVersionOf } from './versions.js';
 
 /** Open connections; a peer needs about six, a bootstrap node one for each peer that is asking. */
 const CONNECTIONS_MAX = 256;
@@ -160,7 +161,7 @@ export class Host {
 
   /**
    * A stream on an open connection to `target`, a direct one where there is one, else on a new connection.
-   * Rejects as libp2p does.
+   * Rejects with NewerProtocolError where that is why, else as libp2p does.
    */
   async openStream(
     target: PeerId | Multiaddr,
@@ -176,8 +177,27 @@ export class Host {
     // libp2p itself would dial anew where all there is goes through a relay.
     const mayBeRelayed = isPeerId(target) || relayOf(target) !== null;
     const best = open.find(({ direct }) => direct || mayBeRelayed);
-    if (best !== undefined) return best.newStream(protocol, options);
-    return this.#node.dialProtocol(target, protocol, options);
+    try {
+      if (best !== undefined) return await best.newStream(protocol, options);
+      return await this.#node.dialProtocol(target, protocol, options);
+    } catch (error) {
+      const isUnknown = error instanceof Error && error.name === 'UnsupportedProtocolError';
+      const version = isUnknown ? await this.#newerVersion(id, signal) : null;
+      throw version === null ? error : new NewerProtocolError(version);
+    }
+  }
+
+  /** The newer major version that `id`, which is connected, speaks alone; null when it does not, or does not say. */
+  async #newerVersion(id: PeerId | null, signal: AbortSignal): Promise<number | null> {
+    const [connection] = id === null ? [] : this.#node.getConnections(id);
+    if (connection === undefined) return null;
+    try {
+      const { protocols } = await this.#node.services.identify.identify(connection, { signal });
+      return newerVersionOf(protocols);
+    } catch {
+      // Then it is unknown why.
+      return null;
+    }
   }
 
   /** Starts gossipsub for one topic and no other. One at a time: stopGossip ends it. */

@@ -23,7 +23,13 @@ import { IntroduceRequest, IntroduceResponse, type RunInfo } from '../../protoco
 import { UserError } from '../errors.js';
 import type { Logger } from '../interfaces.js';
 import { cleanAddresses, parseAddress, parsePeerId } from './addresses.js';
-import { IntroduceError, StreamBusyError, UnreachableError, reasonOf } from './errors.js';
+import {
+  IntroduceError,
+  NewerProtocolError,
+  StreamBusyError,
+  UnreachableError,
+  reasonOf,
+} from './errors.js';
 import type { Host } from './host.js';
 import type { KnownRun, PeerAddresses, RunRegistry } from './run-registry.js';
 
@@ -155,6 +161,9 @@ export async function askRuns(
         undefined,
         { cause },
       );
+    }
+    if (cause instanceof NewerProtocolError) {
+      throw new UserError(`cannot join through ${address}: ${cause.message}`, undefined, { cause });
     }
     throw new UserError(
       `cannot reach ${address} (${reasonOf(cause)}): check that it runs and that the address is complete`,

@@ -9,6 +9,8 @@ export interface AttentionFacts {
   /** Epochs of the run, by its manifest or an amendment. */
   epochsMax: number;
   isCatchingUp: boolean;
+  /** Whether it was told to pause. */
+  isResting: boolean;
   connectedCount: number;
   /** Publishing handed update after update, or one again and again, to nobody. */
   isUnheard: boolean;
@@ -48,7 +50,12 @@ export function attention(facts: AttentionFacts): string[] {
   sentences.push(...facts.trainingProblems);
   if (facts.horizonProblem !== null) sentences.push(facts.horizonProblem);
   sentences.push(...stepSentences(facts));
-  if (facts.isCatchingUp) {
+  if (facts.isResting && epoch < facts.epochsMax) {
+    sentences.push(
+      'Training was paused: this peer goes on sharing what the others learn, until murmurate resume.',
+    );
+  }
+  if (facts.isCatchingUp && !facts.isResting) {
     sentences.push('Fetching what the swarm has learned so far; training begins when it is here.');
   }
   if (epoch < 0) {
@@ -56,8 +63,8 @@ export function attention(facts: AttentionFacts): string[] {
   }
   if (facts.connectedCount === 0 && epoch < facts.epochsMax) {
     sentences.push(
-      'No other member of this run is connected: this peer trains alone, keeps trying to reach others, ' +
-        'and merges its work when it meets them.',
+      `No other member of this run is connected: this peer ${facts.isResting ? '' : 'trains alone, '}` +
+        'keeps trying to reach others, and merges its work when it meets them.',
     );
   }
   if (facts.isUnheard && facts.connectedCount > 0) {

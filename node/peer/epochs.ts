@@ -25,6 +25,7 @@ import { asSentence } from './attention.js';
 import type { Journal } from './journal.js';
 import type { Publisher } from './publisher.js';
 import type { Replica } from './replica.js';
+import { Rest } from './rest.js';
 import type { RunState } from './snapshot.js';
 
 export interface EpochsComponents {
@@ -36,6 +37,7 @@ export interface EpochsComponents {
   identity: Identity;
   replica: Replica;
   journal: Journal;
+  rest: Rest;
 }
 
 /** Pause after the training process died before it is asked again; the trainer restarts it meanwhile. */
@@ -144,6 +146,7 @@ export class Epochs {
         await this.#turn();
       } catch (error) {
         if (isAborted(this.#signal)) break;
+        if (Rest.isChange(error)) continue;
         if (!(error instanceof TrainerDiedError)) throw error;
         this.#runState = 'paused';
         this.#problem = `${asSentence(error.message)} It is being restarted; this epoch is trained again.`;
@@ -167,6 +170,7 @@ export class Epochs {
     }
     const startMs = schedule.startMs + epoch * schedule.epochMs;
     const endMs = startMs + schedule.epochMs;
+    if (this.#c.rest.isResting) return this.#wait('resting', endMs);
     // Few steps scaled up to stepsRef are mostly noise, so a latecomer leaves this slot out.
     const isLate = this.#c.clock.now() > startMs + schedule.epochMs / 2;
     const { isBehind } = this.#c.replica.horizon;
@@ -211,7 +215,7 @@ export class Epochs {
         deadlineMs: trainingDeadlineMs(this.#run, baseEpoch),
       },
       (progress) => (this.#progress = progress),
-      this.#signal,
+      this.#c.rest.signal,
     );
     this.#skippedSteps += result.skippedSteps ?? 0;
     // A slow machine may end in a later slot: the update belongs there, with a lag that is its due.
@@ -323,7 +327,7 @@ export class Epochs {
 
   /** Measures the fold on held-out text when it changed and `untilMs` leaves time for it. */
   async #evaluateFold(untilMs: number): Promise<void> {
-    const { replica, trainer, clock } = this.#c;
+    const { replica, trainer, clock, rest } = this.#c;
     const sha256 = replica.sha256();
     if (sha256 === this.#evaluated) return;
     const startMs = clock.now();
@@ -332,11 +336,11 @@ export class Epochs {
       return;
     }
     if (this.#state.heldOutBase === null) {
-      const base = await trainer.evaluate(replica.initialTheta(), this.#signal);
+      const base = await trainer.evaluate(replica.initialTheta(), rest.signal);
       this.#state = { ...this.#state, heldOutBase: finiteOrNull(base) };
     }
     const epoch = replica.log.newestEpoch;
-    const loss = await trainer.evaluate(replica.theta(), this.#signal);
+    const loss = await trainer.evaluate(replica.theta(), rest.signal);
     this.#evaluated = sha256;
     this.#evaluationMs = clock.now() - startMs;
     const isFinite = loss === null || Number.isFinite(loss);
@@ -353,7 +357,7 @@ export class Epochs {
     this.#progress = null;
     const delayMs = Math.max(0, untilMs - this.#c.clock.now());
     const { epochMs } = this.#run.manifest.schedule;
-    await this.#c.clock.sleep(Math.min(delayMs, IDLE_MS_MAX, epochMs), this.#signal);
+    await this.#c.clock.sleep(Math.min(delayMs, IDLE_MS_MAX, epochMs), this.#c.rest.signal);
   }
 }
 

@@ -3,12 +3,12 @@ import type { RejectionCode } from '../../protocol/errors.js';
 
 /**
  * waiting: before epoch 0. training: steps are running. idle: this epoch's update is out, waiting for
- * the next slot. paused: the disk or the training process fails, see attention. finished: past the
+ * the next slot. resting: told to pause, so that it shares but does not train. paused: the disk or the training process fails, see attention. finished: past the
  * last epoch, still serving its log. stopped: stop() was called. broken: some epochs in a row gave nothing
  * finite, so that training has ended; the log is served all the same.
  */
 export type RunState =
-  'waiting' | 'training' | 'idle' | 'paused' | 'finished' | 'stopped' | 'broken';
+  'waiting' | 'training' | 'idle' | 'resting' | 'paused' | 'finished' | 'stopped' | 'broken';
 
 export interface MemberSnapshot {
   peerId: string;

@@ -10,8 +10,9 @@
  *   state.bin        residual, optimiser moments, own last update (state-codec.ts)
  *   port             TCP port that was listened on: the same again after a restart (written by net/)
  *   known-peers.json members met before, to be found again without a bootstrap node (written by net/)
- *   settings.json    model, data files and held-out share of the last start (settings.ts)
+ *   settings.json    model, data files and held-out share of the last start, and whether it pauses (settings.ts)
  *   model-hashes.json   hashes of the model's files, so that they are read once
+ *   control.json     request of another command to the peer that runs, or its reply (control-file.ts)
  *   http             URL of the local status server while the peer runs
  *   owner.json       process that uses the directory (lock.ts), with the lock directories lock/ and guard/
  *   state.bin.damaged, checkpoint.bin.damaged, log.bin.damaged   what could not be read, kept aside
@@ -32,6 +33,7 @@ export const DIRECTORY_FILES = {
   port: 'port',
   peers: 'known-peers.json',
   http: 'http',
+  control: 'control.json',
   settings: 'settings.json',
   modelHashes: 'model-hashes.json',
 } as const;
@@ -86,7 +88,7 @@ export class DataDirectory {
   }
 
   /** Removes a small text file; nothing happens when it is missing. */
-  async remove(file: 'http'): Promise<void> {
+  async remove(file: 'http' | 'control'): Promise<void> {
     try {
       await disk.remove(this.pathOf(file));
     } catch (error) {

@@ -25,6 +25,9 @@ const ownerSchema = z.object({
 });
 type Owner = z.infer<typeof ownerSchema>;
 
+/** Thrown for a directory that another process holds: the message names it. */
+export class DirectoryInUseError extends UserError {}
+
 export interface DirectoryLock {
   /** Gives the directory back. May be called twice. */
   release(): Promise<void>;
@@ -33,7 +36,7 @@ export interface DirectoryLock {
 /**
  * Takes the directory for this process, at once also after a kill -9 of its last owner.
  * `onLost` is called when another process has taken it (only after this one stood still for long).
- * Throws UserError naming the holder, StoreUnavailableError.
+ * Throws DirectoryInUseError naming the holder, StoreUnavailableError.
  */
 export async function lockDirectory(
   path: string,
@@ -154,14 +157,14 @@ async function reportLoss(
   onLost(`process ${owner.pid} on ${owner.host} has taken over ${path}; this peer stops`);
 }
 
-function refused(path: string, owner: Owner | null): UserError {
+function refused(path: string, owner: Owner | null): DirectoryInUseError {
   const holder =
     owner === null
       ? 'another process'
       : owner.host === hostname()
         ? `process ${owner.pid}`
         : `process ${owner.pid} on ${owner.host}`;
-  return new UserError(
+  return new DirectoryInUseError(
     `${path} is in use by ${holder}; stop that process or give this peer its own directory with --dir`,
   );
 }

@@ -1,5 +1,6 @@
-/** settings.json: what a peer was last started with, so that later commands on its directory need not be told. */
+/** settings.json: what a peer was last started with, so that later commands on its directory need not be told, and whether it pauses. */
 import { z } from 'zod';
+import { UserError } from '../errors.js';
 import { readIfThere, writeAtomically } from './atomic-file.js';
 import type { DataDirectory } from './directory.js';
 
@@ -10,6 +11,8 @@ const settingsSchema = z.object({
   dataFiles: z.array(z.string()),
   /** Share of the examples that is only measured on, 0 to 0.5. */
   heldOutShare: z.number().min(0).max(0.5),
+  /** Whether it was told to pause its training (murmurate pause). */
+  isResting: z.boolean().default(false),
 });
 
 export type Settings = z.infer<typeof settingsSchema>;
@@ -29,4 +32,15 @@ export async function readSettings(directory: DataDirectory): Promise<Settings |
 export async function writeSettings(directory: DataDirectory, settings: Settings): Promise<void> {
   const text = `${JSON.stringify(settings, null, 2)}\n`;
   await writeAtomically(directory.pathOf('settings'), [new TextEncoder().encode(text)]);
+}
+
+/** Notes whether the peer pauses. Throws UserError before the first start, StoreUnavailableError. */
+export async function rememberResting(directory: DataDirectory, isResting: boolean): Promise<void> {
+  const settings = await readSettings(directory);
+  if (settings === null) {
+    throw new UserError(
+      `${directory.path} does not say what its peer was started with; start it once, with murmurate start or join`,
+    );
+  }
+  await writeSettings(directory, { ...settings, isResting });
 }

@@ -5,7 +5,7 @@ import { createAmendment } from '../../protocol/amendment.js';
 import { decodeGossip, encodeAmendment, encodeUpdateMessage } from '../../protocol/gossip.js';
 import { Slicer } from '../../protocol/slice.js';
 import { testIdentity, testUpdate } from '../support/runs.js';
-import { checkAgreement, type Scenario } from './checkers.js';
+import { checkAgreement, type Outcome, type Scenario } from './checkers.js';
 import { Swarm, type SimNode } from './swarm.js';
 
 export const MACHINE_SCENARIOS: Readonly<Record<string, Scenario>> = {
@@ -25,6 +25,50 @@ export const MACHINE_SCENARIOS: Readonly<Record<string, Scenario>> = {
       await swarm.runToEnd();
       assert.ok(updatesOf(swarm, sleeper) >= 40 - lagMax - 5);
       assert.deepEqual(sleeper.peer!.snapshot().attention, []);
+      return checkAgreement(swarm);
+    },
+  },
+
+  days: {
+    title:
+      'peers that come back after days, one with its clock gone wrong, go on from the swarm’s adapter with E = 0',
+    async run(seed, peers) {
+      const outcome = await backAfterDays(seed, peers, (residual) => residual);
+      const emptied = await backAfterDays(seed, peers, ({ length }) => new Float64Array(length));
+      assert.equal(outcome.sha256, emptied.sha256, 'what compression held back then is dropped');
+      return outcome;
+    },
+  },
+
+  resting: {
+    title:
+      'a peer that is paused for many epochs shares all the while, also over a restart, and then trains on',
+    async run(seed, peers) {
+      const swarm = new Swarm({ seed, peers, faults: { loss: 0.2 } });
+      await swarm.startAll();
+      const rester = swarm.node(0);
+      // In the middle of a step: its epoch is given up.
+      await swarm.time.advanceTo(swarm.epochStartMs(5) + 150);
+      rester.rest(true);
+      await swarm.runToEpoch(9);
+      const paused = rester.peer!.snapshot();
+      assert.equal(paused.state, 'resting');
+      assert.match(paused.attention.join(), /^Training was paused/);
+      rester.crash();
+      await rester.start();
+      await swarm.runToEpoch(20);
+      const { calls } = rester.trainer!;
+      assert.equal(calls, 0, 'it neither trains nor measures');
+      assert.equal(updatesOf(swarm, rester), 5);
+      const [mine, theirs] = [rester, swarm.node(1)].map((node) => node.peer!.snapshot());
+      assert.ok(mine!.adapter.updates >= theirs!.adapter.updates - peers, 'it keeps up');
+      await swarm.time.advanceTo(swarm.epochStartMs(20) + 200);
+      rester.rest(false);
+      await swarm.time.advanceTo(swarm.epochStartMs(20) + 300);
+      assert.equal(rester.peer!.snapshot().state, 'training', 'at once, for there is time');
+      await swarm.runToEnd();
+      assert.equal(updatesOf(swarm, rester), 25);
+      assert.deepEqual(rester.peer!.snapshot().attention, []);
       return checkAgreement(swarm);
     },
   },
@@ -205,4 +249,49 @@ function dropNewestOwn(swarm: Swarm, node: SimNode): void {
   });
   const newest = epochs.indexOf(Math.max(...epochs));
   node.disk.log = node.disk.log.filter((_, i) => i !== newest);
+}
+
+/**
+ * Two peers miss more than two lagMax, as over days with epochs of hours; `change` is made to their residuals
+ * meanwhile.
+ */
+async function backAfterDays(
+  seed: number,
+  peers: number,
+  change: (residual: Float64Array) => Float64Array,
+): Promise<Outcome> {
+  const swarm = new Swarm({ seed, peers, faults: { loss: 0.1 } });
+  const { schedule, fold } = swarm.run.manifest;
+  const { epochMs, epochsMax } = schedule;
+  const left = 6;
+  const back = left + 2 * fold.lagMax + 2;
+  await swarm.startAll();
+  const [leaver, crasher] = [swarm.node(0), swarm.node(1)];
+  await swarm.runToEpoch(left + 0.5);
+  await leaver.stop();
+  crasher.crash();
+  for (const { disk } of [leaver, crasher]) {
+    assert.ok(disk.state!.residual.some((value) => value !== 0));
+    disk.state = { ...disk.state!, residual: change(disk.state!.residual) };
+  }
+  await swarm.runToEpoch(back + 0.1);
+  // Its battery is empty: it wakes up in the epoch in which it left, and is put right in the next.
+  crasher.clockOffsetMs = -(back - left) * epochMs;
+  await leaver.start();
+  await crasher.start();
+  await swarm.runToEpoch(back + 0.9);
+  crasher.setClock(0);
+  await swarm.runToEpoch(back + 2);
+  const { adapter } = swarm.node(2).peer!.snapshot();
+  for (const { peer } of [leaver, crasher]) {
+    const caughtUp = peer!.snapshot();
+    assert.ok(caughtUp.adapter.updates >= adapter.updates - peers, 'it caught up');
+    assert.deepEqual(caughtUp.attention, []);
+  }
+  await swarm.runToEnd();
+  for (const node of [leaver, crasher]) {
+    const updates = updatesOf(swarm, node);
+    assert.ok(updates >= left + epochsMax - back - 2, `${updates} updates: it contributes again`);
+  }
+  return checkAgreement(swarm);
 }

@@ -34,6 +34,7 @@ export class SimNode {
   stepMs = 100;
   peer: Peer | null = null;
   trainer: SyntheticTrainer | null = null;
+  #isResting = false;
   #clock: VirtualClock | null = null;
   #store: SimStore | null = null;
   #transport: SimTransport | null = null;
@@ -68,7 +69,7 @@ export class SimNode {
     };
     [this.#clock, this.#store, this.#transport] = [clock, store, transport];
     this.trainer = trainer;
-    this.peer = new Peer(components, { run });
+    this.peer = new Peer(components, { run, isResting: this.#isResting });
     await this.peer.start();
     this.peer.done.catch((error: unknown) => this.swarm.failures.push(error));
   }
@@ -77,6 +78,12 @@ export class SimNode {
   setClock(offsetMs: number): void {
     this.clockOffsetMs = offsetMs;
     if (this.#clock) this.#clock.offsetMs = offsetMs;
+  }
+
+  /** Pauses training or goes on; remembered over a restart. */
+  rest(isResting: boolean): void {
+    this.#isResting = isResting;
+    this.peer?.rest(isResting);
   }
 
   /** kill -9: what was not on the disk is gone. */

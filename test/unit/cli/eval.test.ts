@@ -50,7 +50,7 @@ describe('eval', () => {
   async function run(...args: string[]): Promise<{ stdout: string; stderr: string }> {
     const [stdout, stderr] = [new PassThrough(), new PassThrough()];
     const { signal } = new AbortController();
-    const io = { stdout, stderr, terminal: false, signal };
+    const io = { stdout, stderr, terminal: false, signal, interrupt: () => undefined };
     const exitCode = await runProgram([evalVerb], ['eval', '--dir', dir, ...args], io);
     stdout.end();
     stderr.end();

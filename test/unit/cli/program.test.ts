@@ -18,7 +18,13 @@ async function run(verbs: readonly Verb[], ...args: string[]): Promise<Outcome> 
   const stdout = new PassThrough();
   const stderr = new PassThrough();
   const { signal } = new AbortController();
-  const exitCode = await runProgram(verbs, args, { stdout, stderr, terminal: false, signal });
+  const exitCode = await runProgram(verbs, args, {
+    stdout,
+    stderr,
+    terminal: false,
+    signal,
+    interrupt: () => undefined,
+  });
   stdout.end();
   stderr.end();
   return { exitCode, stdout: await collect(stdout), stderr: await collect(stderr) };
@@ -93,7 +99,13 @@ describe('runProgram()', () => {
         assert.ok(error instanceof Error);
         return Promise.reject(error);
       };
-      const io = { stdout: new PassThrough(), stderr, terminal: false, signal: abort.signal };
+      const io = {
+        stdout: new PassThrough(),
+        stderr,
+        terminal: false,
+        signal: abort.signal,
+        interrupt: () => undefined,
+      };
       assert.equal(await runProgram([verb], ['fail'], io), expected);
       stderr.end();
       assert.match(await collect(stderr), words);

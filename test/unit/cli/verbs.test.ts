@@ -8,9 +8,13 @@ import { bootstrapVerb } from '../../../node/cli/bootstrap.js';
 import { compareVerb } from '../../../node/cli/compare.js';
 import { evalVerb } from '../../../node/cli/eval.js';
 import { exportVerb } from '../../../node/cli/export.js';
+import { extendVerb } from '../../../node/cli/extend.js';
 import { generateVerb } from '../../../node/cli/generate.js';
 import { joinVerb } from '../../../node/cli/join.js';
+import { leaveVerb } from '../../../node/cli/leave.js';
+import { pauseVerb } from '../../../node/cli/pause.js';
 import { runProgram } from '../../../node/cli/program.js';
+import { resumeVerb } from '../../../node/cli/resume.js';
 import { startVerb } from '../../../node/cli/start.js';
 import { statusVerb } from '../../../node/cli/status.js';
 import { EMBEDDED_MODEL_DIRECTORY, PACKAGE_DIRECTORY, VERSION } from '../../../node/version.js';
@@ -20,6 +24,10 @@ const VERBS = [
   joinVerb,
   bootstrapVerb,
   statusVerb,
+  pauseVerb,
+  resumeVerb,
+  leaveVerb,
+  extendVerb,
   exportVerb,
   generateVerb,
   evalVerb,
@@ -32,7 +40,13 @@ async function run(
   const stdout = new PassThrough();
   const stderr = new PassThrough();
   const { signal } = new AbortController();
-  const exitCode = await runProgram(VERBS, args, { stdout, stderr, terminal: false, signal });
+  const exitCode = await runProgram(VERBS, args, {
+    stdout,
+    stderr,
+    terminal: false,
+    signal,
+    interrupt: () => undefined,
+  });
   stdout.end();
   stderr.end();
   return { exitCode, stdout: await collect(stdout), stderr: await collect(stderr) };

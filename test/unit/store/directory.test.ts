@@ -49,7 +49,12 @@ describe('DataDirectory', () => {
   it('keeps the settings of the last start; damaged ones count as none', async () => {
     const directory = new DataDirectory(place);
     assert.equal(await readSettings(directory), null);
-    const settings = { modelDir: '/m', dataFiles: ['/d1', '/d2'], heldOutShare: 0.2 };
+    const settings = {
+      modelDir: '/m',
+      dataFiles: ['/d1', '/d2'],
+      heldOutShare: 0.2,
+      isResting: false,
+    };
     await writeSettings(directory, settings);
     assert.deepEqual(await readSettings(directory), settings);
     await writeFile(directory.pathOf('settings'), '{"modelDir": 3');
