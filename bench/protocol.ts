@@ -55,14 +55,15 @@ function runOf(coordinates: number, { bits, mode }: Variant): Run {
   });
 }
 
-/** Median time of `work` in ms; `prepare` is not counted. */
+/** Median CPU time of `work` in ms, so that other processes count little; `prepare` is not counted. */
 function median<T>(prepare: () => T, work: (input: T) => unknown): number {
   const times: number[] = [];
   for (let sumMs = 0; times.length < REPETITIONS_MIN || sumMs < SECOND_MS;) {
     const input = prepare();
-    const startMs = performance.now();
+    const start = process.cpuUsage();
     work(input);
-    const ms = performance.now() - startMs;
+    const { user, system } = process.cpuUsage(start);
+    const ms = (user + system) / 1000;
     times.push(ms);
     sumMs += ms;
   }

@@ -34,7 +34,8 @@ export function* robustMean(
   const mixed = rows.map(() => new Float64Array(TILE_BLOCKS * slice.blockSize));
   for (const { start, values } of tiles(rows, slice)) {
     const length = values[0]?.length ?? 0;
-    for (const [i, row] of mixed.entries()) mix(values, neighbours[i] ?? [], row);
+    for (const [i, row] of mixed.entries())
+      mix(values, neighbours[i] ?? [], row.subarray(0, length));
     trimmedMeans(mixed, faulty, mean.subarray(start, start + length));
     yield work(length, rows.length * (rows.length - faulty));
   }
