@@ -65,6 +65,7 @@ describe('golden vectors', async () => {
       'introduceRequest',
       'introduceResponse',
       'lastChunk',
+      'opening',
       'reachRequest',
       'reachResponse',
       'syncEquivocation',
