@@ -65,13 +65,15 @@ export class UpdateLog {
       if (old >= epoch) continue;
       this.#byEpoch.delete(old);
       this.#size -= updates.size;
-      for (const { author: id, id: updateId } of updates.values()) {
-        this.#byId.delete(updateId);
-        const author = this.#author(id);
-        author.digest = null;
+      for (const update of updates.values()) {
+        this.#forget(update);
+        const author = this.#author(update.author);
         author.updates.delete(old);
+        [author.digest, author.epochs] = [null, null];
+        if (author.updates.size > 0) continue;
         // Whoever has long left makes room for others.
-        if (author.updates.size === 0) this.#authors.delete(id);
+        this.#authors.delete(update.author);
+        this.#sorted = null;
       }
     }
   }
@@ -117,11 +119,7 @@ export class UpdateLog {
     this.#proofs.set(proof.author, proof);
     const updates = this.#authors.get(proof.author)?.updates ?? new Map<number, Update>();
     const epochs = [...updates.keys()];
-    for (const update of updates.values()) {
-      const body = toHex(update.bodyRoot);
-      this.#byId.delete(update.id);
-      if (this.#byBody.get(body) === update) this.#byBody.delete(body);
-    }
+    for (const update of updates.values()) this.#forget(update);
     this.#authors.delete(proof.author);
     this.#sorted = null;
     for (const epoch of epochs) {
@@ -198,6 +196,13 @@ export class UpdateLog {
     for (const author of this.authors()) hash.update(author).update(this.authorDigest(author));
     for (const author of [...this.#proofs.keys()].sort()) hash.update(`evicted ${author}`);
     return Uint8Array.from(hash.digest());
+  }
+
+  /** What is found by its id or its body alone. */
+  #forget(update: Update): void {
+    const body = toHex(update.bodyRoot);
+    this.#byId.delete(update.id);
+    if (this.#byBody.get(body) === update) this.#byBody.delete(body);
   }
 
   #author(id: string): Author {

@@ -42,19 +42,17 @@ export class Horizon {
   readonly #c: HorizonComponents;
   readonly #witnesses = new Witnesses();
   readonly #patienceMs: number;
-  #checkpoint: Checkpoint;
+  /** Null at theta0 until somebody asks: a run that keeps everything never hashes it. */
+  #checkpoint: Checkpoint | null = null;
   /** Own updates in the epochs that each checkpoint folded, newest first, as far back as the ancestors. */
   #own: number[] = [];
   #debt: Debt | null = null;
-  /** Parts of debts that were paid. */
-  #parts = 0;
   #transfer: CheckpointTransfer | null = null;
   #poll: Poll = { kind: 'agreed' };
   #isCutting = false;
 
   constructor(components: HorizonComponents) {
     this.#c = components;
-    this.#checkpoint = initialCheckpoint(components.run);
     const { schedule, fold } = components.run.manifest;
     const patience = Math.min(PATIENCE_EPOCHS, checkpointSpacing(fold) / 2);
     this.#patienceMs = patience * schedule.epochMs;
@@ -66,12 +64,17 @@ export class Horizon {
   }
 
   get checkpoint(): Checkpoint {
-    return this.#checkpoint;
+    return (this.#checkpoint ??= initialCheckpoint(this.#c.run));
+  }
+
+  /** What the checkpoint covers: epochs before `epoch`. */
+  get folded(): Pick<Checkpoint, 'epoch' | 'contributions'> {
+    return this.#checkpoint ?? { epoch: 0, contributions: 0 };
   }
 
   /** What must be on disk to go on from here. */
   get stored(): StoredCheckpoint {
-    return { checkpoint: this.#checkpoint, own: this.#own, debt: this.#debt };
+    return { checkpoint: this.checkpoint, own: this.#own, debt: this.#debt };
   }
 
   /** Goes on from what was on disk, before anything is in the log. `settledDebt`: see PeerState. */
@@ -83,14 +86,14 @@ export class Horizon {
   /** Whether this peer would train from an adapter that is not the swarm's: it has to fetch that first. */
   get isBehind(): boolean {
     if (this.#poll.kind === 'adopt') return true;
-    const isIdle = this.#checkpoint.contributions === 0 || this.#own[0] === 0;
+    const isIdle = this.folded.contributions === 0 || this.#own[0] === 0;
     return isIdle && this.#poll.kind === 'open';
   }
 
   /** What is to be said of it; null when all is well. */
   get problem(): string | null {
     const poll = this.#poll;
-    const { epoch } = this.#checkpoint;
+    const { epoch } = this.folded;
     if (poll.kind === 'adopt') {
       const { pieces = 0, of = 0 } = this.#transfer?.progress ?? {};
       const isAlone = poll.donors.length === 1;
@@ -114,8 +117,8 @@ export class Horizon {
     if (this.#isCutting) return;
     this.#isCutting = true;
     try {
-      while (this.#checkpoint.epoch < this.#epochDue()) {
-        const from = this.#checkpoint;
+      while (this.folded.epoch < this.#epochDue()) {
+        const from = this.checkpoint;
         const end = from.epoch + checkpointSpacing(run.manifest.fold);
         const before = idsBelow(log, from.epoch, end);
         const next = await inPieces(nextCheckpoint(run, from, log, rows), signal);
@@ -145,7 +148,7 @@ export class Horizon {
   poll(connected: readonly string[], nowMs: number): string[] {
     if (!this.isOn) return [];
     const { log, self } = this.#c;
-    const own = this.#checkpoint;
+    const own = this.checkpoint;
     const thirds = log.authors().filter((id) => id !== self && !connected.includes(id));
     this.#poll = this.#witnesses.poll({
       epoch: this.#epochDue(),
@@ -179,7 +182,7 @@ export class Horizon {
 
   /** Epochs whose slots are in the checkpoint: no update for them counts any more. */
   isPast(epoch: number): boolean {
-    return epoch < this.#checkpoint.epoch;
+    return epoch < this.folded.epoch;
   }
 
   /** Adopts the checkpoint of `transfer` when it is whole and still the one that is wanted. */
@@ -187,7 +190,7 @@ export class Horizon {
     if (transfer !== this.#transfer) return;
     const next = transfer.complete();
     if (next === null) return;
-    const own = this.#checkpoint;
+    const own = this.checkpoint;
     if (own.epoch === next.epoch && own.contributions > 0) {
       const spacing = checkpointSpacing(this.#c.run.manifest.fold);
       const share = shareOfWork(own, next, this.#own, spacing);
@@ -210,9 +213,9 @@ export class Horizon {
     const length = norm(debt.vector);
     const part = length > lengthMax ? lengthMax / length : 1;
     const rest = debt.vector.map((value) => (1 - part) * value);
-    this.#parts += 1;
-    this.#debt =
-      part < 1 ? { name: `${debt.name.split('/')[0]}/${this.#parts}`, vector: rest } : null;
+    // Another name for each rest: what is on disk is paid when the state names it.
+    const [rebase = '', paid = '0'] = debt.name.split('/');
+    this.#debt = part < 1 ? { name: `${rebase}/${Number(paid) + 1}`, vector: rest } : null;
     return { name: debt.name, vector: debt.vector.map((value) => part * value) };
   }
 

@@ -2,13 +2,24 @@
  * Brings records and checkpoints to disk in the background; when the disk refuses, they wait in memory and are
  * retried.
  */
-import { StoreUnavailableError, type Clock, type Store } from '../interfaces.js';
+import {
+  StoreUnavailableError,
+  type Clock,
+  type Store,
+  type StoredCheckpoint,
+} from '../interfaces.js';
 import { asSentence } from './attention.js';
-import type { Replica } from './replica.js';
 
 /** First and longest pause before a refused write is tried again. */
 const RETRY_MS_MIN = 500;
 const RETRY_MS_MAX = 30_000;
+
+/** What is to be on disk: a checkpoint, and the records of the log that goes on from it. */
+export interface Compactable {
+  readonly horizon: { readonly stored: StoredCheckpoint };
+  /** All records at the moment of the call, whatever happens before they are taken. */
+  records(): Iterable<Uint8Array>;
+}
 
 export class Journal {
   readonly #store: Store;
@@ -16,7 +27,7 @@ export class Journal {
   /** Records not on disk yet. Bounded by the log itself: every record here is in memory anyway. */
   readonly #pending: Uint8Array[] = [];
   /** Whose checkpoint and log are to replace those on disk; null when they are there. */
-  #compacting: Pick<Replica, 'horizon' | 'records'> | null = null;
+  #compacting: Compactable | null = null;
   /** The writes under way; null when nothing is pending. Never rejects. */
   #writing: Promise<void> | null = null;
   readonly #onFatal: (error: unknown) => void;
@@ -43,7 +54,7 @@ export class Journal {
    * Writes the checkpoint, and then the log without what it has overtaken: after a crash in between, the old
    * records are left out by whoever reads them.
    */
-  compact(replica: Pick<Replica, 'horizon' | 'records'>, signal: AbortSignal): void {
+  compact(replica: Compactable, signal: AbortSignal): void {
     this.#compacting = replica;
     this.#writing ??= this.#drain(signal);
   }
@@ -88,16 +99,17 @@ export class Journal {
     }
   }
 
-  async #replace(
-    replica: Pick<Replica, 'horizon' | 'records'>,
-    signal: AbortSignal,
-  ): Promise<void> {
+  async #replace(replica: Compactable, signal: AbortSignal): Promise<void> {
     this.#compacting = null;
     const { stored } = replica.horizon;
     await this.persist(() => this.#store.saveCheckpoint(stored), signal);
-    // What is pending now is in the log that is written, or was overtaken with the rest.
-    const { length } = this.#pending;
-    await this.persist(() => this.#store.replaceLog(replica.records()), signal);
-    this.#pending.splice(0, length);
+    await this.persist(async () => {
+      // Cut again meanwhile: that checkpoint must be on disk before the log loses what is in it.
+      if (this.#compacting !== null) return;
+      // What is pending now is in the log that is written, or was overtaken with the rest.
+      const { length } = this.#pending;
+      await this.#store.replaceLog(replica.records());
+      this.#pending.splice(0, length);
+    }, signal);
   }
 }

@@ -85,7 +85,7 @@ export class Replica {
         if (!this.#isRestoring) this.#handlers.onCheckpoint?.();
       },
     });
-    this.#fold = new Fold(run, rows, this.horizon.checkpoint);
+    this.#fold = new Fold(run, rows, this.horizon.isOn ? this.horizon.checkpoint : undefined);
     this.#size = adapterLayout(run.manifest.adapter).size;
     this.#epochNow = epochNow;
     this.#handlers = handlers;
@@ -142,7 +142,7 @@ export class Replica {
   #describe(): AdapterSnapshot {
     if (this.#adapter !== null && this.#sha256 !== null) return this.#adapter;
     const { newestEpoch, size } = this.log;
-    const { epoch: checkpointEpoch, contributions } = this.horizon.checkpoint;
+    const { epoch: checkpointEpoch, contributions } = this.horizon.folded;
     this.#sha256 = adapterSha256(this.theta());
     const updates = contributions + size;
     this.#adapter = { sha256: this.#sha256, epoch: newestEpoch, updates, checkpointEpoch };
@@ -161,15 +161,13 @@ export class Replica {
     this.#isRestoring = false;
   }
 
-  /** All that the log on disk must hold: amendment, proofs and updates, in no order, encoded as they are taken. */
-  *records(): Generator<Uint8Array> {
-    if (this.#amendment !== null) yield encodeAmendment(this.#amendment);
-    for (const proof of this.log.proofs()) yield encodeEquivocation(proof);
-    const authors = this.log.authors();
-    const updates = authors.flatMap((author) =>
-      this.log.epochsOf(author).flatMap((epoch) => this.log.get(author, epoch) ?? []),
-    );
-    for (const update of updates) yield encodeUpdateMessage(update);
+  /** All that the log on disk must hold now: amendment, proofs and updates, in no order, encoded as they are taken. */
+  records(): Generator<Uint8Array> {
+    const { log } = this;
+    const updates = log.authors().flatMap((author) => {
+      return log.epochsOf(author).flatMap((epoch) => log.get(author, epoch) ?? []);
+    });
+    return encodeRecords(this.#amendment, log.proofs(), updates);
   }
 
   /** Restores one record of the log on disk. Returns false when the record is not valid for this run. */
@@ -399,6 +397,16 @@ export class Replica {
     }
     counts[code] = (counts[code] ?? 0) + 1;
   }
+}
+
+function* encodeRecords(
+  amendment: Amendment | null,
+  proofs: readonly EquivocationProof[],
+  updates: readonly Update[],
+): Generator<Uint8Array> {
+  if (amendment !== null) yield encodeAmendment(amendment);
+  for (const proof of proofs) yield encodeEquivocation(proof);
+  for (const update of updates) yield encodeUpdateMessage(update);
 }
 
 /** For a record that was valid, but counts no more: of an evicted author, or folded into the checkpoint. */

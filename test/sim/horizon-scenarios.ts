@@ -104,7 +104,7 @@ export const HORIZON_SCENARIOS: Readonly<Record<string, Scenario>> = {
       await swarm.startAll();
       for (let cut = 1; cut <= 12; cut++) {
         const victim = swarm.node(cut % peers);
-        await swarm.runToEpoch(HORIZON + cut * SPACING - 1);
+        await swarm.runToEpoch(HORIZON + cut * SPACING);
         const before = victim.peer!.snapshot().adapter.checkpointEpoch;
         while (victim.peer!.snapshot().adapter.checkpointEpoch === before) await pass(swarm, 1);
         // Writes take 2 ms each: the checkpoint, then the log.
@@ -141,7 +141,8 @@ export const HORIZON_SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 
   'horizon-return': {
-    title: 'a peer that comes back after longer than the horizon takes up the swarm’s checkpoint',
+    title:
+      'a peer that comes back after longer than the horizon, or without its files, takes up the swarm’s checkpoint',
     async run(seed, peers) {
       const swarm = makeSwarm({ seed, peers, faults: { reset: 0.02 } });
       await swarm.startAll();
@@ -156,6 +157,12 @@ export const HORIZON_SCENARIOS: Readonly<Record<string, Scenario>> = {
       for (const node of [leaver, crasher]) {
         assert.deepEqual(node.peer!.snapshot().attention, []);
       }
+      // What is left when checkpoint.bin is damaged: it was put aside, and the log with it.
+      crasher.crash();
+      [crasher.disk.checkpoint, crasher.disk.log] = [null, []];
+      await crasher.start();
+      await swarm.runToEpoch(54);
+      assert.ok(crasher.peer!.snapshot().adapter.checkpointEpoch > 0);
       await swarm.runToEnd();
       const outcome = checkAgreement(swarm);
       assert.ok(outcome.updates >= 60 * peers - 2 * 36);
@@ -174,12 +181,11 @@ function halve(swarm: Swarm): void {
   swarm.network.partition(new Map(groups));
 }
 
-/** Two of the peers are cut off for three horizons; all are restarted when the two have given way. */
-async function partLong(
+/** A swarm whose first two peers, `few`, have just met the others again after three horizons alone. */
+export async function afterLongPartition(
   seed: number,
   peers: number,
-  { dropDebt }: { dropDebt: boolean },
-): Promise<Outcome & { gapAfter: number }> {
+): Promise<{ swarm: Swarm; few: SimNode[] }> {
   const swarm = makeSwarm({ seed, peers });
   await swarm.startAll();
   await swarm.runToEpoch(12);
@@ -187,6 +193,16 @@ async function partLong(
   swarm.network.partition(new Map(few.map(({ peerId }) => [peerId, 1])));
   await swarm.runToEpoch(45.5);
   swarm.network.partition(new Map());
+  return { swarm, few };
+}
+
+/** The two that gave way are restarted at once, with or without what they owe. */
+async function partLong(
+  seed: number,
+  peers: number,
+  { dropDebt }: { dropDebt: boolean },
+): Promise<Outcome & { gapAfter: number }> {
+  const { swarm, few } = await afterLongPartition(seed, peers);
   await swarm.runToEpoch(45.9);
   for (const node of few) {
     const stored = node.disk.checkpoint!;

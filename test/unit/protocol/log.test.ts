@@ -80,6 +80,30 @@ describe('UpdateLog', () => {
     assert.throws(() => log.insert(a), UpdateRejectedError);
   });
 
+  it('is after a cut as if it had begun there, also when it was asked for everything before', () => {
+    const [cut, fresh] = [logOf(updates), new UpdateLog()];
+    const gone = updates.filter(({ epoch, author }) => epoch < 3 || author === updates[0]!.author);
+    const kept = updates.filter((update) => !gone.includes(update));
+    // An author who has left has updates before the cut only.
+    const log = logOf(updates.filter((update) => kept.includes(update) || update.epoch < 3));
+    const look = (one: UpdateLog): unknown => ({
+      authors: one.authors(),
+      epochs: updates.map(({ author }) => one.epochsOf(author)),
+      digest: toHex(one.digest()),
+      byId: updates.map(({ id }) => one.withId(id)?.id),
+      byBody: updates.map(({ bodyRoot }) => one.withBody(toHex(bodyRoot))?.id),
+      sizes: [one.size, one.newestEpoch, one.floor, ...[0, 2, 3].map((e) => one.countIn(e))],
+    });
+    look(log);
+    log.setFloor(3);
+    fresh.setFloor(3);
+    for (const update of kept) fresh.insert(update);
+    assert.equal(fresh.authors().length, 2);
+    assert.deepEqual(look(log), look(fresh));
+    cut.setFloor(5);
+    assert.deepEqual([cut.size, cut.authors(), cut.newestEpoch], [0, [], 4]);
+  });
+
   it(`holds ${AUTHORS_MAX} authors and no more`, () => {
     const log = new UpdateLog();
     for (let i = 0; i < AUTHORS_MAX; i++) {

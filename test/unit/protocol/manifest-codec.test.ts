@@ -113,6 +113,13 @@ describe('bounds of a manifest', () => {
     });
   }
 
+  it('takes no horizon, or one from the longest lag + 1 to 100,000 epochs', () => {
+    const path = 'fold.horizonEpochs';
+    const { lagMax } = base.manifest.fold;
+    for (const epochs of [0, lagMax + 1, 100_000]) takes(path, epochs);
+    for (const epochs of [-1, 1, lagMax, 100_001, lagMax + 1.5, NaN]) refuses(path, epochs);
+  });
+
   it('takes the robust fold only with a share that may lie, and a mean only without', () => {
     const robust = robustManifest();
     const path = 'fold.trimFraction';

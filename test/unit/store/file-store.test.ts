@@ -19,7 +19,7 @@ import { StoreUnavailableError } from '../../../node/interfaces.js';
 import { DataDirectory } from '../../../node/store/directory.js';
 import { FileStore } from '../../../node/store/file-store.js';
 import { readLog } from '../../../node/store/log-file.js';
-import { sampleState, storeCompliance } from '../../compliance/store.js';
+import { sampleCheckpoint, sampleState, storeCompliance } from '../../compliance/store.js';
 
 const RUN_ID = 'ab'.repeat(32);
 const made: string[] = [];
@@ -223,6 +223,38 @@ describe('state.bin', () => {
     await store.saveState(sampleState(3));
     assert.deepEqual(await store.loadState(), sampleState(3));
     assert.deepEqual(await readdir(directory.path), ['state.bin']);
+  });
+});
+
+describe('checkpoint.bin', () => {
+  it('is put aside with its log when a byte of it changed, it is cut off or of another run', async () => {
+    const directory = await withLog([1, 2]);
+    const [path, log] = [directory.pathOf('checkpoint'), directory.pathOf('log')];
+    await new FileStore(directory, RUN_ID).saveCheckpoint(sampleCheckpoint(3));
+    const [whole, records] = [await readFile(path), await readFile(log)];
+    const spoiled = [0, 9, 13, 40, whole.length - 60, whole.length - 1].map((position) => {
+      const damaged = Buffer.from(whole);
+      damaged[position] = (damaged[position] ?? 0) ^ 0x40;
+      return damaged;
+    });
+    for (const length of [0, 5, 47, whole.length - 1]) spoiled.push(whole.subarray(0, length));
+    for (const damaged of spoiled) {
+      await writeFile(path, damaged);
+      await writeFile(log, records);
+      const store = new FileStore(directory, RUN_ID);
+      assert.equal(await store.loadCheckpoint(), null);
+      assert.deepEqual(await store.loadLog(), [], 'updates without what they go on from');
+      assert.match(
+        store.warnings.join(),
+        /is damaged .*kept as checkpoint\.bin\.damaged .*come back from other peers/,
+      );
+      assert.deepEqual(await readFile(`${path}.damaged`), damaged);
+      assert.deepEqual(await readFile(`${log}.damaged`), records);
+    }
+    await writeFile(path, whole);
+    const stranger = new FileStore(directory, 'cd'.repeat(32));
+    assert.equal(await stranger.loadCheckpoint(), null);
+    assert.match(stranger.warnings.join(), /belongs to run abab/);
   });
 });
 
