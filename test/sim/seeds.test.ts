@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { replayOf, runSeeds } from './seeds.js';
 
-/** As many as leave the tier below a minute and a half on two idle cores: one takes three seconds of CPU time. */
+/** One takes about three and a half seconds of CPU time. */
 const SEEDS = 16;
 const FIRST = 1;
 const OPTIONS = { scenario: 'everything', peers: 16 };
