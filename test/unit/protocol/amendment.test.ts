@@ -129,9 +129,8 @@ describe('a sync session', () => {
     const [side, remote] = [0, 1].map(() => new SyncSession(run, new UpdateLog(), new Set()));
     assert.ok(side && remote);
     side.hello(7);
-    const event = side.receive(remote.hello(7, amendment));
-    assert.ok(event.kind === 'have');
-    assert.deepEqual(event.amendment, amendment.signed);
+    const have = { kind: 'have', clockMs: 7, checkpoint: null, amendment: amendment.signed };
+    assert.deepEqual(side.receive(remote.hello(7, amendment)), have);
   });
 
   it('skips frames of unknown kinds, but not without end', () => {
