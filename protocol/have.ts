@@ -56,31 +56,40 @@ export class HaveVector {
   }
 }
 
-/** The frames that say what `log` holds, the checkpoint that it goes on from in a run with a horizon, and the run's amendment. */
-export function* encodeHave(
+/**
+ * The frame that a side opens with: the digest of its whole log, the checkpoint that it goes on from in a run
+ * with a horizon, and the run's amendment.
+ */
+export function encodeOpening(
   run: Run,
-  log: UpdateLog,
+  logDigest: Uint8Array,
   clockMs: number,
   statement: CheckpointStatement | null = null,
   amendment: Amendment | null = null,
-): Generator<Uint8Array> {
+): Uint8Array {
+  return wire.SyncFrame.encode({
+    have: {
+      ...{ runId: fromHex(run.id), clockMs, authors: [], evicted: [], last: false },
+      logDigest: Uint8Array.from(logDigest),
+      ...(statement !== null && { checkpoint: statementToWire(statement) }),
+      ...(amendment !== null && { amendment: amendment.signed }),
+    },
+  });
+}
+
+/** The frames that say what `log` holds. */
+export function* encodeHave(run: Run, log: UpdateLog): Generator<Uint8Array> {
   const evicted = log.proofs().map(({ author }) => publicKeyFromPeerId(author));
   const entries = log.authors().map((author) => ({
     author: publicKeyFromPeerId(author),
     epochs: toBitmap(log.epochsOf(author)),
     digest: Uint8Array.from(log.authorDigest(author)),
   }));
-  const runId = fromHex(run.id);
-  // They ride in the first frame, like the evicted.
-  let once = {
-    ...(statement !== null && { checkpoint: statementToWire(statement) }),
-    ...(amendment !== null && { amendment: amendment.signed }),
-  };
+  const fixed = { runId: fromHex(run.id), clockMs: 0, logDigest: new Uint8Array() };
   for (const { authors, last } of inFrames(entries)) {
     yield wire.SyncFrame.encode({
-      have: { runId, clockMs, authors, evicted: evicted.splice(0), last, ...once },
+      have: { ...fixed, authors, evicted: evicted.splice(0), last },
     });
-    once = {};
   }
 }
 

@@ -39,6 +39,8 @@ export class UpdateLog {
   readonly #byBody = new Map<string, Update>();
   /** authors(); null when stale. */
   #sorted: readonly string[] | null = null;
+  /** digest(); null when stale. Each sync states it. */
+  #digest: Uint8Array | null = null;
   #size = 0;
   #newestEpoch = -1;
   #floor = 0;
@@ -61,6 +63,7 @@ export class UpdateLog {
   /** Drops the updates of epochs below `epoch` and refuses them from now on. Proofs stay. */
   setFloor(epoch: number): void {
     this.#floor = epoch;
+    this.#digest = null;
     for (const [old, updates] of this.#byEpoch) {
       if (old >= epoch) continue;
       this.#byEpoch.delete(old);
@@ -99,6 +102,7 @@ export class UpdateLog {
     author.updates.set(epoch, update);
     author.digest = null;
     author.epochs = null;
+    this.#digest = null;
     this.#epoch(epoch).set(id, update);
     this.#byId.set(update.id, update);
     this.#byBody.set(toHex(update.bodyRoot), update);
@@ -117,6 +121,7 @@ export class UpdateLog {
       throw new UpdateRejectedError('capacity', 'ignore', `more than ${AUTHORS_MAX} authors`);
     }
     this.#proofs.set(proof.author, proof);
+    this.#digest = null;
     const updates = this.#authors.get(proof.author)?.updates ?? new Map<number, Update>();
     const epochs = [...updates.keys()];
     for (const update of updates.values()) this.#forget(update);
@@ -190,12 +195,14 @@ export class UpdateLog {
     return digest;
   }
 
-  /** SHA-256 over the whole set, evictions included: equal exactly when two logs are equal. 32 bytes. */
+  /** SHA-256 over the whole set, evictions included: equal exactly when two logs are equal. 32 bytes, not to be written to. */
   digest(): Uint8Array {
+    if (this.#digest !== null) return this.#digest;
     const hash = createHash('sha256');
     for (const author of this.authors()) hash.update(author).update(this.authorDigest(author));
     for (const author of [...this.#proofs.keys()].sort()) hash.update(`evicted ${author}`);
-    return Uint8Array.from(hash.digest());
+    this.#digest = Uint8Array.from(hash.digest());
+    return this.#digest;
   }
 
   /** What is found by its id or its body alone. */

@@ -31,13 +31,12 @@ export function* robustMean(
   const faulty = Math.floor(trimFraction * rows.length);
   const neighbours = nearest(yield* squaredDistances(rows, slice), rows.length, faulty);
   const mean = new Float64Array(slice.coordinates);
-  const mixed = new Float64Array(rows.length);
+  const mixed = rows.map(() => new Float64Array(TILE_BLOCKS * slice.blockSize));
   for (const { start, values } of tiles(rows, slice)) {
     const length = values[0]?.length ?? 0;
-    for (let k = 0; k < length; k++) {
-      for (let i = 0; i < mixed.length; i++) mixed[i] = meanOf(values, neighbours[i] ?? [], k);
-      mean[start + k] = trimmedMean(mixed, faulty);
-    }
+    for (const [i, row] of mixed.entries())
+      mix(values, neighbours[i] ?? [], row.subarray(0, length));
+    trimmedMeans(mixed, faulty, mean.subarray(start, start + length));
     yield work(length, rows.length * (rows.length - faulty));
   }
   return mean;
@@ -77,23 +76,31 @@ function nearest(distances: Float64Array, m: number, faulty: number): number[][]
   );
 }
 
-function meanOf(values: readonly Float64Array[], rows: readonly number[], k: number): number {
-  let sum = 0;
-  for (const row of rows) sum += values[row]?.[k] ?? 0;
-  return sum / rows.length;
+/** The mean of the rows numbered `from`, summed in that order, as far as `out` goes. */
+function mix(rows: readonly Float64Array[], from: readonly number[], out: Float64Array): void {
+  out.fill(0);
+  for (const index of from) {
+    const row = rows[index] ?? out;
+    for (let k = 0; k < out.length; k++) out[k] = (out[k] ?? 0) + (row[k] ?? 0);
+  }
+  for (let k = 0; k < out.length; k++) out[k] = (out[k] ?? 0) / from.length;
 }
 
-/** Mean without the f least and the f largest; sorts `values` in place. */
-function trimmedMean(values: Float64Array, faulty: number): number {
-  for (let i = 1; i < values.length; i++) {
-    const value = values[i] ?? 0;
-    let j = i;
-    for (; j > 0 && (values[j - 1] ?? 0) > value; j--) values[j] = values[j - 1] ?? 0;
-    values[j] = value;
+/** Into `out`: the mean of each column without its f least and f largest, summed in ascending order. */
+function trimmedMeans(rows: readonly Float64Array[], faulty: number, out: Float64Array): void {
+  const sorted = new Float64Array(rows.length);
+  const end = sorted.length - faulty;
+  for (let k = 0; k < out.length; k++) {
+    for (let i = 0; i < sorted.length; i++) {
+      const value = rows[i]?.[k] ?? 0;
+      let j = i;
+      for (; j > 0 && (sorted[j - 1] ?? 0) > value; j--) sorted[j] = sorted[j - 1] ?? 0;
+      sorted[j] = value;
+    }
+    let sum = 0;
+    for (let i = faulty; i < end; i++) sum += sorted[i] ?? 0;
+    out[k] = sum / (end - faulty);
   }
-  let sum = 0;
-  for (let i = faulty; i < values.length - faulty; i++) sum += values[i] ?? 0;
-  return sum / (values.length - 2 * faulty);
 }
 
 /** All rows piece by piece; the arrays are used again for the next piece. */

@@ -1,15 +1,16 @@
 /**
  * Anti-entropy (Demers et al. 1987) between two logs as a state machine: frames in, events and frames
- * out, no I/O. Both sides say what they have, ask for what they lack, send what was asked for, and End.
+ * out, no I/O. Both sides state the digest of their log and, where these differ, say what they have; they ask
+ * for what they lack, send what was asked for, and End.
  * A missing share p of the set shrinks to about p^2 in a round of random pairs.
  */
 import type { Amendment } from './amendment.js';
-import { copyOf, fromHex, toHex } from './bytes.js';
+import { bytesEqual, copyOf, fromHex, toHex } from './bytes.js';
 import { pieceCount, pieceOf, type Checkpoint, type CheckpointStatement } from './checkpoint.js';
 import { statementFromWire, type CheckpointWish } from './checkpoint-transfer.js';
 import { SyncProtocolError } from './errors.js';
 import { equivocationToWire } from './gossip.js';
-import { encodeHave, encodeWant, fromBitmap, HaveVector, toBitmap } from './have.js';
+import { encodeHave, encodeOpening, encodeWant, fromBitmap, HaveVector, toBitmap } from './have.js';
 import * as limits from './limits.js';
 import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
@@ -20,7 +21,9 @@ import * as wire from './wire/messages.js';
 /** What a received frame asks of the peer. Updates and proofs are not checked yet. */
 export type SyncEvent =
   | { kind: 'nothing' }
-  /** The remote's vector is complete: send want(). `checkpoint`: what it goes on from, if it said so. */
+  /** The remote's log is not the same: send vectors(). */
+  | { kind: 'differs' }
+  /** What the remote holds is known: send want(). `checkpoint`: what it goes on from, if it said so. */
   | {
       kind: 'have';
       clockMs: number;
@@ -60,6 +63,9 @@ export class SyncSession {
   readonly #checkpoint: Checkpoint | null;
   #phase: 'have' | 'want' | 'updates' | 'ended' = 'have';
   #clockMs: number | null = null;
+  /** Digest of this log as hello() stated it: both sides compare the same two. */
+  #stated: Uint8Array | null = null;
+  #isSame = false;
   #remoteCheckpoint: CheckpointStatement | null = null;
   /** What was asked for, and what the remote asks for, of a checkpoint. */
   #wish: CheckpointWish | null = null;
@@ -101,9 +107,15 @@ export class SyncSession {
     return this.#hasSkipped;
   }
 
-  /** The frames to open with. `clockMs` lets the other side see its offset. */
-  hello(clockMs: number, amendment: Amendment | null = null): Generator<Uint8Array> {
-    return encodeHave(this.#run, this.#log, clockMs, this.#checkpoint, amendment);
+  /** The frame to open with. `clockMs` lets the other side see its offset. */
+  hello(clockMs: number, amendment: Amendment | null = null): Uint8Array {
+    this.#stated = this.#log.digest();
+    return encodeOpening(this.#run, this.#stated, clockMs, this.#checkpoint, amendment);
+  }
+
+  /** The frames that say what this log holds, for a remote whose log differs. */
+  vectors(): Generator<Uint8Array> {
+    return encodeHave(this.#run, this.#log);
   }
 
   /** @throws SyncProtocolError when the frame is malformed, out of turn or beyond a bound. */
@@ -169,7 +181,7 @@ export class SyncSession {
   /** The frames to send once the remote's wishes are known: proofs it lacks, what it wants, End. */
   *reply(): Generator<Uint8Array> {
     for (const proof of this.#log.proofs()) {
-      if (this.#have.evicted.has(proof.author)) continue;
+      if (this.#isSame || this.#have.evicted.has(proof.author)) continue;
       yield wire.SyncFrame.encode({ equivocation: equivocationToWire(proof) });
     }
     let bytes = 0;
@@ -238,16 +250,27 @@ export class SyncSession {
 
   #onHave(have: wire.Have): SyncEvent {
     if (toHex(have.runId) !== this.#run.id) throw new SyncProtocolError('another run');
-    if (this.#clockMs === null && have.checkpoint)
-      this.#remoteCheckpoint = statementFromWire(this.#run, have.checkpoint);
-    this.#clockMs ??= have.clockMs;
-    this.#amendment ??= have.amendment ?? null;
+    if (this.#clockMs === null) return this.#onOpening(have);
     this.#have.add(have.authors, have.evicted);
-    if (!have.last) return partOf(have.authors);
+    return have.last ? this.#onHaveEnd(this.#clockMs) : partOf(have.authors);
+  }
+
+  #onOpening({ logDigest, authors, evicted, last, ...have }: wire.Have): SyncEvent {
+    if (logDigest.length !== 32 || authors.length > 0 || evicted.length > 0 || last) {
+      throw new SyncProtocolError('a session that does not open with the digest of a log alone');
+    }
+    if (have.checkpoint) this.#remoteCheckpoint = statementFromWire(this.#run, have.checkpoint);
+    this.#clockMs = have.clockMs;
+    this.#amendment = have.amendment ?? null;
+    this.#isSame = this.#stated !== null && bytesEqual(this.#stated, logDigest);
+    return this.#isSame ? this.#onHaveEnd(have.clockMs) : { kind: 'differs' };
+  }
+
+  #onHaveEnd(clockMs: number): SyncEvent {
     this.#phase = 'want';
     return {
       kind: 'have',
-      clockMs: this.#clockMs,
+      clockMs,
       checkpoint: this.#remoteCheckpoint,
       amendment: this.#amendment,
     };

@@ -192,7 +192,7 @@ export class AntiEntropy {
     const end = this.#limit(stream, session);
     try {
       const outbox = new Outbox(stream);
-      outbox.push(session.hello(clock.now(), replica.amendment));
+      outbox.push([session.hello(clock.now(), replica.amendment)]);
       await Promise.all([
         outbox.drain(),
         this.#receive(stream, session, outbox, peerId, counts, parts),
@@ -261,6 +261,9 @@ export class AntiEntropy {
         this.#signal.throwIfAborted();
         const event = session.receive(frame);
         switch (event.kind) {
+          case 'differs':
+            outbox.push(session.vectors());
+            break;
           case 'have':
             this.#offsets.set(peerId, event.clockMs - this.#c.clock.now());
             replica.horizon.note(peerId, event.checkpoint);

@@ -3860,6 +3860,11 @@ export namespace SyncFrame {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface SyncFrameHaveLogDigestFieldEvent {
+    field: '$.have.logDigest'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export interface SyncFrameWantAuthorsAuthorFieldEvent {
     field: '$.want.authors[].author'
     value: Uint8Array<ArrayBuffer>
@@ -3945,7 +3950,7 @@ export namespace SyncFrame {
     return decodeMessage(buf, SyncFrame.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameHaveCheckpointEpochFieldEvent | SyncFrameHaveCheckpointDigestFieldEvent | SyncFrameHaveCheckpointContributionsFieldEvent | SyncFrameHaveCheckpointThetaFieldEvent | SyncFrameHaveCheckpointAncestorsFieldEvent | SyncFrameHaveAmendmentAmendmentFieldEvent | SyncFrameHaveAmendmentSignatureFieldEvent | SyncFrameWantAuthorsAuthorFieldEvent | SyncFrameWantAuthorsEpochsFieldEvent | SyncFrameWantLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameCheckpointWantThetaFieldEvent | SyncFrameCheckpointWantHashesFieldEvent | SyncFrameCheckpointWantPiecesFieldEvent | SyncFrameCheckpointHashesHashesFieldEvent | SyncFrameCheckpointPieceIndexFieldEvent | SyncFrameCheckpointPieceBytesFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameHaveCheckpointEpochFieldEvent | SyncFrameHaveCheckpointDigestFieldEvent | SyncFrameHaveCheckpointContributionsFieldEvent | SyncFrameHaveCheckpointThetaFieldEvent | SyncFrameHaveCheckpointAncestorsFieldEvent | SyncFrameHaveAmendmentAmendmentFieldEvent | SyncFrameHaveAmendmentSignatureFieldEvent | SyncFrameHaveLogDigestFieldEvent | SyncFrameWantAuthorsAuthorFieldEvent | SyncFrameWantAuthorsEpochsFieldEvent | SyncFrameWantLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameCheckpointWantThetaFieldEvent | SyncFrameCheckpointWantHashesFieldEvent | SyncFrameCheckpointWantPiecesFieldEvent | SyncFrameCheckpointHashesHashesFieldEvent | SyncFrameCheckpointPieceIndexFieldEvent | SyncFrameCheckpointPieceBytesFieldEvent> {
     return streamMessage(buf, SyncFrame.codec(), opts)
   }
 }
@@ -3958,6 +3963,7 @@ export interface Have {
   last: boolean
   checkpoint?: Checkpoint
   amendment?: SignedAmendment
+  logDigest: Uint8Array<ArrayBuffer>
 }
 
 export namespace Have {
@@ -4009,6 +4015,11 @@ export namespace Have {
           SignedAmendment.codec().encode(obj.amendment, w)
         }
 
+        if ((obj.logDigest != null && obj.logDigest.byteLength > 0)) {
+          w.uint32(74)
+          w.bytes(obj.logDigest)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
@@ -4018,7 +4029,8 @@ export namespace Have {
           clockMs: 0,
           authors: [],
           evicted: [],
-          last: false
+          last: false,
+          logDigest: uint8ArrayAlloc(0)
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -4067,6 +4079,10 @@ export namespace Have {
               obj.amendment = SignedAmendment.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.amendment
               })
+              break
+            }
+            case 9: {
+              obj.logDigest = reader.bytes()
               break
             }
             default: {
@@ -4157,6 +4173,13 @@ export namespace Have {
 
               break
             }
+            case 9: {
+              yield {
+                field: `${prefix}.logDigest`,
+                value: reader.bytes()
+              }
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -4244,6 +4267,11 @@ export namespace Have {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface HaveLogDigestFieldEvent {
+    field: '$.logDigest'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<Have>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Have.codec())
   }
@@ -4252,7 +4280,7 @@ export namespace Have {
     return decodeMessage(buf, Have.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent | HaveLastFieldEvent | HaveCheckpointEpochFieldEvent | HaveCheckpointDigestFieldEvent | HaveCheckpointContributionsFieldEvent | HaveCheckpointThetaFieldEvent | HaveCheckpointAncestorsFieldEvent | HaveAmendmentAmendmentFieldEvent | HaveAmendmentSignatureFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent | HaveLastFieldEvent | HaveCheckpointEpochFieldEvent | HaveCheckpointDigestFieldEvent | HaveCheckpointContributionsFieldEvent | HaveCheckpointThetaFieldEvent | HaveCheckpointAncestorsFieldEvent | HaveAmendmentAmendmentFieldEvent | HaveAmendmentSignatureFieldEvent | HaveLogDigestFieldEvent> {
     return streamMessage(buf, Have.codec(), opts)
   }
 }

@@ -234,9 +234,10 @@ async function startLiar(swarm: Swarm, peerId: string): Promise<void> {
     const log = new UpdateLog();
     log.setFloor(epoch);
     const session = new SyncSession(swarm.run, log, new Set(), { ...lie, ...describeTheta(theta) });
-    for (const frame of session.hello(swarm.time.nowMs)) await stream.send(frame);
+    await stream.send(session.hello(swarm.time.nowMs));
     for await (const frame of stream.frames) {
       const { kind } = session.receive(frame);
+      if (kind === 'differs') for (const part of session.vectors()) await stream.send(part);
       const answer = kind === 'have' ? session.want(-1) : kind === 'want' ? session.reply() : [];
       for (const part of answer) await stream.send(part);
       if (kind === 'want') await stream.close();

@@ -3,8 +3,12 @@ import { checkAgreement, type Scenario } from './checkers.js';
 import { Swarm } from './swarm.js';
 import { gap } from './trainer.js';
 
-/** Few, because each peer holds every update: memory grows with peers x peers x epochs. */
+/** Few, because each peer holds every update: time and memory grow with peers x peers x epochs. */
 const EPOCHS = 8;
+
+/** Those of a swarm of more than MANY_PEERS. */
+const EPOCHS_OF_MANY = 4;
+const MANY_PEERS = 200;
 
 /** Peers dial until they have so many connections; with those that dialled them it is about twice that. */
 const DEGREE = 4;
@@ -18,25 +22,26 @@ const MB = 1e6;
 export const LARGE: Scenario = {
   title: 'a mesh of many peers with loss, late joiners and crashes ends in one adapter',
   async run(seed, peers, print = () => undefined) {
+    const epochs = peers > MANY_PEERS ? EPOCHS_OF_MANY : EPOCHS;
     const swarm = new Swarm({
       ...{ seed, peers, faults: FAULTS, degree: DEGREE },
       change: (manifest) => ({
         ...manifest,
-        schedule: { ...manifest.schedule, epochMs: 60_000, epochsMax: EPOCHS },
+        schedule: { ...manifest.schedule, epochMs: 60_000, epochsMax: epochs },
       }),
     });
     const late = swarm.nodes.slice(-Math.ceil(peers / 100));
     for (const node of swarm.nodes) if (!late.includes(node)) await node.start();
     const startMs = performance.now();
-    for (let epoch = 1; epoch <= EPOCHS; epoch++) {
+    for (let epoch = 1; epoch <= epochs; epoch++) {
       await swarm.runToEpoch(epoch);
       print(describe(swarm, epoch, (performance.now() - startMs) / 1000));
-      if (epoch === 2) for (const node of late) await node.start();
-      if (epoch === 4) for (const node of late) node.crash();
-      if (epoch === 5) for (const node of late) await node.start();
+      if (epoch === epochs / 4) for (const node of late) await node.start();
+      if (epoch === epochs / 2) for (const node of late) node.crash();
+      if (epoch === epochs / 2 + 1) for (const node of late) await node.start();
     }
     await swarm.runToEnd(2);
-    print(describe(swarm, EPOCHS + 2, (performance.now() - startMs) / 1000));
+    print(describe(swarm, epochs + 2, (performance.now() - startMs) / 1000));
     return checkAgreement(swarm);
   },
 };

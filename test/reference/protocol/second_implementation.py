@@ -539,7 +539,11 @@ def check_messages(vectors, runs):
         check("the order of a proof", first["id"] < second["id"], True)
         slots = [(header["peer"], header["epoch"]) for header in (first, second)]
         check("the slot of a proof", slots[0], slots[1])
+    opening = decode("SyncFrame", data["opening"])["have"]
+    check("the run of an opening", [opening["runId"], opening["last"]], [run.id, False])
     have = decode("SyncFrame", data["have"])["have"]
+    digests = [peer_id(e["author"]).encode() + e["digest"] for e in have["authors"]]
+    check("the digest of the whole log", opening["logDigest"], sha256(*digests))
     check("the run of a have", [have["runId"], have["last"]], [run.id, True])
     held = {peer_id(entry["author"]): bitmap(entry["epochs"]) for entry in have["authors"]}
     check("authors in order", list(held), sorted(held))

@@ -5,7 +5,7 @@ import { Replica } from '../../../node/peer/replica.js';
 import type { FrameStream, Transport } from '../../../node/interfaces.js';
 import { adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
 import { encodeUpdateMessage } from '../../../protocol/gossip.js';
-import { encodeHave, encodeWant } from '../../../protocol/have.js';
+import { encodeHave, encodeOpening, encodeWant } from '../../../protocol/have.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import type { Manifest, Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
@@ -100,7 +100,8 @@ class World {
       onGossip: () => 'ignore',
       onStream: async (_kind, stream) => {
         sessions.count += 1;
-        for (const frame of encodeHave(this.run, log, this.time.nowMs)) await stream.send(frame);
+        await stream.send(encodeOpening(this.run, log.digest(), this.time.nowMs));
+        for (const frame of encodeHave(this.run, log)) await stream.send(frame);
         await after(stream);
       },
       onConnect: () => undefined,

@@ -90,6 +90,7 @@ describe('golden vectors', async () => {
       'introduceRequest',
       'introduceResponse',
       'lastChunk',
+      'opening',
       'reachRequest',
       'reachResponse',
       'syncEquivocation',

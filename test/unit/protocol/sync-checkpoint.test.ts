@@ -61,7 +61,8 @@ describe('what is said of a checkpoint', () => {
 });
 
 describe('frames of a checkpoint', () => {
-  const have = [...new SyncSession(run, new UpdateLog(), new Set(), checkpoint).hello(0)];
+  const remote = new SyncSession(run, new UpdateLog(), new Set(), checkpoint);
+  const have = [remote.hello(0), ...remote.vectors()];
   const want = wire.SyncFrame.encode({ want: { authors: [], last: true } });
   const hashFrame = wire.SyncFrame.encode({
     checkpointHashes: { hashes: Uint8Array.from(checkpoint.pieceHashes) },

@@ -5,7 +5,7 @@ import { toHex } from '../../../protocol/bytes.js';
 import { SyncProtocolError } from '../../../protocol/errors.js';
 import { checkEquivocation } from '../../../protocol/gossip.js';
 import { SYNC_FRAME_BYTES_MAX } from '../../../protocol/limits.js';
-import { UpdateLog } from '../../../protocol/log.js';
+import { equivocationProof, UpdateLog } from '../../../protocol/log.js';
 import type { Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
 import { Slicer } from '../../../protocol/slice.js';
@@ -33,7 +33,7 @@ function sync(a: Side, b: Side): number {
     side,
     session: new SyncSession(run, side.log, side.inFlight),
   }));
-  const queues: Uint8Array[][] = sides.map(({ session }) => [...session.hello(0)]);
+  const queues: Uint8Array[][] = sides.map(({ session }) => [session.hello(0)]);
   let frames = 0;
   while (queues.some((queue) => queue.length > 0)) {
     for (const [from, queue] of queues.entries()) {
@@ -43,6 +43,7 @@ function sync(a: Side, b: Side): number {
       assert.ok(frame.length <= SYNC_FRAME_BYTES_MAX);
       const { side, session } = sides[1 - from]!;
       const event = session.receive(frame);
+      if (event.kind === 'differs') queues[1 - from]!.push(...session.vectors());
       if (event.kind === 'have') queues[1 - from]!.push(...session.want());
       if (event.kind === 'want') queues[1 - from]!.push(...session.reply());
       if (event.kind === 'update') {
@@ -83,10 +84,38 @@ describe('SyncSession', () => {
     assert.equal(a.received + b.received, 0);
   });
 
+  it('tells equal logs by their digests, whatever else is said, and spreads no proof that both hold', () => {
+    const proof = equivocationProof(
+      testUpdate(run, testIdentity(1), 3),
+      testUpdate(run, testIdentity(1), 3, { salt: 'second' }),
+    );
+    const logs = [0, 1].map(() => new Side(universe).log);
+    for (const log of logs) log.evict(proof);
+    const [one, other] = logs.map((log) => new SyncSession(run, log, new Set()));
+    assert.ok(one && other);
+    const [hello, answer] = [one.hello(5), other.hello(9)];
+    assert.equal(one.receive(answer).kind, 'have');
+    assert.equal(other.receive(hello).kind, 'have');
+    for (const frame of one.want()) assert.equal(other.receive(frame).kind, 'want');
+    const kinds = [...other.want(), ...other.reply()].map((frame) => one.receive(frame).kind);
+    assert.deepEqual(kinds, ['want', 'end']);
+  });
+
+  it('compares what was stated, although the log has grown since', () => {
+    const [a, b] = [new Side(), new Side()];
+    const [one, other] = [a, b].map(({ log }) => new SyncSession(run, log, new Set()));
+    assert.ok(one && other);
+    const [hello, answer] = [one.hello(0), other.hello(0)];
+    a.log.insert(testUpdate(run, testIdentity(1), 0));
+    assert.equal(one.receive(answer).kind, 'have');
+    assert.equal(other.receive(hello).kind, 'have');
+  });
+
   it('does not ask for what another session of the same peer is fetching', () => {
     const [a, b] = [new Side(), new Side(universe)];
     const other = new SyncSession(run, a.log, a.inFlight);
-    for (const frame of new SyncSession(run, b.log, b.inFlight).hello(0)) other.receive(frame);
+    const remote = new SyncSession(run, b.log, b.inFlight);
+    for (const frame of [remote.hello(0), ...remote.vectors()]) other.receive(frame);
     other.want();
     sync(a, b);
     assert.equal(a.received, 0);
@@ -122,21 +151,27 @@ describe('SyncSession', () => {
       [wire.SyncFrame.encode({ end: {} })],
       [wire.SyncFrame.encode({})],
       [Uint8Array.of(0xff, 0xff, 0xff)],
-      [...new SyncSession(otherRun, new UpdateLog(), new Set()).hello(0)],
-      [...session().hello(0), ...session().hello(0)],
+      [new SyncSession(otherRun, new UpdateLog(), new Set()).hello(0)],
+      [session().hello(0), session().hello(0)],
+      [...session().vectors()],
       [
-        ...session().hello(0),
+        session().hello(0),
+        ...session().vectors(),
         wire.SyncFrame.encode({ want: { authors: [], last: true } }),
         wire.SyncFrame.encode({ chunk: { bytes: Uint8Array.of(1), last: true } }),
       ],
       [
-        ...session().hello(0),
+        session().hello(0),
+        ...session().vectors(),
         wire.SyncFrame.encode({ want: { authors: [], last: true } }),
         wire.SyncFrame.encode({ chunk: { bytes: new Uint8Array(10_000), last: false } }),
       ],
       [
         wire.SyncFrame.encode({
-          have: { runId: new Uint8Array(32), clockMs: 0, authors: [], evicted: [], last: true },
+          have: {
+            ...{ runId: new Uint8Array(32), clockMs: 0, authors: [], evicted: [], last: false },
+            logDigest: new Uint8Array(32),
+          },
         }),
       ],
     ];
