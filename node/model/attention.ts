@@ -49,7 +49,7 @@ export interface QueryBlock {
   readonly mask: Value;
 }
 
-/** More, or smaller ones, save fewer products than they cost in overhead: see docs/ENGINE.md. */
+/** More blocks were no faster, and took more memory: see docs/ENGINE.md. */
 const BLOCKS_MAX = 4;
 const BLOCK_TOKENS_MIN = 32;
 
