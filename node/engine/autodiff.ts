@@ -13,6 +13,7 @@ import {
   type Value,
 } from './graph.js';
 import { add } from './ops/elementwise.js';
+import { joinPadded } from './ops/layout.js';
 import { addMatmul, matmulFactors } from './ops/matmul.js';
 
 /**
@@ -65,8 +66,13 @@ function dependents(order: readonly Value[], roots: ReadonlySet<Value>): Set<Val
   return active;
 }
 
-/** sofar + part; a product of two matrices is added while it is computed. */
+/**
+ * sofar + part; a product of two matrices is added while it is computed, and the gradients of slices that lie side
+ * by side are joined.
+ */
 function accumulate(sofar: Value, part: Value): Value {
+  const joined = joinPadded(sofar, part);
+  if (joined !== null) return joined;
   const factors = matmulFactors(part);
   if (factors === null || part.shape.length !== 2) return add(sofar, part);
   return addMatmul(sofar, factors.a, factors.b, factors.attributes);

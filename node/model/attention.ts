@@ -7,6 +7,7 @@ import {
   matmul,
   reshape,
   select,
+  slice,
   softmax,
   transpose,
 } from '../engine/ops/index.js';
@@ -21,7 +22,8 @@ export interface AttentionInputs {
   readonly q: Value;
   readonly k: Value;
   readonly v: Value;
-  readonly mask: Value;
+  /** As queryBlocks makes them. */
+  readonly blocks: readonly QueryBlock[];
   readonly cache: KeyValueCache | undefined;
 }
 
@@ -36,57 +38,98 @@ export interface AttentionShape {
   readonly scoreScalar?: number | null;
 }
 
+/** Tokens whose queries see a range of keys together, so that what lies outside of it is not computed. */
+export interface QueryBlock {
+  /** The tokens from `from` to below `to`. */
+  readonly from: number;
+  readonly to: number;
+  /** The first key that one of them sees; the last is that of `to` - 1. */
+  readonly first: number;
+  /** [B, 1, 1, to - from, keys] float32: 0 where a token may see a key, else MASKED. */
+  readonly mask: Value;
+}
+
+/** More blocks were no faster, and took more memory: see docs/ENGINE.md. */
+const BLOCKS_MAX = 4;
+const BLOCK_TOKENS_MIN = 32;
+
 /**
- * [B, 1, 1, T, S] float32: 0 where row t may see column s, else MASKED. The columns are the tokens; with a
- * cache its places come before them. With `window` a row sees that many tokens at most, itself the last.
+ * The T tokens in blocks, none of whose keys lies behind the last token of the block. With a cache there is one,
+ * and the places of the cache come before its keys. With `window` a token sees that many at most, itself the last.
  */
-export function attentionMask(
+export function queryBlocks(
   { segments, positions, cache }: ModelInputs,
   window: number | null = null,
+): QueryBlock[] {
+  const [, T] = segments.shape as [number, number];
+  const count = Math.max(1, Math.min(BLOCKS_MAX, Math.floor(T / BLOCK_TOKENS_MIN)));
+  const length = cache === undefined ? Math.ceil(T / count) : T;
+  return Array.from({ length: Math.ceil(T / length) }, (_, i) => {
+    const [from, to] = [i * length, Math.min(T, (i + 1) * length)];
+    const first = window === null ? 0 : Math.max(0, from + 1 - window);
+    const own = ownMask(segments, { from, to, first }, window);
+    const mask = cache === undefined ? own : concat([cache.mask(positions, window), own], 4);
+    return { from, to, first, mask };
+  });
+}
+
+/** The mask of a block over the keys of `segments`: [B, T] int32. */
+function ownMask(
+  segments: Value,
+  { from, to, first }: Omit<QueryBlock, 'mask'>,
+  window: number | null,
 ): Value {
-  const [B, T] = segments.shape as [number, number];
-  const causal = new Float32Array(T * T).fill(MASKED);
-  for (let t = 0; t < T; t++) {
-    const first = window === null ? 0 : Math.max(0, t + 1 - window);
-    causal.fill(0, t * T + first, t * T + t + 1);
+  const [rows, columns, B] = [to - from, to - first, segments.shape[0]!];
+  const causal = new Float32Array(rows * columns).fill(MASKED);
+  for (let t = from; t < to; t++) {
+    const start = (t - from) * columns;
+    const seen = window === null ? 0 : Math.max(0, t + 1 - window);
+    causal.fill(0, start + seen - first, start + t + 1 - first);
   }
-  const same = equal(reshape(segments, [B, 1, 1, T, 1]), reshape(segments, [B, 1, 1, 1, T]));
-  const own = select(same, constant(causal, [T, T]), scalar(MASKED)); // [B, 1, 1, T, T]
-  return cache === undefined ? own : concat([cache.mask(positions, window), own], 4);
+  const same = equal(
+    reshape(range(segments, 1, from, to), [B, 1, 1, rows, 1]),
+    reshape(range(segments, 1, first, to), [B, 1, 1, 1, columns]),
+  );
+  return select(same, constant(causal, [rows, columns]), scalar(MASKED));
 }
 
 /**
- * q: B T heads D, k and v: B T keyValueHeads D elements, token by token, head by head;
- * mask: as attentionMask makes it -> softmax(q k^T / sqrt scoreScalar + mask) v: [B T, heads D] float32.
+ * q: B T heads D, k and v: B T keyValueHeads D elements, token by token, head by head
+ * -> softmax(q k^T / sqrt scoreScalar + mask) v: [B T, heads D] float32.
  * Layers take their keys and values of earlier tokens out of the cache in turn.
  */
 export function attention(
-  { q, k, v, mask, cache }: AttentionInputs,
+  { q, k, v, blocks, cache }: AttentionInputs,
   { heads, keyValueHeads, headDim, scoreScalar }: AttentionShape,
 ): Value {
-  const [B, , , T, S] = mask.shape as [number, number, number, number, number];
+  const B = blocks[0]!.mask.shape[0]!;
+  const T = blocks.at(-1)!.to;
   // Query heads of one key/value head lie side by side, so keys and values need no copies.
   const group = heads / keyValueHeads;
-  const queries = reshape(
-    transpose(reshape(q, [B, T, keyValueHeads, group, headDim]), [0, 2, 3, 1, 4]),
-    [B, keyValueHeads, group * T, headDim],
-  );
+  const perToken = reshape(q, [B, T, keyValueHeads, group, headDim]);
   const perHead = (y: Value): Value =>
     transpose(reshape(y, [B, T, keyValueHeads, headDim]), [0, 2, 1, 3]); // [B, KV, T, D]
   const own = { keys: perHead(k), values: perHead(v) };
   const { keys, values } = cache?.extend(own) ?? own; // [B, KV, S, D]
-  const scores = matmul(queries, keys, {
-    transB: true,
-    alpha: 1 / Math.sqrt(scoreScalar ?? headDim),
+  const alpha = 1 / Math.sqrt(scoreScalar ?? headDim);
+  const attended = blocks.map(({ from, to, first, mask }) => {
+    const [, , , rows, columns] = mask.shape as [number, number, number, number, number];
+    const queries = reshape(transpose(range(perToken, 1, from, to), [0, 2, 3, 1, 4]), [
+      ...[B, keyValueHeads, group * rows, headDim],
+    ]);
+    const seen = (y: Value): Value => range(y, 2, first, first + columns);
+    const scores = matmul(queries, seen(keys), { transB: true, alpha });
+    const masked = add(reshape(scores, [B, keyValueHeads, group, rows, columns]), mask);
+    const shares = reshape(softmax(masked), [B, keyValueHeads, group * rows, columns]);
+    const context = matmul(shares, seen(values));
+    const perQuery = reshape(context, [B, keyValueHeads, group, rows, headDim]);
+    return transpose(perQuery, [0, 3, 1, 2, 4]); // [B, rows, KV, G, D]
   });
-  const grouped = reshape(scores, [B, keyValueHeads, group, T, S]);
-  const attended = matmul(
-    reshape(softmax(add(grouped, mask)), [B, keyValueHeads, group * T, S]),
-    values,
-  );
-  const context = transpose(
-    reshape(attended, [B, keyValueHeads, group, T, headDim]),
-    [0, 3, 1, 2, 4],
-  ); // [B, T, KV, G, D]
+  const context = attended.length === 1 ? attended[0]! : concat(attended, 1);
   return reshape(context, [B * T, heads * headDim]);
+}
+
+/** As slice; all of an axis is the value itself. */
+function range(value: Value, axis: number, start: number, end: number): Value {
+  return start === 0 && end === value.shape[axis] ? value : slice(value, axis, start, end);
 }

@@ -16,7 +16,7 @@ import {
   silu,
   slice,
 } from '../engine/ops/index.js';
-import { attention, attentionMask } from './attention.js';
+import { attention, queryBlocks, type QueryBlock } from './attention.js';
 import type { LinearLayer, ModelInputs, ModelValues } from './family.js';
 import type { GatedConfig } from './gated-config.js';
 import type { Parameters } from './parameters.js';
@@ -121,8 +121,7 @@ export function buildGated(
 
 /** What a layer knows of positions. */
 interface View {
-  /** As attentionMask makes it. */
-  readonly mask: Value;
+  readonly blocks: readonly QueryBlock[];
   /** As rotaryTables makes them. */
   readonly rotation: readonly [cos: Value, sin: Value];
 }
@@ -151,7 +150,7 @@ class GatedDecoder {
     const places = cache?.capacity ?? this.length;
     const tables = rotaryTables(places, rotaryDim ?? headDim, rope.theta, rope.scaling);
     return {
-      mask: attentionMask(this.inputs, window),
+      blocks: queryBlocks(this.inputs, window),
       // Whole sequences lie in the order of the tables, for only differences of places count.
       rotation: cache === undefined ? tables : tablesAt(positions, tables),
     };
@@ -187,11 +186,11 @@ class GatedDecoder {
   /** x: [N, C] -> [N, C]. */
   private attention(index: number, x: Value): Value {
     const name = `model.layers.${index}.self_attn`;
-    const { mask, rotation } = this.views.get(this.config.windows?.[index] ?? null)!;
+    const { blocks, rotation } = this.views.get(this.config.windows?.[index] ?? null)!;
     const [queries, keys, v] = this.projections(name, x);
     const q = this.rotate(this.headNorm(`${name}.q_norm`, queries), rotation);
     const k = this.rotate(this.headNorm(`${name}.k_norm`, keys), rotation);
-    const context = attention({ q, k, v, mask, cache: this.inputs.cache }, this.config);
+    const context = attention({ q, k, v, blocks, cache: this.inputs.cache }, this.config);
     return this.linear(`${name}.o_proj`, context);
   }
 

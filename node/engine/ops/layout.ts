@@ -1,5 +1,5 @@
 /** Where elements lie: transpose, slice, pad, concat. */
-import { apply, type Value } from '../graph.js';
+import { apply, sameShape, type Value } from '../graph.js';
 import { demand, demandFloat, type Operation } from '../operation.js';
 
 /** Permutation of axes. */
@@ -155,4 +155,40 @@ export const concatOperation: Operation<{ readonly axis: number }> = {
 /** Values of one dtype, equal in every axis but `axis`, one after the other along it. */
 export function concat(values: readonly Value[], axis: number): Value {
   return apply(concatOperation, values, { axis });
+}
+
+/**
+ * a + b where both are zeros around ranges of one axis that lie side by side: the two ranges joined, with zeros
+ * around them where they do not fill the axis. null when they are anything else.
+ */
+export function joinPadded(a: Value, b: Value): Value | null {
+  const [one, other] = [paddedRange(a), paddedRange(b)];
+  if (one === null || other === null) return null;
+  if (one.axis !== other.axis || !sameShape(a.shape, b.shape)) return null;
+  const [low, high] = one.start < other.start ? [one, other] : [other, one];
+  if (low.end !== high.start) return null;
+  const joined = concat([...low.parts, ...high.parts], low.axis);
+  const after = a.shape[low.axis]! - high.end;
+  return low.start + after === 0 ? joined : pad(joined, low.axis, low.start, after);
+}
+
+/** What `value` has between zeros: parts that fill start <= i < end of `axis`. */
+interface PaddedRange {
+  readonly axis: number;
+  readonly start: number;
+  readonly end: number;
+  readonly parts: readonly Value[];
+}
+
+function paddedRange({ source, shape }: Value): PaddedRange | null {
+  if (source.kind !== 'operation' || source.operation !== padOperation) return null;
+  const [inner] = source.inputs as [Value];
+  const { axis, before, after } = source.attributes as Parameters<typeof padOperation.type>[1];
+  const { source: own } = inner;
+  const isJoined =
+    own.kind === 'operation' &&
+    own.operation === concatOperation &&
+    own.attributes['axis'] === axis;
+  const parts = isJoined ? own.inputs : [inner];
+  return { axis, start: before, end: shape[axis]! - after, parts };
 }

@@ -11,6 +11,7 @@ import {
   mul,
   reshape,
   select,
+  slice,
   sum,
 } from '../../../node/engine/ops/index.js';
 import { ortExecutor } from '../../../node/engine/ort.js';
@@ -35,6 +36,43 @@ describe('gradients', () => {
     const [gradient] = gradients(loss, [x]);
     const feeds = { x: Float32Array.of(1, -2, 3) };
     assert.deepEqual(await evaluate(gradient!, feeds), [6, 9, 34]);
+  });
+
+  it('joins the gradients of slices side by side, from either end, and adds those that overlap', async () => {
+    const wide = input('wide', 'float32', [6]);
+    const square = (start: number, end: number): Value => {
+      const part = slice(wide, 0, start, end);
+      return sum(mul(part, part), [0]);
+    };
+    const feeds = { wide: Float32Array.of(1, 2, 3, 4, 5, 6) };
+    const pads = (value: Value): number =>
+      topologicalOrder([value]).filter(
+        ({ source }) => source.kind === 'operation' && source.operation.name === 'pad',
+      ).length;
+    const derive = (ranges: readonly [number, number][]): Value => {
+      const [first, ...rest] = ranges.map(([start, end]) => square(start, end)) as [Value];
+      return gradients(rest.reduce(add, first), [wide])[0]!;
+    };
+    const ranges: [number, number][] = [
+      [0, 2],
+      [2, 4],
+      [4, 6],
+    ];
+    for (const whole of [derive(ranges), derive([...ranges].reverse())]) {
+      assert.equal(pads(whole), 0);
+      assert.deepEqual(await evaluate(whole, feeds), [2, 4, 6, 8, 10, 12]);
+    }
+    const middle = derive([
+      [1, 3],
+      [3, 5],
+    ]);
+    assert.equal(pads(middle), 1);
+    assert.deepEqual(await evaluate(middle, feeds), [0, 4, 6, 8, 10, 0]);
+    const overlapping = derive([
+      [0, 4],
+      [2, 6],
+    ]);
+    assert.deepEqual(await evaluate(overlapping, feeds), [2, 4, 12, 16, 10, 12]);
   });
 
   it('differentiates its own result', async () => {
