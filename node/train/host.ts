@@ -67,6 +67,8 @@ export class TrainerHost implements Trainer {
   #last: Opened | null = null;
   /** Deaths since the last call that succeeded. */
   #deaths = 0;
+  /** Whether the first process of all died while it opened model and data. */
+  #isSecondTry = false;
   /** How the last process was to use memory; null before one said so. */
   #plan: MemoryPlan | null = null;
   /** Sequences at once after memory ran out; null before. */
@@ -234,7 +236,10 @@ export class TrainerHost implements Trainer {
     }
   }
 
-  /** Forks and opens, on the CPU a second time where memory ran out. A process that dies later is replaced by #relaunch. */
+  /**
+   * Forks and opens: a second time where memory of the CPU ran out, and where the first process of all died.
+   * A process that dies later is replaced by #relaunch.
+   */
   async #open(chosen: ChosenDevice): Promise<Opened> {
     this.#closing.signal.throwIfAborted();
     const process = TrainingProcess.fork(this.#logger);
@@ -260,7 +265,14 @@ export class TrainerHost implements Trainer {
       const { isOutOfMemory } = await process.ended;
       const isShort = isOutOfMemory || error instanceof TrainingMemoryError;
       if (isShort && this.#halve(chosen)) return await this.#open(chosen);
-      if (error instanceof UserError || error instanceof TrainerDiedError) throw error;
+      if (error instanceof UserError) throw error;
+      if (error instanceof TrainerDiedError) {
+        if (isShort || this.#first !== null || this.#isSecondTry) throw error;
+        // Whoever killed it may have meant something else; what crashes by itself does so again.
+        this.#isSecondTry = true;
+        this.#logger.warn({ reason: error.message }, 'the training process is started once more');
+        return await this.#open(chosen);
+      }
       const message = error instanceof Error ? error.message : String(error);
       throw new TrainerDiedError(`The training process did not open: ${message}`, { cause: error });
     }

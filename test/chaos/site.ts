@@ -105,12 +105,8 @@ export class Site {
     this.#state = 'down';
   }
 
-  /**
-   * kill -9 of its training process. Nothing when there is none at the moment, nor while it opens the model for
-   * the first time: then the peer says that memory is short, and ends.
-   */
+  /** kill -9 of its training process, also of one that is opening the model; nothing when there is none at the moment. */
   async killTrainer(): Promise<void> {
-    if ((await this.status()) === null) return;
     const own = this.#command?.pid;
     for (const pid of await this.processes()) if (pid !== own) signal(pid, 'SIGKILL');
   }

@@ -167,6 +167,23 @@ describe('TrainerHost', () => {
     });
   });
 
+  it('starts a process once more that was killed while it opened the model', isLinux, async () => {
+    let kills = 0;
+    const killChild = async (): Promise<void> => {
+      const children = await readFile(`/proc/self/task/${process.pid}/children`, 'utf8');
+      for (const pid of children.trim().split(' ')) process.kill(Number(pid), 'SIGKILL');
+      kills++;
+    };
+    const host = await TrainerHost.open({ ...options, onPlan: () => void killChild() });
+    try {
+      assert.equal(kills, 1);
+      assert.equal((await host.train(job(), ignore, never)).steps, 4);
+      assert.ok(lines.some(({ message }) => /is started once more/.test(message)));
+    } finally {
+      await host.close();
+    }
+  });
+
   it('restarts a process that died while nobody asked it', async () => {
     await withHost(async (host) => {
       const before = host.pid;
