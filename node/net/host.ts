@@ -6,7 +6,15 @@ import type {
   CircuitRelayTransportComponents,
 } from '@libp2p/circuit-relay-v2';
 import { identify, identifyPush, type Identify } from '@libp2p/identify';
-import { isPeerId, start, stop, type Address, type PeerId, type Stream } from '@libp2p/interface';
+import {
+  isPeerId,
+  serviceCapabilities,
+  start,
+  stop,
+  type Address,
+  type PeerId,
+  type Stream,
+} from '@libp2p/interface';
 import { kadDHT, passthroughMapper, type KadDHT } from '@libp2p/kad-dht';
 import { noise } from '@libp2p/noise';
 import { ping } from '@libp2p/ping';
@@ -310,7 +318,9 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
 }
 
 /** Gossipsub takes its only topic when it is made, and `join` learns the run from a connected peer. */
-function partsOf(components: NodeParts): NodeParts {
+function partsOf(
+  components: NodeParts,
+): NodeParts & { readonly [serviceCapabilities]: readonly string[] } {
   return {
     privateKey: components.privateKey,
     peerId: components.peerId,
@@ -321,6 +331,8 @@ function partsOf(components: NodeParts): NodeParts {
     addressManager: components.addressManager,
     connectionGater: components.connectionGater,
     logger: components.logger,
+    // uPnPNAT has its word checked by this: here that is ReachMonitor's work.
+    [serviceCapabilities]: ['@libp2p/autonat'],
   };
 }
 

@@ -3,6 +3,8 @@
  * translate addresses, and our command line inside of them. Needs root, iproute2 and nftables.
  */
 import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { CommandLine } from '../net/command-line.js';
 
@@ -147,6 +149,41 @@ export class Network {
     await nft(router, [
       `add rule ip router there iifname eth0 tcp dport ${port} dnat to ${address}:${port}`,
     ]);
+  }
+
+  /**
+   * Has `router` forward ports that machines inside ask for (UPnP, by miniupnpd), as `outside`, its own address
+   * there. Writes its configuration to `file`.
+   */
+  async answerUpnp(router: Machine, outside: string, file: string): Promise<void> {
+    await nft(router, [
+      'add table inet filter',
+      'add chain inet filter miniupnpd',
+      'add chain inet filter prerouting { type nat hook prerouting priority dstnat; }',
+      'add chain inet filter postrouting { type nat hook postrouting priority srcnat; }',
+      'add chain inet filter prerouting_miniupnpd',
+      'add chain inet filter postrouting_miniupnpd',
+      'add rule inet filter prerouting jump prerouting_miniupnpd',
+      'add rule inet filter postrouting jump postrouting_miniupnpd',
+    ]);
+    const settings = {
+      ext_ifname: 'eth0',
+      ext_ip: outside,
+      listening_ip: 'eth1',
+      secure_mode: 'yes',
+      upnp_table_name: 'filter',
+      upnp_nat_table_name: 'filter',
+      upnp_forward_chain: 'miniupnpd',
+      upnp_nat_chain: 'prerouting_miniupnpd',
+      upnp_nat_postrouting_chain: 'postrouting_miniupnpd',
+      uuid: randomUUID(),
+      allow: '1024-65535 192.168.1.0/24 1024-65535',
+    };
+    const lines = Object.entries(settings).map(([name, value]) =>
+      name === 'allow' ? `${name} ${value}` : `${name}=${value}`,
+    );
+    await writeFile(file, `${lines.join('\n')}\n`);
+    await router.run('miniupnpd', '-f', file, '-P', `${file}.pid`);
   }
 
   /** Ends every process inside and deletes all namespaces; for the end of a test, whatever became of it. */
