@@ -36,6 +36,9 @@ import { newerVersionOf } from './versions.js';
 /** Open connections; a peer needs about six, a bootstrap node one for each peer that is asking. */
 const CONNECTIONS_MAX = 256;
 
+/** Of those, such as came in: beyond it the most crowded network makes room (inbound-room.ts). */
+const INBOUND_MAX = (CONNECTIONS_MAX * 3) / 4;
+
 /** New inbound connections a second from one address: an office behind one NAT starts together. */
 const INBOUND_PER_SECOND_MAX = 64;
 
@@ -113,7 +116,7 @@ export class Host {
     this.#node = node;
     this.#meter = meter;
     this.#relay = relay;
-    this.#trimmer = new ConnectionTrimmer(node);
+    this.#trimmer = new ConnectionTrimmer(node, INBOUND_MAX);
     this.#trimmer.start();
     this.announceInterfaces();
   }
