@@ -9,6 +9,7 @@ import { setMaxListeners } from 'node:events';
 import type { Uint8ArrayList } from 'uint8arraylist';
 import * as limits from '../../protocol/limits.js';
 import { SystemClock } from '../clock.js';
+import type { Clock } from '../interfaces.js';
 import { SenderBuckets, type TokenBucket } from '../token-bucket.js';
 import { StreamTruncatedError } from './errors.js';
 import type { InnerGossip, Rpc } from './inner-gossip.js';
@@ -18,18 +19,19 @@ import { StreamReader } from './stream-reader.js';
 type Registrar = GossipSubComponents['registrar'];
 
 export class GossipIntake {
-  readonly #clock = new SystemClock();
   readonly #stop = new AbortController();
-  readonly #messages = new SenderBuckets(this.#clock, {
-    perSecond: limits.GOSSIP_MESSAGES_PER_SECOND,
-    burst: limits.GOSSIP_MESSAGES_BURST,
-  });
-  readonly #bytes = new SenderBuckets(this.#clock, {
-    perSecond: limits.GOSSIP_BYTES_PER_SECOND,
-    burst: limits.GOSSIP_BURST_BYTES,
-  });
+  readonly #messages: SenderBuckets;
+  readonly #bytes: SenderBuckets;
 
-  constructor() {
+  constructor(clock: Clock = new SystemClock()) {
+    this.#messages = new SenderBuckets(clock, {
+      perSecond: limits.GOSSIP_MESSAGES_PER_SECOND,
+      burst: limits.GOSSIP_MESSAGES_BURST,
+    });
+    this.#bytes = new SenderBuckets(clock, {
+      perSecond: limits.GOSSIP_BYTES_PER_SECOND,
+      burst: limits.GOSSIP_BURST_BYTES,
+    });
     // One wait for each connected peer at most.
     setMaxListeners(0, this.#stop.signal);
   }
