@@ -18,6 +18,9 @@ import { StreamReader } from './stream-reader.js';
 
 type Registrar = GossipSubComponents['registrar'];
 
+/** What is waited for at a time: a whole window of flow control would come in jerks. */
+export const PIECE_BYTES = 64 * 1024;
+
 export class GossipIntake {
   readonly #stop = new AbortController();
   readonly #messages: SenderBuckets;
@@ -76,14 +79,25 @@ export class GossipIntake {
   ): AsyncGenerator<Uint8Array | Uint8ArrayList> {
     try {
       for await (const chunk of reader) {
-        await bucket.take(chunk.byteLength, this.#stop.signal);
-        yield chunk;
+        for (let start = 0; start < chunk.byteLength; start += PIECE_BYTES) {
+          const piece = partOf(chunk, start, Math.min(start + PIECE_BYTES, chunk.byteLength));
+          await bucket.take(piece.byteLength, this.#stop.signal);
+          yield piece;
+        }
       }
     } catch (error) {
       // A connection that ended; another one to the same peer may go on.
       if (!(error instanceof StreamTruncatedError) && !this.#stop.signal.aborted) throw error;
     }
   }
+}
+
+function partOf(
+  chunk: Uint8Array | Uint8ArrayList,
+  start: number,
+  end: number,
+): Uint8Array | Uint8ArrayList {
+  return chunk instanceof Uint8Array ? chunk.subarray(start, end) : chunk.sublist(start, end);
 }
 
 /** Messages, subscriptions and control entries of an RPC: what each may cost a signature or an answer. */

@@ -11,6 +11,8 @@ export interface InnerGossip extends GossipSub {
   readonly score: Scores;
   /** Called for each RPC that was decoded, before anything else is done with it. */
   handleReceivedRpc(from: PeerId, rpc: Rpc): Promise<void>;
+  /** Peer ids of the neighbours in the mesh of a topic. */
+  getMeshPeers(topic: string): string[];
 }
 
 /** @throws TypeError for a version of gossipsub that has other insides: it must not run unguarded. */
@@ -24,6 +26,7 @@ function isInner(gossip: GossipSub): gossip is InnerGossip {
     'score' in gossip &&
     gossip.score instanceof PeerScore &&
     'handleReceivedRpc' in gossip &&
-    typeof gossip.handleReceivedRpc === 'function'
+    typeof gossip.handleReceivedRpc === 'function' &&
+    'getMeshPeers' in gossip
   );
 }
