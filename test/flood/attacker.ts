@@ -151,5 +151,3 @@ if (mode === 'mute') await mute(host, known.run);
 // Garbage has a connection of its own: what it does to its gossip would end the rest of it.
 void forEver(garbage, await newHost(), known.run);
 flood(host, known.run);
-console.log('begun');
-setInterval(() => console.log(`signed ${signed}`), 5_000);

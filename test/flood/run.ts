@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import type { StatusReport } from '../../node/status.js';
 import { CommandLine } from '../net/command-line.js';
 
 const isSource = import.meta.url.endsWith('.ts');
@@ -81,12 +82,12 @@ export async function flood(
     const member = launch('member', ['join', address, ...data('machine-shop')]);
     commands.push(member);
     const { peerId } = await member.facts();
-    const first = await victim.status(
+    await victim.status(
       'updates of both',
       ({ adapter, peers }) =>
         adapter.updates >= 4 && peers.some((each) => each.updatesAccepted >= 2),
     );
-    const countOf = ({ peers }: typeof first): number =>
+    const countOf = ({ peers }: StatusReport): number =>
       peers.find((each) => each.peerId === peerId)?.updatesAccepted ?? 0;
     const before = await peakOf(victim.pid, CALM_MS, signal);
     const calm = await victim.status('a status', () => true);

@@ -37,7 +37,10 @@ async function messagesHandled(ms: number): Promise<number[]> {
   const intake = new GossipIntake(new VirtualClock(time));
   const gossip = await client.startGossip(GOSSIP_TOPIC);
   let handled = 0;
-  gossip.handleReceivedRpc = () => Promise.resolve(void handled++);
+  gossip.handleReceivedRpc = async () => {
+    handled++;
+    await Promise.resolve();
+  };
   intake.attach(gossip);
   const rpc = { subscriptions: [], messages: [{ topic: GOSSIP_TOPIC }] };
   const stop = Promise.allSettled(
@@ -78,9 +81,10 @@ async function bytesRead(ms: number): Promise<number[]> {
   };
   void sending().catch(() => undefined);
   const settled = async (): Promise<number> => {
-    for (let before = -1, quiet = 0; quiet < 50; quiet = before === read ? quiet + 1 : 0) {
-      before = read;
+    for (let quiet = 0; quiet < 50;) {
+      const before = read;
       await new Promise((resolve) => setTimeout(resolve, 5));
+      quiet = before === read ? quiet + 1 : 0;
     }
     return read;
   };
