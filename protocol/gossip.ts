@@ -2,13 +2,14 @@
 import { checkAmendment, type Amendment } from './amendment.js';
 import { bytesEqual, sha256, toHex } from './bytes.js';
 import { UpdateRejectedError } from './errors.js';
-import { GOSSIP_BYTES_MAX, UPDATE_BYTES_MAX } from './limits.js';
+import { GOSSIP_BYTES_MAX, UPDATE_BYTES_MAX, UPDATE_INLINE_BYTES_MAX } from './limits.js';
 import { equivocationProof, type EquivocationProof, type UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
 import type { Slicer } from './slice.js';
 import {
   checkHeader,
   checkUpdate,
+  UPDATE_OVERHEAD_BYTES_MAX,
   updateToWire,
   type Update,
   type UpdateHeader,
@@ -41,6 +42,11 @@ export function encodeAmendment({ signed }: Amendment): Uint8Array {
 
 export function equivocationToWire(proof: EquivocationProof): wire.Equivocation {
   return { first: proof.first.signed, second: proof.second.signed };
+}
+
+/** Whether an update travels inside of gossip; a larger one is announced there. */
+export function isInline({ scales, codes }: Pick<Update, 'scales' | 'codes'>): boolean {
+  return scales.length + codes.length + UPDATE_OVERHEAD_BYTES_MAX <= UPDATE_INLINE_BYTES_MAX;
 }
 
 /**

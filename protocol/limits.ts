@@ -52,6 +52,17 @@ export const UPDATE_INLINE_BYTES_MAX = 64 * 1024;
 /** Bytes of any gossip message: an inline update and its envelope. */
 export const GOSSIP_BYTES_MAX = UPDATE_INLINE_BYTES_MAX + 1024;
 
+/**
+ * Gossip taken from one sender, in messages (control entries count too): at once, what two epochs of AUTHORS_MAX
+ * authors bring; in a second in the long run, each costs two signatures, so 128 cost 4 % of a core.
+ */
+export const GOSSIP_MESSAGES_BURST = 2 * AUTHORS_MAX;
+export const GOSSIP_MESSAGES_PER_SECOND = 128;
+
+/** The same in bytes, whatever they hold: 64 inline updates a second, and 256 of them at once. */
+export const GOSSIP_BURST_BYTES = 16 * 1024 * 1024;
+export const GOSSIP_BYTES_PER_SECOND = 4 * 1024 * 1024;
+
 /** How far ahead of the own clock an update's epoch may lie before it is deferred, in epochs. */
 export const FUTURE_EPOCHS_MAX = 1;
 
@@ -79,6 +90,13 @@ export const SYNC_TIMEOUT_MS = 60_000;
 /** Sync sessions served at one time, over all peers, and for one peer. */
 export const SYNC_SESSIONS_MAX = 8;
 export const SYNC_SESSIONS_PER_PEER_MAX = 1;
+
+/**
+ * Sync sessions that one peer may open: at once, and in a second in the long run. With the shortest epochs a peer
+ * opens one every 250 ms on average, to a member drawn at random.
+ */
+export const SYNC_OPENS_BURST = 32;
+export const SYNC_OPENS_PER_SECOND = 8;
 
 /** Bytes of one chunk of a blob (the last is shorter): it fills a frame, and its hash weighs nothing. */
 export const BLOB_CHUNK_BYTES = 256 * 1024;
@@ -109,6 +127,13 @@ export const BLOB_STREAMS_MAX = 128;
 export const BLOB_STREAMS_PER_PEER_MAX = BLOBS_MAX + 4;
 
 /**
+ * Blob streams that one peer may open: at once, one for each author of an epoch; in a second in the long run, as
+ * many as announcements of large updates come.
+ */
+export const BLOB_OPENS_BURST = AUTHORS_MAX;
+export const BLOB_OPENS_PER_SECOND = 64;
+
+/**
  * Bytes of blobs served to one peer: at once, and in a second in the long run. Each update is needed once,
  * so the largest is there at once; after it 32 Mbit/s leave an uplink to others.
  */
@@ -128,3 +153,14 @@ export const RELAYED_ADDRESSES_MAX = 4;
 
 /** Ports that one reach check tries, each with a connection of its own. */
 export const REACH_PORTS_MAX = 4;
+
+/**
+ * Introductions answered to one peer: at once, and in a second in the long run. A member announces itself twice
+ * when it connects, and else every 5 s at most; an answer may have 3 MiB.
+ */
+export const INTRODUCTIONS_BURST = 16;
+export const INTRODUCTIONS_PER_SECOND = 1;
+
+/** Reach checks made for one peer: at once, and in a minute in the long run. It asks every minute at most. */
+export const REACH_CHECKS_BURST = 4;
+export const REACH_CHECKS_PER_MINUTE = 4;

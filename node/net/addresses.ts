@@ -1,6 +1,7 @@
 /** Multiaddrs from users and from other peers: parsed, checked and bounded. */
 import type { PeerId } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
+import { isPrivate } from '@libp2p/utils';
 import { CODE_P2P, CODE_P2P_CIRCUIT, multiaddr, type Multiaddr } from '@multiformats/multiaddr';
 import { ADDRESSES_MAX, ADDRESS_BYTES_MAX, RELAYED_ADDRESSES_MAX } from '../../protocol/limits.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
@@ -80,4 +81,37 @@ function tcpAddress(text: string): Multiaddr | null {
   } catch {
     return null;
   }
+}
+
+/** Bits of an address that its owner rarely gets one by one: whoever has a /24 or a /48 has all of it. */
+const IP4_PARTS = 3;
+const IP6_PARTS = 3;
+
+/**
+ * The network that an address lies in: the first 24 bits of an IPv4 address, the first 48 of an IPv6 one, or the
+ * name; null when the text is no address.
+ */
+export function networkOf(address: string): string | null {
+  const [, kind = '', host = ''] = address.split('/');
+  if (kind === 'ip4') return host.split('.').slice(0, IP4_PARTS).join('.');
+  if (kind === 'ip6') return ip6Parts(host).slice(0, IP6_PARTS).join(':');
+  return kind.startsWith('dns') ? host.toLowerCase() : null;
+}
+
+/** The network of an address in the open internet; null in a home or an office, where all members share one, and through a relay. */
+export function publicNetworkOf(address: string): string | null {
+  if (isRelayed(address)) return null;
+  try {
+    return isPrivate(multiaddr(address)) ? null : networkOf(address);
+  } catch {
+    return null;
+  }
+}
+
+/** The eight parts of an IPv6 address, "::" written out. */
+function ip6Parts(host: string): string[] {
+  const [head = '', tail] = host.toLowerCase().split('::');
+  const [first, last] = [head.split(':'), tail === undefined ? [] : tail.split(':')];
+  const zeros = Array.from({ length: Math.max(0, 8 - first.length - last.length) }, () => '0');
+  return [...first, ...zeros, ...last].map((part) => part || '0');
 }

@@ -1,11 +1,18 @@
 /** Members of the run that could be dialled: bounded, each with its own back-off. */
 import { ADDRESSES_MAX, RUN_PEERS_MAX } from '../../protocol/limits.js';
-import { isRelayed } from './addresses.js';
+import { isRelayed, publicNetworkOf } from './addresses.js';
 import { backoffMs } from './backoff.js';
 import type { PeerAddresses } from './run-registry.js';
 
 /** Candidates kept: several times what one answer may name, so that one liar cannot push out the rest. */
 export const CANDIDATES_MAX = 4 * RUN_PEERS_MAX;
+
+/** Of those, whose first address lies in one public network: whoever has a network cannot fill the list with names. */
+export const CANDIDATES_PER_NETWORK_MAX = 32;
+
+/** Whether an address is not to be dialled now. */
+export type IsCrowded = (address: string) => boolean;
+const never: IsCrowded = () => false;
 
 /** Addresses tried in one dial, one after the other, each for up to ADDRESS_DIAL_TIMEOUT_MS (host.ts). */
 export const ADDRESSES_PER_DIAL = 2;
@@ -46,7 +53,7 @@ export class Candidates {
 
   /** What a peer said of itself replaces what was known, once: later hearsay may be newer. */
   announced({ peerId, addresses }: PeerAddresses): void {
-    const candidate = this.#candidates.get(peerId) ?? this.#insert(peerId);
+    const candidate = this.#candidates.get(peerId) ?? this.#insert(peerId, addresses);
     const ownWords = addresses.join(' ');
     if (candidate.ownWords === ownWords) return;
     candidate.ownWords = ownWords;
@@ -58,15 +65,20 @@ export class Candidates {
    * unreachable, and one that has moved is found.
    */
   heard({ peerId, addresses }: PeerAddresses): void {
-    const candidate = this.#candidates.get(peerId) ?? this.#insert(peerId);
+    const candidate = this.#candidates.get(peerId) ?? this.#insert(peerId, addresses);
     const half = ADDRESSES_MAX / 2;
     const kept = candidate.addresses;
     const all = new Set([...kept.slice(0, half), ...addresses, ...kept.slice(half)]);
     candidate.addresses = [...all].slice(0, ADDRESSES_MAX);
   }
 
-  #insert(peerId: string): Candidate {
-    if (this.#candidates.size >= CANDIDATES_MAX) this.#evict();
+  #insert(peerId: string, addresses: readonly string[]): Candidate {
+    const network = publicNetworkOf(addresses[0] ?? '');
+    const neighbours = this.all().filter(
+      ({ addresses: [first = ''] }) => network !== null && publicNetworkOf(first) === network,
+    );
+    if (neighbours.length >= CANDIDATES_PER_NETWORK_MAX) this.#evict(neighbours);
+    else if (this.#candidates.size >= CANDIDATES_MAX) this.#evict(this.all());
     const candidate: Candidate = {
       ...{ peerId, addresses: [], ownWords: null },
       ...{ attempts: 0, nextAttemptMs: 0, triedMs: 0, connectedMs: null, lastError: null },
@@ -93,11 +105,17 @@ export class Candidates {
   /**
    * Up to `count` candidates outside `connected` that are due at `nowMs`: those that were members first, then
    * those that failed least, for names that nobody answers to must not stand in the way. In random order
-   * among equals.
+   * among equals. Left out are those with no address but crowded ones.
    */
-  due(count: number, connected: ReadonlySet<string>, nowMs: number): Candidate[] {
+  due(
+    count: number,
+    connected: ReadonlySet<string>,
+    nowMs: number,
+    isCrowded: IsCrowded = never,
+  ): Candidate[] {
     return this.all()
       .filter(({ peerId, nextAttemptMs }) => !connected.has(peerId) && nextAttemptMs <= nowMs)
+      .filter(({ addresses }) => addresses.length === 0 || !addresses.every(isCrowded))
       .map((candidate) => ({ candidate, dice: this.#random() }))
       .sort(
         ({ candidate: a, dice: diceA }, { candidate: b, dice: diceB }) =>
@@ -114,8 +132,12 @@ export class Candidates {
    * everyone, however many do not answer. A former member or one only heard of, each half of the time, so that
    * made-up names do not keep the members from their turn, nor members who are gone the new names.
    */
-  longestUnseen(connected: ReadonlySet<string>, nowMs: number): Candidate[] {
-    const others = this.due(this.size, connected, nowMs);
+  longestUnseen(
+    connected: ReadonlySet<string>,
+    nowMs: number,
+    isCrowded: IsCrowded = never,
+  ): Candidate[] {
+    const others = this.due(this.size, connected, nowMs, isCrowded);
     const wantsMember = this.#random() < 0.5;
     const wanted = others.filter(({ connectedMs }) => (connectedMs !== null) === wantsMember);
     const seenMs = ({ connectedMs, triedMs }: Candidate): number =>
@@ -130,8 +152,9 @@ export class Candidates {
    * the addresses to try: each gets its turn, however many before it swallow what is sent to them. One through
    * a relay is among them where there is one, for it works when no other does.
    */
-  attempt(candidate: Candidate, nowMs: number): string[] {
-    const { addresses, attempts } = candidate;
+  attempt(candidate: Candidate, nowMs: number, isCrowded: IsCrowded = never): string[] {
+    const { attempts } = candidate;
+    const addresses = candidate.addresses.filter((address) => !isCrowded(address));
     candidate.attempts++;
     candidate.triedMs = nowMs;
     candidate.nextAttemptMs = nowMs + backoffMs(candidate.attempts, this.#random());
@@ -149,9 +172,9 @@ export class Candidates {
       .map(({ peerId, addresses }) => ({ peerId, addresses }));
   }
 
-  /** Forgets the candidate that failed most often; one that was a member only when all were. */
-  #evict(): void {
-    const worst = this.all().reduce((a, b) => {
+  /** Forgets the one of `pool` that failed most often; one that was a member only when all were. */
+  #evict(pool: readonly Candidate[]): void {
+    const worst = pool.reduce((a, b) => {
       const strangerFirst = Number(b.connectedMs === null) - Number(a.connectedMs === null);
       return strangerFirst > 0 || (strangerFirst === 0 && b.attempts > a.attempts) ? b : a;
     });

@@ -5,6 +5,7 @@
  */
 import type { Identify } from '@libp2p/identify';
 import type { Connection, Libp2p } from '@libp2p/interface';
+import { surplusOf } from './inbound-room.js';
 
 /** Between two looks, in ms. */
 const CHECK_INTERVAL_MS = 1_000;
@@ -46,8 +47,12 @@ export class ConnectionTrimmer {
   readonly #node: Libp2p<{ identify: Identify }>;
   #timer: NodeJS.Timeout | null = null;
 
-  constructor(node: Libp2p<{ identify: Identify }>) {
+  readonly #inboundMax: number;
+
+  /** `inboundMax`: connections kept that came in; fewer than the node takes, which would refuse whoever comes then. */
+  constructor(node: Libp2p<{ identify: Identify }>, inboundMax: number) {
     this.#node = node;
+    this.#inboundMax = inboundMax;
   }
 
   start(): void {
@@ -55,6 +60,7 @@ export class ConnectionTrimmer {
     this.#timer = setInterval(() => {
       this.#trim();
     }, CHECK_INTERVAL_MS);
+    this.#node.addEventListener('connection:open', this.#makeRoom);
     this.#node.addEventListener('connection:close', this.#revive);
   }
 
@@ -62,7 +68,13 @@ export class ConnectionTrimmer {
     if (this.#timer !== null) clearInterval(this.#timer);
     this.#timer = null;
     this.#node.removeEventListener('connection:close', this.#revive);
+    this.#node.removeEventListener('connection:open', this.#makeRoom);
   }
+
+  readonly #makeRoom = (): void => {
+    const open = this.#node.getConnections().filter(({ status }) => status === 'open');
+    for (const connection of surplusOf(open, this.#inboundMax)) void close(connection);
+  };
 
   #trim(): void {
     const self = this.#node.peerId.toString();

@@ -2,7 +2,7 @@
  * Keeps a peer connected to enough members of its run. libp2p neither dials the peers that it discovers nor
  * goes on after five failed attempts; this does both, for ever, with bounded memory.
  */
-import type { PeerId } from '@libp2p/interface';
+import type { Connection, PeerId } from '@libp2p/interface';
 import { multiaddr, type Multiaddr } from '@multiformats/multiaddr';
 import type { Run } from '../../protocol/manifest.js';
 import type { Logger } from '../interfaces.js';
@@ -10,7 +10,7 @@ import { parseAddress, parsePeerId, peerIdOf, relayOf } from './addresses.js';
 import { backoffMs } from './backoff.js';
 import { Candidates, type Candidate } from './candidates.js';
 import { ageMs, close, isIdle } from './connection-trimmer.js';
-import { DialRule, ROAM_INTERVAL_MS } from './dial-rule.js';
+import { crowding, DialRule, ROAM_INTERVAL_MS } from './dial-rule.js';
 import { attentionOf, type Contact, type DiallerState } from './dialler-state.js';
 import { DirectUpgrade } from './direct-upgrade.js';
 import { reasonOf } from './errors.js';
@@ -75,7 +75,8 @@ export class Dialler {
   /** One for each dial or exchange under way; stop() aborts them. */
   readonly #aborts = new Set<AbortController>();
   #timer: NodeJS.Timeout | null = null;
-  #dialling = 0;
+  /** Members being dialled, and where. */
+  readonly #dialling = new Map<Candidate, readonly string[]>();
   #exchangeMs = 0;
   #dhtMs = 0;
   #shedMs: number;
@@ -205,15 +206,30 @@ export class Dialler {
   }
 
   #dialDue(connected: ReadonlySet<string>, nowMs: number): void {
-    for (const candidate of this.#rule.choose(connected, this.#dialling, nowMs)) {
-      const addresses = this.#candidates.attempt(candidate, nowMs);
-      this.#dialling++;
-      this.#launch(
-        this.#dial(candidate, addresses).finally(() => {
-          this.#dialling--;
-        }),
-      );
+    const count = this.#dialled(connected).length;
+    for (;;) {
+      // Each dial counts for the next one: two at a time to one network would be one too many.
+      const addresses = [...this.#outboundAddresses(connected), ...this.#dialling.values()].flat();
+      const outbound = { count, addresses };
+      const [next] = this.#rule.choose(connected, this.#dialling.size, nowMs, outbound);
+      if (next === undefined) return;
+      const targets = this.#candidates.attempt(next, nowMs, crowding(addresses));
+      this.#dialling.set(next, targets);
+      this.#launch(this.#dial(next, targets).finally(() => this.#dialling.delete(next)));
     }
+  }
+
+  /** Connections to members, those of each together, that this peer dialled. */
+  #dialled(connected: ReadonlySet<string>): Connection[][] {
+    return [...connected]
+      .flatMap((peerId) => parsePeerId(peerId) ?? [])
+      .map((id) => this.#init.host.libp2p.getConnections(id))
+      .filter((each) => each.some(({ direction }) => direction === 'outbound'));
+  }
+
+  #outboundAddresses(connected: ReadonlySet<string>): string[] {
+    const dialled = this.#dialled(connected).flat();
+    return dialled.map(({ remoteAddr }) => remoteAddr.toString());
   }
 
   async #dial(candidate: Candidate, addresses: readonly string[]): Promise<void> {
@@ -236,10 +252,7 @@ export class Dialler {
     const { host } = this.#init;
     // Who relays for us is more than a neighbour: our address goes through it.
     const relays = new Set(host.libp2p.getMultiaddrs().map(relayOf));
-    const dialled = [...connected]
-      .flatMap((peerId) => parsePeerId(peerId) ?? [])
-      .map((id) => host.libp2p.getConnections(id))
-      .filter((each) => each.some(({ direction }) => direction === 'outbound'));
+    const dialled = this.#dialled(connected);
     const settled = dialled.filter((each) =>
       each.every(
         (connection) =>

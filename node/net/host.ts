@@ -1,6 +1,6 @@
 /** One libp2p node: TCP and relays, noise, yamux, identify, ping, kad-dht, and gossipsub once a run is known. */
 import './polyfill.js';
-import { gossipsub, type GossipSub, type GossipSubComponents } from '@chainsafe/libp2p-gossipsub';
+import { gossipsub, type GossipSubComponents } from '@chainsafe/libp2p-gossipsub';
 import type {
   CircuitRelayServerComponents,
   CircuitRelayTransportComponents,
@@ -29,9 +29,13 @@ import { isRelayed, parseAddress, parsePeerId, peerIdOf, relayOf } from './addre
 import { BoundedDatastore } from './bounded-datastore.js';
 import { ConnectionTrimmer } from './connection-trimmer.js';
 import { NewerProtocolError, reasonOf } from './errors.js';
+import { GossipIntake } from './gossip-intake.js';
 import { gossipOptions } from './gossip-options.js';
+import { keepScores } from './gossip-scores.js';
 import type { NetIdentity } from './identity.js';
+import { innerOf, type InnerGossip } from './inner-gossip.js';
 import { calmYamux } from './muxer.js';
+import { overriding } from './overriding.js';
 import { relayedTransport } from './relay-client.js';
 import { Relay, type RelayRules } from './relay-server.js';
 import { countingMetrics, TrafficMeter, type Traffic } from './traffic.js';
@@ -39,6 +43,9 @@ import { newerVersionOf } from './versions.js';
 
 /** Open connections; a peer needs about six, a bootstrap node one for each peer that is asking. */
 const CONNECTIONS_MAX = 256;
+
+/** Of those, such as came in: beyond it the most crowded network makes room (inbound-room.ts). */
+const INBOUND_MAX = (CONNECTIONS_MAX * 3) / 4;
 
 /** New inbound connections a second from one address: an office behind one NAT starts together. */
 const INBOUND_PER_SECOND_MAX = 64;
@@ -109,14 +116,15 @@ export class Host {
   readonly #meter: TrafficMeter;
   readonly #trimmer: ConnectionTrimmer;
   readonly #relay: Relay;
-  #gossip: GossipSub | null = null;
+  #gossip: InnerGossip | null = null;
+  #intake: GossipIntake | null = null;
 
   /** Use createHost. */
   constructor(node: Node, meter: TrafficMeter, relay: Relay) {
     this.#node = node;
     this.#meter = meter;
     this.#relay = relay;
-    this.#trimmer = new ConnectionTrimmer(node);
+    this.#trimmer = new ConnectionTrimmer(node, INBOUND_MAX);
     this.#trimmer.start();
     this.announceInterfaces();
   }
@@ -209,17 +217,25 @@ export class Host {
   }
 
   /** Starts gossipsub for one topic and no other. One at a time: stopGossip ends it. */
-  async startGossip(topic: string): Promise<GossipSub> {
+  async startGossip(topic: string): Promise<InnerGossip> {
     await this.stopGossip();
-    const gossip = gossipsub(gossipOptions(topic))(this.#node.services.parts);
+    const { parts } = this.#node.services;
+    const intake = new GossipIntake();
+    const components = overriding(parts, { registrar: intake.slowing(parts.registrar) });
+    const gossip = innerOf(gossipsub(gossipOptions(topic))(components));
+    intake.attach(gossip);
+    keepScores(gossip.score);
     await start(gossip);
     this.#gossip = gossip;
+    this.#intake = intake;
     return gossip;
   }
 
   async stopGossip(): Promise<void> {
     const gossip = this.#gossip;
     this.#gossip = null;
+    this.#intake?.stop();
+    this.#intake = null;
     if (gossip !== null) await stop(gossip);
   }
 

@@ -13,6 +13,8 @@ import { INTRODUCE_PROTOCOL_ID } from '../../protocol/ids.js';
 import {
   ADDRESSES_MAX,
   ADDRESS_BYTES_MAX,
+  INTRODUCTIONS_BURST,
+  INTRODUCTIONS_PER_SECOND,
   MANIFEST_BYTES_MAX,
   RUNS_MAX,
   RUN_PEERS_MAX,
@@ -20,8 +22,10 @@ import {
 import { decodeManifest } from '../../protocol/manifest-codec.js';
 import type { Run } from '../../protocol/manifest.js';
 import { IntroduceRequest, IntroduceResponse, type RunInfo } from '../../protocol/wire/messages.js';
+import { SystemClock } from '../clock.js';
 import { UserError } from '../errors.js';
 import type { Logger } from '../interfaces.js';
+import { SenderBuckets } from '../token-bucket.js';
 import { cleanAddresses, parseAddress, parsePeerId } from './addresses.js';
 import {
   IntroduceError,
@@ -68,10 +72,14 @@ export async function serveIntroductions(
   logger: Logger,
 ): Promise<() => Promise<void>> {
   let serving = 0;
+  const rate = new SenderBuckets(new SystemClock(), {
+    perSecond: INTRODUCTIONS_PER_SECOND,
+    burst: INTRODUCTIONS_BURST,
+  });
   const serve = async (stream: Stream, connection: Connection): Promise<void> => {
     const peerId = connection.remotePeer.toString();
-    if (serving >= EXCHANGES_MAX) {
-      stream.abort(new StreamBusyError(`${EXCHANGES_MAX} introductions are under way already`));
+    if (serving >= EXCHANGES_MAX || !rate.of(peerId).tryTake(1)) {
+      stream.abort(new StreamBusyError('too many introductions, of this peer or at this time'));
       return;
     }
     serving++;

@@ -11,9 +11,15 @@ import { pbStream } from '@libp2p/utils';
 import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
 import { REACH_PROTOCOL_ID } from '../../protocol/ids.js';
-import { REACH_PORTS_MAX } from '../../protocol/limits.js';
+import {
+  REACH_CHECKS_BURST,
+  REACH_CHECKS_PER_MINUTE,
+  REACH_PORTS_MAX,
+} from '../../protocol/limits.js';
 import { ReachRequest, ReachResponse } from '../../protocol/wire/messages.js';
+import { SystemClock } from '../clock.js';
 import type { Logger } from '../interfaces.js';
+import { SenderBuckets } from '../token-bucket.js';
 import { ReachError, StreamBusyError, reasonOf } from './errors.js';
 import type { Host } from './host.js';
 import { calmYamux } from './muxer.js';
@@ -43,13 +49,17 @@ export interface ReachResult {
 /** Dials back whoever asks. Returns a stop. */
 export async function serveReach(host: Host, logger: Logger): Promise<() => Promise<void>> {
   let serving = 0;
+  const rate = new SenderBuckets(new SystemClock(), {
+    perSecond: REACH_CHECKS_PER_MINUTE / 60,
+    burst: REACH_CHECKS_BURST,
+  });
   const serve = async (stream: Stream, connection: Connection): Promise<void> => {
-    if (serving >= CHECKS_MAX) {
-      stream.abort(new StreamBusyError(`${CHECKS_MAX} reach checks are under way already`));
+    const peerId = connection.remotePeer;
+    if (serving >= CHECKS_MAX || !rate.of(peerId.toString()).tryTake(1)) {
+      stream.abort(new StreamBusyError('too many reach checks, of this peer or at this time'));
       return;
     }
     serving++;
-    const peerId = connection.remotePeer;
     try {
       const signal = AbortSignal.timeout(SERVE_TIMEOUT_MS);
       const pb = pbStream(stream, { maxDataLength: MESSAGE_BYTES_MAX });

@@ -10,6 +10,7 @@ import type { Clock, FrameStream, Logger, Transport } from '../interfaces.js';
 import { CheckpointParts } from './checkpoint-parts.js';
 import type { Replica } from './replica.js';
 import { openStream } from './streams.js';
+import { SenderBuckets } from '../token-bucket.js';
 
 /** Bounds on the pause between two periodic syncs; a quarter epoch lies in between for usual epochs. */
 const PERIOD_MS_MIN = 250;
@@ -54,6 +55,7 @@ export class AntiEntropy {
   /** Peers that announced something since their last session began. */
   readonly #announced = new Set<string>();
   readonly #offsets = new Map<string, number>();
+  readonly #opens: SenderBuckets;
   readonly #firstSync = new AbortController();
   #fetched = 0;
   readonly #running = new Set<Promise<void>>();
@@ -61,6 +63,10 @@ export class AntiEntropy {
   constructor(components: AntiEntropyComponents, signal: AbortSignal) {
     this.#c = components;
     this.#signal = signal;
+    this.#opens = new SenderBuckets(components.clock, {
+      perSecond: limits.SYNC_OPENS_PER_SECOND,
+      burst: limits.SYNC_OPENS_BURST,
+    });
   }
 
   /** Updates that came by sync and were new. */
@@ -136,7 +142,7 @@ export class AntiEntropy {
   /** Serves a session that `from` opened. */
   async serve(stream: FrameStream, from: string): Promise<void> {
     const isFull = this.#inbound.size >= limits.SYNC_SESSIONS_MAX || this.#inbound.has(from);
-    if (isFull || this.#signal.aborted) {
+    if (isFull || this.#signal.aborted || !this.#opens.of(from).tryTake(1)) {
       stream.abort(new SyncProtocolError('busy with other sync sessions, or leaving'));
       return;
     }

@@ -9,10 +9,7 @@ import {
 import * as limits from '../../protocol/limits.js';
 import type { Clock, FrameStream } from '../interfaces.js';
 import { cutAfter, StreamGivenUpError } from './streams.js';
-import { TokenBucket } from './token-bucket.js';
-
-/** Peers whose use is remembered; the one that asked first is forgotten first. */
-const REMEMBERED_MAX = 1024;
+import { SenderBuckets } from '../token-bucket.js';
 
 export interface BlobServerComponents {
   clock: Clock;
@@ -26,13 +23,22 @@ export class BlobServer {
   readonly #signal: AbortSignal;
   /** Open streams of each peer. */
   readonly #open = new Map<string, number>();
-  readonly #buckets = new Map<string, TokenBucket>();
+  readonly #openRate: SenderBuckets;
+  readonly #byteRate: SenderBuckets;
   #openCount = 0;
   #bytes = 0;
 
   constructor(components: BlobServerComponents, signal: AbortSignal) {
     this.#c = components;
     this.#signal = signal;
+    this.#openRate = new SenderBuckets(components.clock, {
+      perSecond: limits.BLOB_OPENS_PER_SECOND,
+      burst: limits.BLOB_OPENS_BURST,
+    });
+    this.#byteRate = new SenderBuckets(components.clock, {
+      perSecond: limits.BLOB_BYTES_PER_SECOND,
+      burst: limits.BLOB_BURST_BYTES,
+    });
   }
 
   /** Bytes of chunks handed to streams. */
@@ -45,7 +51,7 @@ export class BlobServer {
     const count = this.#open.get(from) ?? 0;
     const isFull =
       this.#openCount >= limits.BLOB_STREAMS_MAX || count >= limits.BLOB_STREAMS_PER_PEER_MAX;
-    if (isFull || this.#signal.aborted) {
+    if (isFull || this.#signal.aborted || !this.#openRate.of(from).tryTake(1)) {
       stream.abort(new StreamGivenUpError('busy with other blob streams, or leaving'));
       return;
     }
@@ -83,7 +89,7 @@ export class BlobServer {
       // The next request is read when the last one is answered: the remote cannot pile them up.
       for (let next = await frames.next(); next.done !== true; next = await frames.next()) {
         const { index, bytes } = giver.receive(next.value);
-        await this.#bucket(from).take(bytes.length, this.#signal);
+        await this.#byteRate.of(from).take(bytes.length, this.#signal);
         await stream.send(encodeBlobChunk(index, bytes));
         this.#bytes += bytes.length;
       }
@@ -91,22 +97,6 @@ export class BlobServer {
     } finally {
       forget();
     }
-  }
-
-  #bucket(peerId: string): TokenBucket {
-    let bucket = this.#buckets.get(peerId);
-    if (bucket === undefined) {
-      const oldest = this.#buckets.keys().next().value;
-      if (this.#buckets.size >= REMEMBERED_MAX && oldest !== undefined)
-        this.#buckets.delete(oldest);
-      bucket = new TokenBucket(
-        this.#c.clock,
-        limits.BLOB_BYTES_PER_SECOND,
-        limits.BLOB_BURST_BYTES,
-      );
-      this.#buckets.set(peerId, bucket);
-    }
-    return bucket;
   }
 }
 

@@ -3,13 +3,12 @@
  * epoch at one peer"). What goes out is on disk first, so that a crash at any instant sends the same
  * bytes again and never two different updates for one epoch.
  */
-import { encodeAnnouncement, encodeUpdateMessage } from '../../protocol/gossip.js';
-import { UPDATE_INLINE_BYTES_MAX } from '../../protocol/limits.js';
+import { encodeAnnouncement, encodeUpdateMessage, isInline } from '../../protocol/gossip.js';
 import type { Run } from '../../protocol/manifest.js';
 import { Prng } from '../../protocol/prng.js';
 import { fromHex } from '../../protocol/bytes.js';
 import { accumulate, norm, takeSlice } from '../../protocol/residual.js';
-import { createUpdate, UPDATE_OVERHEAD_BYTES_MAX, type Update } from '../../protocol/update.js';
+import { createUpdate, type Update } from '../../protocol/update.js';
 import {
   TrainerDiedError,
   type Clock,
@@ -318,10 +317,8 @@ export class Epochs {
   }
 
   async #publish(update: Update): Promise<void> {
-    const bytes = update.scales.length + update.codes.length + UPDATE_OVERHEAD_BYTES_MAX;
-    const isInline = bytes <= UPDATE_INLINE_BYTES_MAX;
     await this.#c.publisher.publish(
-      isInline ? encodeUpdateMessage(update) : encodeAnnouncement(update),
+      isInline(update) ? encodeUpdateMessage(update) : encodeAnnouncement(update),
     );
   }
 

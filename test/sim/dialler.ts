@@ -25,7 +25,8 @@ export class SimDialler {
   dialDue(connected: ReadonlySet<string>, nowMs: number, dial: (peerId: string) => boolean): void {
     for (const peerId of this.#dialled) if (!connected.has(peerId)) this.#dialled.delete(peerId);
     this.#candidates.markConnected(connected, nowMs);
-    for (const candidate of this.#rule.choose(connected, 0, nowMs)) {
+    const outbound = { count: this.#dialled.size, addresses: [] };
+    for (const candidate of this.#rule.choose(connected, 0, nowMs, outbound)) {
       this.#candidates.attempt(candidate, nowMs);
       if (dial(candidate.peerId)) this.#dialled.add(candidate.peerId);
     }

@@ -3,6 +3,9 @@ import { describe, it } from 'node:test';
 import { Candidates } from '../../../node/net/candidates.js';
 import { DEGREE, DialRule, ROAM_INTERVAL_MS } from '../../../node/net/dial-rule.js';
 
+/** Enough that this peer dialled itself, in networks of their own. */
+const outbound = { count: DEGREE, addresses: [] };
+
 const addresses = ['/ip4/127.0.0.1/tcp/4001'];
 const enough = new Set(Array.from({ length: DEGREE }, (_, i) => `friend ${i}`));
 
@@ -16,15 +19,15 @@ describe('DialRule', () => {
   it('dials at once below the degree, and never more than is missing', () => {
     const [, rule] = make(['a', 'b', 'c'], () => 0.5);
     const fewer = new Set([...enough].slice(0, DEGREE - 1));
-    assert.equal(rule.choose(fewer, 0, 0).length, 1);
-    assert.equal(rule.choose(fewer, 1, 0).length, 0);
+    assert.equal(rule.choose(fewer, 0, 0, outbound).length, 1);
+    assert.equal(rule.choose(fewer, 1, 0, outbound).length, 0);
   });
 
   it('dials one more at the degree, once in an interval', () => {
     const [, rule] = make(['a', 'b', 'c'], () => 0.5);
     let dials = 0;
     for (let nowMs = 0; nowMs <= 10 * ROAM_INTERVAL_MS; nowMs += 500) {
-      const chosen = rule.choose(enough, 0, nowMs);
+      const chosen = rule.choose(enough, 0, nowMs, outbound);
       assert.ok(chosen.length <= 1);
       dials += chosen.length;
     }
@@ -41,7 +44,7 @@ describe('DialRule', () => {
     const tried = new Set<string>();
     for (let nowMs = 1; nowMs < 60 * ROAM_INTERVAL_MS; nowMs += ROAM_INTERVAL_MS / 4) {
       candidates.markConnected(enough, nowMs);
-      for (const candidate of rule.choose(enough, 0, nowMs)) {
+      for (const candidate of rule.choose(enough, 0, nowMs, outbound)) {
         candidates.attempt(candidate, nowMs);
         tried.add(candidate.peerId);
       }

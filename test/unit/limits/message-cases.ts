@@ -1,0 +1,170 @@
+/** Bounds of what members send each other: messages, updates, logs, sync frames, blobs. */
+import { Replica } from '../../../node/peer/replica.js';
+import { checkAmendment } from '../../../protocol/amendment.js';
+import { chunkHashes, PartialBlob } from '../../../protocol/blob.js';
+import { pieceCount } from '../../../protocol/checkpoint.js';
+import { statementFromWire } from '../../../protocol/checkpoint-transfer.js';
+import { UpdateRejectedError } from '../../../protocol/errors.js';
+import { decodeGossip, encodeUpdateMessage, isInline } from '../../../protocol/gossip.js';
+import { HaveVector } from '../../../protocol/have.js';
+import { publicKeyFromPeerId } from '../../../protocol/identity.js';
+import { EPOCHS_MAX } from '../../../protocol/limits.js';
+import { UpdateLog } from '../../../protocol/log.js';
+import { maxUpdateBytes, Slicer } from '../../../protocol/slice.js';
+import { SyncSession } from '../../../protocol/sync.js';
+import { UPDATE_OVERHEAD_BYTES_MAX } from '../../../protocol/update.js';
+import * as wire from '../../../protocol/wire/messages.js';
+import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
+import { isTaken, isWithin, type LimitCase, type LimitName } from './limit-case.js';
+
+const run = testRun();
+const slicer = new Slicer(run);
+const hash = new Uint8Array(32);
+const FROM = testIdentity(99).peerId;
+const ignore = (): void => undefined;
+
+function replicaAt(clock: { epoch: number }): Replica {
+  const handlers = { onRecord: ignore, onAnnounced: ignore, onProof: ignore };
+  return new Replica(run, () => clock.epoch, handlers);
+}
+
+/** Whether bytes are refused for something else than their number. */
+function isNotOversize(work: () => unknown): boolean {
+  try {
+    work();
+    return true;
+  } catch (error) {
+    return !(error instanceof UpdateRejectedError && error.code === 'oversize');
+  }
+}
+
+/** A run with modules of so many features that one update has some hundred KiB. */
+const large = testRun((manifest) => {
+  const modules = [{ name: 'm', inFeatures: 2 ** 20, outFeatures: 2 ** 20 }];
+  return { ...manifest, adapter: { ...manifest.adapter, modules } };
+});
+const LARGE_UPDATE_BYTES = maxUpdateBytes(large) + UPDATE_OVERHEAD_BYTES_MAX;
+
+/** Whether one session asks for all of `count` updates of `large`, which the remote says it has. */
+function asksForAll(count: number): boolean {
+  const session = new SyncSession(large, new UpdateLog(), new Set());
+  const epochs = new Uint8Array(Math.ceil(count / 8)).fill(0xff);
+  epochs[epochs.length - 1] = 0xff >> (8 * epochs.length - count);
+  const author = publicKeyFromPeerId(testIdentity(1).peerId);
+  const runId = Uint8Array.from(Buffer.from(large.id, 'hex'));
+  const have = { runId, clockMs: 0, authors: [], evicted: [], last: false, logDigest: hash };
+  session.hello(0);
+  session.receive(wire.SyncFrame.encode({ have }));
+  const authors = [{ author, epochs, digest: hash }];
+  session.receive(wire.SyncFrame.encode({ have: { ...have, authors, last: true } }));
+  session.want();
+  return !session.isCut;
+}
+
+const withHorizon = testRun((manifest) => ({
+  ...manifest,
+  fold: { ...manifest.fold, horizonEpochs: 12 },
+}));
+
+export const MESSAGE_CASES = {
+  AMENDMENT_BYTES_MAX: {
+    takes: (value) => {
+      const signed = { amendment: new Uint8Array(value), signature: new Uint8Array(64) };
+      return isNotOversize(() => checkAmendment(run, signed));
+    },
+  },
+  UNKNOWN_FRAMES_MAX: {
+    takes: (value) => {
+      const session = new SyncSession(run, new UpdateLog(), new Set());
+      const unknown = Uint8Array.of(0x7a, 1, 0);
+      return isTaken(/too many frames of unknown kinds/, () => {
+        for (let i = 0; i < value; i++) session.receive(unknown);
+      });
+    },
+  },
+  AUTHORS_MAX: {
+    takes: (value) => {
+      const log = new UpdateLog();
+      return isTaken(/more than 1024 authors/, () => {
+        for (let i = 0; i < value; i++) log.insert(testUpdate(run, testIdentity(i), 0));
+      });
+    },
+  },
+  UPDATE_BYTES_MAX: {
+    takes: (value) => isNotOversize(() => decodeGossip(run, slicer, new Uint8Array(value), 'disk')),
+  },
+  UPDATE_INLINE_BYTES_MAX: {
+    takes: (value) => {
+      const scales = new Uint8Array(100);
+      const codes = new Uint8Array(value - scales.length - UPDATE_OVERHEAD_BYTES_MAX);
+      return isInline({ scales, codes });
+    },
+  },
+  GOSSIP_BYTES_MAX: {
+    takes: (value) => {
+      const replica = replicaAt({ epoch: 0 });
+      replica.onGossip(new Uint8Array(value), FROM);
+      return replica.rejectedBy(FROM).oversize === undefined;
+    },
+  },
+  FUTURE_EPOCHS_MAX: {
+    takes: (value) => {
+      const update = testUpdate(run, testIdentity(1), 10 + value);
+      return replicaAt({ epoch: 10 }).onGossip(encodeUpdateMessage(update), FROM) === 'accept';
+    },
+  },
+  DEFERRED_MAX: {
+    takes: (value) => {
+      const clock = { epoch: 0 };
+      const replica = replicaAt(clock);
+      for (let i = 0; i < value; i++) {
+        const update = testUpdate(run, testIdentity(i % 10), 2 + Math.floor(i / 10));
+        replica.onGossip(encodeUpdateMessage(update), FROM);
+      }
+      clock.epoch = 40;
+      replica.retryDeferred();
+      return replica.log.size === value;
+    },
+  },
+  SYNC_CHUNK_BYTES: {
+    // A piece of a checkpoint is what one frame carries; its coordinates have 8 bytes.
+    step: 8,
+    takes: (value) => pieceCount(value / 8) === 1,
+  },
+  HAVE_BYTES_MAX: {
+    takes: (value) => {
+      // Each entry counts its bitmap and 80 bytes.
+      const largest = EPOCHS_MAX / 8;
+      const vector = new HaveVector();
+      const author = publicKeyFromPeerId(testIdentity(1).peerId);
+      const add = (length: number): void =>
+        vector.add([{ author, epochs: new Uint8Array(length), digest: hash }], []);
+      return isTaken(/longer than the run or the limit/, () => {
+        let left = value;
+        for (; left > 2 * (largest + 80); left -= largest + 80) add(largest);
+        const half = Math.floor(left / 2);
+        add(half - 80);
+        add(left - half - 80);
+      });
+    },
+  },
+  CHECKPOINT_ANCESTORS_MAX: {
+    takes: (value) => {
+      const ancestors = Array.from({ length: value }, () => hash);
+      const { epoch, contributions } = { epoch: 9, contributions: 1 };
+      const checkpoint = { epoch, digest: hash, contributions, theta: hash, ancestors };
+      return isTaken(/ancestors|checkpoint/, () => statementFromWire(withHorizon, checkpoint));
+    },
+  },
+  SYNC_SESSION_BYTES_MAX: {
+    step: LARGE_UPDATE_BYTES,
+    takes: (value) => asksForAll(Math.floor(value / LARGE_UPDATE_BYTES)),
+  },
+  BLOB_CHUNK_BYTES: {
+    takes: (value) => chunkHashes([new Uint8Array(value)]).length === 32,
+  },
+  BLOB_BYTES_MAX: {
+    takes: (value) =>
+      isWithin(/^a blob of/, () => new PartialBlob({ root: '00'.repeat(32), size: value })),
+  },
+} satisfies Partial<Record<LimitName, LimitCase>>;
