@@ -3,26 +3,18 @@
  * adapter. Each is one compiled graph, compiled when it is first asked for.
  */
 import { adapterLayout } from '../../protocol/adapter.js';
-import { gradients } from '../engine/autodiff.js';
+import { gradients, propagate } from '../engine/autodiff.js';
 import { ExecutorError } from '../engine/errors.js';
-import type { CompiledGraph, Program, TensorData } from '../engine/executor.js';
-import { constant, input, scalar, type Value } from '../engine/graph.js';
-import {
-  concat,
-  div,
-  equal,
-  linearCrossEntropy,
-  maximum,
-  mul,
-  reshape,
-  select,
-  sum,
-} from '../engine/ops/index.js';
+import type { CompiledGraph, Feeds, Program, RunOptions, TensorData } from '../engine/executor.js';
+import { input, type Value } from '../engine/graph.js';
+import { concat, reshape } from '../engine/ops/index.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
 import type { BatchShape } from './family.js';
 import { checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
 import { sliceAdapter } from './lora-graph.js';
+import { chunkedLoss, chunkedLossAndGradient, meanLoss } from './loss-head.js';
+import type { MemoryMode } from './memory-mode.js';
 import type { Precision } from './precision.js';
 import { IGNORED_TARGET, type TokenBatch } from './token-batch.js';
 
@@ -30,11 +22,16 @@ import { IGNORED_TARGET, type TokenBatch } from './token-batch.js';
 export interface LanguageModelOptions extends BatchShape, ModelToOpen {
   /** Of its quantisable layers. Default: fp32. */
   readonly precision?: Precision;
+  /** Default: normal. */
+  readonly memory?: MemoryMode;
   /** What to compile at once; the rest is compiled at its first use. Default: nothing. */
   readonly compile?: readonly GraphName[];
 }
 
-/** The graphs of a model, each with its own copy of the weights. */
+/**
+ * The graphs of a model, each with its own weights. That of the gradient gives the loss alone as well, so that
+ * the other is only compiled where no gradient is asked for.
+ */
 export type GraphName = 'gradient' | 'loss';
 
 /** Loss of a batch. */
@@ -65,6 +62,8 @@ export interface LanguageModel extends BatchShape {
   loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult>;
   /** The graph `name` before it is compiled, to see what it takes. */
   program(name: GraphName): Program;
+  /** Compiles the graph `name` now and not at its first use. Throws UserError when the model cannot be loaded. */
+  compile(name: GraphName): Promise<void>;
   /** What it runs on, e.g. "cpu (2 threads)" or "cpu (2 threads), int8". */
   describe(): string;
   /** Frees the weights. */
@@ -83,13 +82,12 @@ export async function openLanguageModel(options: LanguageModelOptions): Promise<
   return model;
 }
 
-type Feeds = Record<string, TensorData>;
-
 class GraphLanguageModel implements LanguageModel {
   readonly config: ModelConfig;
   readonly batchSize: number;
   readonly sequenceLength: number;
   readonly adapterSize: number;
+  private readonly programs = new Map<GraphName, Program>();
   private readonly graphs = new Map<GraphName, Promise<CompiledGraph>>();
   private disposed = false;
 
@@ -104,7 +102,7 @@ class GraphLanguageModel implements LanguageModel {
 
   /** Throws UserError for a weight that does not fit the config; costs no more than building the graph. */
   checkWeights(): void {
-    this.outputs('loss');
+    this.program('gradient');
   }
 
   async gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult> {
@@ -115,12 +113,27 @@ class GraphLanguageModel implements LanguageModel {
 
   async loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult> {
     const targets = this.check(batch, theta);
-    const results = await this.run('loss', feeds(batch, theta, this.sequenceLength));
+    const name = this.graphs.has('gradient') ? 'gradient' : 'loss';
+    const brief = name === 'gradient';
+    const results = await this.run(name, feeds(batch, theta, this.sequenceLength), { brief });
     return { loss: results['loss']![0]!, targets };
   }
 
   program(name: GraphName): Program {
-    return { outputs: this.outputs(name) };
+    let program = this.programs.get(name);
+    if (program === undefined) {
+      program = this.build();
+      if (name === 'loss') {
+        const { brief = {}, plainWeights = false } = program;
+        program = { outputs: brief, plainWeights };
+      }
+      this.programs.set(name, program);
+    }
+    return program;
+  }
+
+  async compile(name: GraphName): Promise<void> {
+    await this.graph(name);
   }
 
   describe(): string {
@@ -135,11 +148,15 @@ class GraphLanguageModel implements LanguageModel {
     for (const one of compiled) if (one.status === 'fulfilled') await one.value.dispose();
   }
 
-  private async run(name: GraphName, inputs: Feeds): Promise<Record<string, TensorData>> {
+  private async run(
+    name: GraphName,
+    inputs: Feeds,
+    options: RunOptions = {},
+  ): Promise<Record<string, TensorData>> {
     const graph = await this.graph(name);
     // Families without learned positions do not take them.
     const taken = Object.entries(inputs).filter(([input]) => graph.inputs.has(input));
-    return graph.run(Object.fromEntries(taken));
+    return graph.run(Object.fromEntries(taken), options);
   }
 
   /** The compiled graph. Throws UserError when the model cannot be loaded. */
@@ -158,7 +175,8 @@ class GraphLanguageModel implements LanguageModel {
     }
   }
 
-  private outputs(name: GraphName): Record<string, Value> {
+  /** Loss and gradient, in brief the loss. */
+  private build(): Program {
     const { config, weights, adapter, batchSize, sequenceLength, precision } = this.options;
     const theta = input('theta', 'float32', [this.adapterSize]);
     const values = sliceAdapter(theta, adapter);
@@ -168,13 +186,24 @@ class GraphLanguageModel implements LanguageModel {
     const targets = input('targets', 'int32', shape);
     const positions = input('positions', 'int32', shape);
     const inputs = { tokens, segments, positions };
-    const { hidden, table } = decoderOf(config).build(weights, values, inputs, precision);
-    const loss = meanLoss(hidden, table, targets);
-    if (name === 'loss') return { loss };
-    const parts = gradients(loss, values.tensors).map((part) =>
-      reshape(part, [part.shape.reduce((product, n) => product * n, 1)]),
-    );
-    return { loss, gradient: concat(parts, 0) };
+    const { hidden, stream, table } = decoderOf(config).build(weights, values, inputs, precision);
+    const head = { hidden, table, targets };
+    if (this.options.memory !== 'low') {
+      const loss = meanLoss(head);
+      const gradient = flattened(gradients(loss, values.tensors));
+      return { outputs: { loss, gradient }, brief: { loss } };
+    }
+    const { loss, ...known } = chunkedLossAndGradient(head);
+    const seeds = new Map([
+      [hidden, known.hidden],
+      [table, known.table],
+    ]);
+    const gradient = flattened(propagate(seeds, values.tensors, { stages: stream }));
+    return {
+      outputs: { loss, gradient },
+      brief: { loss: chunkedLoss(head) },
+      plainWeights: true,
+    };
   }
 
   /** Throws for a batch or adapter that does not fit; returns the number of trained tokens. */
@@ -208,14 +237,12 @@ class GraphLanguageModel implements LanguageModel {
   }
 }
 
-/** hidden: [N, C], table: [V, C] float32, targets: [B, T] int32, N = B T -> mean nats, [] float32. */
-function meanLoss(hidden: Value, table: Value, targets: Value): Value {
-  const flat = reshape(targets, [hidden.shape[0]!]);
-  const ignored = equal(flat, constant(Int32Array.of(IGNORED_TARGET), []));
-  const trained = select(ignored, scalar(0), scalar(1)); // [N]
-  const someToken = select(ignored, constant(Int32Array.of(0), []), flat);
-  const nats = mul(trained, linearCrossEntropy(hidden, table, someToken)); // [N]
-  return div(sum(nats, [0]), maximum(sum(trained, [0]), scalar(1)));
+/** One after another: [size] float32. */
+function flattened(parts: readonly Value[]): Value {
+  const flat = parts.map((part) =>
+    reshape(part, [part.shape.reduce((product, n) => product * n, 1)]),
+  );
+  return concat(flat, 0);
 }
 
 /** What a batch feeds; positions restart in each segment, as if the segment stood alone. */

@@ -46,6 +46,7 @@ before(async () => {
     adapter: { rank: 2, alpha: 4, seed: new Uint8Array(32), targetModules, modules },
     training: { ...TRAINING, sequenceLength: 32, batchSize: 2 },
     microBatch: 'auto',
+    memory: 'auto',
     run: { epochsMax: 2, stepsRef: 4 },
     threads: 1,
     precision: 'fp32',
