@@ -9,8 +9,8 @@ export interface Program {
   /** By the name under which `run` returns it; at least one. float32 or int32. */
   readonly outputs: Readonly<Record<string, Value>>;
   /**
-   * What a brief run computes instead, under some of the same names, with the same weights: no second copy of
-   * them is held where the executor can do without.
+   * Some of the outputs again, computed without the rest: equal but for rounding. That is what a brief run gives;
+   * it takes no second copy of the weights where the executor can do without.
    */
   readonly brief?: Readonly<Record<string, Value>>;
   /** Weights are held once, as they are read, and not laid out anew for each product: less memory, slower. */

@@ -52,7 +52,8 @@ async function compile(
   const { outputs, brief } = program;
   if (device === 'cpu' || brief === undefined) return open(program, threads, device);
   const full = await open({ outputs }, threads, device);
-  return new TwoGraphs(full, () => open({ outputs: brief }, threads, device));
+  const names = Object.keys(brief);
+  return new TwoGraphs(full, names, () => open({ outputs: brief }, threads, device));
 }
 
 async function open(program: Program, threads: number, device: OrtDevice): Promise<OrtGraph> {
@@ -160,12 +161,14 @@ class OrtGraph implements CompiledGraph {
   }
 }
 
-/** A graph for each kind of run, the brief one compiled at its first. */
+/** A graph for each kind of run, the brief one compiled at its first; the other is enough where both do not fit. */
 class TwoGraphs implements CompiledGraph {
-  private brief: OrtGraph | null = null;
+  /** Null where it failed. */
+  private brief: Promise<OrtGraph> | null | undefined;
 
   constructor(
     private readonly full: OrtGraph,
+    private readonly names: readonly string[],
     private readonly openBrief: () => Promise<OrtGraph>,
   ) {}
 
@@ -175,13 +178,31 @@ class TwoGraphs implements CompiledGraph {
 
   async run(feeds: Feeds, options: RunOptions = {}): Promise<Record<string, TensorData>> {
     if (options.brief !== true) return this.full.run(feeds);
-    this.brief ??= await this.openBrief();
-    return this.brief.run(feeds);
+    checkFeeds(this.inputs, feeds);
+    if (this.brief !== null) {
+      try {
+        this.brief ??= this.openBrief();
+        return await (await this.brief).run(feeds);
+      } catch {
+        await this.disposeBrief();
+      }
+    }
+    const results = await this.full.run(feeds);
+    return Object.fromEntries(this.names.map((name) => [name, results[name]!]));
   }
 
   async dispose(): Promise<void> {
     await this.full.dispose();
-    await this.brief?.dispose();
+    await this.disposeBrief();
+  }
+
+  private async disposeBrief(): Promise<void> {
+    const opened = this.brief;
+    this.brief = null;
+    await opened?.then(
+      (graph) => graph.dispose(),
+      () => undefined,
+    );
   }
 }
 

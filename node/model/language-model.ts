@@ -10,7 +10,7 @@ import { input, type Value } from '../engine/graph.js';
 import { concat, reshape } from '../engine/ops/index.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
-import type { BatchShape } from './family.js';
+import type { BatchShape, ModelValues } from './family.js';
 import { checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
 import { sliceAdapter } from './lora-graph.js';
 import { chunkedLoss, chunkedLossAndGradient, meanLoss } from './loss-head.js';
@@ -82,11 +82,18 @@ export async function openLanguageModel(options: LanguageModelOptions): Promise<
   return model;
 }
 
+/** The forward pass, what it is compared with, and what its loss is differentiated by. */
+interface Forward extends ModelValues {
+  readonly targets: Value;
+  readonly tensors: readonly Value[];
+}
+
 class GraphLanguageModel implements LanguageModel {
   readonly config: ModelConfig;
   readonly batchSize: number;
   readonly sequenceLength: number;
   readonly adapterSize: number;
+  private built: Forward | null = null;
   private readonly programs = new Map<GraphName, Program>();
   private readonly graphs = new Map<GraphName, Promise<CompiledGraph>>();
   private disposed = false;
@@ -102,7 +109,7 @@ class GraphLanguageModel implements LanguageModel {
 
   /** Throws UserError for a weight that does not fit the config; costs no more than building the graph. */
   checkWeights(): void {
-    this.program('gradient');
+    this.program('loss');
   }
 
   async gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult> {
@@ -120,15 +127,10 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   program(name: GraphName): Program {
-    let program = this.programs.get(name);
-    if (program === undefined) {
-      program = this.build();
-      if (name === 'loss') {
-        const { brief = {}, plainWeights = false } = program;
-        program = { outputs: brief, plainWeights };
-      }
-      this.programs.set(name, program);
-    }
+    const known = this.programs.get(name);
+    if (known !== undefined) return known;
+    const program = name === 'loss' ? this.buildLoss() : this.buildGradient();
+    this.programs.set(name, program);
     return program;
   }
 
@@ -175,8 +177,13 @@ class GraphLanguageModel implements LanguageModel {
     }
   }
 
-  /** Loss and gradient, in brief the loss. */
-  private build(): Program {
+  /** What both graphs have in common. */
+  private get forward(): Forward {
+    this.built ??= this.buildForward();
+    return this.built;
+  }
+
+  private buildForward(): Forward {
     const { config, weights, adapter, batchSize, sequenceLength, precision } = this.options;
     const theta = input('theta', 'float32', [this.adapterSize]);
     const values = sliceAdapter(theta, adapter);
@@ -186,24 +193,34 @@ class GraphLanguageModel implements LanguageModel {
     const targets = input('targets', 'int32', shape);
     const positions = input('positions', 'int32', shape);
     const inputs = { tokens, segments, positions };
-    const { hidden, stream, table } = decoderOf(config).build(weights, values, inputs, precision);
-    const head = { hidden, table, targets };
-    if (this.options.memory !== 'low') {
-      const loss = meanLoss(head);
-      const gradient = flattened(gradients(loss, values.tensors));
-      return { outputs: { loss, gradient }, brief: { loss } };
+    const model = decoderOf(config).build(weights, values, inputs, precision);
+    return { ...model, targets, tensors: values.tensors };
+  }
+
+  private buildLoss(): Program {
+    const { forward, isLow: plainWeights } = this;
+    const loss = plainWeights ? chunkedLoss(forward) : meanLoss(forward);
+    return { outputs: { loss }, plainWeights };
+  }
+
+  private buildGradient(): Program {
+    const { forward, isLow: plainWeights } = this;
+    const { outputs: brief } = this.program('loss');
+    if (!plainWeights) {
+      const loss = brief['loss']!;
+      return { outputs: { loss, gradient: flattened(gradients(loss, forward.tensors)) }, brief };
     }
-    const { loss, ...known } = chunkedLossAndGradient(head);
-    const seeds = new Map([
-      [hidden, known.hidden],
-      [table, known.table],
+    const { loss, hidden, table } = chunkedLossAndGradient(forward);
+    const known = new Map([
+      [forward.hidden, hidden],
+      [forward.table, table],
     ]);
-    const gradient = flattened(propagate(seeds, values.tensors, { stages: stream }));
-    return {
-      outputs: { loss, gradient },
-      brief: { loss: chunkedLoss(head) },
-      plainWeights: true,
-    };
+    const parts = propagate(known, forward.tensors, { stages: forward.stream });
+    return { outputs: { loss, gradient: flattened(parts) }, brief, plainWeights };
+  }
+
+  private get isLow(): boolean {
+    return this.options.memory === 'low';
   }
 
   /** Throws for a batch or adapter that does not fit; returns the number of trained tokens. */

@@ -67,6 +67,8 @@ export class TrainerHost implements Trainer {
   #last: Opened | null = null;
   /** Deaths since the last call that succeeded. */
   #deaths = 0;
+  /** The same of each call by itself: a GPU may train and have no room left to evaluate. */
+  readonly #failures = new Map<CallName, number>();
   /** How the last process was to use memory; null before one said so. */
   #plan: MemoryPlan | null = null;
   /** Sequences at once after memory ran out; null before. */
@@ -206,12 +208,16 @@ export class TrainerHost implements Trainer {
           throw new TrainerDiedError(error.message, { cause: error });
         });
       this.#deaths = 0;
+      this.#failures.delete(name);
       this.#isExhausted = false;
       this.#failure = null;
       return result;
     } catch (error) {
       signal.throwIfAborted();
       this.#closing.signal.throwIfAborted();
+      if (error instanceof TrainerDiedError) {
+        this.#failures.set(name, (this.#failures.get(name) ?? 0) + 1);
+      }
       throw error;
     }
   }
@@ -219,9 +225,10 @@ export class TrainerHost implements Trainer {
   /** Opens a process on the device that is to be had now: after a death it is looked for again. */
   async #launch(): Promise<Opened> {
     const { device, threads, precision } = this.#session;
-    const isSpent = device === 'auto' && this.#deaths >= GPU_DEATHS_MAX;
+    const failures = Math.max(this.#deaths, ...this.#failures.values());
+    const isSpent = device === 'auto' && failures >= GPU_DEATHS_MAX;
     const chosen: ChosenDevice = isSpent
-      ? { device: 'cpu', why: `training failed ${this.#deaths} times in a row` }
+      ? { device: 'cpu', why: `training failed ${failures} times in a row` }
       : await chooseDevice({ device, threads, precision }, this.#closing.signal);
     try {
       return await this.#open(chosen);

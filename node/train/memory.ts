@@ -50,11 +50,11 @@ export interface MachineMemory {
 }
 
 /** What ONNX Runtime spends on a node, its kernel and its names: 8 to 14 KB in graphs of 500 to 6,000. */
-const NODE_BYTES = 12_000;
+export const NODE_BYTES = 12_000;
 /** ONNX Runtime itself: its code, its thread pool, its first buffers. */
-const RUNTIME_BYTES = 32 * 2 ** 20;
+export const RUNTIME_BYTES = 32 * 2 ** 20;
 /** What its arena takes for buffers is more than the buffers, by blocks too small for what comes next: measured 0.96 to 1.13. */
-const FRAGMENTATION = 1.08;
+export const FRAGMENTATION = 1.08;
 /** Arrays of the adapter's size: as it came, as it is trained, two moments of each, gradients, messages. */
 const ADAPTER_ARRAYS = 12;
 
@@ -181,6 +181,6 @@ function sequences(count: number): string {
 }
 
 /** E.g. "640 MB" or "2.4 GB", in the powers of 1000 that disks and messages of systems use. */
-function size(bytes: number): string {
+export function size(bytes: number): string {
   return bytes < 1e9 ? `${Math.ceil(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 }
