@@ -7,7 +7,7 @@ import { gradients, propagate } from '../engine/autodiff.js';
 import { ExecutorError } from '../engine/errors.js';
 import type { CompiledGraph, Feeds, Program, RunOptions, TensorData } from '../engine/executor.js';
 import { input, type Value } from '../engine/graph.js';
-import { concat, reshape } from '../engine/ops/index.js';
+import { concat, gather, reshape } from '../engine/ops/index.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
 import type { BatchShape, ModelValues } from './family.js';
@@ -16,6 +16,7 @@ import { sliceAdapter } from './lora-graph.js';
 import { chunkedLoss, chunkedLossAndGradient, meanLoss } from './loss-head.js';
 import type { MemoryMode } from './memory-mode.js';
 import type { Precision } from './precision.js';
+import { trainedRows } from './trained-rows.js';
 import { IGNORED_TARGET, type TokenBatch } from './token-batch.js';
 
 /** What to open, and the shape of its batches. */
@@ -24,6 +25,11 @@ export interface LanguageModelOptions extends BatchShape, ModelToOpen {
   readonly precision?: Precision;
   /** Default: normal. */
   readonly memory?: MemoryMode;
+  /**
+   * Trained tokens of one run, from 1: fewer than the positions where most are a prompt, for the output layer is
+   * large. A batch with more takes several runs. Default: all.
+   */
+  readonly trainedMost?: number | null;
   /** What to compile at once; the rest is compiled at its first use. Default: nothing. */
   readonly compile?: readonly GraphName[];
 }
@@ -114,16 +120,45 @@ class GraphLanguageModel implements LanguageModel {
 
   async gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult> {
     const targets = this.check(batch, theta);
-    const results = await this.run('gradient', feeds(batch, theta, this.sequenceLength));
-    return { loss: results['loss']![0]!, targets, gradient: floats(results['gradient']) };
+    const [first, ...rest] = this.runsOf(batch, theta);
+    const results = await this.run('gradient', first!.feeds);
+    let loss = first!.share * results['loss']![0]!;
+    const gradient = floats(results['gradient']);
+    if (rest.length > 0) scale(gradient, first!.share);
+    for (const { feeds, share } of rest) {
+      const more = await this.run('gradient', feeds);
+      loss += share * more['loss']![0]!;
+      const part = floats(more['gradient']);
+      for (let i = 0; i < part.length; i++) gradient[i]! += share * part[i]!;
+    }
+    return { loss, targets, gradient };
   }
 
   async loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult> {
     const targets = this.check(batch, theta);
     const name = this.graphs.has('gradient') ? 'gradient' : 'loss';
-    const brief = name === 'gradient';
-    const results = await this.run(name, feeds(batch, theta, this.sequenceLength), { brief });
-    return { loss: results['loss']![0]!, targets };
+    let loss = 0;
+    for (const { feeds, share } of this.runsOf(batch, theta)) {
+      const results = await this.run(name, feeds, { brief: name === 'gradient' });
+      loss += share * results['loss']![0]!;
+    }
+    return { loss, targets };
+  }
+
+  /** What the runs for `batch` are fed, and the share of its trained tokens that each has. */
+  private runsOf(batch: TokenBatch, theta: Float32Array): { feeds: Feeds; share: number }[] {
+    const fed = feeds(batch, theta, this.sequenceLength);
+    const { trainedMost } = this.options;
+    if (!trainedMost) return [{ feeds: fed, share: 1 }];
+    const runs = trainedRows(batch, trainedMost);
+    const total = Math.max(
+      1,
+      runs.reduce((sum, { count }) => sum + count, 0),
+    );
+    return runs.map(({ rows, targets, count }) => ({
+      feeds: { ...fed, rows, targets },
+      share: count / total,
+    }));
   }
 
   program(name: GraphName): Program {
@@ -184,17 +219,20 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   private buildForward(): Forward {
-    const { config, weights, adapter, batchSize, sequenceLength, precision } = this.options;
+    const { config, weights, adapter, batchSize, sequenceLength, precision, trainedMost } =
+      this.options;
     const theta = input('theta', 'float32', [this.adapterSize]);
     const values = sliceAdapter(theta, adapter);
     const shape = [batchSize, sequenceLength];
     const tokens = input('tokens', 'int32', shape);
     const segments = input('segments', 'int32', shape);
-    const targets = input('targets', 'int32', shape);
     const positions = input('positions', 'int32', shape);
     const inputs = { tokens, segments, positions };
     const model = decoderOf(config).build(weights, values, inputs, precision);
-    return { ...model, targets, tensors: values.tensors };
+    const { tensors } = values;
+    if (!trainedMost) return { ...model, tensors, targets: input('targets', 'int32', shape) };
+    const hidden = gather(model.hidden, input('rows', 'int32', [trainedMost]));
+    return { ...model, tensors, hidden, targets: input('targets', 'int32', [trainedMost]) };
   }
 
   private buildLoss(): Program {
@@ -252,6 +290,11 @@ class GraphLanguageModel implements LanguageModel {
       );
     }
   }
+}
+
+/** Multiplies in place. */
+function scale(values: Float32Array, factor: number): void {
+  for (let i = 0; i < values.length; i++) values[i]! *= factor;
 }
 
 /** One after another: [size] float32. */

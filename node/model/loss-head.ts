@@ -19,7 +19,7 @@ import { IGNORED_TARGET } from './token-batch.js';
 /** Bytes of the logits of one chunk: enough rows to keep the cores busy with any vocabulary. */
 const CHUNK_BYTES = 32 * 2 ** 20;
 
-/** hidden: [N, C], table: [V, C] float32, targets: [B, T] int32 with N = B T. */
+/** hidden: [N, C], table: [V, C] float32, targets: int32 of N elements. */
 export interface LossInputs {
   readonly hidden: Value;
   readonly table: Value;

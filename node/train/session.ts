@@ -7,6 +7,7 @@ import { openExecutor } from '../engine/open-executor.js';
 import { openLanguageModel, type LanguageModel } from '../model/language-model.js';
 import { checkWeightsFinite } from '../model/broken-weights.js';
 import type { MemoryMode } from '../model/memory-mode.js';
+import { placesFor } from '../model/trained-rows.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { WeightIndex } from '../model/safetensors.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
@@ -90,6 +91,7 @@ export class TrainingSession {
         openLanguageModel({
           ...{ config, weights, adapter, sequenceLength, executor, precision, memory },
           batchSize: microBatch,
+          trainedMost: trainedMost(data, microBatch, sequenceLength),
         });
       models.set(key, model);
       return model;
@@ -202,4 +204,20 @@ function planSession(
     free: freeMemory(),
     refuse: refuseTooLarge,
   });
+}
+
+/** Input tokens of the batches that are looked at. */
+const SAMPLED_TOKENS = 65_536;
+
+/** As LanguageModelOptions.trainedMost, as this peer's data are. */
+function trainedMost(
+  { training }: Dataset,
+  batchSize: number,
+  sequenceLength: number,
+): number | null {
+  const sample = [...training.batches(batchSize, SAMPLED_TOKENS)];
+  return placesFor(
+    batchSize * sequenceLength,
+    sample.map(({ trainedTokens }) => trainedTokens),
+  );
 }

@@ -456,3 +456,31 @@ describe('low memory', () => {
     });
   }
 });
+
+describe('an output layer for few tokens', () => {
+  for (const memory of ['normal', 'low'] as const) {
+    it(`computes the same, in as many runs as it takes, with memory ${memory}`, async () => {
+      const { options, model, theta } = await openCase('llama-gqa-tied', ['all-linear']);
+      const few = await openLanguageModel({ ...options, memory, trainedMost: 4 });
+      const tokens = randomTokens(2 * T, model.config.vocabSize);
+      const segments = new Int32Array(2 * T);
+      for (const trained of [3, 10, 0]) {
+        const targets = tokens.map((_, i) => (i % 3 === 0 && i < 3 * trained ? 5 : IGNORED_TARGET));
+        const batch = { tokens, targets, segments };
+        const [expected, actual] = [
+          await model.gradient(batch, theta),
+          await few.gradient(batch, theta),
+        ];
+        const brief = await few.loss(batch, theta);
+        for (const { loss, targets: count } of [actual, brief]) {
+          assert.ok(Math.abs(loss - expected.loss) < 1e-5, `${loss} for ${expected.loss}`);
+          assert.equal(count, trained);
+        }
+        const distance = l2Norm(actual.gradient.map((g, i) => g - expected.gradient[i]!));
+        assert.ok(distance <= 1e-5 * l2Norm(expected.gradient), `${trained}: ${distance}`);
+      }
+      await model.dispose();
+      await few.dispose();
+    });
+  }
+});
