@@ -93,51 +93,48 @@ export function propagate(
 
 /** What the backward pass reads of the forward pass: values that were kept, or that are computed again. */
 class StageMemory {
+  private readonly numbers: ReadonlyMap<Value, number>;
   /** The number of the last stage that a value depends on; absent for those before the first. */
   private readonly stageOf = new Map<Value, number>();
-  /** The stage from which values are computed again now; the last is never needed. */
-  private current: number;
+  /** The stage from which values are computed again; null as long as those after the last are read, which are kept. */
+  private current: number | null = null;
   private readonly copies = new Map<Value, Value>();
 
   constructor(
     order: readonly Value[],
     private readonly stages: readonly Value[],
   ) {
-    this.current = stages.length - 1;
-    const numbers = new Map(stages.map((stage, i) => [stage, i]));
+    this.numbers = new Map(stages.map((stage, i) => [stage, i]));
     for (const value of order) {
       const inputs = value.source.kind === 'operation' ? value.source.inputs : [];
-      const stage =
-        numbers.get(value) ?? Math.max(-1, ...inputs.map((one) => this.stageOf.get(one) ?? -1));
+      const before = Math.max(-1, ...inputs.map((one) => this.stageOf.get(one) ?? -1));
+      const stage = this.numbers.get(value) ?? before;
       if (stage >= 0) this.stageOf.set(value, stage);
     }
   }
 
   /** The backward pass comes to `value`: at a stage, it goes on with what lies before that. */
   reach(value: Value, upstream: Value): void {
-    const number = this.stages.indexOf(value);
-    if (number < 1) return;
+    const number = this.numbers.get(value);
+    if (number === undefined || number === 0) return;
     this.current = number - 1;
     this.copies.clear();
     const stage = this.stages[this.current]!;
+    // Else an executor might compute everything again at once, and keep it.
     this.copies.set(stage, after(stage, upstream));
   }
 
   /** `value`, or the copy of it that is computed again. */
   recall(value: Value): Value {
+    const known = this.copies.get(value);
+    if (known !== undefined) return known;
     const { source } = value;
-    const isKept =
-      this.current === this.stages.length - 1 ||
-      this.stageOf.get(value) !== this.current ||
-      source.kind !== 'operation';
-    if (isKept && !this.copies.has(value)) return value;
-    let copy = this.copies.get(value);
-    if (copy === undefined && source.kind === 'operation') {
-      const inputs = source.inputs.map((one) => this.recall(one));
-      copy = apply(source.operation, inputs, source.attributes);
-      this.copies.set(value, copy);
-    }
-    return copy ?? value;
+    if (this.current === null || this.stageOf.get(value) !== this.current) return value;
+    if (source.kind !== 'operation') return value;
+    const inputs = source.inputs.map((one) => this.recall(one));
+    const copy = apply(source.operation, inputs, source.attributes);
+    this.copies.set(value, copy);
+    return copy;
   }
 }
 

@@ -145,6 +145,7 @@ describe('a GPU that disappears', { skip: lackOf('webgpu')?.isOfPlatform === tru
     await withHost('auto', async (host) => {
       for (let i = 0; i < 2; i++) {
         assert.equal((await train(host)).steps, 1);
+        assert.match(host.deviceLine, /^webgpu; /);
         await assert.rejects(evaluate(host), TrainerDiedError);
       }
       assert.ok(Number.isFinite(await evaluate(host)));
