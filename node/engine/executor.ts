@@ -38,6 +38,8 @@ export interface RunOptions {
 export interface CompiledGraph {
   /** What `run` must be fed: the inputs that the outputs depend on, by name. */
   readonly inputs: ReadonlyMap<string, TensorType>;
+  /** A sentence on what goes another way than it should; absent or null when nothing does. */
+  readonly remark?: string | null;
   /**
    * Runs once. `feeds` holds each input, row-major; the results are the caller's own copies. Throws
    * ExecutorError for missing, unknown or mis-sized feeds, for a brief run of a program that has none, and

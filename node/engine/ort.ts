@@ -165,6 +165,7 @@ class OrtGraph implements CompiledGraph {
 class TwoGraphs implements CompiledGraph {
   /** Null where it failed. */
   private brief: Promise<OrtGraph> | null | undefined;
+  remark: string | null = null;
 
   constructor(
     private readonly full: OrtGraph,
@@ -182,9 +183,14 @@ class TwoGraphs implements CompiledGraph {
     if (this.brief !== null) {
       try {
         this.brief ??= this.openBrief();
-        return await (await this.brief).run(feeds);
-      } catch {
+        const graph = await this.brief;
+        const taken = Object.entries(feeds).filter(([name]) => graph.inputs.has(name));
+        return await graph.run(Object.fromEntries(taken));
+      } catch (error) {
         await this.disposeBrief();
+        this.remark =
+          `A graph for the loss alone does not run on this device (${reason(error)}): losses are measured with ` +
+          'that of the gradient, which takes longer.';
       }
     }
     const results = await this.full.run(feeds);

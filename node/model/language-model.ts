@@ -72,6 +72,8 @@ export interface LanguageModel extends BatchShape {
   compile(name: GraphName): Promise<void>;
   /** What it runs on, e.g. "cpu (2 threads)" or "cpu (2 threads), int8". */
   describe(): string;
+  /** As CompiledGraph.remark, of the last run; null before any. */
+  readonly remark: string | null;
   /** Frees the weights. */
   dispose(): Promise<void>;
 }
@@ -99,6 +101,7 @@ class GraphLanguageModel implements LanguageModel {
   readonly batchSize: number;
   readonly sequenceLength: number;
   readonly adapterSize: number;
+  remark: string | null = null;
   private built: Forward | null = null;
   private readonly programs = new Map<GraphName, Program>();
   private readonly graphs = new Map<GraphName, Promise<CompiledGraph>>();
@@ -193,7 +196,9 @@ class GraphLanguageModel implements LanguageModel {
     const graph = await this.graph(name);
     // Families without learned positions do not take them.
     const taken = Object.entries(inputs).filter(([input]) => graph.inputs.has(input));
-    return graph.run(Object.fromEntries(taken), options);
+    const results = await graph.run(Object.fromEntries(taken), options);
+    this.remark = graph.remark ?? null;
+    return results;
   }
 
   /** The compiled graph. Throws UserError when the model cannot be loaded. */

@@ -79,6 +79,8 @@ export class TrainerHost implements Trainer {
   #failure: string | null = null;
   /** A sentence on a device that was lost in mid-run. */
   #deviceProblem: string | null = null;
+  /** A sentence on how the device that runs evaluates; null when there is nothing to say. */
+  #remark: string | null = null;
 
   private constructor({ logger, onPlan = ignore, ...session }: TrainerHostOptions) {
     this.#session = session;
@@ -124,6 +126,7 @@ export class TrainerHost implements Trainer {
   get attention(): string[] {
     const sentences: string[] = [];
     if (this.#deviceProblem !== null) sentences.push(this.#deviceProblem);
+    if (this.#remark !== null) sentences.push(this.#remark);
     if (this.#halved !== null) sentences.push(inWords(this.#halved));
     if (this.#isExhausted) {
       sentences.push(
@@ -157,7 +160,9 @@ export class TrainerHost implements Trainer {
   }
 
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
-    const { loss } = await this.#call('evaluate', { theta }, ignore, signal);
+    const { loss, remark } = await this.#call('evaluate', { theta }, ignore, signal);
+    if (remark !== null && this.#remark === null) this.#logger.warn({}, remark);
+    this.#remark = remark;
     return loss;
   }
 
@@ -261,6 +266,7 @@ export class TrainerHost implements Trainer {
         this.#relaunch(reason);
       });
       this.#last = { ...opened, process, chosen };
+      this.#remark = null;
       return this.#last;
     } catch (error) {
       await process.close();

@@ -123,8 +123,11 @@ export const CALLS = {
   evaluate: {
     params: z.object({ theta: floats }),
     progress: z.never(),
-    /** NaN when it is not finite. */
-    result: z.object({ loss: z.union([z.number(), z.nan()]).nullable() }),
+    /** loss: NaN when it is not finite. remark: a sentence on the device; null when there is nothing to say. */
+    result: z.object({
+      loss: z.union([z.number(), z.nan()]).nullable(),
+      remark: z.string().nullable(),
+    }),
   },
   measure: {
     params: z.object({}),

@@ -118,6 +118,11 @@ export class TrainingSession {
     return this.#model.describe();
   }
 
+  /** As LanguageModel.remark. */
+  get remark(): string | null {
+    return this.#model.remark;
+  }
+
   get stats(): Dataset['stats'] {
     return this.#data.stats;
   }

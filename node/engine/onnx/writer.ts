@@ -75,7 +75,7 @@ export function writeOnnx(
     const { shared, full, short } = splitRuns(outputs, brief);
     for (const value of shared) writer.add(value);
     writer.choose(outputs, [
-      { values: short, results: { ...outputs, ...absent(outputs), ...brief } },
+      { values: short, results: { ...absent(outputs), ...brief } },
       { values: full, results: outputs },
     ]);
   }
