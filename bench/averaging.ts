@@ -77,6 +77,7 @@ function openSessions({ manifest }: Run): Promise<TrainingSession[]> {
         adapter,
         training,
         microBatch: 'auto',
+        memory: 'auto',
         refuseTooLarge: true,
         run: { epochsMax: epochs, stepsRef: STEPS_REF },
         device: 'cpu',

@@ -1,7 +1,7 @@
 /**
  * How well the memory that training will take is predicted: opens real training processes (LoRA r = 8 on all
  * linear layers), lets each train and evaluate, and prints the prediction beside the most that the process
- * had resident. Linux only.   npm run bench:memory -- MODEL_DIR 1x64 8x128 8x512:int8
+ * had resident. Linux only.   npm run bench:memory -- MODEL_DIR 1x64 8x128 8x512:int8 8x128:low
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -25,7 +25,7 @@ const line = (i: number): string =>
 writeFileSync(data, Array.from({ length: 400 }, (_, i) => `${line(i)}\n`).join(''));
 
 async function measure(shape: string): Promise<void> {
-  const [size = '', precision] = shape.split(':');
+  const [size = '', ...options] = shape.split(':');
   const [batchSize = 1, sequenceLength = 64] = size.split('x').map(Number);
   const { config } = await openModelDirectory(modelDir);
   const modules = loraModules(config, ['all-linear']);
@@ -38,7 +38,8 @@ async function measure(shape: string): Promise<void> {
     run: { epochsMax: 1, stepsRef: 3 },
     device: 'cpu',
     threads: 1,
-    precision: precision === 'int8' ? 'int8' : 'fp32',
+    precision: options.includes('int8') ? 'int8' : 'fp32',
+    memory: options.includes('low') ? 'low' : 'normal',
     heldOutShare: 0.1,
     dataSeed: new Uint8Array(32),
     logger: { debug: ignore, info: ignore, warn: console.error, error: console.error },

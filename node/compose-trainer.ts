@@ -5,6 +5,7 @@ import { resolve } from 'node:path';
 import type { BaseModel } from './base-model.js';
 import { EXIT_USAGE, UserError } from './errors.js';
 import type { Logger } from './interfaces.js';
+import type { MemoryMode } from './model/memory-mode.js';
 import type { Precision } from './model/precision.js';
 import type { DeviceChoice } from './train/choose-device.js';
 import { TrainerHost } from './train/host.js';
@@ -22,6 +23,8 @@ export interface TrainerOptions {
   precision: Precision;
   /** The most sequences that go through the model at once; "auto": as many of a step as fit into memory. */
   microBatch: number | 'auto';
+  /** Whether to save memory at the price of time; "auto": where it is needed. */
+  memory: MemoryMode | 'auto';
   /** Told what training will take, before the model is loaded; of a GPU nothing is known. */
   onPlan?: (plan: MemoryPlan) => void;
 }
@@ -56,6 +59,7 @@ export async function openTrainer(
       device: options.device,
       precision: options.precision,
       microBatch: options.microBatch,
+      memory: options.memory,
       heldOutShare: options.heldOut,
       dataSeed: dataSeed(peerId),
       logger,

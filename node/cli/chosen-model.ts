@@ -2,7 +2,7 @@
 import { checkBaseModel, openBaseModel, type BaseModel } from '../base-model.js';
 import { option, switchOption, text, type OptionValues } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
-import type { Executor } from '../engine/executor.js';
+import type { Executor, Program } from '../engine/executor.js';
 import { openExecutor } from '../engine/open-executor.js';
 import type { ModelToOpen } from '../model/load.js';
 import { loraModules, type AdapterShape } from '../model/lora.js';
@@ -14,6 +14,7 @@ import { readStoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
 import { chooseDevice, type DeviceChoice } from '../train/choose-device.js';
+import { planReading, type ReadingPurpose } from '../train/reading-memory.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { deviceOption, directoryOption } from './peer-options.js';
 import type { VerbCall, VerbIo } from './verb.js';
@@ -70,6 +71,16 @@ export async function chooseModel({
   return { dir: base.dir, config: base.config, weights, ...chosen };
 }
 
+/** What computes, and how what it will take is told. */
+export interface OpenedDevice {
+  executor: Executor;
+  /**
+   * Says on stderr what a graph will take. Throws UserError with the sizes when it does not fit; of a device other
+   * than the CPU nothing is known.
+   */
+  sayMemory: (program: Program, purpose: ReadingPurpose) => void;
+}
+
 /**
  * What computes, and on stderr why that. `threads`: CPU threads, 1 to 256. Throws UserError when the device
  * that is asked for cannot be had, `io.signal.reason`.
@@ -78,11 +89,16 @@ export async function openDevice(
   asked: DeviceChoice,
   threads: number,
   io: VerbIo,
-): Promise<Executor> {
+): Promise<OpenedDevice> {
   const { device, why } = await chooseDevice({ device: asked, threads }, io.signal);
   const executor = await openExecutor({ device, threads });
   if (why !== null) io.stderr.write(`device: ${executor.device}; ${why}\n`);
-  return executor;
+  return {
+    executor,
+    sayMemory: (program, purpose) => {
+      if (device === 'cpu') io.stderr.write(`${planReading(program, purpose)}\n`);
+    },
+  };
 }
 
 type ChosenAdapter = Pick<ChosenModel, 'adapter' | 'theta' | 'source' | 'run'>;

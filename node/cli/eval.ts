@@ -18,6 +18,8 @@ const SEQUENCE_LENGTH = 256;
 /** Positions of one batch, if a row is not longer: enough for the cores, and soon over when interrupted. */
 const BATCH_TOKENS = 512;
 
+const PURPOSE = { doing: 'measuring', remedy: 'give a smaller --sequence-length,' };
+
 export const evalVerb = defineVerb({
   name: 'eval',
   summary: "Measure loss and perplexity of files with the base model and the swarm's adapter.",
@@ -53,9 +55,10 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
       Math.min(SEQUENCE_LENGTH, config.maxPositions);
     const batchSize = Math.max(1, Math.floor(BATCH_TOKENS / sequenceLength));
     const threads = options.threads ?? availableParallelism();
-    const executor = await openDevice(options.device, threads, io);
+    const { executor, sayMemory } = await openDevice(options.device, threads, io);
     const model = await openLanguageModel({ ...chosen, batchSize, sequenceLength, executor });
     try {
+      sayMemory(model.program('loss'), PURPOSE);
       const reading = {
         tokenizer: await openTokenizer(chosen.dir, config),
         chatTemplate: await openChatTemplate(chosen.dir),

@@ -8,6 +8,8 @@ import { generate, promptTokens } from '../train/generate.js';
 import { chooseModel, modelOptions, openDevice } from './chosen-model.js';
 import { defineVerb } from './verb.js';
 
+const PURPOSE = { doing: 'generating', remedy: 'give a smaller --context or --max-tokens,' };
+
 export const generateVerb = defineVerb({
   name: 'generate',
   summary: "Continue a prompt with the base model and the swarm's adapter.",
@@ -34,9 +36,11 @@ Answer:"
     const tokenizer = await openTokenizer(chosen.dir, config);
     const ids = promptTokens(tokenizer, prompt ?? '');
     const needed = Math.min(ids.length + options.maxTokens, config.maxPositions);
+    const { executor, sayMemory } = await openDevice(options.device, availableParallelism(), io);
     const model = await openNextTokenModel({
       ...chosen,
-      executor: await openDevice(options.device, availableParallelism(), io),
+      executor,
+      onProgram: (program) => sayMemory(program, PURPOSE),
       capacity: options.context ?? needed,
       chunk: chunkFor(ids.length, options.maxTokens),
     });

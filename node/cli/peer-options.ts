@@ -11,6 +11,7 @@ import {
 } from '../config.js';
 import { DEVICES } from '../engine/devices.js';
 import { LOG_FORMATS, LOG_LEVELS } from '../log.js';
+import { MEMORY_MODES } from '../model/memory-mode.js';
 import { PRECISIONS } from '../model/precision.js';
 
 /** Largest TCP port. */
@@ -51,6 +52,14 @@ export const microBatchOption = {
     'auto',
     "the most of a step's sequences that go through the model at once: less is slower and takes less " +
       'memory; auto is as many as fit into it',
+  ),
+} as const;
+
+export const memoryOption = {
+  memory: option(
+    choice(['auto', ...MEMORY_MODES]),
+    'auto',
+    'low trains with far less memory and about a third slower; auto does so where not one sequence fits else',
   ),
 } as const;
 
@@ -106,6 +115,7 @@ export const peerOptions = {
   ...deviceOption,
   ...precisionOption,
   ...microBatchOption,
+  ...memoryOption,
   exitWhenFinished: switchOption('exit once the run is over and nothing new came for two epochs'),
   ...jsonOption,
   ...logOptions,

@@ -1,5 +1,5 @@
 /** What carries a graph out. One implementation per backend; all of them take the same graphs. */
-import type { TensorType, Value } from './graph.js';
+import { topologicalOrder, type TensorType, type Value } from './graph.js';
 
 /** Elements of a tensor, row-major. */
 export type TensorData = Float32Array | Int32Array;
@@ -8,6 +8,13 @@ export type TensorData = Float32Array | Int32Array;
 export interface Program {
   /** By the name under which `run` returns it; at least one. float32 or int32. */
   readonly outputs: Readonly<Record<string, Value>>;
+  /**
+   * Some of the outputs again, computed without the rest: equal but for rounding. That is what a brief run gives;
+   * it takes no second copy of the weights where the executor can do without.
+   */
+  readonly brief?: Readonly<Record<string, Value>>;
+  /** Weights are held once, as they are read, and not laid out anew for each product: less memory, slower. */
+  readonly plainWeights?: boolean;
 }
 
 /** A backend. */
@@ -18,15 +25,52 @@ export interface Executor {
   compile(program: Program): Promise<CompiledGraph>;
 }
 
+/** What a run is fed, by name. */
+export type Feeds = Readonly<Record<string, TensorData>>;
+
+/** How a graph is run. */
+export interface RunOptions {
+  /** Computes Program.brief. Default: false. */
+  readonly brief?: boolean;
+}
+
 /** A graph with its weights, ready to run. */
 export interface CompiledGraph {
   /** What `run` must be fed: the inputs that the outputs depend on, by name. */
   readonly inputs: ReadonlyMap<string, TensorType>;
+  /** A sentence on what goes another way than it should; absent or null when nothing does. */
+  readonly remark?: string | null;
   /**
    * Runs once. `feeds` holds each input, row-major; the results are the caller's own copies. Throws
-   * ExecutorError for missing, unknown or mis-sized feeds, and after `dispose`. Runs must not overlap.
+   * ExecutorError for missing, unknown or mis-sized feeds, for a brief run of a program that has none, and
+   * after `dispose`. Runs must not overlap.
    */
-  run(feeds: Readonly<Record<string, TensorData>>): Promise<Record<string, TensorData>>;
+  run(feeds: Feeds, options?: RunOptions): Promise<Record<string, TensorData>>;
   /** Frees weights and buffers; a second call does nothing. */
   dispose(): Promise<void>;
+}
+
+/** The values of a program with brief runs, in topological order each. */
+export interface Runs {
+  /** What both kinds of run compute, and all that is not computed: inputs, weights, constants. */
+  readonly shared: readonly Value[];
+  /** What is computed beside in a run with all outputs, and in a brief one. */
+  readonly full: readonly Value[];
+  readonly short: readonly Value[];
+}
+
+/** Which of the values belong to which kind of run. */
+export function splitRuns(outputs: Program['outputs'], brief: Program['outputs']): Runs {
+  const full = topologicalOrder(Object.values(outputs));
+  const short = topologicalOrder(Object.values(brief));
+  const [inFull, inShort] = [new Set(full), new Set(short)];
+  const isLeaf = ({ source }: Value): boolean => source.kind !== 'operation';
+  return {
+    shared: [
+      ...full.filter((value) => isLeaf(value) || inShort.has(value)),
+      ...short.filter((value) => isLeaf(value) && !inFull.has(value)),
+    ],
+    full: full.filter((value) => !isLeaf(value) && !inShort.has(value)),
+    short: short.filter((value) => !isLeaf(value) && !inFull.has(value)),
+  };
 }

@@ -3,8 +3,8 @@
  * weights that ONNX Runtime keeps, and the most that is alive at one moment of a run (liveness analysis over
  * the order in which ONNX Runtime runs the nodes). docs/ENGINE.md compares it with what was measured.
  */
-import type { Program } from './executor.js';
-import { describeType, elementCount, topologicalOrder, type DType, type Value } from './graph.js';
+import { splitRuns, type Program } from './executor.js';
+import { describeType, elementCount, type DType, type Value } from './graph.js';
 import type { Operation } from './operation.js';
 import { reshapeOperation } from './ops/broadcast.js';
 import * as elementwise from './ops/elementwise.js';
@@ -57,23 +57,31 @@ const WORKSPACE: ReadonlyMap<Operation<never>, Workspace> = new Map<Operation<ne
 ]);
 
 /** Memory of `program` once it is compiled. Costs no more than walking the graph. */
-export function graphMemory({ outputs }: Program): GraphMemory {
-  const results = Object.values(outputs);
-  const order = topologicalOrder(results);
+export function graphMemory({
+  outputs,
+  brief = outputs,
+  plainWeights = false,
+}: Program): GraphMemory {
+  const { shared, full, short } = splitRuns(outputs, brief);
+  const order = [...shared, ...full, ...short];
   const constants = order.filter(({ source }) => source.kind === 'constant');
+  const peak = (results: Program['outputs'], branch: readonly Value[]): number =>
+    peakBytes(executionOrder(shared), executionOrder(branch), Object.values(results));
   return {
-    weights: weightBytes(order) + constants.reduce((sum, value) => sum + bytesOf(value), 0),
+    weights:
+      weightBytes(order, plainWeights) + constants.reduce((sum, value) => sum + bytesOf(value), 0),
     loading: loadingBytes(order),
-    peak: peakBytes(executionOrder(order), results),
+    peak: Math.max(peak(outputs, full), brief === outputs ? 0 : peak(brief, short)),
     operations: order.filter(({ source }) => source.kind === 'operation').length,
   };
 }
 
 /**
  * A weight that is the right factor of a product is laid out anew for the kernels, once for each product;
- * its plain float32 copy is dropped when nothing else reads it.
+ * its plain float32 copy is dropped when nothing else reads it. Where weights stay plain there is only that,
+ * and the codes of those of 8 bits.
  */
-function weightBytes(order: readonly Value[]): number {
+function weightBytes(order: readonly Value[], staysPlain: boolean): number {
   let bytes = 0;
   const plain = new Set<Value>();
   for (const { source } of order) {
@@ -81,7 +89,8 @@ function weightBytes(order: readonly Value[]): number {
     for (const [i, one] of source.inputs.entries()) {
       if (one.source.kind !== 'weight') continue;
       const [place, perElement] = RIGHT_FACTOR.get(source.operation) ?? [null, 0];
-      if (i === place) bytes += perElement * elementCount(one.shape);
+      const isLaidOut = i === place && !(staysPlain && perElement === ELEMENT_BYTES.float32);
+      if (isLaidOut) bytes += perElement * elementCount(one.shape);
       else plain.add(one);
     }
   }
@@ -113,6 +122,7 @@ function loadingBytes(order: readonly Value[]): number {
  */
 function executionOrder(written: readonly Value[]): Value[] {
   const place = new Map(written.map((value, i) => [value, i]));
+  const isHere = (value: Value): boolean => place.has(value);
   const order: Value[] = [];
   const entered = new Set<Value>();
   const done = new Set<Value>();
@@ -125,7 +135,7 @@ function executionOrder(written: readonly Value[]): Value[] {
       continue;
     }
     entered.add(value);
-    const inputs = value.source.kind === 'operation' ? [...value.source.inputs] : [];
+    const inputs = value.source.kind === 'operation' ? value.source.inputs.filter(isHere) : [];
     stack.push(...inputs.sort((a, b) => place.get(a)! - place.get(b)!));
   }
   return order;
@@ -141,10 +151,21 @@ interface Buffer {
   until: number;
 }
 
-/** The most bytes of buffers at one moment, and of what is beside them while an operation runs. */
-function peakBytes(order: readonly Value[], outputs: readonly Value[]): number {
+/**
+ * The most bytes of buffers at one moment, and of what is beside them while an operation runs: first the values
+ * that both kinds of run compute, then a branch, until whose end all that it reads of them is held.
+ */
+function peakBytes(
+  shared: readonly Value[],
+  branch: readonly Value[],
+  outputs: readonly Value[],
+): number {
+  const order = [...shared, ...branch];
+  const own = new Set(branch);
+  const read = branch.flatMap(({ source }) => (source.kind === 'operation' ? source.inputs : []));
+  const held = [...outputs, ...read.filter((value) => !own.has(value))];
   const change = new Float64Array(order.length + 1);
-  for (const { bytes, from, until } of planBuffers(order, outputs)) {
+  for (const { bytes, from, until } of planBuffers(order, held)) {
     change[from]! += bytes;
     change[until + 1]! -= bytes;
   }
@@ -164,8 +185,8 @@ function peakBytes(order: readonly Value[], outputs: readonly Value[]): number {
  * As ONNX Runtime plans them: a value takes over its operand's buffer, or one that fell free and whose value
  * had the same type and shape, which is then kept in between; else it gets a new one.
  */
-function planBuffers(order: readonly Value[], outputs: readonly Value[]): Buffer[] {
-  const lastUse = lastUses(order, outputs);
+function planBuffers(order: readonly Value[], held: readonly Value[]): Buffer[] {
+  const lastUse = lastUses(order, held);
   const buffers: Buffer[] = [];
   const bufferOf = new Map<Value, Buffer>();
   const free = new Map<string, Buffer[]>();
@@ -192,14 +213,14 @@ function planBuffers(order: readonly Value[], outputs: readonly Value[]): Buffer
   return buffers;
 }
 
-/** The place in `order` at which each value is read last; outputs are read after all. */
-function lastUses(order: readonly Value[], outputs: readonly Value[]): Map<Value, number> {
+/** The place in `order` at which each value is read last; what is `held` is read after all. */
+function lastUses(order: readonly Value[], held: readonly Value[]): Map<Value, number> {
   const lastUse = new Map<Value, number>();
   for (const [i, value] of order.entries()) {
     if (value.source.kind !== 'operation') continue;
     for (const one of [value, ...value.source.inputs]) lastUse.set(one, i);
   }
-  for (const value of outputs) lastUse.set(value, order.length - 1);
+  for (const value of held) lastUse.set(value, order.length - 1);
   return lastUse;
 }
 

@@ -8,10 +8,17 @@ import { dirname, relative, sep } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { OrtDevice } from './devices.js';
 import { ExecutorError, isOutOfMemory, OutOfMemoryError } from './errors.js';
-import type { CompiledGraph, Executor, Program, TensorData } from './executor.js';
-import { checkFeeds } from './feeds.js';
-import { topologicalOrder, type TensorType, type WeightSource } from './graph.js';
-import { inputName, outputName, writeOnnx } from './onnx/writer.js';
+import type {
+  CompiledGraph,
+  Executor,
+  Feeds,
+  Program,
+  RunOptions,
+  TensorData,
+} from './executor.js';
+import { checkFeeds, NO_BRIEF_RUN } from './feeds.js';
+import { topologicalOrder, type TensorType, type Value, type WeightSource } from './graph.js';
+import { BRIEF_INPUT, inputName, outputName, writeOnnx } from './onnx/writer.js';
 
 /** Providers that would leave FusedMatMul to the CPU. */
 const WITHOUT_FUSED_PRODUCTS: readonly OrtDevice[] = ['webgpu', 'coreml'];
@@ -36,14 +43,24 @@ export function ortExecutor({ threads, device = 'cpu' }: OrtOptions): Executor {
   };
 }
 
+/** On the CPU one session takes both kinds of run; a GPU's gets none of the nodes that decide. */
 async function compile(
-  { outputs }: Program,
+  program: Program,
   threads: number,
   device: OrtDevice,
 ): Promise<CompiledGraph> {
-  const files = await locateWeights(outputs);
+  const { outputs, brief } = program;
+  if (device === 'cpu' || brief === undefined) return open(program, threads, device);
+  const full = await open({ outputs }, threads, device);
+  const names = Object.keys(brief);
+  return new TwoGraphs(full, names, () => open({ outputs: brief }, threads, device));
+}
+
+async function open(program: Program, threads: number, device: OrtDevice): Promise<OrtGraph> {
+  const { outputs, brief = {} } = program;
+  const files = await locateWeights([...Object.values(outputs), ...Object.values(brief)]);
   const standard = WITHOUT_FUSED_PRODUCTS.includes(device);
-  const model = writeOnnx(outputs, (weight) => files.paths.get(weight.file)!, { standard });
+  const model = writeOnnx(program, (weight) => files.paths.get(weight.file)!, { standard });
   try {
     const session = await InferenceSession.create(model.bytes, {
       executionProviders: [device],
@@ -58,6 +75,7 @@ async function compile(
         session: {
           // Masked attention scores make numbers below 1e-38, on which the CPU is slow.
           set_denormal_as_zero: '1',
+          disable_prepacking: program.plainWeights === true ? '1' : '0',
           // Threads that wait sleep: several peers may share one machine.
           intra_op: { allow_spinning: '0' },
           // A model that comes from memory reads its external data below this folder.
@@ -65,7 +83,7 @@ async function compile(
         },
       },
     });
-    return new OrtGraph(session, model.inputs, Object.keys(outputs));
+    return new OrtGraph(session, model.inputs, program);
   } catch (error) {
     throw failure('ONNX Runtime refused the graph', error);
   }
@@ -76,10 +94,10 @@ async function compile(
  * weight files, and each file's path from there by its absolute path.
  */
 async function locateWeights(
-  outputs: Program['outputs'],
+  outputs: readonly Value[],
 ): Promise<{ folder: string; paths: Map<string, string> }> {
   const files = new Map<string, string>();
-  for (const { source } of topologicalOrder(Object.values(outputs))) {
+  for (const { source } of topologicalOrder(outputs)) {
     if (source.kind === 'weight' && !files.has(source.weight.file)) {
       files.set(source.weight.file, await resolveFile(source.weight));
     }
@@ -104,37 +122,93 @@ async function resolveFile(weight: WeightSource): Promise<string> {
 
 class OrtGraph implements CompiledGraph {
   private session: InferenceSession | null;
+  private readonly names: { readonly full: readonly string[]; readonly brief: readonly string[] };
+  private readonly hasBrief: boolean;
 
   constructor(
     session: InferenceSession,
     readonly inputs: ReadonlyMap<string, TensorType>,
-    private readonly outputs: readonly string[],
+    { outputs, brief }: Program,
   ) {
     this.session = session;
+    this.hasBrief = brief !== undefined;
+    this.names = { full: Object.keys(outputs), brief: Object.keys(brief ?? {}) };
   }
 
-  async run(feeds: Readonly<Record<string, TensorData>>): Promise<Record<string, TensorData>> {
+  async run(feeds: Feeds, { brief = false }: RunOptions = {}): Promise<Record<string, TensorData>> {
     if (this.session === null) throw new ExecutorError('the graph was disposed');
+    if (brief && !this.hasBrief) throw new ExecutorError(NO_BRIEF_RUN);
     checkFeeds(this.inputs, feeds);
     const tensors: Record<string, Tensor> = {};
     for (const [name, { dtype, shape }] of this.inputs) {
       tensors[inputName(name)] = new Tensor(dtype, feeds[name]!, shape);
     }
+    if (this.hasBrief) tensors[BRIEF_INPUT] = new Tensor('bool', [brief], []);
     let results: InferenceSession.OnnxValueMapType;
     try {
       results = await this.session.run(tensors);
     } catch (error) {
       throw failure('ONNX Runtime failed', error);
     }
-    return Object.fromEntries(
-      this.outputs.map((name) => [name, takeData(results[outputName(name)]!)]),
-    );
+    const names = brief ? this.names.brief : this.names.full;
+    return Object.fromEntries(names.map((name) => [name, takeData(results[outputName(name)]!)]));
   }
 
   async dispose(): Promise<void> {
     const { session } = this;
     this.session = null;
     await session?.release();
+  }
+}
+
+/** A graph for each kind of run, the brief one compiled at its first; the other is enough where both do not fit. */
+class TwoGraphs implements CompiledGraph {
+  /** Null where it failed. */
+  private brief: Promise<OrtGraph> | null | undefined;
+  remark: string | null = null;
+
+  constructor(
+    private readonly full: OrtGraph,
+    private readonly names: readonly string[],
+    private readonly openBrief: () => Promise<OrtGraph>,
+  ) {}
+
+  get inputs(): ReadonlyMap<string, TensorType> {
+    return this.full.inputs;
+  }
+
+  async run(feeds: Feeds, options: RunOptions = {}): Promise<Record<string, TensorData>> {
+    if (options.brief !== true) return this.full.run(feeds);
+    checkFeeds(this.inputs, feeds);
+    if (this.brief !== null) {
+      try {
+        this.brief ??= this.openBrief();
+        const graph = await this.brief;
+        const taken = Object.entries(feeds).filter(([name]) => graph.inputs.has(name));
+        return await graph.run(Object.fromEntries(taken));
+      } catch (error) {
+        await this.disposeBrief();
+        this.remark =
+          `A graph for the loss alone does not run on this device (${reason(error)}): losses are measured with ` +
+          'that of the gradient, which takes longer.';
+      }
+    }
+    const results = await this.full.run(feeds);
+    return Object.fromEntries(this.names.map((name) => [name, results[name]!]));
+  }
+
+  async dispose(): Promise<void> {
+    await this.full.dispose();
+    await this.disposeBrief();
+  }
+
+  private async disposeBrief(): Promise<void> {
+    const opened = this.brief;
+    this.brief = null;
+    await opened?.then(
+      (graph) => graph.dispose(),
+      () => undefined,
+    );
   }
 }
 

@@ -57,6 +57,8 @@ export interface ModelInputs {
 export interface ModelValues {
   /** The last hidden state, normalised: [B T, C] float32. */
   readonly hidden: Value;
+  /** What each layer reads, and what the last one gives: [B T, C] float32 each. */
+  readonly stream: readonly Value[];
   /** The output layer's weight, adapter merged: [V, C] float32; logits = hidden table^T. */
   readonly table: Value;
 }

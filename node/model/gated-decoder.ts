@@ -162,10 +162,14 @@ class GatedDecoder {
     const embedded = gather(embedding, this.inputs.tokens);
     let x = reshape(embedded, [this.batchSize * this.length, hiddenSize]);
     if (this.variant.scaledEmbedding) x = mul(x, scalar(Math.sqrt(hiddenSize)));
-    for (let index = 0; index < layers; index++) x = this.block(index, x);
+    const stream = [x];
+    for (let index = 0; index < layers; index++) {
+      x = this.block(index, x);
+      stream.push(x);
+    }
     const hidden = this.norm(x, 'model.norm');
     const table = tieWordEmbeddings ? embedding : this.parameters.outputTable(OUTPUT_LAYER);
-    return { hidden, table };
+    return { hidden, stream, table };
   }
 
   /** x: [N, C] -> [N, C]. */

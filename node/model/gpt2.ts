@@ -160,13 +160,15 @@ class Gpt2 {
     const embedded = add(gather(embedding, inputs.tokens), gather(places, inputs.positions));
     const [B, T] = inputs.tokens.shape as [number, number];
     let x = reshape(embedded, [B * T, hiddenSize]);
+    const stream = [x];
     for (let index = 0; index < layers; index++) {
       const block = `${PREFIX}h.${index}`;
       x = add(x, this.attention(`${block}.attn`, this.norm(x, `${block}.ln_1`)));
       x = add(x, this.mlp(`${block}.mlp`, this.norm(x, `${block}.ln_2`)));
+      stream.push(x);
     }
     const table = tieWordEmbeddings ? embedding : parameters.outputTable(OUTPUT_LAYER);
-    return { hidden: this.norm(x, `${PREFIX}ln_f`), table };
+    return { hidden: this.norm(x, `${PREFIX}ln_f`), stream, table };
   }
 
   /** x: [N, C] -> [N, C]. */

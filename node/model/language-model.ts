@@ -3,38 +3,41 @@
  * adapter. Each is one compiled graph, compiled when it is first asked for.
  */
 import { adapterLayout } from '../../protocol/adapter.js';
-import { gradients } from '../engine/autodiff.js';
+import { gradients, propagate } from '../engine/autodiff.js';
 import { ExecutorError } from '../engine/errors.js';
-import type { CompiledGraph, Program, TensorData } from '../engine/executor.js';
-import { constant, input, scalar, type Value } from '../engine/graph.js';
-import {
-  concat,
-  div,
-  equal,
-  linearCrossEntropy,
-  maximum,
-  mul,
-  reshape,
-  select,
-  sum,
-} from '../engine/ops/index.js';
+import type { CompiledGraph, Feeds, Program, RunOptions, TensorData } from '../engine/executor.js';
+import { input, type Value } from '../engine/graph.js';
+import { concat, gather, reshape } from '../engine/ops/index.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
-import type { BatchShape } from './family.js';
+import type { BatchShape, ModelValues } from './family.js';
 import { checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
 import { sliceAdapter } from './lora-graph.js';
+import { chunkedLoss, chunkedLossAndGradient, meanLoss } from './loss-head.js';
+import type { MemoryMode } from './memory-mode.js';
 import type { Precision } from './precision.js';
+import { trainedRows } from './trained-rows.js';
 import { IGNORED_TARGET, type TokenBatch } from './token-batch.js';
 
 /** What to open, and the shape of its batches. */
 export interface LanguageModelOptions extends BatchShape, ModelToOpen {
   /** Of its quantisable layers. Default: fp32. */
   readonly precision?: Precision;
+  /** Default: normal. */
+  readonly memory?: MemoryMode;
+  /**
+   * Trained tokens of one run, from 1: fewer than the positions where most are a prompt, for the output layer is
+   * large. A batch with more takes several runs. Default: all.
+   */
+  readonly trainedMost?: number | null;
   /** What to compile at once; the rest is compiled at its first use. Default: nothing. */
   readonly compile?: readonly GraphName[];
 }
 
-/** The graphs of a model, each with its own copy of the weights. */
+/**
+ * The graphs of a model, each with its own weights. That of the gradient gives the loss alone as well, so that
+ * the other is only compiled where no gradient is asked for.
+ */
 export type GraphName = 'gradient' | 'loss';
 
 /** Loss of a batch. */
@@ -65,8 +68,12 @@ export interface LanguageModel extends BatchShape {
   loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult>;
   /** The graph `name` before it is compiled, to see what it takes. */
   program(name: GraphName): Program;
+  /** Compiles the graph `name` now and not at its first use. Throws UserError when the model cannot be loaded. */
+  compile(name: GraphName): Promise<void>;
   /** What it runs on, e.g. "cpu (2 threads)" or "cpu (2 threads), int8". */
   describe(): string;
+  /** As CompiledGraph.remark, of the last run; null before any. */
+  readonly remark: string | null;
   /** Frees the weights. */
   dispose(): Promise<void>;
 }
@@ -83,13 +90,20 @@ export async function openLanguageModel(options: LanguageModelOptions): Promise<
   return model;
 }
 
-type Feeds = Record<string, TensorData>;
+/** The forward pass, what it is compared with, and what its loss is differentiated by. */
+interface Forward extends ModelValues {
+  readonly targets: Value;
+  readonly tensors: readonly Value[];
+}
 
 class GraphLanguageModel implements LanguageModel {
   readonly config: ModelConfig;
   readonly batchSize: number;
   readonly sequenceLength: number;
   readonly adapterSize: number;
+  remark: string | null = null;
+  private built: Forward | null = null;
+  private readonly programs = new Map<GraphName, Program>();
   private readonly graphs = new Map<GraphName, Promise<CompiledGraph>>();
   private disposed = false;
 
@@ -104,23 +118,62 @@ class GraphLanguageModel implements LanguageModel {
 
   /** Throws UserError for a weight that does not fit the config; costs no more than building the graph. */
   checkWeights(): void {
-    this.outputs('loss');
+    this.program('loss');
   }
 
   async gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult> {
     const targets = this.check(batch, theta);
-    const results = await this.run('gradient', feeds(batch, theta, this.sequenceLength));
-    return { loss: results['loss']![0]!, targets, gradient: floats(results['gradient']) };
+    const [first, ...rest] = this.runsOf(batch, theta);
+    const results = await this.run('gradient', first!.feeds);
+    let loss = first!.share * results['loss']![0]!;
+    const gradient = floats(results['gradient']);
+    if (rest.length > 0) scale(gradient, first!.share);
+    for (const { feeds, share } of rest) {
+      const more = await this.run('gradient', feeds);
+      loss += share * more['loss']![0]!;
+      const part = floats(more['gradient']);
+      for (let i = 0; i < part.length; i++) gradient[i]! += share * part[i]!;
+    }
+    return { loss, targets, gradient };
   }
 
   async loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult> {
     const targets = this.check(batch, theta);
-    const results = await this.run('loss', feeds(batch, theta, this.sequenceLength));
-    return { loss: results['loss']![0]!, targets };
+    const name = this.graphs.has('gradient') ? 'gradient' : 'loss';
+    let loss = 0;
+    for (const { feeds, share } of this.runsOf(batch, theta)) {
+      const results = await this.run(name, feeds, { brief: name === 'gradient' });
+      loss += share * results['loss']![0]!;
+    }
+    return { loss, targets };
+  }
+
+  /** What the runs for `batch` are fed, and the share of its trained tokens that each has. */
+  private runsOf(batch: TokenBatch, theta: Float32Array): { feeds: Feeds; share: number }[] {
+    const fed = feeds(batch, theta, this.sequenceLength);
+    const { trainedMost } = this.options;
+    if (!trainedMost) return [{ feeds: fed, share: 1 }];
+    const runs = trainedRows(batch, trainedMost);
+    const total = Math.max(
+      1,
+      runs.reduce((sum, { count }) => sum + count, 0),
+    );
+    return runs.map(({ rows, targets, count }) => ({
+      feeds: { ...fed, rows, targets },
+      share: count / total,
+    }));
   }
 
   program(name: GraphName): Program {
-    return { outputs: this.outputs(name) };
+    const known = this.programs.get(name);
+    if (known !== undefined) return known;
+    const program = name === 'loss' ? this.buildLoss() : this.buildGradient();
+    this.programs.set(name, program);
+    return program;
+  }
+
+  async compile(name: GraphName): Promise<void> {
+    await this.graph(name);
   }
 
   describe(): string {
@@ -135,11 +188,17 @@ class GraphLanguageModel implements LanguageModel {
     for (const one of compiled) if (one.status === 'fulfilled') await one.value.dispose();
   }
 
-  private async run(name: GraphName, inputs: Feeds): Promise<Record<string, TensorData>> {
+  private async run(
+    name: GraphName,
+    inputs: Feeds,
+    options: RunOptions = {},
+  ): Promise<Record<string, TensorData>> {
     const graph = await this.graph(name);
     // Families without learned positions do not take them.
     const taken = Object.entries(inputs).filter(([input]) => graph.inputs.has(input));
-    return graph.run(Object.fromEntries(taken));
+    const results = await graph.run(Object.fromEntries(taken), options);
+    this.remark = graph.remark ?? null;
+    return results;
   }
 
   /** The compiled graph. Throws UserError when the model cannot be loaded. */
@@ -158,23 +217,53 @@ class GraphLanguageModel implements LanguageModel {
     }
   }
 
-  private outputs(name: GraphName): Record<string, Value> {
-    const { config, weights, adapter, batchSize, sequenceLength, precision } = this.options;
+  /** What both graphs have in common. */
+  private get forward(): Forward {
+    this.built ??= this.buildForward();
+    return this.built;
+  }
+
+  private buildForward(): Forward {
+    const { config, weights, adapter, batchSize, sequenceLength, precision, trainedMost } =
+      this.options;
     const theta = input('theta', 'float32', [this.adapterSize]);
     const values = sliceAdapter(theta, adapter);
     const shape = [batchSize, sequenceLength];
     const tokens = input('tokens', 'int32', shape);
     const segments = input('segments', 'int32', shape);
-    const targets = input('targets', 'int32', shape);
     const positions = input('positions', 'int32', shape);
     const inputs = { tokens, segments, positions };
-    const { hidden, table } = decoderOf(config).build(weights, values, inputs, precision);
-    const loss = meanLoss(hidden, table, targets);
-    if (name === 'loss') return { loss };
-    const parts = gradients(loss, values.tensors).map((part) =>
-      reshape(part, [part.shape.reduce((product, n) => product * n, 1)]),
-    );
-    return { loss, gradient: concat(parts, 0) };
+    const model = decoderOf(config).build(weights, values, inputs, precision);
+    const { tensors } = values;
+    if (!trainedMost) return { ...model, tensors, targets: input('targets', 'int32', shape) };
+    const hidden = gather(model.hidden, input('rows', 'int32', [trainedMost]));
+    return { ...model, tensors, hidden, targets: input('targets', 'int32', [trainedMost]) };
+  }
+
+  private buildLoss(): Program {
+    const { forward, isLow: plainWeights } = this;
+    const loss = plainWeights ? chunkedLoss(forward) : meanLoss(forward);
+    return { outputs: { loss }, plainWeights };
+  }
+
+  private buildGradient(): Program {
+    const { forward, isLow: plainWeights } = this;
+    const { outputs: brief } = this.program('loss');
+    if (!plainWeights) {
+      const loss = brief['loss']!;
+      return { outputs: { loss, gradient: flattened(gradients(loss, forward.tensors)) }, brief };
+    }
+    const { loss, hidden, table } = chunkedLossAndGradient(forward);
+    const known = new Map([
+      [forward.hidden, hidden],
+      [forward.table, table],
+    ]);
+    const parts = propagate(known, forward.tensors, { stages: forward.stream });
+    return { outputs: { loss, gradient: flattened(parts) }, brief, plainWeights };
+  }
+
+  private get isLow(): boolean {
+    return this.options.memory === 'low';
   }
 
   /** Throws for a batch or adapter that does not fit; returns the number of trained tokens. */
@@ -208,14 +297,17 @@ class GraphLanguageModel implements LanguageModel {
   }
 }
 
-/** hidden: [N, C], table: [V, C] float32, targets: [B, T] int32, N = B T -> mean nats, [] float32. */
-function meanLoss(hidden: Value, table: Value, targets: Value): Value {
-  const flat = reshape(targets, [hidden.shape[0]!]);
-  const ignored = equal(flat, constant(Int32Array.of(IGNORED_TARGET), []));
-  const trained = select(ignored, scalar(0), scalar(1)); // [N]
-  const someToken = select(ignored, constant(Int32Array.of(0), []), flat);
-  const nats = mul(trained, linearCrossEntropy(hidden, table, someToken)); // [N]
-  return div(sum(nats, [0]), maximum(sum(trained, [0]), scalar(1)));
+/** Multiplies in place. */
+function scale(values: Float32Array, factor: number): void {
+  for (let i = 0; i < values.length; i++) values[i]! *= factor;
+}
+
+/** One after another: [size] float32. */
+function flattened(parts: readonly Value[]): Value {
+  const flat = parts.map((part) =>
+    reshape(part, [part.shape.reduce((product, n) => product * n, 1)]),
+  );
+  return concat(flat, 0);
 }
 
 /** What a batch feeds; positions restart in each segment, as if the segment stood alone. */

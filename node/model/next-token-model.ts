@@ -4,7 +4,7 @@
  * it takes a few tokens at a time, which cost little more than one, and long prompts come in such pieces.
  */
 import { ExecutorError } from '../engine/errors.js';
-import type { CompiledGraph, TensorData } from '../engine/executor.js';
+import type { CompiledGraph, Program, TensorData } from '../engine/executor.js';
 import { constant, elementCount, input, type Value } from '../engine/graph.js';
 import { gather, matmul, reshape } from '../engine/ops/index.js';
 import { KeyValueCache } from './cache.js';
@@ -21,6 +21,8 @@ export interface NextTokenModelOptions extends ModelToOpen {
   readonly capacity: number;
   /** Tokens that one run takes, 1 or more: see `chunkFor`. */
   readonly chunk: number;
+  /** Told of the graph before it is compiled, to see what it takes; what it throws is thrown. */
+  readonly onProgram?: (program: Program) => void;
 }
 
 /**
@@ -69,7 +71,9 @@ export async function openNextTokenModel(options: NextTokenModelOptions): Promis
   const { hidden, table } = decoderOf(config).build(weights, adapter, inputs);
   const row = gather(hidden, input('last', 'int32', [1])); // [1, C]
   const logits = reshape(matmul(row, table, { transB: true }), [config.vocabSize]);
-  const graph = await loadGraph(executor, { outputs: { logits, ...cache.rows } });
+  const program = { outputs: { logits, ...cache.rows } };
+  options.onProgram?.(program);
+  const graph = await loadGraph(executor, program);
   return new CachedModel(options, graph, cache.rows);
 }
 

@@ -67,6 +67,8 @@ export class TrainerHost implements Trainer {
   #last: Opened | null = null;
   /** Deaths since the last call that succeeded. */
   #deaths = 0;
+  /** The same of each call by itself: a GPU may train and have no room left to evaluate. */
+  readonly #failures = new Map<CallName, number>();
   /** Whether the first process of all died while it opened model and data. */
   #isSecondTry = false;
   /** How the last process was to use memory; null before one said so. */
@@ -79,6 +81,8 @@ export class TrainerHost implements Trainer {
   #failure: string | null = null;
   /** A sentence on a device that was lost in mid-run. */
   #deviceProblem: string | null = null;
+  /** A sentence on how the device that runs evaluates; null when there is nothing to say. */
+  #remark: string | null = null;
 
   private constructor({ logger, onPlan = ignore, ...session }: TrainerHostOptions) {
     this.#session = session;
@@ -124,6 +128,7 @@ export class TrainerHost implements Trainer {
   get attention(): string[] {
     const sentences: string[] = [];
     if (this.#deviceProblem !== null) sentences.push(this.#deviceProblem);
+    if (this.#remark !== null) sentences.push(this.#remark);
     if (this.#halved !== null) sentences.push(inWords(this.#halved));
     if (this.#isExhausted) {
       sentences.push(
@@ -157,7 +162,9 @@ export class TrainerHost implements Trainer {
   }
 
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
-    const { loss } = await this.#call('evaluate', { theta }, ignore, signal);
+    const { loss, remark } = await this.#call('evaluate', { theta }, ignore, signal);
+    if (remark !== null && this.#remark === null) this.#logger.warn({}, remark);
+    this.#remark = remark;
     return loss;
   }
 
@@ -208,12 +215,16 @@ export class TrainerHost implements Trainer {
           throw new TrainerDiedError(error.message, { cause: error });
         });
       this.#deaths = 0;
+      this.#failures.delete(name);
       this.#isExhausted = false;
       this.#failure = null;
       return result;
     } catch (error) {
       signal.throwIfAborted();
       this.#closing.signal.throwIfAborted();
+      if (error instanceof TrainerDiedError) {
+        this.#failures.set(name, (this.#failures.get(name) ?? 0) + 1);
+      }
       throw error;
     }
   }
@@ -221,9 +232,10 @@ export class TrainerHost implements Trainer {
   /** Opens a process on the device that is to be had now: after a death it is looked for again. */
   async #launch(): Promise<Opened> {
     const { device, threads, precision } = this.#session;
-    const isSpent = device === 'auto' && this.#deaths >= GPU_DEATHS_MAX;
+    const failures = Math.max(this.#deaths, ...this.#failures.values());
+    const isSpent = device === 'auto' && failures >= GPU_DEATHS_MAX;
     const chosen: ChosenDevice = isSpent
-      ? { device: 'cpu', why: `training failed ${this.#deaths} times in a row` }
+      ? { device: 'cpu', why: `training failed ${failures} times in a row` }
       : await chooseDevice({ device, threads, precision }, this.#closing.signal);
     try {
       return await this.#open(chosen);
@@ -259,6 +271,7 @@ export class TrainerHost implements Trainer {
         this.#relaunch(reason);
       });
       this.#last = { ...opened, process, chosen };
+      this.#remark = null;
       return this.#last;
     } catch (error) {
       await process.close();

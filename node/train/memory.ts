@@ -5,6 +5,7 @@
 import { graphMemory } from '../engine/memory.js';
 import type { Program } from '../engine/executor.js';
 import { UserError } from '../errors.js';
+import type { MemoryMode } from '../model/memory-mode.js';
 import { microBatchSize } from './accumulate.js';
 
 /** How the batch of a step goes through the model, and what that takes; sizes in bytes. */
@@ -13,6 +14,9 @@ export interface MemoryPlan {
   batchSize: number;
   microBatch: number;
   sequenceLength: number;
+  memory: MemoryMode;
+  /** What one sequence would have taken in the other mode, for which that was not chosen; else null. */
+  otherwise: number | null;
   /** Frozen weights in all copies, with the graphs around them, and what it takes to load them. */
   weights: number;
   /** Intermediate values of a part of the batch. */
@@ -32,7 +36,7 @@ export interface MemoryNeeds {
   /** Coordinates. */
   adapterSize: number;
   /** The graphs that training compiles, in order, for so many sequences at once; each holds what it takes to the end. */
-  programs: (microBatch: number) => Promise<readonly Program[]>;
+  programs: (microBatch: number, memory: MemoryMode) => Promise<readonly Program[]>;
 }
 
 /** What there is to plan with. */
@@ -46,34 +50,59 @@ export interface MachineMemory {
 }
 
 /** What ONNX Runtime spends on a node, its kernel and its names: 8 to 14 KB in graphs of 500 to 6,000. */
-const NODE_BYTES = 12_000;
+export const NODE_BYTES = 12_000;
 /** ONNX Runtime itself: its code, its thread pool, its first buffers. */
-const RUNTIME_BYTES = 32 * 2 ** 20;
+export const RUNTIME_BYTES = 32 * 2 ** 20;
 /** What its arena takes for buffers is more than the buffers, by blocks too small for what comes next: measured 0.96 to 1.13. */
-const FRAGMENTATION = 1.08;
+export const FRAGMENTATION = 1.08;
 /** Arrays of the adapter's size: as it came, as it is trained, two moments of each, gradients, messages. */
 const ADAPTER_ARRAYS = 12;
 
-/**
- * The plan for at most `most` sequences at once ("auto": as many of a step as fit). Throws UserError with the
- * sizes when the model does not fit, and what programs() throws.
- */
+/** What the user asks for. */
+export interface MemoryRequest {
+  /** The most sequences at once; "auto": as many of a step as fit. */
+  most: number | 'auto';
+  /**
+   * "auto": normal where that fits, for low memory costs a third more time, and a batch in parts costs next to
+   * nothing.
+   */
+  memory: MemoryMode | 'auto';
+}
+
+/** The plan for `request`. Throws UserError with the sizes when the model does not fit, and what programs() throws. */
 export async function planMemory(
   needs: MemoryNeeds,
-  most: number | 'auto',
+  { most, memory }: MemoryRequest,
   machine: MachineMemory,
 ): Promise<MemoryPlan> {
-  const plan = (microBatch: number): Promise<MemoryPlan> => predict(needs, microBatch, machine);
-  const accept = machine.refuse ? checkFits : (one: MemoryPlan): MemoryPlan => one;
-  const { batchSize } = needs;
-  if (most !== 'auto') return accept(await plan(microBatchSize(batchSize, most)));
+  const least = most === 'auto' ? 1 : microBatchSize(needs.batchSize, most);
+  const first = await predict(needs, least, memory === 'auto' ? 'normal' : memory, machine);
+  if (fits(first)) return most === 'auto' ? largest(needs, first, machine) : first;
+  if (memory !== 'auto') return accept(first, machine, memory === 'normal');
+  const low = { ...(await predict(needs, least, 'low', machine)), otherwise: needed(first) };
+  if (most !== 'auto' || !fits(low)) return accept(low, machine, false);
+  return largest(needs, low, machine);
+}
+
+/** The plan for as many sequences as fit; `least` is that for one. */
+async function largest(
+  needs: MemoryNeeds,
+  least: MemoryPlan,
+  machine: MachineMemory,
+): Promise<MemoryPlan> {
+  const { batchSize, memory, otherwise } = least;
+  const plan = async (microBatch: number): Promise<MemoryPlan> => ({
+    ...(await predict(needs, microBatchSize(batchSize, microBatch), memory, machine)),
+    otherwise,
+  });
+  if (batchSize === 1) return least;
   const whole = await plan(batchSize);
   if (fits(whole)) return whole;
   // More sequences never take less, so that halving the range finds the most that fit.
-  let best = accept(await plan(1));
+  let best = least;
   for (let low = 1, high = batchSize; high - low > 1;) {
     const middle = (low + high) >>> 1;
-    const one = await plan(microBatchSize(batchSize, middle));
+    const one = await plan(middle);
     if (fits(one)) [low, best] = [middle, one];
     else high = middle;
   }
@@ -83,10 +112,11 @@ export async function planMemory(
 async function predict(
   { batchSize, sequenceLength, adapterSize, programs }: MemoryNeeds,
   microBatch: number,
+  memory: MemoryMode,
   { processBytes, free }: MachineMemory,
 ): Promise<MemoryPlan> {
   let [weights, activations, loading] = [0, 0, 0];
-  for (const program of await programs(microBatch)) {
+  for (const program of await programs(microBatch, memory)) {
     const graph = graphMemory(program);
     weights += graph.weights + NODE_BYTES * graph.operations;
     // A graph is compiled after the last one has run for the first time.
@@ -95,7 +125,7 @@ async function predict(
   }
   weights = Math.max(weights, loading - activations);
   return {
-    ...{ batchSize, microBatch, sequenceLength },
+    ...{ batchSize, microBatch, sequenceLength, memory, otherwise: null },
     weights: Math.ceil(weights),
     activations: Math.ceil(activations),
     adapter: ADAPTER_ARRAYS * 4 * adapterSize,
@@ -113,21 +143,22 @@ function fits(plan: MemoryPlan): boolean {
   return needed(plan) <= plan.free;
 }
 
-function checkFits(plan: MemoryPlan): MemoryPlan {
-  if (fits(plan)) return plan;
+function accept(plan: MemoryPlan, { refuse }: MachineMemory, isNormalAsked: boolean): MemoryPlan {
+  if (!refuse || fits(plan)) return plan;
   const { microBatch, sequenceLength, weights, activations, adapter, free } = plan;
   const fewer = microBatch > 1 ? 'leave --micro-batch to auto, ' : '';
+  const less = isNormalAsked ? 'leave --memory to auto, ' : '';
   throw new UserError(
     `the model does not fit into memory: training ${sequences(microBatch)} of ${sequenceLength} tokens at once takes ` +
       `${size(needed(plan))} (weights ${size(weights)}, activations ${size(activations)}, adapter ` +
-      `${size(adapter)}), but only ${size(free)} are free: ${fewer}close other programs, or take part in a ` +
+      `${size(adapter)}), but only ${size(free)} are free: ${fewer}${less}close other programs, or take part in a ` +
       'run with shorter sequences (--sequence-length) or a smaller model',
   );
 }
 
 /** E.g. "training takes about 3.5 GB of memory (weights 1.2 GB, ...) of 21.1 GB: all 8 sequences of a step at once". */
 export function describePlan(plan: MemoryPlan): string {
-  const { microBatch, batchSize, weights, activations, adapter, process, free } = plan;
+  const { microBatch, batchSize, weights, activations, adapter, process, free, otherwise } = plan;
   const parts = Math.ceil(batchSize / microBatch);
   const how =
     parts === 1
@@ -136,8 +167,13 @@ export function describePlan(plan: MemoryPlan): string {
   return (
     `training takes about ${size(needed(plan) + process)} of memory (weights ${size(weights)}, activations ` +
     `${size(activations)}, adapter ${size(adapter)}, the process ${size(process)}) of ` +
-    `${size(free + process)}: ${how}`
+    `${size(free + process)}: ${how}${plan.memory === 'normal' ? '' : lowInWords(otherwise)}`
   );
+}
+
+function lowInWords(otherwise: number | null): string {
+  const why = otherwise === null ? '' : `, for one sequence would take ${size(otherwise)} without`;
+  return `, with low memory (--memory low: slower by about a third)${why}`;
 }
 
 function sequences(count: number): string {
@@ -145,6 +181,6 @@ function sequences(count: number): string {
 }
 
 /** E.g. "640 MB" or "2.4 GB", in the powers of 1000 that disks and messages of systems use. */
-function size(bytes: number): string {
+export function size(bytes: number): string {
   return bytes < 1e9 ? `${Math.ceil(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 }

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { DEVICES } from '../engine/devices.js';
 import { EXIT_FAILURE, EXIT_USAGE } from '../errors.js';
+import { MEMORY_MODES } from '../model/memory-mode.js';
 import { PRECISIONS } from '../model/precision.js';
 
 const floats = z.custom<Float32Array>((value) => value instanceof Float32Array);
@@ -45,6 +46,8 @@ const sessionOptions = z.object({
   training,
   /** The most sequences that go through the model at once; "auto": as many of a step as fit into memory. */
   microBatch: z.union([z.int().min(1), z.literal('auto')]),
+  /** Whether to save memory at the price of time; "auto": where it is needed. */
+  memory: z.enum(['auto', ...MEMORY_MODES]),
   /** Whether a model that is too large for the free memory is refused before it is tried. */
   refuseTooLarge: z.boolean(),
   run: z.object({ epochsMax: z.int().min(1), stepsRef: z.int().min(1) }),
@@ -74,6 +77,8 @@ const memoryPlan = z.object({
   batchSize: count,
   microBatch: z.int().min(1),
   sequenceLength: count,
+  memory: z.enum(MEMORY_MODES),
+  otherwise: z.number().nullable(),
   weights: count,
   activations: count,
   adapter: count,
@@ -118,8 +123,11 @@ export const CALLS = {
   evaluate: {
     params: z.object({ theta: floats }),
     progress: z.never(),
-    /** NaN when it is not finite. */
-    result: z.object({ loss: z.union([z.number(), z.nan()]).nullable() }),
+    /** loss: NaN when it is not finite. remark: a sentence on the device; null when there is nothing to say. */
+    result: z.object({
+      loss: z.union([z.number(), z.nan()]).nullable(),
+      remark: z.string().nullable(),
+    }),
   },
   measure: {
     params: z.object({}),

@@ -4,8 +4,10 @@ import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset, type Dataset, type DatasetOptions } from '../data/dataset.js';
 import { openTokenizer } from '../data/tokenizer.js';
 import { openExecutor } from '../engine/open-executor.js';
-import { openLanguageModel, type GraphName, type LanguageModel } from '../model/language-model.js';
+import { openLanguageModel, type LanguageModel } from '../model/language-model.js';
 import { checkWeightsFinite } from '../model/broken-weights.js';
+import type { MemoryMode } from '../model/memory-mode.js';
+import { placesFor } from '../model/trained-rows.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { WeightIndex } from '../model/safetensors.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
@@ -80,31 +82,45 @@ export class TrainingSession {
     const { batchSize, sequenceLength } = training;
     const { config, weights } = directory;
     const executor = await openExecutor(options);
-    const open = (microBatch: number, compile: readonly GraphName[]): Promise<LanguageModel> =>
-      openLanguageModel({
-        ...{ config, weights, adapter, sequenceLength, executor, precision, compile },
-        batchSize: microBatch,
-      });
+    // The graphs that the plan was made with are those that are compiled.
+    const models = new Map<string, Promise<LanguageModel>>();
+    const open = (microBatch: number, memory: MemoryMode): Promise<LanguageModel> => {
+      const key = `${microBatch} ${memory}`;
+      const model =
+        models.get(key) ??
+        openLanguageModel({
+          ...{ config, weights, adapter, sequenceLength, executor, precision, memory },
+          batchSize: microBatch,
+          trainedMost: trainedMost(data, microBatch, sequenceLength),
+        });
+      models.set(key, model);
+      return model;
+    };
     let microBatch = microBatchSize(batchSize, options.microBatch);
+    let memory: MemoryMode = options.memory === 'low' ? 'low' : 'normal';
     // What is predicted is how the CPU executor uses the memory of the machine.
     if (options.device === 'cpu') {
-      const graphs: readonly GraphName[] =
-        data.heldOut === null ? ['gradient'] : ['gradient', 'loss'];
-      const plan = await planSession(options, async (size) => {
-        const model = await open(size, []);
-        return graphs.map((name) => model.program(name));
+      const plan = await planSession(options, async (...shape) => {
+        const model = await open(...shape);
+        return [model.program('gradient')];
       });
       onPlan(plan);
-      ({ microBatch } = plan);
+      ({ microBatch, memory } = plan);
     }
+    const model = await open(microBatch, memory);
     // The first epoch shall not pay for compiling.
-    const model = await open(microBatch, ['gradient']);
+    await model.compile('gradient');
     return new TrainingSession(options, model, weights, data, dataOptions);
   }
 
   /** As LanguageModel.describe. */
   get device(): string {
     return this.#model.describe();
+  }
+
+  /** As LanguageModel.remark. */
+  get remark(): string | null {
+    return this.#model.remark;
   }
 
   get stats(): Dataset['stats'] {
@@ -181,14 +197,32 @@ export class TrainingSession {
 
 /** How the session will use what memory is free now. Throws UserError when that is refused. */
 function planSession(
-  { training, adapter, microBatch, refuseTooLarge }: SessionOptions,
+  { training, adapter, microBatch, memory, refuseTooLarge }: SessionOptions,
   programs: MemoryNeeds['programs'],
 ): Promise<MemoryPlan> {
   const { batchSize, sequenceLength } = training;
   const { size: adapterSize } = adapterLayout(adapter);
-  return planMemory({ batchSize, sequenceLength, adapterSize, programs }, microBatch, {
+  const needs = { batchSize, sequenceLength, adapterSize, programs };
+  const request = { most: microBatch, memory };
+  return planMemory(needs, request, {
     processBytes: process.memoryUsage.rss(),
     free: freeMemory(),
     refuse: refuseTooLarge,
   });
+}
+
+/** Input tokens of the batches that are looked at. */
+const SAMPLED_TOKENS = 65_536;
+
+/** As LanguageModelOptions.trainedMost, as this peer's data are. */
+function trainedMost(
+  { training }: Dataset,
+  batchSize: number,
+  sequenceLength: number,
+): number | null {
+  const sample = [...training.batches(batchSize, SAMPLED_TOKENS)];
+  return placesFor(
+    batchSize * sequenceLength,
+    sample.map(({ trainedTokens }) => trainedTokens),
+  );
 }

@@ -33,6 +33,7 @@ const handlers: { [K in CallName]: Handler<K> } = {
   train: (job, onProgress, signal) => opened().train(job, onProgress, signal),
   evaluate: async ({ theta }, _onProgress, signal) => ({
     loss: await opened().evaluate(theta, signal),
+    remark: opened().remark,
   }),
   measure: async (_params, _onProgress, signal) => ({
     stepMs: await opened().measureStepMs(signal),

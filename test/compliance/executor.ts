@@ -143,6 +143,24 @@ function checkGraphs(open: Open): void {
     await graph.dispose();
   });
 
+  it('computes less in a brief run, from the same feeds', async () => {
+    const half = mul(x, scalar(0.5));
+    const outputs = { sum: add(half, x), square: mul(half, half), n };
+    // The same by another way.
+    const square = mul(mul(x, x), scalar(0.25));
+    const graph = await executor.compile({ outputs, brief: { sum: outputs.sum, square } });
+    const feeds = { x: Float32Array.of(2, 4), n: Int32Array.of(5, 6) };
+    const few = { sum: Float32Array.of(3, 6), square: Float32Array.of(1, 4) };
+    const all = { ...few, n: Int32Array.of(5, 6) };
+    assert.deepEqual(await graph.run(feeds), all);
+    assert.deepEqual(await graph.run(feeds, { brief: true }), few);
+    assert.deepEqual(await graph.run(feeds), all);
+    await graph.dispose();
+    const plain = await executor.compile({ outputs: { sum: outputs.sum } });
+    await assert.rejects(plain.run({ x: feeds.x }, { brief: true }), /has no brief run/);
+    await plain.dispose();
+  });
+
   it('refuses to run once disposed, and is disposed twice without harm', async () => {
     const graph = await executor.compile({ outputs: { y: mul(x, x) } });
     await graph.dispose();

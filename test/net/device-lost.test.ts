@@ -46,10 +46,11 @@ before(async () => {
     adapter: { rank: 2, alpha: 4, seed: new Uint8Array(32), targetModules, modules },
     training: { ...TRAINING, sequenceLength: 32, batchSize: 2 },
     microBatch: 'auto',
+    memory: 'auto',
     run: { epochsMax: 2, stepsRef: 4 },
     threads: 1,
     precision: 'fp32',
-    heldOutShare: 0,
+    heldOutShare: 0.2,
     dataSeed: new Uint8Array(32),
     logger,
   };
@@ -76,6 +77,10 @@ function train(host: TrainerHost): Promise<TrainResult> {
   const deadlineMs = Number.MAX_SAFE_INTEGER;
   const theta = initialAdapter(options.adapter);
   return host.train({ epoch: 0, theta, optimiser: null, steps: 1, deadlineMs }, ignore, never);
+}
+
+function evaluate(host: TrainerHost): Promise<number | null> {
+  return host.evaluate(initialAdapter(options.adapter), never);
 }
 
 describe('a GPU that disappears', { skip: lackOf('webgpu')?.isOfPlatform === true }, () => {
@@ -117,6 +122,39 @@ describe('a GPU that disappears', { skip: lackOf('webgpu')?.isOfPlatform === tru
       assert.equal((await train(host)).steps, 1);
       assert.equal(host.deviceLine, 'cpu (1 thread); training failed 2 times in a row');
       assert.doesNotMatch(host.attention.join(' '), /micro-batch/);
+    });
+  });
+
+  it('that has no room for the graph of the loss evaluates with that of the gradient', async () => {
+    await writeFile(gpu, 'narrow');
+    await withHost('auto', async (host) => {
+      assert.equal((await train(host)).steps, 1);
+      const onGpu = await evaluate(host);
+      assert.equal((await train(host)).steps, 1);
+      assert.match(host.deviceLine, /^webgpu; /);
+      assert.match(
+        host.attention.join(' '),
+        /^A graph for the loss alone does not run on this device \(.*no memory for its weights\): .* takes longer\.$/,
+      );
+      assert.deepEqual(warnings, host.attention);
+      await rm(gpu);
+      await assert.rejects(train(host), TrainerDiedError);
+      const onCpu = await evaluate(host);
+      assert.doesNotMatch(host.attention.join(' '), /loss alone/);
+      assert.ok(onCpu !== null && Math.abs(onGpu! - onCpu) < 1e-5, `${onGpu}, ${onCpu}`);
+    });
+  });
+
+  it('that trains but cannot evaluate is given up under auto after two failures', async () => {
+    await writeFile(gpu, 'brittle');
+    await withHost('auto', async (host) => {
+      for (let i = 0; i < 2; i++) {
+        assert.equal((await train(host)).steps, 1);
+        assert.match(host.deviceLine, /^webgpu; /);
+        await assert.rejects(evaluate(host), TrainerDiedError);
+      }
+      assert.ok(Number.isFinite(await evaluate(host)));
+      assert.equal(host.deviceLine, 'cpu (1 thread); training failed 2 times in a row');
     });
   });
 

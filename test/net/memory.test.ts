@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { loraModules } from '../../node/model/lora.js';
+import type { MemoryMode } from '../../node/model/memory-mode.js';
 import { openModelDirectory } from '../../node/model/model-directory.js';
 import { TrainerHost } from '../../node/train/host.js';
 import type { MemoryPlan } from '../../node/train/memory.js';
@@ -30,6 +31,7 @@ after(() => rm(dir, { recursive: true }));
 async function trainOnce(
   batchSize: number,
   sequenceLength: number,
+  memory: MemoryMode,
 ): Promise<{ predicted: number; measured: number }> {
   const { config } = await openModelDirectory(MODEL);
   const modules = loraModules(config, ['all-linear']);
@@ -43,6 +45,7 @@ async function trainOnce(
       device: 'cpu',
       threads: 1,
       precision: 'fp32',
+      memory,
     },
     training: { ...TRAINING, batchSize, sequenceLength },
     microBatch: batchSize,
@@ -67,14 +70,14 @@ async function trainOnce(
 
 describe('the memory that training takes', () => {
   it('is predicted within a fifth, and hardly ever too low', isLinux, async () => {
-    for (const [batchSize, sequenceLength] of [
-      [1, 64],
-      [8, 128],
-      [3, 512],
+    for (const [batchSize, sequenceLength, memory] of [
+      [1, 64, 'normal'],
+      [8, 128, 'low'],
+      [3, 512, 'normal'],
     ] as const) {
-      const { predicted, measured } = await trainOnce(batchSize, sequenceLength);
+      const { predicted, measured } = await trainOnce(batchSize, sequenceLength, memory);
       const ratio = predicted / measured;
-      const words = `${batchSize} x ${sequenceLength}: ${predicted} bytes for ${measured}`;
+      const words = `${batchSize} x ${sequenceLength}, ${memory}: ${predicted} bytes for ${measured}`;
       assert.ok(ratio > 0.9 && ratio < 1.2, words);
     }
   });

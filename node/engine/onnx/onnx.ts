@@ -9,6 +9,7 @@ export interface AttributeProto {
   f: number
   i: bigint
   s: Uint8Array<ArrayBuffer>
+  g: Uint8Array<ArrayBuffer>
   floats: number[]
   ints: bigint[]
   type: number
@@ -44,6 +45,11 @@ export namespace AttributeProto {
           w.bytes(obj.s)
         }
 
+        if ((obj.g != null && obj.g.byteLength > 0)) {
+          w.uint32(50)
+          w.bytes(obj.g)
+        }
+
         if (obj.floats != null && obj.floats.length > 0) {
           for (const value of obj.floats) {
             w.uint32(61)
@@ -72,6 +78,7 @@ export namespace AttributeProto {
           f: 0,
           i: 0n,
           s: uint8ArrayAlloc(0),
+          g: uint8ArrayAlloc(0),
           floats: [],
           ints: [],
           type: 0
@@ -97,6 +104,10 @@ export namespace AttributeProto {
             }
             case 4: {
               obj.s = reader.bytes()
+              break
+            }
+            case 6: {
+              obj.g = reader.bytes()
               break
             }
             case 7: {
@@ -163,6 +174,13 @@ export namespace AttributeProto {
             case 4: {
               yield {
                 field: `${prefix}.s`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 6: {
+              yield {
+                field: `${prefix}.g`,
                 value: reader.bytes()
               }
               break
@@ -236,6 +254,11 @@ export namespace AttributeProto {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface AttributeProtoGFieldEvent {
+    field: '$.g'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export interface AttributeProtoFloatsFieldEvent {
     field: '$.floats[]'
     index: number
@@ -261,7 +284,7 @@ export namespace AttributeProto {
     return decodeMessage(buf, AttributeProto.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<AttributeProto>): Generator<AttributeProtoNameFieldEvent | AttributeProtoFFieldEvent | AttributeProtoIFieldEvent | AttributeProtoSFieldEvent | AttributeProtoFloatsFieldEvent | AttributeProtoIntsFieldEvent | AttributeProtoTypeFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<AttributeProto>): Generator<AttributeProtoNameFieldEvent | AttributeProtoFFieldEvent | AttributeProtoIFieldEvent | AttributeProtoSFieldEvent | AttributeProtoGFieldEvent | AttributeProtoFloatsFieldEvent | AttributeProtoIntsFieldEvent | AttributeProtoTypeFieldEvent> {
     return streamMessage(buf, AttributeProto.codec(), opts)
   }
 }
@@ -645,6 +668,12 @@ export namespace NodeProto {
     index: number
   }
 
+  export interface NodeProtoAttributeGFieldEvent {
+    field: '$.attribute[].g'
+    value: Uint8Array<ArrayBuffer>
+    index: number
+  }
+
   export interface NodeProtoAttributeFloatsFieldEvent {
     field: '$.attribute[].floats[]'
     index: number
@@ -676,7 +705,7 @@ export namespace NodeProto {
     return decodeMessage(buf, NodeProto.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<NodeProto>): Generator<NodeProtoInputFieldEvent | NodeProtoOutputFieldEvent | NodeProtoNameFieldEvent | NodeProtoOpTypeFieldEvent | NodeProtoAttributeNameFieldEvent | NodeProtoAttributeFFieldEvent | NodeProtoAttributeIFieldEvent | NodeProtoAttributeSFieldEvent | NodeProtoAttributeFloatsFieldEvent | NodeProtoAttributeIntsFieldEvent | NodeProtoAttributeTypeFieldEvent | NodeProtoDomainFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<NodeProto>): Generator<NodeProtoInputFieldEvent | NodeProtoOutputFieldEvent | NodeProtoNameFieldEvent | NodeProtoOpTypeFieldEvent | NodeProtoAttributeNameFieldEvent | NodeProtoAttributeFFieldEvent | NodeProtoAttributeIFieldEvent | NodeProtoAttributeSFieldEvent | NodeProtoAttributeGFieldEvent | NodeProtoAttributeFloatsFieldEvent | NodeProtoAttributeIntsFieldEvent | NodeProtoAttributeTypeFieldEvent | NodeProtoDomainFieldEvent> {
     return streamMessage(buf, NodeProto.codec(), opts)
   }
 }
@@ -911,6 +940,12 @@ export namespace ModelProto {
     index: number
   }
 
+  export interface ModelProtoGraphNodeAttributeGFieldEvent {
+    field: '$.graph.node[].attribute[].g'
+    value: Uint8Array<ArrayBuffer>
+    index: number
+  }
+
   export interface ModelProtoGraphNodeAttributeFloatsFieldEvent {
     field: '$.graph.node[].attribute[].floats[]'
     index: number
@@ -1038,7 +1073,7 @@ export namespace ModelProto {
     return decodeMessage(buf, ModelProto.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ModelProto>): Generator<ModelProtoIrVersionFieldEvent | ModelProtoProducerNameFieldEvent | ModelProtoProducerVersionFieldEvent | ModelProtoGraphNodeInputFieldEvent | ModelProtoGraphNodeOutputFieldEvent | ModelProtoGraphNodeNameFieldEvent | ModelProtoGraphNodeOpTypeFieldEvent | ModelProtoGraphNodeAttributeNameFieldEvent | ModelProtoGraphNodeAttributeFFieldEvent | ModelProtoGraphNodeAttributeIFieldEvent | ModelProtoGraphNodeAttributeSFieldEvent | ModelProtoGraphNodeAttributeFloatsFieldEvent | ModelProtoGraphNodeAttributeIntsFieldEvent | ModelProtoGraphNodeAttributeTypeFieldEvent | ModelProtoGraphNodeDomainFieldEvent | ModelProtoGraphNameFieldEvent | ModelProtoGraphInitializerDimsFieldEvent | ModelProtoGraphInitializerDataTypeFieldEvent | ModelProtoGraphInitializerNameFieldEvent | ModelProtoGraphInitializerRawDataFieldEvent | ModelProtoGraphInitializerExternalDataKeyFieldEvent | ModelProtoGraphInitializerExternalDataValueFieldEvent | ModelProtoGraphInitializerDataLocationFieldEvent | ModelProtoGraphInputNameFieldEvent | ModelProtoGraphInputTypeTensorTypeElemTypeFieldEvent | ModelProtoGraphInputTypeTensorTypeShapeDimDimValueFieldEvent | ModelProtoGraphOutputNameFieldEvent | ModelProtoGraphOutputTypeTensorTypeElemTypeFieldEvent | ModelProtoGraphOutputTypeTensorTypeShapeDimDimValueFieldEvent | ModelProtoOpsetImportDomainFieldEvent | ModelProtoOpsetImportVersionFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ModelProto>): Generator<ModelProtoIrVersionFieldEvent | ModelProtoProducerNameFieldEvent | ModelProtoProducerVersionFieldEvent | ModelProtoGraphNodeInputFieldEvent | ModelProtoGraphNodeOutputFieldEvent | ModelProtoGraphNodeNameFieldEvent | ModelProtoGraphNodeOpTypeFieldEvent | ModelProtoGraphNodeAttributeNameFieldEvent | ModelProtoGraphNodeAttributeFFieldEvent | ModelProtoGraphNodeAttributeIFieldEvent | ModelProtoGraphNodeAttributeSFieldEvent | ModelProtoGraphNodeAttributeGFieldEvent | ModelProtoGraphNodeAttributeFloatsFieldEvent | ModelProtoGraphNodeAttributeIntsFieldEvent | ModelProtoGraphNodeAttributeTypeFieldEvent | ModelProtoGraphNodeDomainFieldEvent | ModelProtoGraphNameFieldEvent | ModelProtoGraphInitializerDimsFieldEvent | ModelProtoGraphInitializerDataTypeFieldEvent | ModelProtoGraphInitializerNameFieldEvent | ModelProtoGraphInitializerRawDataFieldEvent | ModelProtoGraphInitializerExternalDataKeyFieldEvent | ModelProtoGraphInitializerExternalDataValueFieldEvent | ModelProtoGraphInitializerDataLocationFieldEvent | ModelProtoGraphInputNameFieldEvent | ModelProtoGraphInputTypeTensorTypeElemTypeFieldEvent | ModelProtoGraphInputTypeTensorTypeShapeDimDimValueFieldEvent | ModelProtoGraphOutputNameFieldEvent | ModelProtoGraphOutputTypeTensorTypeElemTypeFieldEvent | ModelProtoGraphOutputTypeTensorTypeShapeDimDimValueFieldEvent | ModelProtoOpsetImportDomainFieldEvent | ModelProtoOpsetImportVersionFieldEvent> {
     return streamMessage(buf, ModelProto.codec(), opts)
   }
 }
@@ -1429,6 +1464,12 @@ export namespace GraphProto {
     index: number
   }
 
+  export interface GraphProtoNodeAttributeGFieldEvent {
+    field: '$.node[].attribute[].g'
+    value: Uint8Array<ArrayBuffer>
+    index: number
+  }
+
   export interface GraphProtoNodeAttributeFloatsFieldEvent {
     field: '$.node[].attribute[].floats[]'
     index: number
@@ -1544,7 +1585,7 @@ export namespace GraphProto {
     return decodeMessage(buf, GraphProto.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<GraphProto>): Generator<GraphProtoNodeInputFieldEvent | GraphProtoNodeOutputFieldEvent | GraphProtoNodeNameFieldEvent | GraphProtoNodeOpTypeFieldEvent | GraphProtoNodeAttributeNameFieldEvent | GraphProtoNodeAttributeFFieldEvent | GraphProtoNodeAttributeIFieldEvent | GraphProtoNodeAttributeSFieldEvent | GraphProtoNodeAttributeFloatsFieldEvent | GraphProtoNodeAttributeIntsFieldEvent | GraphProtoNodeAttributeTypeFieldEvent | GraphProtoNodeDomainFieldEvent | GraphProtoNameFieldEvent | GraphProtoInitializerDimsFieldEvent | GraphProtoInitializerDataTypeFieldEvent | GraphProtoInitializerNameFieldEvent | GraphProtoInitializerRawDataFieldEvent | GraphProtoInitializerExternalDataKeyFieldEvent | GraphProtoInitializerExternalDataValueFieldEvent | GraphProtoInitializerDataLocationFieldEvent | GraphProtoInputNameFieldEvent | GraphProtoInputTypeTensorTypeElemTypeFieldEvent | GraphProtoInputTypeTensorTypeShapeDimDimValueFieldEvent | GraphProtoOutputNameFieldEvent | GraphProtoOutputTypeTensorTypeElemTypeFieldEvent | GraphProtoOutputTypeTensorTypeShapeDimDimValueFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<GraphProto>): Generator<GraphProtoNodeInputFieldEvent | GraphProtoNodeOutputFieldEvent | GraphProtoNodeNameFieldEvent | GraphProtoNodeOpTypeFieldEvent | GraphProtoNodeAttributeNameFieldEvent | GraphProtoNodeAttributeFFieldEvent | GraphProtoNodeAttributeIFieldEvent | GraphProtoNodeAttributeSFieldEvent | GraphProtoNodeAttributeGFieldEvent | GraphProtoNodeAttributeFloatsFieldEvent | GraphProtoNodeAttributeIntsFieldEvent | GraphProtoNodeAttributeTypeFieldEvent | GraphProtoNodeDomainFieldEvent | GraphProtoNameFieldEvent | GraphProtoInitializerDimsFieldEvent | GraphProtoInitializerDataTypeFieldEvent | GraphProtoInitializerNameFieldEvent | GraphProtoInitializerRawDataFieldEvent | GraphProtoInitializerExternalDataKeyFieldEvent | GraphProtoInitializerExternalDataValueFieldEvent | GraphProtoInitializerDataLocationFieldEvent | GraphProtoInputNameFieldEvent | GraphProtoInputTypeTensorTypeElemTypeFieldEvent | GraphProtoInputTypeTensorTypeShapeDimDimValueFieldEvent | GraphProtoOutputNameFieldEvent | GraphProtoOutputTypeTensorTypeElemTypeFieldEvent | GraphProtoOutputTypeTensorTypeShapeDimDimValueFieldEvent> {
     return streamMessage(buf, GraphProto.codec(), opts)
   }
 }

@@ -3,7 +3,9 @@
  * small constants inside, weights as external data that point into the model files where they lie.
  */
 import { ExecutorError } from '../errors.js';
+import { splitRuns, type Program } from '../executor.js';
 import {
+  constant,
   topologicalOrder,
   type DType,
   type Shape,
@@ -13,6 +15,7 @@ import {
 } from '../graph.js';
 import type { OnnxAttribute, OnnxEmitter, OnnxNodeOptions } from '../operation.js';
 import {
+  GraphProto,
   ModelProto,
   type AttributeProto,
   type NodeProto,
@@ -31,7 +34,7 @@ const STORAGE_TYPE = { F32: 1, F16: 10, BF16: 16 } as const;
 /** TensorProto.DataLocation. */
 const EXTERNAL = 1;
 /** AttributeProto.AttributeType. */
-const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, ints: 7 } as const;
+const ATTRIBUTE_TYPE = { float: 1, int: 2, string: 3, graph: 5, ints: 7 } as const;
 
 /** A graph in ONNX. */
 export interface OnnxModel {
@@ -45,6 +48,9 @@ export interface OnnxModel {
 export const inputName = (name: string): string => `input/${name}`;
 export const outputName = (name: string): string => `output/${name}`;
 
+/** The input [] bool that says whether a run is a brief one; only a model with brief outputs has it. */
+export const BRIEF_INPUT = 'brief';
+
 /** What depends on where the model is run. */
 export interface WriteOptions {
   /** Without nodes that only some providers of ONNX Runtime have kernels for: see standard.ts. */
@@ -52,31 +58,67 @@ export interface WriteOptions {
 }
 
 /**
- * `locate` says what path ONNX Runtime shall read a weight from (relative to the folder it is given).
- * Throws ExecutorError when two inputs have one name.
+ * `locate` says what path ONNX Runtime shall read a weight from (relative to the folder it is given). With
+ * `brief` outputs there is one node If, whose branches hold what the two kinds of run do not share. Throws
+ * ExecutorError when two inputs have one name.
  */
 export function writeOnnx(
-  outputs: Readonly<Record<string, Value>>,
+  { outputs, brief }: Pick<Program, 'outputs' | 'brief'>,
   locate: (weight: WeightSource) => string,
   options: WriteOptions = { standard: false },
 ): OnnxModel {
   const writer = new Writer(locate, options);
-  for (const value of topologicalOrder(Object.values(outputs))) writer.add(value);
-  for (const [name, value] of Object.entries(outputs)) writer.output(name, value);
+  if (brief === undefined) {
+    for (const value of topologicalOrder(Object.values(outputs))) writer.add(value);
+    for (const [name, value] of Object.entries(outputs)) writer.output(name, value);
+  } else {
+    const { shared, full, short } = splitRuns(outputs, brief);
+    for (const value of shared) writer.add(value);
+    writer.choose(outputs, [
+      { values: short, results: { ...absent(outputs), ...brief } },
+      { values: full, results: outputs },
+    ]);
+  }
   return { bytes: writer.encode(), inputs: writer.inputs };
+}
+
+/** Stands for the outputs that a brief run has not. */
+function absent(outputs: Program['outputs']): Record<string, Value> {
+  const nothing = ({ dtype, shape }: Value): Value =>
+    constant(
+      dtype === 'int32' ? new Int32Array(1) : new Float32Array(1),
+      shape.map(() => 1),
+    );
+  return Object.fromEntries(Object.entries(outputs).map(([name, value]) => [name, nothing(value)]));
+}
+
+/** What belongs to one graph: the model's own, or that of a branch. */
+interface Scope {
+  readonly nodes: NodeProto[];
+  readonly initializers: TensorProto[];
+  readonly outputs: ValueInfoProto[];
+  readonly constants: Map<string, string>;
+}
+
+function newScope(): Scope {
+  return { nodes: [], initializers: [], outputs: [], constants: new Map() };
+}
+
+/** One branch: the values to write into it, and what it returns in the order of the outputs. */
+interface Branch {
+  readonly values: readonly Value[];
+  readonly results: Readonly<Record<string, Value>>;
 }
 
 class Writer implements OnnxEmitter {
   readonly inputs = new Map<string, TensorType>();
-  private readonly nodes: NodeProto[] = [];
-  private readonly initializers: TensorProto[] = [];
-  private readonly outputs: ValueInfoProto[] = [];
+  private scope = newScope();
   private readonly names = new Map<Value, string>();
-  private readonly constants = new Map<string, string>();
   private readonly ranks = new Map<string, number>();
   /** Where operations put their nodes. */
   private readonly emitter: OnnxEmitter;
   private fresh = 0;
+  private isChoosing = false;
 
   constructor(
     private readonly locate: (weight: WeightSource) => string,
@@ -116,14 +158,60 @@ class Writer implements OnnxEmitter {
 
   /** Copies the value to the graph output `name`: one value may be several outputs, or an input. */
   output(name: string, value: Value): void {
-    const own = outputName(name);
-    this.node('Identity', [this.names.get(value)!], { output: own });
-    this.outputs.push(valueInfo(own, value));
+    this.result(outputName(name), value);
+  }
+
+  /** The outputs of the model: what `brief` returns in a brief run, else what `full` does. */
+  choose(outputs: Program['outputs'], [brief, full]: readonly [Branch, Branch]): void {
+    const names = Object.keys(outputs);
+    const { nodes, outputs: declared } = this.scope;
+    const branches = {
+      then_branch: this.branch(brief, names),
+      else_branch: this.branch(full, names),
+    };
+    nodes.push({
+      name: 'If',
+      opType: 'If',
+      input: [BRIEF_INPUT],
+      output: names.map(outputName),
+      attribute: Object.entries(branches).map(([name, graph]) => attribute(name, { graph })),
+      domain: '',
+    });
+    this.isChoosing = true;
+    for (const [name, { dtype, shape }] of Object.entries(outputs)) {
+      declared.push(valueInfo(outputName(name), { dtype, shape: shape.map(() => null) }));
+    }
+  }
+
+  /** The encoded graph of a branch. */
+  private branch({ values, results }: Branch, names: readonly string[]): Uint8Array {
+    const outer = this.scope;
+    this.scope = newScope();
+    for (const value of values) this.add(value);
+    for (const name of names) {
+      const value = results[name]!;
+      if (!this.names.has(value)) this.add(value);
+      this.result(this.name(`result/${name}`), value);
+    }
+    const { nodes, initializers, outputs } = this.scope;
+    this.scope = outer;
+    return GraphProto.encode({
+      name: this.name('branch'),
+      node: nodes,
+      initializer: initializers,
+      input: [],
+      output: outputs,
+    });
+  }
+
+  private result(name: string, value: Value): void {
+    this.node('Identity', [this.names.get(value)!], { output: name });
+    this.scope.outputs.push(valueInfo(name, value));
   }
 
   node(opType: string, inputs: readonly string[], options: OnnxNodeOptions = {}): string {
     const output = options.output ?? this.name(opType);
-    this.nodes.push({
+    this.scope.nodes.push({
       name: output,
       opType,
       input: [...inputs],
@@ -150,6 +238,9 @@ class Writer implements OnnxEmitter {
   }
 
   encode(): Uint8Array {
+    const { nodes, initializers, outputs } = this.scope;
+    const inputs = [...this.inputs].map(([name, type]) => valueInfo(inputName(name), type));
+    if (this.isChoosing) inputs.push(valueInfo(BRIEF_INPUT, { dtype: 'bool', shape: [] }));
     return ModelProto.encode({
       irVersion: IR_VERSION,
       producerName: 'murmurate',
@@ -159,10 +250,10 @@ class Writer implements OnnxEmitter {
       ],
       graph: {
         name: 'graph',
-        node: this.nodes,
-        initializer: this.initializers,
-        input: [...this.inputs].map(([name, type]) => valueInfo(inputName(name), type)),
-        output: this.outputs,
+        node: nodes,
+        initializer: initializers,
+        input: inputs,
+        output: outputs,
       },
     });
   }
@@ -172,21 +263,25 @@ class Writer implements OnnxEmitter {
   }
 
   private shared(key: string, make: () => string): string {
-    const name = this.constants.get(key) ?? make();
-    this.constants.set(key, name);
+    const { constants } = this.scope;
+    const name = constants.get(key) ?? make();
+    constants.set(key, name);
     return name;
   }
 
   private initializer(shape: Shape, dataType: number, raw: Uint8Array): string {
     const name = this.name('constant');
     // protons wants bytes over an ArrayBuffer, which a typed array of the caller need not be.
-    this.initializers.push({ ...tensor(name, shape, dataType), rawData: Uint8Array.from(raw) });
+    this.scope.initializers.push({
+      ...tensor(name, shape, dataType),
+      rawData: Uint8Array.from(raw),
+    });
     return name;
   }
 
   private weight(weight: WeightSource): string {
     const tensorName = this.name(`weight/${weight.name}`);
-    this.initializers.push({
+    this.scope.initializers.push({
       ...tensor(tensorName, weight.shape, STORAGE_TYPE[weight.storage]),
       dataLocation: EXTERNAL,
       externalData: [
@@ -211,13 +306,25 @@ function tensor(name: string, shape: Shape, dataType: number): TensorProto {
   };
 }
 
-function valueInfo(name: string, type: { dtype: DType; shape: Shape }): ValueInfoProto {
-  const dim = type.shape.map((dimension) => ({ dimValue: BigInt(dimension) }));
+/** null stands for a length that is not the same in every run: in ONNX, one of which nothing is written. */
+function valueInfo(
+  name: string,
+  type: { dtype: DType; shape: readonly (number | null)[] },
+): ValueInfoProto {
+  const dim = type.shape.map((length) => ({ dimValue: BigInt(length ?? 0) }));
   return { name, type: { tensorType: { elemType: DATA_TYPE[type.dtype], shape: { dim } } } };
 }
 
-function attribute(name: string, value: OnnxAttribute): AttributeProto {
-  const empty = { name, f: 0, i: 0n, s: new Uint8Array(0), floats: [], ints: [] };
+function attribute(
+  name: string,
+  value: OnnxAttribute | { readonly graph: Uint8Array },
+): AttributeProto {
+  const none = new Uint8Array(0);
+  const empty = { name, f: 0, i: 0n, s: none, g: none, floats: [], ints: [] };
+  if ('graph' in value) {
+    // protons wants bytes over an ArrayBuffer, as below.
+    return { ...empty, type: ATTRIBUTE_TYPE.graph, g: Uint8Array.from(value.graph) };
+  }
   if ('int' in value) return { ...empty, type: ATTRIBUTE_TYPE.int, i: BigInt(value.int) };
   if ('float' in value) return { ...empty, type: ATTRIBUTE_TYPE.float, f: value.float };
   if ('ints' in value) return { ...empty, type: ATTRIBUTE_TYPE.ints, ints: value.ints.map(BigInt) };

@@ -4,8 +4,15 @@
  */
 import type * as tensorflow from '@tensorflow/tfjs-core';
 import { ExecutorError } from '../errors.js';
-import type { CompiledGraph, Executor, Program, TensorData } from '../executor.js';
-import { checkFeeds } from '../feeds.js';
+import type {
+  CompiledGraph,
+  Executor,
+  Feeds,
+  Program,
+  RunOptions,
+  TensorData,
+} from '../executor.js';
+import { checkFeeds, NO_BRIEF_RUN } from '../feeds.js';
 import { describeType, sameShape, topologicalOrder, type Source, type Value } from '../graph.js';
 import { readWeight } from './weights.js';
 
@@ -32,8 +39,9 @@ export function tfjsExecutor(backend: TfjsBackend): Executor {
   return { device: backend.device, compile: (program) => compile(backend, program) };
 }
 
-async function compile(backend: TfjsBackend, { outputs }: Program): Promise<CompiledGraph> {
-  const order = topologicalOrder(Object.values(outputs));
+async function compile(backend: TfjsBackend, { outputs, brief }: Program): Promise<CompiledGraph> {
+  const results = [...Object.values(outputs), ...Object.values(brief ?? {})];
+  const order = topologicalOrder(results);
   const inputs = new Map<string, Value>();
   for (const value of order) {
     if (value.source.kind !== 'input') continue;
@@ -41,12 +49,23 @@ async function compile(backend: TfjsBackend, { outputs }: Program): Promise<Comp
     if (inputs.has(name)) throw new ExecutorError(`two inputs are called "${name}"`);
     inputs.set(name, value);
   }
-  for (const value of Object.values(outputs)) {
+  for (const value of results) {
     if (value.dtype !== 'bool') continue;
     throw new ExecutorError('an output has type bool, but only float32 and int32 return');
   }
-  const steps = planSteps(order, new Set(Object.values(outputs)));
-  return new TfjsGraph(backend, inputs, outputs, steps, await loadFixed(backend, order));
+  const plans = { full: plan(outputs), brief: brief === undefined ? null : plan(brief) };
+  return new TfjsGraph(backend, inputs, plans, await loadFixed(backend, order));
+}
+
+/** One kind of run. */
+interface Plan {
+  readonly outputs: Program['outputs'];
+  readonly steps: readonly Step[];
+}
+
+function plan(outputs: Program['outputs']): Plan {
+  const results = Object.values(outputs);
+  return { outputs, steps: planSteps(topologicalOrder(results), new Set(results)) };
 }
 
 /** Outputs are read after the last step, weights and constants outlive the run: neither has a last use. */
@@ -102,15 +121,16 @@ class TfjsGraph implements CompiledGraph {
   constructor(
     private readonly backend: TfjsBackend,
     readonly inputs: ReadonlyMap<string, Value>,
-    private readonly outputs: Program['outputs'],
-    private readonly steps: readonly Step[],
+    private readonly plans: { readonly full: Plan; readonly brief: Plan | null },
     fixed: Tensors,
   ) {
     this.fixed = fixed;
   }
 
-  async run(feeds: Readonly<Record<string, TensorData>>): Promise<Record<string, TensorData>> {
+  async run(feeds: Feeds, { brief = false }: RunOptions = {}): Promise<Record<string, TensorData>> {
     if (this.fixed === null) throw new ExecutorError('the graph was disposed');
+    const { full } = this.plans;
+    const { steps, outputs } = brief ? (this.plans.brief ?? refuseBrief()) : full;
     checkFeeds(this.inputs, feeds);
     select(this.backend);
     const { tf } = this.backend;
@@ -119,7 +139,7 @@ class TfjsGraph implements CompiledGraph {
       for (const [name, value] of this.inputs) {
         live.set(value, tf.tensor(feeds[name]!, [...value.shape], value.dtype));
       }
-      for (const step of this.steps) {
+      for (const step of steps) {
         live.set(step.value, this.compute(step, live, this.fixed));
         for (const value of step.lastUses) {
           live.get(value)!.dispose();
@@ -127,7 +147,7 @@ class TfjsGraph implements CompiledGraph {
         }
       }
       const results: Record<string, TensorData> = {};
-      for (const [name, value] of Object.entries(this.outputs)) {
+      for (const [name, value] of Object.entries(outputs)) {
         const tensor = live.get(value) ?? this.fixed.get(value)!;
         // A copy, because a backend in JavaScript hands out the very array that it was given.
         results[name] = (tensor.dataSync() as TensorData).slice();
@@ -158,6 +178,10 @@ class TfjsGraph implements CompiledGraph {
     this.backend.tf.dispose([...(this.fixed?.values() ?? [])]);
     this.fixed = null;
   }
+}
+
+function refuseBrief(): never {
+  throw new ExecutorError(NO_BRIEF_RUN);
 }
 
 function failure(error: unknown): ExecutorError {

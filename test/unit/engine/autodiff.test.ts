@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { gradients } from '../../../node/engine/autodiff.js';
 import { ShapeError } from '../../../node/engine/errors.js';
-import { input, topologicalOrder, type Value } from '../../../node/engine/graph.js';
+import { input, scalar, topologicalOrder, type Value } from '../../../node/engine/graph.js';
+import { graphMemory } from '../../../node/engine/memory.js';
 import {
   add,
   equal,
@@ -124,5 +125,35 @@ describe('gradients', () => {
     const count = input('count', 'int32', [1]);
     assert.throws(() => gradients(x, [x]), ShapeError);
     assert.throws(() => gradients(sum(x, [0]), [count]), ShapeError);
+  });
+});
+
+describe('gradients with stages', () => {
+  const wide = input('wide', 'float32', [40, 40]);
+  /** A layer keeps several values for its backward pass. */
+  const layer = (value: Value): Value => {
+    const inner = exp(mul(value, value));
+    return add(value, mul(inner, exp(mul(inner, scalar(-1)))));
+  };
+  const stream = [wide];
+  for (let i = 0; i < 6; i++) stream.push(layer(stream.at(-1)!));
+  const loss = sum(stream.at(-1)!, [0, 1]);
+  const feeds = { wide: Float32Array.from({ length: 1600 }, (_, i) => Math.sin(i)) };
+
+  it('are the same, of values that are computed again', async () => {
+    const [kept] = gradients(loss, [wide]);
+    const [again] = gradients(loss, [wide], { stages: stream });
+    assert.notEqual(topologicalOrder([again!]).length, topologicalOrder([kept!]).length);
+    const [expected, actual] = [await evaluate(kept!, feeds), await evaluate(again!, feeds)];
+    assert.ok(expected.some((value) => Math.abs(value) > 0.1));
+    for (const [i, value] of expected.entries()) {
+      assert.ok(Math.abs(actual[i]! - value) <= 1e-5 * Math.max(1, Math.abs(value)));
+    }
+  });
+
+  it('keep what lies between two stages for no longer than it takes', () => {
+    const peak = (stages: readonly Value[]): number =>
+      graphMemory({ outputs: { loss, gradient: gradients(loss, [wide], { stages })[0]! } }).peak;
+    assert.ok(peak(stream) < 0.7 * peak([]), `${peak(stream)} of ${peak([])}`);
   });
 });

@@ -9,6 +9,7 @@ import {
   gather,
   lessThan,
   matmul,
+  mul,
   quantisedMatmul,
   reshape,
   select,
@@ -69,7 +70,35 @@ describe('graphMemory: what a run has alive at once', () => {
   });
 });
 
+describe('graphMemory: a program with brief runs', () => {
+  const shared = exp(big);
+  const loss = small(shared);
+  const outputs = { loss, gradient: small(exp(exp(exp(mul(shared, loss))))) };
+
+  it('holds what both kinds of run compute until the end of the longer one', () => {
+    // Without brief runs `shared` would go with its last use.
+    assert.equal(graphMemory({ outputs }).peak, 40 + 4 + 2 * 400);
+    assert.equal(graphMemory({ outputs, brief: { loss } }).peak, 40 + 4 + 3 * 400);
+  });
+
+  it('counts each value and each weight once', () => {
+    const table = frozen('table', [20, 10]);
+    const y = matmul(input('h', 'float32', [3, 10]), table, { transB: true });
+    const both = graphMemory({ outputs: { y, z: exp(y) }, brief: { y } });
+    assert.deepEqual([both.weights, both.operations], [800, 2]);
+  });
+});
+
 describe('graphMemory: what a graph holds', () => {
+  it('is each weight once where they stay plain, and the codes of 8 bits', () => {
+    const table = frozen('table', [20, 10]);
+    const logits = matmul(gather(table, input('tokens', 'int32', [3])), table, { transB: true });
+    const outputs = { y: matmul(logits, table) };
+    assert.equal(graphMemory({ outputs, plainWeights: true }).weights, 800);
+    const codes = { y: quantisedMatmul(input('h', 'float32', [3, 10]), table, true) };
+    assert.equal(graphMemory({ outputs: codes, plainWeights: true }).weights, 200);
+  });
+
   it('is one copy of a weight for each product with it, and a plain one for other readers', () => {
     const table = frozen('table', [20, 10]); // 800 bytes
     const tokens = input('tokens', 'int32', [3]);

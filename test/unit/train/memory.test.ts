@@ -7,6 +7,7 @@ import {
   describePlan,
   planMemory,
   type MachineMemory,
+  type MemoryPlan,
   type MemoryNeeds,
 } from '../../../node/train/memory.js';
 import { userError } from '../model/fixtures.js';
@@ -29,9 +30,18 @@ function machine(free: number, changes: Partial<MachineMemory> = {}): MachineMem
   return { processBytes: 100 * MB, free: free + 32 * 2 ** 20, refuse: true, ...changes };
 }
 
+/** In the normal mode. */
+function planFor(
+  needs: MemoryNeeds,
+  most: number | 'auto',
+  machine: MachineMemory,
+): Promise<MemoryPlan> {
+  return planMemory(needs, { most, memory: 'normal' }, machine);
+}
+
 describe('planMemory', () => {
   it('takes the whole batch where that fits, and adds up what each graph holds', async () => {
-    const plan = await planMemory(needs(), 'auto', machine(1000 * MB));
+    const plan = await planFor(needs(), 'auto', machine(1000 * MB));
     assert.deepEqual([plan.microBatch, plan.batchSize, plan.free], [12, 12, 1000 * MB]);
     // Two graphs, each of 12 rows, and a twelfth more or so for fragmentation.
     const exact = 2 * 12 * (4 * MB + 4000);
@@ -50,12 +60,12 @@ describe('planMemory', () => {
         return Promise.resolve([rows(b)]);
       },
     });
-    const plan = await planMemory(counted, 'auto', machine(50 * MB));
+    const plan = await planFor(counted, 'auto', machine(50 * MB));
     // 11 rows of 4.3 MB would fit; 4096 in 373 parts are 11 each.
     assert.equal(plan.microBatch, 11);
     assert.ok(looks.length < 20, `${looks.length} looks`);
     for (const free of [9, 20, 40, 60, 100]) {
-      const { microBatch } = await planMemory(needs(), 'auto', machine(free * MB));
+      const { microBatch } = await planFor(needs(), 'auto', machine(free * MB));
       const most = Math.floor((free - 0.1) / 2 / (1.08 * 4.004));
       assert.ok(microBatch <= most, `${microBatch} of at most ${most} in ${free} MB`);
       const parts = Math.ceil(12 / most);
@@ -71,23 +81,60 @@ describe('planMemory', () => {
       [12, 12],
       [50, 12],
     ] as const) {
-      assert.equal((await planMemory(needs(), most, machine(1000 * MB))).microBatch, microBatch);
+      assert.equal((await planFor(needs(), most, machine(1000 * MB))).microBatch, microBatch);
     }
   });
 
   it('refuses what cannot fit, with the sizes and what to do', async () => {
     await assert.rejects(
-      planMemory(needs(), 'auto', machine(5 * MB)),
+      planFor(needs(), 'auto', machine(5 * MB)),
       userError(
-        /^the model does not fit into memory: training 1 sequence of 64 tokens at once takes 9 MB \(weights 1 MB, activations 9 MB, adapter 1 MB\), but only 5 MB are free: close other programs, .*--sequence-length.* smaller model$/,
+        /^the model does not fit into memory: training 1 sequence of 64 tokens at once takes 9 MB \(weights 1 MB, activations 9 MB, adapter 1 MB\), but only 5 MB are free: leave --memory to auto, close other programs, .*--sequence-length.* smaller model$/,
       ),
     );
     await assert.rejects(
-      planMemory(needs(), 8, machine(40 * MB)),
-      userError(/training 6 sequences .* 40 MB are free: leave --micro-batch to auto, close/),
+      planFor(needs(), 8, machine(40 * MB)),
+      userError(
+        /training 6 sequences .* 40 MB are free: leave --micro-batch to auto, leave --memory to auto, close/,
+      ),
     );
-    const tried = await planMemory(needs(), 'auto', machine(5 * MB, { refuse: false }));
+    const tried = await planFor(needs(), 'auto', machine(5 * MB, { refuse: false }));
     assert.equal(tried.microBatch, 1);
+  });
+});
+
+describe('planMemory in the modes', () => {
+  /** Three times as much in the normal mode as in the low one. */
+  const programs: MemoryNeeds['programs'] = (b, memory) =>
+    Promise.resolve([rows(memory === 'low' ? b : 3 * b)]);
+  const planned = async (
+    free: number,
+    memory: 'auto' | 'normal' | 'low',
+    most: number | 'auto' = 'auto',
+  ): Promise<[string, number, number | null]> => {
+    const one = await planMemory(needs({ programs }), { most, memory }, machine(free * MB));
+    return [one.memory, one.microBatch, one.otherwise && Math.round(one.otherwise / MB)];
+  };
+
+  it('saves memory by parts of a batch first, and by time only where one sequence does not fit', async () => {
+    assert.deepEqual(await planned(1000, 'auto'), ['normal', 12, null]);
+    assert.deepEqual(await planned(30, 'auto'), ['normal', 2, null]);
+    assert.deepEqual(await planned(10, 'auto'), ['low', 2, 13]);
+    assert.deepEqual(await planned(30, 'low'), ['low', 6, null]);
+  });
+
+  it('saves it where the sequences that are asked for do not fit else', async () => {
+    assert.deepEqual(await planned(30, 'auto', 2), ['normal', 2, null]);
+    assert.deepEqual(await planned(30, 'auto', 4), ['low', 4, 52]);
+  });
+
+  it('refuses with the sizes of the mode that takes the least', async () => {
+    await assert.rejects(planned(3, 'auto'), userError(/takes 5 MB .* 3 MB are free: close other/));
+    await assert.rejects(
+      planned(10, 'normal'),
+      userError(/14 MB .*: leave --memory to auto, close/),
+    );
+    await assert.rejects(planned(3, 'low'), userError(/takes 5 MB .* 3 MB are free: close other/));
   });
 });
 
@@ -95,6 +142,7 @@ describe('describePlan', () => {
   it('is one line with what is taken, of how much, and how a step is cut', () => {
     const plan = {
       ...{ batchSize: 8, microBatch: 3, sequenceLength: 256 },
+      ...{ memory: 'normal' as const, otherwise: null },
       ...{ weights: 1.2e9, activations: 2.04e9, adapter: 117 * MB, process: 160 * MB },
       free: 21e9,
     };
@@ -104,6 +152,10 @@ describe('describePlan', () => {
         '160 MB) of 21.2 GB: the 8 sequences of a step in 3 parts of at most 3',
     );
     assert.match(describePlan({ ...plan, microBatch: 8 }), /: all 8 sequences of a step at once$/);
+    assert.match(
+      describePlan({ ...plan, memory: 'low', otherwise: 23e9 }),
+      /in 3 parts of at most 3, with low memory \(--memory low: slower by about a third\), for one sequence would take 23\.0 GB without$/,
+    );
     assert.match(
       describePlan({ ...plan, batchSize: 1, microBatch: 1 }),
       /: the only sequence of a step at once$/,

@@ -52,6 +52,7 @@ export async function sessionOptions(
     adapter: { rank: 2, alpha: 4, seed: new Uint8Array(32), targetModules, modules },
     training: { ...TRAINING, learningRate: 0.003, ...training },
     microBatch: 'auto',
+    memory: 'auto',
     refuseTooLarge: true,
     run: { epochsMax: 2, stepsRef: 4 },
     device: 'cpu',

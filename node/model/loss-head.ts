@@ -1,0 +1,93 @@
+/** The loss of a model's last hidden state, at once or over chunks of tokens, and where its gradient begins. */
+import { after, gradients } from '../engine/autodiff.js';
+import { constant, scalar, type Value } from '../engine/graph.js';
+import {
+  add,
+  concat,
+  div,
+  equal,
+  linearCrossEntropy,
+  maximum,
+  mul,
+  reshape,
+  select,
+  slice,
+  sum,
+} from '../engine/ops/index.js';
+import { IGNORED_TARGET } from './token-batch.js';
+
+/** Bytes of the logits of one chunk: enough rows to keep the cores busy with any vocabulary. */
+const CHUNK_BYTES = 32 * 2 ** 20;
+
+/** hidden: [N, C], table: [V, C] float32, targets: int32 of N elements. */
+export interface LossInputs {
+  readonly hidden: Value;
+  readonly table: Value;
+  readonly targets: Value;
+}
+
+/** -> mean nats over the trained tokens, [] float32. */
+export function meanLoss(inputs: LossInputs): Value {
+  return total(inputs, chunk(inputs, 0, inputs.hidden.shape[0]!));
+}
+
+/** The same, with the logits of a few tokens at a time, which take up to `chunkBytes`. */
+export function chunkedLoss(inputs: LossInputs, chunkBytes = CHUNK_BYTES): Value {
+  const losses = chunksOf(inputs, chunkBytes).map((one) => total(inputs, one));
+  return losses.reduce(add);
+}
+
+/** The same, and d loss / d hidden and d loss / d table: each chunk's, before the next one begins. */
+export function chunkedLossAndGradient(
+  inputs: LossInputs,
+  chunkBytes = CHUNK_BYTES,
+): {
+  loss: Value;
+  hidden: Value;
+  table: Value;
+} {
+  const parts: { loss: Value; hidden: Value; table: Value }[] = [];
+  for (const one of chunksOf(inputs, chunkBytes)) {
+    const before = parts.at(-1);
+    const rows = before === undefined ? one.hidden : after(one.hidden, before.hidden, before.loss);
+    const loss = total(inputs, { ...one, hidden: rows });
+    const [hidden, table] = gradients(loss, [rows, inputs.table]) as [Value, Value];
+    parts.push({ loss, hidden, table });
+  }
+  const sumOf = (name: 'loss' | 'table'): Value => parts.map((part) => part[name]).reduce(add);
+  const rows = parts.map(({ hidden }) => hidden);
+  return { loss: sumOf('loss'), table: sumOf('table'), hidden: concat(rows, 0) };
+}
+
+/** Some rows: hidden [n, C], targets [n]. */
+interface Chunk {
+  readonly hidden: Value;
+  readonly targets: Value;
+}
+
+function chunk({ hidden, targets }: LossInputs, from: number, to: number): Chunk {
+  const N = hidden.shape[0]!;
+  const flat = reshape(targets, [N]);
+  if (to - from === N) return { hidden, targets: flat };
+  return { hidden: slice(hidden, 0, from, to), targets: slice(flat, 0, from, to) };
+}
+
+function chunksOf(inputs: LossInputs, chunkBytes: number): Chunk[] {
+  const [N, V] = [inputs.hidden.shape[0]!, inputs.table.shape[0]!];
+  const count = Math.min(N, Math.ceil((4 * N * V) / chunkBytes));
+  const rows = Math.ceil(N / count);
+  return Array.from({ length: Math.ceil(N / rows) }, (_, i) =>
+    chunk(inputs, i * rows, Math.min(N, (i + 1) * rows)),
+  );
+}
+
+/** Nats of a chunk's trained tokens, divided by the number of all trained tokens: [] float32. */
+function total({ table, targets: all }: LossInputs, { hidden, targets }: Chunk): Value {
+  const isIgnored = (some: Value): Value =>
+    equal(some, constant(Int32Array.of(IGNORED_TARGET), []));
+  const trainedOf = (some: Value): Value => select(isIgnored(some), scalar(0), scalar(1));
+  const someToken = select(isIgnored(targets), constant(Int32Array.of(0), []), targets);
+  const nats = mul(trainedOf(targets), linearCrossEntropy(hidden, table, someToken)); // [n]
+  const flat = reshape(all, [all.shape.reduce((product, length) => product * length, 1)]);
+  return div(sum(nats, [0]), maximum(sum(trainedOf(flat), [0]), scalar(1)));
+}
