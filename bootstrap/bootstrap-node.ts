@@ -95,7 +95,11 @@ export async function startBootstrap(init: BootstrapInit): Promise<BootstrapNode
     const registry = new RunRegistry({ own: null, onChange: () => saver.changed() });
     await restore(join(dir, FILES.registry), registry, logger);
     saver.start(registry);
-    const stopServing = await serveIntroductions(host, registry, null, logger);
+    const stopServing = await serveIntroductions(
+      host,
+      { registry, self: null, door: null },
+      logger,
+    );
     const stopReach = await serveReach(host, logger);
     await host.startRelay(registry);
     return nodeOf(host, registry, async () => {

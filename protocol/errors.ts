@@ -1,4 +1,5 @@
 /** What can go wrong with bytes that another peer sent, and what to do about the sender. */
+import type { Manifest } from './manifest.js';
 
 /**
  * What a receiver does with a message: use it and pass it on, drop it silently, drop it and hold
@@ -63,4 +64,24 @@ export class BlobProtocolError extends Error {
 /** Thrown when text or bytes are not an Ed25519 peer id. */
 export class InvalidPeerIdError extends Error {
   override readonly name = 'InvalidPeerIdError';
+}
+
+/** Thrown when text is not an invite. Its message never quotes the text, which is a secret. */
+export class InvalidInviteError extends Error {
+  override readonly name = 'InvalidInviteError';
+}
+
+/** Thrown when a peer wants to take part in a run that has not admitted it. */
+export class NotAMemberError extends Error {
+  override readonly name = 'NotAMemberError';
+
+  constructor({ name, founder, membership }: Manifest) {
+    const whom =
+      membership.mode === 'invite'
+        ? 'the peers that it lists or invites'
+        : 'the peers that it lists';
+    const wish =
+      membership.mode === 'invite' ? 'an invite' : 'a run that lists this peer (--allow)';
+    super(`the run "${name}" admits ${whom} only; ask its founder ${founder} for ${wish}`);
+  }
 }

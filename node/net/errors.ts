@@ -1,4 +1,5 @@
 /** What can go wrong between this peer and the network, as types that a caller can tell apart. */
+import type { Refusal } from '../../protocol/admission.js';
 import { PROTOCOL_VERSION } from '../../protocol/ids.js';
 
 /** Thrown by FrameStream.send for a frame over the stream's bound: nothing was sent. */
@@ -60,6 +61,25 @@ export class TransportStoppedError extends Error {
     super('the transport is not running');
   }
 }
+
+/** The other side does not let this peer into its run, and says why in a code. */
+export class NotAdmittedError extends Error {
+  override readonly name = 'NotAdmittedError';
+
+  constructor(
+    readonly refusal: Refusal,
+    founder: string,
+  ) {
+    super(`${REFUSAL_SENTENCES[refusal]}; ask its founder ${founder} for an invite`);
+  }
+}
+
+const REFUSAL_SENTENCES: Readonly<Record<Refusal, string>> = {
+  'not-a-member': 'this run admits the peers that it lists or invites only',
+  'bad-admission': 'the invite is not valid for this run',
+  expired: 'the invite has expired',
+  used: 'another peer has used this invite already',
+};
 
 /** Bytes of an introduction that are malformed or beyond a bound. */
 export class IntroduceError extends Error {

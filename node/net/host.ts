@@ -200,10 +200,10 @@ export class Host {
     }
   }
 
-  /** Starts gossipsub for one topic and no other. One at a time: stopGossip ends it. */
-  async startGossip(topic: string): Promise<GossipSub> {
+  /** Starts gossipsub for one topic and no other, among members. One at a time: stopGossip ends it. */
+  async startGossip(topic: string, isMember: (peerId: string) => boolean): Promise<GossipSub> {
     await this.stopGossip();
-    const gossip = gossipsub(gossipOptions(topic))(this.#node.services.parts);
+    const gossip = gossipsub(gossipOptions(topic, isMember))(this.#node.services.parts);
     await start(gossip);
     this.#gossip = gossip;
     return gossip;

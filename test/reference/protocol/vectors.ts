@@ -253,7 +253,7 @@ function checkpointVector(name: string, run: Run): object {
   }
   const last = cuts.at(-1) ?? initialCheckpoint(run);
   log.setFloor(last.epoch);
-  const have = encodeOpening(run, log.digest(), TEST_START_MS, last);
+  const have = encodeOpening(run, log, TEST_START_MS, last);
   const hashes = Uint8Array.from(last.pieceHashes);
   const theta = fromHex(last.thetaSha256);
   const bytes = Uint8Array.from(pieceOf(last.theta, 0));
@@ -280,7 +280,7 @@ function messageVectors(run: Run): Record<string, string> {
   for (const epoch of [0, 1, 9]) log.insert(testUpdate(run, a, epoch));
   log.insert(testUpdate(run, b, 4));
   const proof = equivocationProof(testUpdate(run, b, 4), testUpdate(run, b, 4, { salt: 'again' }));
-  const opening = encodeOpening(run, log.digest(), TEST_START_MS + 12_345);
+  const opening = encodeOpening(run, log, TEST_START_MS + 12_345);
   const [have = new Uint8Array()] = encodeHave(run, log);
   const [want = new Uint8Array()] = encodeWant(new Map([[a.peerId, [1, 9]]]));
   log.evict(proof);
@@ -292,7 +292,7 @@ function messageVectors(run: Run): Record<string, string> {
   const root = toHex(announced.bodyRoot);
   const asker = new BlobAsker(new PartialBlob({ root, size: Buffer.concat(body).length }));
   const amendment = createAmendment(run, a, 50);
-  const haveAmended = encodeOpening(run, log.digest(), TEST_START_MS, null, amendment);
+  const haveAmended = encodeOpening(run, log, TEST_START_MS, null, amendment);
   const addresses = ['/ip4/192.0.2.7/tcp/4001', '/dns4/peer.example/tcp/4002'];
   const peers = [{ peerId: b.peerId, addresses }];
   const messages = {
