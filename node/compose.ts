@@ -12,7 +12,9 @@ import { loadKnownPeers, saveKnownPeers } from './net/known-peers.js';
 import { ReachMonitor } from './net/reach-monitor.js';
 import { serveReach } from './net/reach.js';
 import { RunRegistry, type PeerAddresses } from './net/run-registry.js';
+import { makeInvite } from './invite.js';
 import { Peer } from './peer.js';
+import { epochAt } from './peer/epochs.js';
 import { buildStatus, type StatusReport } from './status.js';
 import { FileStore } from './store/file-store.js';
 import { VERSION } from './version.js';
@@ -132,6 +134,16 @@ export class RunningPeer {
   /** See Peer.extend. */
   extend(epochsMax: number): Promise<string | null> {
     return this.#peer.extend(epochsMax);
+  }
+
+  /** An invite for one peer, good for `epochs` more epochs. Throws UserError where there can be none. */
+  invite(epochs: number): string {
+    const { run, home, host, contacts } = this.#init;
+    const { identity } = home;
+    const epoch = epochAt(run, this.#clock.now());
+    const addresses = host.addresses();
+    const { swarmKey } = host;
+    return makeInvite({ run, identity, addresses, contacts, swarmKey, epoch }, epochs);
   }
 
   status(): StatusReport {

@@ -147,7 +147,7 @@ export class Peer {
     // Without an admission on disk the run is somebody else's; with one that no longer counts, `attention` says so.
     const { members } = this.#replica.log;
     if (!members.isOpen && !members.has(identity.peerId) && members.admissions().length === 0)
-      throw new NotAMemberError(this.#run.manifest);
+      throw new NotAMemberError(this.#run.manifest, identity.peerId);
     await this.#replica.horizon.cut(this.#stop.signal);
     const epochs = new Epochs(
       {

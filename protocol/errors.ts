@@ -71,17 +71,16 @@ export class InvalidInviteError extends Error {
   override readonly name = 'InvalidInviteError';
 }
 
-/** Thrown when a peer wants to take part in a run that has not admitted it. */
+/** Thrown when `peerId` wants to take part in a run that has not admitted it. */
 export class NotAMemberError extends Error {
   override readonly name = 'NotAMemberError';
 
-  constructor({ name, founder, membership }: Manifest) {
-    const whom =
-      membership.mode === 'invite'
-        ? 'the peers that it lists or invites'
-        : 'the peers that it lists';
-    const wish =
-      membership.mode === 'invite' ? 'an invite' : 'a run that lists this peer (--allow)';
-    super(`the run "${name}" admits ${whom} only; ask its founder ${founder} for ${wish}`);
+  constructor({ name, founder, membership }: Manifest, peerId: string) {
+    const isInvite = membership.mode === 'invite';
+    super(
+      `the run "${name}" admits the peers that it lists${isInvite ? ' or invites' : ''} only, and this one is not ` +
+        `among them; ask its founder ${founder} for ` +
+        (isInvite ? 'an invite' : `a run with --allow ${peerId}`),
+    );
   }
 }

@@ -1,6 +1,8 @@
 /** What can go wrong between this peer and the network, as types that a caller can tell apart. */
 import type { Refusal } from '../../protocol/admission.js';
+import { NotAMemberError } from '../../protocol/errors.js';
 import { PROTOCOL_VERSION } from '../../protocol/ids.js';
+import type { Manifest } from '../../protocol/manifest.js';
 
 /** Thrown by FrameStream.send for a frame over the stream's bound: nothing was sent. */
 export class FrameTooLargeError extends Error {
@@ -62,20 +64,24 @@ export class TransportStoppedError extends Error {
   }
 }
 
-/** The other side does not let this peer into its run, and says why in a code. */
+/** `peerId` is not let into its run, and says why in a code. */
 export class NotAdmittedError extends Error {
   override readonly name = 'NotAdmittedError';
 
   constructor(
     readonly refusal: Refusal,
-    founder: string,
+    manifest: Manifest,
+    peerId: string,
   ) {
-    super(`${REFUSAL_SENTENCES[refusal]}; ask its founder ${founder} for an invite`);
+    super(
+      refusal === 'not-a-member'
+        ? new NotAMemberError(manifest, peerId).message
+        : `${REFUSAL_SENTENCES[refusal]}; ask the founder ${manifest.founder} for another`,
+    );
   }
 }
 
-const REFUSAL_SENTENCES: Readonly<Record<Refusal, string>> = {
-  'not-a-member': 'this run admits the peers that it lists or invites only',
+const REFUSAL_SENTENCES: Readonly<Record<Exclude<Refusal, 'not-a-member'>, string>> = {
   'bad-admission': 'the invite is not valid for this run',
   expired: 'the invite has expired',
   used: 'another peer has used this invite already',

@@ -14,7 +14,7 @@ import { tcp } from '@libp2p/tcp';
 import { uPnPNAT } from '@libp2p/upnp-nat';
 
 import type { Multiaddr } from '@multiformats/multiaddr';
-import { createLibp2p, type Libp2p } from 'libp2p';
+import { createLibp2p, type Libp2p, type Libp2pOptions } from 'libp2p';
 import { DHT_PROTOCOL_ID } from '../../protocol/ids.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { isRelayed, parseAddress, parsePeerId, peerIdOf, relayOf } from './addresses.js';
@@ -26,6 +26,7 @@ import type { NetIdentity } from './identity.js';
 import { calmYamux } from './muxer.js';
 import { relayedTransport } from './relay-client.js';
 import { Relay, type RelayRules } from './relay-server.js';
+import type { SwarmKey } from './swarm-key.js';
 import { countingMetrics, TrafficMeter, type Traffic } from './traffic.js';
 import { newerVersionOf } from './versions.js';
 
@@ -94,6 +95,8 @@ export interface HostInit {
   dht?: 'client' | 'server';
   /** Whether to ask the router to forward our port (UPnP). */
   upnp?: boolean;
+  /** Of a private network: who does not have it cannot connect. */
+  swarmKey?: SwarmKey | null;
 }
 
 export class Host {
@@ -103,8 +106,13 @@ export class Host {
   readonly #relay: Relay;
   #gossip: GossipSub | null = null;
 
-  /** Use createHost. */
-  constructor(node: Node, meter: TrafficMeter, relay: Relay) {
+  /** Use createHost. `swarmKey`: with which `node` was made. */
+  constructor(
+    node: Node,
+    meter: TrafficMeter,
+    relay: Relay,
+    readonly swarmKey: SwarmKey | null,
+  ) {
     this.#node = node;
     this.#meter = meter;
     this.#relay = relay;
@@ -271,6 +279,7 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
           maxInboundStreams: INBOUND_STREAMS_MAX,
         }),
       ],
+      ...protection(init.swarmKey ?? null),
       connectionGater: relay.gater,
       connectionManager: {
         maxConnections: CONNECTIONS_MAX,
@@ -303,10 +312,15 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
       [node.peerId, ...node.getPeers()].some(
         (id) => name === `${PEERS_PREFIX}/${id.toCID().toString()}`,
       );
-    return new Host(node, meter, relay);
+    return new Host(node, meter, relay, init.swarmKey ?? null);
   } catch (cause) {
     throw listenError(listen, cause);
   }
+}
+
+/** What libp2p needs to know of a private network. */
+export function protection(swarmKey: SwarmKey | null): Pick<Libp2pOptions, 'connectionProtector'> {
+  return swarmKey === null ? {} : { connectionProtector: swarmKey.protector() };
 }
 
 /** Gossipsub takes its only topic when it is made, and `join` learns the run from a connected peer. */

@@ -234,7 +234,7 @@ export async function announce(
     if (response.refusal !== 0) {
       // One that only a newer version knows is a refusal all the same.
       const refusal = REFUSALS[response.refusal - 1] ?? 'not-a-member';
-      throw new NotAdmittedError(refusal, run.manifest.founder);
+      throw new NotAdmittedError(refusal, run.manifest, host.peerId);
     }
     if (response.admission) door?.meet(response.admission);
     return response.runs.flatMap(({ peers }) => cleanPeers(host, peers));

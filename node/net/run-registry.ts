@@ -137,7 +137,7 @@ export class RunRegistry {
     const run = known?.run ?? this.#decodeOffer(peerId, runId, manifest ?? new Uint8Array());
     // Checked first, so that an announcement that is refused takes no room.
     const refusal = this.#knock(run, peerId, announcement.admission ?? null);
-    if (refusal !== null) throw new NotAdmittedError(refusal, run.manifest.founder);
+    if (refusal !== null) throw new NotAdmittedError(refusal, run.manifest, peerId);
     const addresses = usableAddresses(peerId, announcement.addresses);
     this.#note(known ?? this.#add(run, peerId, false), peerId, addresses, this.#now());
     return true;
