@@ -183,7 +183,10 @@ export async function askRuns(
       throw new UserError(`cannot join through ${address}: ${cause.message}`, undefined, { cause });
     }
     throw new UserError(
-      `cannot reach ${address} (${reasonOf(cause)}): check that it runs and that the address is complete`,
+      `cannot reach ${address} (${reasonOf(cause)}): check that it runs, that the address is complete, and ` +
+        (host.swarmKey === null
+          ? 'whether its network is private (--swarm-key)'
+          : 'that it has the same swarm key'),
       undefined,
       { cause },
     );
