@@ -5,6 +5,7 @@ import {
   oneTimeSigner,
   type Admission,
 } from '../../protocol/admission.js';
+import type { Identity } from '../../node/interfaces.js';
 import { sha256 } from '../../protocol/bytes.js';
 import type { Manifest, Run } from '../../protocol/manifest.js';
 import { testIdentity, testRun } from './runs.js';
@@ -15,14 +16,15 @@ export function inviteRun(change: (manifest: Manifest) => Manifest = (manifest) 
   return testRun((m) => change({ ...m, membership: { mode: 'invite', members, inviteWeight: 2 } }));
 }
 
-/** The admission of identity `index` by the invitation that `label` names. */
+/** The admission of `member` (the number of a test identity, or another) by the invitation that `label` names. */
 export function testAdmission(
   run: Run,
-  index: number,
+  member: number | Identity,
   label: string,
   { firstEpoch = 0, lastEpoch = 20 } = {},
 ): Admission {
   const oneTime = oneTimeSigner(sha256(new TextEncoder().encode(`one-time/${label}`)));
+  const who = typeof member === 'number' ? testIdentity(member) : member;
   const invitation = createInvitation(run, testIdentity(0), oneTime, lastEpoch);
-  return createAdmission(invitation, oneTime, testIdentity(index), firstEpoch);
+  return createAdmission(invitation, oneTime, who, firstEpoch);
 }
