@@ -54,7 +54,7 @@ describe('an invite', () => {
       refused(text.slice(0, i) + text.slice(i + 1), /checksum/);
     }
     refused(`${text}0`, /base58/);
-    refused(`${INVITE_PREFIX}`, /checksum/);
+    refused(INVITE_PREFIX, /checksum/);
     refused(`murmurate2${text.slice(INVITE_PREFIX.length)}`, /another version/);
   });
 
