@@ -119,6 +119,8 @@ export function reasonOf(error: unknown): string {
   // A dial to several addresses fails with one error for each.
   const errors: unknown[] = error instanceof AggregateError ? error.errors : [error];
   const first = errors.find((each) => each instanceof Error) ?? error;
+  // A sentence of ours, which says whom to ask at its end.
+  if (first instanceof NotAdmittedError) return first.message;
   const text = first instanceof Error ? `${first.name}: ${first.message}` : String(first);
   const known = REASONS.find(([pattern]) => pattern.test(text));
   if (known !== undefined) return known[1];
