@@ -227,7 +227,7 @@ const COMPARISONS: Record<
   },
   inviteWeight: {
     wanted: (o) => o.inviteWeight,
-    stored: (m) => (m.membership.mode === 'invite' ? m.membership.inviteWeight : null),
+    stored: (m) => (m.membership.mode === 'invite' ? m.membership.inviteWeight : 'none'),
   },
 };
 

@@ -256,6 +256,8 @@ describe('checkResume()', () => {
       horizon: 40,
       foldAlpha: ['0:1/2'],
       allow: [OTHER],
+      inviteOnly: true,
+      inviteWeight: 2,
       targetModules: ['v_proj'],
     };
     const untested = Object.keys(runOptions).filter((name) => !(name in other));
