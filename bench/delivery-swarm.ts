@@ -71,6 +71,7 @@ async function makeMember(run: Run, index: number, signal: AbortSignal): Promise
     onGossip: (message, from) => replica.onGossip(message, from),
     onStream: (_kind, stream, from) => server.serve(stream, from),
     onConnect: ignore,
+    isMember: () => true,
     onDisconnect: ignore,
   });
   return { host, transport, replica };

@@ -48,6 +48,7 @@ async function makeMember(
     onGossip: () => 'ignore',
     onStream,
     onConnect: ignore,
+    isMember: () => true,
     onDisconnect: ignore,
   });
   return { host, transport };

@@ -22,6 +22,7 @@ import { loadOrCreateIdentity } from '../node/net/identity.js';
 import { serveIntroductions } from '../node/net/introduce.js';
 import { openHostOnSamePort } from '../node/net/port-memory.js';
 import { serveReach } from '../node/net/reach.js';
+import type { SwarmKey } from '../node/net/swarm-key.js';
 import { RunRegistry } from '../node/net/run-registry.js';
 
 /**
@@ -71,6 +72,8 @@ export interface BootstrapInit {
   dir: string;
   /** Multiaddrs to listen on, e.g. "/ip4/0.0.0.0/tcp/4001"; port 0 means the port of the last start. */
   listen: readonly string[];
+  /** Of a private network, whose peers this node then introduces alone. */
+  swarmKey?: SwarmKey | null;
   logger: Logger;
 }
 
@@ -88,14 +91,19 @@ export async function startBootstrap(init: BootstrapInit): Promise<BootstrapNode
   const { dir, logger } = init;
   await openDirectory(dir);
   const identity = await loadOrCreateIdentity(join(dir, FILES.key));
-  const { listen } = init;
-  const host = await openHostOnSamePort(join(dir, FILES.port), { identity, listen }, logger);
+  const { listen, swarmKey = null } = init;
+  const hostInit = { identity, listen, swarmKey };
+  const host = await openHostOnSamePort(join(dir, FILES.port), hostInit, logger);
   const saver = new RegistrySaver(join(dir, FILES.registry), logger);
   try {
     const registry = new RunRegistry({ own: null, onChange: () => saver.changed() });
     await restore(join(dir, FILES.registry), registry, logger);
     saver.start(registry);
-    const stopServing = await serveIntroductions(host, registry, null, logger);
+    const stopServing = await serveIntroductions(
+      host,
+      { registry, self: null, door: null },
+      logger,
+    );
     const stopReach = await serveReach(host, logger);
     await host.startRelay(registry);
     return nodeOf(host, registry, async () => {

@@ -12,10 +12,13 @@ import { loadKnownPeers, saveKnownPeers } from './net/known-peers.js';
 import { ReachMonitor } from './net/reach-monitor.js';
 import { serveReach } from './net/reach.js';
 import { RunRegistry, type PeerAddresses } from './net/run-registry.js';
+import { makeInvite } from './invite.js';
 import { Peer } from './peer.js';
+import { epochAt } from './peer/epochs.js';
 import { buildStatus, type StatusReport } from './status.js';
 import { FileStore } from './store/file-store.js';
 import { VERSION } from './version.js';
+import type { Admission } from '../protocol/admission.js';
 import type { Run } from '../protocol/manifest.js';
 
 /** A trainer that ends with its peer. */
@@ -30,6 +33,8 @@ export interface RunningPeerInit {
   run: Run;
   /** Whether it was told to pause its training. */
   isResting: boolean;
+  /** By which it comes into the run, where it was just invited. */
+  admission?: Admission | null;
   host: Host;
   trainer: ClosableTrainer;
   /** Multiaddrs to dial: bootstrap nodes and peers. */
@@ -59,7 +64,7 @@ export class RunningPeer {
 
   /** Throws InvalidManifestError; see Peer. */
   constructor(init: RunningPeerInit) {
-    const { home, run, isResting, host, trainer, logger } = init;
+    const { home, run, isResting, admission = null, host, trainer, logger } = init;
     const { identity } = home;
     this.#init = init;
     this.#startedAtMs = this.#clock.now();
@@ -71,7 +76,7 @@ export class RunningPeer {
     this.#reach = new ReachMonitor({ host, logger, onAddresses });
     this.#peer = new Peer(
       { transport, clock: this.#clock, store, trainer, logger, identity },
-      { run, isResting },
+      { run, isResting, admission },
     );
   }
 
@@ -79,13 +84,14 @@ export class RunningPeer {
   async start(): Promise<void> {
     const { host, run, logger, home, contacts, members, relay, mdns } = this.#init;
     await this.#peer.start();
-    const registry = new RunRegistry({ own: run });
+    const { door } = this.#peer;
+    const registry = new RunRegistry({ own: run, door });
     const self = (): PeerAddresses => ({
       peerId: host.peerId,
       addresses: cleanAddresses(host.peerId, host.addresses()),
     });
     this.#services.push(
-      await serveIntroductions(host, registry, self, logger),
+      await serveIntroductions(host, { registry, self, door }, logger),
       await serveReach(host, logger),
     );
     if (relay) await host.startRelay(registry);
@@ -98,6 +104,7 @@ export class RunningPeer {
       host,
       run,
       registry,
+      door,
       contacts,
       known: [...members, ...(known ?? [])],
       connected: () => this.#transport.connections().map(({ peerId }) => peerId),
@@ -127,6 +134,16 @@ export class RunningPeer {
   /** See Peer.extend. */
   extend(epochsMax: number): Promise<string | null> {
     return this.#peer.extend(epochsMax);
+  }
+
+  /** An invite for one peer, good for `epochs` more epochs. Throws UserError where there can be none. */
+  invite(epochs: number): string {
+    const { run, home, host, contacts } = this.#init;
+    const { identity } = home;
+    const epoch = epochAt(run, this.#clock.now());
+    const addresses = host.addresses();
+    const { swarmKey } = host;
+    return makeInvite({ run, identity, addresses, contacts, swarmKey, epoch }, epochs);
   }
 
   status(): StatusReport {

@@ -109,6 +109,13 @@ export interface TransportHandlers {
   /** A member of the run connected (its gossip stream is usable). */
   onConnect(peerId: string): void;
   onDisconnect(peerId: string): void;
+  /**
+   * Whether the run admits `peerId`: strangers get no stream, and their messages are dropped unread. What changes is
+   * noticed within a second.
+   */
+  isMember(peerId: string): boolean;
+  /** A stranger asked for a stream, or sent a message, in vain. */
+  onStranger?(): void;
 }
 
 /** AdamW moments over the flat adapter; kept across epochs and across restarts. */

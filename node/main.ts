@@ -7,6 +7,7 @@ import { evalVerb } from './cli/eval.js';
 import { exportVerb } from './cli/export.js';
 import { extendVerb } from './cli/extend.js';
 import { generateVerb } from './cli/generate.js';
+import { inviteVerb } from './cli/invite.js';
 import { joinVerb } from './cli/join.js';
 import { leaveVerb } from './cli/leave.js';
 import { pauseVerb } from './cli/pause.js';
@@ -14,6 +15,7 @@ import { runProgram } from './cli/program.js';
 import { resumeVerb } from './cli/resume.js';
 import { startVerb } from './cli/start.js';
 import { statusVerb } from './cli/status.js';
+import { swarmKeyVerb } from './cli/swarm-key.js';
 import { EXIT_INTERRUPTED } from './errors.js';
 
 /** A process that was told to stop is gone after this long, in ms; what counts of a peer is on disk before. */
@@ -23,6 +25,8 @@ const VERBS = [
   startVerb,
   joinVerb,
   bootstrapVerb,
+  inviteVerb,
+  swarmKeyVerb,
   statusVerb,
   pauseVerb,
   resumeVerb,

@@ -3,10 +3,11 @@
  * libp2p, files, HTTP or timers, so that the simulator (test/sim) runs this very file.
  */
 import { setMaxListeners } from 'node:events';
+import type { Admission } from '../protocol/admission.js';
 import { createAmendment } from '../protocol/amendment.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
 import type { BlobSource } from '../protocol/blob.js';
-import { InvalidManifestError } from '../protocol/errors.js';
+import { InvalidManifestError, NotAMemberError } from '../protocol/errors.js';
 import { encodeAmendment, encodeEquivocation } from '../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../protocol/identity.js';
 import { BLOB_STREAMS_MAX, EPOCHS_MAX } from '../protocol/limits.js';
@@ -24,6 +25,7 @@ import type {
 import { AntiEntropy } from './peer/anti-entropy.js';
 import { attention } from './peer/attention.js';
 import { BlobServer } from './peer/blob-server.js';
+import { Door } from './peer/door.js';
 import { epochAt, Epochs } from './peer/epochs.js';
 import { Fetcher } from './peer/fetcher.js';
 import { Journal } from './peer/journal.js';
@@ -54,9 +56,20 @@ const CATCH_UP_WAITS_MAX = 60;
  */
 const STOP_LISTENERS_MAX = 4 * BLOB_STREAMS_MAX;
 
+export interface PeerInit {
+  run: Run;
+  /** Whether rest(true) was the last word before. */
+  isResting?: boolean;
+  /** By which this peer comes into its run; later its log has it. */
+  admission?: Admission | null;
+}
+
 export class Peer {
+  /** Whom this peer serves. */
+  readonly door: Door;
   readonly #c: PeerComponents;
   readonly #run: Run;
+  readonly #admission: Admission | null;
   readonly #stop = new AbortController();
   readonly #replica: Replica;
   readonly #journal: Journal;
@@ -72,14 +85,8 @@ export class Peer {
   /** What ended the peer's life; null while it lives, and after stop(). */
   #failure: { error: unknown } | null = null;
 
-  /**
-   * `isResting`: whether rest(true) was the last word before. @throws InvalidManifestError when this machine
-   * draws another initial adapter than the founder's.
-   */
-  constructor(
-    components: PeerComponents,
-    { run, isResting = false }: { run: Run; isResting?: boolean },
-  ) {
+  /** @throws InvalidManifestError when this machine draws another initial adapter than the founder's. */
+  constructor(components: PeerComponents, { run, isResting = false, admission = null }: PeerInit) {
     const { adapter } = run.manifest;
     if (adapterSha256(initialAdapter(adapter)) !== adapter.initialSha256) {
       throw new InvalidManifestError(
@@ -89,6 +96,7 @@ export class Peer {
     const { transport, clock, store, logger, identity } = components;
     this.#c = components;
     this.#run = run;
+    this.#admission = admission;
     setMaxListeners(STOP_LISTENERS_MAX, this.#stop.signal);
     this.#rest = new Rest(isResting, this.#stop.signal);
     this.#journal = new Journal(store, clock, (error) => this.#fail(error));
@@ -98,8 +106,11 @@ export class Peer {
       onProof: (proof) => this.#publisher.tell(encodeEquivocation(proof)),
       onCheckpoint: () => this.#journal.compact(replica, this.#stop.signal),
     };
-    const replica = new Replica(run, () => epochAt(run, clock.now()), handlers, identity.peerId);
+    const epochNow = (): number => epochAt(run, clock.now());
+    const replica = new Replica(run, epochNow, handlers, identity.peerId);
     this.#replica = replica;
+    const tell = (message: Uint8Array): void => this.#publisher.tell(message);
+    this.door = new Door({ replica, epochNow, self: identity.peerId, tell });
     const { signal } = this.#stop;
     this.#publisher = new Publisher({ transport, clock, logger }, signal);
     const prng = (label: string): Prng =>
@@ -125,13 +136,18 @@ export class Peer {
 
   /**
    * Loads what the store holds, joins the run and begins to train. Resolves when the peer is on the
-   * network; `done` then settles when it has stopped.
+   * network; `done` then settles when it has stopped. @throws NotAMemberError.
    */
   async start(): Promise<void> {
     const { store, transport, identity } = this.#c;
     const [savedState, checkpoint] = [await store.loadState(), await store.loadCheckpoint()];
     if (checkpoint) this.#replica.restoreCheckpoint(checkpoint, savedState?.settledDebt ?? null);
     const state = await this.#restore(savedState, await store.loadLog());
+    if (this.#admission !== null) this.#replica.admit(this.#admission, identity.peerId);
+    // Without an admission on disk the run is somebody else's; with one that no longer counts, `attention` says so.
+    const { members } = this.#replica.log;
+    if (!members.isOpen && !members.has(identity.peerId) && members.admissions().length === 0)
+      throw new NotAMemberError(this.#run.manifest, identity.peerId);
     await this.#replica.horizon.cut(this.#stop.signal);
     const epochs = new Epochs(
       {
@@ -153,13 +169,16 @@ export class Peer {
           : this.#blobServer.serve(stream, from),
       onConnect: (peerId) => {
         this.#publisher.onConnect();
-        // One of the two opens the session; it serves both.
-        if (identity.peerId < peerId) this.#antiEntropy.request(peerId);
+        // One of the two opens the session, which serves both. Invited, each may be the first to know the other.
+        const { mode } = this.#run.manifest.membership;
+        if (identity.peerId < peerId || mode === 'invite') this.#antiEntropy.request(peerId);
       },
       onDisconnect: (peerId) => {
         this.#antiEntropy.forget(peerId);
         this.#updateFetcher.forget(peerId);
       },
+      isMember: (peerId) => this.door.isMember(peerId),
+      onStranger: () => this.door.turnAway(),
     });
     this.#done = this.#live(epochs);
     // Whoever awaits `done` sees the error; a peer that nobody awaits must not crash the process.
@@ -247,6 +266,11 @@ export class Peer {
         history: state?.heldOutHistory ?? [],
       },
       members,
+      membership: {
+        mode: this.#run.manifest.membership.mode,
+        admitted: log.members.admitted,
+        refused: this.door.refused,
+      },
       lastRecipients: this.#publisher.lastRecipients,
       residualNorm: this.#epochs?.residualNorm() ?? 0,
       attention: attention({
@@ -264,6 +288,7 @@ export class Peer {
         horizonProblem: this.#replica.horizon.problem,
         last,
         closedEpoch: this.#epochs?.closedEpoch ?? -1,
+        isMember: log.members.has(identity.peerId),
         equivocatedEpoch: log.proofAgainst(identity.peerId)?.first.epoch ?? null,
       }),
     };
@@ -273,7 +298,10 @@ export class Peer {
     const { log } = this.#replica;
     const invalid = records.filter((record) => !this.#replica.restore(record)).length;
     // A crash between writing a checkpoint and rewriting the log leaves records that the first one holds.
-    if (log.floor > 0 && records.length > log.size + log.proofs().length)
+    if (
+      log.floor > 0 &&
+      records.length > log.size + log.proofs().length + log.members.admissions().length
+    )
       this.#journal.compact(this.#replica, this.#stop.signal);
     if (invalid > 0)
       this.#c.logger.warn({ invalid }, 'records of the log were not valid: left out');

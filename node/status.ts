@@ -74,6 +74,11 @@ export const statusReportSchema = z.object({
     history: z.array(z.object({ epoch: z.number().int(), loss: z.number() })),
   }),
   peers: z.array(peerReportSchema),
+  membership: z.object({
+    mode: z.enum(['open', 'allowlist', 'invite']),
+    admitted: count.describe('members that came by invitation'),
+    refused: count.describe('what strangers asked for in vain, since the process started'),
+  }),
   traffic: z.object({ bytesIn: bytesByPurpose, bytesOut: bytesByPurpose }),
   lastRecipients: count.nullable().describe('members that the last update was handed to'),
   residualNorm: z.number().nonnegative(),
@@ -126,6 +131,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
     adapter: { ...snapshot.adapter },
     heldOutLoss: { ...snapshot.heldOutLoss, history: [...snapshot.heldOutLoss.history] },
     peers: mergePeers(sources.peerId, snapshot.members, sources.connections),
+    membership: { ...snapshot.membership },
     traffic: {
       bytesIn: { ...sources.traffic.bytesIn },
       bytesOut: { ...sources.traffic.bytesOut },

@@ -13,6 +13,8 @@ export class EpochFold {
   readonly #run: Run;
   readonly #slicer: Slicer;
   readonly #weights: ReadonlyMap<string, number>;
+  /** Of those that the manifest does not list. */
+  readonly #otherWeight: number;
 
   constructor(run: Run, slicer = new Slicer(run)) {
     this.#run = run;
@@ -21,6 +23,7 @@ export class EpochFold {
     this.#weights = new Map(
       membership.mode === 'open' ? [] : membership.members.map((m) => [m.peerId, m.weight]),
     );
+    this.#otherWeight = membership.mode === 'invite' ? membership.inviteWeight : 1;
   }
 
   /**
@@ -97,7 +100,7 @@ export class EpochFold {
   }
 
   #weight(author: string): number {
-    return this.#weights.get(author) ?? 1;
+    return this.#weights.get(author) ?? this.#otherWeight;
   }
 }
 

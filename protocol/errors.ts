@@ -1,4 +1,5 @@
 /** What can go wrong with bytes that another peer sent, and what to do about the sender. */
+import type { Manifest } from './manifest.js';
 
 /**
  * What a receiver does with a message: use it and pass it on, drop it silently, drop it and hold
@@ -63,4 +64,23 @@ export class BlobProtocolError extends Error {
 /** Thrown when text or bytes are not an Ed25519 peer id. */
 export class InvalidPeerIdError extends Error {
   override readonly name = 'InvalidPeerIdError';
+}
+
+/** Thrown when text is not an invite. Its message never quotes the text, which is a secret. */
+export class InvalidInviteError extends Error {
+  override readonly name = 'InvalidInviteError';
+}
+
+/** Thrown when `peerId` wants to take part in a run that has not admitted it. */
+export class NotAMemberError extends Error {
+  override readonly name = 'NotAMemberError';
+
+  constructor({ name, founder, membership }: Manifest, peerId: string) {
+    const isInvite = membership.mode === 'invite';
+    super(
+      `the run "${name}" admits the peers that it lists${isInvite ? ' or invites' : ''} only, and this one is not ` +
+        `among them; ask its founder ${founder} for ` +
+        (isInvite ? 'an invite' : `a run with --allow ${peerId}`),
+    );
+  }
 }

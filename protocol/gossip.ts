@@ -1,4 +1,8 @@
-/** One gossip message, which is also one record of the log on disk: an update, an announcement, a proof or an amendment. */
+/**
+ * One gossip message, which is also one record of the log on disk: an update, an announcement, a proof, an
+ * amendment or an admission.
+ */
+import { checkAdmission, type Admission } from './admission.js';
 import { checkAmendment, type Amendment } from './amendment.js';
 import { bytesEqual, sha256, toHex } from './bytes.js';
 import { UpdateRejectedError } from './errors.js';
@@ -22,7 +26,8 @@ export type GossipMessage =
   | { kind: 'update'; update: Update }
   | { kind: 'announcement'; header: UpdateHeader }
   | { kind: 'equivocation'; proof: EquivocationProof }
-  | { kind: 'amendment'; amendment: Amendment };
+  | { kind: 'amendment'; amendment: Amendment }
+  | { kind: 'admission'; admission: Admission };
 
 export function encodeUpdateMessage(update: Update): Uint8Array {
   return wire.Gossip.encode({ update: updateToWire(update) });
@@ -38,6 +43,10 @@ export function encodeEquivocation(proof: EquivocationProof): Uint8Array {
 
 export function encodeAmendment({ signed }: Amendment): Uint8Array {
   return wire.Gossip.encode({ amendment: signed });
+}
+
+export function encodeAdmission({ signed }: Admission): Uint8Array {
+  return wire.Gossip.encode({ admission: signed });
 }
 
 export function equivocationToWire(proof: EquivocationProof): wire.Equivocation {
@@ -75,15 +84,17 @@ export function decodeGossip(
   } catch (cause) {
     throw malformed('not a valid protobuf message', { cause });
   }
-  const { update, announcement, equivocation, amendment } = message;
+  const { update, announcement, equivocation, amendment, admission } = message;
   const kinds = Object.keys(message).length;
   if (kinds > 1) throw malformed(`${kinds} kinds in one message`);
   const signed = update ?? announcement;
   if (log && signed && isHeld(log, signed)) return { kind: 'held' };
+  if (log && admission && isHeldAdmission(log, admission)) return { kind: 'held' };
   if (update) return { kind: 'update', update: checkUpdate(run, slicer, update) };
   if (announcement) return { kind: 'announcement', header: checkHeader(run, announcement) };
   if (equivocation) return { kind: 'equivocation', proof: checkEquivocation(run, equivocation) };
   if (amendment) return { kind: 'amendment', amendment: checkAmendment(run, amendment) };
+  if (admission) return { kind: 'admission', admission: checkAdmission(run, admission) };
   if (bytes.length === 0) throw malformed('an empty message');
   // What a newer minor version may send; nobody is blamed for passing it on.
   throw new UpdateRejectedError('unknown-kind', 'ignore', 'a kind that this version does not know');
@@ -98,6 +109,11 @@ export function isHeld(log: UpdateLog, message: wire.SignedHeader | wire.Update)
   if (held === undefined || !bytesEqual(held.signed.signature, message.signature)) return false;
   if (!('codes' in message)) return true;
   return bytesEqual(held.scales, message.scales) && bytesEqual(held.codes, message.codes);
+}
+
+/** Whether `log` holds this admission, so that its three signatures need not be checked again. */
+export function isHeldAdmission(log: UpdateLog, { admission }: wire.SignedAdmission): boolean {
+  return log.members.holds(toHex(sha256(admission)));
 }
 
 /** @throws UpdateRejectedError unless both headers are valid, of one author and epoch, and different. */

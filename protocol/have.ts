@@ -57,12 +57,12 @@ export class HaveVector {
 }
 
 /**
- * The frame that a side opens with: the digest of its whole log, the checkpoint that it goes on from in a run
+ * The frame that a side opens with: the digests of its log, the checkpoint that it goes on from in a run
  * with a horizon, and the run's amendment.
  */
 export function encodeOpening(
   run: Run,
-  logDigest: Uint8Array,
+  log: UpdateLog,
   clockMs: number,
   statement: CheckpointStatement | null = null,
   amendment: Amendment | null = null,
@@ -70,7 +70,8 @@ export function encodeOpening(
   return wire.SyncFrame.encode({
     have: {
       ...{ runId: fromHex(run.id), clockMs, authors: [], evicted: [], last: false },
-      logDigest: Uint8Array.from(logDigest),
+      logDigest: Uint8Array.from(log.digest()),
+      admissionsDigest: log.members.digest(),
       ...(statement !== null && { checkpoint: statementToWire(statement) }),
       ...(amendment !== null && { amendment: amendment.signed }),
     },
@@ -85,7 +86,8 @@ export function* encodeHave(run: Run, log: UpdateLog): Generator<Uint8Array> {
     epochs: toBitmap(log.epochsOf(author)),
     digest: Uint8Array.from(log.authorDigest(author)),
   }));
-  const fixed = { runId: fromHex(run.id), clockMs: 0, logDigest: new Uint8Array() };
+  const none = new Uint8Array();
+  const fixed = { runId: fromHex(run.id), clockMs: 0, logDigest: none, admissionsDigest: none };
   for (const { authors, last } of inFrames(entries)) {
     yield wire.SyncFrame.encode({
       have: { ...fixed, authors, evicted: evicted.splice(0), last },

@@ -28,6 +28,16 @@ export const EPOCH_MS_MAX = 86_400_000;
 /** Bytes of an encoded amendment of a manifest; it has about 45. */
 export const AMENDMENT_BYTES_MAX = 128;
 
+/** Bytes of an encoded admission, its invitation included, which has about 190. */
+export const ADMISSION_BYTES_MAX = 256;
+
+/** Admissions in one sync session: two for each of AUTHORS_MAX invitations. More make no difference to anybody. */
+export const ADMISSIONS_MAX = 2048;
+
+/** Characters of an invite, and addresses in it: one fits into a mail, and base58 takes quadratic time. */
+export const INVITE_LENGTH_MAX = 4096;
+export const INVITE_ADDRESSES_MAX = 8;
+
 /** Frames of kinds that only a newer version knows, skipped in one sync session. */
 export const UNKNOWN_FRAMES_MAX = 64;
 

@@ -1,12 +1,14 @@
 /**
- * The replicated set: every update that a peer holds, and proofs against authors who signed two
- * different updates for one epoch. A grow-only set with merge = union, so peers that exchanged
- * everything hold the same log whatever the order (a state-based CRDT: Shapiro et al. 2011).
+ * The replicated set: every update that a peer holds, proofs against authors who signed two different
+ * updates for one epoch, and the admissions of invited members. A grow-only set with merge = union, so
+ * peers that exchanged everything hold the same log whatever the order (a state-based CRDT: Shapiro et al. 2011).
  */
 import { createHash } from 'node:crypto';
 import { fromHex, toHex } from './bytes.js';
+import type { Admission } from './admission.js';
 import { UpdateRejectedError } from './errors.js';
 import { AUTHORS_MAX } from './limits.js';
+import { Members } from './members.js';
 import type { Update, UpdateHeader } from './update.js';
 
 /** Two headers of one author for one epoch, in ascending order of id. */
@@ -31,6 +33,8 @@ export type InsertResult =
   | { kind: 'evicted'; proof: EquivocationProof; fromEpoch: number };
 
 export class UpdateLog {
+  /** Whose updates it takes. Only admit() may change it. */
+  readonly members: Members;
   readonly #authors = new Map<string, Author>();
   readonly #proofs = new Map<string, EquivocationProof>();
   readonly #byEpoch = new Map<number, Map<string, Update>>();
@@ -44,6 +48,10 @@ export class UpdateLog {
   #size = 0;
   #newestEpoch = -1;
   #floor = 0;
+
+  constructor(members = new Members()) {
+    this.members = members;
+  }
 
   /** Updates held, those of evicted authors not counted. */
   get size(): number {
@@ -83,12 +91,13 @@ export class UpdateLog {
 
   /**
    * Adds a checked update (see checkUpdate).
-   * @throws UpdateRejectedError when the epoch lies below the floor, or the author is evicted or is one more
-   * than AUTHORS_MAX.
+   * @throws UpdateRejectedError when the epoch lies below the floor, or the author is no member then, is evicted
+   * or is one more than AUTHORS_MAX.
    */
   insert(update: Update): InsertResult {
     const { author: id, epoch } = update;
     if (epoch < this.#floor) throw behindHorizon(epoch, this.#floor);
+    this.#checkMember(id, epoch);
     if (this.#proofs.has(id)) {
       throw new UpdateRejectedError('evicted', 'ignore', `${id} was evicted for equivocation`);
     }
@@ -112,28 +121,30 @@ export class UpdateLog {
   }
 
   /**
+   * Takes a checked admission. Drops what was admitted by an invitation that a second peer has used too, as if
+   * it had never been there. Returns the earliest epoch that changes (Infinity for none); null when it is not new.
+   * @throws UpdateRejectedError (capacity).
+   */
+  admit(admission: Admission): number | null {
+    const concerned = this.members.add(admission);
+    if (concerned === null) return null;
+    this.#digest = null;
+    return Math.min(Infinity, ...concerned.map((peerId) => this.#dropBefore(peerId)));
+  }
+
+  /**
    * Drops all updates of the proven equivocator and refuses further ones, as if it had never been there.
    * Returns the earliest epoch that changes (Infinity for none); null when it was evicted before.
    */
   evict(proof: EquivocationProof): number | null {
     if (this.#proofs.has(proof.author)) return null;
+    this.#checkMember(proof.author, Infinity);
     if (this.#authors.size + this.#proofs.size >= AUTHORS_MAX && !this.#authors.has(proof.author)) {
       throw new UpdateRejectedError('capacity', 'ignore', `more than ${AUTHORS_MAX} authors`);
     }
     this.#proofs.set(proof.author, proof);
     this.#digest = null;
-    const updates = this.#authors.get(proof.author)?.updates ?? new Map<number, Update>();
-    const epochs = [...updates.keys()];
-    for (const update of updates.values()) this.#forget(update);
-    this.#authors.delete(proof.author);
-    this.#sorted = null;
-    for (const epoch of epochs) {
-      this.#byEpoch.get(epoch)?.delete(proof.author);
-      if (this.#byEpoch.get(epoch)?.size === 0) this.#byEpoch.delete(epoch);
-    }
-    this.#size -= epochs.length;
-    this.#newestEpoch = Math.max(-1, ...this.#byEpoch.keys());
-    return epochs.length === 0 ? Infinity : Math.min(...epochs);
+    return this.#drop(proof.author, Infinity);
   }
 
   get(author: string, epoch: number): Update | undefined {
@@ -201,8 +212,48 @@ export class UpdateLog {
     const hash = createHash('sha256');
     for (const author of this.authors()) hash.update(author).update(this.authorDigest(author));
     for (const author of [...this.#proofs.keys()].sort()) hash.update(`evicted ${author}`);
+    // Nothing in a run without invitations.
+    hash.update(this.members.digest());
     this.#digest = Uint8Array.from(hash.digest());
     return this.#digest;
+  }
+
+  /** @throws UpdateRejectedError unless the author is a member in `epoch`, as far as admissions have come. */
+  #checkMember(author: string, epoch: number): void {
+    const first = this.members.firstEpochOf(author);
+    if (first <= epoch && first !== Infinity) return;
+    // Not its sender's fault, nor lost: the sync that brings the admission brings the update after it.
+    const detail = first === Infinity ? 'is no member' : `is a member from epoch ${first} on only`;
+    throw new UpdateRejectedError('not-a-member', 'defer', `${author} ${detail}`);
+  }
+
+  /** Drops what a peer sent while it was no member; returns the earliest epoch of that. */
+  #dropBefore(peerId: string): number {
+    const first = this.members.firstEpochOf(peerId);
+    // A proof against a stranger would be one that others may not hold.
+    if (first === Infinity) this.#proofs.delete(peerId);
+    return this.#drop(peerId, first);
+  }
+
+  /** Drops the updates of one author before `end`; returns the earliest epoch of those, Infinity for none. */
+  #drop(author: string, end: number): number {
+    const entry = this.#authors.get(author);
+    if (entry === undefined) return Infinity;
+    const dropped = [...entry.updates].filter(([epoch]) => epoch < end);
+    for (const [epoch, update] of dropped) {
+      this.#forget(update);
+      entry.updates.delete(epoch);
+      this.#byEpoch.get(epoch)?.delete(author);
+      if (this.#byEpoch.get(epoch)?.size === 0) this.#byEpoch.delete(epoch);
+    }
+    [entry.digest, entry.epochs, this.#digest] = [null, null, null];
+    if (entry.updates.size === 0) {
+      this.#authors.delete(author);
+      this.#sorted = null;
+    }
+    this.#size -= dropped.length;
+    this.#newestEpoch = Math.max(-1, ...this.#byEpoch.keys());
+    return Math.min(Infinity, ...dropped.map(([epoch]) => epoch));
   }
 
   /** What is found by its id or its body alone. */

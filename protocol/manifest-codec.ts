@@ -10,8 +10,7 @@ import * as wire from './wire/messages.js';
 
 /** Enumerations on the wire; 0 is never a valid value, so that a missing field is noticed. */
 const FOLD_MODES = { mean: 1, robust: 2 } as const;
-const MEMBERSHIP_OPEN = 1;
-const MEMBERSHIP_ALLOWLIST = 2;
+const MEMBERSHIP_MODES = { open: 1, allowlist: 2, invite: 3 } as const;
 
 /** @throws InvalidManifestError when a field is out of its bounds. */
 export function encodeManifest(manifest: Manifest): Run {
@@ -84,7 +83,7 @@ function toWire(manifest: Manifest): wire.Manifest {
     compression: { ...compression, phases: [...compression.phases] },
     fold: { ...fold, mode: FOLD_MODES[fold.mode], alpha: [...fold.alpha] },
     membership: {
-      mode: membership.mode === 'open' ? MEMBERSHIP_OPEN : MEMBERSHIP_ALLOWLIST,
+      mode: MEMBERSHIP_MODES[membership.mode],
       members:
         membership.mode === 'open'
           ? []
@@ -92,6 +91,7 @@ function toWire(manifest: Manifest): wire.Manifest {
               publicKey: publicKeyFromPeerId(peerId),
               weight,
             })),
+      inviteWeight: membership.mode === 'invite' ? membership.inviteWeight : 0,
     },
   };
 }
@@ -140,20 +140,24 @@ function foldModeFromWire(mode: number): FoldRule['mode'] {
   );
 }
 
-function membershipFromWire({ mode, members }: wire.Membership): Membership {
-  if (mode === MEMBERSHIP_OPEN) {
+function membershipFromWire({ mode, members, inviteWeight }: wire.Membership): Membership {
+  const isInvite = mode === MEMBERSHIP_MODES.invite;
+  if (!isInvite && inviteWeight !== 0) {
+    throw new InvalidManifestError('a run without invitations has a weight for the invited');
+  }
+  if (mode === MEMBERSHIP_MODES.open) {
     if (members.length > 0) throw new InvalidManifestError('an open run lists no members');
     return { mode: 'open' };
   }
-  if (mode !== MEMBERSHIP_ALLOWLIST) {
+  if (mode !== MEMBERSHIP_MODES.allowlist && !isInvite) {
     throw new InvalidManifestError(
       `the run admits members in mode ${mode}, which this program does not know; install a newer version`,
     );
   }
-  return {
-    mode: 'allowlist',
-    members: members.map(({ publicKey, weight }) => ({ peerId: peerId(publicKey), weight })),
-  };
+  const listed = members.map(({ publicKey, weight }) => ({ peerId: peerId(publicKey), weight }));
+  return isInvite
+    ? { mode: 'invite', members: listed, inviteWeight }
+    : { mode: 'allowlist', members: listed };
 }
 
 function peerId(publicKey: Uint8Array): string {

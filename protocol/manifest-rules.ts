@@ -112,8 +112,12 @@ function checkFold({ mode, trimFraction, clip, lagMax, alpha, horizonEpochs }: F
 /** Strangers can outvote any rule, and the rule compares each row with every other. */
 function checkRobust({ fold, membership }: Manifest): void {
   real('fold.trimFraction', fold.trimFraction, 1e-6, TRIM_FRACTION_MAX);
-  if (membership.mode === 'open') {
-    fail('membership.mode', 'open', 'an allowlist with the robust fold: false peers outvote it');
+  if (membership.mode !== 'allowlist') {
+    fail(
+      'membership.mode',
+      membership.mode,
+      'an allowlist with the robust fold: false peers outvote it',
+    );
   }
   const { members } = membership;
   integer('number of members with the robust fold', members.length, 1, limits.ROBUST_AUTHORS_MAX);
@@ -133,6 +137,8 @@ function checkMembership(membership: Membership): void {
     peerId('membership.members', member.peerId);
     integer(`weight of ${member.peerId}`, member.weight, 1, 1000);
   }
+  if (membership.mode === 'invite')
+    integer('membership.inviteWeight', membership.inviteWeight, 1, 1000);
 }
 
 function ascending(field: string, phases: readonly { fromEpoch: number }[]): void {

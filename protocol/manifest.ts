@@ -81,8 +81,17 @@ export interface FoldRule {
   horizonEpochs: number;
 }
 
+export interface ListedMember {
+  peerId: string;
+  /** Of its rows in the mean. */
+  weight: number;
+}
+
+/** Who takes part: everybody, the listed, or the listed and whom the founder invites (protocol/members.ts). */
 export type Membership =
-  { mode: 'open' } | { mode: 'allowlist'; members: readonly { peerId: string; weight: number }[] };
+  | { mode: 'open' }
+  | { mode: 'allowlist'; members: readonly ListedMember[] }
+  | { mode: 'invite'; members: readonly ListedMember[]; inviteWeight: number };
 
 /** The adapter with the hash of its start, so that a machine that draws other numbers is found out. */
 export interface AgreedAdapter extends AdapterSpec {

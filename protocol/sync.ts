@@ -32,6 +32,7 @@ export type SyncEvent =
     }
   /** The remote's wishes are complete: send reply(). */
   | { kind: 'want' }
+  | { kind: 'admission'; admission: wire.SignedAdmission }
   | { kind: 'update'; update: wire.Update }
   | { kind: 'equivocation'; equivocation: wire.Equivocation }
   | { kind: 'checkpointHashes'; hashes: Uint8Array }
@@ -63,9 +64,11 @@ export class SyncSession {
   readonly #checkpoint: Checkpoint | null;
   #phase: 'have' | 'want' | 'updates' | 'ended' = 'have';
   #clockMs: number | null = null;
-  /** Digest of this log as hello() stated it: both sides compare the same two. */
-  #stated: Uint8Array | null = null;
+  /** Digests of this log as hello() stated them: both sides compare the same two. */
+  #stated: { log: Uint8Array; admissions: Uint8Array } | null = null;
   #isSame = false;
+  #hasSameAdmissions = false;
+  #admissions = 0;
   #remoteCheckpoint: CheckpointStatement | null = null;
   /** What was asked for, and what the remote asks for, of a checkpoint. */
   #wish: CheckpointWish | null = null;
@@ -109,13 +112,19 @@ export class SyncSession {
 
   /** The frame to open with. `clockMs` lets the other side see its offset. */
   hello(clockMs: number, amendment: Amendment | null = null): Uint8Array {
-    this.#stated = this.#log.digest();
-    return encodeOpening(this.#run, this.#stated, clockMs, this.#checkpoint, amendment);
+    this.#stated = { log: this.#log.digest(), admissions: this.#log.members.digest() };
+    return encodeOpening(this.#run, this.#log, clockMs, this.#checkpoint, amendment);
   }
 
-  /** The frames that say what this log holds, for a remote whose log differs. */
-  vectors(): Generator<Uint8Array> {
-    return encodeHave(this.#run, this.#log);
+  /**
+   * The frames that say what this log holds, for a remote whose log differs. First whom it admits, so that the
+   * remote takes the updates of these.
+   */
+  *vectors(): Generator<Uint8Array> {
+    const { members } = this.#log;
+    const admissions = this.#hasSameAdmissions ? [] : members.admissions();
+    for (const { signed } of admissions) yield wire.SyncFrame.encode({ admission: signed });
+    yield* encodeHave(this.#run, this.#log);
   }
 
   /** @throws SyncProtocolError when the frame is malformed, out of turn or beyond a bound. */
@@ -123,6 +132,7 @@ export class SyncSession {
     const frame = decodeFrame(bytes);
     const { have, want, chunk, equivocation, end } = frame;
     if (have) return this.#onHave(this.#inPhase('have', have));
+    if (frame.admission) return this.#onAdmission(this.#inPhase('have', frame.admission));
     if (want) return this.#onWant(this.#inPhase('want', want));
     if (equivocation) return this.#onEquivocation(this.#inPhase('updates', equivocation));
     if (chunk) return this.#onChunk(this.#inPhase('updates', chunk));
@@ -256,13 +266,22 @@ export class SyncSession {
   }
 
   #onOpening({ logDigest, authors, evicted, last, ...have }: wire.Have): SyncEvent {
-    if (logDigest.length !== 32 || authors.length > 0 || evicted.length > 0 || last) {
+    const { admissionsDigest } = have;
+    if (
+      logDigest.length !== 32 ||
+      ![0, 32].includes(admissionsDigest.length) ||
+      authors.length > 0 ||
+      evicted.length > 0 ||
+      last
+    ) {
       throw new SyncProtocolError('a session that does not open with the digest of a log alone');
     }
     if (have.checkpoint) this.#remoteCheckpoint = statementFromWire(this.#run, have.checkpoint);
     this.#clockMs = have.clockMs;
     this.#amendment = have.amendment ?? null;
-    this.#isSame = this.#stated !== null && bytesEqual(this.#stated, logDigest);
+    const stated = this.#stated;
+    this.#isSame = stated !== null && bytesEqual(stated.log, logDigest);
+    this.#hasSameAdmissions = stated !== null && bytesEqual(stated.admissions, admissionsDigest);
     return this.#isSame ? this.#onHaveEnd(have.clockMs) : { kind: 'differs' };
   }
 
@@ -315,6 +334,14 @@ export class SyncSession {
       return { kind: 'checkpointPiece', index, bytes };
     }
     throw new SyncProtocolError('a part of a checkpoint that was not asked for');
+  }
+
+  #onAdmission(admission: wire.SignedAdmission): SyncEvent {
+    this.#admissions += 1;
+    if (this.#clockMs === null || this.#admissions > limits.ADMISSIONS_MAX) {
+      throw new SyncProtocolError('too many admissions, or one before the opening');
+    }
+    return { kind: 'admission', admission };
   }
 
   #onEquivocation(equivocation: wire.Equivocation): SyncEvent {

@@ -11,6 +11,7 @@ import { PROTOCOL_VERSION } from './ids.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId, verifySignature } from './identity.js';
 import { EPOCHS_MAX, STEPS_MAX } from './limits.js';
 import type { Run } from './manifest.js';
+import { isListed } from './members.js';
 import { isWellFormed, quantisedBytes, type Quantised } from './quantise.js';
 import type { Slicer } from './slice.js';
 import * as wire from './wire/messages.js';
@@ -133,7 +134,10 @@ export function checkHeader(run: Run, { header, signature }: wire.SignedHeader):
     throw rejected('bad-steps', `${steps} steps; 1 to ${STEPS_MAX} are allowed`);
   }
   const author = peerIdFromPublicKey(fields.author);
-  if (!isMember(run, author)) throw rejected('not-a-member', `${author} is not on the allowlist`);
+  const { membership } = run.manifest;
+  // Whoever may have been invited is judged by the log, which knows the admissions.
+  if (membership.mode === 'allowlist' && !isListed(membership, author))
+    throw rejected('not-a-member', `${author} is not on the allowlist`);
   if (!verifySignature(author, signedBytes(header), signature)) {
     throw rejected('bad-signature', `the signature is not that of ${author}`);
   }
@@ -147,12 +151,6 @@ export function checkHeader(run: Run, { header, signature }: wire.SignedHeader):
     id: toHex(sha256(header)),
     signed: { header: copyOf(header), signature: copyOf(signature) },
   };
-}
-
-export function isMember(run: Run, peerId: string): boolean {
-  const { membership } = run.manifest;
-  if (membership.mode === 'open') return true;
-  return membership.members.some((member) => member.peerId === peerId);
 }
 
 function decodeHeader(header: Uint8Array): wire.UpdateHeader {

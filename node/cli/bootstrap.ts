@@ -6,8 +6,9 @@ import { UserError } from '../errors.js';
 import { createLogger } from '../log.js';
 import { DataDirectory } from '../store/directory.js';
 import { lockDirectory } from '../store/lock.js';
-import { jsonOption, listenOption, logOptions } from './peer-options.js';
+import { jsonOption, listenOption, logOptions, swarmKeyOption } from './peer-options.js';
 import { reachNote } from './reach.js';
+import { givenSwarmKey } from './session.js';
 import { defineVerb, type VerbIo } from './verb.js';
 
 /** How often the list of runs is looked at, in ms. */
@@ -21,6 +22,7 @@ export const bootstrapVerb = defineVerb({
   options: {
     dir: option(text('DIR'), './murmurate-bootstrap', 'data directory of this node'),
     ...listenOption,
+    ...swarmKeyOption,
     ...jsonOption,
     ...logOptions,
   },
@@ -32,7 +34,9 @@ offices 3f1c9a0b2d44: 3 members
 
 Elsewhere: murmurate start --bootstrap /ip4/192.0.2.1/tcp/4001/p2p/12D3KooWRm4t... --data clinic.jsonl
            murmurate join /ip4/192.0.2.1/tcp/4001/p2p/12D3KooWRm4t... --data law.jsonl`,
-  run: async ({ options: { dir, listen, json, logLevel, logFormat }, io }) => {
+  run: async ({ options, io }) => {
+    const { dir, listen, json, logLevel, logFormat } = options;
+    const swarmKey = await givenSwarmKey(options.swarmKey);
     const logger = createLogger({
       level: logLevel,
       format: logFormat,
@@ -43,7 +47,7 @@ Elsewhere: murmurate start --bootstrap /ip4/192.0.2.1/tcp/4001/p2p/12D3KooWRm4t.
     const lost = new AbortController();
     const lock = await lockDirectory(dir, (sentence) => lost.abort(new UserError(sentence)));
     try {
-      const node = await startBootstrap({ dir, listen, logger });
+      const node = await startBootstrap({ dir, listen, swarmKey, logger });
       try {
         const addresses = node.addresses();
         io.stderr.write(reachNote(addresses));

@@ -1,4 +1,4 @@
-/** The asking side of murmurate pause, resume, leave and extend: a request to the peer in a directory, its reply. */
+/** The asking side of murmurate pause, resume, leave, extend and invite: a request to the peer in a directory, its reply. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { UserError } from '../errors.js';
 import { readRun } from '../home.js';

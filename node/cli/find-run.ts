@@ -16,8 +16,8 @@ const PAUSE_MS_MIN = 1_000;
 const PAUSE_MS_MAX = 30_000;
 
 export interface FindRunOptions {
-  /** Multiaddr of a bootstrap node or a member. */
-  address: string;
+  /** Multiaddrs of bootstrap nodes or members, asked in turn. */
+  addresses: readonly string[];
   /** Id, first digits of it, or name; null takes the only run there is. */
   wanted: string | null;
   /** Give up after so long, in ms. */
@@ -31,8 +31,12 @@ export interface FindRunOptions {
 export async function findRun(host: Host, options: FindRunOptions, io: VerbIo): Promise<KnownRun> {
   const endMs = performance.now() + options.timeoutMs;
   for (let pauseMs = PAUSE_MS_MIN; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MS_MAX)) {
-    const problem = await attempt(host, options, io.signal);
-    if (typeof problem !== 'string') return problem;
+    let problem = '';
+    for (const address of options.addresses) {
+      const found = await attempt(host, { address, wanted: options.wanted }, io.signal);
+      if (typeof found !== 'string') return found;
+      problem ||= found;
+    }
     if (performance.now() + pauseMs > endMs) {
       throw new UserError(`${problem}; gave up after ${options.timeoutMs / 1000} s (--timeout)`);
     }
@@ -44,7 +48,7 @@ export async function findRun(host: Host, options: FindRunOptions, io: VerbIo): 
 /** A run, or why there is none yet. */
 async function attempt(
   host: Host,
-  { address, wanted }: FindRunOptions,
+  { address, wanted }: { address: string; wanted: string | null },
   signal: AbortSignal,
 ): Promise<KnownRun | string> {
   let runs: KnownRun[];

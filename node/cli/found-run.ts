@@ -82,17 +82,18 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
       horizonEpochs: options.horizon,
       alpha: alphaPhases(options.foldAlpha),
     },
-    membership: membershipOf(options.allow, context.founder),
+    membership: membershipOf(options, context.founder),
   };
 }
 
-function checkRobust({ fold, allow, forceRobust }: RunOptions, founder: string): void {
+function checkRobust(options: RunOptions, founder: string): void {
+  const { fold, forceRobust } = options;
   if (fold !== 'robust') return;
-  const membership = membershipOf(allow, founder);
-  const members = membership.mode === 'open' ? 0 : membership.members.length;
+  const membership = membershipOf(options, founder);
+  const members = membership.mode === 'allowlist' ? membership.members.length : 0;
   if (members === 0) {
     throw new UserError(
-      '--fold robust needs --allow PEER for each member: in a run open to strangers, false peers outvote it',
+      '--fold robust needs --allow PEER for each member and no --invite-only: in a run that may grow, false peers outvote it',
       EXIT_USAGE,
     );
   }
@@ -140,15 +141,18 @@ function alphaPhases(phases: readonly string[]): AlphaPhase[] {
   });
 }
 
-function membershipOf(allow: readonly string[], founder: string): Membership {
-  if (allow.length === 0) return { mode: 'open' };
+function membershipOf(
+  { allow, inviteOnly, inviteWeight }: RunOptions,
+  founder: string,
+): Membership {
+  if (allow.length === 0 && !inviteOnly) return { mode: 'open' };
   const weights = new Map<string, number>([[founder, 1]]);
   for (const entry of allow) {
     const [peerId = '', weight = '1'] = entry.split(':');
     weights.set(peerId, Number(weight));
   }
   const members = [...weights].map(([peerId, weight]) => ({ peerId, weight }));
-  return { mode: 'allowlist', members };
+  return inviteOnly ? { mode: 'invite', members, inviteWeight } : { mode: 'allowlist', members };
 }
 
 type Comparable = string | number | boolean | null;
@@ -214,8 +218,16 @@ const COMPARISONS: Record<
     stored: (m) => alphaText(m.fold.alpha),
   },
   allow: {
-    wanted: (o, m) => membershipText(membershipOf(o.allow, m.founder)),
+    wanted: (o, m) => membershipText(membershipOf(o, m.founder)),
     stored: (m) => membershipText(m.membership),
+  },
+  inviteOnly: {
+    wanted: (o) => (o.inviteOnly ? 'given' : 'not given'),
+    stored: (m) => (m.membership.mode === 'invite' ? 'given' : 'not given'),
+  },
+  inviteWeight: {
+    wanted: (o) => o.inviteWeight,
+    stored: (m) => (m.membership.mode === 'invite' ? m.membership.inviteWeight : 'none'),
   },
 };
 

@@ -3,14 +3,28 @@ import { checkBaseModel } from '../base-model.js';
 import { openTrainer } from '../compose-trainer.js';
 import { option, real, text } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
+import { addressesOf, readInvite, useInvite } from '../invite.js';
+import { parseAddress } from '../net/addresses.js';
+import { NotAdmittedError } from '../net/errors.js';
+import type { Host } from '../net/host.js';
+import { announce } from '../net/introduce.js';
 import type { PeerAddresses } from '../net/run-registry.js';
+import { SwarmKey } from '../net/swarm-key.js';
+import { epochAt } from '../peer/epochs.js';
+import type { Admission } from '../../protocol/admission.js';
+import { NotAMemberError } from '../../protocol/errors.js';
+import { looksLikeInvite, type Invite } from '../../protocol/invite.js';
 import type { Run } from '../../protocol/manifest.js';
+import { isListed } from '../../protocol/members.js';
 import { findRun, isRun } from './find-run.js';
 import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
 import { withSession, type Session } from './session.js';
 import { LOADING, sayIfSlow, sayPlan } from './slow.js';
 import { defineVerb } from './verb.js';
+
+/** A contact may take this long to look at an admission, in ms. */
+const SHOW_MS_MAX = 10_000;
 
 /** Longest --timeout in seconds: a week. */
 const TIMEOUT_SECONDS_MAX = 604_800;
@@ -30,7 +44,13 @@ export const joinVerb = defineVerb({
   name: 'join',
   summary: 'Take part in a run; the same command again resumes.',
   stays: true,
-  args: [{ name: 'ADDRESS', help: 'multiaddr of a bootstrap node or of any peer', required: true }],
+  args: [
+    {
+      name: 'ADDRESS',
+      help: 'multiaddr of a bootstrap node or of any peer, or an invite',
+      required: true,
+    },
+  ],
   options: joinOptions,
   example: `
 $ murmurate join /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h... --data law.jsonl
@@ -42,11 +62,14 @@ device   cpu (4 threads); cuda was not taken: no NVIDIA card found; webgpu was n
 open to the network: whoever reaches these addresses can connect (--listen /ip4/127.0.0.1/tcp/0 keeps to this machine)
 epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates, 2 peers`,
   run: ({ args: [address], options, io }) => {
-    const contacts = [address ?? '', ...options.bootstrap];
-    return withSession(options, contacts, io, async (session) => {
+    const invite = looksLikeInvite(address ?? '') ? readInvite(address ?? '') : null;
+    const addresses = invite === null ? [address ?? ''] : addressesOf(invite);
+    const contacts = [...addresses, ...options.bootstrap];
+    const body = async (session: Session): Promise<void> => {
       const { home, base, logger, host, page, progress, lost } = session;
-      const { run, members } = await openRun(session, contacts, options);
-      checkMembership(run, home.identity.peerId);
+      const wanted = invite?.runId ?? options.run;
+      const { run, members } = await openRun(session, addresses, { ...options, run: wanted });
+      const admission = await enter(session, run, invite, contacts);
       checkBaseModel(run, base);
       const { peerId } = home.identity;
       const opening = openTrainer(
@@ -64,25 +87,23 @@ epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates
       logger.info({ ...trainer.stats }, 'private data read');
       await live({
         ...{ home, run, host, trainer, logger, page, progress, options, io, lost },
-        ...{ contacts, members, relay: options.relay, mdns: !options.noMdns },
+        ...{ contacts, members, admission, relay: options.relay, mdns: !options.noMdns },
       });
-    });
+    };
+    const invitedKey = invite?.swarmKey ? new SwarmKey(invite.swarmKey) : null;
+    return withSession(options, contacts, io, body, invitedKey);
   },
 });
 
 /** The run in the directory; else the one that ADDRESS knows. */
 async function openRun(
   { home, host, io, options: { dir } }: Session,
-  contacts: readonly string[],
+  addresses: readonly string[],
   { run: wanted, timeout }: { run: string | null; timeout: number | null },
 ): Promise<{ run: Run; members: PeerAddresses[] }> {
   if (home.run === null) {
     const timeoutMs = timeout === null ? Infinity : timeout * 1000;
-    const { run, peers } = await findRun(
-      host,
-      { address: contacts[0] ?? '', wanted, timeoutMs },
-      io,
-    );
+    const { run, peers } = await findRun(host, { addresses, wanted, timeoutMs }, io);
     return { run, members: peers };
   }
   if (wanted !== null && !isRun(home.run, wanted)) {
@@ -95,11 +116,51 @@ async function openRun(
   return { run: home.run, members: [] };
 }
 
-function checkMembership({ manifest }: Run, peerId: string): void {
-  const { membership } = manifest;
-  if (membership.mode === 'open' || membership.members.some((one) => one.peerId === peerId)) return;
-  throw new UserError(
-    `the run "${manifest.name}" is for listed peers only, and this one is not listed; ask its founder for ` +
-      `a run with --allow ${peerId}`,
-  );
+/**
+ * How this peer comes into `run`: null where the manifest lists it, or where it is in already. A newcomer shows
+ * its admission to those of `contacts` that answer, so that an invite that was used before is told here.
+ * Throws UserError, NotAMemberError.
+ */
+async function enter(
+  { home: { identity, run: stored }, host, io }: Session,
+  run: Run,
+  invite: Invite | null,
+  contacts: readonly string[],
+): Promise<Admission | null> {
+  const { membership } = run.manifest;
+  const isResuming = stored !== null;
+  if (invite === null) {
+    // A restarted peer has its admission on disk, if it has one.
+    if (isListed(membership, identity.peerId) || (isResuming && membership.mode === 'invite'))
+      return null;
+    throw new NotAMemberError(run.manifest, identity.peerId);
+  }
+  const epoch = epochAt(run, Date.now());
+  const admission = useInvite(invite, run, identity, { epoch, isResuming });
+  if (admission === null || isResuming) return admission;
+  for (const contact of contacts) {
+    if (await show(host, contact, run, admission, io.signal)) break;
+  }
+  return admission;
+}
+
+/** Whether the peer at `contact` has seen the admission. Throws UserError when it refuses it. */
+async function show(
+  host: Host,
+  contact: string,
+  run: Run,
+  { signed }: Admission,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const door = { admission: signed, meet: (): void => undefined };
+  const deadline = AbortSignal.any([signal, AbortSignal.timeout(SHOW_MS_MAX)]);
+  try {
+    await announce(host, parseAddress(contact), run, door, deadline);
+    return true;
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof NotAdmittedError) throw new UserError(error.message);
+    // The dialler goes on asking.
+    return false;
+  }
 }

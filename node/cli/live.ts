@@ -66,6 +66,7 @@ export async function live(init: LiveInit): Promise<void> {
     const controls = {
       rest: (resting: boolean): void => peer.rest(resting),
       extend: (epochsMax: number): Promise<string | null> => peer.extend(epochsMax),
+      invite: (epochs: number): string => peer.invite(epochs),
       leave: io.interrupt,
     };
     answering = answerRequests(home.directory, controls, logger, stop);

@@ -87,6 +87,14 @@ export const listenOption = {
   ),
 } as const;
 
+export const swarmKeyOption = {
+  swarmKey: option(
+    text('FILE'),
+    null,
+    'key of a private network: only peers that have it can connect (murmurate swarm-key makes one)',
+  ),
+} as const;
+
 /** Private to a peer and no part of the run: two peers of one run may differ in each of these. */
 export const peerOptions = {
   ...directoryOption,
@@ -108,6 +116,7 @@ export const peerOptions = {
     'port of the status server on 127.0.0.1; 0 is any free one',
   ),
   bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
+  ...swarmKeyOption,
   relay: switchOption('pass on what members send to each other that cannot be dialled'),
   noMdns: switchOption('do not look for members on the own network, nor answer those who do'),
   upnp: switchOption('ask the router to forward the port, so that this peer can be dialled'),

@@ -5,7 +5,12 @@ import { EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, UserError } from '../errors
 import { flagOf, parseValue, type OptionSpec, type OptionSpecs } from '../config.js';
 import { StoreUnavailableError, TrainerDiedError } from '../interfaces.js';
 import { ForeignLogError } from '../store/log-file.js';
-import { InvalidManifestError, InvalidPeerIdError } from '../../protocol/errors.js';
+import {
+  InvalidManifestError,
+  InvalidPeerIdError,
+  NotAMemberError,
+} from '../../protocol/errors.js';
+import { INVITE_PREFIX } from '../../protocol/invite.js';
 import { VERSION } from '../version.js';
 import type { Verb, VerbIo } from './verb.js';
 
@@ -24,10 +29,13 @@ export async function runProgram(
     // What was under way stopped because it was told to.
     if (io.signal.aborted && isAbort(error, io.signal)) return EXIT_INTERRUPTED;
     const { text, exitCode } = describeError(error, args);
-    io.stderr.write(`error: ${text}\n`);
+    io.stderr.write(`error: ${text.replaceAll(INVITES, `${INVITE_PREFIX}...`)}\n`);
     return exitCode;
   }
 }
+
+/** An invite is a secret, wherever on the command line it stands. */
+const INVITES = new RegExp(`${INVITE_PREFIX}\\w+`, 'gi');
 
 /** Whether `error` is what a wait threw when `signal` aborted: its reason, or Node's own AbortError. */
 function isAbort(error: unknown, signal: AbortSignal): boolean {
@@ -41,6 +49,7 @@ const SENTENCES = [
   TrainerDiedError,
   InvalidManifestError,
   InvalidPeerIdError,
+  NotAMemberError,
   OutOfMemoryError,
 ];
 

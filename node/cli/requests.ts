@@ -1,4 +1,4 @@
-/** The running peer's side of murmurate pause, resume, leave and extend: answers what commands ask of it. */
+/** The running peer's side of murmurate pause, resume, leave, extend and invite: answers what commands ask of it. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { UserError } from '../errors.js';
 import { StoreUnavailableError, type Logger } from '../interfaces.js';
@@ -21,6 +21,8 @@ export interface Controls {
   rest(isResting: boolean): void;
   /** See Peer.extend. */
   extend(epochsMax: number): Promise<string | null>;
+  /** See RunningPeer.invite. */
+  invite(epochs: number): string;
   /** Does what Ctrl-C does. */
   leave(): void;
 }
@@ -91,6 +93,8 @@ async function carryOut(
       if (problem !== null) return { isDone: false, sentence: problem };
       return done(`the run has ${epochs ?? 0} epochs now; the others hear it from this peer`);
     }
+    case 'invite':
+      return done(controls.invite(epochs ?? 0));
     default:
       return {
         isDone: false,

@@ -117,6 +117,14 @@ export const runOptions = {
     [],
     'only these peers and the founder take part (default: everybody)',
   ),
+  inviteOnly: switchOption(
+    'only the founder, the peers of --allow and those with an invite of the founder take part',
+  ),
+  inviteWeight: option(
+    integer('N', 1, 1000),
+    1,
+    'weight of each invited peer in the mean, as PEER:WEIGHT of --allow',
+  ),
 } as const;
 
 /** The values of runOptions. */

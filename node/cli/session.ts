@@ -2,13 +2,14 @@
 import { basename } from 'node:path';
 import { openBaseModel, type BaseModel } from '../base-model.js';
 import { checkData } from '../compose-trainer.js';
-import { UserError } from '../errors.js';
+import { EXIT_USAGE, UserError } from '../errors.js';
 import { openHome, type Home } from '../home.js';
 import type { Logger } from '../interfaces.js';
 import { createLogger } from '../log.js';
 import { parseAddress } from '../net/addresses.js';
 import type { Host } from '../net/host.js';
 import { openHostOnSamePort } from '../net/port-memory.js';
+import { readSwarmKey, type SwarmKey } from '../net/swarm-key.js';
 import { checkPrecision } from '../train/choose-device.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { openStatusPage, type PeerOptions, type StatusPage } from './live.js';
@@ -33,7 +34,8 @@ export interface Session {
 }
 
 /**
- * Opens directory, model, status server and host, runs `body`, and closes them in any case.
+ * Opens directory, model, status server and host, runs `body`, and closes them in any case. A swarm key, which
+ * may have come with an invite (`invitedKey`), is kept in the directory, so that a restart need not be given it.
  * Throws UserError for whatever of them cannot be had, and what `body` throws.
  */
 export async function withSession(
@@ -41,10 +43,12 @@ export async function withSession(
   contacts: readonly string[],
   io: VerbIo,
   body: (session: Session) => Promise<void>,
+  invitedKey: SwarmKey | null = null,
 ): Promise<void> {
   checkData(options.data);
   checkPrecision(options);
   for (const address of contacts) parseAddress(address);
+  const swarmKey = (await givenSwarmKey(options.swarmKey)) ?? invitedKey;
   const progress = createProgress(io);
   const logger = createLogger({
     level: options.logLevel,
@@ -65,7 +69,9 @@ export async function withSession(
     opened.push(async () => page.server?.stop());
     const { directory, identity } = home;
     const { listen, upnp } = options;
-    const init = { identity, listen, upnp };
+    const kept = directory.pathOf('swarmKey');
+    await swarmKey?.keep(kept);
+    const init = { identity, listen, upnp, swarmKey: swarmKey ?? (await readSwarmKey(kept)) };
     const host = await openHostOnSamePort(directory.pathOf('port'), init, logger);
     opened.push(() => host.stop());
     const atEnd = (close: () => Promise<void>): void => {
@@ -80,6 +86,17 @@ export async function withSession(
     progress.stop();
     await closeAll(opened.reverse());
   }
+}
+
+/** The key in the file that the user named. Throws UserError. */
+export async function givenSwarmKey(path: string | null): Promise<SwarmKey | null> {
+  if (path === null) return null;
+  const key = await readSwarmKey(path);
+  if (key !== null) return key;
+  throw new UserError(
+    `there is no swarm key at ${path}; make one with murmurate swarm-key, or copy that of another peer`,
+    EXIT_USAGE,
+  );
 }
 
 /** Calls all of `closes` in order, whatever one of them throws; then throws the first of that. */

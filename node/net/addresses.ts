@@ -4,6 +4,7 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import { isPrivate } from '@libp2p/utils';
 import { CODE_P2P, CODE_P2P_CIRCUIT, multiaddr, type Multiaddr } from '@multiformats/multiaddr';
 import { ADDRESSES_MAX, ADDRESS_BYTES_MAX, RELAYED_ADDRESSES_MAX } from '../../protocol/limits.js';
+import { looksLikeInvite } from '../../protocol/invite.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 
 /** Texts looked at in one list, whatever is in them. */
@@ -11,6 +12,12 @@ const TEXTS_MAX = 4 * ADDRESSES_MAX;
 
 /** A user's address. @throws UserError (wrong usage) when it is not a TCP multiaddr, direct or relayed. */
 export function parseAddress(text: string): Multiaddr {
+  if (looksLikeInvite(text)) {
+    throw new UserError(
+      'an invite stands where an address belongs; murmurate join takes it as its argument',
+      EXIT_USAGE,
+    );
+  }
   const parsed = tcpAddress(text);
   if (parsed !== null) return parsed;
   throw new UserError(

@@ -17,7 +17,7 @@ import { reasonOf } from './errors.js';
 import type { Host } from './host.js';
 import { announce } from './introduce.js';
 import { findMembers, provideRun } from './run-routing.js';
-import type { PeerAddresses, RunRegistry } from './run-registry.js';
+import type { Door, PeerAddresses, RunRegistry } from './run-registry.js';
 
 /** Between two looks at the state, in ms; losing a connection triggers one at once. */
 const TICK_MS = 500;
@@ -45,6 +45,8 @@ export interface DiallerInit {
   run: Run;
   /** The peer's own registry: members that we connect to are noted there, those it heard of are dialled. */
   registry: RunRegistry;
+  /** How this peer became a member, and who else is one; null where the manifest says it all. */
+  door?: Door | null;
   /** Addresses from the user: bootstrap nodes or members. */
   contacts: readonly string[];
   /** Members from the last time, or from askRuns. */
@@ -235,10 +237,13 @@ export class Dialler {
   async #dial(candidate: Candidate, addresses: readonly string[]): Promise<void> {
     const { peerId } = candidate;
     const targets = addresses.map((address) => multiaddr(`${address}/p2p/${peerId}`));
+    const { host, run } = this.#init;
     try {
-      await this.#within(DIAL_TIMEOUT_MS, (signal) =>
-        this.#init.host.libp2p.dial(targets, { signal }),
+      const { remotePeer } = await this.#within(DIAL_TIMEOUT_MS, (signal) =>
+        host.libp2p.dial(targets, { signal }),
       );
+      // Two that were invited do not know each other as members before they have said how.
+      if (run.manifest.membership.mode === 'invite') this.#learn(await this.#announce(remotePeer));
     } catch (error) {
       candidate.lastError = reasonOf(error);
       this.#init.logger.debug({ peerId, reason: candidate.lastError }, 'a member does not answer');
@@ -322,8 +327,8 @@ export class Dialler {
   }
 
   #announce(target: PeerId | Multiaddr): Promise<PeerAddresses[]> {
-    const { host, run } = this.#init;
-    return this.#within(DIAL_TIMEOUT_MS, (signal) => announce(host, target, run, signal));
+    const { host, run, door = null } = this.#init;
+    return this.#within(DIAL_TIMEOUT_MS, (signal) => announce(host, target, run, door, signal));
   }
 
   #askDht(members: number, nowMs: number): void {

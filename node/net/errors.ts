@@ -1,5 +1,8 @@
 /** What can go wrong between this peer and the network, as types that a caller can tell apart. */
+import type { Refusal } from '../../protocol/admission.js';
+import { NotAMemberError } from '../../protocol/errors.js';
 import { PROTOCOL_VERSION } from '../../protocol/ids.js';
+import type { Manifest } from '../../protocol/manifest.js';
 
 /** Thrown by FrameStream.send for a frame over the stream's bound: nothing was sent. */
 export class FrameTooLargeError extends Error {
@@ -61,6 +64,29 @@ export class TransportStoppedError extends Error {
   }
 }
 
+/** `peerId` is not let into its run, and says why in a code. */
+export class NotAdmittedError extends Error {
+  override readonly name = 'NotAdmittedError';
+
+  constructor(
+    readonly refusal: Refusal,
+    manifest: Manifest,
+    peerId: string,
+  ) {
+    super(
+      refusal === 'not-a-member'
+        ? new NotAMemberError(manifest, peerId).message
+        : `${REFUSAL_SENTENCES[refusal]}; ask the founder ${manifest.founder} for another`,
+    );
+  }
+}
+
+const REFUSAL_SENTENCES: Readonly<Record<Exclude<Refusal, 'not-a-member'>, string>> = {
+  'bad-admission': 'the invite is not valid for this run',
+  expired: 'the invite has expired',
+  used: 'another peer has used this invite already',
+};
+
 /** Bytes of an introduction that are malformed or beyond a bound. */
 export class IntroduceError extends Error {
   override readonly name = 'IntroduceError';
@@ -93,6 +119,8 @@ export function reasonOf(error: unknown): string {
   // A dial to several addresses fails with one error for each.
   const errors: unknown[] = error instanceof AggregateError ? error.errors : [error];
   const first = errors.find((each) => each instanceof Error) ?? error;
+  // A sentence of ours, which says whom to ask at its end.
+  if (first instanceof NotAdmittedError) return first.message;
   const text = first instanceof Error ? `${first.name}: ${first.message}` : String(first);
   const known = REASONS.find(([pattern]) => pattern.test(text));
   if (known !== undefined) return known[1];

@@ -37,6 +37,7 @@ const TOPIC_BYTES_PER_PEER_MAX = 16 * 1024;
 const INVALID_MESSAGE_WEIGHT = -100;
 const INVALID_MESSAGE_DECAY = 0.99;
 const GRAYLIST_SCORE = -60;
+const PUBLISH_SCORE = -40;
 const FIRST_DELIVERIES_MAX = 5;
 
 /**
@@ -74,8 +75,17 @@ const TOPIC_SCORES = {
   invalidMessageDeliveriesDecay: INVALID_MESSAGE_DECAY,
 };
 
-/** The options for a peer that takes part in the run of `topic` and in nothing else. */
-export function gossipOptions(topic: string): Partial<GossipsubOpts> {
+/**
+ * A stranger in a closed run: nothing is sent to it, nothing of what it says it has is fetched. Above the graylist,
+ * so that its subscription is noted, which it sends once, perhaps before it is let in.
+ */
+const STRANGER_SCORE = (PUBLISH_SCORE + GRAYLIST_SCORE) / 2;
+
+/** The options for a peer that takes part in the run of `topic`, with `isMember`, and in nothing else. */
+export function gossipOptions(
+  topic: string,
+  isMember: (peerId: string) => boolean,
+): Partial<GossipsubOpts> {
   return {
     D: DEGREE,
     Dlo: DEGREE_MIN,
@@ -118,13 +128,15 @@ export function gossipOptions(topic: string): Partial<GossipsubOpts> {
       behaviourPenaltyDecay: BREACH_DECAY,
       // Many honest peers share one address: an office behind a NAT, several processes on one machine.
       IPColocationFactorWeight: 0,
+      appSpecificScore: (peerId) => (isMember(peerId) ? 0 : STRANGER_SCORE),
+      appSpecificWeight: 1,
       topics: {
         [topic]: TOPIC_SCORES,
       },
     },
     scoreThresholds: {
       gossipThreshold: -10,
-      publishThreshold: -40,
+      publishThreshold: PUBLISH_SCORE,
       graylistThreshold: GRAYLIST_SCORE,
       acceptPXThreshold: 10,
       opportunisticGraftThreshold: 5,

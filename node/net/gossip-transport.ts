@@ -47,6 +47,12 @@ const STREAMS: Readonly<Record<StreamKind, StreamRules>> = {
   },
 };
 
+/** Messages of a stranger that are dropped before it is blamed for them: it may be let in at this very moment. */
+const STRANGE_MESSAGES_MAX = 16;
+
+/** Strangers whose messages are counted, the oldest is forgotten first: as many as may be connected. */
+const STRANGERS_MAX = 256;
+
 const KINDS = Object.keys(STREAMS) as StreamKind[];
 
 /** The one place where a verdict becomes gossipsub's: 'defer' drops too, the update comes back by sync. */
@@ -75,6 +81,8 @@ export class GossipTransport implements Transport {
   readonly #members = new Map<string, NetConnection>();
   readonly #streams = new Set<NetFrameStream>();
   readonly #inbound: Record<StreamKind, number> = { sync: 0, blob: 0 };
+  /** Messages from peers that are no members. */
+  readonly #strange = new Map<string, number>();
   #session: Session | null = null;
 
   constructor(host: Host, runId: string, logger: Logger) {
@@ -86,7 +94,8 @@ export class GossipTransport implements Transport {
   async start(handlers: TransportHandlers): Promise<void> {
     await this.stop();
     const node = this.#host.libp2p;
-    const gossip = await this.#host.startGossip(this.#topic);
+    const isMember = (peerId: string): boolean => handlers.isMember(peerId);
+    const gossip = await this.#host.startGossip(this.#topic, isMember);
     gossip.topicValidators.set(this.#topic, (from, message) =>
       this.#validate(handlers, from, message),
     );
@@ -189,8 +198,22 @@ export class GossipTransport implements Transport {
 
   #validate(handlers: TransportHandlers, from: PeerId, message: Message): TopicValidatorResult {
     if (message.data.length > limits.GOSSIP_BYTES_MAX) return VALIDATOR_RESULTS.reject;
+    const peerId = from.toString();
+    if (!handlers.isMember(peerId))
+      return VALIDATOR_RESULTS[this.#onStrangeMessage(handlers, peerId)];
     // A copy: the data are a view (a Buffer, whose slice() is one too) on an RPC of many messages.
-    return VALIDATOR_RESULTS[handlers.onGossip(Uint8Array.from(message.data), from.toString())];
+    return VALIDATOR_RESULTS[handlers.onGossip(Uint8Array.from(message.data), peerId)];
+  }
+
+  /** Unread: who goes on is soon below the graylist, where gossipsub does not even check signatures. */
+  #onStrangeMessage(handlers: TransportHandlers, peerId: string): Verdict {
+    handlers.onStranger?.();
+    const count = (this.#strange.get(peerId) ?? 0) + 1;
+    const oldest = this.#strange.keys().next().value;
+    if (count === 1 && this.#strange.size >= STRANGERS_MAX && oldest !== undefined)
+      this.#strange.delete(oldest);
+    this.#strange.set(peerId, count);
+    return count > STRANGE_MESSAGES_MAX ? 'reject' : 'ignore';
   }
 
   async #onStream(kind: StreamKind, raw: Stream, connection: NetConnection): Promise<void> {
@@ -200,9 +223,14 @@ export class GossipTransport implements Transport {
       raw.abort(new StreamBusyError(`${inboundMax} ${kind} streams are open already`));
       return;
     }
+    const peerId = connection.remotePeer.toString();
+    if (!session.handlers.isMember(peerId)) {
+      session.handlers.onStranger?.();
+      raw.abort(new UnreachableError('streams of this run are for its members'));
+      return;
+    }
     this.#inbound[kind]++;
     const stream = this.#wrap(kind, raw);
-    const peerId = connection.remotePeer.toString();
     try {
       await session.handlers.onStream(kind, stream, peerId);
     } catch (error) {
@@ -228,7 +256,8 @@ export class GossipTransport implements Transport {
     for (const id of session.gossip.getSubscribers(this.#topic)) {
       const open = this.#host.libp2p.getConnections(id).filter(({ status }) => status === 'open');
       const connection = open.find(hasGossipStream);
-      if (connection !== undefined) now.set(id.toString(), connection);
+      const isMember = session.handlers.isMember(id.toString());
+      if (connection !== undefined && isMember) now.set(id.toString(), connection);
     }
     for (const [peerId, before] of [...this.#members]) {
       // The stream may move to another connection of the same episode; a closed one ends the episode.

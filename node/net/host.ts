@@ -22,7 +22,7 @@ import { tcp } from '@libp2p/tcp';
 import { uPnPNAT } from '@libp2p/upnp-nat';
 
 import type { Multiaddr } from '@multiformats/multiaddr';
-import { createLibp2p, type Libp2p } from 'libp2p';
+import { createLibp2p, type Libp2p, type Libp2pOptions } from 'libp2p';
 import { DHT_PROTOCOL_ID } from '../../protocol/ids.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { isRelayed, parseAddress, parsePeerId, peerIdOf, relayOf } from './addresses.js';
@@ -38,6 +38,7 @@ import { calmYamux } from './muxer.js';
 import { overriding } from './overriding.js';
 import { relayedTransport } from './relay-client.js';
 import { Relay, type RelayRules } from './relay-server.js';
+import type { SwarmKey } from './swarm-key.js';
 import { countingMetrics, TrafficMeter, type Traffic } from './traffic.js';
 import { newerVersionOf } from './versions.js';
 
@@ -109,6 +110,8 @@ export interface HostInit {
   dht?: 'client' | 'server';
   /** Whether to ask the router to forward our port (UPnP). */
   upnp?: boolean;
+  /** Of a private network: who does not have it cannot connect. */
+  swarmKey?: SwarmKey | null;
 }
 
 export class Host {
@@ -119,8 +122,13 @@ export class Host {
   #gossip: InnerGossip | null = null;
   #intake: GossipIntake | null = null;
 
-  /** Use createHost. */
-  constructor(node: Node, meter: TrafficMeter, relay: Relay) {
+  /** Use createHost. `swarmKey`: with which `node` was made. */
+  constructor(
+    node: Node,
+    meter: TrafficMeter,
+    relay: Relay,
+    readonly swarmKey: SwarmKey | null,
+  ) {
     this.#node = node;
     this.#meter = meter;
     this.#relay = relay;
@@ -216,13 +224,13 @@ export class Host {
     }
   }
 
-  /** Starts gossipsub for one topic and no other. One at a time: stopGossip ends it. */
-  async startGossip(topic: string): Promise<InnerGossip> {
+  /** Starts gossipsub for one topic and no other, among members. One at a time: stopGossip ends it. */
+  async startGossip(topic: string, isMember: (peerId: string) => boolean): Promise<InnerGossip> {
     await this.stopGossip();
     const { parts } = this.#node.services;
     const intake = new GossipIntake();
     const components = overriding(parts, { registrar: intake.slowing(parts.registrar) });
-    const gossip = innerOf(gossipsub(gossipOptions(topic))(components));
+    const gossip = innerOf(gossipsub(gossipOptions(topic, isMember))(components));
     intake.attach(gossip);
     keepScores(gossip.score);
     await start(gossip);
@@ -295,6 +303,7 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
           maxInboundStreams: INBOUND_STREAMS_MAX,
         }),
       ],
+      ...protection(init.swarmKey ?? null),
       connectionGater: relay.gater,
       connectionManager: {
         maxConnections: CONNECTIONS_MAX,
@@ -327,10 +336,15 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
       [node.peerId, ...node.getPeers()].some(
         (id) => name === `${PEERS_PREFIX}/${id.toCID().toString()}`,
       );
-    return new Host(node, meter, relay);
+    return new Host(node, meter, relay, init.swarmKey ?? null);
   } catch (cause) {
     throw listenError(listen, cause);
   }
+}
+
+/** What libp2p needs to know of a private network. */
+export function protection(swarmKey: SwarmKey | null): Pick<Libp2pOptions, 'connectionProtector'> {
+  return swarmKey === null ? {} : { connectionProtector: swarmKey.protector() };
 }
 
 /** Gossipsub takes its only topic when it is made, and `join` learns the run from a connected peer. */

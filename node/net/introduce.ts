@@ -7,6 +7,7 @@ import './polyfill.js';
 import type { Connection, PeerId, Stream } from '@libp2p/interface';
 import { pbStream } from '@libp2p/utils';
 import type { Multiaddr } from '@multiformats/multiaddr';
+import { REFUSALS } from '../../protocol/admission.js';
 import { fromHex, toHex } from '../../protocol/bytes.js';
 import { InvalidManifestError } from '../../protocol/errors.js';
 import { INTRODUCE_PROTOCOL_ID } from '../../protocol/ids.js';
@@ -30,12 +31,13 @@ import { cleanAddresses, parseAddress, parsePeerId } from './addresses.js';
 import {
   IntroduceError,
   NewerProtocolError,
+  NotAdmittedError,
   StreamBusyError,
   UnreachableError,
   reasonOf,
 } from './errors.js';
 import type { Host } from './host.js';
-import type { KnownRun, PeerAddresses, RunRegistry } from './run-registry.js';
+import type { Door, KnownRun, PeerAddresses, RunRegistry } from './run-registry.js';
 
 /** Bytes of a request: one manifest, the addresses, and their framing. */
 const REQUEST_BYTES_MAX = MANIFEST_BYTES_MAX + ADDRESSES_MAX * ADDRESS_BYTES_MAX + 1024;
@@ -64,11 +66,18 @@ const RESPONSE_LIMITS = {
   runs$: { peers: RUN_PEERS_MAX + 1, peers$: { addresses: ADDRESSES_MAX } },
 };
 
-/** Answers introductions from `registry`; `self` is listed too when this node is a member. Returns a stop. */
+/** What introductions are answered from. */
+export interface Introducer {
+  registry: RunRegistry;
+  /** Listed too when this node is a member; null at a bootstrap node. */
+  self: (() => PeerAddresses) | null;
+  door: Door | null;
+}
+
+/** Answers introductions. Returns a stop. */
 export async function serveIntroductions(
   host: Host,
-  registry: RunRegistry,
-  self: (() => PeerAddresses) | null,
+  introducer: Introducer,
   logger: Logger,
 ): Promise<() => Promise<void>> {
   let serving = 0;
@@ -87,7 +96,7 @@ export async function serveIntroductions(
       const signal = AbortSignal.timeout(SERVE_TIMEOUT_MS);
       const pb = pbStream(stream, { maxDataLength: REQUEST_BYTES_MAX });
       const request = await pb.read(IntroduceRequest, { limits: REQUEST_LIMITS, signal });
-      const response = answer(request, peerId, registry, self);
+      const response = answer(request, peerId, introducer);
       await pb.write(response, IntroduceResponse, { signal });
       await stream.close({ signal });
     } catch (error) {
@@ -108,8 +117,7 @@ export async function serveIntroductions(
 function answer(
   request: IntroduceRequest,
   peerId: string,
-  registry: RunRegistry,
-  self: (() => PeerAddresses) | null,
+  { registry, self, door }: Introducer,
 ): IntroduceResponse {
   const runId = request.runId.length === 0 ? null : toHex(request.runId);
   if (runId !== null && request.runId.length !== 32)
@@ -118,19 +126,28 @@ function answer(
   if (announces) {
     if (runId === null) throw new IntroduceError('an announcement must name its run');
     const manifest = request.manifest.length === 0 ? null : request.manifest;
-    registry.announce(peerId, { runId, manifest, addresses: request.addresses });
+    const { addresses, admission = null } = request;
+    try {
+      registry.announce(peerId, { runId, manifest, addresses, admission });
+    } catch (error) {
+      if (!(error instanceof NotAdmittedError)) throw error;
+      return { runs: [], refusal: REFUSALS.indexOf(error.refusal) + 1 };
+    }
   }
   const runs: IntroduceResponse['runs'] = [];
   let bytes = 0;
   for (const { run, peers } of registry.list(runId)) {
-    const others = peers.filter((peer) => peer.peerId !== peerId);
+    // Who takes part in a closed run is told to its members alone.
+    const told = registry.isPrivy(run, peerId) ? peers : [];
+    const others = told.filter((peer) => peer.peerId !== peerId);
     const listed = self === null ? others : [self(), ...others];
     const manifest = announces ? new Uint8Array() : run.bytes.slice();
     bytes += sizeOf(manifest, listed);
     if (bytes > RESPONSE_BYTES_MAX) break;
     runs.push({ manifest, peers: listed });
   }
-  return { runs };
+  const admission = announces ? (door?.admission ?? null) : null;
+  return { runs, refusal: 0, ...(admission !== null && { admission }) };
 }
 
 function sizeOf(manifest: Uint8Array, peers: readonly PeerAddresses[]): number {
@@ -174,7 +191,10 @@ export async function askRuns(
       throw new UserError(`cannot join through ${address}: ${cause.message}`, undefined, { cause });
     }
     throw new UserError(
-      `cannot reach ${address} (${reasonOf(cause)}): check that it runs and that the address is complete`,
+      `cannot reach ${address} (${reasonOf(cause)}): check that it runs, that the address is complete, and ` +
+        (host.swarmKey === null
+          ? 'whether its network is private (--swarm-key)'
+          : 'that it has the same swarm key'),
       undefined,
       { cause },
     );
@@ -199,26 +219,39 @@ function decodeRuns(host: Host, infos: readonly RunInfo[]): KnownRun[] {
 
 /**
  * Tells `target` that this host is a member of `run`, and resolves with the other members it knows. The
- * manifest is sent only when the other side does not know the run.
- * @throws UnreachableError when there is no answer; the signal's reason.
+ * manifest is sent only when the other side does not know the run. `door` says how it became one, where it was
+ * invited, and learns how `target` did.
+ * @throws UnreachableError when there is no answer; NotAdmittedError; the signal's reason.
  */
 export async function announce(
   host: Host,
   target: PeerId | Multiaddr,
   run: Run,
+  door: Pick<Door, 'admission' | 'meet'> | null,
   signal: AbortSignal,
 ): Promise<PeerAddresses[]> {
   const runId = fromHex(run.id);
   const addresses = cleanAddresses(host.peerId, host.addresses());
   try {
-    const brief = { runId, manifest: new Uint8Array(), addresses };
+    const admission = door?.admission ?? null;
+    const brief = {
+      ...{ runId, manifest: new Uint8Array(), addresses },
+      ...(admission !== null && { admission }),
+    };
     let response = await exchange(host, target, brief, signal);
-    if (response.runs.length === 0) {
+    if (response.runs.length === 0 && response.refusal === 0) {
       response = await exchange(host, target, { ...brief, manifest: run.bytes.slice() }, signal);
     }
+    if (response.refusal !== 0) {
+      // One that only a newer version knows is a refusal all the same.
+      const refusal = REFUSALS[response.refusal - 1] ?? 'not-a-member';
+      throw new NotAdmittedError(refusal, run.manifest, host.peerId);
+    }
+    if (response.admission) door?.meet(response.admission);
     return response.runs.flatMap(({ peers }) => cleanPeers(host, peers));
   } catch (cause) {
     signal.throwIfAborted();
+    if (cause instanceof NotAdmittedError) throw cause;
     throw new UnreachableError(reasonOf(cause), { cause });
   }
 }

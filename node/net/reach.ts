@@ -21,8 +21,9 @@ import { SystemClock } from '../clock.js';
 import type { Logger } from '../interfaces.js';
 import { SenderBuckets } from '../token-bucket.js';
 import { ReachError, StreamBusyError, reasonOf } from './errors.js';
-import type { Host } from './host.js';
+import { protection, type Host } from './host.js';
 import { calmYamux } from './muxer.js';
+import type { SwarmKey } from './swarm-key.js';
 
 /** Bytes of a request or a response: REACH_PORTS_MAX ports and one IP address. */
 const MESSAGE_BYTES_MAX = 256;
@@ -65,7 +66,7 @@ export async function serveReach(host: Host, logger: Logger): Promise<() => Prom
       const pb = pbStream(stream, { maxDataLength: MESSAGE_BYTES_MAX });
       const { ports } = await pb.read(ReachRequest, { limits: { ports: REACH_PORTS_MAX }, signal });
       const seen = sourceOf(connection);
-      const reached = await tryPorts(seen, peerId, ports.filter(isPort), signal);
+      const reached = await tryPorts(seen, peerId, ports.filter(isPort), host.swarmKey, signal);
       await pb.write({ seen, ports: reached }, ReachResponse, { signal });
       await stream.close({ signal });
     } catch (error) {
@@ -97,10 +98,12 @@ async function tryPorts(
   source: string,
   peerId: PeerId,
   ports: readonly number[],
+  swarmKey: SwarmKey | null,
   signal: AbortSignal,
 ): Promise<number[]> {
   const prober = await createLibp2p({
     transports: [tcp()],
+    ...protection(swarmKey),
     connectionEncrypters: [noise()],
     streamMuxers: [calmYamux({})],
     connectionMonitor: { enabled: false },

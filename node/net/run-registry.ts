@@ -2,11 +2,15 @@
  * Which runs are here and who takes part: what a bootstrap node (many runs) or a peer (its own run)
  * knows. Bounded in runs, peers and bytes; entries that nobody renews expire.
  */
+import { checkAdmission, type Refusal } from '../../protocol/admission.js';
+import { UpdateRejectedError } from '../../protocol/errors.js';
 import { decodeManifest } from '../../protocol/manifest-codec.js';
 import type { Run } from '../../protocol/manifest.js';
+import { isListed } from '../../protocol/members.js';
+import type { SignedAdmission } from '../../protocol/wire/messages.js';
 import { RUNS_MAX, RUN_PEERS_MAX } from '../../protocol/limits.js';
 import { cleanAddresses } from './addresses.js';
-import { IntroduceError } from './errors.js';
+import { IntroduceError, NotAdmittedError } from './errors.js';
 
 /** A peer is listed for this long after it last announced itself, in ms (peers do so every 30 s). */
 export const PEER_EXPIRY_MS = 60 * 60_000;
@@ -41,6 +45,19 @@ export interface Announcement {
   /** Encoded manifest, for a receiver that does not know the run; null when it is left out. */
   manifest: Uint8Array | null;
   addresses: readonly string[];
+  /** How it became a member, where it was invited. */
+  admission?: SignedAdmission | null;
+}
+
+/** Whom a member lets into its run: node/peer/door.ts. */
+export interface Door {
+  /** By which this peer itself is a member; null when the manifest lists it. */
+  readonly admission: SignedAdmission | null;
+  isMember(peerId: string): boolean;
+  /** Null when `peerId`, as its connection proved it, is a member now, else why not. */
+  knock(peerId: string, admission: SignedAdmission | null): Refusal | null;
+  /** What a peer that we asked says of itself. */
+  meet(admission: SignedAdmission): void;
 }
 
 /** JSON form: what a bootstrap node keeps on disk. Manifests in base64. */
@@ -70,6 +87,8 @@ interface Entry {
 export interface RegistryInit {
   /** The run of a peer, which then takes no other; null for a bootstrap node. */
   own: Run | null;
+  /** Of the own run; without one, as at a bootstrap node, whoever shows a valid admission is taken for a member. */
+  door?: Door;
   /** Milliseconds since 1970. */
   now?: () => number;
   /** Called after each change that a snapshot would show. */
@@ -79,11 +98,13 @@ export interface RegistryInit {
 export class RunRegistry {
   readonly #entries = new Map<string, Entry>();
   readonly #own: Run | null;
+  readonly #door: Door | null;
   readonly #now: () => number;
   readonly #onChange: () => void;
 
   constructor(init: RegistryInit) {
     this.#own = init.own;
+    this.#door = init.door ?? null;
     this.#now = init.now ?? Date.now;
     this.#onChange = init.onChange ?? ((): void => undefined);
     if (init.own !== null) this.#add(init.own, '', true);
@@ -106,7 +127,7 @@ export class RunRegistry {
   /**
    * Lists `peerId` (as its connection proved it) as a member. False when the run is not known here and
    * no manifest came along.
-   * @throws IntroduceError when the announcement cannot be taken; InvalidManifestError.
+   * @throws IntroduceError when the announcement cannot be taken; NotAdmittedError; InvalidManifestError.
    */
   announce(peerId: string, announcement: Announcement): boolean {
     this.#expire();
@@ -115,9 +136,18 @@ export class RunRegistry {
     if (known === undefined && manifest === null) return false;
     const run = known?.run ?? this.#decodeOffer(peerId, runId, manifest ?? new Uint8Array());
     // Checked first, so that an announcement that is refused takes no room.
-    const addresses = usableAddresses(run, peerId, announcement.addresses);
+    const refusal = this.#knock(run, peerId, announcement.admission ?? null);
+    if (refusal !== null) throw new NotAdmittedError(refusal, run.manifest, peerId);
+    const addresses = usableAddresses(peerId, announcement.addresses);
     this.#note(known ?? this.#add(run, peerId, false), peerId, addresses, this.#now());
     return true;
+  }
+
+  /** Whether `peerId` may hear who else takes part in `run`. */
+  isPrivy(run: Run, peerId: string): boolean {
+    if (this.#door !== null) return this.#door.isMember(peerId);
+    const isListedHere = this.#entries.get(run.id)?.members.has(peerId) === true;
+    return isListedHere || isListed(run.manifest.membership, peerId);
   }
 
   /** Whether `peerId` is listed as a member of a run. */
@@ -154,11 +184,28 @@ export class RunRegistry {
       // A clock that was ahead when this was written must not keep an entry for longer.
       entry.seenMs = Math.min(seenMs, now);
       for (const peer of peers) {
-        const addresses = usableAddresses(run, peer.peerId, peer.addresses);
+        // The invited showed their admissions when they came.
+        const isRefused =
+          run.manifest.membership.mode === 'allowlist' && !mayTakePart(run, peer.peerId);
+        if (isRefused) throw new IntroduceError(`${peer.peerId} is on no list`);
+        const addresses = usableAddresses(peer.peerId, peer.addresses);
         this.#note(entry, peer.peerId, addresses, Math.min(peer.seenMs, now));
       }
     }
     this.#expire();
+  }
+
+  /** Null for a member. */
+  #knock(run: Run, peerId: string, admission: SignedAdmission | null): Refusal | null {
+    if (this.#door !== null) return this.#door.knock(peerId, admission);
+    if (isListed(run.manifest.membership, peerId)) return null;
+    if (admission === null) return 'not-a-member';
+    try {
+      return checkAdmission(run, admission).member === peerId ? null : 'bad-admission';
+    } catch (error) {
+      if (error instanceof UpdateRejectedError) return 'bad-admission';
+      throw error;
+    }
   }
 
   /** The offered run, for which there is room then; what is refused without decoding costs nothing. */
@@ -217,15 +264,14 @@ export class RunRegistry {
   }
 }
 
-/** What of `addresses` can be dialled. @throws IntroduceError when that is nothing, or for no member. */
-function usableAddresses(run: Run, peerId: string, addresses: readonly string[]): string[] {
-  if (!mayTakePart(run, peerId))
-    throw new IntroduceError(`${peerId} is not on the list of members of this run`);
+/** What of `addresses` can be dialled. @throws IntroduceError when that is nothing. */
+function usableAddresses(peerId: string, addresses: readonly string[]): string[] {
   const clean = cleanAddresses(peerId, addresses);
   if (clean.length === 0) throw new IntroduceError(`no usable address of ${peerId}`);
   return clean;
 }
 
+/** As far as the manifest says: the members of a run with invites judge for themselves who comes. */
 function mayTakePart({ manifest: { membership } }: Run, peerId: string): boolean {
-  return membership.mode === 'open' || membership.members.some((one) => one.peerId === peerId);
+  return membership.mode === 'invite' || isListed(membership, peerId);
 }

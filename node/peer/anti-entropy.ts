@@ -282,6 +282,9 @@ export class AntiEntropy {
             outbox.push(session.reply());
             outbox.end();
             break;
+          case 'admission':
+            this.#check(replica.onSyncedAdmission(event.admission, peerId));
+            break;
           case 'update':
             if (this.#check(replica.onSynced(event.update, peerId)) === 'accept') {
               counts.new += 1;

@@ -24,6 +24,8 @@ export interface AttentionFacts {
   last: Pick<TrainResult, 'steps' | 'skippedSteps'> | null;
   /** The last slot that an earlier process may have used; -1 for none. */
   closedEpoch: number;
+  /** Whether this peer itself belongs to the run, by what it knows. */
+  isMember: boolean;
   /** An epoch for which two updates of this very peer exist; null normally. */
   equivocatedEpoch: number | null;
 }
@@ -37,6 +39,12 @@ export function attention(facts: AttentionFacts): string[] {
       `The swarm evicted this peer id: two different updates were signed with its key for epoch ` +
         `${facts.equivocatedEpoch}. Was the data directory copied to a second machine? Start again with ` +
         'an empty data directory to join under a new id.',
+    );
+  }
+  if (!facts.isMember) {
+    sentences.push(
+      `This peer is no member any more: its invite was used by another peer too, and then neither counts. Ask ` +
+        `the founder ${run.manifest.founder} for a new invite, and join with it on the same --dir.`,
     );
   }
   if (epoch >= 0 && facts.closedEpoch > epoch) {

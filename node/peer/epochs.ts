@@ -196,7 +196,7 @@ export class Epochs {
   #isSent(epoch: number): boolean {
     const { peerId } = this.#c.identity;
     const { log } = this.#c.replica;
-    if (log.proofAgainst(peerId)) return true;
+    if (log.proofAgainst(peerId) || epoch < log.members.firstEpochOf(peerId)) return true;
     const isPast = epoch <= this.#closedEpoch || this.#c.replica.horizon.isPast(epoch);
     return isPast || log.get(peerId, epoch) !== undefined;
   }

@@ -1,4 +1,5 @@
 /** This peer's copy of the run: log, fold and the decision what becomes of each message that arrives. */
+import { checkAdmission, type Admission } from '../../protocol/admission.js';
 import { checkAmendment, type Amendment } from '../../protocol/amendment.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { UpdateRejectedError, type RejectionCode, type Verdict } from '../../protocol/errors.js';
@@ -7,10 +8,12 @@ import { Fold } from '../../protocol/fold.js';
 import {
   checkEquivocation,
   decodeGossip,
+  encodeAdmission,
   encodeAmendment,
   encodeEquivocation,
   encodeUpdateMessage,
   isHeld,
+  isHeldAdmission,
 } from '../../protocol/gossip.js';
 import { AUTHORS_MAX, DEFERRED_MAX, FUTURE_EPOCHS_MAX } from '../../protocol/limits.js';
 import {
@@ -20,6 +23,7 @@ import {
   type EquivocationProof,
 } from '../../protocol/log.js';
 import type { Run } from '../../protocol/manifest.js';
+import { Members } from '../../protocol/members.js';
 import { Slicer } from '../../protocol/slice.js';
 import { checkUpdate, type Update, type UpdateHeader } from '../../protocol/update.js';
 import type * as wire from '../../protocol/wire/messages.js';
@@ -46,7 +50,7 @@ export interface ReplicaHandlers {
 export class Replica {
   readonly run: Run;
   readonly slicer: Slicer;
-  readonly log = new UpdateLog();
+  readonly log: UpdateLog;
   /** What the log goes on from. */
   readonly horizon: Horizon;
   readonly #fold: Fold;
@@ -71,6 +75,7 @@ export class Replica {
   ) {
     this.run = run;
     this.slicer = new Slicer(run);
+    this.log = new UpdateLog(new Members(run.manifest.membership));
     const rows = new EpochFold(run, this.slicer);
     this.horizon = new Horizon({
       run,
@@ -161,13 +166,13 @@ export class Replica {
     this.#isRestoring = false;
   }
 
-  /** All that the log on disk must hold now: amendment, proofs and updates, in no order, encoded as they are taken. */
+  /** All that the log on disk must hold now: amendment, admissions, proofs and updates, in no order, encoded as they are taken. */
   records(): Generator<Uint8Array> {
     const { log } = this;
     const updates = log.authors().flatMap((author) => {
       return log.epochsOf(author).flatMap((epoch) => log.get(author, epoch) ?? []);
     });
-    return encodeRecords(this.#amendment, log.proofs(), updates);
+    return encodeRecords(this.#amendment, log.members.admissions(), log.proofs(), updates);
   }
 
   /** Restores one record of the log on disk. Returns false when the record is not valid for this run. */
@@ -177,6 +182,7 @@ export class Replica {
       if (message.kind === 'update') this.#insert(message.update);
       if (message.kind === 'equivocation') this.#evict(message.proof);
       if (message.kind === 'amendment') this.#extend(message.amendment);
+      if (message.kind === 'admission') this.#enter(message.admission);
       return true;
     } catch (error) {
       if (error instanceof UpdateRejectedError) return isOutdated(error);
@@ -237,6 +243,8 @@ export class Replica {
           return this.#admitProof(message.proof);
         case 'amendment':
           return this.admitAmendment(message.amendment);
+        case 'admission':
+          return this.admit(message.admission, from);
       }
     });
   }
@@ -267,6 +275,20 @@ export class Replica {
 
   onSyncedAmendment(amendment: wire.SignedAmendment, from: string): Verdict {
     return this.#judge(from, () => this.admitAmendment(checkAmendment(this.run, amendment)));
+  }
+
+  onSyncedAdmission(admission: wire.SignedAdmission, from: string): Verdict {
+    if (isHeldAdmission(this.log, admission)) return 'ignore';
+    return this.#judge(from, () => this.admit(checkAdmission(this.run, admission), from));
+  }
+
+  /** Takes a checked admission from `from`, which may also be this peer's own. */
+  admit(admission: Admission, from: string): Verdict {
+    return this.#judge(from, () => {
+      if (!this.#enter(admission)) return 'ignore';
+      this.#handlers.onRecord(encodeAdmission(admission));
+      return 'accept';
+    });
   }
 
   /** Takes a checked amendment, which may also be this peer's own. */
@@ -342,6 +364,7 @@ export class Replica {
 
   #onAnnouncement(header: UpdateHeader, from: string): Verdict {
     if (this.log.proofAgainst(header.author)) return 'ignore';
+    if (header.epoch < this.log.members.firstEpochOf(header.author)) return 'defer';
     if (this.horizon.isPast(header.epoch)) throw behindHorizon(header.epoch, this.log.floor);
     const held = this.log.get(header.author, header.epoch);
     if (held?.id === header.id) return 'ignore';
@@ -358,6 +381,14 @@ export class Replica {
   #extend(amendment: Amendment): boolean {
     if (amendment.epochsMax <= this.epochsMax) return false;
     this.#amendment = amendment;
+    return true;
+  }
+
+  /** Whether the admission was new. */
+  #enter(admission: Admission): boolean {
+    const fromEpoch = this.log.admit(admission);
+    if (fromEpoch === null) return false;
+    this.#invalidate(fromEpoch);
     return true;
   }
 
@@ -401,15 +432,17 @@ export class Replica {
 
 function* encodeRecords(
   amendment: Amendment | null,
+  admissions: readonly Admission[],
   proofs: readonly EquivocationProof[],
   updates: readonly Update[],
 ): Generator<Uint8Array> {
   if (amendment !== null) yield encodeAmendment(amendment);
+  for (const admission of admissions) yield encodeAdmission(admission);
   for (const proof of proofs) yield encodeEquivocation(proof);
   for (const update of updates) yield encodeUpdateMessage(update);
 }
 
-/** For a record that was valid, but counts no more: of an evicted author, or folded into the checkpoint. */
+/** For a record that was valid, but counts no more: its author was evicted or is no member, or it is in the checkpoint. */
 function isOutdated({ code }: UpdateRejectedError): boolean {
-  return code === 'evicted' || code === 'behind-horizon';
+  return code === 'evicted' || code === 'not-a-member' || code === 'behind-horizon';
 }

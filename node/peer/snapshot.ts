@@ -1,5 +1,6 @@
 /** What a peer tells about itself at one moment: the part of `GET /status` that peer.ts knows. */
 import type { RejectionCode } from '../../protocol/errors.js';
+import type { Membership } from '../../protocol/manifest.js';
 
 /**
  * waiting: before epoch 0. training: steps are running. idle: this epoch's update is out, waiting for
@@ -60,6 +61,13 @@ export interface PeerSnapshot {
   };
   /** Every author in the log and every connected member. */
   members: MemberSnapshot[];
+  membership: {
+    mode: Membership['mode'];
+    /** Members that came by invitation. */
+    admitted: number;
+    /** Streams, messages and announcements of strangers that were turned away, since the process started. */
+    refused: number;
+  };
   /** Members that the last update was handed to, who pass it on; null before the first. */
   lastRecipients: number | null;
   /** L2 norm of what compression holds back. */

@@ -23,14 +23,14 @@ const OWNER_ONLY = 0o600;
 const requestSchema = z.object({
   /** What is asked for; a later version may know more than this one. */
   verb: z.string().min(1).max(32),
-  /** New number of epochs of the run, for `extend`; null otherwise. */
+  /** New number of epochs of the run, for `extend`; epochs that an invite is good for, for `invite`; null otherwise. */
   epochs: z.number().int().nullable(),
 });
 
 const replySchema = z.object({
   /** Whether what was asked for is done. */
   isDone: z.boolean(),
-  /** What was done, or why not; no line break. */
+  /** What was done (an invite: itself, a secret), or why not; no line break. */
   sentence: z.string().max(2000),
 });
 

@@ -26,6 +26,7 @@ import { storeUnavailable } from './unavailable.js';
 /** Names of the files in the data directory. */
 export const DIRECTORY_FILES = {
   identity: 'identity.key',
+  swarmKey: 'swarm.key',
   manifest: 'manifest.bin',
   log: 'log.bin',
   checkpoint: 'checkpoint.bin',

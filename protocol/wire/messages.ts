@@ -493,6 +493,11 @@ export namespace Manifest {
     index: number
   }
 
+  export interface ManifestMembershipInviteWeightFieldEvent {
+    field: '$.membership.inviteWeight'
+    value: number
+  }
+
   export function encode (obj: Partial<Manifest>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Manifest.codec())
   }
@@ -501,7 +506,7 @@ export namespace Manifest {
     return decodeMessage(buf, Manifest.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestFoldHorizonEpochsFieldEvent | ManifestFoldTrimFractionFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestFoldHorizonEpochsFieldEvent | ManifestFoldTrimFractionFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent | ManifestMembershipInviteWeightFieldEvent> {
     return streamMessage(buf, Manifest.codec(), opts)
   }
 }
@@ -2239,6 +2244,7 @@ export namespace AlphaPhase {
 export interface Membership {
   mode: number
   members: Member[]
+  inviteWeight: number
 }
 
 export namespace Membership {
@@ -2263,13 +2269,19 @@ export namespace Membership {
           }
         }
 
+        if ((obj.inviteWeight != null && obj.inviteWeight !== 0)) {
+          w.uint32(24)
+          w.uint32(obj.inviteWeight)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
       }, (reader, length, opts = {}) => {
         const obj: any = {
           mode: 0,
-          members: []
+          members: [],
+          inviteWeight: 0
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -2290,6 +2302,10 @@ export namespace Membership {
               obj.members.push(Member.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.members$
               }))
+              break
+            }
+            case 3: {
+              obj.inviteWeight = reader.uint32()
               break
             }
             default: {
@@ -2336,6 +2352,13 @@ export namespace Membership {
 
               break
             }
+            case 3: {
+              yield {
+                field: `${prefix}.inviteWeight`,
+                value: reader.uint32()
+              }
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -2365,6 +2388,11 @@ export namespace Membership {
     index: number
   }
 
+  export interface MembershipInviteWeightFieldEvent {
+    field: '$.inviteWeight'
+    value: number
+  }
+
   export function encode (obj: Partial<Membership>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Membership.codec())
   }
@@ -2373,7 +2401,7 @@ export namespace Membership {
     return decodeMessage(buf, Membership.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Membership>): Generator<MembershipModeFieldEvent | MembershipMembersPublicKeyFieldEvent | MembershipMembersWeightFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Membership>): Generator<MembershipModeFieldEvent | MembershipMembersPublicKeyFieldEvent | MembershipMembersWeightFieldEvent | MembershipInviteWeightFieldEvent> {
     return streamMessage(buf, Membership.codec(), opts)
   }
 }
@@ -3380,11 +3408,463 @@ export namespace SignedAmendment {
   }
 }
 
+export interface Invitation {
+  version: number
+  runId: Uint8Array<ArrayBuffer>
+  key: Uint8Array<ArrayBuffer>
+  lastEpoch: number
+}
+
+export namespace Invitation {
+  let _codec: Codec<Invitation>
+
+  export const codec = (): Codec<Invitation> => {
+    if (_codec == null) {
+      _codec = message<Invitation>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.version != null && obj.version !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.version)
+        }
+
+        if ((obj.runId != null && obj.runId.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.runId)
+        }
+
+        if ((obj.key != null && obj.key.byteLength > 0)) {
+          w.uint32(26)
+          w.bytes(obj.key)
+        }
+
+        if ((obj.lastEpoch != null && obj.lastEpoch !== 0)) {
+          w.uint32(32)
+          w.uint32(obj.lastEpoch)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          version: 0,
+          runId: uint8ArrayAlloc(0),
+          key: uint8ArrayAlloc(0),
+          lastEpoch: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.version = reader.uint32()
+              break
+            }
+            case 2: {
+              obj.runId = reader.bytes()
+              break
+            }
+            case 3: {
+              obj.key = reader.bytes()
+              break
+            }
+            case 4: {
+              obj.lastEpoch = reader.uint32()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.version`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.runId`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.key`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 4: {
+              yield {
+                field: `${prefix}.lastEpoch`,
+                value: reader.uint32()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface InvitationVersionFieldEvent {
+    field: '$.version'
+    value: number
+  }
+
+  export interface InvitationRunIdFieldEvent {
+    field: '$.runId'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface InvitationKeyFieldEvent {
+    field: '$.key'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface InvitationLastEpochFieldEvent {
+    field: '$.lastEpoch'
+    value: number
+  }
+
+  export function encode (obj: Partial<Invitation>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, Invitation.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Invitation>): Invitation {
+    return decodeMessage(buf, Invitation.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Invitation>): Generator<InvitationVersionFieldEvent | InvitationRunIdFieldEvent | InvitationKeyFieldEvent | InvitationLastEpochFieldEvent> {
+    return streamMessage(buf, Invitation.codec(), opts)
+  }
+}
+
+export interface Admission {
+  invitation: Uint8Array<ArrayBuffer>
+  signature: Uint8Array<ArrayBuffer>
+  member: Uint8Array<ArrayBuffer>
+  firstEpoch: number
+}
+
+export namespace Admission {
+  let _codec: Codec<Admission>
+
+  export const codec = (): Codec<Admission> => {
+    if (_codec == null) {
+      _codec = message<Admission>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.invitation != null && obj.invitation.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.invitation)
+        }
+
+        if ((obj.signature != null && obj.signature.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.signature)
+        }
+
+        if ((obj.member != null && obj.member.byteLength > 0)) {
+          w.uint32(26)
+          w.bytes(obj.member)
+        }
+
+        if ((obj.firstEpoch != null && obj.firstEpoch !== 0)) {
+          w.uint32(32)
+          w.uint32(obj.firstEpoch)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          invitation: uint8ArrayAlloc(0),
+          signature: uint8ArrayAlloc(0),
+          member: uint8ArrayAlloc(0),
+          firstEpoch: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.invitation = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.signature = reader.bytes()
+              break
+            }
+            case 3: {
+              obj.member = reader.bytes()
+              break
+            }
+            case 4: {
+              obj.firstEpoch = reader.uint32()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.invitation`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.signature`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.member`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 4: {
+              yield {
+                field: `${prefix}.firstEpoch`,
+                value: reader.uint32()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface AdmissionInvitationFieldEvent {
+    field: '$.invitation'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface AdmissionSignatureFieldEvent {
+    field: '$.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface AdmissionMemberFieldEvent {
+    field: '$.member'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface AdmissionFirstEpochFieldEvent {
+    field: '$.firstEpoch'
+    value: number
+  }
+
+  export function encode (obj: Partial<Admission>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, Admission.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Admission>): Admission {
+    return decodeMessage(buf, Admission.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Admission>): Generator<AdmissionInvitationFieldEvent | AdmissionSignatureFieldEvent | AdmissionMemberFieldEvent | AdmissionFirstEpochFieldEvent> {
+    return streamMessage(buf, Admission.codec(), opts)
+  }
+}
+
+export interface SignedAdmission {
+  admission: Uint8Array<ArrayBuffer>
+  keySignature: Uint8Array<ArrayBuffer>
+  memberSignature: Uint8Array<ArrayBuffer>
+}
+
+export namespace SignedAdmission {
+  let _codec: Codec<SignedAdmission>
+
+  export const codec = (): Codec<SignedAdmission> => {
+    if (_codec == null) {
+      _codec = message<SignedAdmission>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.admission != null && obj.admission.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.admission)
+        }
+
+        if ((obj.keySignature != null && obj.keySignature.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.keySignature)
+        }
+
+        if ((obj.memberSignature != null && obj.memberSignature.byteLength > 0)) {
+          w.uint32(26)
+          w.bytes(obj.memberSignature)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          admission: uint8ArrayAlloc(0),
+          keySignature: uint8ArrayAlloc(0),
+          memberSignature: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.admission = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.keySignature = reader.bytes()
+              break
+            }
+            case 3: {
+              obj.memberSignature = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.admission`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.keySignature`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.memberSignature`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface SignedAdmissionAdmissionFieldEvent {
+    field: '$.admission'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SignedAdmissionKeySignatureFieldEvent {
+    field: '$.keySignature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SignedAdmissionMemberSignatureFieldEvent {
+    field: '$.memberSignature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<SignedAdmission>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, SignedAdmission.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SignedAdmission>): SignedAdmission {
+    return decodeMessage(buf, SignedAdmission.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SignedAdmission>): Generator<SignedAdmissionAdmissionFieldEvent | SignedAdmissionKeySignatureFieldEvent | SignedAdmissionMemberSignatureFieldEvent> {
+    return streamMessage(buf, SignedAdmission.codec(), opts)
+  }
+}
+
 export interface Gossip {
   update?: Update
   announcement?: SignedHeader
   equivocation?: Equivocation
   amendment?: SignedAmendment
+  admission?: SignedAdmission
 }
 
 export namespace Gossip {
@@ -3415,6 +3895,11 @@ export namespace Gossip {
         if (obj.amendment != null) {
           w.uint32(34)
           SignedAmendment.codec().encode(obj.amendment, w)
+        }
+
+        if (obj.admission != null) {
+          w.uint32(42)
+          SignedAdmission.codec().encode(obj.admission, w)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -3450,6 +3935,12 @@ export namespace Gossip {
             case 4: {
               obj.amendment = SignedAmendment.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.amendment
+              })
+              break
+            }
+            case 5: {
+              obj.admission = SignedAdmission.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.admission
               })
               break
             }
@@ -3492,6 +3983,13 @@ export namespace Gossip {
             case 4: {
               yield * SignedAmendment.codec().stream(reader, reader.uint32(), `${prefix}.amendment`, {
                 limits: opts.limits?.amendment
+              })
+
+              break
+            }
+            case 5: {
+              yield * SignedAdmission.codec().stream(reader, reader.uint32(), `${prefix}.admission`, {
+                limits: opts.limits?.admission
               })
 
               break
@@ -3568,6 +4066,21 @@ export namespace Gossip {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface GossipAdmissionAdmissionFieldEvent {
+    field: '$.admission.admission'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipAdmissionKeySignatureFieldEvent {
+    field: '$.admission.keySignature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipAdmissionMemberSignatureFieldEvent {
+    field: '$.admission.memberSignature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<Gossip>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Gossip.codec())
   }
@@ -3576,7 +4089,7 @@ export namespace Gossip {
     return decodeMessage(buf, Gossip.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gossip>): Generator<GossipUpdateHeaderFieldEvent | GossipUpdateSignatureFieldEvent | GossipUpdateScalesFieldEvent | GossipUpdateCodesFieldEvent | GossipAnnouncementHeaderFieldEvent | GossipAnnouncementSignatureFieldEvent | GossipEquivocationFirstHeaderFieldEvent | GossipEquivocationFirstSignatureFieldEvent | GossipEquivocationSecondHeaderFieldEvent | GossipEquivocationSecondSignatureFieldEvent | GossipAmendmentAmendmentFieldEvent | GossipAmendmentSignatureFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gossip>): Generator<GossipUpdateHeaderFieldEvent | GossipUpdateSignatureFieldEvent | GossipUpdateScalesFieldEvent | GossipUpdateCodesFieldEvent | GossipAnnouncementHeaderFieldEvent | GossipAnnouncementSignatureFieldEvent | GossipEquivocationFirstHeaderFieldEvent | GossipEquivocationFirstSignatureFieldEvent | GossipEquivocationSecondHeaderFieldEvent | GossipEquivocationSecondSignatureFieldEvent | GossipAmendmentAmendmentFieldEvent | GossipAmendmentSignatureFieldEvent | GossipAdmissionAdmissionFieldEvent | GossipAdmissionKeySignatureFieldEvent | GossipAdmissionMemberSignatureFieldEvent> {
     return streamMessage(buf, Gossip.codec(), opts)
   }
 }
@@ -3590,6 +4103,7 @@ export interface SyncFrame {
   checkpointWant?: CheckpointWant
   checkpointHashes?: CheckpointHashes
   checkpointPiece?: CheckpointPiece
+  admission?: SignedAdmission
 }
 
 export namespace SyncFrame {
@@ -3640,6 +4154,11 @@ export namespace SyncFrame {
         if (obj.checkpointPiece != null) {
           w.uint32(66)
           CheckpointPiece.codec().encode(obj.checkpointPiece, w)
+        }
+
+        if (obj.admission != null) {
+          w.uint32(74)
+          SignedAdmission.codec().encode(obj.admission, w)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -3699,6 +4218,12 @@ export namespace SyncFrame {
             case 8: {
               obj.checkpointPiece = CheckpointPiece.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.checkpointPiece
+              })
+              break
+            }
+            case 9: {
+              obj.admission = SignedAdmission.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.admission
               })
               break
             }
@@ -3769,6 +4294,13 @@ export namespace SyncFrame {
             case 8: {
               yield * CheckpointPiece.codec().stream(reader, reader.uint32(), `${prefix}.checkpointPiece`, {
                 limits: opts.limits?.checkpointPiece
+              })
+
+              break
+            }
+            case 9: {
+              yield * SignedAdmission.codec().stream(reader, reader.uint32(), `${prefix}.admission`, {
+                limits: opts.limits?.admission
               })
 
               break
@@ -3865,6 +4397,11 @@ export namespace SyncFrame {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface SyncFrameHaveAdmissionsDigestFieldEvent {
+    field: '$.have.admissionsDigest'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export interface SyncFrameWantAuthorsAuthorFieldEvent {
     field: '$.want.authors[].author'
     value: Uint8Array<ArrayBuffer>
@@ -3942,6 +4479,21 @@ export namespace SyncFrame {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface SyncFrameAdmissionAdmissionFieldEvent {
+    field: '$.admission.admission'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameAdmissionKeySignatureFieldEvent {
+    field: '$.admission.keySignature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameAdmissionMemberSignatureFieldEvent {
+    field: '$.admission.memberSignature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<SyncFrame>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, SyncFrame.codec())
   }
@@ -3950,7 +4502,7 @@ export namespace SyncFrame {
     return decodeMessage(buf, SyncFrame.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameHaveCheckpointEpochFieldEvent | SyncFrameHaveCheckpointDigestFieldEvent | SyncFrameHaveCheckpointContributionsFieldEvent | SyncFrameHaveCheckpointThetaFieldEvent | SyncFrameHaveCheckpointAncestorsFieldEvent | SyncFrameHaveAmendmentAmendmentFieldEvent | SyncFrameHaveAmendmentSignatureFieldEvent | SyncFrameHaveLogDigestFieldEvent | SyncFrameWantAuthorsAuthorFieldEvent | SyncFrameWantAuthorsEpochsFieldEvent | SyncFrameWantLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameCheckpointWantThetaFieldEvent | SyncFrameCheckpointWantHashesFieldEvent | SyncFrameCheckpointWantPiecesFieldEvent | SyncFrameCheckpointHashesHashesFieldEvent | SyncFrameCheckpointPieceIndexFieldEvent | SyncFrameCheckpointPieceBytesFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameHaveCheckpointEpochFieldEvent | SyncFrameHaveCheckpointDigestFieldEvent | SyncFrameHaveCheckpointContributionsFieldEvent | SyncFrameHaveCheckpointThetaFieldEvent | SyncFrameHaveCheckpointAncestorsFieldEvent | SyncFrameHaveAmendmentAmendmentFieldEvent | SyncFrameHaveAmendmentSignatureFieldEvent | SyncFrameHaveLogDigestFieldEvent | SyncFrameHaveAdmissionsDigestFieldEvent | SyncFrameWantAuthorsAuthorFieldEvent | SyncFrameWantAuthorsEpochsFieldEvent | SyncFrameWantLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameCheckpointWantThetaFieldEvent | SyncFrameCheckpointWantHashesFieldEvent | SyncFrameCheckpointWantPiecesFieldEvent | SyncFrameCheckpointHashesHashesFieldEvent | SyncFrameCheckpointPieceIndexFieldEvent | SyncFrameCheckpointPieceBytesFieldEvent | SyncFrameAdmissionAdmissionFieldEvent | SyncFrameAdmissionKeySignatureFieldEvent | SyncFrameAdmissionMemberSignatureFieldEvent> {
     return streamMessage(buf, SyncFrame.codec(), opts)
   }
 }
@@ -3964,6 +4516,7 @@ export interface Have {
   checkpoint?: Checkpoint
   amendment?: SignedAmendment
   logDigest: Uint8Array<ArrayBuffer>
+  admissionsDigest: Uint8Array<ArrayBuffer>
 }
 
 export namespace Have {
@@ -4020,6 +4573,11 @@ export namespace Have {
           w.bytes(obj.logDigest)
         }
 
+        if ((obj.admissionsDigest != null && obj.admissionsDigest.byteLength > 0)) {
+          w.uint32(82)
+          w.bytes(obj.admissionsDigest)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
@@ -4030,7 +4588,8 @@ export namespace Have {
           authors: [],
           evicted: [],
           last: false,
-          logDigest: uint8ArrayAlloc(0)
+          logDigest: uint8ArrayAlloc(0),
+          admissionsDigest: uint8ArrayAlloc(0)
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -4083,6 +4642,10 @@ export namespace Have {
             }
             case 9: {
               obj.logDigest = reader.bytes()
+              break
+            }
+            case 10: {
+              obj.admissionsDigest = reader.bytes()
               break
             }
             default: {
@@ -4180,6 +4743,13 @@ export namespace Have {
               }
               break
             }
+            case 10: {
+              yield {
+                field: `${prefix}.admissionsDigest`,
+                value: reader.bytes()
+              }
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -4272,6 +4842,11 @@ export namespace Have {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface HaveAdmissionsDigestFieldEvent {
+    field: '$.admissionsDigest'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<Have>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Have.codec())
   }
@@ -4280,7 +4855,7 @@ export namespace Have {
     return decodeMessage(buf, Have.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent | HaveLastFieldEvent | HaveCheckpointEpochFieldEvent | HaveCheckpointDigestFieldEvent | HaveCheckpointContributionsFieldEvent | HaveCheckpointThetaFieldEvent | HaveCheckpointAncestorsFieldEvent | HaveAmendmentAmendmentFieldEvent | HaveAmendmentSignatureFieldEvent | HaveLogDigestFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent | HaveLastFieldEvent | HaveCheckpointEpochFieldEvent | HaveCheckpointDigestFieldEvent | HaveCheckpointContributionsFieldEvent | HaveCheckpointThetaFieldEvent | HaveCheckpointAncestorsFieldEvent | HaveAmendmentAmendmentFieldEvent | HaveAmendmentSignatureFieldEvent | HaveLogDigestFieldEvent | HaveAdmissionsDigestFieldEvent> {
     return streamMessage(buf, Have.codec(), opts)
   }
 }
@@ -6074,6 +6649,7 @@ export interface IntroduceRequest {
   runId: Uint8Array<ArrayBuffer>
   manifest: Uint8Array<ArrayBuffer>
   addresses: string[]
+  admission?: SignedAdmission
 }
 
 export namespace IntroduceRequest {
@@ -6101,6 +6677,11 @@ export namespace IntroduceRequest {
             w.uint32(26)
             w.string(value)
           }
+        }
+
+        if (obj.admission != null) {
+          w.uint32(34)
+          SignedAdmission.codec().encode(obj.admission, w)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -6133,6 +6714,12 @@ export namespace IntroduceRequest {
               }
 
               obj.addresses.push(reader.string())
+              break
+            }
+            case 4: {
+              obj.admission = SignedAdmission.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.admission
+              })
               break
             }
             default: {
@@ -6183,6 +6770,13 @@ export namespace IntroduceRequest {
 
               break
             }
+            case 4: {
+              yield * SignedAdmission.codec().stream(reader, reader.uint32(), `${prefix}.admission`, {
+                limits: opts.limits?.admission
+              })
+
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -6211,6 +6805,21 @@ export namespace IntroduceRequest {
     value: string
   }
 
+  export interface IntroduceRequestAdmissionAdmissionFieldEvent {
+    field: '$.admission.admission'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface IntroduceRequestAdmissionKeySignatureFieldEvent {
+    field: '$.admission.keySignature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface IntroduceRequestAdmissionMemberSignatureFieldEvent {
+    field: '$.admission.memberSignature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<IntroduceRequest>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, IntroduceRequest.codec())
   }
@@ -6219,13 +6828,15 @@ export namespace IntroduceRequest {
     return decodeMessage(buf, IntroduceRequest.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<IntroduceRequest>): Generator<IntroduceRequestRunIdFieldEvent | IntroduceRequestManifestFieldEvent | IntroduceRequestAddressesFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<IntroduceRequest>): Generator<IntroduceRequestRunIdFieldEvent | IntroduceRequestManifestFieldEvent | IntroduceRequestAddressesFieldEvent | IntroduceRequestAdmissionAdmissionFieldEvent | IntroduceRequestAdmissionKeySignatureFieldEvent | IntroduceRequestAdmissionMemberSignatureFieldEvent> {
     return streamMessage(buf, IntroduceRequest.codec(), opts)
   }
 }
 
 export interface IntroduceResponse {
   runs: RunInfo[]
+  refusal: number
+  admission?: SignedAdmission
 }
 
 export namespace IntroduceResponse {
@@ -6245,12 +6856,23 @@ export namespace IntroduceResponse {
           }
         }
 
+        if ((obj.refusal != null && obj.refusal !== 0)) {
+          w.uint32(16)
+          w.uint32(obj.refusal)
+        }
+
+        if (obj.admission != null) {
+          w.uint32(26)
+          SignedAdmission.codec().encode(obj.admission, w)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
       }, (reader, length, opts = {}) => {
         const obj: any = {
-          runs: []
+          runs: [],
+          refusal: 0
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -6267,6 +6889,16 @@ export namespace IntroduceResponse {
               obj.runs.push(RunInfo.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.runs$
               }))
+              break
+            }
+            case 2: {
+              obj.refusal = reader.uint32()
+              break
+            }
+            case 3: {
+              obj.admission = SignedAdmission.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.admission
+              })
               break
             }
             default: {
@@ -6306,6 +6938,20 @@ export namespace IntroduceResponse {
 
               break
             }
+            case 2: {
+              yield {
+                field: `${prefix}.refusal`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 3: {
+              yield * SignedAdmission.codec().stream(reader, reader.uint32(), `${prefix}.admission`, {
+                limits: opts.limits?.admission
+              })
+
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -6336,6 +6982,26 @@ export namespace IntroduceResponse {
     value: string
   }
 
+  export interface IntroduceResponseRefusalFieldEvent {
+    field: '$.refusal'
+    value: number
+  }
+
+  export interface IntroduceResponseAdmissionAdmissionFieldEvent {
+    field: '$.admission.admission'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface IntroduceResponseAdmissionKeySignatureFieldEvent {
+    field: '$.admission.keySignature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface IntroduceResponseAdmissionMemberSignatureFieldEvent {
+    field: '$.admission.memberSignature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<IntroduceResponse>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, IntroduceResponse.codec())
   }
@@ -6344,7 +7010,7 @@ export namespace IntroduceResponse {
     return decodeMessage(buf, IntroduceResponse.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<IntroduceResponse>): Generator<IntroduceResponseRunsManifestFieldEvent | IntroduceResponseRunsPeersPeerIdFieldEvent | IntroduceResponseRunsPeersAddressesFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<IntroduceResponse>): Generator<IntroduceResponseRunsManifestFieldEvent | IntroduceResponseRunsPeersPeerIdFieldEvent | IntroduceResponseRunsPeersAddressesFieldEvent | IntroduceResponseRefusalFieldEvent | IntroduceResponseAdmissionAdmissionFieldEvent | IntroduceResponseAdmissionKeySignatureFieldEvent | IntroduceResponseAdmissionMemberSignatureFieldEvent> {
     return streamMessage(buf, IntroduceResponse.codec(), opts)
   }
 }
@@ -6858,5 +7524,251 @@ export namespace ReachResponse {
 
   export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ReachResponse>): Generator<ReachResponseSeenFieldEvent | ReachResponsePortsFieldEvent> {
     return streamMessage(buf, ReachResponse.codec(), opts)
+  }
+}
+
+export interface Invite {
+  runId: Uint8Array<ArrayBuffer>
+  founder: Uint8Array<ArrayBuffer>
+  addresses: string[]
+  invitation: Uint8Array<ArrayBuffer>
+  signature: Uint8Array<ArrayBuffer>
+  secret: Uint8Array<ArrayBuffer>
+  swarmKey: Uint8Array<ArrayBuffer>
+}
+
+export namespace Invite {
+  let _codec: Codec<Invite>
+
+  export const codec = (): Codec<Invite> => {
+    if (_codec == null) {
+      _codec = message<Invite>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.runId != null && obj.runId.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.runId)
+        }
+
+        if ((obj.founder != null && obj.founder.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.founder)
+        }
+
+        if (obj.addresses != null && obj.addresses.length > 0) {
+          for (const value of obj.addresses) {
+            w.uint32(26)
+            w.string(value)
+          }
+        }
+
+        if ((obj.invitation != null && obj.invitation.byteLength > 0)) {
+          w.uint32(34)
+          w.bytes(obj.invitation)
+        }
+
+        if ((obj.signature != null && obj.signature.byteLength > 0)) {
+          w.uint32(42)
+          w.bytes(obj.signature)
+        }
+
+        if ((obj.secret != null && obj.secret.byteLength > 0)) {
+          w.uint32(50)
+          w.bytes(obj.secret)
+        }
+
+        if ((obj.swarmKey != null && obj.swarmKey.byteLength > 0)) {
+          w.uint32(58)
+          w.bytes(obj.swarmKey)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          runId: uint8ArrayAlloc(0),
+          founder: uint8ArrayAlloc(0),
+          addresses: [],
+          invitation: uint8ArrayAlloc(0),
+          signature: uint8ArrayAlloc(0),
+          secret: uint8ArrayAlloc(0),
+          swarmKey: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.runId = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.founder = reader.bytes()
+              break
+            }
+            case 3: {
+              if (opts.limits?.addresses != null && obj.addresses.length === opts.limits.addresses) {
+                throw new MaxLengthError('Decode error - repeated field "addresses" had too many elements')
+              }
+
+              obj.addresses.push(reader.string())
+              break
+            }
+            case 4: {
+              obj.invitation = reader.bytes()
+              break
+            }
+            case 5: {
+              obj.signature = reader.bytes()
+              break
+            }
+            case 6: {
+              obj.secret = reader.bytes()
+              break
+            }
+            case 7: {
+              obj.swarmKey = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const obj = {
+          addresses: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.runId`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.founder`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 3: {
+              if (opts.limits?.addresses != null && obj.addresses === opts.limits.addresses) {
+                throw new MaxLengthError('Streaming decode error - repeated field "addresses" had too many elements')
+              }
+
+              yield {
+                field: `${prefix}.addresses[]`,
+                index: obj.addresses,
+                value: reader.string()
+              }
+
+              obj.addresses++
+
+              break
+            }
+            case 4: {
+              yield {
+                field: `${prefix}.invitation`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 5: {
+              yield {
+                field: `${prefix}.signature`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 6: {
+              yield {
+                field: `${prefix}.secret`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 7: {
+              yield {
+                field: `${prefix}.swarmKey`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface InviteRunIdFieldEvent {
+    field: '$.runId'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface InviteFounderFieldEvent {
+    field: '$.founder'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface InviteAddressesFieldEvent {
+    field: '$.addresses[]'
+    index: number
+    value: string
+  }
+
+  export interface InviteInvitationFieldEvent {
+    field: '$.invitation'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface InviteSignatureFieldEvent {
+    field: '$.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface InviteSecretFieldEvent {
+    field: '$.secret'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface InviteSwarmKeyFieldEvent {
+    field: '$.swarmKey'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<Invite>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, Invite.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Invite>): Invite {
+    return decodeMessage(buf, Invite.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Invite>): Generator<InviteRunIdFieldEvent | InviteFounderFieldEvent | InviteAddressesFieldEvent | InviteInvitationFieldEvent | InviteSignatureFieldEvent | InviteSecretFieldEvent | InviteSwarmKeyFieldEvent> {
+    return streamMessage(buf, Invite.codec(), opts)
   }
 }

@@ -44,6 +44,10 @@ export class Recorder implements TransportHandlers {
     this.connects.push(peerId);
   }
 
+  isMember(): boolean {
+    return true;
+  }
+
   onDisconnect(peerId: string): void {
     this.disconnects.push(peerId);
   }

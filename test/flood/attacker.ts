@@ -10,7 +10,7 @@ import { parseAddress, peerIdOf } from '../../node/net/addresses.js';
 import { createHost, type Host } from '../../node/net/host.js';
 import { createIdentity } from '../../node/net/identity.js';
 import { askRuns } from '../../node/net/introduce.js';
-import { encodeOpening, encodeWant } from '../../protocol/have.js';
+import { encodeWant } from '../../protocol/have.js';
 import { encodeAnnouncement } from '../../protocol/gossip.js';
 import {
   BLOB_PROTOCOL_ID,
@@ -61,7 +61,7 @@ const garbage: Attack = async (host) => {
 let signed = 0;
 /** Announcements of updates that nobody has, each by an author of its own: nothing is wrong with them. */
 const announcements: Attack = async (host, run) => {
-  const gossip = await host.startGossip(updateTopic(run.id));
+  const gossip = await host.startGossip(updateTopic(run.id), () => true);
   gossip.subscribe(updateTopic(run.id));
   for (;;) {
     signed++;
@@ -84,7 +84,20 @@ const opens =
     stream.abort(new RangeError('never mind'));
   };
 
-const hello = (run: Run): Uint8Array => encodeOpening(run, randomBytes(32), Date.now());
+/** The digest of a log that nobody has: the other side says what it holds. */
+const hello = (run: Run): Uint8Array =>
+  wire.SyncFrame.encode({
+    have: {
+      ...{
+        runId: Buffer.from(run.id, 'hex'),
+        clockMs: Date.now(),
+        authors: [],
+        evicted: [],
+        last: false,
+      },
+      ...{ logDigest: randomBytes(32), admissionsDigest: new Uint8Array() },
+    },
+  });
 const blobOpen = (run: Run): Uint8Array =>
   wire.BlobFrame.encode({ open: { runId: Buffer.from(run.id, 'hex'), root: randomBytes(32) } });
 const introduction = (): Uint8Array =>

@@ -56,6 +56,7 @@ describe('blobs over libp2p', () => {
       onGossip: () => 'ignore',
       onStream: (_kind, stream, from) => server.serve(pausing(stream, pauseMs), from),
       onConnect: ignore,
+      isMember: () => true,
       onDisconnect: ignore,
     };
     await member.transport.start(handlers);

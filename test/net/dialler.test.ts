@@ -56,7 +56,7 @@ async function startPeer({
     peerId: host.peerId,
     addresses: cleanAddresses(host.peerId, host.addresses()),
   });
-  const stopServing = await serveIntroductions(host, registry, self, silent);
+  const stopServing = await serveIntroductions(host, { registry, self, door: null }, silent);
   const known = knownPath === undefined ? [] : await loadKnownPeers(knownPath);
   assert.ok(known !== null);
   const dialler = new Dialler({

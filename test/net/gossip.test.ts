@@ -107,7 +107,7 @@ describe('GossipTransport', () => {
 
   it('rejects an oversize message unseen, and its sender with it', async () => {
     const hostile = await makeQuietHost();
-    const gossip = await hostile.startGossip(updateTopic(RUN_ID));
+    const gossip = await hostile.startGossip(updateTopic(RUN_ID), () => true);
     gossip.subscribe(updateTopic(RUN_ID));
     await dial(hostile, hosts[3]!);
     await until('the hostile peer is a member', () => {

@@ -40,7 +40,7 @@ describe('introductions through a bootstrap node', () => {
   });
 
   const announceTo = (host: Host, run: Run): ReturnType<typeof announce> =>
-    announce(host, parseAddress(node.addresses()[0]!), run, signal());
+    announce(host, parseAddress(node.addresses()[0]!), run, null, signal());
 
   it('has no run until a member brings one, and then gives it whole to whoever asks', async () => {
     const address = node.addresses()[0]!;
@@ -144,7 +144,11 @@ describe('introductions through a peer', () => {
     [server, client] = await Promise.all([makeQuietHost(), makeQuietHost()]);
     registry = new RunRegistry({ own: run });
     const self = { peerId: server.peerId, addresses: ['/ip4/127.0.0.1/tcp/9'] };
-    stopServing = await serveIntroductions(server, registry, () => self, silent);
+    stopServing = await serveIntroductions(
+      server,
+      { registry, self: () => self, door: null },
+      silent,
+    );
   });
 
   after(async () => {
@@ -212,7 +216,11 @@ describe('a flood of introductions', () => {
     const server = await makeQuietHost();
     const registry = new RunRegistry({ own: run });
     const self = { peerId: server.peerId, addresses: ['/ip4/127.0.0.1/tcp/9'] };
-    const stopServing = await serveIntroductions(server, registry, () => self, silent);
+    const stopServing = await serveIntroductions(
+      server,
+      { registry, self: () => self, door: null },
+      silent,
+    );
     const address = server.addresses()[0]!;
     const hosts = [server];
     after(async () => {

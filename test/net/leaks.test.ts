@@ -51,7 +51,11 @@ describe('a peer that is started and stopped', () => {
     await transport.start(new Recorder());
     const registry = new RunRegistry({ own: RUN });
     const self = { peerId: host.peerId, addresses: cleanAddresses(host.peerId, host.addresses()) };
-    const stopServing = await serveIntroductions(host, registry, () => self, silent);
+    const stopServing = await serveIntroductions(
+      host,
+      { registry, self: () => self, door: null },
+      silent,
+    );
     const dialler = new Dialler({
       ...{ host, run: RUN, registry, contacts: node.addresses(), known: [], logger: silent },
       connected: () => transport.connections().map(({ peerId }) => peerId),

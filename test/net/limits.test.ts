@@ -35,7 +35,7 @@ after(() => Promise.all([server.stop(), client.stop()]));
 async function messagesHandled(ms: number): Promise<number[]> {
   const time = new VirtualTime(0);
   const intake = new GossipIntake(new VirtualClock(time));
-  const gossip = await client.startGossip(GOSSIP_TOPIC);
+  const gossip = await client.startGossip(GOSSIP_TOPIC, () => true);
   let handled = 0;
   gossip.handleReceivedRpc = async () => {
     handled++;
@@ -118,7 +118,11 @@ const introductions = (passMs: readonly number[]): Promise<boolean[]> =>
   atStandstill(async () => {
     const registry = new RunRegistry({ own: testRun() });
     const self = { peerId: server.peerId, addresses: ['/ip4/127.0.0.1/tcp/9'] };
-    const stop = await serveIntroductions(server, registry, () => self, silent);
+    const stop = await serveIntroductions(
+      server,
+      { registry, self: () => self, door: null },
+      silent,
+    );
     const address = server.addresses()[0] ?? '';
     const answered: boolean[] = [];
     for (const ms of passMs) {

@@ -39,7 +39,7 @@ describe('a relay', () => {
   });
 
   const join = (host: Host): Promise<unknown> =>
-    announce(host, parseAddress(node.addresses()[0]!), RUN, signal());
+    announce(host, parseAddress(node.addresses()[0]!), RUN, null, signal());
 
   /** Resolves when `host` has the place that it asks for again and again. */
   const reserve = async (host: Host): Promise<void> => {
@@ -65,7 +65,7 @@ describe('a relay', () => {
       alice.addresses().join(),
     );
     await join(alice);
-    const others = await announce(bob, parseAddress(node.addresses()[0]!), RUN, signal());
+    const others = await announce(bob, parseAddress(node.addresses()[0]!), RUN, null, signal());
     assert.deepEqual(others, [
       { peerId: alice.peerId, addresses: cleanAddresses(alice.peerId, alice.addresses()) },
     ]);

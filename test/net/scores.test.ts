@@ -8,7 +8,8 @@ import type { InnerGossip } from '../../node/net/inner-gossip.js';
 import { dial, makeQuietHost, until } from './harness.js';
 
 const TOPIC = '/test/scores';
-const GRAYLIST = gossipOptions(TOPIC).scoreThresholds?.graylistThreshold ?? 0;
+const everybody = (): boolean => true;
+const GRAYLIST = gossipOptions(TOPIC, everybody).scoreThresholds?.graylistThreshold ?? 0;
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);
 
 const VERDICTS: Readonly<Record<string, TopicValidatorResult>> = {
@@ -24,7 +25,7 @@ interface Node {
 
 /** Judges a message by its first word. */
 async function join(host: Host): Promise<Node> {
-  const gossip = await host.startGossip(TOPIC);
+  const gossip = await host.startGossip(TOPIC, everybody);
   const heard: string[] = [];
   gossip.topicValidators.set(TOPIC, (_from, { data }) => {
     const words = Buffer.from(data).toString();
@@ -110,7 +111,7 @@ describe('the score of a peer', () => {
   });
 
   it('is not to be had by giving a bad and a good message one name', () => {
-    const { msgIdFn, fastMsgIdFn } = gossipOptions(TOPIC);
+    const { msgIdFn, fastMsgIdFn } = gossipOptions(TOPIC, everybody);
     const from = nodes[1]!.host.libp2p.peerId;
     const key = from.publicKey;
     assert.ok(msgIdFn && fastMsgIdFn && key?.type === 'Ed25519');

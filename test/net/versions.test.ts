@@ -53,7 +53,7 @@ describe('a peer of a newer major version', () => {
       signal: AbortSignal.timeout(20_000),
       interrupt: () => undefined,
     };
-    const options = { address: newer!.addresses()[0]!, wanted: null, timeoutMs: Infinity };
+    const options = { addresses: [newer!.addresses()[0]!], wanted: null, timeoutMs: Infinity };
     return findRun(host!, options, io);
   }
 

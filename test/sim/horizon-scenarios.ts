@@ -250,6 +250,7 @@ async function startLiar(swarm: Swarm, peerId: string): Promise<void> {
       else stream.abort(new Error('no blobs here'));
     },
     onConnect: () => undefined,
+    isMember: () => true,
     onDisconnect: () => undefined,
   });
 }

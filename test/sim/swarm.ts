@@ -1,6 +1,7 @@
 /** A whole swarm in one process: the real peer.ts over simulated time, network, disks and trainers. */
 import type { Identity, Logger } from '../../node/interfaces.js';
 import { Peer } from '../../node/peer.js';
+import type { Admission } from '../../protocol/admission.js';
 import { fromHex, sha256 } from '../../protocol/bytes.js';
 import type { Manifest, Run } from '../../protocol/manifest.js';
 import { Prng } from '../../protocol/prng.js';
@@ -34,6 +35,8 @@ export class SimNode {
   stepMs = 100;
   peer: Peer | null = null;
   trainer: SyntheticTrainer | null = null;
+  /** By which it comes into a run with invites. */
+  admission: Admission | null = null;
   #isResting = false;
   #clock: VirtualClock | null = null;
   #store: SimStore | null = null;
@@ -69,7 +72,11 @@ export class SimNode {
     };
     [this.#clock, this.#store, this.#transport] = [clock, store, transport];
     this.trainer = trainer;
-    this.peer = new Peer(components, { run, isResting: this.#isResting });
+    this.peer = new Peer(components, {
+      run,
+      isResting: this.#isResting,
+      admission: this.admission,
+    });
     await this.peer.start();
     this.peer.done.catch((error: unknown) => this.swarm.failures.push(error));
   }

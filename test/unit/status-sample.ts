@@ -44,6 +44,7 @@ export function sampleStatus(): StatusReport {
         rejected: { duplicate: 6 },
       },
     ],
+    membership: { mode: 'invite', admitted: 2, refused: 17 },
     traffic: {
       bytesIn: { total: 150, gossip: 100, sync: 50 },
       bytesOut: { total: 70, gossip: 70 },

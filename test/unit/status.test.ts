@@ -42,6 +42,7 @@ const snapshot: PeerSnapshot = {
   adapter: { sha256: 'ef'.repeat(32), epoch: 3, updates: 11, checkpointEpoch: 0 },
   heldOutLoss: { base: 4.5, now: 4, history: [{ epoch: 2, loss: 4.25 }] },
   members: [],
+  membership: { mode: 'open', admitted: 0, refused: 0 },
   lastRecipients: null,
   residualNorm: 0.125,
   attention: ['waiting for peers'],

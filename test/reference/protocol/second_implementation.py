@@ -145,6 +145,14 @@ def peer_id(public_key):
     return "1" * (len(data) - len(data.lstrip(b"\0"))) + text
 
 
+def unbase58(text):
+    number = 0
+    for letter in text:
+        number = 58 * number + BASE58.index(letter)
+    data = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return bytes(len(text) - len(text.lstrip("1"))) + data
+
+
 def rotl(x, k):
     return (x << k | x >> (32 - k)) & 0xFFFFFFFF
 
@@ -212,6 +220,7 @@ class Run:
         )
         members = self.manifest["membership"]["members"]
         self.weights = {peer_id(m["publicKey"]): m["weight"] for m in members}
+        self.other_weight = self.manifest["membership"]["inviteWeight"] or 1
 
     def initial_adapter(self):
         adapter = self.manifest["adapter"]
@@ -346,10 +355,50 @@ def read_gossip(run, data):
     return read_update(run, message["update"])
 
 
+def read_admission(run, signed):
+    admission = decode("Admission", signed["admission"])
+    check("the canonical admission", encode("Admission", admission), signed["admission"])
+    invitation = decode("Invitation", admission["invitation"])
+    check("the canonical invitation", encode("Invitation", invitation), admission["invitation"])
+    check("version and run", [invitation["version"], invitation["runId"]], [1, run.id])
+    check("an admission in time", admission["firstEpoch"] <= invitation["lastEpoch"], True)
+    signed_bytes = b"murmurate/invitation/1\n" + admission["invitation"]
+    verify(run.manifest["founder"], signed_bytes, admission["signature"])
+    signed_bytes = b"murmurate/admission/1\n" + signed["admission"]
+    verify(invitation["key"], signed_bytes, signed["keySignature"])
+    verify(admission["member"], signed_bytes, signed["memberSignature"])
+    return invitation["key"].hex(), peer_id(admission["member"]), admission["firstEpoch"]
+
+
+class Members:
+    def __init__(self, listed, admissions):
+        self.listed = listed
+        self.used = {}
+        for key, peer, epoch in admissions:
+            users = self.used.setdefault(key, {})
+            users[peer] = min(epoch, users.get(peer, epoch))
+
+    def first_epoch(self, peer):
+        if peer in self.listed:
+            return 0
+        epochs = [users[peer] for users in self.used.values() if list(users) == [peer]]
+        return min(epochs, default=math.inf)
+
+    def digest(self):
+        if not self.used:
+            return b""
+        parts = []
+        for key, users in sorted(self.used.items()):
+            [(peer, epoch), *others] = users.items()
+            parts.append(f"void {key}" if others else f"{key} {peer} {epoch}")
+        return sha256("".join(parts).encode())
+
+
 class Log:
-    def __init__(self):
+    def __init__(self, admissions=b""):
         self.updates = {}
         self.evicted = set()
+        self.admissions = admissions
 
     def insert(self, update):
         slot = update["peer"], update["epoch"]
@@ -369,7 +418,7 @@ class Log:
         authors = sorted({author for author, _ in self.updates})
         parts = [author.encode() + self.author_digest(author) for author in authors]
         parts += [b"evicted " + author.encode() for author in sorted(self.evicted)]
-        return sha256(*parts)
+        return sha256(*parts, self.admissions)
 
 
 def fold(run, log):
@@ -391,7 +440,7 @@ def fold(run, log):
             factors = [s * c for s, c in zip(stalenesses, clips)]
             g = robust_mean([[v * factor for v in row["values"]] for row, factor in zip(rows, factors)], rule)
         else:
-            weights = [run.weights.get(row["peer"], 1) for row in rows]
+            weights = [run.weights.get(row["peer"], run.other_weight) for row in rows]
             g = [0.0] * len(rows[0]["values"])
             for row, staleness, clip, weight in zip(rows, stalenesses, clips, weights):
                 share = weight * staleness * clip / sum(weights)
@@ -588,6 +637,47 @@ def check_messages(vectors, runs):
     check("the amendment in a have", amended["amendment"], signed)
 
 
+def check_membership(vector, runs):
+    run = runs[vector["run"]]
+    gossip = [decode("Gossip", bytes.fromhex(text))["admission"] for text in vector["gossip"]]
+    members = Members(run.weights, [read_admission(run, signed) for signed in gossip])
+    peers = [peer_id(decode("Admission", signed["admission"])["member"]) for signed in gossip]
+    firsts = [members.first_epoch(peer) for peer in dict.fromkeys(peers)]
+    check("the members", [first < math.inf for first in firsts], vector["members"])
+    check("the first epoch", firsts[0], vector["firstEpoch"])
+    check("the admissions digest", members.digest().hex(), vector["admissionsDigest"])
+    log = Log(members.digest())
+    for text in vector["updates"]:
+        update = read_gossip(run, bytes.fromhex(text))
+        check("an update of a member", members.first_epoch(update["peer"]) <= update["epoch"], True)
+        log.insert(update)
+    check("the log digest", log.digest().hex(), vector["logDigest"])
+    check("theta", doubles_sha256(fold(run, log)), vector["thetaSha256"])
+    have = decode("SyncFrame", bytes.fromhex(vector["opening"]))["have"]
+    stated = [have["logDigest"].hex(), have["admissionsDigest"].hex()]
+    check("the digests of an opening", stated, [vector["logDigest"], vector["admissionsDigest"]])
+    synced = decode("SyncFrame", bytes.fromhex(vector["syncAdmission"]))["admission"]
+    check("an admission by sync", synced in gossip, True)
+    request = decode("IntroduceRequest", bytes.fromhex(vector["introduceRequest"]))
+    response = decode("IntroduceResponse", bytes.fromhex(vector["introduceResponse"]))
+    check("shown admissions", [request["admission"], response["admission"]], [gossip[0]] * 2)
+    check("a refusal", response["refusal"], 3)
+    check_invite(vector, run, decode("Admission", gossip[0]["admission"]))
+
+
+def check_invite(vector, run, admission):
+    data = unbase58(vector["invite"].removeprefix("murmurate1"))
+    data, checksum = data[:-4], data[-4:]
+    check("the checksum of an invite", sha256(b"murmurate/invite/1\n", data)[:4], checksum)
+    invite = decode("Invite", data)
+    check("the run of an invite", [invite["runId"], invite["founder"]], [run.id, run.manifest["founder"]])
+    check("its invitation", invite["invitation"], admission["invitation"])
+    check("its signature", invite["signature"], admission["signature"])
+    secrets = [invite["secret"].hex(), invite["swarmKey"].hex()]
+    check("its secrets", secrets, [vector["secret"], vector["swarmKey"]])
+    check("its addresses", invite["addresses"], ["/ip4/192.0.2.7/tcp/4001"])
+
+
 def check_blob(vector, _runs):
     data = bytes((i * 7 + (i >> 8)) & 255 for i in range(vector["size"]))
     check("the hashes of a blob", b"".join(chunk_hashes(data)).hex(), vector["hashes"])
@@ -669,6 +759,7 @@ def main():
         "updates": check_updates,
         "blob": check_blob,
         "messages": check_messages,
+        "membership": check_membership,
         "checkpoints": check_checkpoints,
         "folds": check_folds,
     }

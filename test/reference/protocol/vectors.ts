@@ -23,6 +23,7 @@ import {
 import { Fold } from '../../../protocol/fold.js';
 import {
   decodeGossip,
+  encodeAdmission,
   encodeAmendment,
   encodeAnnouncement,
   encodeEquivocation,
@@ -33,14 +34,18 @@ import { toHalf } from '../../../protocol/half.js';
 import { encodeHave, encodeOpening, encodeWant, toBitmap } from '../../../protocol/have.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
 import { BLOB_CHUNK_BYTES } from '../../../protocol/limits.js';
+import { encodeInvite } from '../../../protocol/invite.js';
 import { equivocationProof, UpdateLog } from '../../../protocol/log.js';
 import type { Manifest, Run } from '../../../protocol/manifest.js';
+import { Members } from '../../../protocol/members.js';
 import { Prng } from '../../../protocol/prng.js';
 import { dequantise, quantisedBytes } from '../../../protocol/quantise.js';
 import { accumulate, takeSlice } from '../../../protocol/residual.js';
 import { Slicer } from '../../../protocol/slice.js';
+import { SyncSession } from '../../../protocol/sync.js';
 import { updateToWire, type Update } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
+import { inviteRun, testAdmission } from '../../support/invites.js';
 import { TEST_START_MS, testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
 /** In the source tree also when this runs from the build. */
@@ -98,11 +103,12 @@ function robustManifest(manifest: Manifest): Manifest {
   };
 }
 
-function runs(): Record<'plain' | 'rich' | 'robust', Run> {
+function runs(): Record<'plain' | 'rich' | 'robust' | 'invited', Run> {
   return {
     plain: testRun(),
     rich: testRun(richManifest),
     robust: testRun(robustManifest),
+    invited: inviteRun(),
   };
 }
 
@@ -253,7 +259,7 @@ function checkpointVector(name: string, run: Run): object {
   }
   const last = cuts.at(-1) ?? initialCheckpoint(run);
   log.setFloor(last.epoch);
-  const have = encodeOpening(run, log.digest(), TEST_START_MS, last);
+  const have = encodeOpening(run, log, TEST_START_MS, last);
   const hashes = Uint8Array.from(last.pieceHashes);
   const theta = fromHex(last.thetaSha256);
   const bytes = Uint8Array.from(pieceOf(last.theta, 0));
@@ -280,7 +286,7 @@ function messageVectors(run: Run): Record<string, string> {
   for (const epoch of [0, 1, 9]) log.insert(testUpdate(run, a, epoch));
   log.insert(testUpdate(run, b, 4));
   const proof = equivocationProof(testUpdate(run, b, 4), testUpdate(run, b, 4, { salt: 'again' }));
-  const opening = encodeOpening(run, log.digest(), TEST_START_MS + 12_345);
+  const opening = encodeOpening(run, log, TEST_START_MS + 12_345);
   const [have = new Uint8Array()] = encodeHave(run, log);
   const [want = new Uint8Array()] = encodeWant(new Map([[a.peerId, [1, 9]]]));
   log.evict(proof);
@@ -292,7 +298,7 @@ function messageVectors(run: Run): Record<string, string> {
   const root = toHex(announced.bodyRoot);
   const asker = new BlobAsker(new PartialBlob({ root, size: Buffer.concat(body).length }));
   const amendment = createAmendment(run, a, 50);
-  const haveAmended = encodeOpening(run, log.digest(), TEST_START_MS, null, amendment);
+  const haveAmended = encodeOpening(run, log, TEST_START_MS, null, amendment);
   const addresses = ['/ip4/192.0.2.7/tcp/4001', '/dns4/peer.example/tcp/4002'];
   const peers = [{ peerId: b.peerId, addresses }];
   const messages = {
@@ -320,6 +326,7 @@ function messageVectors(run: Run): Record<string, string> {
     }),
     introduceResponse: wire.IntroduceResponse.encode({
       runs: [{ manifest: Uint8Array.from(run.bytes), peers }],
+      refusal: 0,
     }),
     reachRequest: wire.ReachRequest.encode({ ports: [4001, 65535] }),
     reachResponse: wire.ReachResponse.encode({ seen: '/ip4/192.0.2.7', ports: [4001] }),
@@ -327,11 +334,68 @@ function messageVectors(run: Run): Record<string, string> {
   return Object.fromEntries(Object.entries(messages).map(([kind, bytes]) => [kind, toHex(bytes)]));
 }
 
+/** Admissions, their order on the wire and what they come to: peer 1 is in, 2 and 3 have used one invitation. */
+function membershipVector(name: string, run: Run): object {
+  const log = new UpdateLog(new Members(run.manifest.membership));
+  const admissions = [
+    testAdmission(run, 1, 'one', { firstEpoch: 4 }),
+    testAdmission(run, 1, 'one', { firstEpoch: 2 }),
+    testAdmission(run, 2, 'two'),
+    testAdmission(run, 3, 'two', { firstEpoch: 1 }),
+  ];
+  for (const admission of admissions) log.admit(admission);
+  for (const index of [0, 1]) log.insert(testUpdate(run, testIdentity(index), 6));
+  const theta = new Fold(run).compute(log);
+  const [syncAdmission = new Uint8Array(), ...others] = new SyncSession(
+    run,
+    log,
+    new Set(),
+  ).vectors();
+  const { signed } = admissions[0] ?? testAdmission(run, 1, 'one');
+  const { invitation, signature } = wire.Admission.decode(signed.admission);
+  const secret = sha256(new TextEncoder().encode('one-time/one'));
+  const fields = {
+    runId: run.id,
+    founder: run.manifest.founder,
+    addresses: ['/ip4/192.0.2.7/tcp/4001'],
+  };
+  const frames = {
+    opening: encodeOpening(run, log, TEST_START_MS),
+    syncAdmission,
+    introduceRequest: wire.IntroduceRequest.encode({
+      ...{ runId: fromHex(run.id), manifest: new Uint8Array(), addresses: fields.addresses },
+      admission: signed,
+    }),
+    introduceResponse: wire.IntroduceResponse.encode({ runs: [], refusal: 3, admission: signed }),
+  };
+  return {
+    run: name,
+    gossip: admissions.map((admission) => toHex(encodeAdmission(admission))),
+    updates: [0, 1].map((i) => toHex(encodeUpdateMessage(testUpdate(run, testIdentity(i), 6)))),
+    members: [1, 2, 3].map((i) => log.members.has(testIdentity(i).peerId)),
+    firstEpoch: log.members.firstEpochOf(testIdentity(1).peerId),
+    admissionsDigest: toHex(log.members.digest()),
+    logDigest: toHex(log.digest()),
+    thetaSha256: toHex(sha256(float64Bytes(theta))),
+    framesBeforeTheVector: others.length,
+    secret: toHex(secret),
+    swarmKey: '5a'.repeat(32),
+    invite: encodeInvite({
+      ...fields,
+      invitation,
+      signature,
+      secret,
+      swarmKey: fromHex('5a'.repeat(32)),
+    }),
+    ...Object.fromEntries(Object.entries(frames).map(([kind, frame]) => [kind, toHex(frame)])),
+  };
+}
+
 const HALVES = [0, 1e-9, 3e-8, 6e-5, 2 ** -14, 0.1, 1 / 3, 1 + 2 ** -11, 1 + 2 ** -11 + 2 ** -40];
 
 /** The whole content of vectors.json. */
 export function makeVectors(): Record<string, unknown> {
-  const { plain, rich, robust } = runs();
+  const { plain, rich, robust, invited } = runs();
   return {
     peerIds: [0, 1, 2].map((i) => {
       const { peerId } = testIdentity(i);
@@ -346,7 +410,12 @@ export function makeVectors(): Record<string, unknown> {
       nearest: toHalf(value),
       up: toHalf(value, 'up'),
     })),
-    runs: { plain: runVector(plain), rich: runVector(rich), robust: runVector(robust) },
+    runs: {
+      plain: runVector(plain),
+      rich: runVector(rich),
+      robust: runVector(robust),
+      invited: runVector(invited),
+    },
     slices: [0, 1, 2, 4, 6, 7, 10, 12, 30].map((epoch) => sliceVector('rich', rich, epoch)),
     authors: [
       authorVector('plain', plain, 3),
@@ -361,6 +430,7 @@ export function makeVectors(): Record<string, unknown> {
     ],
     blob: blobVector(),
     messages: messageVectors(plain),
+    membership: membershipVector('invited', invited),
     checkpoints: [checkpointVector('rich', rich)],
     folds: [foldVector('plain', plain), foldVector('rich', rich), foldVector('robust', robust)],
   };

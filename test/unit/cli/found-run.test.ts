@@ -167,6 +167,18 @@ describe('manifestFromOptions()', () => {
     });
   });
 
+  it('takes invites with and without a list, the founder always in', () => {
+    const { founder } = sampleManifest();
+    const listed = [{ peerId: founder, weight: 1 }];
+    assert.deepEqual(found({ inviteOnly: true }).membership, {
+      ...{ mode: 'invite', members: listed, inviteWeight: 1 },
+    });
+    assert.deepEqual(found({ inviteOnly: true, inviteWeight: 4, allow: [OTHER] }).membership, {
+      ...{ mode: 'invite', members: [...listed, { peerId: OTHER, weight: 1 }], inviteWeight: 4 },
+    });
+    assert.throws(() => found({ inviteOnly: true, fold: 'robust' }), /no --invite-only/);
+  });
+
   it('caps the automatic learning rate for tiny models', () => {
     const { founder, model, adapter } = sampleManifest();
     const context = { founder, fingerprint: model, ...adapter, startMs: 0, epochMs: 1000 };
@@ -244,6 +256,8 @@ describe('checkResume()', () => {
       horizon: 40,
       foldAlpha: ['0:1/2'],
       allow: [OTHER],
+      inviteOnly: true,
+      inviteWeight: 2,
       targetModules: ['v_proj'],
     };
     const untested = Object.keys(runOptions).filter((name) => !(name in other));

@@ -159,6 +159,20 @@ describe('runProgram()', () => {
     assert.deepEqual(disk, { exitCode: 1, stdout: '', stderr: 'error: the disk is full\n' });
   });
 
+  it('never repeats an invite, wherever on the command line it stands', async () => {
+    const invite = 'murmurate1L2d8vTq9mysecret';
+    const wrong = [
+      [invite],
+      ['cook', 'soup', 'bread', invite],
+      ['cook', 'soup', '--minutes', invite],
+    ];
+    for (const args of wrong) {
+      const { exitCode, stdout, stderr } = await run([cookVerb], ...args);
+      assert.equal(exitCode, 2);
+      assert.ok(!`${stdout}${stderr}`.includes('mysecret'), stderr);
+    }
+  });
+
   it('calls anything else a fault of its own, with the stack', async () => {
     const { exitCode, stderr } = await run([failing(new TypeError('x is not a function'))], 'fail');
     assert.equal(exitCode, 1);

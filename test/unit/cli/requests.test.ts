@@ -49,6 +49,7 @@ async function setUp(): Promise<{ directory: DataDirectory; asked: string[]; con
       asked.push(`extend ${epochs}`);
       return Promise.resolve(epochs > 40 ? null : 'It takes more than 40.');
     },
+    invite: (epochs: number): string => `murmurate1for${epochs}`,
     leave: (): void => void asked.push('leave'),
   };
   return { directory, asked, controls };

@@ -9,6 +9,8 @@ import { compareVerb } from '../../../node/cli/compare.js';
 import { evalVerb } from '../../../node/cli/eval.js';
 import { exportVerb } from '../../../node/cli/export.js';
 import { extendVerb } from '../../../node/cli/extend.js';
+import { inviteVerb } from '../../../node/cli/invite.js';
+import { swarmKeyVerb } from '../../../node/cli/swarm-key.js';
 import { generateVerb } from '../../../node/cli/generate.js';
 import { joinVerb } from '../../../node/cli/join.js';
 import { leaveVerb } from '../../../node/cli/leave.js';
@@ -28,6 +30,8 @@ const VERBS = [
   resumeVerb,
   leaveVerb,
   extendVerb,
+  inviteVerb,
+  swarmKeyVerb,
   exportVerb,
   generateVerb,
   evalVerb,

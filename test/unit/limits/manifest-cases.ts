@@ -86,7 +86,7 @@ export const MANIFEST_CASES = {
     takes: (value) =>
       decodes(/1 to 64/, (manifest) => {
         if (manifest.fold) Object.assign(manifest.fold, { mode: 2, trimFraction: 0.2 });
-        manifest.membership = { mode: 2, members: members(value) };
+        manifest.membership = { mode: 2, members: members(value), inviteWeight: 0 };
       }),
   },
 } satisfies Partial<Record<LimitName, LimitCase>>;

@@ -1,13 +1,15 @@
 /** Bounds of what members send each other: messages, updates, logs, sync frames, blobs. */
 import { Replica } from '../../../node/peer/replica.js';
+import { checkAdmission } from '../../../protocol/admission.js';
 import { checkAmendment } from '../../../protocol/amendment.js';
 import { chunkHashes, PartialBlob } from '../../../protocol/blob.js';
 import { pieceCount } from '../../../protocol/checkpoint.js';
 import { statementFromWire } from '../../../protocol/checkpoint-transfer.js';
 import { UpdateRejectedError } from '../../../protocol/errors.js';
 import { decodeGossip, encodeUpdateMessage, isInline } from '../../../protocol/gossip.js';
-import { HaveVector } from '../../../protocol/have.js';
+import { encodeOpening, HaveVector } from '../../../protocol/have.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
+import { decodeInvite, encodeInvite, INVITE_PREFIX } from '../../../protocol/invite.js';
 import { EPOCHS_MAX } from '../../../protocol/limits.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import { maxUpdateBytes, Slicer } from '../../../protocol/slice.js';
@@ -52,7 +54,8 @@ function asksForAll(count: number): boolean {
   epochs[epochs.length - 1] = 0xff >> (8 * epochs.length - count);
   const author = publicKeyFromPeerId(testIdentity(1).peerId);
   const runId = Uint8Array.from(Buffer.from(large.id, 'hex'));
-  const have = { runId, clockMs: 0, authors: [], evicted: [], last: false, logDigest: hash };
+  const digests = { logDigest: hash, admissionsDigest: new Uint8Array() };
+  const have = { runId, clockMs: 0, authors: [], evicted: [], last: false, ...digests };
   session.hello(0);
   session.receive(wire.SyncFrame.encode({ have }));
   const authors = [{ author, epochs, digest: hash }];
@@ -60,6 +63,21 @@ function asksForAll(count: number): boolean {
   session.want();
   return !session.isCut;
 }
+
+const byInvitation = testRun((manifest) => ({
+  ...manifest,
+  membership: {
+    mode: 'invite',
+    members: [{ peerId: testIdentity(0).peerId, weight: 1 }],
+    inviteWeight: 1,
+  },
+}));
+
+const noAdmission = {
+  admission: new Uint8Array(),
+  keySignature: new Uint8Array(64),
+  memberSignature: new Uint8Array(64),
+};
 
 const withHorizon = testRun((manifest) => ({
   ...manifest,
@@ -71,6 +89,34 @@ export const MESSAGE_CASES = {
     takes: (value) => {
       const signed = { amendment: new Uint8Array(value), signature: new Uint8Array(64) };
       return isNotOversize(() => checkAmendment(run, signed));
+    },
+  },
+  ADMISSION_BYTES_MAX: {
+    takes: (value) => {
+      const signed = { ...noAdmission, admission: new Uint8Array(value) };
+      return isNotOversize(() => checkAdmission(byInvitation, signed));
+    },
+  },
+  ADMISSIONS_MAX: {
+    takes: (value) => {
+      const session = new SyncSession(byInvitation, new UpdateLog(), new Set());
+      session.receive(encodeOpening(byInvitation, new UpdateLog(), 0));
+      const frame = wire.SyncFrame.encode({ admission: noAdmission });
+      return isTaken(/too many admissions/, () => {
+        for (let i = 0; i < value; i++) session.receive(frame);
+      });
+    },
+  },
+  INVITE_LENGTH_MAX: {
+    takes: (value) => isWithin(/characters/, () => decodeInvite(INVITE_PREFIX.padEnd(value, 'a'))),
+  },
+  INVITE_ADDRESSES_MAX: {
+    takes: (value) => {
+      const addresses = Array.from({ length: value }, (_, i) => `/ip4/192.0.2.7/tcp/${i}`);
+      const { peerId: founder } = testIdentity(0);
+      const parts = { runId: run.id, founder, invitation: hash, secret: hash, swarmKey: null };
+      const invite = encodeInvite({ ...parts, addresses, signature: new Uint8Array(64) });
+      return decodeInvite(invite).addresses.length === value;
     },
   },
   UNKNOWN_FRAMES_MAX: {

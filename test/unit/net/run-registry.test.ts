@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'node:test';
-import { IntroduceError } from '../../../node/net/errors.js';
+import { IntroduceError, NotAdmittedError } from '../../../node/net/errors.js';
 import {
   PEER_EXPIRY_MS,
   RUN_EXPIRY_MS,
@@ -60,7 +60,7 @@ describe('RunRegistry', () => {
     const registry = make();
     const members = [{ peerId: peer(1), weight: 1 }];
     const run = runNamed('closed', { mode: 'allowlist', members });
-    assert.throws(() => offer(registry, 2, run), IntroduceError);
+    assert.throws(() => offer(registry, 2, run), NotAdmittedError);
     assert.equal(offer(registry, 1, run), true);
     assert.deepEqual(
       registry.list(run.id)[0]?.peers.map(({ peerId }) => peerId),
@@ -144,7 +144,7 @@ describe('RunRegistry', () => {
       mode: 'allowlist',
       members: [{ peerId: peer(1), weight: 1 }],
     });
-    assert.throws(() => offer(registry, 2, closed), IntroduceError);
+    assert.throws(() => offer(registry, 2, closed), NotAdmittedError);
     assert.deepEqual(registry.list(null), []);
     assert.equal(changes, 0);
   });

@@ -82,6 +82,7 @@ class World {
       onGossip: () => 'ignore',
       onStream: (_kind, stream, from) => antiEntropy.serve(stream, from),
       onConnect: nothing,
+      isMember: () => true,
       onDisconnect: nothing,
     });
     return { replica, antiEntropy };
@@ -100,11 +101,12 @@ class World {
       onGossip: () => 'ignore',
       onStream: async (_kind, stream) => {
         sessions.count += 1;
-        await stream.send(encodeOpening(this.run, log.digest(), this.time.nowMs));
+        await stream.send(encodeOpening(this.run, log, this.time.nowMs));
         for (const frame of encodeHave(this.run, log)) await stream.send(frame);
         await after(stream);
       },
       onConnect: () => undefined,
+      isMember: () => true,
       onDisconnect: () => undefined,
     });
     return sessions;

@@ -18,6 +18,7 @@ const well: AttentionFacts = {
   horizonProblem: null,
   last: { steps: 8, skippedSteps: 0 },
   closedEpoch: -1,
+  isMember: true,
   equivocatedEpoch: null,
 };
 

@@ -42,6 +42,7 @@ class World {
       onGossip: () => 'ignore',
       onStream: (_kind, stream, from) => serve(stream, from),
       onConnect: nothing,
+      isMember: () => true,
       onDisconnect: nothing,
     });
     return this.id(index);

@@ -18,6 +18,7 @@ async function setUp() {
     },
     onStream: async (_kind, stream) => stream.abort(new Error('only listening')),
     onConnect: () => undefined,
+    isMember: () => true,
     onDisconnect: () => undefined,
   });
   return { swarm, heard, bystander, node: swarm.node(0) };

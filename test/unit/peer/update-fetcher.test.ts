@@ -63,6 +63,7 @@ class World {
         return kind === 'blob' ? server.serve(stream, from) : antiEntropy.serve(stream, from);
       },
       onConnect: nothing,
+      isMember: () => true,
       onDisconnect: (peerId) => updateFetcher.forget(peerId),
     });
     return { transport, replica, antiEntropy, updateFetcher, heard };
@@ -122,6 +123,7 @@ describe('UpdateFetcher', () => {
       onGossip: () => 'ignore',
       onStream: (_kind, stream: FrameStream, from) => idle.serve(stream, from),
       onConnect: nothing,
+      isMember: () => true,
       onDisconnect: nothing,
     });
     const holder = await world.peer(2, [update]);
@@ -170,6 +172,7 @@ describe('UpdateFetcher', () => {
         return giver.serve(stream, from);
       },
       onConnect: nothing,
+      isMember: () => true,
       onDisconnect: nothing,
     });
     for (let i = 0; i < 3; i++) {

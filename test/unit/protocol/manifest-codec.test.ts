@@ -310,6 +310,20 @@ describe('encodeManifest()', () => {
     const other = encodeManifest({ ...base.manifest, name: 'other' });
     assert.notEqual(other.id, base.id);
   });
+
+  it('takes a run with invites, the weight of the invited from 1 to 1000', () => {
+    const members = [{ peerId: base.manifest.founder, weight: 3 }];
+    const manifest = (inviteWeight: number): Manifest =>
+      withValue(base.manifest, 'membership', { mode: 'invite', members, inviteWeight });
+    for (const weight of [1, 1000]) {
+      const run = encodeManifest(manifest(weight));
+      assert.deepEqual(decodeManifest(run.bytes).manifest.membership, {
+        ...{ mode: 'invite', members, inviteWeight: weight },
+      });
+    }
+    for (const weight of [0, 1001, 1.5])
+      assert.throws(() => encodeManifest(manifest(weight)), /inviteWeight is .* from 1 to 1000/);
+  });
 });
 
 describe('decodeManifest()', () => {
@@ -376,7 +390,8 @@ describe('decodeManifest()', () => {
     const changed = (path: string, value: unknown): Uint8Array =>
       wire.Manifest.encode(withValue(wireManifest(), path, value));
     refused(changed('fold.mode', 3), /folds in mode 3/, 'fold');
-    refused(changed('membership.mode', 3), /admits members in mode 3/, 'membership');
+    refused(changed('membership.mode', 4), /admits members in mode 4/, 'membership');
+    refused(changed('membership.inviteWeight', 1), /without invitations has a weight/, 'weight');
     const members = [{ publicKey: new Uint8Array(32), weight: 1 }];
     refused(changed('membership.members', members), /open run lists no members/, 'members');
   });

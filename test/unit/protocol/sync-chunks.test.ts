@@ -18,7 +18,7 @@ function waiting(): SyncSession {
   const remote = new UpdateLog();
   for (const update of updates) remote.insert(update);
   const session = new SyncSession(run, new UpdateLog(), new Set());
-  session.receive(encodeOpening(run, remote.digest(), 0));
+  session.receive(encodeOpening(run, remote, 0));
   for (const frame of encodeHave(run, remote)) session.receive(frame);
   assert.ok([...session.want()].length > 0);
   for (const frame of encodeWant(new Map())) session.receive(frame);

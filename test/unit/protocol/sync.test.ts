@@ -170,7 +170,7 @@ describe('SyncSession', () => {
         wire.SyncFrame.encode({
           have: {
             ...{ runId: new Uint8Array(32), clockMs: 0, authors: [], evicted: [], last: false },
-            logDigest: new Uint8Array(32),
+            ...{ logDigest: new Uint8Array(32), admissionsDigest: new Uint8Array() },
           },
         }),
       ],
