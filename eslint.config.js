@@ -86,6 +86,7 @@ export default tseslint.config(
       'test/sim/nightly.ts',
       'test/chaos/main.ts',
       'test/soak/main.ts',
+      'test/fuzz/main.ts',
       'bench/**/*.ts',
       'examples/**/*.ts',
       'test/run.ts',

@@ -1,0 +1,17 @@
+/** All decoders of foreign bytes. */
+import { httpTargets } from './http-targets.js';
+import { modelTargets } from './model-targets.js';
+import { netTargets } from './net-targets.js';
+import type { FuzzTargets } from './oracle.js';
+import { protocolTargets } from './protocol-targets.js';
+import { storeTargets } from './store-targets.js';
+import { syncTargets } from './sync-targets.js';
+
+export const TARGETS: FuzzTargets = {
+  ...protocolTargets,
+  ...syncTargets,
+  ...netTargets,
+  ...modelTargets,
+  ...storeTargets,
+  ...httpTargets,
+};
