@@ -14,6 +14,7 @@ import { runProgram } from './cli/program.js';
 import { resumeVerb } from './cli/resume.js';
 import { startVerb } from './cli/start.js';
 import { statusVerb } from './cli/status.js';
+import { whatLeavesVerb } from './cli/what-leaves.js';
 import { EXIT_INTERRUPTED } from './errors.js';
 
 /** A process that was told to stop is gone after this long, in ms; what counts of a peer is on disk before. */
@@ -24,6 +25,7 @@ const VERBS = [
   joinVerb,
   bootstrapVerb,
   statusVerb,
+  whatLeavesVerb,
   pauseVerb,
   resumeVerb,
   leaveVerb,

@@ -74,7 +74,13 @@ export const statusReportSchema = z.object({
     history: z.array(z.object({ epoch: z.number().int(), loss: z.number() })),
   }),
   peers: z.array(peerReportSchema),
-  traffic: z.object({ bytesIn: bytesByPurpose, bytesOut: bytesByPurpose }),
+  traffic: z.object({
+    bytesIn: bytesByPurpose,
+    bytesOut: bytesByPurpose,
+    sentTo: z
+      .array(z.object({ peerId: z.string().nullable(), bytes: z.record(z.string(), count) }))
+      .describe('bytes sent by peer and purpose; null: peers that are not counted by themselves'),
+  }),
   lastRecipients: count.nullable().describe('members that the last update was handed to'),
   residualNorm: z.number().nonnegative(),
   attention: z.array(z.string()).describe('what is wrong or awaited, and what happens next'),
@@ -82,9 +88,6 @@ export const statusReportSchema = z.object({
 
 /** The JSON object of GET /status. */
 export type StatusReport = z.infer<typeof statusReportSchema>;
-
-/** Bytes of one direction since the process started: in all, and by purpose (e.g. gossip, sync). */
-export type BytesByPurpose = { total: number } & Readonly<Record<string, number>>;
 
 export interface StatusSources {
   version: string;
@@ -98,7 +101,7 @@ export interface StatusSources {
   snapshot: PeerSnapshot;
   connections: readonly Connection[];
   reachability: Reachability;
-  traffic: { bytesIn: BytesByPurpose; bytesOut: BytesByPurpose };
+  traffic: StatusReport['traffic'];
   /** Sentences from outside the peer: the store, the dialler, the lock. They come first. */
   attention: readonly string[];
 }
@@ -126,10 +129,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
     adapter: { ...snapshot.adapter },
     heldOutLoss: { ...snapshot.heldOutLoss, history: [...snapshot.heldOutLoss.history] },
     peers: mergePeers(sources.peerId, snapshot.members, sources.connections),
-    traffic: {
-      bytesIn: { ...sources.traffic.bytesIn },
-      bytesOut: { ...sources.traffic.bytesOut },
-    },
+    traffic: sources.traffic,
     lastRecipients: snapshot.lastRecipients,
     residualNorm: snapshot.residualNorm,
     attention: [...new Set([...sources.attention, ...snapshot.attention].map(asSentence))],

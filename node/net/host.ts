@@ -6,7 +6,15 @@ import type {
   CircuitRelayTransportComponents,
 } from '@libp2p/circuit-relay-v2';
 import { identify, identifyPush, type Identify } from '@libp2p/identify';
-import { isPeerId, start, stop, type Address, type PeerId, type Stream } from '@libp2p/interface';
+import {
+  isPeerId,
+  start,
+  stop,
+  type Address,
+  type Connection,
+  type PeerId,
+  type Stream,
+} from '@libp2p/interface';
 import { kadDHT, passthroughMapper, type KadDHT } from '@libp2p/kad-dht';
 import { noise } from '@libp2p/noise';
 import { ping } from '@libp2p/ping';
@@ -303,6 +311,11 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
       [node.peerId, ...node.getPeers()].some(
         (id) => name === `${PEERS_PREFIX}/${id.toCID().toString()}`,
       );
+    meter.remoteOf = (stream) => {
+      const isOf = (connection: Connection): boolean =>
+        connection.streams.some((one) => one === stream);
+      return node.getConnections().find(isOf)?.remotePeer.toString() ?? null;
+    };
     return new Host(node, meter, relay);
   } catch (cause) {
     throw listenError(listen, cause);

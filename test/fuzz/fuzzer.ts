@@ -13,8 +13,8 @@ import { execute, type FuzzTarget } from './oracle.js';
 const BATCH_INPUTS_MAX = 2_000;
 const BATCH_MS_MAX = 200;
 
-/** Attempts to make a finding smaller. */
-const SHRINKS_MAX = 2_000;
+/** Making a finding smaller ends after so long, in ms: each attempt may be slow. */
+const SHRINK_MS_MAX = 5_000;
 
 export interface FuzzLimits {
   seconds: number;
@@ -121,11 +121,10 @@ function* bytesOf(seed: number): Generator<number> {
 /** A smaller input that breaks the oracle as well: pieces are taken out as long as it does. */
 export async function shrink(target: FuzzTarget, input: Uint8Array): Promise<Uint8Array> {
   let smallest = input;
-  let attempts = 0;
+  const endMs = performance.now() + SHRINK_MS_MAX;
   for (let length = input.length >> 1; length > 0; length >>= 1) {
-    for (let at = 0; at < smallest.length && attempts < SHRINKS_MAX;) {
+    for (let at = 0; at < smallest.length && performance.now() < endMs;) {
       const smaller = Buffer.concat([smallest.subarray(0, at), smallest.subarray(at + length)]);
-      attempts += 1;
       if (await breaks(target, smaller)) smallest = smaller;
       else at += length;
     }

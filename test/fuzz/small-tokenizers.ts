@@ -1,10 +1,8 @@
 /** A tokenizer.json of each kind, as small as it can be. */
 
-const vocab = Object.fromEntries(
-  ['<|end|>', ...'abcdefghijklmnopqrstuvwxyzH,!12 .\n', 'he', 'hel', 'lo', '##lo', '[UNK]'].map(
-    (token, id) => [token, id],
-  ),
-);
+const LETTERS = Array.from('abcdefghijklmnopqrstuvwxyzH,!12 .\n');
+const TOKENS = ['<|end|>', ...LETTERS, 'he', 'hel', 'lo', '##lo', '[UNK]'];
+const vocab = Object.fromEntries(TOKENS.map((token, id) => [token, id]));
 
 const added = [
   { id: 0, content: '<|end|>', special: true, single_word: false, lstrip: false, rstrip: false },
@@ -59,7 +57,7 @@ export const SMALL_TOKENIZERS: readonly object[] = [
     model: {
       type: 'Unigram',
       unk_id: 0,
-      vocab: Object.keys(vocab).map((token, id) => [token, -id]),
+      vocab: TOKENS.map((token, id) => [token, -id]),
     },
   },
   {

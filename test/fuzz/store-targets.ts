@@ -96,8 +96,9 @@ const damagedLog: FuzzTarget = {
     const path = fileOf('opened.bin', Buffer.concat([HEADER, bytes]));
     const { records } = await LogFile.open(path, run.id, () => undefined);
     const scan = await readLog(path, run.id);
-    assert.deepEqual(scan?.records.map(toHex), records.map(toHex));
-    assert.deepEqual([scan?.damaged, scan?.tailBytes], [0, 0]);
+    assert.ok(scan !== null);
+    assert.deepEqual(scan.records.map(toHex), records.map(toHex));
+    assert.deepEqual([scan.damaged, scan.tailBytes], [0, 0]);
   },
 };
 

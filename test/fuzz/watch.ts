@@ -50,10 +50,10 @@ export async function watchFuzzing(
     }, HANG_MS);
     worker.on('message', (news: FuzzNews) => {
       ({ figures } = news);
-      if (news.kind === 'figures') return onFigures(figures);
-      clearInterval(hangs);
+      if (news.kind === 'figures') onFigures(figures);
+      else clearInterval(hangs);
       if (news.kind === 'finding') found(news.message, news.input);
-      else resolve({ figures, finding: null });
+      if (news.kind === 'done') resolve({ figures, finding: null });
     });
     worker.on('error', (error) => found(`${error.name}: ${error.message}`, current()));
   });
