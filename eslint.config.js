@@ -87,6 +87,7 @@ export default tseslint.config(
       'test/chaos/main.ts',
       'test/soak/main.ts',
       'test/flood/main.ts',
+      'test/fuzz/main.ts',
       'bench/**/*.ts',
       'examples/**/*.ts',
       'test/run.ts',

@@ -191,7 +191,7 @@ async function openDirectory(dir: string): Promise<void> {
 }
 
 /** A damaged registry is worth a warning, not a stop: members announce themselves again. */
-async function restore(path: string, registry: RunRegistry, logger: Logger): Promise<void> {
+export async function restore(path: string, registry: RunRegistry, logger: Logger): Promise<void> {
   const bytes = await readIfThere(path);
   if (bytes === null) return;
   const parsed = registrySchema.safeParse(parseJson(bytes));

@@ -148,7 +148,6 @@ export class RunningPeer {
 
   status(): StatusReport {
     const { home, run, host, trainer } = this.#init;
-    const { bytesIn, bytesOut } = host.traffic();
     const nowMs = this.#clock.now();
     const connections = this.#transport.connections();
     return buildStatus({
@@ -161,7 +160,7 @@ export class RunningPeer {
       snapshot: this.#peer.snapshot(),
       connections,
       reachability: this.#reach.verdict(),
-      traffic: { bytesIn: { ...bytesIn }, bytesOut: { ...bytesOut } },
+      traffic: host.traffic(),
       attention: [
         ...this.#store.warnings,
         ...this.#warnings,

@@ -117,6 +117,12 @@ function valueAt(value: unknown, path: readonly string[]): unknown {
 
 function show(value: unknown): string {
   if (value === undefined) return 'missing';
-  const text = JSON.stringify(value);
+  let text: string;
+  try {
+    text = JSON.stringify(value);
+  } catch {
+    // Deeper than the stack: parsing goes to any depth, writing does not.
+    return 'nested too deeply';
+  }
   return text.length > SHOWN_CHARACTERS_MAX ? `${text.slice(0, SHOWN_CHARACTERS_MAX)}...` : text;
 }

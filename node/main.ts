@@ -16,6 +16,7 @@ import { resumeVerb } from './cli/resume.js';
 import { startVerb } from './cli/start.js';
 import { statusVerb } from './cli/status.js';
 import { swarmKeyVerb } from './cli/swarm-key.js';
+import { whatLeavesVerb } from './cli/what-leaves.js';
 import { EXIT_INTERRUPTED } from './errors.js';
 
 /** A process that was told to stop is gone after this long, in ms; what counts of a peer is on disk before. */
@@ -28,6 +29,7 @@ const VERBS = [
   inviteVerb,
   swarmKeyVerb,
   statusVerb,
+  whatLeavesVerb,
   pauseVerb,
   resumeVerb,
   leaveVerb,

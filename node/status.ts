@@ -79,7 +79,13 @@ export const statusReportSchema = z.object({
     admitted: count.describe('members that came by invitation'),
     refused: count.describe('what strangers asked for in vain, since the process started'),
   }),
-  traffic: z.object({ bytesIn: bytesByPurpose, bytesOut: bytesByPurpose }),
+  traffic: z.object({
+    bytesIn: bytesByPurpose,
+    bytesOut: bytesByPurpose,
+    sentTo: z
+      .array(z.object({ peerId: z.string().nullable(), bytes: z.record(z.string(), count) }))
+      .describe('bytes sent by peer and purpose; null: peers that are not counted by themselves'),
+  }),
   lastRecipients: count.nullable().describe('members that the last update was handed to'),
   residualNorm: z.number().nonnegative(),
   attention: z.array(z.string()).describe('what is wrong or awaited, and what happens next'),
@@ -87,9 +93,6 @@ export const statusReportSchema = z.object({
 
 /** The JSON object of GET /status. */
 export type StatusReport = z.infer<typeof statusReportSchema>;
-
-/** Bytes of one direction since the process started: in all, and by purpose (e.g. gossip, sync). */
-export type BytesByPurpose = { total: number } & Readonly<Record<string, number>>;
 
 export interface StatusSources {
   version: string;
@@ -103,7 +106,7 @@ export interface StatusSources {
   snapshot: PeerSnapshot;
   connections: readonly Connection[];
   reachability: Reachability;
-  traffic: { bytesIn: BytesByPurpose; bytesOut: BytesByPurpose };
+  traffic: StatusReport['traffic'];
   /** Sentences from outside the peer: the store, the dialler, the lock. They come first. */
   attention: readonly string[];
 }
@@ -132,10 +135,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
     heldOutLoss: { ...snapshot.heldOutLoss, history: [...snapshot.heldOutLoss.history] },
     peers: mergePeers(sources.peerId, snapshot.members, sources.connections),
     membership: { ...snapshot.membership },
-    traffic: {
-      bytesIn: { ...sources.traffic.bytesIn },
-      bytesOut: { ...sources.traffic.bytesOut },
-    },
+    traffic: sources.traffic,
     lastRecipients: snapshot.lastRecipients,
     residualNorm: snapshot.residualNorm,
     attention: [...new Set([...sources.attention, ...snapshot.attention].map(asSentence))],

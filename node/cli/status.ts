@@ -40,7 +40,8 @@ traffic   in 1.9 MB, out 0.7 MB
   },
 });
 
-async function storedUrl(dir: string): Promise<string> {
+/** The status URL of the peer that runs in `dir`. Throws UserError when none does. */
+export async function storedUrl(dir: string): Promise<string> {
   const [url] = await new DataDirectory(dir).readLines('http');
   if (url !== undefined) return url;
   throw new UserError(

@@ -4,8 +4,8 @@ import { UserError } from '../errors.js';
 import { readLines } from './lines.js';
 import type { DataRecord } from './records.js';
 
-/** Turns in one conversation. */
-const MESSAGES_MAX = 1000;
+/** Turns in one conversation: the template is rendered again for each of them, so 256 take a second or two. */
+const MESSAGES_MAX = 256;
 /** Field names that an error message lists. */
 const NAMES_SHOWN_MAX = 6;
 

@@ -142,8 +142,8 @@ function wrap(
  */
 function checkOrdinaryTokens(hub: HubTokenizer, model: TokenizerModel, path: string): number {
   const added = hub.get_added_tokens_decoder();
-  let highest = Math.max(-1, ...added.keys());
-  let ordinary = -1;
+  let [highest, ordinary] = [-1, -1];
+  for (const id of added.keys()) highest = Math.max(highest, id);
   for (const [token, id] of hub.get_vocab(true)) {
     // The library counts ids that no token has as well.
     if (hub.token_to_id(token) !== id) continue;

@@ -10,6 +10,9 @@ import { EXIT_USAGE, UserError } from '../errors.js';
 /** Texts looked at in one list, whatever is in them. */
 const TEXTS_MAX = 4 * ADDRESSES_MAX;
 
+/** An IP address or a name as DNS has them: nothing that could break a line of text. */
+const HOST = /^[\w.:-]{1,253}$/;
+
 /** A user's address. @throws UserError (wrong usage) when it is not a TCP multiaddr, direct or relayed. */
 export function parseAddress(text: string): Multiaddr {
   if (looksLikeInvite(text)) {
@@ -76,15 +79,21 @@ export function cleanAddresses(peerId: string, texts: readonly string[]): string
 
 /**
  * Null unless `text` is /ip4|ip6|dns.../.../tcp/<1..65535 or 0>[/p2p/<relay>/p2p-circuit][/p2p/<id>] within
- * ADDRESS_BYTES_MAX. One relay at most: relays pass on nothing that came through another.
+ * ADDRESS_BYTES_MAX. One relay at most: relays pass on nothing that came through another. The library itself looks
+ * at a peer id or a name no sooner than when it is dialled.
  */
 function tcpAddress(text: string): Multiaddr | null {
   if (Buffer.byteLength(text) > ADDRESS_BYTES_MAX) return null;
   try {
     const parsed = multiaddr(text);
-    const names = parsed.getComponents().map(({ name }) => name);
+    const components = parsed.getComponents();
     const shape = /^(ip4|ip6|dns|dns4|dns6) tcp( p2p p2p-circuit)?( p2p)?$/;
-    return shape.test(names.join(' ')) ? parsed : null;
+    if (!shape.test(components.map(({ name }) => name).join(' '))) return null;
+    const isSound = components.every(
+      ({ code, value = '' }, i) =>
+        (code !== CODE_P2P || parsePeerId(value) !== null) && (i > 0 || HOST.test(value)),
+    );
+    return isSound ? parsed : null;
   } catch {
     return null;
   }

@@ -12,6 +12,7 @@ import {
   start,
   stop,
   type Address,
+  type Connection,
   type PeerId,
   type Stream,
 } from '@libp2p/interface';
@@ -336,6 +337,11 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
       [node.peerId, ...node.getPeers()].some(
         (id) => name === `${PEERS_PREFIX}/${id.toCID().toString()}`,
       );
+    meter.remoteOf = (stream) => {
+      const isOf = (connection: Connection): boolean =>
+        connection.streams.some((one) => one === stream);
+      return node.getConnections().find(isOf)?.remotePeer.toString() ?? null;
+    };
     return new Host(node, meter, relay, init.swarmKey ?? null);
   } catch (cause) {
     throw listenError(listen, cause);

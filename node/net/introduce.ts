@@ -60,8 +60,8 @@ const INBOUND_STREAMS_MAX = 2;
  */
 export const EXCHANGES_MAX = 32;
 
-const REQUEST_LIMITS = { addresses: ADDRESSES_MAX };
-const RESPONSE_LIMITS = {
+export const REQUEST_LIMITS = { addresses: ADDRESSES_MAX };
+export const RESPONSE_LIMITS = {
   runs: RUNS_MAX,
   runs$: { peers: RUN_PEERS_MAX + 1, peers$: { addresses: ADDRESSES_MAX } },
 };
@@ -114,7 +114,7 @@ export async function serveIntroductions(
 }
 
 /** @throws IntroduceError or InvalidManifestError for a request that deserves no answer. */
-function answer(
+export function answer(
   request: IntroduceRequest,
   peerId: string,
   { registry, self, door }: Introducer,
@@ -202,7 +202,7 @@ export async function askRuns(
 }
 
 /** The runs that can be decoded. @throws InvalidManifestError when there are some, and none can. */
-function decodeRuns(host: Host, infos: readonly RunInfo[]): KnownRun[] {
+export function decodeRuns(host: Pick<Host, 'peerId'>, infos: readonly RunInfo[]): KnownRun[] {
   const known: KnownRun[] = [];
   let fault: InvalidManifestError | null = null;
   for (const info of infos) {
@@ -276,7 +276,7 @@ async function exchange(
 }
 
 /** Others' claims about where members are: only well-formed ones, and never ourselves. */
-function cleanPeers(host: Host, peers: readonly PeerAddresses[]): PeerAddresses[] {
+function cleanPeers(host: Pick<Host, 'peerId'>, peers: readonly PeerAddresses[]): PeerAddresses[] {
   const clean: PeerAddresses[] = [];
   for (const { peerId, addresses } of peers) {
     if (peerId === host.peerId || parsePeerId(peerId) === null) continue;

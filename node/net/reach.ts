@@ -39,6 +39,9 @@ const CHECKS_MAX = 4;
 
 const PORT_MAX = 65_535;
 
+/** Bounds on the decoding of a request or a response. */
+export const PORTS_LIMITS = { ports: REACH_PORTS_MAX };
+
 /** What came of one check. */
 export interface ReachResult {
   /** Where the other side sees us, e.g. "/ip4/192.0.2.7". */
@@ -64,9 +67,9 @@ export async function serveReach(host: Host, logger: Logger): Promise<() => Prom
     try {
       const signal = AbortSignal.timeout(SERVE_TIMEOUT_MS);
       const pb = pbStream(stream, { maxDataLength: MESSAGE_BYTES_MAX });
-      const { ports } = await pb.read(ReachRequest, { limits: { ports: REACH_PORTS_MAX }, signal });
+      const { ports } = await pb.read(ReachRequest, { limits: PORTS_LIMITS, signal });
       const seen = sourceOf(connection);
-      const reached = await tryPorts(seen, peerId, ports.filter(isPort), host.swarmKey, signal);
+      const reached = await tryPorts(seen, peerId, usablePorts(ports), host.swarmKey, signal);
       await pb.write({ seen, ports: reached }, ReachResponse, { signal });
       await stream.close({ signal });
     } catch (error) {
@@ -121,7 +124,7 @@ async function tryPorts(
   };
   const reached: number[] = [];
   try {
-    for (const port of new Set(ports)) if (await answers(port)) reached.push(port);
+    for (const port of ports) if (await answers(port)) reached.push(port);
   } finally {
     await prober.stop();
   }
@@ -143,19 +146,27 @@ export async function checkReach(
   try {
     const pb = pbStream(stream, { maxDataLength: MESSAGE_BYTES_MAX });
     await pb.write({ ports: ports.slice(0, REACH_PORTS_MAX) }, ReachRequest, { signal });
-    const limits = { ports: REACH_PORTS_MAX };
-    const response = await pb.read(ReachResponse, { limits, signal });
+    const response = await pb.read(ReachResponse, { limits: PORTS_LIMITS, signal });
     await stream.close({ signal });
-    if (!isIp(response.seen)) throw new ReachError('the answer names no IP address');
-    return { seen: response.seen, ports: response.ports.filter((port) => ports.includes(port)) };
+    return usableResult(response, ports);
   } catch (error) {
     stream.abort(error instanceof Error ? error : new ReachError(String(error)));
     throw error;
   }
 }
 
-function isPort(port: number): boolean {
-  return port > 0 && port <= PORT_MAX;
+/** The ports of a request that can be dialled, each once. */
+export function usablePorts(ports: readonly number[]): number[] {
+  return [...new Set(ports)].filter((port) => port > 0 && port <= PORT_MAX);
+}
+
+/** What an answer to a request for `asked` says. @throws ReachError when it names no IP address. */
+export function usableResult(
+  { seen, ports }: ReachResponse,
+  asked: readonly number[],
+): ReachResult {
+  if (!isIp(seen)) throw new ReachError('the answer names no IP address');
+  return { seen, ports: ports.filter((port) => asked.includes(port)) };
 }
 
 function isIp(text: string): boolean {

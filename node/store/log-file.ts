@@ -243,6 +243,8 @@ function scanLog(path: string, runId: string, bytes: Uint8Array): LogScan {
   let damagedSince = 0;
   let end = HEADER_BYTES;
   let offset = HEADER_BYTES;
+  // A search that found nothing finds nothing further back either, until another length is seen.
+  let searched = -1;
   while (offset + FRAME_BYTES <= bytes.length) {
     const length = view.getUint32(offset, true);
     const next = offset + FRAME_BYTES + length;
@@ -257,7 +259,9 @@ function scanLog(path: string, runId: string, bytes: Uint8Array): LogScan {
     } else {
       // Either the record is damaged, or its length, or this is the torn end.
       damagedSince++;
-      offset = findFrame(bytes, view, offset + 1, lengths) ?? (isPlausible ? next : bytes.length);
+      const found = searched === lengths.size ? null : findFrame(bytes, view, offset + 1, lengths);
+      if (found === null) searched = lengths.size;
+      offset = found ?? (isPlausible ? next : bytes.length);
     }
   }
   return { records, end, damaged, tailBytes: bytes.length - end };

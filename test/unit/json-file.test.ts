@@ -27,6 +27,8 @@ describe('parseJson', () => {
     refuses('7', /^a.json: the document is 7, /);
     const long = JSON.stringify({ layers: [{ size: 'x'.repeat(5000) }] });
     refuses(long, /is "x{59}\.\.\., but must be whole$/);
+    const deep = `${'['.repeat(30_000)}${']'.repeat(30_000)}`;
+    refuses(`{"layers": [{"size": ${deep}}]}`, /is nested too deeply, but must be whole$/);
   });
 
   it('throws nothing but UserError, whatever the bytes', () => {

@@ -48,6 +48,10 @@ export function sampleStatus(): StatusReport {
     traffic: {
       bytesIn: { total: 150, gossip: 100, sync: 50 },
       bytesOut: { total: 70, gossip: 70 },
+      sentTo: [
+        { peerId: '12D3KooWOther', bytes: { gossip: 60 } },
+        { peerId: null, bytes: { gossip: 10 } },
+      ],
     },
     lastRecipients: 3,
     residualNorm: 0.5,

@@ -65,7 +65,7 @@ function sources(fields: Partial<StatusSources>): StatusSources {
       relays: [],
       fix: null,
     },
-    traffic: { bytesIn: { total: 0 }, bytesOut: { total: 0 } },
+    traffic: { bytesIn: { total: 0 }, bytesOut: { total: 0 }, sentTo: [] },
     attention: [],
     ...fields,
   };
@@ -126,6 +126,7 @@ describe('buildStatus()', () => {
     const traffic = {
       bytesIn: { total: 9, gossip: 3, sync: 4 },
       bytesOut: { total: 6, gossip: 5 },
+      sentTo: [{ peerId: 'b', bytes: { gossip: 5 } }],
     };
     assert.deepEqual(statusReportSchema.parse(buildStatus(sources({ traffic }))).traffic, traffic);
   });

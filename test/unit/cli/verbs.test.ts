@@ -19,6 +19,7 @@ import { runProgram } from '../../../node/cli/program.js';
 import { resumeVerb } from '../../../node/cli/resume.js';
 import { startVerb } from '../../../node/cli/start.js';
 import { statusVerb } from '../../../node/cli/status.js';
+import { whatLeavesVerb } from '../../../node/cli/what-leaves.js';
 import { EMBEDDED_MODEL_DIRECTORY, PACKAGE_DIRECTORY, VERSION } from '../../../node/version.js';
 
 const VERBS = [
@@ -26,6 +27,7 @@ const VERBS = [
   joinVerb,
   bootstrapVerb,
   statusVerb,
+  whatLeavesVerb,
   pauseVerb,
   resumeVerb,
   leaveVerb,

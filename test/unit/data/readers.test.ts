@@ -110,7 +110,7 @@ describe('readRecords', () => {
     await at3('{"prompt": "a", "completion": ["b"]}', '"completion" is a list, but must be');
     await at3('{"text": " "}', '"text" is empty, so there is nothing to train on');
     await at3('{"prompt": "a", "completion": ""}', '"completion" is empty');
-    await at3('{"messages": []}', '"messages" must be a list of 1 to 1000 objects');
+    await at3('{"messages": []}', '"messages" must be a list of 1 to 256 objects');
     await at3('{"messages": [{"role": "user"}]}', '"messages" must be a list');
     const unanswered = '{"messages": [{"role": "user", "content": "a"}]}';
     await at3(unanswered, '"messages" has no turn with the role "assistant"');

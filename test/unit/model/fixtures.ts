@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { UserError } from '../../../node/errors.js';
 
 /** The checkout, from the sources and from dist/ alike. */
-const ROOT = findRoot(import.meta.dirname);
+export const ROOT = findRoot(import.meta.dirname);
 export const TINY_BASE = join(ROOT, 'models', 'tiny-base');
 
 /** Small models with values from PyTorch and PEFT, at least one of each family. */

@@ -47,6 +47,8 @@ describe('parseAddress', () => {
       '/ip4/1.2.3.400/tcp/1',
       '/ip4/1.2.3.4/udp/1',
     ];
+    bad.push('/ip4/1.2.3.4/tcp/1/p2p/0OIl', '/ip4/1.2.3.4/tcp/1/p2p/abc/p2p-circuit');
+    bad.push('/dns4/exam\nple.org/tcp/1', '/dns4/exam ple.org/tcp/1');
     bad.push('/ip4/1.2.3.4/tcp/1/ws', '/ip4/1.2.3.4/tcp/70000', `/dns4/${'a'.repeat(600)}/tcp/1`);
     for (const text of bad) {
       assert.throws(

@@ -1,0 +1,53 @@
+/** The status server: any bytes at all on a socket of this machine. */
+import assert from 'node:assert/strict';
+import { connect } from 'node:net';
+import { buffer } from 'node:stream/consumers';
+import { startHttpServer } from '../../node/http/server.js';
+import { sampleStatus } from '../unit/status-sample.js';
+import type { FuzzTarget, FuzzTargets } from './oracle.js';
+
+/** What the server may answer; 408 and 431 are those of node itself. */
+const ANSWERS = /^HTTP\/1\.1 (100|200|400|403|404|405|408|413|417|431) /;
+
+/** Stands for the port in a seed. */
+const PORT = '@';
+
+async function exchange(port: number, bytes: Uint8Array): Promise<string> {
+  const socket = connect({ port, host: '127.0.0.1' });
+  socket.end(bytes);
+  try {
+    return (await buffer(socket)).toString('latin1');
+  } catch (error) {
+    // A server that has heard enough may reset the connection.
+    if (error instanceof Error && 'code' in error) return '';
+    throw error;
+  } finally {
+    socket.destroy();
+  }
+}
+
+const get = (path: string): string => `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1:${PORT}\r\n`;
+
+const http: FuzzTarget = {
+  seeds: [
+    `${get('/status')}\r\n`,
+    `${get('/healthz')}Connection: close\r\n\r\n`,
+    `${get('/')}Content-Length: 2\r\n\r\nhi`,
+    `HEAD /%2e%2e/ HTTP/1.0\r\nHost: localhost:${PORT}\r\n\r\n`,
+    `POST /status HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n1\r\na\r\n0\r\n\r\n`,
+    `OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1:${PORT}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n`,
+  ].map((text) => Buffer.from(text)),
+  refusals: [],
+  run: async (bytes) => {
+    const server = await startHttpServer({ port: 0, status: sampleStatus });
+    const { port } = server;
+    const text = Buffer.from(bytes).toString('latin1').replaceAll(PORT, String(port));
+    const answer = await exchange(port, Buffer.from(text, 'latin1'));
+    await server.stop();
+    assert.ok(answer === '' || ANSWERS.test(answer), answer.slice(0, 100));
+    const isFor = text.includes(`127.0.0.1:${port}`) || text.toLowerCase().includes('localhost');
+    if (answer.includes('12D3KooWSelf')) assert.ok(isFor, 'only for whoever names this server');
+  },
+};
+
+export const httpTargets: FuzzTargets = { http };

@@ -1,0 +1,207 @@
+/** Decoders of a model's files and of data files: what a user fetched somewhere. */
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { openChatTemplate } from '../../node/data/chat-template.js';
+import { readRecords } from '../../node/data/readers.js';
+import { tokeniseRecord } from '../../node/data/tokenise.js';
+import { openTokenizer, readTokenizerConfig } from '../../node/data/tokenizer.js';
+import { UserError } from '../../node/errors.js';
+import { readModelConfig } from '../../node/model/config.js';
+import { readPeftAdapter } from '../../node/model/peft.js';
+import { readSafetensorsHeader, readTensorF32 } from '../../node/model/safetensors.js';
+import { openWeights } from '../../node/model/weight-index.js';
+import { REFERENCE_CASES, referenceCase, TINY_BASE } from '../unit/model/fixtures.js';
+import { fileOf, scratch } from './files.js';
+import type { FuzzTarget, FuzzTargets } from './oracle.js';
+import { SMALL_TOKENIZERS } from './small-tokenizers.js';
+
+const json = (value: unknown): Uint8Array => Buffer.from(JSON.stringify(value));
+
+/** A file of a few tensors, as writeSafetensors lays it out. */
+function safetensorsOf(header: object, bytes: number): Uint8Array {
+  const text = json(header);
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  return Buffer.concat([length, text, new Uint8Array(bytes)]);
+}
+
+const small = safetensorsOf(
+  {
+    __metadata__: { format: 'pt' },
+    a: { dtype: 'F32', shape: [2, 3], data_offsets: [0, 24] },
+    b: { dtype: 'BF16', shape: [4], data_offsets: [24, 32] },
+    c: { dtype: 'F16', shape: [], data_offsets: [32, 34] },
+    d: { dtype: 'I64', shape: [0], data_offsets: [34, 34] },
+  },
+  34,
+);
+
+const safetensors: FuzzTarget = {
+  seeds: [small, safetensorsOf({}, 0)],
+  refusals: [UserError],
+  run: async (bytes) => {
+    const { tensors } = await readSafetensorsHeader(fileOf('model.safetensors', bytes));
+    for (const tensor of tensors) {
+      if (!['F32', 'F16', 'BF16'].includes(tensor.dtype)) continue;
+      const values = await readTensorF32(tensor);
+      assert.equal(
+        values.length,
+        tensor.shape.reduce((product, n) => product * n, 1),
+      );
+    }
+    assert.equal(new Set(tensors.map(({ name }) => name)).size, tensors.length);
+  },
+};
+
+/** Index and one shard, in a directory without model.safetensors. */
+const shards: FuzzTarget = {
+  seeds: [
+    json({ metadata: { total_size: 34 }, weight_map: { a: 's.safetensors', b: 's.safetensors' } }),
+  ],
+  refusals: [UserError],
+  run: async (bytes) => {
+    mkdirSync(join(scratch, 'shards'), { recursive: true });
+    const index = fileOf('shards/model.safetensors.index.json', bytes);
+    fileOf('shards/s.safetensors', small);
+    for (const { file } of (await openWeights(dirname(index))).values()) {
+      assert.equal(dirname(file), dirname(index));
+    }
+  },
+};
+
+const config: FuzzTarget = {
+  seeds: [
+    readFileSync(join(TINY_BASE, 'config.json')),
+    ...REFERENCE_CASES.map((name) =>
+      readFileSync(join(referenceCase(name), 'base', 'config.json')),
+    ),
+  ],
+  refusals: [UserError],
+  run: (bytes) => {
+    const read = readModelConfig(bytes, 'config.json');
+    assert.ok(read.layers >= 1 && read.heads >= 1 && read.vocabSize >= 2);
+  },
+};
+
+const adapter = join(referenceCase('llama-gqa-tied'), 'adapter');
+
+/** The config of an adapter beside real weights, and weights beside a real config. */
+const adapterConfig: FuzzTarget = {
+  seeds: [readFileSync(join(adapter, 'adapter_config.json'))],
+  refusals: [UserError],
+  run: async (bytes) => {
+    mkdirSync(join(scratch, 'adapter'), { recursive: true });
+    fileOf(
+      'adapter/adapter_model.safetensors',
+      readFileSync(join(adapter, 'adapter_model.safetensors')),
+    );
+    const path = fileOf('adapter/adapter_config.json', bytes);
+    const { theta } = await readPeftAdapter(dirname(path));
+    assert.ok(theta.length > 0);
+  },
+};
+
+const adapterWeights: FuzzTarget = {
+  seeds: [
+    safetensorsOf(
+      {
+        'base_model.model.q.lora_A.weight': { dtype: 'F32', shape: [2, 3], data_offsets: [0, 24] },
+        'base_model.model.q.lora_B.weight': { dtype: 'F32', shape: [1, 2], data_offsets: [24, 32] },
+      },
+      32,
+    ),
+  ],
+  refusals: [UserError],
+  run: async (bytes) => {
+    mkdirSync(join(scratch, 'weights'), { recursive: true });
+    const fields = { peft_type: 'LORA', r: 2, lora_alpha: 4, target_modules: ['q'] };
+    fileOf('weights/adapter_config.json', json(fields));
+    const path = fileOf('weights/adapter_model.safetensors', bytes);
+    const { theta, modules } = await readPeftAdapter(dirname(path));
+    const sizes = modules.map(({ inFeatures, outFeatures }) => 2 * (inFeatures + outFeatures));
+    assert.equal(
+      theta.length,
+      sizes.reduce((sum, size) => sum + size, 0),
+    );
+  },
+};
+
+const MODEL = { vocabSize: 512, eosTokenIds: [0], padTokenId: 0 };
+const TEXT = 'Hello, world! <|end|> 12 Ünïcode\n';
+
+const tokenizer: FuzzTarget = {
+  seeds: SMALL_TOKENIZERS.map(json),
+  refusals: [UserError],
+  run: async (bytes) => {
+    mkdirSync(join(scratch, 'tokenizer'), { recursive: true });
+    const path = fileOf('tokenizer/tokenizer.json', bytes);
+    const opened = await openTokenizer(dirname(path), MODEL);
+    assert.ok(opened.vocabSize <= MODEL.vocabSize && opened.eosTokenId < MODEL.vocabSize);
+    const record = { kind: 'text' as const, text: TEXT, endsDocument: true, splitKey: '', line: 1 };
+    const { tokens } = tokeniseRecord(record, 'data.txt', {
+      tokenizer: opened,
+      chatTemplate: null,
+    });
+    assert.equal(typeof opened.decode(tokens, false), 'string');
+  },
+};
+
+const tokenizerConfig: FuzzTarget = {
+  seeds: [
+    readFileSync(join(TINY_BASE, 'tokenizer_config.json')),
+    json({
+      eos_token: { content: '<|end|>' },
+      chat_template: [{ name: 'default', template: "{{ messages[0]['content'] }}" }],
+    }),
+  ],
+  refusals: [UserError],
+  run: async (bytes) => {
+    mkdirSync(join(scratch, 'config'), { recursive: true });
+    const path = fileOf('config/tokenizer_config.json', bytes);
+    await readTokenizerConfig(dirname(path));
+    const template = await openChatTemplate(dirname(path));
+    template?.render([{ role: 'user', content: 'Hello' }], true);
+  },
+};
+
+/** One line or paragraph per change, read as each kind of data file. */
+function dataFile(extension: 'jsonl' | 'txt', seeds: readonly Uint8Array[]): FuzzTarget {
+  return {
+    seeds,
+    refusals: [UserError],
+    run: async (bytes) => {
+      for await (const record of readRecords(fileOf(`data.${extension}`, bytes))) {
+        assert.ok(record.line >= 1);
+        if (record.kind === 'messages') assert.ok(record.messages.length > 0);
+      }
+    },
+  };
+}
+
+const jsonLines = [
+  { text: 'A line.' },
+  { prompt: 'A question? ', completion: 'An answer.' },
+  {
+    messages: [
+      { role: 'user', content: 'Hi' },
+      { role: 'assistant', content: 'Hello' },
+    ],
+  },
+];
+
+export const modelTargets: FuzzTargets = {
+  safetensors,
+  'weight-index': shards,
+  config,
+  'adapter-config': adapterConfig,
+  'adapter-weights': adapterWeights,
+  tokenizer,
+  'tokenizer-config': tokenizerConfig,
+  jsonl: dataFile('jsonl', [
+    Buffer.from(jsonLines.map((line) => `${JSON.stringify(line)}\r\n`).join('')),
+  ]),
+  txt: dataFile('txt', [
+    Buffer.from(`\ufeffA paragraph.\nAnother line.\n\n${'Words and words. '.repeat(80)}\n\nEnd.`),
+  ]),
+};

@@ -1,0 +1,163 @@
+/** Decoders of the data directory: a disk may damage a file, and another program may write one. */
+import { createHash } from 'node:crypto';
+import assert from 'node:assert/strict';
+import { rememberedSha256 } from '../../node/model/fingerprint.js';
+import { StoreUnavailableError } from '../../node/interfaces.js';
+import { decodeCheckpoint, encodeCheckpoint } from '../../node/store/checkpoint-codec.js';
+import { makeNote, readNote } from '../../node/store/control-file.js';
+import { DataDirectory } from '../../node/store/directory.js';
+import { ForeignLogError, LogFile, readLog } from '../../node/store/log-file.js';
+import { readSettings } from '../../node/store/settings.js';
+import { DamagedStateError, decodeState, encodeState } from '../../node/store/state-codec.js';
+import { initialCheckpoint } from '../../protocol/checkpoint.js';
+import { adapterSize, testRun } from '../support/runs.js';
+import { fileOf, scratch } from './files.js';
+import { framesOf, inFrames } from './frames.js';
+import type { FuzzTarget, FuzzTargets } from './oracle.js';
+
+const run = testRun();
+const size = adapterSize(run);
+const directory = new DataDirectory(scratch);
+
+/** As the fuzzer changes everything but the checksum at the end, which is made to agree: damage that it misses. */
+function sealed(bytes: Uint8Array): Uint8Array {
+  return Buffer.concat([bytes, createHash('sha256').update(bytes).digest()]);
+}
+
+function unsealed(parts: readonly Uint8Array[]): Uint8Array {
+  return Buffer.concat(parts.slice(0, -1));
+}
+
+const bareState = {
+  epoch: 3,
+  residual: new Float64Array(size).fill(0.5),
+  optimiser: null,
+  update: null,
+  settledDebt: null,
+  steps: 24,
+  tokens: 6144,
+  heldOutBase: null,
+  heldOutHistory: [{ epoch: 1, loss: 3.5 }],
+};
+const moments = { step: 24, m: new Float32Array(size), v: new Float32Array(size) };
+const fullState = { ...bareState, optimiser: moments, update: new Uint8Array(40) };
+
+const state: FuzzTarget = {
+  seeds: [bareState, fullState].map((one) => unsealed(encodeState(run.id, one))),
+  refusals: [DamagedStateError],
+  run: (bytes) => {
+    const decoded = decodeState(run.id, sealed(bytes));
+    const again = Buffer.concat(encodeState(run.id, decoded));
+    assert.deepEqual(decodeState(run.id, again), decoded);
+  },
+};
+
+const stored = { checkpoint: initialCheckpoint(run), own: [1, 0], debt: null };
+const debt = { name: 'a', vector: new Float64Array(size) };
+
+const checkpoint: FuzzTarget = {
+  seeds: [stored, { ...stored, debt }].map((one) => unsealed(encodeCheckpoint(run.id, one))),
+  refusals: [DamagedStateError],
+  run: (bytes) => {
+    const decoded = decodeCheckpoint(run.id, sealed(bytes));
+    const again = Buffer.concat(encodeCheckpoint(run.id, decoded));
+    assert.deepEqual(decodeCheckpoint(run.id, again), decoded);
+  },
+};
+
+const HEADER = Buffer.concat([Buffer.from('murmlog1'), Buffer.from(run.id, 'hex')]);
+
+/** Records with checksums that agree, and in between the same without. */
+function logOf(records: readonly Uint8Array[]): Uint8Array {
+  const parts = records.flatMap((record, i) => {
+    const head = Buffer.alloc(12);
+    head.writeUInt32LE(record.length);
+    if (i % 3 !== 2) createHash('sha256').update(record).digest().copy(head, 4, 0, 8);
+    return [head, record];
+  });
+  return Buffer.concat([HEADER, ...parts]);
+}
+
+const log: FuzzTarget = {
+  seeds: [inFrames([1, 2, 3, 4].map((n) => new Uint8Array(20 + (n % 2)).fill(n)))],
+  refusals: [],
+  run: async (bytes) => {
+    const path = fileOf('log.bin', logOf(framesOf(bytes)));
+    const scan = await readLog(path, run.id);
+    assert.ok(scan !== null && scan.end + scan.tailBytes >= HEADER.length);
+  },
+};
+
+/** Any bytes at all after the header of a log, opened as a peer does that starts. */
+const damagedLog: FuzzTarget = {
+  seeds: [logOf([1, 2, 3, 4].map((n) => new Uint8Array(20).fill(n))).subarray(HEADER.length)],
+  refusals: [ForeignLogError, StoreUnavailableError],
+  run: async (bytes) => {
+    const path = fileOf('opened.bin', Buffer.concat([HEADER, bytes]));
+    const { records } = await LogFile.open(path, run.id, () => undefined);
+    const scan = await readLog(path, run.id);
+    assert.ok(scan !== null);
+    assert.deepEqual(scan.records.map(toHex), records.map(toHex));
+    assert.deepEqual([scan.damaged, scan.tailBytes], [0, 0]);
+  },
+};
+
+function toHex(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex');
+}
+
+/** The small files in JSON: damaged ones are as good as none. */
+const settings: FuzzTarget = {
+  seeds: [
+    Buffer.from(
+      JSON.stringify({ modelDir: '/m', dataFiles: ['/d.txt'], heldOutShare: 0.1, isResting: true }),
+    ),
+  ],
+  refusals: [StoreUnavailableError],
+  run: async (bytes) => {
+    fileOf('settings.json', bytes);
+    const read = await readSettings(directory);
+    assert.ok(read === null || read.heldOutShare <= 0.5);
+  },
+};
+
+const control: FuzzTarget = {
+  seeds: [
+    Buffer.from(JSON.stringify(makeNote({ verb: 'extend', epochs: 9 }, 1))),
+    Buffer.from(
+      JSON.stringify({
+        ...makeNote({ verb: 'pause', epochs: null }, 1),
+        reply: { isDone: true, sentence: 'It pauses.' },
+      }),
+    ),
+  ],
+  refusals: [StoreUnavailableError],
+  run: async (bytes) => {
+    fileOf('control.json', bytes);
+    const note = await readNote(directory);
+    assert.ok(note !== null);
+    if (note !== 'unreadable') assert.ok(note.request.verb.length <= 32);
+  },
+};
+
+const modelHashes: FuzzTarget = {
+  seeds: [
+    Buffer.from(JSON.stringify({ '/m': { size: '1', mtimeNs: '2', sha256: 'a'.repeat(64) } })),
+  ],
+  refusals: [],
+  run: async (bytes) => {
+    const sha256 = await rememberedSha256('/m', fileOf('model-hashes.json', bytes));
+    assert.ok(sha256 === null || typeof sha256 === 'string');
+    assert.ok((await rememberedSha256('__proto__', fileOf('model-hashes.json', bytes))) === null);
+  },
+};
+
+export const storeTargets: FuzzTargets = {
+  state,
+  'stored-checkpoint': checkpoint,
+  log,
+  'damaged-log': damagedLog,
+  settings,
+  control,
+  'model-hashes': modelHashes,
+};
