@@ -147,6 +147,8 @@ const [known] = await askRuns(host, address, AbortSignal.timeout(30_000));
 if (known === undefined || peerIdOf(parseAddress(address)) === null) {
   throw new RangeError(`no run at ${address}`);
 }
+// Whoever started it waits for this.
+process.stdout.write('begun\n');
 if (mode === 'mute') await mute(host, known.run);
 // Garbage has a connection of its own: what it does to its gossip would end the rest of it.
 void forEver(garbage, await newHost(), known.run);
