@@ -142,7 +142,7 @@ async function mute(host: Host, run: Run): Promise<void> {
     ];
     const [protocol, frames] = kinds[i % kinds.length] ?? ['', []];
     const stream = await open(host, protocol).catch(() => null);
-    if (stream === null) await delay(20);
+    if (stream?.status !== 'open') await delay(20);
     else {
       stream.pause();
       for (const frame of frames) stream.send(framed(frame));
@@ -160,7 +160,11 @@ const [known] = await askRuns(host, address, AbortSignal.timeout(30_000));
 if (known === undefined || peerIdOf(parseAddress(address)) === null) {
   throw new RangeError(`no run at ${address}`);
 }
-if (mode === 'mute') await mute(host, known.run);
 // Garbage has a connection of its own: what it does to its gossip would end the rest of it.
-void forEver(garbage, await newHost(), known.run);
+const second = mode === 'mute' ? host : await newHost();
+if (mode === 'flood') await open(second, INTRODUCE_PROTOCOL_ID);
+// Whoever started it waits for this.
+process.stdout.write('begun\n');
+if (mode === 'mute') await mute(host, known.run);
+void forEver(garbage, second, known.run);
 flood(host, known.run);

@@ -1,11 +1,12 @@
 /** One peer under attack: a real process with its memory watched, a member beside it, and processes that do it harm. */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { StatusReport } from '../../node/status.js';
-import { CommandLine } from '../net/command-line.js';
+import { CommandLine, DEADLINE_MS } from '../net/command-line.js';
 
 const isSource = import.meta.url.endsWith('.ts');
 const ATTACKER = fileURLToPath(new URL(`./attacker.${isSource ? 'ts' : 'js'}`, import.meta.url));
@@ -24,6 +25,9 @@ const CALM_MS = 8_000;
  * What an attack may add to the memory of a peer, in bytes: RESIDENT_GROWTH_MAX is stated in docs/LIMITS.md.
  */
 export const RESIDENT_GROWTH_MAX = 256 * 1024 * 1024;
+
+/** Less than this in a flood of any length shows nothing, in bytes of gossip received. */
+const FLOOD_BYTES_MIN = 1_000_000;
 
 export interface FloodReport {
   /** Resident bytes of the peer's process: most before the attack, most during it, when it had ended. */
@@ -56,8 +60,13 @@ async function peakOf(pid: number, forMs: number, signal: AbortSignal): Promise<
   return peak;
 }
 
-function attack(mode: 'flood' | 'mute', address: string): ChildProcess {
-  return spawn(process.execPath, [...LOADER, ATTACKER, mode, address], { stdio: 'inherit' });
+/** An attacker and a promise of its having begun: the time of the attack is not that of its start. */
+function attack(mode: 'flood' | 'mute', address: string): [ChildProcess, Promise<unknown>] {
+  const child = spawn(process.execPath, [...LOADER, ATTACKER, mode, address], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const signal = AbortSignal.timeout(DEADLINE_MS);
+  return [child, once(child.stdout, 'data', { signal })];
 }
 
 /** Attacks a peer for `seconds`, with its files in `dir`. */
@@ -91,7 +100,9 @@ export async function flood(
       peers.find((each) => each.peerId === peerId)?.updatesAccepted ?? 0;
     const before = await peakOf(victim.pid, CALM_MS, signal);
     const calm = await victim.status('a status', () => true);
-    attackers.push(attack('flood', address), attack('mute', address));
+    const begun = (['flood', 'mute'] as const).map((mode) => attack(mode, address));
+    attackers.push(...begun.map(([child]) => child));
+    await Promise.all(begun.map(([, has]) => has));
     const peak = await peakOf(victim.pid, 1000 * seconds, signal);
     const after = await victim.status('a status', () => true);
     return {
@@ -115,6 +126,8 @@ export function problemsOf(report: FloodReport): string[] {
   const problems: string[] = [];
   if (peak - before > RESIDENT_GROWTH_MAX)
     problems.push(`memory grew by ${peak - before} bytes; ${RESIDENT_GROWTH_MAX} are allowed`);
+  if (report.gossipBytes < FLOOD_BYTES_MIN)
+    problems.push(`only ${report.gossipBytes} bytes of gossip reached the peer: that is no flood`);
   if (updatesAfter <= updatesBefore) problems.push('the peer made no epochs during the flood');
   if (memberAfter <= memberBefore) problems.push('nothing of the honest member came through');
   return problems;
