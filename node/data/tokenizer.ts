@@ -81,18 +81,18 @@ export async function openTokenizer(modelDir: string, model: TokenizerModel): Pr
   const path = join(modelDir, TOKENIZER_FILE);
   const json = await readJsonFile(path, TOKENIZER_BYTES_MAX, 'the tokenizer', tokenizerSchema);
   const config = await readTokenizerConfig(modelDir);
-  let hub: HubTokenizer;
   try {
-    hub = new HubTokenizer(json, config);
+    const hub = new HubTokenizer(json, config);
     hub.encode('a');
+    return wrap(hub, config, model, path);
   } catch (cause) {
+    if (cause instanceof UserError) throw cause;
     throw new UserError(
       `${path} is not a tokenizer that can be used here (${cause instanceof Error ? cause.message : 'unknown fault'}): get the model's own tokenizer.json, from a model with a BPE, WordPiece or Unigram tokenizer`,
       undefined,
       { cause },
     );
   }
-  return wrap(hub, config, model, path);
 }
 
 function wrap(
@@ -118,16 +118,29 @@ function wrap(
   const padding = [idOf(hub, config.pad_token), model.padTokenId].find(
     (id) => id !== undefined && id !== null && isUsable(id),
   );
+  // The library trusts what it was given, and fails where a field of the wrong kind is first used. Its own words
+  // are left out: they may quote the text.
+  const guarded = <T>(work: () => T): T => {
+    try {
+      return work();
+    } catch {
+      throw new UserError(
+        `${path} is damaged: a tokenizer made of it fails at some text: get the model's own tokenizer.json`,
+      );
+    }
+  };
   return {
-    encode: (text) => hub.encode(text, { add_special_tokens: false }).ids,
-    decode: (ids, skipSpecialTokens) =>
-      ids.length === 0
-        ? ''
-        : hub.decode([...ids], {
-            skip_special_tokens: skipSpecialTokens,
-            // The library's own default would take out spaces, as before a full stop.
-            clean_up_tokenization_spaces: config.clean_up_tokenization_spaces ?? false,
-          }),
+    encode: (text) => guarded(() => hub.encode(text, { add_special_tokens: false }).ids),
+    decode: (ids, skipSpecialTokens) => {
+      if (ids.length === 0) return '';
+      // The library's own default would take out spaces, as before a full stop.
+      const clean = config.clean_up_tokenization_spaces ?? false;
+      const options = {
+        skip_special_tokens: skipSpecialTokens,
+        clean_up_tokenization_spaces: clean,
+      };
+      return guarded(() => hub.decode([...ids], options));
+    },
     vocabSize: Math.min(highest + 1, model.vocabSize),
     prefixIds,
     eosTokenId,
