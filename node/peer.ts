@@ -1,6 +1,6 @@
 /**
  * One peer of one run: drives protocol/ with a Trainer, a Transport, a Store and a Clock. It knows no
- * libp2p, files, HTTP or timers, so that the simulator (test/sim) runs this very file.
+ * libp2p, files, HTTP or timers, so that the simulator (node/sim) runs this very file.
  */
 import { setMaxListeners } from 'node:events';
 import { createAmendment } from '../protocol/amendment.js';

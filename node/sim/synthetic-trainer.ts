@@ -9,7 +9,7 @@ import {
   type TrainJob,
   type TrainProgress,
   type TrainResult,
-} from '../../node/interfaces.js';
+} from '../interfaces.js';
 import { Prng } from '../../protocol/prng.js';
 
 /** Standard deviation of gradient noise relative to a target's coordinate of about 1. */
