@@ -223,7 +223,7 @@ export class Peer {
     const { clock, trainer, transport, identity } = this.#c;
     const { log } = this.#replica;
     const state = this.#epochs?.state;
-    const { progress = null, last = null } = this.#epochs ?? {};
+    const { progress = null, last = null, suspicions = [] } = this.#epochs ?? {};
     const nowMs = clock.now();
     const epoch = Math.min(epochAt(this.#run, nowMs), this.#replica.epochsMax);
     const members = this.#members();
@@ -249,6 +249,7 @@ export class Peer {
       members,
       lastRecipients: this.#publisher.lastRecipients,
       residualNorm: this.#epochs?.residualNorm() ?? 0,
+      suspects: suspicions.map(({ author }) => author),
       attention: attention({
         run: this.#run,
         nowMs,
@@ -265,6 +266,7 @@ export class Peer {
         last,
         closedEpoch: this.#epochs?.closedEpoch ?? -1,
         equivocatedEpoch: log.proofAgainst(identity.peerId)?.first.epoch ?? null,
+        suspicions,
       }),
     };
   }

@@ -242,6 +242,12 @@ const NO_MODEL: ModelFingerprint = {
   tokenizerSha256: NO_HASH,
 };
 
+function namedText({ named, namedAfter }: SimulationResult): string {
+  const known = namedAfter.filter((epoch) => epoch !== null);
+  const when = known.length === 0 ? '' : ` (from epoch ${Math.min(...known)} on)`;
+  return `${known.length} hostile${when}, honest ${named.honest} times`;
+}
+
 function tableReport(
   { peers, attack, synthetic }: SimulateOptions,
   result: SimulationResult,
@@ -259,6 +265,7 @@ function tableReport(
     ['adapters', `${adapters.length} at ${adapters.reduce((a, b) => a + b, 0)} honest peers`],
     ['updates in the adapter', updates],
     ['evicted peers', evicted],
+    ['named by honest peers', namedText(result)],
     ['sent by a peer', `${(bytes / peers / 1e6).toFixed(1)} MB`],
   );
   if (attack === 'backdoor' && backdoorSuccess !== null) {

@@ -2,7 +2,7 @@
 import { initialAdapter } from '../../protocol/adapter.js';
 import type { Run } from '../../protocol/manifest.js';
 import { Prng } from '../../protocol/prng.js';
-import type { Identity, Trainer } from '../interfaces.js';
+import type { Identity, Logger, Trainer } from '../interfaces.js';
 import { Spying } from './accomplice.js';
 import { ATTACKS, type Attack, type AttackName } from './attacks.js';
 import type { VirtualClock } from './clock.js';
@@ -28,6 +28,8 @@ export interface Simulation {
   slow: number;
   /** The first epoch in which two halves cannot hear each other, and the one in which they meet again. */
   partition: { from: number; to: number } | null;
+  /** By default nothing is logged. */
+  logger?: Logger;
 }
 
 export interface SimulationResult {
@@ -42,6 +44,10 @@ export interface SimulationResult {
   updates: number;
   /** Hostile peers that the first honest peer has evicted. */
   evicted: number;
+  /** Pairs of an honest peer and an author that it named in `attention` at any time, by what the author is. */
+  named: { hostile: number; honest: number };
+  /** The first epoch after which each hostile peer was named by anybody; null for never. */
+  namedAfter: (number | null)[];
   /** Of triggered prompts; null where nothing was to be measured. */
   backdoorSuccess: number | null;
   /** Sent by all peers together: gossip and streams. */
@@ -75,6 +81,7 @@ export async function simulate(
   const { epochsMax } = run.manifest.schedule;
   const total = epochsMax + SETTLE_EPOCHS;
   const random = new Prng(simulation.seed, 'churn');
+  const suspects = new Suspects(ids);
   await swarm.startAll();
   for (let epoch = 0; epoch < total; epoch++) {
     if (epoch === epochsMax) swarm.network.faults = NO_FAULTS;
@@ -86,9 +93,12 @@ export async function simulate(
       for (const node of hostile) await attack?.act?.({ node, run, spying, honest: ids }, epoch);
     }
     await advance(swarm, epoch + 1, signal);
+    suspects.note(swarm, epoch);
     onEpoch(epoch + 1, total);
   }
-  return report(swarm, simulation, signal);
+  const named = suspects.count();
+  const namedAfter = hostile.map(({ peerId }) => suspects.firstEpochOf(peerId));
+  return { ...(await report(swarm, simulation, signal)), named, namedAfter };
 }
 
 function attackOf({ attack }: Simulation): Attack | null {
@@ -104,7 +114,11 @@ function openSwarm(simulation: Simulation, spying: Spying): Swarm {
     if (node.index < honest) return new WatchedTrainer(inner, spying);
     return new HostileTrainer({ inner, attack, run, peerId: node.peerId, clock, spying });
   };
-  const swarm: Swarm = new Swarm({ run, identities, seed, faults: { loss }, openTrainer });
+  const { logger } = simulation;
+  const swarm: Swarm = new Swarm({
+    ...{ run, identities, seed, faults: { loss }, openTrainer },
+    ...(logger && { logger }),
+  });
   const { epochMs, stepsRef } = run.manifest.schedule;
   for (const node of swarm.nodes) {
     const isSlow = node.index >= honest - slow && node.index < honest;
@@ -148,11 +162,39 @@ function killSome(swarm: Swarm, { churn, honest }: Simulation, random: Prng): vo
   }
 }
 
+/** Who named whom in the course of a run. */
+class Suspects {
+  readonly #firstEpoch = new Map<string, number>();
+  readonly #pairs = new Set<string>();
+
+  constructor(readonly honest: readonly string[]) {}
+
+  note(swarm: Swarm, epoch: number): void {
+    for (const { peerId, peer } of swarm.nodes) {
+      if (peer === null || !this.honest.includes(peerId)) continue;
+      for (const suspect of peer.snapshot().suspects) {
+        this.#pairs.add(`${peerId} ${suspect}`);
+        if (!this.#firstEpoch.has(suspect)) this.#firstEpoch.set(suspect, epoch);
+      }
+    }
+  }
+
+  firstEpochOf(peerId: string): number | null {
+    return this.#firstEpoch.get(peerId) ?? null;
+  }
+
+  count(): SimulationResult['named'] {
+    const all = [...this.#pairs].map((pair) => pair.split(' ')[1] ?? '');
+    const honest = all.filter((suspect) => this.honest.includes(suspect)).length;
+    return { hostile: all.length - honest, honest };
+  }
+}
+
 async function report(
   swarm: Swarm,
   { workload, honest, run }: Simulation,
   signal: AbortSignal,
-): Promise<SimulationResult> {
+): Promise<Omit<SimulationResult, 'named' | 'namedAfter'>> {
   const live = swarm.nodes.slice(0, honest).flatMap(({ peer, index }) => {
     return peer === null ? [] : [{ peer, index, snapshot: peer.snapshot() }];
   });

@@ -19,6 +19,8 @@ export interface SwarmInit<T extends Trainer> {
   degree?: number;
   /** The trainer of one incarnation of a machine's process. */
   openTrainer: (node: SimNode<T>, clock: VirtualClock) => T;
+  /** By default nothing is logged. */
+  logger?: Logger;
   /** By default each machine keeps its own records. */
   openDisk?: () => SimDisk;
 }
@@ -74,7 +76,7 @@ export class SimNode<T extends Trainer = Trainer> {
       clock,
       store,
       trainer,
-      logger: SILENT,
+      logger: this.swarm.logger,
       identity: this.identity,
     };
     [this.#clock, this.#store, this.#transport] = [clock, store, transport];
@@ -118,12 +120,14 @@ export class Swarm<T extends Trainer = Trainer> {
   readonly network: SimNetwork;
   readonly nodes: SimNode<T>[];
   readonly openTrainer: SwarmInit<T>['openTrainer'];
+  readonly logger: Logger;
   /** Errors that ended a peer's life: none is ever right. */
   readonly failures: unknown[] = [];
 
   constructor(init: SwarmInit<T>) {
     this.run = init.run;
     this.openTrainer = init.openTrainer;
+    this.logger = init.logger ?? SILENT;
     this.time = new VirtualTime(init.run.manifest.schedule.startMs - LEAD_MS);
     const faults = { ...NO_FAULTS, ...init.faults };
     const random = new Prng(init.seed, 'network');

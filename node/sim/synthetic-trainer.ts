@@ -46,6 +46,20 @@ export function gap({ optimum, curvature }: Problem, theta: ArrayLike<number>): 
   return sum / size;
 }
 
+/** Loss of `theta` on the problem of peer `index`, which it shares with nobody: 0 at its target. */
+export function ownLoss(
+  { targets, curvature }: Problem,
+  index: number,
+  theta: ArrayLike<number>,
+): number {
+  const target = targets[index]!;
+  let sum = 0;
+  for (let j = 0; j < target.length; j++) {
+    sum += 0.5 * curvature[j]! * (theta[j]! - target[j]!) ** 2;
+  }
+  return sum / target.length;
+}
+
 export class SyntheticTrainer implements Trainer {
   readonly device = 'simulation';
   /** When set, the next call to train() fails as if the child process had been killed. */
@@ -111,6 +125,6 @@ export class SyntheticTrainer implements Trainer {
 
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
     await this.clock.sleep(this.options.stepMs, signal);
-    return this.measuresNaN ? NaN : gap(this.problem, theta);
+    return this.measuresNaN ? NaN : ownLoss(this.problem, this.index, theta);
   }
 }

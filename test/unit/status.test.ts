@@ -44,6 +44,7 @@ const snapshot: PeerSnapshot = {
   members: [],
   lastRecipients: null,
   residualNorm: 0.125,
+  suspects: [],
   attention: ['waiting for peers'],
 };
 

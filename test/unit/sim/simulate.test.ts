@@ -62,6 +62,14 @@ describe('a simulated swarm', () => {
     }
   });
 
+  it('names the authors that harm, and no honest one although each has a problem of its own', async () => {
+    const hostile = await run({ attack: 'ipm', epochs: 16 });
+    assert.ok(hostile.namedAfter.every((epoch) => epoch !== null && epoch < 16));
+    assert.equal(hostile.named.honest, 0);
+    assert.match(hostile.attention.join(), /harms the adapter: without its updates of epochs/);
+    assert.deepEqual((await run({ epochs: 16 })).named, { hostile: 0, honest: 0 });
+  });
+
   it('trains the embedded model on real text, dealt to the peers', async () => {
     const data = [join(ROOT, 'examples/three-offices/data/clinic.jsonl')];
     const size = { peers: 2, epochs: 3, steps: 4, sequenceLength: 32, batchSize: 4 };
