@@ -17,7 +17,9 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '1' },
     /** lines or files: see murmurate simulate --help. */
     deal: { type: 'string', default: 'lines' },
-    epochs: { type: 'string', default: '10' },
+    folds: { type: 'string', default: 'mean,robust' },
+    epochs: { type: 'string', default: '6' },
+    steps: { type: 'string', default: '4' },
     out: { type: 'string' },
   },
 });
@@ -28,6 +30,7 @@ interface Cell {
   seed: number;
   deal: string;
   epochs: number;
+  steps: number;
   lossBefore: number | null;
   lossAfter: number | null;
   losses: (number | null)[];
@@ -54,21 +57,21 @@ async function measure(attack: string, fold: Cell['fold'], seed: number): Promis
   const defaults = defaultsOf(simulateVerb.options) as SimulateOptions;
   const startMs = performance.now();
   const { deal } = values;
-  const epochs = Number(values.epochs);
+  const [epochs, steps] = [Number(values.epochs), Number(values.steps)];
   const result = await runSimulation(
     {
       ...defaults,
       data: OFFICES.map((office) => fileURLToPath(new URL(`${office}.jsonl`, DATA))),
       attack: ATTACK_NAMES.find((name): name is AttackName => name === attack) ?? null,
       deal: deal === 'files' ? 'files' : 'lines',
-      ...{ fold, seed, epochs, steps: 6, rank: 4, sequenceLength: 64, batchSize: 2 },
-      ...{ learningRate: 0.01, threads: 1 },
+      ...{ fold, seed, epochs, steps, rank: 4, sequenceLength: 64, batchSize: 1 },
+      ...{ learningRate: 0.01, threads: 1, blind: true },
     },
     io,
   );
   const { lossBefore, lossAfter, losses, hashes, evicted, backdoorSuccess } = result;
   return {
-    ...{ attack, fold, seed, deal, epochs, lossBefore, lossAfter, losses, evicted },
+    ...{ attack, fold, seed, deal, epochs, steps, lossBefore, lossAfter, losses, evicted },
     backdoorSuccess,
     adapters: Object.keys(hashes).length,
     seconds: (performance.now() - startMs) / 1000,
@@ -84,16 +87,19 @@ function summary(cells: readonly Cell[], valueOf: (cell: Cell) => number | null)
   return numbers.length === 1 ? mean.toFixed(2) : `${mean.toFixed(2)} (${range})`;
 }
 
+const FOLDS = (['mean', 'robust'] as const).filter((fold) =>
+  values.folds.split(',').includes(fold),
+);
 const cells: Cell[] = [];
 const attacks = values.attacks.split(',');
 for (const seed of values.seeds.split(',').map(Number)) {
   for (const attack of attacks) {
-    for (const fold of ['mean', 'robust'] as const) {
-      const isSame = (cell: Cell): boolean =>
-        cell.attack === attack && cell.fold === fold && cell.seed === seed;
+    for (const fold of FOLDS) {
+      const wanted = `${attack} ${fold} ${seed} ${values.deal} ${values.epochs} ${values.steps}`;
       const known = done.find(
         (cell) =>
-          isSame(cell) && cell.deal === values.deal && cell.epochs === Number(values.epochs),
+          `${cell.attack} ${cell.fold} ${cell.seed} ${cell.deal} ${cell.epochs} ${cell.steps}` ===
+          wanted,
       );
       const cell = known ?? (await measure(attack, fold, seed));
       cells.push(cell);

@@ -52,6 +52,9 @@ const simulateOptions = {
     'lines: all examples are shuffled and dealt; files: the peers take files in turn',
   ),
   heldOut: peerOptions.heldOut,
+  blind: switchOption(
+    'the peers measure no loss before the end: faster, but nobody can be named for harm',
+  ),
   attack: option(choice(ATTACK_NAMES), null, 'what the hostile peers do', 'nobody is hostile'),
   attackers: option(real('SHARE', 0, 0.5), 0.2, 'share of the peers that is hostile'),
   loss: option(real('SHARE', 0, 1), 0, 'share of gossip messages that a receiver misses'),
@@ -136,6 +139,7 @@ export async function runSimulation(
   try {
     const simulation = {
       ...{ run, identities, honest: plan.honest, attack: options.attack, workload, seed },
+      isBlind: options.blind,
       loss: options.loss,
       churn: options.churn,
       slow: Math.round(options.slow * plan.honest),

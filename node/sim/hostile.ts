@@ -9,6 +9,15 @@ import type { Attack } from './attacks.js';
 /** When in an epoch a peer that waits for the others goes on: they train until half of it, as a share. */
 const LATE = 0.7;
 
+/** A trainer without held-out text. */
+export function blinded(inner: Trainer): Trainer {
+  return {
+    device: inner.device,
+    train: (job, onProgress, signal) => inner.train(job, onProgress, signal),
+    evaluate: async () => null,
+  };
+}
+
 /** An honest trainer whose deltas hostile peers get to see. */
 export class WatchedTrainer implements Trainer {
   constructor(

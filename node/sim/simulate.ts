@@ -6,7 +6,7 @@ import type { Identity, Logger, Trainer } from '../interfaces.js';
 import { Spying } from './accomplice.js';
 import { ATTACKS, type Attack, type AttackName } from './attacks.js';
 import type { VirtualClock } from './clock.js';
-import { HostileTrainer, WatchedTrainer } from './hostile.js';
+import { blinded, HostileTrainer, WatchedTrainer } from './hostile.js';
 import { NO_FAULTS } from './network.js';
 import { Swarm, type SimNode } from './swarm.js';
 import type { Workload } from './workload.js';
@@ -19,6 +19,8 @@ export interface Simulation {
   honest: number;
   attack: AttackName | null;
   workload: Workload;
+  /** Whether the peers measure nothing in the course of the run. */
+  isBlind: boolean;
   seed: Uint8Array;
   /** Share of gossip messages that a receiver misses, 0 to 1. */
   loss: number;
@@ -106,10 +108,11 @@ function attackOf({ attack }: Simulation): Attack | null {
 }
 
 function openSwarm(simulation: Simulation, spying: Spying): Swarm {
-  const { run, identities, honest, workload, slow, seed, loss } = simulation;
+  const { run, identities, honest, workload, slow, seed, loss, isBlind } = simulation;
   const attack = attackOf(simulation);
   const openTrainer = (node: SimNode, clock: VirtualClock): Trainer => {
-    const inner = workload.openTrainer(node.index, clock, swarm.time, node.stepMs);
+    const seeing = workload.openTrainer(node.index, clock, swarm.time, node.stepMs);
+    const inner = isBlind ? blinded(seeing) : seeing;
     if (attack === null) return inner;
     if (node.index < honest) return new WatchedTrainer(inner, spying);
     return new HostileTrainer({ inner, attack, run, peerId: node.peerId, clock, spying });
@@ -192,7 +195,7 @@ class Suspects {
 
 async function report(
   swarm: Swarm,
-  { workload, honest, run }: Simulation,
+  { workload, honest, run, attack }: Simulation,
   signal: AbortSignal,
 ): Promise<Omit<SimulationResult, 'named' | 'namedAfter'>> {
   const live = swarm.nodes.slice(0, honest).flatMap(({ peer, index }) => {
@@ -219,7 +222,8 @@ async function report(
     hashes,
     updates: first.snapshot.adapter.updates,
     evicted: evicted.length,
-    backdoorSuccess: await workload.backdoorSuccess(first.peer.theta(), signal),
+    backdoorSuccess:
+      attack === 'backdoor' ? await workload.backdoorSuccess(first.peer.theta(), signal) : null,
     bytes: bytesGossip + bytesRepair + bytesVectors + blobs,
     attention: first.snapshot.attention,
   };
