@@ -66,6 +66,16 @@ export function switchOption(help: string): { kind: 'switch'; help: string } {
   return { kind: 'switch', help };
 }
 
+/** What the options are where none is given. */
+export function defaultsOf<const S extends OptionSpecs>(specs: S): OptionValues<S> {
+  const values = Object.entries(specs).map(([name, spec]) => [
+    name,
+    spec.kind === 'switch' ? false : spec.default,
+  ]);
+  // Each value is the default of the very spec that gives its type.
+  return Object.fromEntries(values) as OptionValues<S>;
+}
+
 /** `epochSeconds` -> "--epoch-seconds". */
 export function flagOf(name: string): string {
   return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;

@@ -1,6 +1,6 @@
 /**
  * What a peer needs from the world, and nothing more. The real implementations live in net/, store/
- * and train/; the simulator in test/sim implements the same interfaces under virtual time.
+ * and train/; the simulator in node/sim implements the same interfaces under virtual time.
  */
 import type { Checkpoint } from '../protocol/checkpoint.js';
 import type { Verdict } from '../protocol/errors.js';

@@ -13,6 +13,7 @@ import { leaveVerb } from './cli/leave.js';
 import { pauseVerb } from './cli/pause.js';
 import { runProgram } from './cli/program.js';
 import { resumeVerb } from './cli/resume.js';
+import { simulateVerb } from './cli/simulate.js';
 import { startVerb } from './cli/start.js';
 import { statusVerb } from './cli/status.js';
 import { swarmKeyVerb } from './cli/swarm-key.js';
@@ -38,6 +39,7 @@ const VERBS = [
   generateVerb,
   evalVerb,
   compareVerb,
+  simulateVerb,
 ];
 
 /** Exit code when a stop takes too long: an unfinished export must not look like a whole one. */

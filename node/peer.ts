@@ -1,6 +1,6 @@
 /**
  * One peer of one run: drives protocol/ with a Trainer, a Transport, a Store and a Clock. It knows no
- * libp2p, files, HTTP or timers, so that the simulator (test/sim) runs this very file.
+ * libp2p, files, HTTP or timers, so that the simulator (node/sim) runs this very file.
  */
 import { setMaxListeners } from 'node:events';
 import type { Admission } from '../protocol/admission.js';
@@ -242,7 +242,7 @@ export class Peer {
     const { clock, trainer, transport, identity } = this.#c;
     const { log } = this.#replica;
     const state = this.#epochs?.state;
-    const { progress = null, last = null } = this.#epochs ?? {};
+    const { progress = null, last = null, suspicions = [] } = this.#epochs ?? {};
     const nowMs = clock.now();
     const epoch = Math.min(epochAt(this.#run, nowMs), this.#replica.epochsMax);
     const members = this.#members();
@@ -273,6 +273,7 @@ export class Peer {
       },
       lastRecipients: this.#publisher.lastRecipients,
       residualNorm: this.#epochs?.residualNorm() ?? 0,
+      suspects: suspicions.map(({ author }) => author),
       attention: attention({
         run: this.#run,
         nowMs,
@@ -290,6 +291,7 @@ export class Peer {
         closedEpoch: this.#epochs?.closedEpoch ?? -1,
         isMember: log.members.has(identity.peerId),
         equivocatedEpoch: log.proofAgainst(identity.peerId)?.first.epoch ?? null,
+        suspicions,
       }),
     };
   }

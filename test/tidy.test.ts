@@ -43,6 +43,20 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'node/token-bucket.ts',
   ],
   'node/store': ['node/files.ts', 'protocol', 'node/interfaces.ts', 'node/errors.ts'],
+  // A simulated swarm, and what its peers train on.
+  'node/sim': [
+    'node/peer.ts',
+    // Whom to dial is decided without libp2p, so that the simulator dials by the same rule.
+    'node/net/candidates.ts',
+    'node/net/dial-rule.ts',
+    'node/train',
+    'node/model',
+    'node/data',
+    'node/engine',
+    'node/interfaces.ts',
+    'node/errors.ts',
+    'protocol',
+  ],
   'node/status.ts': ['protocol', 'node/interfaces.ts', 'node/peer'],
   'node/http': ['protocol', 'node/interfaces.ts', 'node/errors.ts', 'node/status.ts'],
   'node/clock.ts': ['node/interfaces.ts'],
@@ -51,11 +65,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   node: ['node', 'protocol', 'bootstrap'],
   bootstrap: ['node/files.ts', 'node/net', 'node/interfaces.ts', 'node/errors.ts', 'protocol'],
   'test/sim': [
-    'node/peer.ts',
+    'node/sim',
     'node/peer',
-    // Whom to dial is decided without libp2p, so that the simulator dials by the same rule.
-    'node/net/candidates.ts',
-    'node/net/dial-rule.ts',
     'node/interfaces.ts',
     'protocol',
     'test/support',

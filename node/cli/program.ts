@@ -2,7 +2,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { OutOfMemoryError } from '../engine/errors.js';
 import { EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, UserError } from '../errors.js';
-import { flagOf, parseValue, type OptionSpec, type OptionSpecs } from '../config.js';
+import { defaultsOf, flagOf, parseValue, type OptionSpec } from '../config.js';
 import { StoreUnavailableError, TrainerDiedError } from '../interfaces.js';
 import { ForeignLogError } from '../store/log-file.js';
 import {
@@ -95,6 +95,7 @@ function createProgram(verbs: readonly Verb[], io: VerbIo): Command {
       const values = command.opts();
       const count = Math.max(verb.args.length, command.args.length);
       const args = Array.from({ length: count }, (_, i) => command.args[i] ?? null);
+      // Defaults are applied here and not by commander, so that what was given can be told apart.
       const options = { ...defaultsOf(verb.options), ...values };
       await verb.run({ args, options, given: new Set(Object.keys(values)), io });
     });
@@ -135,16 +136,6 @@ function defaultNote(spec: Exclude<OptionSpec, { kind: 'switch' }>): string {
   const values = spec.kind === 'many' ? spec.default : [spec.default ?? ''];
   const note = spec.defaultText ?? values.map(String).join(' ');
   return note === '' ? '' : ` (default: ${note})`;
-}
-
-/** Defaults are applied here and not by commander, so that what was given can be told apart. */
-function defaultsOf(specs: OptionSpecs): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(specs).map(([name, spec]) => [
-      name,
-      spec.kind === 'switch' ? false : spec.default,
-    ]),
-  );
 }
 
 function indent(text: string): string {

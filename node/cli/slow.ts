@@ -1,6 +1,8 @@
 /** Says what is being waited for, how far it is, and what it will take, where silence would look like a hang. */
+import { SingleBar } from 'cli-progress';
 import type { Writable } from 'node:stream';
 import { describePlan, type MemoryPlan } from '../train/memory.js';
+import type { VerbIo } from './verb.js';
 
 /** Longest silence before the first line, in ms. */
 const QUIET_MS_MAX = 3000;
@@ -36,5 +38,30 @@ export function reportTenths(out: Writable, what: string): (done: number, total:
     if (tenth === shown) return;
     shown = tenth;
     out.write(`${what}: ${done} of ${total}\n`);
+  };
+}
+
+/** A bar where a person watches, a line a tenth of the way elsewhere. */
+export function createBar(
+  { stderr, terminal }: Pick<VerbIo, 'stderr' | 'terminal'>,
+  what: string,
+): { update: (done: number, total: number) => void; stop: () => void } {
+  if (!terminal) return { update: reportTenths(stderr, what), stop: () => undefined };
+  const bar = new SingleBar({
+    stream: stderr,
+    format: `${what} {value}/{total} [{bar}] {eta_formatted} left`,
+    barsize: 24,
+    hideCursor: true,
+    // Signals are handled by main.ts alone.
+    gracefulExit: false,
+  });
+  let isStarted = false;
+  return {
+    update: (done, total) => {
+      if (!isStarted) bar.start(total, done);
+      isStarted = true;
+      bar.update(done);
+    },
+    stop: () => isStarted && bar.stop(),
   };
 }

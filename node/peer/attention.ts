@@ -1,6 +1,7 @@
 /** The sentences of `attention`: what is wrong or awaited, and what happens next. Empty when all is well. */
 import type { Run } from '../../protocol/manifest.js';
 import type { TrainResult } from '../interfaces.js';
+import type { Suspicion } from './survey.js';
 
 export interface AttentionFacts {
   run: Run;
@@ -28,6 +29,8 @@ export interface AttentionFacts {
   isMember: boolean;
   /** An epoch for which two updates of this very peer exist; null normally. */
   equivocatedEpoch: number | null;
+  /** Authors whose updates harm the adapter, by this peer's held-out text. */
+  suspicions: readonly Suspicion[];
 }
 
 export function attention(facts: AttentionFacts): string[] {
@@ -81,6 +84,7 @@ export function attention(facts: AttentionFacts): string[] {
         'members. It is published again, and they fetch it when they compare logs; if this stays, start again.',
     );
   }
+  sentences.push(...facts.suspicions.map(suspicionSentence));
   const offsetMs = median(facts.clockOffsetsMs);
   if (Math.abs(offsetMs) > epochMs / 2) {
     const isAlone = facts.clockOffsetsMs.length === 1;
@@ -117,6 +121,16 @@ function stepSentences({ last, run }: AttentionFacts): string[] {
     );
   }
   return sentences;
+}
+
+function suspicionSentence(suspicion: Suspicion): string {
+  const { author, fromEpoch, toEpoch, withAll, without, score } = suspicion;
+  return (
+    `By this peer's held-out text, ${author} harms the adapter: without its updates of epochs ${fromEpoch} to ` +
+    `${toEpoch} the loss would have been ${without.toFixed(4)} nats and not ${withAll.toFixed(4)}, ` +
+    `${score.toFixed(1)} times the usual difference between members. It may lie, or have other text than you. ` +
+    'Nothing was done about it: ask the other members what theirs say, and found the next run without it (--allow).'
+  );
 }
 
 /** Of an even number of values the middle one nearer to 0: one wrong clock among two accuses nobody else. */

@@ -26,6 +26,7 @@ import type { Publisher } from './publisher.js';
 import type { Replica } from './replica.js';
 import { Rest } from './rest.js';
 import type { RunState } from './snapshot.js';
+import { Surveyor, type Suspicion } from './survey.js';
 
 export interface EpochsComponents {
   publisher: Publisher;
@@ -68,6 +69,7 @@ export class Epochs {
   readonly #c: EpochsComponents;
   readonly #run: Run;
   readonly #signal: AbortSignal;
+  readonly #surveyor: Surveyor;
   #state: PeerState;
   #runState: RunState = 'waiting';
   #progress: TrainProgress | null = null;
@@ -95,6 +97,12 @@ export class Epochs {
     this.#state = state;
     this.#closedEpoch = state.epoch;
     this.#signal = signal;
+    this.#surveyor = new Surveyor(components);
+  }
+
+  /** Authors whose updates harm the adapter, by this peer's held-out text. */
+  get suspicions(): readonly Suspicion[] {
+    return this.#surveyor.suspicions;
   }
 
   /** The last slot that may have been signed for by an earlier process; -1 for none. */
@@ -179,6 +187,7 @@ export class Epochs {
     // Once the swarm's adapter is here there may be time left in this slot.
     if (isBehind) return this.#wait('idle', this.#c.clock.now() + schedule.epochMs / 16);
     await this.#evaluateFold(endMs);
+    await this.#survey(epoch, endMs);
     return this.#wait(this.#breakdown === null ? 'idle' : 'broken', endMs);
   }
 
@@ -346,6 +355,15 @@ export class Epochs {
     const history = this.#state.heldOutHistory.filter((point) => point.epoch !== epoch);
     history.push({ epoch, loss });
     this.#state = { ...this.#state, heldOutHistory: history.slice(-HISTORY_MAX) };
+  }
+
+  /** Compares the fold with and without authors in what is left of `epoch`, which ends at `endMs`. */
+  async #survey(epoch: number, endMs: number): Promise<void> {
+    if (this.#state.heldOutHistory.length === 0) return;
+    const { clock, rest } = this.#c;
+    // Folding takes time too.
+    const hasTime = (): boolean => clock.now() + 2 * this.#evaluationMs < endMs;
+    await this.#surveyor.look(epoch, hasTime, rest.signal);
   }
 
   /** Until `untilMs` of the clock, or a while when that is far away. */

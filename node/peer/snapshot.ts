@@ -72,6 +72,8 @@ export interface PeerSnapshot {
   lastRecipients: number | null;
   /** L2 norm of what compression holds back. */
   residualNorm: number;
+  /** Authors whose updates harm the adapter, by this peer's held-out text alone. */
+  suspects: string[];
   /** Sentences: what is wrong or awaited, and what happens next. Empty when all is well. */
   attention: string[];
 }

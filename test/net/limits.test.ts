@@ -13,7 +13,7 @@ import { REACH_PROTOCOL_ID } from '../../protocol/ids.js';
 import * as limits from '../../protocol/limits.js';
 import { ReachRequest } from '../../protocol/wire/messages.js';
 import { Recorder } from '../compliance/transport.js';
-import { VirtualClock, VirtualTime } from '../sim/clock.js';
+import { VirtualClock, VirtualTime } from '../../node/sim/clock.js';
 import { testRun } from '../support/runs.js';
 import type { LimitCase, OVER_SOCKETS } from '../unit/limits/limit-case.js';
 import { dial, makeQuietHost, silent, until } from './harness.js';

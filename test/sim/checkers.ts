@@ -9,7 +9,7 @@ import { UpdateLog } from '../../protocol/log.js';
 import { Slicer } from '../../protocol/slice.js';
 import type { Update } from '../../protocol/update.js';
 import type { SimNode, Swarm } from './swarm.js';
-import { gap } from './trainer.js';
+import { gap } from '../../node/sim/synthetic-trainer.js';
 
 export interface Outcome {
   /** The one hash of all live peers. */

@@ -5,9 +5,9 @@ import { Prng } from '../../protocol/prng.js';
 import { storeCompliance } from '../compliance/store.js';
 import { transportCompliance, type TransportSwarm } from '../compliance/transport.js';
 import { testIdentity } from '../support/runs.js';
-import { VirtualTime } from './clock.js';
-import { NO_FAULTS, SimNetwork } from './network.js';
-import { SimDisk, SimStore } from './store.js';
+import { VirtualTime } from '../../node/sim/clock.js';
+import { NO_FAULTS, SimNetwork } from '../../node/sim/network.js';
+import { SimDisk, SimStore } from '../../node/sim/store.js';
 
 /** Virtual time that anything may take at most. */
 const PATIENCE_MS = 60_000;

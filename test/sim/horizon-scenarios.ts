@@ -8,7 +8,7 @@ import { SyncSession } from '../../protocol/sync.js';
 import { adapterSize, testIdentity } from '../support/runs.js';
 import { checkAgreement, foldOfEverything, type Outcome, type Scenario } from './checkers.js';
 import { Swarm, type SimNode, type SwarmOptions } from './swarm.js';
-import { gap } from './trainer.js';
+import { gap } from '../../node/sim/synthetic-trainer.js';
 
 /** Epochs that stay in the log; a checkpoint is cut every third. */
 const HORIZON = 10;

@@ -1,7 +1,7 @@
 /** A swarm of many peers on a gossip mesh, which reports what it costs: convergence, bytes, time and memory. */
 import { checkAgreement, type Scenario } from './checkers.js';
 import { Swarm } from './swarm.js';
-import { gap } from './trainer.js';
+import { gap } from '../../node/sim/synthetic-trainer.js';
 
 /** Few, because each peer holds every update: time and memory grow with peers x peers x epochs. */
 const EPOCHS = 8;

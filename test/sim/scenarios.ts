@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { checkAgreement, type Scenario } from './checkers.js';
 import { Swarm, type SwarmOptions } from './swarm.js';
-import { gap } from './trainer.js';
+import { gap } from '../../node/sim/synthetic-trainer.js';
 import { LARGE } from './large.js';
 import { HORIZON_SCENARIOS } from './horizon-scenarios.js';
 import { MACHINE_SCENARIOS } from './machine-scenarios.js';

@@ -8,7 +8,7 @@ import type { Host } from '../../node/net/host.js';
 import { openHostOnSamePort } from '../../node/net/port-memory.js';
 import { statusReportSchema, type StatusReport } from '../../node/status.js';
 import type { Run } from '../../protocol/manifest.js';
-import { SyntheticTrainer, type Problem } from '../sim/trainer.js';
+import { SyntheticTrainer, type Problem } from '../../node/sim/synthetic-trainer.js';
 
 const LISTEN = ['/ip4/127.0.0.1/tcp/0'];
 

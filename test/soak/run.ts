@@ -9,7 +9,7 @@ import type { StatusReport } from '../../node/status.js';
 import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import type { Run } from '../../protocol/manifest.js';
 import { Prng } from '../../protocol/prng.js';
-import { makeProblem } from '../sim/trainer.js';
+import { makeProblem } from '../../node/sim/synthetic-trainer.js';
 import { adapterSize, testRun } from '../support/runs.js';
 import { SoakNode, type SoakNodeInit } from './node.js';
 import { takeSample, type Sample } from './sample.js';

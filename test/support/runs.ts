@@ -1,9 +1,8 @@
 /** Manifests, keys and updates for tests: small, valid, and with values where a wrong formula shows. */
-import { createPrivateKey, createPublicKey, sign } from 'node:crypto';
 import type { Identity } from '../../node/interfaces.js';
+import { simIdentity } from '../../node/sim/identity.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../../protocol/adapter.js';
-import { fromHex, sha256 } from '../../protocol/bytes.js';
-import { peerIdFromPublicKey } from '../../protocol/identity.js';
+import { fromHex } from '../../protocol/bytes.js';
 import { encodeManifest } from '../../protocol/manifest-codec.js';
 import type { Manifest, Run } from '../../protocol/manifest.js';
 import { Prng } from '../../protocol/prng.js';
@@ -11,22 +10,9 @@ import { quantise } from '../../protocol/quantise.js';
 import { Slicer } from '../../protocol/slice.js';
 import { createUpdate, type Update } from '../../protocol/update.js';
 
-/** PKCS #8 wrapping of a raw Ed25519 seed (RFC 8410). */
-const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
-
 /** The identity number `index` of a family named by `label`: the same key each time. */
 export function testIdentity(index: number, label = 'test'): Identity {
-  const seed = sha256(new TextEncoder().encode(`${label}/${index}`));
-  const privateKey = createPrivateKey({
-    key: Buffer.concat([PKCS8_PREFIX, seed]),
-    format: 'der',
-    type: 'pkcs8',
-  });
-  const { x = '' } = createPublicKey(privateKey).export({ format: 'jwk' });
-  return {
-    peerId: peerIdFromPublicKey(Uint8Array.from(Buffer.from(x, 'base64url'))),
-    sign: (bytes) => Uint8Array.from(sign(null, bytes, privateKey)),
-  };
+  return simIdentity(index, label);
 }
 
 /** Time 0 of test runs: 2026-01-01T00:00:00Z. */

@@ -45,6 +45,7 @@ const snapshot: PeerSnapshot = {
   membership: { mode: 'open', admitted: 0, refused: 0 },
   lastRecipients: null,
   residualNorm: 0.125,
+  suspects: [],
   attention: ['waiting for peers'],
 };
 

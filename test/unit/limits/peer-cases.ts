@@ -8,7 +8,7 @@ import type { BlobSource } from '../../../protocol/blob.js';
 import * as limits from '../../../protocol/limits.js';
 import { Prng } from '../../../protocol/prng.js';
 import * as wire from '../../../protocol/wire/messages.js';
-import { VirtualClock, VirtualTime } from '../../sim/clock.js';
+import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
 import { testRun } from '../../support/runs.js';
 import type { LimitCase, LimitName } from './limit-case.js';
 

@@ -13,8 +13,8 @@ import { quantisedBytes } from '../../../protocol/quantise.js';
 import { Slicer } from '../../../protocol/slice.js';
 import { createUpdate, type Update } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
-import { VirtualClock, VirtualTime } from '../../sim/clock.js';
-import { NO_FAULTS, SimNetwork } from '../../sim/network.js';
+import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
+import { NO_FAULTS, SimNetwork } from '../../../node/sim/network.js';
 import { testIdentity, testRun } from '../../support/runs.js';
 
 const SILENT = {

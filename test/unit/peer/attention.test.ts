@@ -20,6 +20,12 @@ const well: AttentionFacts = {
   closedEpoch: -1,
   isMember: true,
   equivocatedEpoch: null,
+  suspicions: [],
+};
+
+const suspicion = {
+  ...{ author: '12D3KooWliar', withAll: 3, without: 2.75, score: 7.5 },
+  ...{ fromEpoch: 4, toEpoch: 7 },
 };
 
 describe('attention()', () => {
@@ -39,6 +45,10 @@ describe('attention()', () => {
       [{ storeProblem: 'The disk is full.' }, /^The disk is full\.$/],
       [{ trainingProblems: ['It died.'] }, /^It died\.$/],
       [{ last: { steps: 8, skippedSteps: 2 } }, /^2 optimiser steps .* left out/],
+      [
+        { suspicions: [suspicion] },
+        /12D3KooWliar harms .* epochs 4 to 7 .* 2\.7500 nats and not 3\.0000/,
+      ],
       [{ last: { steps: 3 } }, /made 3 of 8 optimiser steps/],
       [{ equivocatedEpoch: 7 }, /two different updates .* epoch 7/],
     ];

@@ -15,8 +15,8 @@ import {
 } from '../../../protocol/limits.js';
 import { Prng } from '../../../protocol/prng.js';
 import * as wire from '../../../protocol/wire/messages.js';
-import { VirtualClock, VirtualTime } from '../../sim/clock.js';
-import { NO_FAULTS, SimNetwork } from '../../sim/network.js';
+import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
+import { NO_FAULTS, SimNetwork } from '../../../node/sim/network.js';
 import { blobOf, pattern } from '../../support/blobs.js';
 import { testIdentity } from '../../support/runs.js';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Connection, Transport } from '../../../node/interfaces.js';
 import { Publisher } from '../../../node/peer/publisher.js';
-import { VirtualClock, VirtualTime } from '../../sim/clock.js';
+import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
 
 const nothing = (): void => undefined;
 const logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };

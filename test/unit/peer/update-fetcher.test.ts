@@ -11,8 +11,8 @@ import { toHex } from '../../../protocol/bytes.js';
 import { encodeAnnouncement, encodeUpdateMessage } from '../../../protocol/gossip.js';
 import { Prng } from '../../../protocol/prng.js';
 import { createUpdate, type Update } from '../../../protocol/update.js';
-import { VirtualClock, VirtualTime } from '../../sim/clock.js';
-import { NO_FAULTS, SimNetwork } from '../../sim/network.js';
+import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
+import { NO_FAULTS, SimNetwork } from '../../../node/sim/network.js';
 import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
 const run = testRun();

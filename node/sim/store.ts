@@ -4,14 +4,13 @@ import {
   type PeerState,
   type Store,
   type StoredCheckpoint,
-} from '../../node/interfaces.js';
+} from '../interfaces.js';
 import type { VirtualTime } from './clock.js';
-import { sharedRecord } from './shared.js';
 
 /** What is on the platter: shared by all incarnations of one peer. */
 export class SimDisk {
   state: PeerState | null = null;
-  /** Records in order; equal ones of several disks are one array, so nobody may write to them. */
+  /** Records in order; nobody may write to them, for several disks may share one. */
   log: Uint8Array[] = [];
   checkpoint: StoredCheckpoint | null = null;
   /** Every record that was ever appended, also when the log was rewritten since: for checkers. */
@@ -20,6 +19,9 @@ export class SimDisk {
   recordsMax = 0;
   /** While true every write fails, as on a full disk. */
   isFull = false;
+
+  /** `keep` gives an array with the bytes of a record that nobody writes to. */
+  constructor(readonly keep = (record: Uint8Array): Uint8Array => record.slice()) {}
 }
 
 /** The open disk of one incarnation: after kill() writes on their way never happen. */
@@ -50,15 +52,15 @@ export class SimStore implements Store {
   }
 
   appendLog(record: Uint8Array): Promise<void> {
-    const shared = sharedRecord(record);
+    const kept = this.disk.keep(record);
     return this.#write(() => {
-      this.disk.recordsMax = Math.max(this.disk.recordsMax, this.disk.log.push(shared));
-      this.disk.everAppended.push(shared);
+      this.disk.recordsMax = Math.max(this.disk.recordsMax, this.disk.log.push(kept));
+      this.disk.everAppended.push(kept);
     });
   }
 
   replaceLog(records: Iterable<Uint8Array>): Promise<void> {
-    const copies = Array.from(records, sharedRecord);
+    const copies = Array.from(records, this.disk.keep);
     return this.#write(() => (this.disk.log = copies));
   }
 

@@ -1,6 +1,6 @@
 /** Virtual time: events in order of due time (then of scheduling), so that a run is a function of its seed. */
 import { setImmediate as macrotask } from 'node:timers/promises';
-import type { Clock } from '../../node/interfaces.js';
+import type { Clock } from '../interfaces.js';
 
 interface Entry {
   dueMs: number;
@@ -14,6 +14,8 @@ export class VirtualTime {
   readonly #heap: Entry[] = [];
   #order = 0;
   #nowMs: number;
+  /** Real work that an event began: no later event happens before it is done. */
+  readonly #held = new Set<Promise<unknown>>();
 
   constructor(startMs: number) {
     this.#nowMs = startMs;
@@ -35,17 +37,36 @@ export class VirtualTime {
     return () => (entry.cancelled = true);
   }
 
+  /** Virtual time stands still until `work`, which takes real time, has settled as the result does. */
+  hold<T>(work: Promise<T>): Promise<T> {
+    const settled = work.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#held.add(settled);
+    void settled.then(() => this.#held.delete(settled));
+    return work;
+  }
+
   /** Advances to `untilMs`; promises that an event resolves are followed up before the next event. */
   async advanceTo(untilMs: number): Promise<void> {
-    await macrotask();
+    await this.#followUp();
     for (let next = this.#heap[0]; next && next.dueMs <= untilMs; next = this.#heap[0]) {
       this.#pop();
       if (next.cancelled) continue;
       this.#nowMs = next.dueMs;
       next.run();
-      await macrotask();
+      await this.#followUp();
     }
     this.#nowMs = Math.max(this.#nowMs, untilMs);
+  }
+
+  async #followUp(): Promise<void> {
+    await macrotask();
+    while (this.#held.size > 0) {
+      await Promise.all(this.#held);
+      await macrotask();
+    }
   }
 
   #isBefore(a: Entry, b: Entry): boolean {

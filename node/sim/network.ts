@@ -6,7 +6,7 @@ import {
   type StreamKind,
   type Transport,
   type TransportHandlers,
-} from '../../node/interfaces.js';
+} from '../interfaces.js';
 import { GOSSIP_BYTES_MAX, RUN_PEERS_MAX, SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js';
 import type { Prng } from '../../protocol/prng.js';
 import type { VirtualTime } from './clock.js';
@@ -262,18 +262,21 @@ export class SimTransport implements Transport {
     for (const stream of this.#streams) stream.breakLink();
   }
 
-  async publish(message: Uint8Array): Promise<number> {
+  /** `only`: to whom a peer tells it that does not keep to the rules; null for all. */
+  async publish(message: Uint8Array, only: ReadonlySet<string> | null = null): Promise<number> {
     if (message.length > GOSSIP_BYTES_MAX) {
       throw new MessageTooLargeError(message.length, GOSSIP_BYTES_MAX);
     }
     this.network.counts.published += 1;
-    return this.#pass({ bytes: message.slice(), seen: new Set([this]) }, this);
+    return this.#pass({ bytes: message.slice(), seen: new Set([this]) }, this, only);
   }
 
   /** Sends a message to all connected peers but the one that it came from; returns their number. */
-  #pass(broadcast: Broadcast, from: SimTransport): number {
+  #pass(broadcast: Broadcast, from: SimTransport, only: ReadonlySet<string> | null = null): number {
     const { network } = this;
-    const others = network.neighbours(this).filter((other) => other !== from);
+    const others = network
+      .neighbours(this)
+      .filter((other) => other !== from && (only?.has(other.peerId) ?? true));
     for (const other of others) {
       network.counts.sent += 1;
       network.counts.bytesGossip += broadcast.bytes.length;

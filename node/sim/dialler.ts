@@ -1,6 +1,6 @@
 /** Whom a simulated peer dials: the rule of the real dialler, over what an introduction names. */
-import { Candidates } from '../../node/net/candidates.js';
-import { DialRule, ROAM_INTERVAL_MS } from '../../node/net/dial-rule.js';
+import { Candidates } from '../net/candidates.js';
+import { DialRule, ROAM_INTERVAL_MS } from '../net/dial-rule.js';
 
 /** Between two looks, in ms of virtual time. */
 export const DIAL_TICK_MS = 1_000;

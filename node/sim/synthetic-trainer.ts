@@ -9,7 +9,7 @@ import {
   type TrainJob,
   type TrainProgress,
   type TrainResult,
-} from '../../node/interfaces.js';
+} from '../interfaces.js';
 import { Prng } from '../../protocol/prng.js';
 
 /** Standard deviation of gradient noise relative to a target's coordinate of about 1. */
@@ -44,6 +44,20 @@ export function gap({ optimum, curvature }: Problem, theta: ArrayLike<number>): 
     sum += 0.5 * curvature[j]! * (theta[j]! - optimum[j]!) ** 2;
   }
   return sum / size;
+}
+
+/** Loss of `theta` on the problem of peer `index`, which it shares with nobody: 0 at its target. */
+export function ownLoss(
+  { targets, curvature }: Problem,
+  index: number,
+  theta: ArrayLike<number>,
+): number {
+  const target = targets[index]!;
+  let sum = 0;
+  for (let j = 0; j < target.length; j++) {
+    sum += 0.5 * curvature[j]! * (theta[j]! - target[j]!) ** 2;
+  }
+  return sum / target.length;
 }
 
 export class SyntheticTrainer implements Trainer {
@@ -111,6 +125,6 @@ export class SyntheticTrainer implements Trainer {
 
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
     await this.clock.sleep(this.options.stepMs, signal);
-    return this.measuresNaN ? NaN : gap(this.problem, theta);
+    return this.measuresNaN ? NaN : ownLoss(this.problem, this.index, theta);
   }
 }

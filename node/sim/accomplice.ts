@@ -1,0 +1,51 @@
+/** What hostile peers know of the honest ones, and what one of them needs to send messages of its own. */
+import type { Run } from '../../protocol/manifest.js';
+import type { SimNode } from './swarm.js';
+
+/** Sums over the honest deltas of one epoch. */
+interface Sums {
+  count: number;
+  sum: Float64Array;
+  squares: Float64Array;
+}
+
+/** All honest deltas, in sums by coordinate. */
+export class Spying {
+  readonly #epochs = new Map<number, Sums>();
+
+  record(epoch: number, delta: Float64Array): void {
+    const size = delta.length;
+    const sums = this.#epochs.get(epoch) ?? {
+      count: 0,
+      sum: new Float64Array(size),
+      squares: new Float64Array(size),
+    };
+    sums.count += 1;
+    for (let i = 0; i < size; i++) {
+      const value = delta[i] ?? 0;
+      sums.sum[i] = (sums.sum[i] ?? 0) + value;
+      sums.squares[i] = (sums.squares[i] ?? 0) + value * value;
+    }
+    this.#epochs.set(epoch, sums);
+  }
+
+  /** By coordinate over the honest peers that have trained in `epoch`; null when none has. */
+  honest(epoch: number): { mean: Float64Array; deviation: Float64Array } | null {
+    const sums = this.#epochs.get(epoch);
+    if (sums === undefined) return null;
+    const mean = sums.sum.map((value) => value / sums.count);
+    const deviation = sums.squares.map((value, i) =>
+      Math.sqrt(Math.max(0, value / sums.count - (mean[i] ?? 0) ** 2)),
+    );
+    return { mean, deviation };
+  }
+}
+
+/** A hostile peer beside its process: its key, its disk, its connections. */
+export interface Accomplice {
+  node: SimNode;
+  run: Run;
+  spying: Spying;
+  /** Peer ids of all honest members, in order. */
+  honest: readonly string[];
+}

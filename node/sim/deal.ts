@@ -1,0 +1,65 @@
+/** Deals the examples of data files to simulated peers: each gets a file of its own. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Prng } from '../../protocol/prng.js';
+import { readRecords } from '../data/readers.js';
+import type { DataRecord } from '../data/records.js';
+import { UserError } from '../errors.js';
+
+/**
+ * lines: the examples of all files are shuffled and dealt like cards, so that all peers have the same kind of
+ * text. files: the peers take files in turn, and those that have the same file share its examples.
+ */
+export const DEALS = ['lines', 'files'] as const;
+export type Deal = (typeof DEALS)[number];
+
+/** Examples by peer. Throws UserError where a file cannot be read or a peer would get none. */
+export async function dealRecords(
+  files: readonly string[],
+  peers: number,
+  deal: Deal,
+  seed: Uint8Array,
+): Promise<DataRecord[][]> {
+  const hands = Array.from({ length: peers }, (): DataRecord[] => []);
+  const records: DataRecord[][] = [];
+  for (const file of files) {
+    const own: DataRecord[] = [];
+    for await (const record of readRecords(file)) own.push(record);
+    records.push(own);
+  }
+  const random = new Prng(seed, 'deal');
+  const decks = deal === 'lines' ? [records.flat()] : records;
+  for (const [i, deck] of decks.entries()) {
+    const takers = hands.filter((_, peer) => peer % decks.length === i);
+    for (const [k, index] of random.permutation(deck.length).entries()) {
+      const record = deck[index];
+      if (record !== undefined) takers[k % takers.length]?.push(record);
+    }
+  }
+  if (hands.every((hand) => hand.length > 0)) return hands;
+  throw new UserError(
+    `${files.join(', ')}: too few examples for ${peers} peers: give more text, or fewer --peers`,
+  );
+}
+
+/** Writes `records` as a data file of their own in `dir`; returns its path. */
+export async function writeHand(
+  dir: string,
+  name: string,
+  records: readonly DataRecord[],
+): Promise<string> {
+  const path = join(dir, `${name}.jsonl`);
+  await writeFile(path, records.map((record) => `${JSON.stringify(lineOf(record))}\n`).join(''));
+  return path;
+}
+
+function lineOf(record: DataRecord): object {
+  switch (record.kind) {
+    case 'text':
+      return { text: record.text };
+    case 'completion':
+      return { prompt: record.prompt, completion: record.completion };
+    case 'messages':
+      return { messages: record.messages };
+  }
+}

@@ -1,0 +1,62 @@
+/** Attacks that lie in what is sent and when, not in what was learned. */
+import { fromHex } from '../../protocol/bytes.js';
+import { encodeUpdateMessage } from '../../protocol/gossip.js';
+import { GOSSIP_BYTES_MAX } from '../../protocol/limits.js';
+import { Prng } from '../../protocol/prng.js';
+import { quantise } from '../../protocol/quantise.js';
+import { gather, Slicer } from '../../protocol/slice.js';
+import { createUpdate, type Update } from '../../protocol/update.js';
+import type { Accomplice } from './accomplice.js';
+
+/** The burst comes when so much of the run has gone by. */
+const BURST_AT = 0.75;
+/** Times the honest mean, against it: the clip leaves what it likes. */
+const BURST_SCALE = 10;
+
+/** A second update for the current slot, told to every other honest member only. */
+export async function equivocate(accomplice: Accomplice, epoch: number): Promise<void> {
+  const { node, honest, spying } = accomplice;
+  const mean = spying.honest(epoch)?.mean;
+  if (mean === undefined) return;
+  const turned = mean.map((value) => -value);
+  const second = encodeUpdateMessage(forged(accomplice, epoch, turned));
+  const some = new Set(honest.filter((_, i) => i % 2 === epoch % 2));
+  if (second.length <= GOSSIP_BYTES_MAX) await node.transport?.publish(second, some);
+}
+
+/** Everything on this peer's disk once more, byte for byte. */
+export async function replay({ node }: Accomplice): Promise<void> {
+  for (const record of node.disk.log)
+    if (record.length <= GOSSIP_BYTES_MAX) await node.transport?.publish(record);
+}
+
+/** Updates for all epochs gone by, each against what the honest peers learned then. */
+export async function backDatedBurst(accomplice: Accomplice, epoch: number): Promise<void> {
+  const { node, run, spying } = accomplice;
+  if (epoch !== Math.floor(BURST_AT * run.manifest.schedule.epochsMax)) return;
+  const updates: Uint8Array[] = [];
+  for (let past = 0; past <= epoch; past++) {
+    const mean = spying.honest(past)?.mean;
+    if (mean === undefined) continue;
+    const values = mean.map((value) => -BURST_SCALE * value);
+    updates.push(encodeUpdateMessage(forged(accomplice, past, values)));
+  }
+  // From its own disk they spread as a log that others lack, whatever their size.
+  node.crash();
+  node.disk.log.push(...updates);
+  await node.start();
+}
+
+/** A valid update of `epoch` with `values` in it, [adapterSize] float64. */
+function forged({ node, run }: Accomplice, epoch: number, values: Float64Array): Update {
+  const slicer = new Slicer(run);
+  const slice = slicer.slice(epoch);
+  const random = new Prng(fromHex(run.id), `forged/${node.peerId}/${epoch}`);
+  return createUpdate(run, node.identity, {
+    epoch,
+    baseEpoch: epoch,
+    steps: run.manifest.schedule.stepsRef,
+    logDigest: new Uint8Array(32),
+    ...quantise(gather(values, slice), slice, random),
+  });
+}
