@@ -6,23 +6,15 @@ import { adapterLayout } from '../../protocol/adapter.js';
 import { gradients } from '../engine/autodiff.js';
 import { ExecutorError } from '../engine/errors.js';
 import type { CompiledGraph, Program, TensorData } from '../engine/executor.js';
-import { constant, input, scalar, type Value } from '../engine/graph.js';
-import {
-  concat,
-  div,
-  equal,
-  linearCrossEntropy,
-  maximum,
-  mul,
-  reshape,
-  select,
-  sum,
-} from '../engine/ops/index.js';
+import { input, scalar, type Value } from '../engine/graph.js';
+import { concat, div, maximum, reshape, sum } from '../engine/ops/index.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
 import type { BatchShape } from './family.js';
 import { checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
-import { sliceAdapter } from './lora-graph.js';
+import { sliceAdapter, type LoraUse } from './lora-graph.js';
+import { tokenLosses } from './token-losses.js';
+import { exampleGradients, exampleLosses } from './example-gradients.js';
 import type { Precision } from './precision.js';
 import { IGNORED_TARGET, type TokenBatch } from './token-batch.js';
 
@@ -30,12 +22,14 @@ import { IGNORED_TARGET, type TokenBatch } from './token-batch.js';
 export interface LanguageModelOptions extends BatchShape, ModelToOpen {
   /** Of its quantisable layers. Default: fp32. */
   readonly precision?: Precision;
+  /** Examples of one run of exampleGradients, and the length of each; one whose adapter is on the output layer takes 1. */
+  readonly examples?: BatchShape;
   /** What to compile at once; the rest is compiled at its first use. Default: nothing. */
   readonly compile?: readonly GraphName[];
 }
 
 /** The graphs of a model, each with its own copy of the weights. */
-export type GraphName = 'gradient' | 'loss';
+export type GraphName = 'gradient' | 'examples' | 'loss';
 
 /** Loss of a batch. */
 export interface LossResult {
@@ -51,6 +45,14 @@ export interface GradientResult extends LossResult {
   gradient: Float32Array;
 }
 
+/** Loss and gradient of each of B examples by itself. */
+export interface ExampleGradients {
+  /** Mean over the example's trained tokens, nats; 0 when there are none: [B] float32. */
+  losses: Float32Array;
+  /** [B, adapterSize] float32, row after row. */
+  gradients: Float32Array;
+}
+
 /**
  * Calls must not overlap. All throw ExecutorError when the executor fails, and after `dispose`; the first
  * of a kind compiles its graph and throws UserError when the model cannot be loaded.
@@ -61,6 +63,8 @@ export interface LanguageModel extends BatchShape {
   readonly adapterSize: number;
   /** theta: [adapterSize] float32. Throws UserError for a token outside of the vocabulary. */
   gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult>;
+  /** batch: the shape of the option `examples`, an example a row; one row's gradient knows nothing of the others. */
+  exampleGradients(batch: TokenBatch, theta: Float32Array): Promise<ExampleGradients>;
   /** As `gradient`, forward only. */
   loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult>;
   /** The graph `name` before it is compiled, to see what it takes. */
@@ -113,6 +117,13 @@ class GraphLanguageModel implements LanguageModel {
     return { loss: results['loss']![0]!, targets, gradient: floats(results['gradient']) };
   }
 
+  async exampleGradients(batch: TokenBatch, theta: Float32Array): Promise<ExampleGradients> {
+    const shape = this.shapeOf('examples');
+    this.check(batch, theta, shape);
+    const results = await this.run('examples', feeds(batch, theta, shape.sequenceLength));
+    return { losses: floats(results['losses']), gradients: floats(results['gradients']) };
+  }
+
   async loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult> {
     const targets = this.check(batch, theta);
     const results = await this.run('loss', feeds(batch, theta, this.sequenceLength));
@@ -158,10 +169,17 @@ class GraphLanguageModel implements LanguageModel {
     }
   }
 
+  private shapeOf(name: GraphName): BatchShape {
+    const { examples, batchSize, sequenceLength } = this.options;
+    return (name === 'examples' ? examples : undefined) ?? { batchSize, sequenceLength };
+  }
+
   private outputs(name: GraphName): Record<string, Value> {
-    const { config, weights, adapter, batchSize, sequenceLength, precision } = this.options;
+    const { config, weights, adapter, precision } = this.options;
     const theta = input('theta', 'float32', [this.adapterSize]);
-    const values = sliceAdapter(theta, adapter);
+    const uses = new Map<string, LoraUse>();
+    const values = sliceAdapter(theta, adapter, (module, use) => uses.set(module, use));
+    const { batchSize, sequenceLength } = this.shapeOf(name);
     const shape = [batchSize, sequenceLength];
     const tokens = input('tokens', 'int32', shape);
     const segments = input('segments', 'int32', shape);
@@ -169,6 +187,10 @@ class GraphLanguageModel implements LanguageModel {
     const positions = input('positions', 'int32', shape);
     const inputs = { tokens, segments, positions };
     const { hidden, table } = decoderOf(config).build(weights, values, inputs, precision);
+    if (name === 'examples') {
+      const losses = exampleLosses(hidden, table, targets); // [B]
+      return { losses, gradients: exampleGradients(losses, values, uses, adapter) };
+    }
     const loss = meanLoss(hidden, table, targets);
     if (name === 'loss') return { loss };
     const parts = gradients(loss, values.tensors).map((part) =>
@@ -178,8 +200,8 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   /** Throws for a batch or adapter that does not fit; returns the number of trained tokens. */
-  private check(batch: TokenBatch, theta: Float32Array): number {
-    const size = this.batchSize * this.sequenceLength;
+  private check(batch: TokenBatch, theta: Float32Array, shape: BatchShape = this): number {
+    const size = shape.batchSize * shape.sequenceLength;
     this.checkTheta(theta);
     this.checkTokens(batch.tokens, size);
     if (batch.segments.length !== size || batch.targets.length !== size) {
@@ -210,11 +232,7 @@ class GraphLanguageModel implements LanguageModel {
 
 /** hidden: [N, C], table: [V, C] float32, targets: [B, T] int32, N = B T -> mean nats, [] float32. */
 function meanLoss(hidden: Value, table: Value, targets: Value): Value {
-  const flat = reshape(targets, [hidden.shape[0]!]);
-  const ignored = equal(flat, constant(Int32Array.of(IGNORED_TARGET), []));
-  const trained = select(ignored, scalar(0), scalar(1)); // [N]
-  const someToken = select(ignored, constant(Int32Array.of(0), []), flat);
-  const nats = mul(trained, linearCrossEntropy(hidden, table, someToken)); // [N]
+  const { nats, trained } = tokenLosses(hidden, table, targets);
   return div(sum(nats, [0]), maximum(sum(trained, [0]), scalar(1)));
 }
 
