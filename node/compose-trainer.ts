@@ -9,6 +9,7 @@ import type { Precision } from './model/precision.js';
 import type { DeviceChoice } from './train/choose-device.js';
 import { TrainerHost } from './train/host.js';
 import type { MemoryPlan } from './train/memory.js';
+import type { PrivacySettings } from './train/privacy-budget.js';
 import type { AdapterSpec } from '../protocol/adapter.js';
 import type { Schedule, Training } from '../protocol/manifest.js';
 
@@ -22,6 +23,8 @@ export interface TrainerOptions {
   precision: Precision;
   /** The most sequences that go through the model at once; "auto": as many of a step as fit into memory. */
   microBatch: number | 'auto';
+  /** Absent: without noise. */
+  privacy?: Pick<PrivacySettings, 'noise' | 'clip' | 'batchSize'> | null;
   /** Told what training will take, before the model is loaded; of a GPU nothing is known. */
   onPlan?: (plan: MemoryPlan) => void;
 }
@@ -44,6 +47,7 @@ export async function openTrainer(
 ): Promise<TrainerHost> {
   checkData(options.data);
   const { rank, alpha, seed, targetModules, modules } = run.adapter;
+  const { privacy } = options;
   const { epochsMax, stepsRef } = run.schedule;
   return TrainerHost.open(
     {
@@ -58,6 +62,7 @@ export async function openTrainer(
       microBatch: options.microBatch,
       heldOutShare: options.heldOut,
       dataSeed: dataSeed(peerId),
+      ...(privacy && { privacy: { ...privacy, sampleRate: null } }),
       logger,
       ...(options.onPlan && { onPlan: options.onPlan }),
     },

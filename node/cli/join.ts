@@ -8,6 +8,7 @@ import type { Run } from '../../protocol/manifest.js';
 import { findRun, isRun } from './find-run.js';
 import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
+import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { withSession, type Session } from './session.js';
 import { LOADING, sayIfSlow, sayPlan } from './slow.js';
 import { defineVerb } from './verb.js';
@@ -41,29 +42,33 @@ status   http://127.0.0.1:41877
 device   cpu (4 threads); cuda was not taken: no NVIDIA card found; webgpu was not taken: no graphics card found
 open to the network: whoever reaches these addresses can connect (--listen /ip4/127.0.0.1/tcp/0 keeps to this machine)
 epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates, 2 peers`,
-  run: ({ args: [address], options, io }) => {
+  run: ({ args: [address], options, given, io }) => {
     const contacts = [address ?? '', ...options.bootstrap];
     return withSession(options, contacts, io, async (session) => {
       const { home, base, logger, host, page, progress, lost } = session;
       const { run, members } = await openRun(session, contacts, options);
       checkMembership(run, home.identity.peerId);
       checkBaseModel(run, base);
+      const settings = privacyOf(options, given, run.manifest.training.batchSize);
+      await checkLedger(home.directory, home.run, settings);
       const { peerId } = home.identity;
       const opening = openTrainer(
         base,
         run.manifest,
-        { ...options, onPlan: sayPlan(progress.log) },
+        { ...options, privacy: settings, onPlan: sayPlan(progress.log) },
         peerId,
         logger,
         io.signal,
       );
       const trainer = await sayIfSlow(progress.log, LOADING, opening);
       session.atEnd(() => trainer.close());
+      checkDelta(settings, trainer.stats);
+      const privacy = await openPrivacyBudget(home.directory, trainer, settings);
       if (home.run === null) await home.directory.writeManifest(run.bytes);
       await rememberSettings(home.directory, base.dir, options);
       logger.info({ ...trainer.stats }, 'private data read');
       await live({
-        ...{ home, run, host, trainer, logger, page, progress, options, io, lost },
+        ...{ home, run, host, trainer, privacy, logger, page, progress, options, io, lost },
         ...{ contacts, members, relay: options.relay, mdns: !options.noMdns },
       });
     });

@@ -12,6 +12,7 @@ import {
 import { DEVICES } from '../engine/devices.js';
 import { LOG_FORMATS, LOG_LEVELS } from '../log.js';
 import { PRECISIONS } from '../model/precision.js';
+import { privacyOptions } from './privacy-options.js';
 
 /** Largest TCP port. */
 const PORT_MAX = 65_535;
@@ -106,6 +107,7 @@ export const peerOptions = {
   ...deviceOption,
   ...precisionOption,
   ...microBatchOption,
+  ...privacyOptions,
   exitWhenFinished: switchOption('exit once the run is over and nothing new came for two epochs'),
   ...jsonOption,
   ...logOptions,

@@ -1,6 +1,6 @@
 /** The sentences of `attention`: what is wrong or awaited, and what happens next. Empty when all is well. */
 import type { Run } from '../../protocol/manifest.js';
-import type { TrainResult } from '../interfaces.js';
+import type { PrivacyReport, TrainResult } from '../interfaces.js';
 
 export interface AttentionFacts {
   run: Run;
@@ -22,6 +22,8 @@ export interface AttentionFacts {
   horizonProblem: string | null;
   /** The last epoch that was trained; null before the first. */
   last: Pick<TrainResult, 'steps' | 'skippedSteps'> | null;
+  /** Null without noise. */
+  privacy: PrivacyReport | null;
   /** The last slot that an earlier process may have used; -1 for none. */
   closedEpoch: number;
   /** An epoch for which two updates of this very peer exist; null normally. */
@@ -50,6 +52,9 @@ export function attention(facts: AttentionFacts): string[] {
   sentences.push(...facts.trainingProblems);
   if (facts.horizonProblem !== null) sentences.push(facts.horizonProblem);
   sentences.push(...stepSentences(facts));
+  if (facts.privacy?.stepsLeft === 0 && epoch < facts.epochsMax) {
+    sentences.push(spentInWords(facts.privacy));
+  }
   if (facts.isResting && epoch < facts.epochsMax) {
     sentences.push(
       'Training was paused: this peer goes on sharing what the others learn, until murmurate resume.',
@@ -92,7 +97,7 @@ export function asSentence(message: string): string {
   return /[.!?]$/.test(sentence) ? sentence : `${sentence}.`;
 }
 
-function stepSentences({ last, run }: AttentionFacts): string[] {
+function stepSentences({ last, run, privacy }: AttentionFacts): string[] {
   const sentences: string[] = [];
   const { stepsRef } = run.manifest.schedule;
   const skipped = last?.skippedSteps ?? 0;
@@ -102,13 +107,23 @@ function stepSentences({ last, run }: AttentionFacts): string[] {
         'not finite; if it goes on, found a run with a lower learning rate.',
     );
   }
-  if (last !== null && 2 * last.steps < stepsRef) {
+  if (last !== null && 2 * last.steps < stepsRef && privacy?.stepsLeft !== 0) {
     sentences.push(
       `This machine made ${last.steps} of ${stepsRef} optimiser steps in the last epoch, so its work ` +
         'counts less: free it from other tasks, or found the next run with longer epochs.',
     );
   }
   return sentences;
+}
+
+function spentInWords(report: PrivacyReport): string {
+  const { epsilon, epsilonMax, delta, steps, noise, sampleRate } = report;
+  return (
+    `The privacy budget is spent: epsilon ${epsilon.toFixed(3)} of ${epsilonMax} at delta ${delta} after ${steps} steps ` +
+    `(noise ${noise}, sampling rate ${sampleRate.toPrecision(3)}), and one step more would pass it. This peer trains ` +
+    'no more; it goes on sharing and folding what the others learn. To train on, start it again with a larger ' +
+    '--dp-epsilon, which reveals more.'
+  );
 }
 
 /** Of an even number of values the middle one nearer to 0: one wrong clock among two accuses nobody else. */

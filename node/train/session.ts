@@ -6,6 +6,7 @@ import { openTokenizer } from '../data/tokenizer.js';
 import { openExecutor } from '../engine/open-executor.js';
 import { openLanguageModel, type GraphName, type LanguageModel } from '../model/language-model.js';
 import { checkWeightsFinite } from '../model/broken-weights.js';
+import type { BatchShape } from '../model/family.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { WeightIndex } from '../model/safetensors.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
@@ -16,10 +17,12 @@ import {
   type ComparisonProgress,
   type DomainLosses,
 } from './compare.js';
+import { separatesExamples } from '../model/lora.js';
 import { freeMemory } from './free-memory.js';
 import { planMemory, type MemoryNeeds, type MemoryPlan } from './memory.js';
 import type { CallParams, CallResult, SessionOptions } from './messages.js';
-import { heldOutTokensMax, LocalTrainer } from './trainer.js';
+import { privateGradient, type PrivateTraining } from './private-gradient.js';
+import { heldOutTokensMax, LocalTrainer, type LocalTrainerInit } from './trainer.js';
 
 /** Steps whose time is measured after one to warm up, and how long that may take in all. */
 const MEASURED_STEPS = 5;
@@ -40,6 +43,7 @@ export class TrainingSession {
     weights: WeightIndex,
     data: Dataset,
     dataOptions: DatasetOptions,
+    shape: BatchShape | undefined,
   ) {
     this.#options = options;
     this.#model = model;
@@ -55,7 +59,15 @@ export class TrainingSession {
       trainingData: data.training,
       heldOut: [...(data.heldOut?.batches(batchSize, heldOutTokens) ?? [])],
       adapterSize: model.adapterSize,
+      ...this.#privately(shape),
     });
+  }
+
+  #privately(shape: BatchShape | undefined): Pick<LocalTrainerInit, 'privateGradient'> {
+    const settings = this.privacy;
+    if (settings === null || shape === undefined) return {};
+    const init = { model: this.#model, shape, records: this.#data.single, settings };
+    return { privateGradient: (theta, signal) => privateGradient(init, theta, signal) };
   }
 
   /**
@@ -80,16 +92,21 @@ export class TrainingSession {
     const { batchSize, sequenceLength } = training;
     const { config, weights } = directory;
     const executor = await openExecutor(options);
-    const open = (microBatch: number, compile: readonly GraphName[]): Promise<LanguageModel> =>
-      openLanguageModel({
+    const shapeFor = (microBatch: number): BatchShape | undefined =>
+      exampleShape(options, data, microBatch);
+    const open = (microBatch: number, compile: readonly GraphName[]): Promise<LanguageModel> => {
+      const examples = shapeFor(microBatch);
+      return openLanguageModel({
         ...{ config, weights, adapter, sequenceLength, executor, precision, compile },
         batchSize: microBatch,
+        ...(examples && { examples }),
       });
+    };
+    const trained: GraphName = options.privacy === undefined ? 'gradient' : 'examples';
     let microBatch = microBatchSize(batchSize, options.microBatch);
     // What is predicted is how the CPU executor uses the memory of the machine.
     if (options.device === 'cpu') {
-      const graphs: readonly GraphName[] =
-        data.heldOut === null ? ['gradient'] : ['gradient', 'loss'];
+      const graphs: readonly GraphName[] = data.heldOut === null ? [trained] : [trained, 'loss'];
       const plan = await planSession(options, async (size) => {
         const model = await open(size, []);
         return graphs.map((name) => model.program(name));
@@ -98,8 +115,8 @@ export class TrainingSession {
       ({ microBatch } = plan);
     }
     // The first epoch shall not pay for compiling.
-    const model = await open(microBatch, ['gradient']);
-    return new TrainingSession(options, model, weights, data, dataOptions);
+    const model = await open(microBatch, [trained]);
+    return new TrainingSession(options, model, weights, data, dataOptions, shapeFor(microBatch));
   }
 
   /** As LanguageModel.describe. */
@@ -109,6 +126,14 @@ export class TrainingSession {
 
   get stats(): Dataset['stats'] {
     return this.#data.stats;
+  }
+
+  /** How records are hidden; null where they are not. */
+  get privacy(): PrivateTraining | null {
+    const { privacy } = this.#options;
+    if (privacy === undefined) return null;
+    const sampleRate = Math.min(1, privacy.batchSize / this.#data.single.count);
+    return { ...privacy, sampleRate: privacy.sampleRate ?? sampleRate };
   }
 
   /** As LocalTrainer.train. Throws UserError when weights of the base model are broken, also below. */
@@ -177,6 +202,23 @@ export class TrainingSession {
     };
     return compareAdapters(comparison, onProgress, signal);
   }
+}
+
+/**
+ * The records that go through the model at once in private training, where `microBatch` sequences of the run may:
+ * as many positions, but at most half of a usual step, for what the last part lacks is computed all the same.
+ */
+function exampleShape(
+  { privacy, training, adapter }: SessionOptions,
+  { single: { longest } }: Dataset,
+  microBatch: number,
+): BatchShape | undefined {
+  if (privacy === undefined) return undefined;
+  const sequenceLength = Math.max(2, longest);
+  const most = Math.floor((microBatch * training.sequenceLength) / sequenceLength);
+  const half = Math.ceil(privacy.batchSize / 2);
+  const batchSize = separatesExamples(adapter) ? Math.max(1, Math.min(most, half)) : 1;
+  return { batchSize, sequenceLength };
 }
 
 /** How the session will use what memory is free now. Throws UserError when that is refused. */

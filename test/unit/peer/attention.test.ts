@@ -16,6 +16,7 @@ const well: AttentionFacts = {
   storeProblem: null,
   trainingProblems: [],
   horizonProblem: null,
+  privacy: null,
   last: { steps: 8, skippedSteps: 0 },
   closedEpoch: -1,
   equivocatedEpoch: null,
