@@ -1,5 +1,5 @@
 /** A whole swarm in one process: the real peer.ts over simulated time, network, disks and trainers. */
-import type { Identity, Logger } from '../../node/interfaces.js';
+import type { Identity, Logger, PrivacyGuard } from '../../node/interfaces.js';
 import { Peer } from '../../node/peer.js';
 import { fromHex, sha256 } from '../../protocol/bytes.js';
 import type { Manifest, Run } from '../../protocol/manifest.js';
@@ -34,6 +34,8 @@ export class SimNode {
   stepMs = 100;
   peer: Peer | null = null;
   trainer: SyntheticTrainer | null = null;
+  /** Of the next start; null without privacy. */
+  privacy: PrivacyGuard | null = null;
   #isResting = false;
   #clock: VirtualClock | null = null;
   #store: SimStore | null = null;
@@ -66,6 +68,7 @@ export class SimNode {
       trainer,
       logger: SILENT,
       identity: this.identity,
+      ...(this.privacy && { privacy: this.privacy }),
     };
     [this.#clock, this.#store, this.#transport] = [clock, store, transport];
     this.trainer = trainer;
