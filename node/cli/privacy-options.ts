@@ -144,7 +144,7 @@ export async function checkLedger(
 /** What was set, and how far the budget goes, in one line. */
 export function privacyLine(
   { epsilon, epsilonMax, delta, noise, clip, sampleRate, stepsLeft }: PrivacyReport,
-  { examples }: TrainerHost['stats'],
+  { examples }: Pick<TrainerHost['stats'], 'examples'>,
   { schedule: { stepsRef, epochsMax } }: Run['manifest'],
 ): string {
   const spent = epsilon === 0 ? '' : `, of which ${epsilon.toFixed(3)} is spent`;
