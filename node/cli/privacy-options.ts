@@ -103,7 +103,8 @@ export async function openPrivacyBudget(
   { sampleRate }: Pick<TrainerHost, 'sampleRate'>,
   settings: PrivacySettings | null,
 ): Promise<PrivacySpending | null> {
-  if (settings === null || sampleRate === null) return null;
+  if (settings === null) return null;
+  if (sampleRate === null) throw new TypeError('a budget was set for a trainer without noise');
   const taken = (await readPrivacyLedger(directory)) ?? [];
   const spending = new PrivacySpending({ ...settings, sampleRate }, taken, (now) =>
     writePrivacyLedger(directory, now),

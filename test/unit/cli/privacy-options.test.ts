@@ -84,6 +84,7 @@ describe('the budget of a data directory', () => {
     await store.saveState({ ...state, steps: 0 });
     await checkLedger(directory, run, settings);
     assert.equal(await openPrivacyBudget(directory, trainer, null), null);
+    await assert.rejects(openPrivacyBudget(directory, { sampleRate: null }, settings), TypeError);
     await openPrivacyBudget(directory, trainer, settings);
     await assert.rejects(
       checkLedger(directory, run, null),
