@@ -3,8 +3,8 @@
  * the real engine, its updates compressed by the real codec. Then somebody with what every member of the run has, the
  * base, each update and the fold that it started from, tells notes that were trained on from notes that were not:
  * - by the loss that the final adapter takes off the base's (Yeom et al., 1709.01604, calibrated by the base);
- * - by the cosine between an update and the note's own gradient where the update started: of the first one, of the one
- *   that tells most, and summed over all.
+ * - by the cosine between an update and what the note's own gradient, where the update started, has beyond the mean of
+ *   all notes' gradients: of the first one, of the one that tells most, and summed over all.
  *   npm run bench:membership -- --epochs 8 --noise off,0.8,2
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -20,12 +20,12 @@ import { Candidates, makeRun, trainVictim, type VictimSettings } from './members
 const { values } = parseArgs({
   options: {
     /** Notes that are trained on, and as many that are not. */
-    notes: { type: 'string', default: '200' },
+    notes: { type: 'string', default: '100' },
     epochs: { type: 'string', default: '8' },
     steps: { type: 'string', default: '10' },
     /** Notes in a step. */
-    batch: { type: 'string', default: '40' },
-    rate: { type: 'string', default: '0.004' },
+    batch: { type: 'string', default: '20' },
+    rate: { type: 'string', default: '0.01' },
     rank: { type: 'string', default: '8' },
     clip: { type: 'string', default: '1' },
     delta: { type: 'string', default: '1e-3' },
@@ -72,13 +72,16 @@ async function attack(folds: readonly Float32Array[], candidates: Candidates): P
   const single: Rates[] = [];
   for (const [epoch, theta] of folds.entries()) {
     const after = folds[epoch + 1];
-    const scores = isMember.map(() => 0);
+    const gradients: Float32Array[] = [];
     await candidates.forEach(theta, (i, loss, gradient) => {
       if (epoch === 0) base[i] = loss;
       if (after === undefined) final[i] = loss;
-      else scores[i] = cosine(update(theta, after), gradient);
+      else gradients[i] = gradient.slice();
     });
     if (after === undefined) break;
+    centre(gradients);
+    const update = theta.map((value, i) => value - (after[i] ?? 0));
+    const scores = gradients.map((gradient) => cosine(update, gradient));
     single.push(ratesOf(scores, isMember));
     for (const [i, score] of scores.entries()) all[i] = (all[i] ?? 0) + score;
   }
@@ -92,14 +95,13 @@ async function attack(folds: readonly Float32Array[], candidates: Candidates): P
   };
 }
 
-let lastUpdate: { of: Float32Array; value: Float32Array } | null = null;
-
-/** What the peer published between two folds, in the sign of a gradient; computed once for each. */
-function update(before: Float32Array, after: Float32Array): Float32Array {
-  if (lastUpdate?.of !== after) {
-    lastUpdate = { of: after, value: before.map((value, i) => value - (after[i] ?? 0)) };
+/** Takes their mean from all `vectors`, in place: what all notes have in common tells nothing of one. */
+function centre(vectors: readonly Float32Array[]): void {
+  const size = vectors[0]?.length ?? 0;
+  for (let i = 0; i < size; i++) {
+    const mean = vectors.reduce((sum, vector) => sum + (vector[i] ?? 0), 0) / vectors.length;
+    for (const vector of vectors) vector[i] = (vector[i] ?? 0) - mean;
   }
-  return lastUpdate.value;
 }
 
 function text({ auc, found }: Rates): string {
