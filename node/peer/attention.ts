@@ -52,7 +52,8 @@ export function attention(facts: AttentionFacts): string[] {
   sentences.push(...facts.trainingProblems);
   if (facts.horizonProblem !== null) sentences.push(facts.horizonProblem);
   sentences.push(...stepSentences(facts));
-  if (facts.privacy?.stepsLeft === 0 && epoch < facts.epochsMax) {
+  const isSpent = facts.privacy?.stepsLeft === 0;
+  if (facts.privacy && isSpent && epoch < facts.epochsMax) {
     sentences.push(spentInWords(facts.privacy));
   }
   if (facts.isResting && epoch < facts.epochsMax) {
@@ -68,7 +69,7 @@ export function attention(facts: AttentionFacts): string[] {
   }
   if (facts.connectedCount === 0 && epoch < facts.epochsMax) {
     sentences.push(
-      `No other member of this run is connected: this peer ${facts.isResting ? '' : 'trains alone, '}` +
+      `No other member of this run is connected: this peer ${facts.isResting || isSpent ? '' : 'trains alone, '}` +
         'keeps trying to reach others, and merges its work when it meets them.',
     );
   }

@@ -22,11 +22,18 @@ const well: AttentionFacts = {
   equivocatedEpoch: null,
 };
 
+const SPENT = {
+  ...{ epsilon: 7.9876, epsilonMax: 8, delta: 1e-5, noise: 1, clip: 1 },
+  ...{ sampleRate: 0.05, steps: 900, stepsLeft: 0 },
+};
+
 describe('attention()', () => {
   it('is empty when all is well', () => {
     assert.deepEqual(attention(well), []);
     assert.deepEqual(attention({ ...well, last: null }), []);
     assert.deepEqual(attention({ ...well, last: { steps: 4 } }), []);
+    assert.deepEqual(attention({ ...well, privacy: { ...SPENT, stepsLeft: 1 } }), []);
+    assert.deepEqual(attention({ ...well, privacy: SPENT, epoch: 40 }), []);
   });
 
   it('says each thing that is wrong in a sentence of its own', () => {
@@ -40,6 +47,10 @@ describe('attention()', () => {
       [{ trainingProblems: ['It died.'] }, /^It died\.$/],
       [{ last: { steps: 8, skippedSteps: 2 } }, /^2 optimiser steps .* left out/],
       [{ last: { steps: 3 } }, /made 3 of 8 optimiser steps/],
+      [
+        { privacy: SPENT, last: { steps: 3 } },
+        /^The privacy budget is spent: epsilon 7\.988 of 8 /,
+      ],
       [{ equivocatedEpoch: 7 }, /two different updates .* epoch 7/],
     ];
     for (const [facts, expected] of cases) {
