@@ -10,10 +10,12 @@ import {
   privacyLine,
   privacyOf,
 } from '../../../node/cli/privacy-options.js';
+import { formatStatus } from '../../../node/cli/status.js';
 import { EXIT_USAGE, UserError } from '../../../node/errors.js';
 import { DataDirectory } from '../../../node/store/directory.js';
 import { FileStore } from '../../../node/store/file-store.js';
 import { testRun } from '../../support/runs.js';
+import { sampleStatus } from '../status-sample.js';
 
 const run = testRun();
 const FLAGS = {
@@ -121,6 +123,15 @@ describe('the budget of a data directory', () => {
     assert.match(
       privacyLine(short, stats, run.manifest),
       /delta 0\.00001 lasts 33 steps, 4 of the run’s 40 epochs$/,
+    );
+  });
+
+  it('is a line of murmurate status, and none without privacy', async () => {
+    const privacy = (await openPrivacyBudget(directory, trainer, settings))!.report();
+    assert.doesNotMatch(formatStatus(sampleStatus()), /privacy/);
+    assert.match(
+      formatStatus({ ...sampleStatus(), privacy }),
+      /^privacy   epsilon \d\.\d{3} of 8 at delta 0\.00001, 45 steps with noise 1 and rate 0\.0500, \d+ left$/m,
     );
   });
 });
