@@ -131,7 +131,7 @@ describe('the budget of a data directory', () => {
     assert.doesNotMatch(formatStatus(sampleStatus()), /privacy/);
     assert.match(
       formatStatus({ ...sampleStatus(), privacy }),
-      /^privacy   epsilon \d\.\d{3} of 8 at delta 0\.00001, 45 steps with noise 1 and rate 0\.0500, \d+ left$/m,
+      /^privacy {3}epsilon \d\.\d{3} of 8 at delta 0\.00001, 45 steps with noise 1 and rate 0\.0500, \d+ left$/m,
     );
   });
 });
