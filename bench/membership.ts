@@ -40,8 +40,11 @@ const [notes, epochs, steps, batch] = [values.notes, values.epochs, values.steps
   Number,
 ) as [number, number, number, number];
 const seed = new Uint8Array(32).fill(Number(values.seed));
-/** Even notes are trained on. */
-const isMember = Array.from({ length: 2 * notes }, (_, i) => i % 2 === 0);
+/** Half of the notes, drawn: their numbers must not tell them from the others. */
+const isMember = new Array<boolean>(2 * notes).fill(false);
+for (const i of new Prng(seed, 'members').permutation(2 * notes).subarray(0, notes)) {
+  isMember[i] = true;
+}
 
 /** One line of JSONL a note: a locker and its code, of which no two are alike. */
 function makeNotes(): string[] {
