@@ -8,6 +8,8 @@ import { parseArgs } from 'node:util';
 import { openModelDirectory } from '../node/model/model-directory.js';
 import { loraModules } from '../node/model/lora.js';
 import type { OptimiserState } from '../node/interfaces.js';
+import { epsilonOf } from '../node/train/accountant.js';
+import type { SessionOptions } from '../node/train/messages.js';
 import { TrainingSession } from '../node/train/session.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../node/version.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
@@ -31,11 +33,17 @@ const { values } = parseArgs({
     epochs: { type: 'string', default: '24' },
     rate: { type: 'string', default: '0.01' },
     seed: { type: 'string', default: '1' },
+    /** Noise multiplier of private training, or "off"; records in a step, and the norm that each is cut to. */
+    noise: { type: 'string', default: 'off' },
+    records: { type: 'string', default: '64' },
+    clip: { type: 'string', default: '1' },
   },
 });
 
 const OFFICES = ['clinic', 'machine-shop', 'law-office'];
 const STEPS_REF = 10;
+/** Below one in the 290 records of an office. */
+const DELTA = 1e-3;
 const DATA = new URL('../../examples/three-offices/data/', import.meta.url);
 
 const seed = new Uint8Array(32).fill(Number(values.seed));
@@ -85,9 +93,25 @@ function openSessions({ manifest }: Run): Promise<TrainingSession[]> {
         precision: 'fp32',
         heldOutShare: 0.1,
         dataSeed: seed,
+        ...(values.noise !== 'off' && { privacy: privacySettings() }),
       }),
     ),
   );
+}
+
+function privacySettings(): NonNullable<SessionOptions['privacy']> {
+  const [noise, batchSize, clip] = [values.noise, values.records, values.clip].map(Number);
+  return { noise: noise ?? NaN, batchSize: batchSize ?? NaN, clip: clip ?? NaN, sampleRate: null };
+}
+
+/** Epsilon of each peer at delta 1e-3 after as many steps as the run has. */
+function reportPrivacy(peers: TrainingSession[]): void {
+  for (const [i, { privacy }] of peers.entries()) {
+    if (privacy === null) continue;
+    const taken = [{ ...privacy, steps: epochs * STEPS_REF }];
+    const epsilon = epsilonOf(taken, DELTA).toFixed(2);
+    console.log(`${OFFICES[i]}: epsilon ${epsilon} at delta ${DELTA}`);
+  }
 }
 
 function stepsOf(peer: number): number {
@@ -128,6 +152,7 @@ const dense = Float64Array.from(initialAdapter(run.manifest.adapter));
 let bytes = 0;
 
 console.log(JSON.stringify(values));
+reportPrivacy(peers);
 await report('base', peers, Float32Array.from(dense));
 for (let epoch = 0; epoch < epochs; epoch++) {
   const isDense = values.bits === 'dense';

@@ -10,6 +10,7 @@ import type { Precision } from './model/precision.js';
 import type { DeviceChoice } from './train/choose-device.js';
 import { TrainerHost } from './train/host.js';
 import type { MemoryPlan } from './train/memory.js';
+import type { PrivacySettings } from './train/privacy-budget.js';
 import type { AdapterSpec } from '../protocol/adapter.js';
 import type { Schedule, Training } from '../protocol/manifest.js';
 
@@ -25,6 +26,8 @@ export interface TrainerOptions {
   microBatch: number | 'auto';
   /** Whether to save memory at the price of time; "auto": where it is needed. */
   memory: MemoryMode | 'auto';
+  /** Absent: without noise. */
+  privacy?: Pick<PrivacySettings, 'noise' | 'clip' | 'batchSize'> | null;
   /** Told what training will take, before the model is loaded; of a GPU nothing is known. */
   onPlan?: (plan: MemoryPlan) => void;
 }
@@ -47,6 +50,7 @@ export async function openTrainer(
 ): Promise<TrainerHost> {
   checkData(options.data);
   const { rank, alpha, seed, targetModules, modules } = run.adapter;
+  const { privacy } = options;
   const { epochsMax, stepsRef } = run.schedule;
   return TrainerHost.open(
     {
@@ -62,6 +66,7 @@ export async function openTrainer(
       memory: options.memory,
       heldOutShare: options.heldOut,
       dataSeed: dataSeed(peerId),
+      ...(privacy && { privacy: { ...privacy, sampleRate: null } }),
       logger,
       ...(options.onPlan && { onPlan: options.onPlan }),
     },

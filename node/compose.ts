@@ -1,7 +1,7 @@
 /** A running peer put together from its parts: directory, host, trainer, peer, dialler, reachability, status. */
 import { SystemClock } from './clock.js';
 import type { Home } from './home.js';
-import type { Logger, Trainer } from './interfaces.js';
+import type { Logger, PrivacyGuard, Trainer } from './interfaces.js';
 import { cleanAddresses } from './net/addresses.js';
 import { Dialler } from './net/dialler.js';
 import { GossipTransport } from './net/gossip-transport.js';
@@ -37,6 +37,8 @@ export interface RunningPeerInit {
   admission?: Admission | null;
   host: Host;
   trainer: ClosableTrainer;
+  /** The budget of private training; null without noise. */
+  privacy: PrivacyGuard | null;
   /** Multiaddrs to dial: bootstrap nodes and peers. */
   contacts: readonly string[];
   /** Members that askRuns named. */
@@ -64,7 +66,7 @@ export class RunningPeer {
 
   /** Throws InvalidManifestError; see Peer. */
   constructor(init: RunningPeerInit) {
-    const { home, run, isResting, admission = null, host, trainer, logger } = init;
+    const { home, run, isResting, admission = null, host, trainer, privacy, logger } = init;
     const { identity } = home;
     this.#init = init;
     this.#startedAtMs = this.#clock.now();
@@ -75,7 +77,10 @@ export class RunningPeer {
     const onAddresses = (): void => this.#dialler?.addressesChanged();
     this.#reach = new ReachMonitor({ host, logger, onAddresses });
     this.#peer = new Peer(
-      { transport, clock: this.#clock, store, trainer, logger, identity },
+      {
+        ...{ transport, clock: this.#clock, store, trainer, logger, identity },
+        ...(privacy && { privacy }),
+      },
       { run, isResting, admission },
     );
   }

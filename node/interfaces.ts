@@ -182,6 +182,32 @@ export interface Trainer {
   evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null>;
 }
 
+/** What private training has cost so far (docs/PRIVACY.md). */
+export interface PrivacyReport {
+  /** Spent, of what may be spent, at `delta`. */
+  epsilon: number;
+  epsilonMax: number;
+  delta: number;
+  /** Standard deviation of the noise as a multiple of `clip`, and the norm that each record's gradient is cut to. */
+  noise: number;
+  clip: number;
+  /** Probability of a record to be in a step. */
+  sampleRate: number;
+  /** Steps that are counted, over the life of this peer. */
+  steps: number;
+  /** Steps that the budget leaves. */
+  stepsLeft: number;
+}
+
+/** The budget of private training: steps are counted before they are taken, so that a crash can only overcount. */
+export interface PrivacyGuard {
+  report(): PrivacyReport;
+  /** Counts `steps`: on disk when it resolves. Rejects with StoreUnavailableError, having counted nothing. */
+  charge(steps: number): Promise<void>;
+  /** Takes back `steps` of the last charge that were never taken. As charge. */
+  refund(steps: number): Promise<void>;
+}
+
 /** Everything a peer must remember besides the log. Written as one atomic unit. */
 export interface PeerState {
   /** The last epoch that was trained; -1 before the first. */

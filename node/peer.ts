@@ -18,6 +18,7 @@ import type {
   Identity,
   Logger,
   PeerState,
+  PrivacyGuard,
   Store,
   Trainer,
   Transport,
@@ -40,6 +41,8 @@ export interface PeerComponents {
   clock: Clock;
   store: Store;
   trainer: Trainer;
+  /** Absent where training is not private. */
+  privacy?: PrivacyGuard;
   logger: Logger;
   identity: Identity;
 }
@@ -246,6 +249,7 @@ export class Peer {
     const nowMs = clock.now();
     const epoch = Math.min(epochAt(this.#run, nowMs), this.#replica.epochsMax);
     const members = this.#members();
+    const privacy = this.#c.privacy?.report() ?? null;
     return {
       runId: this.#run.id,
       epoch,
@@ -259,6 +263,7 @@ export class Peer {
         tokensPerSecond: last && last.seconds > 0 ? last.tokens / last.seconds : null,
         skippedSteps: this.#epochs?.skippedSteps ?? 0,
       },
+      privacy,
       adapter: this.#replica.adapter(this.#stop.signal),
       heldOutLoss: {
         base: state?.heldOutBase ?? null,
@@ -288,6 +293,7 @@ export class Peer {
         trainingProblems: this.#epochs?.problems ?? [],
         horizonProblem: this.#replica.horizon.problem,
         last,
+        privacy,
         closedEpoch: this.#epochs?.closedEpoch ?? -1,
         isMember: log.members.has(identity.peerId),
         equivocatedEpoch: log.proofAgainst(identity.peerId)?.first.epoch ?? null,

@@ -47,6 +47,7 @@ export const statusReportSchema = z.object({
       'waiting',
       'training',
       'idle',
+      'spent',
       'resting',
       'paused',
       'finished',
@@ -62,6 +63,22 @@ export const statusReportSchema = z.object({
     tokensPerSecond: z.number().nullable(),
     skippedSteps: count.describe('since the process started: loss or gradient was not finite'),
   }),
+  privacy: z
+    .object({
+      epsilon: z
+        .number()
+        .nonnegative()
+        .describe('spent, at delta, for any one record of this peer'),
+      epsilonMax: z.number().nonnegative().describe('training stops before it'),
+      delta: z.number(),
+      noise: z.number().describe('standard deviation as a multiple of clip'),
+      clip: z.number().describe("norm that each record's gradient is cut to"),
+      sampleRate: z.number().describe('probability of a record to be in a step'),
+      steps: count.describe('steps counted, over the life of this peer'),
+      stepsLeft: count.describe('steps that the budget leaves'),
+    })
+    .nullable()
+    .describe('differential privacy; null without it'),
   adapter: z.object({
     sha256: z.string().describe('of the fold of the whole log'),
     epoch: z.number().int().describe('newest epoch in the log; -1 while it is empty'),
@@ -131,6 +148,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
       state: snapshot.state,
     },
     training: { ...snapshot.training },
+    privacy: snapshot.privacy && { ...snapshot.privacy },
     adapter: { ...snapshot.adapter },
     heldOutLoss: { ...snapshot.heldOutLoss, history: [...snapshot.heldOutLoss.history] },
     peers: mergePeers(sources.peerId, snapshot.members, sources.connections),

@@ -19,6 +19,7 @@ import { isListed } from '../../protocol/members.js';
 import { findRun, isRun } from './find-run.js';
 import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
+import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { withSession, type Session } from './session.js';
 import { LOADING, sayIfSlow, sayPlan } from './slow.js';
 import { defineVerb } from './verb.js';
@@ -61,7 +62,7 @@ status   http://127.0.0.1:41877
 device   cpu (4 threads); cuda was not taken: no NVIDIA card found; webgpu was not taken: no graphics card found
 open to the network: whoever reaches these addresses can connect (--listen /ip4/127.0.0.1/tcp/0 keeps to this machine)
 epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates, 2 peers`,
-  run: ({ args: [address], options, io }) => {
+  run: ({ args: [address], options, given, io }) => {
     const invite = looksLikeInvite(address ?? '') ? readInvite(address ?? '') : null;
     const addresses = invite === null ? [address ?? ''] : addressesOf(invite);
     const contacts = [...addresses, ...options.bootstrap];
@@ -71,22 +72,26 @@ epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates
       const { run, members } = await openRun(session, addresses, { ...options, run: wanted });
       const admission = await enter(session, run, invite, contacts);
       checkBaseModel(run, base);
+      const settings = privacyOf(options, given, run.manifest.training.batchSize);
+      await checkLedger(home.directory, home.run, settings);
       const { peerId } = home.identity;
       const opening = openTrainer(
         base,
         run.manifest,
-        { ...options, onPlan: sayPlan(progress.log) },
+        { ...options, privacy: settings, onPlan: sayPlan(progress.log) },
         peerId,
         logger,
         io.signal,
       );
       const trainer = await sayIfSlow(progress.log, LOADING, opening);
       session.atEnd(() => trainer.close());
+      checkDelta(settings, trainer.stats);
+      const privacy = await openPrivacyBudget(home.directory, trainer, settings);
       if (home.run === null) await home.directory.writeManifest(run.bytes);
       await rememberSettings(home.directory, base.dir, options);
       logger.info({ ...trainer.stats }, 'private data read');
       await live({
-        ...{ home, run, host, trainer, logger, page, progress, options, io, lost },
+        ...{ home, run, host, trainer, privacy, logger, page, progress, options, io, lost },
         ...{ contacts, members, admission, relay: options.relay, mdns: !options.noMdns },
       });
     };

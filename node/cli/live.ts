@@ -9,6 +9,7 @@ import type { DataDirectory } from '../store/directory.js';
 import { readSettings, writeSettings } from '../store/settings.js';
 import type { TrainerHost } from '../train/host.js';
 import type { peerOptions } from './peer-options.js';
+import { privacyLine } from './privacy-options.js';
 import type { Progress } from './progress.js';
 import { reachNote } from './reach.js';
 import { answerRequests } from './requests.js';
@@ -86,13 +87,14 @@ export async function live(init: LiveInit): Promise<void> {
 function announce(
   report: StatusReport,
   statusUrl: string | null,
-  { options, io, trainer }: LiveInit,
+  { options, io, trainer, run: { manifest } }: LiveInit,
 ): void {
-  const { run, peerId, addresses } = report;
+  const { run, peerId, addresses, privacy } = report;
   const device = trainer.deviceLine;
   io.stderr.write(reachNote(addresses));
   if (options.json) {
-    const facts = { run: { id: run.id, name: run.name }, peerId, addresses, statusUrl, device };
+    const { id, name } = run;
+    const facts = { run: { id, name }, peerId, addresses, statusUrl, device, privacy };
     io.stdout.write(`${JSON.stringify(facts)}\n`);
     return;
   }
@@ -102,6 +104,7 @@ function announce(
     ...addresses.map((address) => `address  ${address}`),
     `status   ${statusUrl ?? 'off'}`,
     `device   ${device}`,
+    ...(privacy === null ? [] : [`privacy  ${privacyLine(privacy, trainer.stats, manifest)}`]),
   ];
   io.stdout.write(`${lines.join('\n')}\n`);
 }

@@ -13,6 +13,7 @@ import { DEVICES } from '../engine/devices.js';
 import { LOG_FORMATS, LOG_LEVELS } from '../log.js';
 import { MEMORY_MODES } from '../model/memory-mode.js';
 import { PRECISIONS } from '../model/precision.js';
+import { privacyOptions } from './privacy-options.js';
 
 /** Largest TCP port. */
 const PORT_MAX = 65_535;
@@ -125,6 +126,7 @@ export const peerOptions = {
   ...precisionOption,
   ...microBatchOption,
   ...memoryOption,
+  ...privacyOptions,
   exitWhenFinished: switchOption('exit once the run is over and nothing new came for two epochs'),
   ...jsonOption,
   ...logOptions,

@@ -4,6 +4,7 @@ import { openTrainer, type TrainerRun } from '../compose-trainer.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
 import type { TrainerHost } from '../train/host.js';
+import type { PrivacySettings } from '../train/privacy-budget.js';
 import { EPOCH_MS_MIN } from '../../protocol/limits.js';
 import { encodeManifest } from '../../protocol/manifest-codec.js';
 import { InvalidManifestError } from '../../protocol/errors.js';
@@ -11,6 +12,7 @@ import type { Manifest, Run } from '../../protocol/manifest.js';
 import { checkResume, manifestFromOptions } from './found-run.js';
 import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
+import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { runOptions, type RunOptions } from './run-options.js';
 import { withSession, type Session } from './session.js';
 import { LOADING, sayIfSlow, sayPlan } from './slow.js';
@@ -42,12 +44,15 @@ Elsewhere: murmurate join /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h... --data la
   run: ({ options, given, io }) =>
     withSession(options, options.bootstrap, io, async (session) => {
       const { home, base, logger, lost } = session;
-      const { trainer, run } = await openRun(session, options, given);
+      const settings = privacyOf(options, given, batchSizeOf(session, options));
+      await checkLedger(home.directory, home.run, settings);
+      const { trainer, run } = await openRun(session, options, given, settings);
+      const privacy = await openPrivacyBudget(home.directory, trainer, settings);
       await rememberSettings(home.directory, base.dir, options);
       logger.info({ ...trainer.stats }, 'private data read');
       const { host, page, progress } = session;
       await live({
-        ...{ home, run, host, trainer, logger, page, progress, options, io, lost },
+        ...{ home, run, host, trainer, privacy, logger, page, progress, options, io, lost },
         contacts: options.bootstrap,
         members: [],
         relay: options.relay,
@@ -56,10 +61,16 @@ Elsewhere: murmurate join /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h... --data la
     }),
 });
 
+/** Of the run in the directory, else of the one that is founded. */
+function batchSizeOf({ home }: Session, options: RunOptions): number {
+  return home.run?.manifest.training.batchSize ?? options.batchSize;
+}
+
 async function openRun(
   session: Session,
   options: RunOptions,
   given: ReadonlySet<string>,
+  privacy: PrivacySettings | null,
 ): Promise<{ trainer: TrainerHost; run: Run }> {
   const { home, base, logger, io } = session;
   const { peerId } = home.identity;
@@ -71,13 +82,14 @@ async function openRun(
     const opening = openTrainer(
       base,
       run,
-      { ...session.options, onPlan: sayPlan(session.progress.log) },
+      { ...session.options, privacy, onPlan: sayPlan(session.progress.log) },
       peerId,
       logger,
       io.signal,
     );
     const trainer = await sayIfSlow(session.progress.log, LOADING, opening);
     session.atEnd(() => trainer.close());
+    checkDelta(privacy, trainer.stats);
     return trainer;
   };
   if (home.run !== null) {

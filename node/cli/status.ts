@@ -79,6 +79,15 @@ export async function fetchStatus(base: string): Promise<StatusReport> {
   throw new UserError(`what answers at ${base} is not a Murmurate peer of this version`);
 }
 
+function privacyLines({ privacy }: StatusReport): string[] {
+  if (privacy === null) return [];
+  const { epsilon, epsilonMax, delta, noise, sampleRate, steps, stepsLeft } = privacy;
+  return [
+    `privacy   epsilon ${epsilon.toFixed(3)} of ${epsilonMax} at delta ${delta}, ${steps} steps with noise ${noise} ` +
+      `and rate ${sampleRate.toPrecision(3)}, ${stepsLeft} left`,
+  ];
+}
+
 /** The report for people: a line a topic, a table of the peers, the sentences that want attention. */
 export function formatStatus(report: StatusReport): string {
   const { run, training, adapter, heldOutLoss, traffic } = report;
@@ -90,6 +99,7 @@ export function formatStatus(report: StatusReport): string {
     `reached   ${reachText(report.reachability)}`,
     `training  step ${training.step}, loss ${loss(training.loss)}, ` +
       `${speed === null ? '-' : Math.round(speed)} tokens/s on ${training.device}`,
+    ...privacyLines(report),
     `adapter   ${adapter.sha256.slice(0, 12)} after epoch ${adapter.epoch}, ${adapter.updates} updates`,
     `held-out  loss ${loss(heldOutLoss.now)} (base ${loss(heldOutLoss.base)})`,
     `traffic   in ${megabytes(traffic.bytesIn.total)}, out ${megabytes(traffic.bytesOut.total)}`,

@@ -8,6 +8,7 @@ import {
   type Batch,
   type Packing,
 } from './packing.js';
+import { SingleRows } from './single-rows.js';
 import { DATA_FILE_KINDS, readRecords } from './readers.js';
 import { isHeldOut } from './split.js';
 import { tokeniseRecord } from './tokenise.js';
@@ -57,6 +58,8 @@ export interface DatasetStats {
 
 export interface Dataset {
   readonly training: TrainingRows;
+  /** The same examples, each in a row of its own. */
+  readonly single: SingleRows;
   /** Null when no example hashed into the held-out share (few examples) or the share is 0. */
   readonly heldOut: HeldOutRows | null;
   readonly stats: DatasetStats;
@@ -99,6 +102,7 @@ export async function openDataset(
   const heldOutPacking = packRows(heldOut, options.sequenceLength, options.seed);
   return {
     training: new PackedRows(training, packing, init),
+    single: new SingleRows(training, init),
     heldOut:
       heldOutPacking.rows.length === 0 ? null : new PackedRows(heldOut, heldOutPacking, init),
     stats: statsOf(training, heldOut, packing),

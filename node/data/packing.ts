@@ -72,10 +72,12 @@ export class TokenStore {
 }
 
 /** Pairs [from, from + length) of an example, in one row. */
-interface Chunk {
+export interface Chunk {
   example: number;
   from: number;
   length: number;
+  /** Pairs that are trained, at least 1. */
+  targets: number;
 }
 
 /** How the examples of one store lie in rows. */
@@ -89,21 +91,57 @@ export interface Packing {
   trainedTokens: number;
 }
 
+/** Example `example` in chunks of at most `sequenceLength` pairs in which something is trained, from its end. */
+export function chunksOf(store: TokenStore, example: number, sequenceLength: number): Chunk[] {
+  const { trained } = store.example(example);
+  const chunks: Chunk[] = [];
+  for (let end = trained.length - 1; end > 0; end -= sequenceLength) {
+    const from = Math.max(0, end - sequenceLength);
+    const targets = trained.subarray(from + 1, end + 1).reduce((sum, flag) => sum + flag, 0);
+    if (targets > 0) chunks.push({ example, from, length: end - from, targets });
+  }
+  return chunks;
+}
+
+/** A batch of `size` positions of padding. */
+export function emptyBatch(size: number, padTokenId: number): Batch {
+  return {
+    tokens: new Int32Array(size).fill(padTokenId),
+    targets: new Int32Array(size).fill(IGNORED_TARGET),
+    segments: new Int32Array(size),
+    trainedTokens: 0,
+    inputTokens: 0,
+  };
+}
+
+/** Writes `chunk` into `batch`, from position `at` on. */
+export function fillChunk(
+  batch: Batch,
+  store: TokenStore,
+  { example, from, length, targets }: Chunk,
+  { at, segment }: { at: number; segment: number },
+): void {
+  const { tokens, trained } = store.example(example);
+  batch.tokens.set(tokens.subarray(from, from + length), at);
+  batch.segments.fill(segment, at, at + length);
+  for (let i = 0; i < length; i++) {
+    if (trained[from + i + 1] === 1) batch.targets[at + i] = tokens[from + i + 1] ?? IGNORED_TARGET;
+  }
+  batch.trainedTokens += targets;
+  batch.inputTokens += length;
+}
+
 /** Packs every example of `store` into rows of `sequenceLength` (T) positions. Deterministic in `seed`. */
 export function packRows(store: TokenStore, sequenceLength: number, seed: Uint8Array): Packing {
   const chunks: Chunk[] = [];
   let [cutExamples, droppedTokens, trainedTokens] = [0, 0, 0];
   for (let example = 0; example < store.examples; example++) {
-    const { trained } = store.example(example);
-    const pairs = trained.length - 1;
+    const pairs = store.example(example).tokens.length - 1;
     if (pairs > sequenceLength) cutExamples++;
-    for (let end = pairs; end > 0; end -= sequenceLength) {
-      const from = Math.max(0, end - sequenceLength);
-      const targets = trained.subarray(from + 1, end + 1).reduce((sum, flag) => sum + flag, 0);
-      trainedTokens += targets;
-      if (targets > 0) chunks.push({ example, from, length: end - from });
-      else droppedTokens += end - from;
-    }
+    const own = chunksOf(store, example, sequenceLength);
+    droppedTokens += own.reduce((left, { length }) => left - length, pairs);
+    trainedTokens += own.reduce((sum, { targets }) => sum + targets, 0);
+    chunks.push(...own);
   }
   // The sort is stable: chunks of one length stay in this order, so that neighbours in the file spread.
   const order = new Prng(seed, 'packing').permutation(chunks.length);
@@ -187,31 +225,16 @@ export class PackedRows {
   }
 
   #empty(batchSize: number): Batch {
-    const size = batchSize * this.#sequenceLength;
-    return {
-      tokens: new Int32Array(size).fill(this.#padTokenId),
-      targets: new Int32Array(size).fill(IGNORED_TARGET),
-      segments: new Int32Array(size),
-      trainedTokens: 0,
-      inputTokens: 0,
-    };
+    return emptyBatch(batchSize * this.#sequenceLength, this.#padTokenId);
   }
 
   /** Writes row `row` into place `index` of the batch. */
   #fill(batch: Batch, index: number, row: number): void {
     let at = index * this.#sequenceLength;
     let segment = 1;
-    for (const { example, from, length } of this.#rows[row] ?? []) {
-      const { tokens, trained } = this.#store.example(example);
-      batch.tokens.set(tokens.subarray(from, from + length), at);
-      batch.segments.fill(segment, at, at + length);
-      for (let i = 0; i < length; i++) {
-        if (trained[from + i + 1] === 0) continue;
-        batch.targets[at + i] = tokens[from + i + 1] ?? IGNORED_TARGET;
-        batch.trainedTokens++;
-      }
-      batch.inputTokens += length;
-      at += length;
+    for (const chunk of this.#rows[row] ?? []) {
+      fillChunk(batch, this.#store, chunk, { at, segment });
+      at += chunk.length;
       segment++;
     }
   }

@@ -12,7 +12,8 @@ import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
 import type { BatchShape, ModelValues } from './family.js';
 import { checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
-import { sliceAdapter } from './lora-graph.js';
+import { exampleGradients, exampleLosses } from './example-gradients.js';
+import { sliceAdapter, type LoraUse } from './lora-graph.js';
 import { chunkedLoss, chunkedLossAndGradient, meanLoss } from './loss-head.js';
 import type { MemoryMode } from './memory-mode.js';
 import type { Precision } from './precision.js';
@@ -30,15 +31,17 @@ export interface LanguageModelOptions extends BatchShape, ModelToOpen {
    * large. A batch with more takes several runs. Default: all.
    */
   readonly trainedMost?: number | null;
+  /** Examples of one run of exampleGradients, and the length of each; one whose adapter is on the output layer takes 1. */
+  readonly examples?: BatchShape;
   /** What to compile at once; the rest is compiled at its first use. Default: nothing. */
   readonly compile?: readonly GraphName[];
 }
 
 /**
- * The graphs of a model, each with its own weights. That of the gradient gives the loss alone as well, so that
+ * The graphs of a model, each with its own weights; `examples` gives each example's gradient. That of the gradient gives the loss alone as well, so that
  * the other is only compiled where no gradient is asked for.
  */
-export type GraphName = 'gradient' | 'loss';
+export type GraphName = 'gradient' | 'examples' | 'loss';
 
 /** Loss of a batch. */
 export interface LossResult {
@@ -54,6 +57,14 @@ export interface GradientResult extends LossResult {
   gradient: Float32Array;
 }
 
+/** Loss and gradient of each of B examples by itself. */
+export interface ExampleGradients {
+  /** Mean over the example's trained tokens, nats; 0 when there are none: [B] float32. */
+  losses: Float32Array;
+  /** [B, adapterSize] float32, row after row. */
+  gradients: Float32Array;
+}
+
 /**
  * Calls must not overlap. All throw ExecutorError when the executor fails, and after `dispose`; the first
  * of a kind compiles its graph and throws UserError when the model cannot be loaded.
@@ -64,6 +75,8 @@ export interface LanguageModel extends BatchShape {
   readonly adapterSize: number;
   /** theta: [adapterSize] float32. Throws UserError for a token outside of the vocabulary. */
   gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult>;
+  /** batch: the shape of the option `examples`, an example a row; one row's gradient knows nothing of the others. */
+  exampleGradients(batch: TokenBatch, theta: Float32Array): Promise<ExampleGradients>;
   /** As `gradient`, forward only. */
   loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult>;
   /** The graph `name` before it is compiled, to see what it takes. */
@@ -137,6 +150,13 @@ class GraphLanguageModel implements LanguageModel {
     return { loss, targets, gradient };
   }
 
+  async exampleGradients(batch: TokenBatch, theta: Float32Array): Promise<ExampleGradients> {
+    const shape = this.shapeOf('examples');
+    this.check(batch, theta, shape);
+    const results = await this.run('examples', feeds(batch, theta, shape.sequenceLength));
+    return { losses: floats(results['losses']), gradients: floats(results['gradients']) };
+  }
+
   async loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult> {
     const targets = this.check(batch, theta);
     const name = this.graphs.has('gradient') ? 'gradient' : 'loss';
@@ -167,9 +187,20 @@ class GraphLanguageModel implements LanguageModel {
   program(name: GraphName): Program {
     const known = this.programs.get(name);
     if (known !== undefined) return known;
-    const program = name === 'loss' ? this.buildLoss() : this.buildGradient();
+    const program = this.build(name);
     this.programs.set(name, program);
     return program;
+  }
+
+  private build(name: GraphName): Program {
+    switch (name) {
+      case 'loss':
+        return this.buildLoss();
+      case 'gradient':
+        return this.buildGradient();
+      case 'examples':
+        return this.buildExamples();
+    }
   }
 
   async compile(name: GraphName): Promise<void> {
@@ -217,7 +248,11 @@ class GraphLanguageModel implements LanguageModel {
     }
   }
 
-  /** What both graphs have in common. */
+  private shapeOf(name: GraphName): BatchShape {
+    return (name === 'examples' ? this.options.examples : undefined) ?? this;
+  }
+
+  /** What the graphs of loss and gradient have in common. */
   private get forward(): Forward {
     this.built ??= this.buildForward();
     return this.built;
@@ -226,13 +261,9 @@ class GraphLanguageModel implements LanguageModel {
   private buildForward(): Forward {
     const { config, weights, adapter, batchSize, sequenceLength, precision, trainedMost } =
       this.options;
-    const theta = input('theta', 'float32', [this.adapterSize]);
-    const values = sliceAdapter(theta, adapter);
+    const values = sliceAdapter(this.theta, adapter);
     const shape = [batchSize, sequenceLength];
-    const tokens = input('tokens', 'int32', shape);
-    const segments = input('segments', 'int32', shape);
-    const positions = input('positions', 'int32', shape);
-    const inputs = { tokens, segments, positions };
+    const inputs = inputsOf(this);
     const model = decoderOf(config).build(weights, values, inputs, precision);
     const { tensors } = values;
     if (!trainedMost) return { ...model, tensors, targets: input('targets', 'int32', shape) };
@@ -262,13 +293,28 @@ class GraphLanguageModel implements LanguageModel {
     return { outputs: { loss, gradient: flattened(parts) }, brief, plainWeights };
   }
 
+  private buildExamples(): Program {
+    const { config, weights, adapter, precision } = this.options;
+    const uses = new Map<string, LoraUse>();
+    const values = sliceAdapter(this.theta, adapter, (module, use) => uses.set(module, use));
+    const shape = this.shapeOf('examples');
+    const { hidden, table } = decoderOf(config).build(weights, values, inputsOf(shape), precision);
+    const targets = input('targets', 'int32', [shape.batchSize, shape.sequenceLength]);
+    const losses = exampleLosses(hidden, table, targets); // [B]
+    return { outputs: { losses, gradients: exampleGradients(losses, values, uses, adapter) } };
+  }
+
+  private get theta(): Value {
+    return input('theta', 'float32', [this.adapterSize]);
+  }
+
   private get isLow(): boolean {
     return this.options.memory === 'low';
   }
 
   /** Throws for a batch or adapter that does not fit; returns the number of trained tokens. */
-  private check(batch: TokenBatch, theta: Float32Array): number {
-    const size = this.batchSize * this.sequenceLength;
+  private check(batch: TokenBatch, theta: Float32Array, shape: BatchShape = this): number {
+    const size = shape.batchSize * shape.sequenceLength;
     this.checkTheta(theta);
     this.checkTokens(batch.tokens, size);
     if (batch.segments.length !== size || batch.targets.length !== size) {
@@ -308,6 +354,16 @@ function flattened(parts: readonly Value[]): Value {
     reshape(part, [part.shape.reduce((product, n) => product * n, 1)]),
   );
   return concat(flat, 0);
+}
+
+/** The inputs of a decoder for batches of this shape. */
+function inputsOf({ batchSize, sequenceLength }: BatchShape): {
+  tokens: Value;
+  segments: Value;
+  positions: Value;
+} {
+  const of = (name: string): Value => input(name, 'int32', [batchSize, sequenceLength]);
+  return { tokens: of('tokens'), segments: of('segments'), positions: of('positions') };
 }
 
 /** What a batch feeds; positions restart in each segment, as if the segment stood alone. */

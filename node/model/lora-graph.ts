@@ -12,6 +12,18 @@ export interface LoraFactors {
   readonly a: Value;
   readonly b: Value;
   readonly scale: number;
+  /** Told where the layer computes with them; not told of a merged weight. */
+  readonly onUse?: ((use: LoraUse) => void) | undefined;
+}
+
+/** One adapted layer inside a graph; N tokens. */
+export interface LoraUse {
+  /** What the layer reads: [N, in]. */
+  readonly x: Value;
+  /** scale x A^T: [N, r]. */
+  readonly low: Value;
+  /** What the layer gives, adapter included: [N, out]. */
+  readonly y: Value;
 }
 
 /** The adapter inside a graph. */
@@ -22,10 +34,16 @@ export interface AdapterValues {
   readonly tensors: readonly Value[];
 }
 
-/** Cuts theta: [adapterSize] float32, the flat adapter, into its tensors. */
-export function sliceAdapter(theta: Value, adapter: AdapterShape): AdapterValues {
-  return adapterValues(adapter, ({ offset, length, shape }) =>
-    reshape(slice(theta, 0, offset, offset + length), shape),
+/** Cuts theta: [adapterSize] float32, the flat adapter, into its tensors. `onUse` is told of each use by the module's name. */
+export function sliceAdapter(
+  theta: Value,
+  adapter: AdapterShape,
+  onUse?: (module: string, use: LoraUse) => void,
+): AdapterValues {
+  return adapterValues(
+    adapter,
+    ({ offset, length, shape }) => reshape(slice(theta, 0, offset, offset + length), shape),
+    onUse,
   );
 }
 
@@ -39,6 +57,7 @@ export function constantAdapter(theta: Float32Array, adapter: AdapterShape): Ada
 function adapterValues(
   adapter: AdapterShape,
   valueOf: (tensor: AdapterTensor) => Value,
+  onUse?: (module: string, use: LoraUse) => void,
 ): AdapterValues {
   const scale = adapter.alpha / adapter.rank;
   const factors = new Map<string, { a?: Value; b?: Value }>();
@@ -48,9 +67,10 @@ function adapterValues(
     factors.set(module, { ...factors.get(module), [factor === 'A' ? 'a' : 'b']: value });
     return value;
   });
-  const complete = [...factors].map(
-    ([module, { a, b }]) => [module, { a: a!, b: b!, scale }] as const,
-  );
+  const complete = [...factors].map(([module, { a, b }]) => {
+    const tell = onUse && ((use: LoraUse): void => onUse(module, use));
+    return [module, { a: a!, b: b!, scale, onUse: tell }] as const;
+  });
   return { tensors, factors: new Map(complete) };
 }
 
@@ -73,5 +93,7 @@ export function linear(
       : matmul(x, weight, { transB: !transposed });
   if (lora === undefined) return y;
   const low = matmul(x, lora.a, { transB: true, alpha: lora.scale }); // [N, r]
-  return addMatmul(y, low, lora.b, { transB: true });
+  const adapted = addMatmul(y, low, lora.b, { transB: true });
+  lora.onUse?.({ x, low, y: adapted });
+  return adapted;
 }

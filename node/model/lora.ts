@@ -44,6 +44,14 @@ export function loraModules(config: ModelConfig, targetModules: readonly string[
     .map(({ name, inFeatures, outFeatures }) => ({ name, inFeatures, outFeatures }));
 }
 
+/**
+ * Whether one graph can give the gradient of each of several examples: not with an adapter on the output layer, whose
+ * gradient is computed without the logits' own.
+ */
+export function separatesExamples({ modules }: Pick<AdapterShape, 'modules'>): boolean {
+  return modules.every(({ name }) => name !== OUTPUT_LAYER);
+}
+
 /** Throws UserError unless every adapter module is a layer of this model, with its features, once. */
 export function checkAdapter(config: ModelConfig, { modules }: AdapterShape): void {
   const layers = new Map(decoderOf(config).layers.map((layer) => [layer.name, layer]));

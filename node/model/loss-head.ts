@@ -1,20 +1,8 @@
 /** The loss of a model's last hidden state, at once or over chunks of tokens, and where its gradient begins. */
 import { after, gradients } from '../engine/autodiff.js';
-import { constant, scalar, type Value } from '../engine/graph.js';
-import {
-  add,
-  concat,
-  div,
-  equal,
-  linearCrossEntropy,
-  maximum,
-  mul,
-  reshape,
-  select,
-  slice,
-  sum,
-} from '../engine/ops/index.js';
-import { IGNORED_TARGET } from './token-batch.js';
+import { scalar, type Value } from '../engine/graph.js';
+import { add, concat, div, maximum, reshape, slice, sum } from '../engine/ops/index.js';
+import { tokenLosses, trainedOf } from './token-losses.js';
 
 /** Bytes of the logits of one chunk: enough rows to keep the cores busy with any vocabulary. */
 const CHUNK_BYTES = 32 * 2 ** 20;
@@ -83,11 +71,7 @@ function chunksOf(inputs: LossInputs, chunkBytes: number): Chunk[] {
 
 /** Nats of a chunk's trained tokens, divided by the number of all trained tokens: [] float32. */
 function total({ table, targets: all }: LossInputs, { hidden, targets }: Chunk): Value {
-  const isIgnored = (some: Value): Value =>
-    equal(some, constant(Int32Array.of(IGNORED_TARGET), []));
-  const trainedOf = (some: Value): Value => select(isIgnored(some), scalar(0), scalar(1));
-  const someToken = select(isIgnored(targets), constant(Int32Array.of(0), []), targets);
-  const nats = mul(trainedOf(targets), linearCrossEntropy(hidden, table, someToken)); // [n]
+  const { nats } = tokenLosses(hidden, table, targets); // [n]
   const flat = reshape(all, [all.shape.reduce((product, length) => product * length, 1)]);
   return div(sum(nats, [0]), maximum(sum(trainedOf(flat), [0]), scalar(1)));
 }

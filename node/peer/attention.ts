@@ -1,6 +1,6 @@
 /** The sentences of `attention`: what is wrong or awaited, and what happens next. Empty when all is well. */
 import type { Run } from '../../protocol/manifest.js';
-import type { TrainResult } from '../interfaces.js';
+import type { PrivacyReport, TrainResult } from '../interfaces.js';
 import type { Suspicion } from './survey.js';
 
 export interface AttentionFacts {
@@ -23,6 +23,8 @@ export interface AttentionFacts {
   horizonProblem: string | null;
   /** The last epoch that was trained; null before the first. */
   last: Pick<TrainResult, 'steps' | 'skippedSteps'> | null;
+  /** Null without noise. */
+  privacy: PrivacyReport | null;
   /** The last slot that an earlier process may have used; -1 for none. */
   closedEpoch: number;
   /** Whether this peer itself belongs to the run, by what it knows. */
@@ -61,6 +63,10 @@ export function attention(facts: AttentionFacts): string[] {
   sentences.push(...facts.trainingProblems);
   if (facts.horizonProblem !== null) sentences.push(facts.horizonProblem);
   sentences.push(...stepSentences(facts));
+  const isSpent = facts.privacy?.stepsLeft === 0;
+  if (facts.privacy && isSpent && epoch < facts.epochsMax) {
+    sentences.push(spentInWords(facts.privacy));
+  }
   if (facts.isResting && epoch < facts.epochsMax) {
     sentences.push(
       'Training was paused: this peer goes on sharing what the others learn, until murmurate resume.',
@@ -74,7 +80,7 @@ export function attention(facts: AttentionFacts): string[] {
   }
   if (facts.connectedCount === 0 && epoch < facts.epochsMax) {
     sentences.push(
-      `No other member of this run is connected: this peer ${facts.isResting ? '' : 'trains alone, '}` +
+      `No other member of this run is connected: this peer ${facts.isResting || isSpent ? '' : 'trains alone, '}` +
         'keeps trying to reach others, and merges its work when it meets them.',
     );
   }
@@ -104,7 +110,7 @@ export function asSentence(message: string): string {
   return /[.!?]$/.test(sentence) ? sentence : `${sentence}.`;
 }
 
-function stepSentences({ last, run }: AttentionFacts): string[] {
+function stepSentences({ last, run, privacy }: AttentionFacts): string[] {
   const sentences: string[] = [];
   const { stepsRef } = run.manifest.schedule;
   const skipped = last?.skippedSteps ?? 0;
@@ -114,7 +120,7 @@ function stepSentences({ last, run }: AttentionFacts): string[] {
         'not finite; if it goes on, found a run with a lower learning rate.',
     );
   }
-  if (last !== null && 2 * last.steps < stepsRef) {
+  if (last !== null && 2 * last.steps < stepsRef && privacy?.stepsLeft !== 0) {
     sentences.push(
       `This machine made ${last.steps} of ${stepsRef} optimiser steps in the last epoch, so its work ` +
         'counts less: free it from other tasks, or found the next run with longer epochs.',
@@ -130,6 +136,16 @@ function suspicionSentence(suspicion: Suspicion): string {
     `${toEpoch} the loss would have been ${without.toFixed(4)} nats and not ${withAll.toFixed(4)}, ` +
     `${score.toFixed(1)} times the usual difference between members. It may lie, or have other text than you. ` +
     'Nothing was done about it: ask the other members what theirs say, and found the next run without it (--allow).'
+  );
+}
+
+function spentInWords(report: PrivacyReport): string {
+  const { epsilon, epsilonMax, delta, steps, noise, sampleRate } = report;
+  return (
+    `The privacy budget is spent: epsilon ${epsilon.toFixed(3)} of ${epsilonMax} at delta ${delta} after ${steps} steps ` +
+    `(noise ${noise}, sampling rate ${sampleRate.toPrecision(3)}), and one step more would pass it. This peer trains ` +
+    'no more; it goes on sharing and folding what the others learn. To train on, start it again with a larger ' +
+    '--dp-epsilon, which reveals more.'
   );
 }
 

@@ -15,8 +15,10 @@ import {
   type Identity,
   type Logger,
   type PeerState,
+  type PrivacyGuard,
   type Store,
   type Trainer,
+  type TrainJob,
   type TrainProgress,
   type TrainResult,
 } from '../interfaces.js';
@@ -33,6 +35,8 @@ export interface EpochsComponents {
   clock: Clock;
   store: Store;
   trainer: Trainer;
+  /** Absent where training is not private. */
+  privacy?: PrivacyGuard;
   logger: Logger;
   identity: Identity;
   replica: Replica;
@@ -178,6 +182,10 @@ export class Epochs {
     const startMs = schedule.startMs + epoch * schedule.epochMs;
     const endMs = startMs + schedule.epochMs;
     if (this.#c.rest.isResting) return this.#wait('resting', endMs);
+    if (this.#c.privacy?.report().stepsLeft === 0) {
+      await this.#evaluateFold(endMs);
+      return this.#wait('spent', endMs);
+    }
     // Few steps scaled up to stepsRef are mostly noise, so a latecomer leaves this slot out.
     const isLate = this.#c.clock.now() > startMs + schedule.epochMs / 2;
     const { isBehind } = this.#c.replica.horizon;
@@ -214,17 +222,13 @@ export class Epochs {
     this.#runState = 'training';
     const { schedule, training, fold } = this.#run.manifest;
     const theta = this.#c.replica.theta();
-    const result = await this.#c.trainer.train(
-      {
-        epoch: baseEpoch,
-        theta,
-        optimiser: training.resetMoments ? null : this.#state.optimiser,
-        steps: schedule.stepsRef,
-        deadlineMs: trainingDeadlineMs(this.#run, baseEpoch),
-      },
-      (progress) => (this.#progress = progress),
-      this.#c.rest.signal,
-    );
+    const result = await this.#train({
+      epoch: baseEpoch,
+      theta,
+      optimiser: training.resetMoments ? null : this.#state.optimiser,
+      steps: schedule.stepsRef,
+      deadlineMs: trainingDeadlineMs(this.#run, baseEpoch),
+    });
     this.#skippedSteps += result.skippedSteps ?? 0;
     // A slow machine may end in a later slot: the update belongs there, with a lag that is its due.
     const now = epochAt(this.#run, this.#c.clock.now());
@@ -252,6 +256,21 @@ export class Epochs {
       { epoch, loss: result.loss, steps: result.steps, seconds: result.seconds },
       'epoch trained',
     );
+  }
+
+  /**
+   * As Trainer.train; in private training at most as many steps as the budget leaves. They are counted, on disk,
+   * before the first of them, and those for which there was no time are taken back.
+   */
+  async #train(job: TrainJob): Promise<TrainResult> {
+    const { trainer, privacy, journal, rest } = this.#c;
+    const onProgress = (progress: TrainProgress): void => void (this.#progress = progress);
+    if (!privacy) return trainer.train(job, onProgress, rest.signal);
+    const steps = Math.min(job.steps, privacy.report().stepsLeft);
+    await journal.persist(() => privacy.charge(steps), this.#signal);
+    const result = await trainer.train({ ...job, steps }, onProgress, rest.signal);
+    await journal.persist(() => privacy.refund(steps - result.steps), this.#signal);
+    return result;
   }
 
   /** Error feedback and the signed update; null when training left the finite numbers. */

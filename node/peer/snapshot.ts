@@ -1,15 +1,25 @@
 /** What a peer tells about itself at one moment: the part of `GET /status` that peer.ts knows. */
+import type { PrivacyReport } from '../interfaces.js';
 import type { RejectionCode } from '../../protocol/errors.js';
 import type { Membership } from '../../protocol/manifest.js';
 
 /**
  * waiting: before epoch 0. training: steps are running. idle: this epoch's update is out, waiting for
- * the next slot. resting: told to pause, so that it shares but does not train. paused: the disk or the training process fails, see attention. finished: past the
+ * the next slot. spent: its privacy budget allows no further step, so that it shares but does not train. resting: told to
+ * pause, with the same effect. paused: the disk or the training process fails, see attention. finished: past the
  * last epoch, still serving its log. stopped: stop() was called. broken: some epochs in a row gave nothing
  * finite, so that training has ended; the log is served all the same.
  */
 export type RunState =
-  'waiting' | 'training' | 'idle' | 'resting' | 'paused' | 'finished' | 'stopped' | 'broken';
+  | 'waiting'
+  | 'training'
+  | 'idle'
+  | 'spent'
+  | 'resting'
+  | 'paused'
+  | 'finished'
+  | 'stopped'
+  | 'broken';
 
 export interface MemberSnapshot {
   peerId: string;
@@ -52,6 +62,8 @@ export interface PeerSnapshot {
     /** Steps since the process started that were left out: their loss or gradient was not finite. */
     skippedSteps: number;
   };
+  /** Null without noise. */
+  privacy: PrivacyReport | null;
   /** The whole log's, or while a long fold runs what it was before. */
   adapter: AdapterSnapshot;
   heldOutLoss: {

@@ -3,7 +3,7 @@ import type { Admission } from '../../protocol/admission.js';
 import { fromHex } from '../../protocol/bytes.js';
 import type { Run } from '../../protocol/manifest.js';
 import { Prng } from '../../protocol/prng.js';
-import type { Identity, Logger, Trainer } from '../interfaces.js';
+import type { Identity, Logger, PrivacyGuard, Trainer } from '../interfaces.js';
 import { Peer } from '../peer.js';
 import { VirtualClock, VirtualTime } from './clock.js';
 import { NO_FAULTS, SimNetwork, type NetworkFaults, type SimTransport } from './network.js';
@@ -43,6 +43,8 @@ export class SimNode<T extends Trainer = Trainer> {
   stepMs = 100;
   peer: Peer | null = null;
   trainer: T | null = null;
+  /** Of the next start; null without privacy. */
+  privacy: PrivacyGuard | null = null;
   /** By which it comes into a run with invites. */
   admission: Admission | null = null;
   #isResting = false;
@@ -81,6 +83,7 @@ export class SimNode<T extends Trainer = Trainer> {
       trainer,
       logger: this.swarm.logger,
       identity: this.identity,
+      ...(this.privacy && { privacy: this.privacy }),
     };
     [this.#clock, this.#store, this.#transport] = [clock, store, transport];
     this.trainer = trainer;

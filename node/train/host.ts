@@ -124,6 +124,11 @@ export class TrainerHost implements Trainer {
     return this.#firstOpened().stats;
   }
 
+  /** Probability of a record to be in a step of private training; null where training is not private. */
+  get sampleRate(): number | null {
+    return this.#firstOpened().sampleRate;
+  }
+
   /** Sentences for `status`: what the user should know of how training runs. */
   get attention(): string[] {
     const sentences: string[] = [];
@@ -257,8 +262,13 @@ export class TrainerHost implements Trainer {
     const process = TrainingProcess.fork(this.#logger);
     this.#process = process;
     const deadline = AbortSignal.timeout(OPEN_TIMEOUT_MS);
+    const { privacy } = this.#session;
     const session = {
       ...this.#session,
+      // The rate that the budget reckons with stays, whatever has become of the data files since.
+      ...(privacy && {
+        privacy: { ...privacy, sampleRate: this.#first?.sampleRate ?? privacy.sampleRate },
+      }),
       device: chosen.device,
       microBatch: this.#halved?.to ?? this.#session.microBatch,
       // A peer that was running does not end because something else takes memory for a while.

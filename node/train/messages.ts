@@ -37,6 +37,15 @@ const training = z.object({
   resetMoments: z.boolean(),
 });
 
+/** See PrivateTraining. */
+const privateTraining = z.object({
+  noise: z.number().positive(),
+  clip: z.number().positive(),
+  batchSize: z.int().min(1),
+  /** Null: such that a step has batchSize records on average. */
+  sampleRate: z.number().positive().max(1).nullable(),
+});
+
 /** What a training process trains, and on what: from the manifest, and from this peer's own flags. */
 const sessionOptions = z.object({
   /** A Hugging Face model directory. */
@@ -59,6 +68,8 @@ const sessionOptions = z.object({
   heldOutShare: z.number().min(0).max(0.5),
   /** Of the order of the examples; the same after a restart. */
   dataSeed: bytes,
+  /** Absent: without noise. */
+  privacy: privateTraining.optional(),
 });
 export type SessionOptions = z.infer<typeof sessionOptions>;
 
@@ -98,7 +109,7 @@ export const CALLS = {
   open: {
     params: sessionOptions,
     progress: memoryPlan,
-    result: z.object({ device: z.string(), stats }),
+    result: z.object({ device: z.string(), stats, sampleRate: z.number().nullable() }),
   },
   train: {
     params: z.object({

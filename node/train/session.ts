@@ -4,8 +4,9 @@ import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset, type Dataset, type DatasetOptions } from '../data/dataset.js';
 import { openTokenizer } from '../data/tokenizer.js';
 import { openExecutor } from '../engine/open-executor.js';
-import { openLanguageModel, type LanguageModel } from '../model/language-model.js';
+import { openLanguageModel, type GraphName, type LanguageModel } from '../model/language-model.js';
 import { checkWeightsFinite } from '../model/broken-weights.js';
+import type { BatchShape } from '../model/family.js';
 import type { MemoryMode } from '../model/memory-mode.js';
 import { placesFor } from '../model/trained-rows.js';
 import { openModelDirectory } from '../model/model-directory.js';
@@ -18,10 +19,12 @@ import {
   type ComparisonProgress,
   type DomainLosses,
 } from './compare.js';
+import { separatesExamples } from '../model/lora.js';
 import { freeMemory } from './free-memory.js';
 import { planMemory, type MemoryNeeds, type MemoryPlan } from './memory.js';
 import type { CallParams, CallResult, SessionOptions } from './messages.js';
-import { heldOutTokensMax, LocalTrainer } from './trainer.js';
+import { privateGradient, type PrivateTraining } from './private-gradient.js';
+import { heldOutTokensMax, LocalTrainer, type LocalTrainerInit } from './trainer.js';
 
 /** Steps whose time is measured after one to warm up, and how long that may take in all. */
 const MEASURED_STEPS = 5;
@@ -42,6 +45,7 @@ export class TrainingSession {
     weights: WeightIndex,
     data: Dataset,
     dataOptions: DatasetOptions,
+    shape: BatchShape | undefined,
   ) {
     this.#options = options;
     this.#model = model;
@@ -57,7 +61,15 @@ export class TrainingSession {
       trainingData: data.training,
       heldOut: [...(data.heldOut?.batches(batchSize, heldOutTokens) ?? [])],
       adapterSize: model.adapterSize,
+      ...this.#privately(shape),
     });
+  }
+
+  #privately(shape: BatchShape | undefined): Pick<LocalTrainerInit, 'privateGradient'> {
+    const settings = this.privacy;
+    if (settings === null || shape === undefined) return {};
+    const init = { model: this.#model, shape, records: this.#data.single, settings };
+    return { privateGradient: (theta, signal) => privateGradient(init, theta, signal) };
   }
 
   /**
@@ -82,35 +94,43 @@ export class TrainingSession {
     const { batchSize, sequenceLength } = training;
     const { config, weights } = directory;
     const executor = await openExecutor(options);
+    const shapeFor = (microBatch: number): BatchShape | undefined =>
+      exampleShape(options, data, microBatch);
     // The graphs that the plan was made with are those that are compiled.
     const models = new Map<string, Promise<LanguageModel>>();
     const open = (microBatch: number, memory: MemoryMode): Promise<LanguageModel> => {
       const key = `${microBatch} ${memory}`;
+      const examples = shapeFor(microBatch);
       const model =
         models.get(key) ??
         openLanguageModel({
           ...{ config, weights, adapter, sequenceLength, executor, precision, memory },
           batchSize: microBatch,
           trainedMost: trainedMost(data, microBatch, sequenceLength),
+          ...(examples && { examples }),
         });
       models.set(key, model);
       return model;
     };
+    const trained: GraphName = options.privacy === undefined ? 'gradient' : 'examples';
+    // The gradient's graph gives the loss as well.
+    const hasLossGraph = trained === 'examples' && data.heldOut !== null;
+    const graphs: readonly GraphName[] = hasLossGraph ? [trained, 'loss'] : [trained];
     let microBatch = microBatchSize(batchSize, options.microBatch);
     let memory: MemoryMode = options.memory === 'low' ? 'low' : 'normal';
     // What is predicted is how the CPU executor uses the memory of the machine.
     if (options.device === 'cpu') {
       const plan = await planSession(options, async (...shape) => {
         const model = await open(...shape);
-        return [model.program('gradient')];
+        return graphs.map((name) => model.program(name));
       });
       onPlan(plan);
       ({ microBatch, memory } = plan);
     }
     const model = await open(microBatch, memory);
     // The first epoch shall not pay for compiling.
-    await model.compile('gradient');
-    return new TrainingSession(options, model, weights, data, dataOptions);
+    await model.compile(trained);
+    return new TrainingSession(options, model, weights, data, dataOptions, shapeFor(microBatch));
   }
 
   /** As LanguageModel.describe. */
@@ -125,6 +145,14 @@ export class TrainingSession {
 
   get stats(): Dataset['stats'] {
     return this.#data.stats;
+  }
+
+  /** How records are hidden; null where they are not. */
+  get privacy(): PrivateTraining | null {
+    const { privacy } = this.#options;
+    if (privacy === undefined) return null;
+    const sampleRate = Math.min(1, privacy.batchSize / this.#data.single.count);
+    return { ...privacy, sampleRate: privacy.sampleRate ?? sampleRate };
   }
 
   /** As LocalTrainer.train. Throws UserError when weights of the base model are broken, also below. */
@@ -193,6 +221,23 @@ export class TrainingSession {
     };
     return compareAdapters(comparison, onProgress, signal);
   }
+}
+
+/**
+ * The records that go through the model at once in private training, where `microBatch` sequences of the run may:
+ * as many positions, but at most half of a usual step, for what the last part lacks is computed all the same.
+ */
+function exampleShape(
+  { privacy, training, adapter }: SessionOptions,
+  { single: { longest } }: Dataset,
+  microBatch: number,
+): BatchShape | undefined {
+  if (privacy === undefined) return undefined;
+  const sequenceLength = Math.max(2, longest);
+  const most = Math.floor((microBatch * training.sequenceLength) / sequenceLength);
+  const half = Math.ceil(privacy.batchSize / 2);
+  const batchSize = separatesExamples(adapter) ? Math.max(1, Math.min(most, half)) : 1;
+  return { batchSize, sequenceLength };
 }
 
 /** How the session will use what memory is free now. Throws UserError when that is refused. */

@@ -9,6 +9,7 @@ import type { Batch } from '../data/packing.js';
 import type { LanguageModel } from '../model/language-model.js';
 import type { TrainJob, TrainProgress, TrainResult } from '../interfaces.js';
 import { accumulatedGradient } from './accumulate.js';
+import type { StepGradient } from './private-gradient.js';
 import { adamWStep, clipGradientNorm, copyOptimiserState, newOptimiserState } from './optimiser.js';
 import { learningRateAt, runProgress, type RunLength } from './schedule.js';
 
@@ -24,6 +25,8 @@ export interface LocalTrainerInit {
   training: Training;
   run: RunLength;
   trainingData: Pick<TrainingRows, 'batch'>;
+  /** The gradient of a step where training is private: see privateGradient. Then trainingData is not read. */
+  privateGradient?: (theta: Float32Array, signal: AbortSignal) => Promise<StepGradient>;
   /** One pass over the held-out text, up to heldOutTokensMax(), in the model's own batches; empty when there is none. */
   heldOut: readonly Batch[];
   /** Coordinates of the adapter. */
@@ -68,7 +71,7 @@ export class LocalTrainer {
     signal: AbortSignal,
   ): Promise<TrainResult & { skippedSteps: number }> {
     this.#checkSizes(job);
-    const { training, run, trainingData } = this.#init;
+    const { training, run } = this.#init;
     const theta = job.theta.slice();
     const kept = training.resetMoments ? null : job.optimiser;
     const optimiser = kept === null ? newOptimiserState(theta.length) : copyOptimiserState(kept);
@@ -77,13 +80,12 @@ export class LocalTrainer {
       signal.throwIfAborted();
       if (i > 0 && Date.now() + this.#predictedMs() > job.deadlineMs) break;
       const startMs = performance.now();
-      const batch = trainingData.batch(job.epoch * run.stepsRef + i, training.batchSize);
-      const progress = runProgress(run, job.epoch, i);
-      const step = await this.#step(theta, optimiser, batch, progress, signal);
+      const gradient = await this.#gradient(job.epoch * run.stepsRef + i, theta, signal);
+      const step = this.#step(theta, optimiser, gradient, runProgress(run, job.epoch, i));
       const stepMs = performance.now() - startMs;
       this.#remember(stepMs);
       total.ms += stepMs;
-      total.tokens += batch.inputTokens;
+      total.tokens += gradient.inputTokens;
       if (step === null) {
         total.skipped++;
       } else {
@@ -113,16 +115,23 @@ export class LocalTrainer {
     return meanLoss(this.#init.model, this.#init.heldOut, theta, signal);
   }
 
+  /** Loss and gradient of step number `step` at `theta`. */
+  async #gradient(step: number, theta: Float32Array, signal: AbortSignal): Promise<StepGradient> {
+    const { model, training, trainingData, privateGradient } = this.#init;
+    if (privateGradient) return privateGradient(theta, signal);
+    const batch = trainingData.batch(step, training.batchSize);
+    const { inputTokens } = batch;
+    return { ...(await accumulatedGradient(model, batch, theta, signal)), inputTokens };
+  }
+
   /** One AdamW step in place, or null when loss or gradient is not finite and nothing was changed. */
-  async #step(
+  #step(
     theta: Float32Array,
     optimiser: TrainResult['optimiser'],
-    batch: Batch,
+    { loss, targets, gradient }: StepGradient,
     progress: number,
-    signal: AbortSignal,
-  ): Promise<{ loss: number; targets: number } | null> {
-    const { model, training } = this.#init;
-    const { loss, targets, gradient } = await accumulatedGradient(model, batch, theta, signal);
+  ): { loss: number; targets: number } | null {
+    const { training } = this.#init;
     const norm = clipGradientNorm(gradient, training.gradientNormMax);
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) return null;
     const { beta1, beta2, epsilon, weightDecay } = training;

@@ -53,7 +53,7 @@ export class SoakNode {
     const path = home.directory.pathOf('port');
     const host = await openHostOnSamePort(path, { identity, listen: LISTEN }, logger);
     const trainer = trainerOf(init.problem, index);
-    const here = { mdns: false, relay: true, members: [], isResting: false };
+    const here = { mdns: false, relay: true, members: [], isResting: false, privacy: null };
     const peer = new RunningPeer({ home, run, host, trainer, contacts, logger, ...here });
     await peer.start();
     const page = await startHttpServer({ port: 0, status: () => peer.status() });

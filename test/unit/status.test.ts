@@ -39,6 +39,7 @@ const snapshot: PeerSnapshot = {
     tokensPerSecond: 800,
     skippedSteps: 3,
   },
+  privacy: null,
   adapter: { sha256: 'ef'.repeat(32), epoch: 3, updates: 11, checkpointEpoch: 0 },
   heldOutLoss: { base: 4.5, now: 4, history: [{ epoch: 2, loss: 4.25 }] },
   members: [],

@@ -16,6 +16,7 @@ const well: AttentionFacts = {
   storeProblem: null,
   trainingProblems: [],
   horizonProblem: null,
+  privacy: null,
   last: { steps: 8, skippedSteps: 0 },
   closedEpoch: -1,
   isMember: true,
@@ -28,11 +29,18 @@ const suspicion = {
   ...{ fromEpoch: 4, toEpoch: 7 },
 };
 
+const SPENT = {
+  ...{ epsilon: 7.9876, epsilonMax: 8, delta: 1e-5, noise: 1, clip: 1 },
+  ...{ sampleRate: 0.05, steps: 900, stepsLeft: 0 },
+};
+
 describe('attention()', () => {
   it('is empty when all is well', () => {
     assert.deepEqual(attention(well), []);
     assert.deepEqual(attention({ ...well, last: null }), []);
     assert.deepEqual(attention({ ...well, last: { steps: 4 } }), []);
+    assert.deepEqual(attention({ ...well, privacy: { ...SPENT, stepsLeft: 1 } }), []);
+    assert.deepEqual(attention({ ...well, privacy: SPENT, epoch: 40 }), []);
   });
 
   it('says each thing that is wrong in a sentence of its own', () => {
@@ -50,6 +58,10 @@ describe('attention()', () => {
         /12D3KooWliar harms .* epochs 4 to 7 .* 2\.7500 nats and not 3\.0000/,
       ],
       [{ last: { steps: 3 } }, /made 3 of 8 optimiser steps/],
+      [
+        { privacy: SPENT, last: { steps: 3 } },
+        /^The privacy budget is spent: epsilon 7\.988 of 8 /,
+      ],
       [{ equivocatedEpoch: 7 }, /two different updates .* epoch 7/],
     ];
     for (const [facts, expected] of cases) {

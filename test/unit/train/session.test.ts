@@ -117,4 +117,21 @@ describe('TrainingSession', () => {
     assert.ok(Number.isNaN(second.loss));
     assert.ok(Number.isNaN(await session.evaluate(theta, never)));
   });
+
+  it('trains privately: records in rows of their own, drawn by a rate, and never the same update twice', async () => {
+    const privacy = { noise: 1, clip: 1, batchSize: 6, sampleRate: null };
+    const plans: MemoryPlan[] = [];
+    const session = await TrainingSession.open({ ...options, privacy }, (plan) => plans.push(plan));
+    const { examples } = session.stats;
+    assert.deepEqual(session.privacy, { ...privacy, sampleRate: 6 / examples });
+    assert.ok(plans[0]!.activations > 0);
+    const first = await session.train(job(), ignore, never);
+    const second = await session.train(job(), ignore, never);
+    assert.deepEqual([first.steps, first.skippedSteps, second.steps], [4, 0, 4]);
+    assert.ok(first.theta.every(Number.isFinite));
+    assert.notDeepEqual(first.theta, second.theta);
+    assert.ok(Number.isFinite(await session.evaluate(first.theta, never)));
+    const fixed = { ...options, privacy: { ...privacy, sampleRate: 0.5 } };
+    assert.equal((await TrainingSession.open(fixed)).privacy?.sampleRate, 0.5);
+  });
 });
