@@ -6,7 +6,7 @@ import { epsilonOf, stepsWithin } from '../../../node/train/accountant.js';
 const DELTA = 1e-5;
 
 describe('epsilonOf', () => {
-  // Computed with Google's dp_accounting too, by which they agree to these digits.
+  // Made beforehand by another program.
   for (const [sampleRate, noise, steps, epsilon] of [
     [0.01, 1, 1000, 2.107753],
     [0.01, 0.8, 2000, 4.926211],
