@@ -58,7 +58,6 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
     const { executor, sayMemory } = await openDevice(options.device, threads, io);
     const model = await openLanguageModel({ ...chosen, batchSize, sequenceLength, executor });
     try {
-      sayMemory(model.program('loss'), PURPOSE);
       const reading = {
         tokenizer: await openTokenizer(chosen.dir, config),
         chatTemplate: await openChatTemplate(chosen.dir),
@@ -69,6 +68,7 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
       };
       const datasets = [];
       for (const file of files) datasets.push(await openDataset([file], reading));
+      sayMemory(model.program('loss'), PURPOSE);
       const base = new Float32Array(model.adapterSize);
       const thetas = chosen.source === 'none' ? [base] : [base, chosen.theta];
       const measured = await evaluate(

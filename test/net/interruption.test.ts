@@ -33,8 +33,8 @@ describe('Ctrl-C', () => {
     commands.push(command);
     await until('some text', () => command.stdout || null);
     assert.equal(await interrupt(command), 130, command.output());
-    // What it runs on, and nothing else.
-    assert.match(command.stderr, /^device: [^\n]*\n$/);
+    // What it runs on and what it takes, and nothing else.
+    assert.match(command.stderr, /^device: [^\n]*\ngenerating takes about [^\n]*\n$/);
   });
 
   it('while eval measures a file exits 130, without an error', async () => {
