@@ -17,6 +17,8 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '1' },
     /** lines or files: see murmurate simulate --help. */
     deal: { type: 'string', default: 'lines' },
+    /** The synthetic problem instead of the language model, each peer with a target of its own. */
+    synthetic: { type: 'boolean', default: false },
     folds: { type: 'string', default: 'mean,robust' },
     epochs: { type: 'string', default: '6' },
     steps: { type: 'string', default: '4' },
@@ -25,6 +27,7 @@ const { values } = parseArgs({
 });
 
 interface Cell {
+  synthetic: boolean;
   attack: string;
   fold: 'mean' | 'robust';
   seed: number;
@@ -65,14 +68,14 @@ async function measure(attack: string, fold: Cell['fold'], seed: number): Promis
       attack: ATTACK_NAMES.find((name): name is AttackName => name === attack) ?? null,
       deal: deal === 'files' ? 'files' : 'lines',
       ...{ fold, seed, epochs, steps, rank: 4, sequenceLength: 64, batchSize: 1 },
-      ...{ learningRate: 0.01, threads: 1, blind: true },
+      ...{ learningRate: 0.01, threads: 1, blind: true, synthetic: values.synthetic },
     },
     io,
   );
   const { lossBefore, lossAfter, losses, hashes, evicted, backdoorSuccess } = result;
   return {
     ...{ attack, fold, seed, deal, epochs, steps, lossBefore, lossAfter, losses, evicted },
-    backdoorSuccess,
+    ...{ synthetic: values.synthetic, backdoorSuccess },
     adapters: Object.keys(hashes).length,
     seconds: (performance.now() - startMs) / 1000,
   };
@@ -82,23 +85,26 @@ async function measure(attack: string, fold: Cell['fold'], seed: number): Promis
 function summary(cells: readonly Cell[], valueOf: (cell: Cell) => number | null): string {
   const numbers = cells.flatMap((cell) => valueOf(cell) ?? []);
   if (numbers.length === 0) return '-';
+  const text = (value: number): string => value.toFixed(values.synthetic ? 4 : 2);
   const mean = numbers.reduce((sum, value) => sum + value, 0) / numbers.length;
-  const range = `${Math.min(...numbers).toFixed(2)} to ${Math.max(...numbers).toFixed(2)}`;
-  return numbers.length === 1 ? mean.toFixed(2) : `${mean.toFixed(2)} (${range})`;
+  const range = `${text(Math.min(...numbers))} to ${text(Math.max(...numbers))}`;
+  return numbers.length === 1 ? text(mean) : `${text(mean)} (${range})`;
 }
 
 const FOLDS = (['mean', 'robust'] as const).filter((fold) =>
   values.folds.split(',').includes(fold),
 );
 const cells: Cell[] = [];
-const attacks = values.attacks.split(',');
+const attacks = values.attacks
+  .split(',')
+  .filter((attack) => !values.synthetic || !['label-flip', 'backdoor'].includes(attack));
 for (const seed of values.seeds.split(',').map(Number)) {
   for (const attack of attacks) {
     for (const fold of FOLDS) {
-      const wanted = `${attack} ${fold} ${seed} ${values.deal} ${values.epochs} ${values.steps}`;
+      const wanted = `${values.synthetic} ${attack} ${fold} ${seed} ${values.deal} ${values.epochs} ${values.steps}`;
       const known = done.find(
         (cell) =>
-          `${cell.attack} ${cell.fold} ${cell.seed} ${cell.deal} ${cell.epochs} ${cell.steps}` ===
+          `${cell.synthetic} ${cell.attack} ${cell.fold} ${cell.seed} ${cell.deal} ${cell.epochs} ${cell.steps}` ===
           wanted,
       );
       const cell = known ?? (await measure(attack, fold, seed));
