@@ -21,7 +21,7 @@ export const KINDS_OF_BYTE: readonly KindOfByte[] = [
     purpose: 'gossip',
     name: 'gossip',
     holds:
-      'signed updates of this peer and, passed on, of others: epoch, number of steps, and one to four bits for each adapter weight; announcements of large ones, proofs, amendments',
+      'signed updates of this peer and, passed on, of others: epoch, number of steps, and one to four bits for each adapter weight; announcements of large ones, proofs, amendments, admissions',
     lacks: 'text, tokens, file names, losses',
   },
   {
@@ -41,7 +41,7 @@ export const KINDS_OF_BYTE: readonly KindOfByte[] = [
     purpose: 'introduce',
     name: 'introductions',
     holds:
-      'the manifest (name of the run, name and hashes of the base model, settings), and addresses of this and other members; a bootstrap node keeps both',
+      'the manifest (name of the run, name and hashes of the base model, settings), addresses of this and other members, and how this peer was invited; a bootstrap node keeps both',
     lacks: 'updates, text, file names, the path of the model',
   },
   {
@@ -87,7 +87,7 @@ export const KINDS_OF_BYTE: readonly KindOfByte[] = [
     purpose: null,
     name: 'multicast DNS',
     holds:
-      'on the own network, unless --mdns off: eight digits of the run id, peer id and addresses; not counted',
+      'on the own network, unless --no-mdns: eight digits of the run id, peer id and addresses; not counted',
     lacks: 'host name, user name',
   },
   {

@@ -4,6 +4,7 @@
  * ```
  * murmurate-peer/
  *   identity.key     Ed25519 key, mode 600: who this peer is; losing it means joining as somebody else
+ *   swarm.key        key of the private network, mode 600, where there is one
  *   manifest.bin     canonical bytes of the run's manifest; their SHA-256 is the run id
  *   log.bin          every accepted update since the checkpoint, append-only in between (log-file.ts)
  *   checkpoint.bin   adapter that the log goes on from, once its beginning was dropped (checkpoint-codec.ts)
