@@ -79,6 +79,12 @@ const noAdmission = {
   memberSignature: new Uint8Array(64),
 };
 
+function inviteWith(addresses: readonly string[]): string {
+  const { peerId: founder } = testIdentity(0);
+  const parts = { runId: run.id, founder, invitation: hash, secret: hash, swarmKey: null };
+  return encodeInvite({ ...parts, addresses, signature: new Uint8Array(64) });
+}
+
 const withHorizon = testRun((manifest) => ({
   ...manifest,
   fold: { ...manifest.fold, horizonEpochs: 12 },
@@ -113,11 +119,12 @@ export const MESSAGE_CASES = {
   INVITE_ADDRESSES_MAX: {
     takes: (value) => {
       const addresses = Array.from({ length: value }, (_, i) => `/ip4/192.0.2.7/tcp/${i}`);
-      const { peerId: founder } = testIdentity(0);
-      const parts = { runId: run.id, founder, invitation: hash, secret: hash, swarmKey: null };
-      const invite = encodeInvite({ ...parts, addresses, signature: new Uint8Array(64) });
-      return decodeInvite(invite).addresses.length === value;
+      return decodeInvite(inviteWith(addresses)).addresses.length === value;
     },
+  },
+  ADDRESS_BYTES_MAX: {
+    takes: (value) =>
+      isTaken(/out of its bounds/, () => decodeInvite(inviteWith(['/dns4/'.padEnd(value, 'a')]))),
   },
   UNKNOWN_FRAMES_MAX: {
     takes: (value) => {

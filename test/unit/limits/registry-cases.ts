@@ -44,11 +44,4 @@ export const REGISTRY_CASES = {
   },
   ADDRESSES_MAX: { takes: (value) => keepsAll(value, direct) },
   RELAYED_ADDRESSES_MAX: { takes: (value) => keepsAll(value, relayed) },
-  ADDRESS_BYTES_MAX: {
-    takes: (value) => {
-      const [before, after] = ['/dns4/', '/tcp/4001'];
-      const name = 'a'.repeat(value - before.length - after.length);
-      return keepsAll(1, () => `${before}${name}${after}`);
-    },
-  },
 } satisfies Partial<Record<LimitName, LimitCase>>;
