@@ -1,6 +1,6 @@
 /**
  * Runs the tests in tiers and prints node's own summary: `npm test` all, `npm test -- unit sim` some.
- * Tests with real processes and sockets come last, one file at a time: the machine is theirs alone.
+ * Tests with real processes and sockets come last: they wait more than they compute, two files at a time.
  */
 import { readdirSync } from 'node:fs';
 import path from 'node:path';
@@ -18,7 +18,7 @@ const TIERS: Readonly<Record<string, { concurrency: number; onDemand?: boolean }
   reference: { concurrency: 2 },
   sim: { concurrency: 2 },
   tidy: { concurrency: 1 },
-  net: { concurrency: 1 },
+  net: { concurrency: 2 },
   // A Vulkan device, or scripts/webgpu-software.sh.
   webgpu: { concurrency: 1, onDemand: true },
   // TensorFlow, as scripts/build-tfjs-native.sh builds it.

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { replayOf, runSeeds } from './seeds.js';
 
 /** One takes about three and a half seconds of CPU time. */
-const SEEDS = 16;
+const SEEDS = 8;
 const FIRST = 1;
 const OPTIONS = { scenario: 'everything', peers: 16 };
 
