@@ -1,6 +1,7 @@
 /** One scenario per fault, and one with all of them; each is a function of its seed alone. */
 import assert from 'node:assert/strict';
-import { checkAgreement, type Scenario } from './checkers.js';
+import { checkAgreement, type Outcome, type Scenario } from './checkers.js';
+import type { Manifest } from '../../protocol/manifest.js';
 import { Swarm, type SwarmOptions } from './swarm.js';
 import { gap } from '../../node/sim/synthetic-trainer.js';
 import { LARGE } from './large.js';
@@ -187,25 +188,39 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
 
   everything: {
     title: 'all faults at once still end in one adapter, and the swarm still learns',
-    async run(seed, peers) {
-      const faults = { loss: 0.2, duplicate: 0.2, delayMsMin: 1, delayMsMax: 6000, reset: 0.02 };
-      const swarm = new Swarm({ seed, peers, faults });
-      const late = swarm.nodes.slice(-2);
-      for (const node of swarm.nodes) if (!late.includes(node)) await node.start();
-      await swarm.runToEpoch(6);
-      await crashAtRandom(swarm, peers / 2, 7, 14);
-      for (const node of late) await node.start();
-      swarm.network.partition(new Map(swarm.nodes.map(({ peerId }, i) => [peerId, i % 3])));
-      await crashAtRandom(swarm, peers / 2, 15, 22);
-      swarm.network.partition(new Map());
-      await swarm.runToEnd();
-      const outcome = checkAgreement(swarm);
-      const initial = gap(swarm.problem, new Float32Array(swarm.problem.curvature.length));
-      assert.ok(outcome.gap < 0.5 * initial, `gap ${outcome.gap} of ${initial} at the start`);
-      return outcome;
+    run: (seed, peers) => allFaults(new Swarm({ seed, peers, faults: ALL_FAULTS }), 8),
+  },
+  'everything-brief': {
+    title: 'the same in a run of 10 epochs, for many seeds in little time',
+    run: (seed, peers) => {
+      const change = (manifest: Manifest): Manifest => ({
+        ...manifest,
+        schedule: { ...manifest.schedule, epochsMax: 10 },
+      });
+      return allFaults(new Swarm({ seed, peers, faults: ALL_FAULTS, change }), 3);
     },
   },
 };
+
+const ALL_FAULTS = { loss: 0.2, duplicate: 0.2, delayMsMin: 1, delayMsMax: 6000, reset: 0.02 };
+
+/** Crashes, two that join late, three parts and crashes in them: each phase takes `phase` epochs. */
+async function allFaults(swarm: Swarm, phase: number): Promise<Outcome> {
+  const { length: peers } = swarm.nodes;
+  const late = swarm.nodes.slice(-2);
+  for (const node of swarm.nodes) if (!late.includes(node)) await node.start();
+  await swarm.runToEpoch(phase - 2);
+  await crashAtRandom(swarm, peers / 2, phase - 1, 2 * phase - 2);
+  for (const node of late) await node.start();
+  swarm.network.partition(new Map(swarm.nodes.map(({ peerId }, i) => [peerId, i % 3])));
+  await crashAtRandom(swarm, peers / 2, 2 * phase - 1, 3 * phase - 2);
+  swarm.network.partition(new Map());
+  await swarm.runToEnd();
+  const outcome = checkAgreement(swarm);
+  const initial = gap(swarm.problem, new Float32Array(swarm.problem.curvature.length));
+  assert.ok(outcome.gap < 0.5 * initial, `gap ${outcome.gap} of ${initial} at the start`);
+  return outcome;
+}
 
 /** Kills random peers at random moments between two epochs; each comes back within two epochs. */
 async function crashAtRandom(swarm: Swarm, crashes: number, from = 2, to = 36): Promise<void> {
