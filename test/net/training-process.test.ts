@@ -229,12 +229,12 @@ describe('TrainerHost', () => {
   });
 
   it('halves the sequences at once when memory runs out, once, and says so', isLinux, async () => {
-    const training = { ...options.training, sequenceLength: 512, batchSize: 5 };
+    const training = { ...options.training, sequenceLength: 512, batchSize: 9 };
     const plans: MemoryPlan[] = [];
     const onPlan = (plan: MemoryPlan): void => void plans.push(plan);
     const host = await TrainerHost.open({ ...options, training, onPlan });
     try {
-      assert.deepEqual([plans[0]?.microBatch, host.attention], [5, []]);
+      assert.deepEqual([plans[0]?.microBatch, host.attention], [9, []]);
       await leaveLittleMemory(host.pid);
       await assert.rejects(host.train(job({ steps: 1 }), ignore, never), {
         name: 'TrainerDiedError',
@@ -243,7 +243,7 @@ describe('TrainerHost', () => {
       assert.equal(host.attention.length, 1);
       assert.match(
         host.attention[0]!,
-        /no memory left with 5 sequences .* now 2 go .*--micro-batch 2/,
+        /no memory left with 9 sequences .* now 4 go .*--micro-batch 4/,
       );
       assert.ok(lines.some(({ message }) => message === host.attention[0]));
       // The new process is there; it has not taken what a step needs yet.
