@@ -57,7 +57,7 @@ describe('a swarm of real processes', () => {
     const commands = [
       ['start', '--bootstrap', address, ...small, ...schedule, ...peerArgs('clinic')],
       ['join', address, ...peerArgs('machine-shop')],
-      ['join', address, '--dp-noise', '1', '--dp-epsilon', '8', ...peerArgs('law-office')],
+      ['join', address, ...peerArgs('law-office')],
     ];
     const peers: CommandLine[] = [];
     for (const [i, command] of commands.entries()) {
@@ -110,10 +110,6 @@ describe('a swarm of real processes', () => {
       },
       () => hashes.join('\n'),
     );
-    const { training, privacy } = await peers[2]!.status('its budget', () => true);
-    const { steps, epsilon } = privacy!;
-    assert.ok(steps >= training.step && training.step > 0, `${steps} of ${training.step} counted`);
-    assert.ok(epsilon > 0 && epsilon < 8);
     const [, updates] = /finished (\d+) /.exec(hashes[0]!) ?? [];
     assert.ok(
       Number(updates) > 1.5 * EPOCHS,
