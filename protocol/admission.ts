@@ -4,12 +4,12 @@
  * judged by its content alone, and nobody needs to be online for it but whoever hands it on.
  */
 import { createPrivateKey, createPublicKey, sign } from 'node:crypto';
-import { bytesEqual, copyOf, fromHex, sha256, toHex } from './bytes.js';
-import { UpdateRejectedError } from './errors.js';
+import { copyOf, fromHex, sha256, toHex } from './bytes.js';
 import { PROTOCOL_VERSION } from './ids.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId, verifySignature } from './identity.js';
 import { ADMISSION_BYTES_MAX, EPOCHS_MAX } from './limits.js';
 import type { Run } from './manifest.js';
+import { decodeCanonical, rejectionOf, type Codec } from './signed-message.js';
 import type { Signer } from './update.js';
 import * as wire from './wire/messages.js';
 
@@ -43,6 +43,8 @@ export type Refusal = (typeof REFUSALS)[number];
 /** Prefixes of the signed bytes, so that a signature made for this cannot serve for anything else. */
 const INVITATION_DOMAIN = new TextEncoder().encode('murmurate/invitation/1\n');
 const ADMISSION_DOMAIN = new TextEncoder().encode('murmurate/admission/1\n');
+
+const rejected = rejectionOf('admission');
 
 /** PKCS #8 wrapping of a raw Ed25519 seed (RFC 8410). */
 const PKCS8_PREFIX = fromHex('302e020100300506032b657004220420');
@@ -156,33 +158,7 @@ export function checkAdmission(run: Run, message: wire.SignedAdmission): Admissi
   };
 }
 
-/** Only canonical bytes: an id names bytes. */
-function decode<T>(
-  codec: { decode: (bytes: Uint8Array) => T; encode: (message: T) => Uint8Array },
-  bytes: Uint8Array,
-): T {
+function decode<T>(codec: Codec<T>, bytes: Uint8Array): T {
   if (bytes.length > ADMISSION_BYTES_MAX) throw rejected('oversize', `${bytes.length} bytes`);
-  let message: T;
-  try {
-    message = codec.decode(bytes);
-  } catch (cause) {
-    throw rejected('malformed', 'it is not a valid protobuf message', { cause });
-  }
-  if (!bytesEqual(codec.encode(message), bytes)) {
-    throw rejected('malformed', 'it is not in canonical form');
-  }
-  return message;
-}
-
-function rejected(
-  code: ConstructorParameters<typeof UpdateRejectedError>[0],
-  detail: string,
-  options?: ErrorOptions,
-): UpdateRejectedError {
-  return new UpdateRejectedError(
-    code,
-    'reject',
-    `admission rejected (${code}): ${detail}`,
-    options,
-  );
+  return decodeCanonical(codec, bytes, rejected);
 }

@@ -3,12 +3,12 @@
  * holds, so a run only ever grows, two peers that know the same amendments know the same end, and a founder
  * that signs several for different peers gains nothing: the longest one reaches everybody.
  */
-import { bytesEqual, copyOf, fromHex, toHex } from './bytes.js';
-import { UpdateRejectedError } from './errors.js';
+import { copyOf, fromHex, toHex } from './bytes.js';
 import { PROTOCOL_VERSION } from './ids.js';
 import { verifySignature } from './identity.js';
 import { AMENDMENT_BYTES_MAX, EPOCHS_MAX } from './limits.js';
 import type { Run } from './manifest.js';
+import { decodeCanonical, rejectionOf } from './signed-message.js';
 import type { Signer } from './update.js';
 import * as wire from './wire/messages.js';
 
@@ -20,6 +20,8 @@ export interface Amendment {
 
 /** Prefix of the signed bytes, so that a signature made for this cannot serve for anything else. */
 const SIGNATURE_DOMAIN = new TextEncoder().encode('murmurate/amendment/1\n');
+
+const rejected = rejectionOf('amendment');
 
 /** Makes and signs an amendment; `signer` is the founder, `epochsMax` within its bounds (checkAmendment). */
 export function createAmendment(run: Run, signer: Signer, epochsMax: number): Amendment {
@@ -58,31 +60,9 @@ function decode(amendment: Uint8Array): wire.Amendment {
   if (amendment.length > AMENDMENT_BYTES_MAX) {
     throw rejected('oversize', `${amendment.length} bytes`);
   }
-  let fields: wire.Amendment;
-  try {
-    fields = wire.Amendment.decode(amendment);
-  } catch (cause) {
-    throw rejected('malformed', 'it is not a valid protobuf message', { cause });
-  }
-  if (!bytesEqual(wire.Amendment.encode(fields), amendment)) {
-    throw rejected('malformed', 'it is not in canonical form');
-  }
-  return fields;
+  return decodeCanonical(wire.Amendment, amendment, rejected);
 }
 
 function signedBytes(amendment: Uint8Array): Uint8Array {
   return Buffer.concat([SIGNATURE_DOMAIN, amendment]);
-}
-
-function rejected(
-  code: ConstructorParameters<typeof UpdateRejectedError>[0],
-  detail: string,
-  options?: ErrorOptions,
-): UpdateRejectedError {
-  return new UpdateRejectedError(
-    code,
-    'reject',
-    `amendment rejected (${code}): ${detail}`,
-    options,
-  );
 }

@@ -6,13 +6,13 @@
  */
 import { blobRoot, chunkHashes } from './blob.js';
 import { bytesEqual, copyOf, fromHex, sha256, toHex } from './bytes.js';
-import { UpdateRejectedError } from './errors.js';
 import { PROTOCOL_VERSION } from './ids.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId, verifySignature } from './identity.js';
 import { EPOCHS_MAX, STEPS_MAX } from './limits.js';
 import type { Run } from './manifest.js';
 import { isListed } from './members.js';
 import { isWellFormed, quantisedBytes, type Quantised } from './quantise.js';
+import { decodeCanonical, rejectionOf } from './signed-message.js';
 import type { Slicer } from './slice.js';
 import * as wire from './wire/messages.js';
 
@@ -46,6 +46,8 @@ export interface Signer {
 
 /** Prefix of the signed bytes, so that a signature made for this cannot serve for anything else. */
 const SIGNATURE_DOMAIN = new TextEncoder().encode('murmurate/update/1\n');
+
+const rejected = rejectionOf('update');
 
 /** Bytes of an encoded header, its signature and framing; the header itself has about 150. */
 export const UPDATE_OVERHEAD_BYTES_MAX = 512;
@@ -157,26 +159,9 @@ function decodeHeader(header: Uint8Array): wire.UpdateHeader {
   if (header.length > UPDATE_OVERHEAD_BYTES_MAX) {
     throw rejected('oversize', `a header of ${header.length} bytes`);
   }
-  let fields: wire.UpdateHeader;
-  try {
-    fields = wire.UpdateHeader.decode(header);
-  } catch (cause) {
-    throw rejected('malformed', 'the header is not a valid protobuf message', { cause });
-  }
-  if (!bytesEqual(wire.UpdateHeader.encode(fields), header)) {
-    throw rejected('malformed', 'the header is not in canonical form');
-  }
-  return fields;
+  return decodeCanonical(wire.UpdateHeader, header, rejected, 'the header');
 }
 
 function signedBytes(header: Uint8Array): Uint8Array {
   return Buffer.concat([SIGNATURE_DOMAIN, header]);
-}
-
-function rejected(
-  code: ConstructorParameters<typeof UpdateRejectedError>[0],
-  message: string,
-  options?: ErrorOptions,
-): UpdateRejectedError {
-  return new UpdateRejectedError(code, 'reject', `update rejected (${code}): ${message}`, options);
 }

@@ -10,18 +10,17 @@ import { defineVerb } from './verb.js';
 /** A local server answers in milliseconds; a peer that is folding a long log may take a second. */
 const TIMEOUT_MS = 5_000;
 
-const urlType = text('URL');
+/** For verbs that ask a running peer; `storedUrl` where it is not given. */
+export const statusUrlArgument = {
+  name: text('URL').placeholder,
+  help: 'status URL that start or join printed (default: the one in --dir)',
+  required: false,
+};
 
 export const statusVerb = defineVerb({
   name: 'status',
   summary: 'Print what a running peer says of itself.',
-  args: [
-    {
-      name: urlType.placeholder,
-      help: 'status URL that start or join printed (default: the one in --dir)',
-      required: false,
-    },
-  ],
+  args: [statusUrlArgument],
   options: { ...directoryOption, ...jsonOption },
   example: `
 $ murmurate status

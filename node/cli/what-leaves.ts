@@ -1,9 +1,8 @@
 /** murmurate what-leaves: every kind of byte that leaves this machine, what is in it, how much so far and to whom. */
 import Table from 'cli-table3';
-import { text } from '../config.js';
 import type { StatusReport } from '../status.js';
 import { directoryOption, jsonOption } from './peer-options.js';
-import { fetchStatus, storedUrl } from './status.js';
+import { fetchStatus, statusUrlArgument, storedUrl } from './status.js';
 import { defineVerb } from './verb.js';
 
 /** One kind of byte; docs/WHAT-LEAVES.md has the same sentences. */
@@ -106,18 +105,10 @@ interface Leaving extends KindOfByte {
   to: { peerId: string | null; bytes: number }[];
 }
 
-const urlType = text('URL');
-
 export const whatLeavesVerb = defineVerb({
   name: 'what-leaves',
   summary: 'Print every kind of byte that leaves this machine, how many so far, and to whom.',
-  args: [
-    {
-      name: urlType.placeholder,
-      help: 'status URL that start or join printed (default: the one in --dir)',
-      required: false,
-    },
-  ],
+  args: [statusUrlArgument],
   options: { ...directoryOption, ...jsonOption },
   example: `
 $ murmurate what-leaves

@@ -1,19 +1,16 @@
 /** Members on one network without a way out: they find each other although every address they know is wrong. */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { before, describe, it } from 'node:test';
 import { until, type CommandLine } from '../net/command-line.js';
-import { Network, type Machine } from './namespaces.js';
+import type { Machine } from './namespaces.js';
+import { setUp } from './set-up.js';
 
-const network = new Network('nat');
-const started: CommandLine[] = [];
-let place = '';
+const { network, place, launch: launchOn } = setUp('lan');
 const machines: Machine[] = [];
 
 before(async () => {
-  place = await mkdtemp(join(tmpdir(), 'murmurate-netns-'));
   const lines = Array.from({ length: 40 }, (_, i) =>
     JSON.stringify({ text: `Shelf ${i}: ${7 * i}.` }),
   );
@@ -27,18 +24,10 @@ before(async () => {
   }
 });
 
-after(async () => {
-  for (const command of started) await command.dispose();
-  await network.close();
-  await rm(place, { recursive: true, force: true });
-});
-
 /** Starts a verb on one of the two machines, at a free port. */
 function launch(desk: number, ...args: string[]): CommandLine {
   const data = ['--data', join(place, 'data.jsonl'), '--threads', '1'];
-  const command = machines[desk]!.launch(...args, ...data, '--dir', join(place, String(desk)));
-  started.push(command);
-  return command;
+  return launchOn(machines[desk]!, String(desk), ...args, ...data);
 }
 
 const RUN = [

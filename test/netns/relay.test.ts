@@ -3,13 +3,13 @@
  * outlive the relay.
  */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { before, describe, it } from 'node:test';
 import type { StatusReport } from '../../node/status.js';
 import { until, type CommandLine } from '../net/command-line.js';
-import { Network, type Machine } from './namespaces.js';
+import type { Machine } from './namespaces.js';
+import { setUp } from './set-up.js';
 
 const BOOTSTRAP = '45.0.0.1';
 const ROUTERS = { a: '45.0.1.1', b: '45.0.2.1', c: '45.0.3.1' };
@@ -17,22 +17,7 @@ const INSIDE = '192.168.1.2';
 const PORT = 4001;
 const EPOCHS = 16;
 
-const network = new Network('nat');
-const started: CommandLine[] = [];
-let place = '';
-
-after(async () => {
-  for (const command of started) await command.dispose();
-  await network.close();
-  await rm(place, { recursive: true, force: true });
-});
-
-/** Starts a verb on `machine` with a data directory of its own. */
-function launch(machine: Machine, name: string, ...args: string[]): CommandLine {
-  const command = machine.launch(...args, '--dir', join(place, name));
-  started.push(command);
-  return command;
-}
+const { network, place, launch } = setUp('nat');
 
 function peerArgs(name: string): string[] {
   return [
@@ -62,7 +47,6 @@ describe('peers behind routers', () => {
   let [machineA, machineB, machineC, machineR]: Machine[] = [];
 
   before(async () => {
-    place = await mkdtemp(join(tmpdir(), 'murmurate-netns-'));
     for (const name of ['a', 'b', 'c']) {
       const lines = Array.from({ length: 40 }, (_, i) => `Shelf ${i} of ${name} holds ${i * 7}.`);
       await writeFile(join(place, `${name}.txt`), lines.join('\n'));

@@ -1,36 +1,20 @@
 /** A router that forwards what it is asked to: with --upnp a peer behind it can be dialled, and says so. */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, describe, it } from 'node:test';
-import { until, type CommandLine } from '../net/command-line.js';
-import { Network, type Machine } from './namespaces.js';
+import { describe, it } from 'node:test';
+import { until } from '../net/command-line.js';
+import { setUp } from './set-up.js';
 
 const BOOTSTRAP = '45.0.0.1';
 const ROUTER = '45.0.1.1';
 const OUTSIDE = '45.0.2.1';
 const INSIDE = '192.168.1.2';
 
-const network = new Network('upnp');
-const started: CommandLine[] = [];
-let place = '';
-
-after(async () => {
-  for (const command of started) await command.dispose();
-  await network.close();
-  await rm(place, { recursive: true, force: true });
-});
-
-function launch(machine: Machine, name: string, ...args: string[]): CommandLine {
-  const command = machine.launch(...args, '--dir', join(place, name));
-  started.push(command);
-  return command;
-}
+const { network, place, launch } = setUp('upnp');
 
 describe('a peer behind a router that speaks UPnP', () => {
   it('is public with --upnp, and is dialled directly from outside', async () => {
-    place = await mkdtemp(join(tmpdir(), 'murmurate-upnp-'));
     const data = join(place, 'notes.txt');
     const lines = Array.from({ length: 40 }, (_, i) => `Shelf ${i} holds ${i * 7}.`);
     await writeFile(data, lines.join('\n'));
