@@ -96,10 +96,15 @@ describe('a swarm of real processes', () => {
       'the same peers in the same run',
     );
     let hashes: string[] = [];
+    let said: unknown[] = [];
     await until(
       'one adapter at all peers after the last epoch',
       async () => {
         const reports = await Promise.all(peers.map((peer) => peer.status('a status', () => true)));
+        said = reports.map(({ peerId, peers: others, attention }) => ({
+          ...{ peerId, attention },
+          others: others.map(({ peerId: id, address }) => ({ id, address })),
+        }));
         hashes = reports.map(
           ({ run, adapter }) => `${run.state} ${adapter.updates} ${adapter.sha256}`,
         );
@@ -108,7 +113,7 @@ describe('a swarm of real processes', () => {
           ? true
           : null;
       },
-      () => hashes.join('\n'),
+      () => `${hashes.join('\n')}\n${JSON.stringify(said, null, 1)}`,
     );
     const [, updates] = /finished (\d+) /.exec(hashes[0]!) ?? [];
     assert.ok(
