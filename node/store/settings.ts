@@ -1,5 +1,6 @@
 /** settings.json: what a peer was last started with, so that later commands on its directory need not be told, and whether it pauses. */
 import { z } from 'zod';
+import { bytesEqual } from '../../protocol/bytes.js';
 import { UserError } from '../errors.js';
 import { readIfThere, writeAtomically } from './atomic-file.js';
 import type { DataDirectory } from './directory.js';
@@ -28,10 +29,12 @@ export async function readSettings(directory: DataDirectory): Promise<Settings |
   }
 }
 
-/** Throws StoreUnavailableError. */
+/** Writes what has changed only, so that a peer starts again on a full disk. Throws StoreUnavailableError. */
 export async function writeSettings(directory: DataDirectory, settings: Settings): Promise<void> {
-  const text = `${JSON.stringify(settings, null, 2)}\n`;
-  await writeAtomically(directory.pathOf('settings'), [new TextEncoder().encode(text)]);
+  const path = directory.pathOf('settings');
+  const bytes = new TextEncoder().encode(`${JSON.stringify(settings, null, 2)}\n`);
+  const before = await readIfThere(path);
+  if (before === null || !bytesEqual(before, bytes)) await writeAtomically(path, [bytes]);
 }
 
 /** Notes whether the peer pauses. Throws UserError before the first start, StoreUnavailableError. */
