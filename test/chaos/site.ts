@@ -19,6 +19,9 @@ const LINES = 40;
 /** One write of the file that fills a disk. */
 const FILLER_BYTES = 256 * 1024;
 
+/** Why a peer does not start while its disk is full. */
+const NO_ROOM = 'the disk is full; free some space';
+
 export type SiteState = 'absent' | 'running' | 'frozen' | 'down';
 
 export interface SiteInit {
@@ -138,8 +141,11 @@ export class Site {
     }
   }
 
+  /** A peer does not start on a full disk and says so: it is started again, as what supervises it would do. */
   async freeDisk(): Promise<void> {
     await rm(this.#filler, { force: true });
+    const isRefused = this.#command?.exit === 1 && this.#command.stderr.includes(NO_ROOM);
+    if (isRefused) this.launch();
   }
 
   /** What its status server says; null when it does not answer. */
