@@ -35,7 +35,8 @@ const STREAMS: Readonly<Record<StreamKind, StreamRules>> = {
     protocol: SYNC_PROTOCOL_ID,
     frameBytesMax: limits.SYNC_FRAME_BYTES_MAX,
     timeoutMs: limits.SYNC_TIMEOUT_MS,
-    inboundMax: limits.SYNC_SESSIONS_MAX,
+    // The peer serves half as many: it decides whose session gives way to another's.
+    inboundMax: 2 * limits.SYNC_SESSIONS_MAX,
     inboundPerPeerMax: limits.SYNC_SESSIONS_PER_PEER_MAX,
   },
   blob: {

@@ -9,6 +9,7 @@ import { SyncSession, type Reservations } from '../../protocol/sync.js';
 import type { Clock, FrameStream, Logger, Transport } from '../interfaces.js';
 import { CheckpointParts } from './checkpoint-parts.js';
 import type { Replica } from './replica.js';
+import { Seats } from './seats.js';
 import { openStream } from './streams.js';
 import { SenderBuckets } from '../token-bucket.js';
 
@@ -43,7 +44,7 @@ export class AntiEntropy {
   readonly #c: AntiEntropyComponents;
   readonly #signal: AbortSignal;
   readonly #outbound = new Set<string>();
-  readonly #inbound = new Set<string>();
+  readonly #inbound: Seats;
   /** Peers to sync with as soon as a session is free. */
   readonly #queue = new Set<string>();
   /** Slots that some session is fetching. */
@@ -63,6 +64,7 @@ export class AntiEntropy {
   constructor(components: AntiEntropyComponents, signal: AbortSignal) {
     this.#c = components;
     this.#signal = signal;
+    this.#inbound = new Seats(components.clock, limits.SYNC_SESSIONS_MAX);
     this.#opens = new SenderBuckets(components.clock, {
       perSecond: limits.SYNC_OPENS_PER_SECOND,
       burst: limits.SYNC_OPENS_BURST,
@@ -141,13 +143,13 @@ export class AntiEntropy {
 
   /** Serves a session that `from` opened. */
   async serve(stream: FrameStream, from: string): Promise<void> {
-    const isFull = this.#inbound.size >= limits.SYNC_SESSIONS_MAX || this.#inbound.has(from);
-    if (isFull || this.#signal.aborted || !this.#opens.of(from).tryTake(1)) {
+    const onLost = (): void => stream.abort(new SyncProtocolError('others have waited for longer'));
+    const isWelcome = !this.#signal.aborted && this.#opens.of(from).tryTake(1);
+    if (!isWelcome || !this.#inbound.take(from, onLost)) {
       stream.abort(new SyncProtocolError('busy with other sync sessions, or leaving'));
       return;
     }
-    this.#inbound.add(from);
-    const session = this.#session(stream, from).finally(() => this.#inbound.delete(from));
+    const session = this.#session(stream, from).finally(() => this.#inbound.release(from, onLost));
     // run() waits for it: nothing comes in after it has returned.
     const ended = session.catch(() => undefined).finally(() => this.#running.delete(ended));
     this.#running.add(ended);
