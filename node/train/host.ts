@@ -41,10 +41,14 @@ const GPU_DEATHS_MAX = 2;
 const NOT_FINITE =
   'optimiser steps were left out because their loss or gradient was not finite; if it goes on, a run with a lower learning rate is needed';
 
-/** Sequences at once, before memory ran out and after. */
-interface Halved {
-  from: number;
-  to: number;
+/** With how much less the training goes on after memory ran out. */
+interface Spared {
+  /** Sequences at once. */
+  microBatch: number;
+  /** As asked for, or low where there was one sequence only. */
+  memory: SessionOptions['memory'];
+  /** What happened, for `status`. */
+  sentence: string;
 }
 
 interface Opened extends CallResult<'open'> {
@@ -73,8 +77,8 @@ export class TrainerHost implements Trainer {
   #isSecondTry = false;
   /** How the last process was to use memory; null before one said so. */
   #plan: MemoryPlan | null = null;
-  /** Sequences at once after memory ran out; null before. */
-  #halved: Halved | null = null;
+  /** Null before memory ran out. */
+  #spared: Spared | null = null;
   /** Whether memory ran out after that, and no call has succeeded since. */
   #isExhausted = false;
   /** Why the last call failed inside the process, in words. */
@@ -134,7 +138,7 @@ export class TrainerHost implements Trainer {
     const sentences: string[] = [];
     if (this.#deviceProblem !== null) sentences.push(this.#deviceProblem);
     if (this.#remark !== null) sentences.push(this.#remark);
-    if (this.#halved !== null) sentences.push(inWords(this.#halved));
+    if (this.#spared !== null) sentences.push(this.#spared.sentence);
     if (this.#isExhausted) {
       sentences.push(
         'The training process has no memory left, and is started again to try once more: close other programs, ' +
@@ -213,7 +217,7 @@ export class TrainerHost implements Trainer {
         .call(name, params, onProgress, signal)
         .catch(async (error: unknown) => {
           if (!(error instanceof TrainingProcessError)) throw error;
-          if (error instanceof TrainingMemoryError) this.#halve(chosen);
+          if (error instanceof TrainingMemoryError) this.#spare(chosen);
           // An executor that failed once is not asked again: restart.
           this.#failure = error.message;
           await process.close();
@@ -270,14 +274,15 @@ export class TrainerHost implements Trainer {
         privacy: { ...privacy, sampleRate: this.#first?.sampleRate ?? privacy.sampleRate },
       }),
       device: chosen.device,
-      microBatch: this.#halved?.to ?? this.#session.microBatch,
+      microBatch: this.#spared?.microBatch ?? this.#session.microBatch,
+      memory: this.#spared?.memory ?? this.#session.memory,
       // A peer that was running does not end because something else takes memory for a while.
-      refuseTooLarge: this.#first === null && this.#halved === null,
+      refuseTooLarge: this.#first === null && this.#spared === null,
     };
     try {
       const opened = await process.call('open', session, (plan) => this.#planned(plan), deadline);
       void process.ended.then(({ reason, isOutOfMemory }) => {
-        if (isOutOfMemory) this.#halve(chosen);
+        if (isOutOfMemory) this.#spare(chosen);
         this.#relaunch(reason);
       });
       this.#last = { ...opened, process, chosen };
@@ -287,7 +292,7 @@ export class TrainerHost implements Trainer {
       await process.close();
       const { isOutOfMemory } = await process.ended;
       const isShort = isOutOfMemory || error instanceof TrainingMemoryError;
-      if (isShort && this.#halve(chosen)) return await this.#open(chosen);
+      if (isShort && this.#spare(chosen)) return await this.#open(chosen);
       if (error instanceof UserError) throw error;
       if (error instanceof TrainerDiedError) {
         if (isShort || this.#first !== null || this.#isSecondTry) throw error;
@@ -308,17 +313,22 @@ export class TrainerHost implements Trainer {
   }
 
   /**
-   * The first time that memory ran out, the next process takes half as many sequences at once. False when
-   * that was done before or there is no half, and for a GPU: #launch has another answer to its failures.
+   * The first time that memory ran out, the next process takes half as many sequences at once, or low memory where
+   * there was one and the choice is ours. False when that was done before or there is no less, and for a GPU: #launch
+   * has another answer to its failures.
    */
-  #halve({ device }: ChosenDevice): boolean {
+  #spare({ device }: ChosenDevice): boolean {
     if (GPU_DEVICES.includes(device)) return false;
-    const { training, microBatch } = this.#session;
+    const { training, microBatch, memory } = this.#session;
     const from = this.#plan?.microBatch ?? microBatchSize(training.batchSize, microBatch);
-    this.#isExhausted = this.#halved !== null || from === 1;
+    const canBeLow = memory === 'auto' && this.#plan?.memory === 'normal';
+    this.#isExhausted = this.#spared !== null || (from === 1 && !canBeLow);
     if (this.#isExhausted) return false;
-    this.#halved = { from, to: Math.floor(from / 2) };
-    this.#logger.warn({ ...this.#halved }, inWords(this.#halved));
+    this.#spared =
+      from === 1
+        ? { microBatch: 1, memory: 'low', sentence: LOW }
+        : { microBatch: Math.floor(from / 2), memory, sentence: halvedInWords(from) };
+    this.#logger.warn({ ...this.#spared }, this.#spared.sentence);
     return true;
   }
 
@@ -374,11 +384,17 @@ function until<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   });
 }
 
-function inWords({ from, to }: Halved): string {
+const NO_MEMORY_WITH = 'The training process had no memory left with';
+
+const LOW =
+  `${NO_MEMORY_WITH} one sequence at a time, so that it goes on with --memory low: the same training, but about ` +
+  'a third slower. Close other programs and start this peer again, or start it with --memory low.';
+
+function halvedInWords(from: number): string {
+  const to = Math.floor(from / 2);
   return (
-    `The training process had no memory left with ${from} sequences at a time, so that now ${to} go ` +
-    'through the model at once: the same training, but slower. Close other programs and start this peer ' +
-    `again, or start it with --micro-batch ${to}.`
+    `${NO_MEMORY_WITH} ${from} sequences at a time, so that now ${to} go through the model at once: the same ` +
+    `training, but slower. Close other programs and start this peer again, or start it with --micro-batch ${to}.`
   );
 }
 

@@ -261,6 +261,19 @@ describe('TrainerHost', () => {
     }
   });
 
+  it('goes on in low memory where one sequence at a time has none left', isLinux, async () => {
+    const training = { ...options.training, sequenceLength: 512, batchSize: 1 };
+    const host = await TrainerHost.open({ ...options, training });
+    try {
+      await leaveLittleMemory(host.pid);
+      await assert.rejects(host.train(job({ steps: 1 }), ignore, never), /has no memory left/);
+      assert.equal((await host.train(job({ steps: 1 }), ignore, never)).steps, 1);
+      assert.match(host.attention.join('\n'), /^The training .* one sequence .* --memory low[^\n]*$/);
+    } finally {
+      await host.close();
+    }
+  });
+
   it('does not take a kill by hand for want of memory', isLinux, async () => {
     await withHost(async (host) => {
       const before = host.pid;
