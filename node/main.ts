@@ -11,6 +11,7 @@ import { inviteVerb } from './cli/invite.js';
 import { joinVerb } from './cli/join.js';
 import { leaveVerb } from './cli/leave.js';
 import { pauseVerb } from './cli/pause.js';
+import { peerIdVerb } from './cli/peer-id.js';
 import { runProgram } from './cli/program.js';
 import { resumeVerb } from './cli/resume.js';
 import { simulateVerb } from './cli/simulate.js';
@@ -29,6 +30,7 @@ const VERBS = [
   bootstrapVerb,
   inviteVerb,
   swarmKeyVerb,
+  peerIdVerb,
   statusVerb,
   whatLeavesVerb,
   pauseVerb,

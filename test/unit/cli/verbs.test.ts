@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { PassThrough } from 'node:stream';
 import { text as collect } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
@@ -14,6 +16,7 @@ import { swarmKeyVerb } from '../../../node/cli/swarm-key.js';
 import { generateVerb } from '../../../node/cli/generate.js';
 import { joinVerb } from '../../../node/cli/join.js';
 import { leaveVerb } from '../../../node/cli/leave.js';
+import { peerIdVerb } from '../../../node/cli/peer-id.js';
 import { pauseVerb } from '../../../node/cli/pause.js';
 import { runProgram } from '../../../node/cli/program.js';
 import { resumeVerb } from '../../../node/cli/resume.js';
@@ -34,6 +37,7 @@ const VERBS = [
   extendVerb,
   inviteVerb,
   swarmKeyVerb,
+  peerIdVerb,
   exportVerb,
   generateVerb,
   evalVerb,
@@ -134,6 +138,20 @@ describe('every verb', () => {
       const { exitCode, stderr } = await run(...args);
       assert.equal(exitCode, 1, `${args.join(' ')}: ${stderr}`);
       assert.match(stderr, sentence);
+    }
+  });
+});
+
+describe('peer-id', () => {
+  it('makes a key that only its owner may read, and prints the same id each time', async () => {
+    const dir = await mkdtemp(path.join(tmpdir(), 'murmurate-peer-id-'));
+    try {
+      const first = await run('peer-id', '--dir', dir);
+      assert.match(first.stdout, /^12D3KooW\w+\n$/);
+      assert.equal((await stat(path.join(dir, 'identity.key'))).mode & 0o777, 0o600);
+      assert.deepEqual(await run('peer-id', '--dir', dir), first);
+    } finally {
+      await rm(dir, { recursive: true, force: true });
     }
   });
 });
