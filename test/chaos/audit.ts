@@ -23,6 +23,7 @@ const EXPECTED: readonly RegExp[] = [
   // What our faults lead to.
   /^[\d:]+ warn +its gossip stream died: connecting anew /,
   /^[\d:]+ warn +the training process (died|was killed \(SIGKILL\))/,
+  /^[\d:]+ warn +the training process is started once more \(reason The training process was killed \(SIGKILL\)\.\)/,
   /^[\d:]+ warn +\S+: \d+ bytes of an unfinished append at the end were dropped/,
   /^[\d:]+ warn +the known peers could not be saved .*ENOSPC/,
 ];
