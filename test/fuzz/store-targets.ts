@@ -1,12 +1,14 @@
 /** Decoders of the data directory: a disk may damage a file, and another program may write one. */
 import { createHash } from 'node:crypto';
 import assert from 'node:assert/strict';
+import { hostname } from 'node:os';
 import { rememberedSha256 } from '../../node/model/fingerprint.js';
 import { StoreUnavailableError } from '../../node/interfaces.js';
 import { decodeCheckpoint, encodeCheckpoint } from '../../node/store/checkpoint-codec.js';
 import { makeNote, readNote } from '../../node/store/control-file.js';
 import { DataDirectory } from '../../node/store/directory.js';
 import { ForeignLogError, LogFile, readLog } from '../../node/store/log-file.js';
+import { DirectoryInUseError, lockDirectory } from '../../node/store/lock.js';
 import { readSettings } from '../../node/store/settings.js';
 import { DamagedStateError, decodeState, encodeState } from '../../node/store/state-codec.js';
 import { initialCheckpoint } from '../../protocol/checkpoint.js';
@@ -152,6 +154,20 @@ const modelHashes: FuzzTarget = {
   },
 };
 
+/** Who holds a directory: a file that says nothing leaves the question to the lock beside it. */
+const owner: FuzzTarget = {
+  seeds: [
+    { pid: 2 ** 22, host: hostname(), processToken: 'a' },
+    { pid: process.pid, host: hostname(), processToken: null },
+    { pid: 1, host: 'elsewhere', processToken: null },
+  ].map((one) => Buffer.from(JSON.stringify(one))),
+  refusals: [DirectoryInUseError],
+  run: async (bytes) => {
+    fileOf('owner.json', bytes);
+    await (await lockDirectory(scratch)).release();
+  },
+};
+
 export const storeTargets: FuzzTargets = {
   state,
   'stored-checkpoint': checkpoint,
@@ -160,4 +176,5 @@ export const storeTargets: FuzzTargets = {
   settings,
   control,
   'model-hashes': modelHashes,
+  owner,
 };

@@ -6,6 +6,7 @@ import { netTargets } from './net-targets.js';
 import type { FuzzTargets } from './oracle.js';
 import { protocolTargets } from './protocol-targets.js';
 import { storeTargets } from './store-targets.js';
+import { streamTargets } from './stream-targets.js';
 import { syncTargets } from './sync-targets.js';
 
 export const TARGETS: FuzzTargets = {
@@ -13,6 +14,7 @@ export const TARGETS: FuzzTargets = {
   ...membershipTargets,
   ...syncTargets,
   ...netTargets,
+  ...streamTargets,
   ...modelTargets,
   ...storeTargets,
   ...httpTargets,
