@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { before, describe, it } from 'node:test';
+import { makeSwarmKey } from '../../node/net/swarm-key.js';
 import type { StatusReport } from '../../node/status.js';
 import { until, type CommandLine } from '../net/command-line.js';
 import type { Machine } from './namespaces.js';
@@ -19,8 +20,12 @@ const EPOCHS = 16;
 
 const { network, place, launch } = setUp('nat');
 
+/** The network is private: relays, reach checks and reconnecting work with a swarm key as without (local.test.ts). */
+const SWARM_KEY = ['--swarm-key', join(place, 'swarm.key')];
+
 function peerArgs(name: string): string[] {
   return [
+    ...SWARM_KEY,
     '--data',
     join(place, `${name}.txt`),
     '--threads',
@@ -40,13 +45,14 @@ const RUN = [
 const isConnected = ({ peers }: StatusReport, count: number): boolean =>
   peers.filter(({ address }) => address !== null).length === count;
 
-describe('peers behind routers', () => {
+describe('peers of a private network behind routers', () => {
   let bootstrap: CommandLine;
   let contact: string;
   let [a, b, c]: CommandLine[] = [];
   let [machineA, machineB, machineC, machineR]: Machine[] = [];
 
   before(async () => {
+    await makeSwarmKey(join(place, 'swarm.key'));
     for (const name of ['a', 'b', 'c']) {
       const lines = Array.from({ length: 40 }, (_, i) => `Shelf ${i} of ${name} holds ${i * 7}.`);
       await writeFile(join(place, `${name}.txt`), lines.join('\n'));
@@ -73,7 +79,7 @@ describe('peers behind routers', () => {
   });
 
   const startBootstrap = (): CommandLine =>
-    launch(machineR!, 'r', 'bootstrap', '--listen', `/ip4/0.0.0.0/tcp/${PORT}`);
+    launch(machineR!, 'r', 'bootstrap', ...SWARM_KEY, '--listen', `/ip4/0.0.0.0/tcp/${PORT}`);
 
   it('meet through the bootstrap node, and are told who cannot dial them and what to do', async () => {
     bootstrap = startBootstrap();
