@@ -14,7 +14,7 @@ const BOOTSTRAP = '45.0.0.1';
 const FOUNDER = '46.0.0.1';
 const VICTIM = '47.0.0.1';
 const PORT = 4001;
-const EPOCHS = 12;
+const EPOCHS = 8;
 
 /** Twice what a peer looks for: with no limit on who chooses, none of its own choice would be left. */
 const HOSTILE = Array.from({ length: 2 * DEGREE }, (_, i) => `44.0.0.${i + 1}`);
@@ -59,7 +59,7 @@ describe('a peer in the company of hostile members from one network', () => {
     for (const each of HOSTILE.slice(1))
       await lair.run('ip', 'address', 'add', `${each}/4`, 'dev', 'eth0');
     const script = fileURLToPath(new URL('deaf-members.js', import.meta.url));
-    const [program = '', ...rest] = [...lair.prefix, process.execPath, script, contact];
+    const [program, ...rest] = [...lair.prefix, process.execPath, script, contact];
     hostile = spawn(program, [...rest, ...HOSTILE.map((each) => listen(each)[1]!)], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
