@@ -127,6 +127,9 @@ export const peerOptions = {
   ...microBatchOption,
   ...memoryOption,
   ...privacyOptions,
+  noPersonal: switchOption(
+    'do not measure in between what the own steps of an epoch make of the adapter',
+  ),
   exitWhenFinished: switchOption('exit once the run is over and nothing new came for two epochs'),
   ...jsonOption,
   ...logOptions,
