@@ -102,6 +102,7 @@ const domainLosses = z.object({
   base: z.number().nullable(),
   alone: z.number().nullable(),
   swarm: z.number().nullable(),
+  personal: z.number().nullable(),
 });
 
 /** What can be asked of a training process: parameters, events while it runs, result. */
@@ -156,8 +157,34 @@ export const CALLS = {
       /** Steps of the comparison adapter by epoch; 0 leaves an epoch out. */
       stepsByEpoch: z.array(count).readonly(),
     }),
-    progress: z.object({ stage: z.enum(['alone', 'held-out']), done: count, total: count }),
+    progress: z.object({
+      stage: z.enum(['personal', 'alone', 'held-out']),
+      done: count,
+      total: count,
+    }),
     result: z.object({ domains: z.array(domainLosses) }),
+  },
+  personal: {
+    /** The swarm's adapter. */
+    params: z.object({ theta: floats }),
+    /** See PersonalProgress. */
+    progress: z.object({
+      done: count,
+      total: count,
+      best: z.union([z.number(), z.nan()]),
+    }),
+    /** See PersonalAdapter; null without held-out text. */
+    result: z.object({
+      adapter: z
+        .object({
+          theta: floats,
+          losses: z.object({ swarm: z.union([z.number(), z.nan()]), personal: z.number() }),
+          steps: count,
+          stepsTaken: count,
+          share: z.number(),
+        })
+        .nullable(),
+    }),
   },
 } as const;
 
@@ -174,7 +201,7 @@ export const requestSchema = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('call'),
     id: count,
-    call: z.enum(['open', 'train', 'evaluate', 'measure', 'compare']),
+    call: z.enum(['open', 'train', 'evaluate', 'measure', 'compare', 'personal']),
     params: z.unknown(),
   }),
   z.object({ kind: z.literal('abort'), id: count }),

@@ -29,7 +29,7 @@ before(async () => {
 after(() => model.dispose());
 
 describe('compareAdapters', () => {
-  it('trains the lone adapter with the schedule and steps of each epoch, and measures all three', async () => {
+  it('trains the lone adapter with the schedule and steps of each epoch, and measures all four', async () => {
     const theta0 = initialAdapter(adapter);
     const swarm = theta0.map((value, i) => value + (i % 7) * 0.01);
     const progress: ComparisonProgress[] = [];
@@ -39,7 +39,8 @@ describe('compareAdapters', () => {
       { name: 'empty', heldOut: [] },
     ];
     const stepsByEpoch = [40, 0, 25];
-    const comparison = { model, trainer, theta0, swarm, domains, stepsByEpoch };
+    const personal = theta0.map((value, i) => value - (i % 5) * 0.01);
+    const comparison = { model, trainer, theta0, swarm, personal, domains, stepsByEpoch };
     const losses = await compareAdapters(comparison, (p) => progress.push(p), never);
 
     let alone = theta0;
@@ -57,19 +58,21 @@ describe('compareAdapters', () => {
         base: await meanLoss(model, heldOut, theta0, never),
         alone: await meanLoss(model, heldOut, alone, never),
         swarm: await meanLoss(model, heldOut, swarm, never),
+        personal: await meanLoss(model, heldOut, personal, never),
       });
     }
     assert.equal(losses[2]!.base, null);
     assert.ok(losses[0]!.alone! < losses[0]!.base! - 1, 'training alone teaches its own batch');
     assert.deepEqual(progress.at(64), { stage: 'alone', done: 65, total: 65 });
-    assert.deepEqual(progress.at(-1), { stage: 'held-out', done: 9, total: 9 });
-    assert.equal(progress.length, 65 + 9);
+    assert.deepEqual(progress.at(-1), { stage: 'held-out', done: 12, total: 12 });
+    assert.equal(progress.length, 65 + 12);
   });
 
   it('stops when aborted', async () => {
     const abort = new AbortController();
     const theta0 = initialAdapter(adapter);
-    const comparison = { model, trainer, theta0, swarm: theta0, domains: [], stepsByEpoch: [40] };
+    const adapters = { theta0, swarm: theta0, personal: null };
+    const comparison = { model, trainer, ...adapters, domains: [], stepsByEpoch: [40] };
     const seen: number[] = [];
     const comparing = compareAdapters(
       comparison,

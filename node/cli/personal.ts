@@ -1,0 +1,71 @@
+/** What `export --personal` does: tunes the swarm's adapter on this peer's own text, and says in words what came of it. */
+import { initialAdapter } from '../../protocol/adapter.js';
+import { UserError } from '../errors.js';
+import type { StoredRun } from '../stored-run.js';
+import { DataDirectory } from '../store/directory.js';
+import { readPrivacyLedger } from '../store/privacy-file.js';
+import type { PersonalAdapter } from '../train/personal.js';
+import { createBar } from './slow.js';
+import { openStoredTrainer, readStoredPeer, type TrainerVerbOptions } from './stored-trainer.js';
+import type { VerbIo } from './verb.js';
+
+export interface Personal extends PersonalAdapter {
+  /** Of the untouched base, on the same text; null where it is not finite. */
+  base: number | null;
+  /** Whether this peer's updates are made with noise, which this adapter is not. */
+  hasNoisyUpdates: boolean;
+}
+
+/**
+ * From `swarm` ([adapterSize] float32), an adapter of the run in `options.dir`. Shows progress on stderr. Throws
+ * UserError (no data or model any more, nothing held out to choose by), `io.signal.reason`.
+ */
+export async function makePersonal(
+  stored: StoredRun,
+  swarm: Float32Array,
+  options: TrainerVerbOptions,
+  io: VerbIo,
+): Promise<Personal> {
+  const peer = await readStoredPeer(options.dir, stored);
+  const ledger = await readPrivacyLedger(new DataDirectory(options.dir));
+  const trainer = await openStoredTrainer(stored, peer, options, io);
+  const bar = createBar(io, 'tuning a personal adapter');
+  try {
+    const theta0 = initialAdapter(stored.run.manifest.adapter);
+    const base = await trainer.evaluate(theta0, io.signal);
+    const adapter = await trainer.tunePersonal(
+      swarm,
+      ({ done, total }) => bar.update(done, total),
+      io.signal,
+    );
+    if (adapter === null) {
+      throw new UserError(
+        `the peer in ${options.dir} has held nothing out by which a personal adapter could be chosen; start or ` +
+          'join with it once more with a larger --held-out',
+      );
+    }
+    const isFinite = base !== null && Number.isFinite(base);
+    return { ...adapter, base: isFinite ? base : null, hasNoisyUpdates: ledger !== null };
+  } finally {
+    bar.stop();
+    await trainer.close();
+  }
+}
+
+/** Lines for people: how it was made, what it is worth, and that it is not for others. */
+export function describePersonal(personal: Personal): string {
+  const { base, losses, steps, share, hasNoisyUpdates } = personal;
+  const nats = (loss: number | null): string =>
+    loss === null || !Number.isFinite(loss) ? '-' : loss.toFixed(3);
+  const how =
+    share === 0
+      ? 'no step on own text made the adapter better: this is the swarm’s'
+      : `${steps} steps on own text from the swarm’s adapter, ${share} of the way`;
+  const noise = hasNoisyUpdates ? ', and without the noise that this peer’s updates have' : '';
+  return (
+    `personal: ${how}\n` +
+    `held-out loss on own text, by which it was chosen: base ${nats(base)}, swarm ${nats(losses.swarm)}, ` +
+    `personal ${nats(losses.personal)}\n` +
+    `It was trained on this peer’s own text alone${noise}: it may give that text away, so keep it to yourself.\n`
+  );
+}
