@@ -8,7 +8,7 @@ import {
   type LoraModule,
 } from '../../protocol/adapter.js';
 import { FEATURES_MAX, RANK_MAX } from '../../protocol/limits.js';
-import { disk, makeDirectory, readIfThere, replaceFile } from '../files.js';
+import { makeDirectory, readIfThere, removeDurably, replaceFile } from '../files.js';
 import { UserError } from '../errors.js';
 import { readJsonFile } from '../json-file.js';
 import { isFanInFanOut } from './gpt2.js';
@@ -105,7 +105,7 @@ export async function writePeftAdapter(
 async function dropOtherConfig(path: string, text: string): Promise<void> {
   try {
     const before = await readIfThere(path);
-    if (before !== null && new TextDecoder().decode(before) !== text) await disk.remove(path);
+    if (before !== null && new TextDecoder().decode(before) !== text) await removeDurably(path);
   } catch (cause) {
     throw notWritable(path, cause);
   }

@@ -12,14 +12,14 @@ export const PERSONAL_SHARE_MAX = 0.03;
 type Trained = Pick<TrainResult, 'theta' | 'seconds'>;
 
 export class PersonalMeter {
-  readonly #trainer: Trainer;
-  readonly #clock: Clock;
+  readonly #trainer: Pick<Trainer, 'evaluate'>;
+  readonly #clock: Pick<Clock, 'now'>;
   #theta: Float32Array | null = null;
   #trainedMs = 0;
   #measuredMs = 0;
   #loss: number | null = null;
 
-  constructor(trainer: Trainer, clock: Clock) {
+  constructor(trainer: Pick<Trainer, 'evaluate'>, clock: Pick<Clock, 'now'>) {
     this.#trainer = trainer;
     this.#clock = clock;
   }

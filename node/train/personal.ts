@@ -8,13 +8,12 @@ import type { Training } from '../../protocol/manifest.js';
 import type { OptimiserState, TrainResult } from '../interfaces.js';
 import type { RunLength } from './schedule.js';
 
-/** Rounds of stepsRef steps at most, as a share of the run's epochs, and never fewer or more than so many. */
-const ROUNDS_SHARE = 0.5;
+/** Rounds of stepsRef steps at most: as many as the run has epochs, but never fewer or more than so many. */
 const ROUNDS_MIN = 6;
 const ROUNDS_MAX = 50;
 
 /** Rounds in a row that bring nothing better and end it. */
-export const PATIENCE = 3;
+export const PATIENCE = 4;
 
 /** The peak learning rate as a multiple of the run's, and the share of the rounds in which it rises. */
 const RATE_FACTOR = 0.5;
@@ -62,7 +61,6 @@ export function personalTraining(
   training: Training,
   run: RunLength,
 ): { training: Training; run: RunLength } {
-  const rounds = Math.ceil(ROUNDS_SHARE * run.epochsMax);
   return {
     training: {
       ...training,
@@ -70,7 +68,7 @@ export function personalTraining(
       warmupFraction: WARMUP_FRACTION,
       resetMoments: false,
     },
-    run: { ...run, epochsMax: Math.min(ROUNDS_MAX, Math.max(ROUNDS_MIN, rounds)) },
+    run: { ...run, epochsMax: Math.min(ROUNDS_MAX, Math.max(ROUNDS_MIN, run.epochsMax)) },
   };
 }
 
