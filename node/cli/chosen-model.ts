@@ -10,7 +10,7 @@ import { openModelDirectory } from '../model/model-directory.js';
 import { readPeftAdapter } from '../model/peft.js';
 import { adapterLayout } from '../../protocol/adapter.js';
 import type { Run } from '../../protocol/manifest.js';
-import { adapterOfEpoch } from '../history.js';
+import { adapterOfEpoch } from '../past-adapters.js';
 import { readStoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';

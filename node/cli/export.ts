@@ -1,7 +1,7 @@
 /** murmurate export: the swarm's adapter, or a personal one made from it, as files that Hugging Face PEFT loads unchanged. */
 import { adapterSha256 } from '../../protocol/adapter.js';
 import { switchOption } from '../config.js';
-import { adapterOfEpoch } from '../history.js';
+import { adapterOfEpoch } from '../past-adapters.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { writePeftAdapter } from '../model/peft.js';
 import { readStoredRun, type StoredRun } from '../stored-run.js';

@@ -6,7 +6,7 @@ import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { switchOption } from '../config.js';
 import { UserError } from '../errors.js';
 import { fileSha256 } from '../files.js';
-import { countPast, goneReason, pastAdapters, type PastAdapter } from '../history.js';
+import { countPast, goneReason, pastAdapters, type PastAdapter } from '../past-adapters.js';
 import type { Trainer } from '../interfaces.js';
 import { readStoredRun, type StoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';

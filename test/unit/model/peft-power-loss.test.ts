@@ -56,10 +56,10 @@ describe('an export that loses power after any operation on the disk', () => {
     it(`leaves the ${before} adapter, the ${next} one or none, whole`, async () => {
       const place = { from: join(scratch, `${before}-${next}`), to: join(scratch, 'after') };
       const recording = new RecordingDisk();
-      let start = 0;
+      let from: number;
       try {
         await write(place.from, before);
-        start = recording.trace.length;
+        from = recording.trace.length;
         await write(place.from, next);
       } finally {
         recording.close();
@@ -73,9 +73,7 @@ describe('an export that loses power after any operation on the disk', () => {
         const allowed = [before, next, ...(isSame ? [] : ['none'])];
         return allowed.includes(now) ? null : `the adapter is ${now}`;
       };
-      const { states, faults } = await cutPower(recording.trace, place, null, fault, {
-        from: start,
-      });
+      const { states, faults } = await cutPower(recording.trace, place, null, fault, { from });
       assert.deepEqual(faults, []);
       assert.ok(states > 5 && seen.has(before) && seen.has(next));
     });
