@@ -1,7 +1,7 @@
 /**
  * What a personal adapter is worth: peers with one kind of text each fine-tune the embedded base together, and each then
  * tunes the swarm's adapter as `export --personal` does. All adapters are measured on text of each kind that nobody
- * trained on and nothing was chosen by. An adapter trained alone is measured as it is, and tuned in the same way.
+ * trained on and nothing was chosen by.
  *   npm run bench:personal -- --data a.txt b.txt c.txt --records 200 --seeds 1,2
  */
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -129,6 +129,7 @@ async function bench(seedNumber: number): Promise<Row[][]> {
       ...{ batchSize: Number(values.batch), sequenceLength: Number(values.sequence) },
       learningRate: Number(values.rate),
     });
+    const { epochsMax, stepsRef } = run.manifest.schedule;
     const peers = await openSessions(run, own, seed);
     const swarm = await trainTogether(run, peers, seed, (epoch) => say(`epoch ${epoch} done`));
     const adapters = [
@@ -137,21 +138,14 @@ async function bench(seedNumber: number): Promise<Row[][]> {
     ];
     for (const [i, peer] of peers.entries()) {
       const alone = await trainAlone(run, peer);
-      adapters.push({ name: `alone ${i}`, theta: alone });
-      for (const [name, from] of [
-        ['alone, tuned', alone],
-        ['personal', swarm],
-      ] as const) {
-        const tuned = await peer.tunePersonal(from, () => undefined, never);
-        if (tuned === null)
-          throw new RangeError(`${names[i]}: nothing is held out; give more --records`);
-        const { losses, steps, stepsTaken, share, theta } = tuned;
-        const held = `${losses.swarm.toFixed(3)} -> ${losses.personal.toFixed(3)}`;
-        say(
-          `${names[i]}, ${name}: held-out ${held}, ${steps} of ${stepsTaken} steps, share ${share}`,
-        );
-        adapters.push({ name: `${name} ${i}`, theta });
+      const stepsByEpoch = Array.from({ length: epochsMax }, () => stepsRef);
+      const tuned = await peer.tunePersonal({ theta: swarm, stepsByEpoch }, () => undefined, never);
+      if (tuned === null) {
+        throw new RangeError(`${names[i]}: nothing is held out; give more --records`);
       }
+      const { losses: held, end, share, rounds, theta } = tuned;
+      say(`${names[i]}: ${JSON.stringify({ held, end, share, rounds })}`);
+      adapters.push({ name: `alone ${i}`, theta: alone }, { name: `personal ${i}`, theta });
     }
     const losses = await measure(
       run,

@@ -6,7 +6,7 @@ import { readStoredRun, type StoredRun } from '../stored-run.js';
 import type { DomainLosses } from '../train/compare.js';
 import { directoryOption, jsonOption } from './peer-options.js';
 import { reportTenths } from './slow.js';
-import { openStoredTrainer, readStoredPeer, trainerOptions } from './stored-trainer.js';
+import { openStoredTrainer, ownSteps, readStoredPeer, trainerOptions } from './stored-trainer.js';
 import { defineVerb } from './verb.js';
 
 export const compareVerb = defineVerb({
@@ -36,8 +36,8 @@ $ murmurate compare --on clinic=clinic.jsonl law=law.jsonl
 │ clinic │ 4.250 │ 3.657 │ 3.760 │ 3.621    │
 │ law    │ 4.431 │ 4.324 │ 3.812 │ 3.834    │
 └────────┴───────┴───────┴───────┴──────────┘
-nats per held-out token; alone: 300 steps on this peer's own data; personal: from the swarm's adapter, by this peer's
-own held-out text`,
+nats per held-out token; alone: 300 steps on this peer's own data; personal: between the two, by
+this peer's own held-out text`,
   run: async ({ options, io }) => {
     const domains = domainsOf(options.on);
     const stored = await readStoredRun(options.dir);
@@ -46,6 +46,11 @@ own held-out text`,
     const trainer = await openStoredTrainer(stored, peer, options, io);
     try {
       const stepsByEpoch = ownSteps(stored, peerId);
+      if (!stepsByEpoch.some((count) => count > 0)) {
+        throw new UserError(
+          'this peer has not finished an epoch of the run yet, so there is nothing to compare; let it train first',
+        );
+      }
       const report = {
         personal: reportTenths(io.stderr, 'tuning a personal adapter'),
         alone: reportTenths(io.stderr, 'training alone'),
@@ -80,15 +85,6 @@ function domainsOf(on: readonly string[]): { name: string; files: string[] }[] {
   return [...byName].map(([name, files]) => ({ name, files }));
 }
 
-/** Steps of this peer by epoch, 0 where it sent nothing: what it gets when it trains alone as well. */
-function ownSteps({ log, epochsMax }: StoredRun, peerId: string): number[] {
-  const steps = Array.from({ length: epochsMax }, (_, epoch) => log.get(peerId, epoch)?.steps ?? 0);
-  if (steps.some((count) => count > 0)) return steps;
-  throw new UserError(
-    'this peer has not finished an epoch of the run yet, so there is nothing to compare; let it train first',
-  );
-}
-
 function jsonReport(
   { run, sha256 }: StoredRun,
   peerId: string,
@@ -111,7 +107,7 @@ function tableReport(losses: readonly DomainLosses[], stepsByEpoch: readonly num
   }
   const steps = stepsByEpoch.reduce((sum, count) => sum + count, 0);
   return (
-    `${table.toString()}\nnats per held-out token; alone: ${steps} steps on this peer's own data; personal: from the ` +
-    `swarm's adapter, by this peer's\nown held-out text\n`
+    `${table.toString()}\nnats per held-out token; alone: ${steps} steps on this peer's own data; personal: between the two, by\n` +
+    `this peer's own held-out text\n`
   );
 }

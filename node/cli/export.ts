@@ -68,11 +68,11 @@ function adapterOf(
 }
 
 function factsOf(
-  { base, losses, steps, stepsTaken, share, hasNoisyUpdates }: Personal,
+  { base, losses, end, share, rounds, hasNoisyUpdates }: Personal,
   swarmSha256: string,
 ): object {
   const heldOutLoss = { base, ...losses };
-  return { swarmSha256, heldOutLoss, steps, stepsTaken, share, hasNoisyUpdates };
+  return { swarmSha256, heldOutLoss, end, share, rounds, hasNoisyUpdates };
 }
 
 function contentOf(updates: number, epoch: number): string {

@@ -6,7 +6,12 @@ import { DataDirectory } from '../store/directory.js';
 import { readPrivacyLedger } from '../store/privacy-file.js';
 import type { PersonalAdapter } from '../train/personal.js';
 import { createBar } from './slow.js';
-import { openStoredTrainer, readStoredPeer, type TrainerVerbOptions } from './stored-trainer.js';
+import {
+  openStoredTrainer,
+  ownSteps,
+  readStoredPeer,
+  type TrainerVerbOptions,
+} from './stored-trainer.js';
 import type { VerbIo } from './verb.js';
 
 export interface Personal extends PersonalAdapter {
@@ -29,13 +34,19 @@ export async function makePersonal(
   const peer = await readStoredPeer(options.dir, stored);
   const ledger = await readPrivacyLedger(new DataDirectory(options.dir));
   const trainer = await openStoredTrainer(stored, peer, options, io);
-  const bar = createBar(io, 'tuning a personal adapter');
+  const bars = {
+    alone: createBar(io, 'training alone'),
+    personal: createBar(io, 'tuning a personal adapter'),
+  };
   try {
     const theta0 = initialAdapter(stored.run.manifest.adapter);
     const base = await trainer.evaluate(theta0, io.signal);
     const adapter = await trainer.tunePersonal(
-      swarm,
-      ({ done, total }) => bar.update(done, total),
+      { theta: swarm, stepsByEpoch: ownSteps(stored, peer.peerId) },
+      ({ stage, done, total }) => {
+        if (stage === 'personal') bars.alone.stop();
+        bars[stage].update(done, total);
+      },
       io.signal,
     );
     if (adapter === null) {
@@ -47,25 +58,27 @@ export async function makePersonal(
     const isFinite = base !== null && Number.isFinite(base);
     return { ...adapter, base: isFinite ? base : null, hasNoisyUpdates: ledger !== null };
   } finally {
-    bar.stop();
+    bars.alone.stop();
+    bars.personal.stop();
     await trainer.close();
   }
 }
 
 /** Lines for people: how it was made, what it is worth, and that it is not for others. */
 export function describePersonal(personal: Personal): string {
-  const { base, losses, steps, share, hasNoisyUpdates } = personal;
+  const { base, losses, share, end, rounds, hasNoisyUpdates } = personal;
   const nats = (loss: number | null): string =>
     loss === null || !Number.isFinite(loss) ? '-' : loss.toFixed(3);
+  const to = end === 'alone' ? 'one trained alone' : `one that went on for ${rounds} epochs`;
   const how =
     share === 0
-      ? 'no step on own text made the adapter better: this is the swarm’s'
-      : `${steps} steps on own text from the swarm’s adapter, ${share} of the way`;
+      ? 'nothing made from own text is better than the swarm’s adapter: this is it'
+      : `${100 * share} % of the way from the swarm’s adapter to ${to} on own text`;
   const noise = hasNoisyUpdates ? ', and without the noise that this peer’s updates have' : '';
   return (
     `personal: ${how}\n` +
-    `held-out loss on own text, by which it was chosen: base ${nats(base)}, swarm ${nats(losses.swarm)}, ` +
-    `personal ${nats(losses.personal)}\n` +
+    `held-out loss on own text, by which it was chosen: base ${nats(base)}, alone ${nats(losses.alone)}, ` +
+    `swarm ${nats(losses.swarm)}, personal ${nats(losses.personal)}\n` +
     `It was trained on this peer’s own text alone${noise}: it may give that text away, so keep it to yourself.\n`
   );
 }

@@ -72,3 +72,14 @@ export async function openStoredTrainer(
   io.stderr.write(`device: ${trainer.deviceLine}\n`);
   return trainer;
 }
+
+/**
+ * Steps of this peer by epoch, 0 where it sent nothing: what it gets when it trains alone as well. Of epochs that are in
+ * the checkpoint nobody knows it any more: there it gets all that an epoch has.
+ */
+export function ownSteps({ run, log, epochsMax }: StoredRun, peerId: string): number[] {
+  const { stepsRef } = run.manifest.schedule;
+  return Array.from({ length: epochsMax }, (_, epoch) =>
+    epoch < log.floor ? stepsRef : (log.get(peerId, epoch)?.steps ?? 0),
+  );
+}

@@ -16,18 +16,25 @@ export interface DomainLosses {
   personal: number | null;
 }
 
-export interface Comparison {
-  model: DifferentiableModel;
+/** What trains alone. */
+export interface Loner {
   /** On this peer's own data. */
   trainer: LocalTrainer;
-  /** theta0 (lora_B = 0) and the swarm's adapter, [adapterSize] float32 each. */
+  /** lora_B = 0: [adapterSize] float32. */
   theta0: Float32Array;
+  /** Steps by epoch; 0 leaves an epoch out, as a peer that was away does. */
+  stepsByEpoch: readonly number[];
+}
+
+export interface Comparison {
+  model: DifferentiableModel;
+  /** theta0, the lone adapter and the swarm's, [adapterSize] float32 each. */
+  theta0: Float32Array;
+  alone: Float32Array;
   swarm: Float32Array;
   /** See personal.ts; null for none. */
   personal: Float32Array | null;
   domains: readonly { name: string; heldOut: readonly Batch[] }[];
-  /** Steps of the lone adapter by epoch; 0 leaves an epoch out, as a peer that was away does. */
-  stepsByEpoch: readonly number[];
 }
 
 export interface ComparisonProgress {
@@ -40,14 +47,13 @@ export interface ComparisonProgress {
 /** Held-out input tokens read per domain and adapter: more than in an epoch, for this is done once. */
 export const COMPARISON_TOKENS_MAX = 65_536;
 
-/** Rejects with `signal.reason` between two steps. Throws what LocalTrainer throws. */
+/** Rejects with `signal.reason` between two batches. */
 export async function compareAdapters(
   comparison: Comparison,
   onProgress: (progress: ComparisonProgress) => void,
   signal: AbortSignal,
 ): Promise<DomainLosses[]> {
-  const { model, domains, theta0, swarm, personal } = comparison;
-  const alone = await trainAlone(comparison, onProgress, signal);
+  const { model, domains, theta0, alone, swarm, personal } = comparison;
   const losses: DomainLosses[] = [];
   const adapters = personal === null ? 3 : 4;
   const total = adapters * domains.length;
@@ -70,8 +76,9 @@ export async function compareAdapters(
   return losses;
 }
 
-async function trainAlone(
-  { trainer, theta0, stepsByEpoch }: Comparison,
+/** The lone adapter: [adapterSize] float32. Rejects with `signal.reason` between two steps. Throws what LocalTrainer throws. */
+export async function trainAlone(
+  { trainer, theta0, stepsByEpoch }: Loner,
   onProgress: (progress: ComparisonProgress) => void,
   signal: AbortSignal,
 ): Promise<Float32Array> {

@@ -190,13 +190,13 @@ export class TrainerHost implements Trainer {
     return domains;
   }
 
-  /** See personal.ts; null without held-out text. `theta`: the swarm's adapter. As train. */
+  /** See personal.ts; null without held-out text. As train. */
   async tunePersonal(
-    theta: Float32Array,
+    params: CallParams<'personal'>,
     onProgress: (progress: CallProgress<'personal'>) => void,
     signal: AbortSignal,
   ): Promise<PersonalAdapter | null> {
-    const { adapter } = await this.#call('personal', { theta }, onProgress, signal);
+    const { adapter } = await this.#call('personal', params, onProgress, signal);
     return adapter;
   }
 

@@ -105,6 +105,15 @@ const domainLosses = z.object({
   personal: z.number().nullable(),
 });
 
+const loss = z.union([z.number(), z.nan()]);
+const personalAdapter = z.object({
+  theta: floats,
+  losses: z.object({ swarm: loss, alone: loss, personal: loss }),
+  end: z.enum(['continued', 'alone']),
+  share: z.number(),
+  rounds: count,
+});
+
 /** What can be asked of a training process: parameters, events while it runs, result. */
 export const CALLS = {
   open: {
@@ -165,26 +174,15 @@ export const CALLS = {
     result: z.object({ domains: z.array(domainLosses) }),
   },
   personal: {
-    /** The swarm's adapter. */
-    params: z.object({ theta: floats }),
-    /** See PersonalProgress. */
-    progress: z.object({
-      done: count,
-      total: count,
-      best: z.union([z.number(), z.nan()]),
+    params: z.object({
+      /** The swarm's adapter. */
+      theta: floats,
+      /** Steps of the lone adapter by epoch, as in compare. */
+      stepsByEpoch: z.array(count).readonly(),
     }),
+    progress: z.object({ stage: z.enum(['alone', 'personal']), done: count, total: count }),
     /** See PersonalAdapter; null without held-out text. */
-    result: z.object({
-      adapter: z
-        .object({
-          theta: floats,
-          losses: z.object({ swarm: z.union([z.number(), z.nan()]), personal: z.number() }),
-          steps: count,
-          stepsTaken: count,
-          share: z.number(),
-        })
-        .nullable(),
-    }),
+    result: z.object({ adapter: personalAdapter.nullable() }),
   },
 } as const;
 

@@ -1,66 +1,74 @@
 /**
- * A personal adapter: the swarm's, trained on by this peer alone. Some steps on its own text, measured on its own
- * held-out text after each round of them until that gets no better (early stopping: Prechelt, 1998); then the best
- * point on the line from the swarm's adapter through the best round (Wortsman et al., 2109.01903). It is for this
- * peer's own use: nothing of it goes into an update.
+ * A personal adapter: the best for this peer's own text that lies between the swarm's adapter and one made from own text
+ * alone. Two such ends: *continued*, some more steps on own text from the swarm's adapter, measured on held-out text
+ * after each round and stopped when that gets no better (early stopping: Prechelt, 1998); and *alone*, the adapter of a
+ * peer that never met the swarm. Of the points on the lines from the swarm's adapter to both (interpolating weights:
+ * Wortsman et al., 2109.01903) the one with the lowest held-out loss is taken, which is therefore never above that of
+ * the swarm's or of the lone adapter. It is for this peer's own use: nothing of it goes into an update.
  */
 import type { Training } from '../../protocol/manifest.js';
 import type { OptimiserState, TrainResult } from '../interfaces.js';
 import type { RunLength } from './schedule.js';
 
-/** Rounds of stepsRef steps at most: as many as the run has epochs, but never fewer or more than so many. */
+/** Rounds of stepsRef steps at most, as a share of the run's epochs, and never fewer or more than so many. */
+const ROUNDS_SHARE = 0.5;
 const ROUNDS_MIN = 6;
 const ROUNDS_MAX = 50;
 
 /** Rounds in a row that bring nothing better and end it. */
-export const PATIENCE = 4;
+export const PATIENCE = 3;
 
 /** The peak learning rate as a multiple of the run's, and the share of the rounds in which it rises. */
-const RATE_FACTOR = 0.5;
+const RATE_FACTOR = 0.25;
 const WARMUP_FRACTION = 0.1;
 
-/** Points of the line that are tried besides its ends: shares of the way from the swarm's adapter. */
-export const SHARES = [0.5, 0.75, 1.25, 1.5] as const;
+/** Points of a line that are tried: shares of the way from the swarm's adapter to its end. */
+export const SHARES = [0.25, 0.5, 0.75, 1] as const;
 
 /** What tuning needs of a trainer. */
 export interface PersonalInit {
-  /** The swarm's adapter: [adapterSize] float32. Not modified. */
+  /** The swarm's adapter, and one trained on own text alone: [adapterSize] float32 each. Not modified. */
   swarm: Float32Array;
+  alone: Float32Array;
   rounds: number;
   /** The steps of one round, from `theta`. */
-  train(
+  train: (
     round: number,
     theta: Float32Array,
     optimiser: OptimiserState | null,
-  ): Promise<Pick<TrainResult, 'theta' | 'optimiser' | 'steps'>>;
+  ) => Promise<Pick<TrainResult, 'theta' | 'optimiser'>>;
   /** Loss on the peer's held-out text, nats per token, NaN when it is not finite; null without such text. */
-  evaluate(theta: Float32Array): Promise<number | null>;
+  evaluate: (theta: Float32Array) => Promise<number | null>;
 }
+
+/** Where a line from the swarm's adapter ends. */
+export type PersonalEnd = 'continued' | 'alone';
 
 export interface PersonalAdapter {
-  /** [adapterSize] float32; that of the swarm where no step made it better. */
+  /** [adapterSize] float32; that of the swarm where nothing is better. */
   theta: Float32Array;
-  /** Held-out losses, nats per token; `swarm` is NaN when it is not finite. */
-  losses: { swarm: number; personal: number };
-  /** Steps from the swarm's adapter to the best round, and all that were taken. */
-  steps: number;
-  stepsTaken: number;
-  /** How far it lies on the line: 0 the swarm's adapter, 1 the best round. */
+  /** Held-out losses, nats per token; NaN when not finite. */
+  losses: { swarm: number; alone: number; personal: number };
+  /** On which line it lies, and how far: 0 is the swarm's adapter, 1 the end. */
+  end: PersonalEnd;
   share: number;
+  /** Rounds to the best of those that continued. */
+  rounds: number;
 }
 
-/** What has been done: rounds of steps, then points of the line; the lowest held-out loss so far. */
+/** What has been measured, and the lowest held-out loss so far. */
 export interface PersonalProgress {
   done: number;
   total: number;
   best: number;
 }
 
-/** How the steps of a personal adapter are taken: AdamW with fresh moments at a rate of its own. */
+/** How the steps that continue are taken: AdamW with fresh moments at a rate of its own. */
 export function personalTraining(
   training: Training,
   run: RunLength,
 ): { training: Training; run: RunLength } {
+  const rounds = Math.ceil(ROUNDS_SHARE * run.epochsMax);
   return {
     training: {
       ...training,
@@ -68,43 +76,63 @@ export function personalTraining(
       warmupFraction: WARMUP_FRACTION,
       resetMoments: false,
     },
-    run: { ...run, epochsMax: Math.min(ROUNDS_MAX, Math.max(ROUNDS_MIN, run.epochsMax)) },
+    run: { ...run, epochsMax: Math.min(ROUNDS_MAX, Math.max(ROUNDS_MIN, rounds)) },
   };
 }
 
 /** Null without held-out text to choose by. Rejects with what `train` and `evaluate` reject with. */
 export async function tunePersonal(
-  { swarm, rounds, train, evaluate }: PersonalInit,
+  init: PersonalInit,
   onProgress: (progress: PersonalProgress) => void,
 ): Promise<PersonalAdapter | null> {
+  const { swarm, alone, rounds, evaluate } = init;
   const first = await evaluate(swarm);
   if (first === null) return null;
-  const total = rounds + SHARES.length;
-  let best = { theta: swarm, loss: first, steps: 0, round: -1 };
+  // The ends themselves are measured once.
+  const total = rounds + 2 * SHARES.length - 1;
+  let [best, done] = [first, 0];
+  const measure = async (theta: Float32Array): Promise<number> => {
+    const loss = (await evaluate(theta)) ?? NaN;
+    if (isBetter(loss, best)) best = loss;
+    done += 1;
+    onProgress({ done, total, best });
+    return loss;
+  };
+  const continued = await continueFrom(init, first, measure);
+  done = rounds;
+  const ends = [
+    { end: 'continued', theta: continued.theta, loss: continued.loss },
+    { end: 'alone', theta: alone, loss: await measure(alone) },
+  ] as const;
+  let found = { end: ends[0].end as PersonalEnd, theta: swarm, loss: first, share: 0 };
+  for (const { end, theta, loss: lossOfEnd } of ends) {
+    if (theta === swarm) continue;
+    for (const share of SHARES) {
+      const point = share === 1 ? theta : pointBetween(swarm, theta, share);
+      const loss = share === 1 ? lossOfEnd : await measure(point);
+      if (isBetter(loss, found.loss)) found = { end, theta: point, loss, share };
+    }
+  }
+  const losses = { swarm: first, alone: ends[1].loss, personal: found.loss };
+  const { theta, end, share } = found;
+  return { theta, losses, end, share, rounds: continued.rounds };
+}
+
+/** The best of the rounds from the swarm's adapter on; that adapter itself where none is better than `first`. */
+async function continueFrom(
+  { swarm, rounds, train }: PersonalInit,
+  first: number,
+  measure: (theta: Float32Array) => Promise<number>,
+): Promise<{ theta: Float32Array; loss: number; rounds: number }> {
+  let best = { theta: swarm, loss: first, rounds: 0 };
   let theta = swarm;
   let optimiser: OptimiserState | null = null;
-  let stepsTaken = 0;
-  for (let round = 0; round < rounds && round - best.round <= PATIENCE; round++) {
-    const result = await train(round, theta, optimiser);
-    ({ theta, optimiser } = result);
-    stepsTaken += result.steps;
-    const loss = (await evaluate(theta)) ?? NaN;
-    if (isBetter(loss, best.loss)) best = { theta, loss, steps: stepsTaken, round };
-    onProgress({ done: round + 1, total, best: best.loss });
+  for (let round = 0; round < rounds && round - best.rounds < PATIENCE; round++) {
+    ({ theta, optimiser } = await train(round, theta, optimiser));
+    const loss = await measure(theta);
+    if (isBetter(loss, best.loss)) best = { theta, loss, rounds: round + 1 };
   }
-  const end = best;
-  let share = end.round === -1 ? 0 : 1;
-  for (const [i, candidate] of (share === 0 ? [] : SHARES).entries()) {
-    const point = pointBetween(swarm, end.theta, candidate);
-    const loss = (await evaluate(point)) ?? NaN;
-    if (isBetter(loss, best.loss)) {
-      best = { ...end, theta: point, loss };
-      share = candidate;
-    }
-    onProgress({ done: rounds + i + 1, total, best: best.loss });
-  }
-  const losses = { swarm: first, personal: best.loss };
-  return { theta: best.theta, losses, steps: end.steps, stepsTaken, share };
+  return best;
 }
 
 /** Anything finite is better than what is not. */

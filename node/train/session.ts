@@ -17,13 +17,14 @@ import { microBatchSize } from './accumulate.js';
 import {
   COMPARISON_TOKENS_MAX,
   compareAdapters,
+  trainAlone,
   type ComparisonProgress,
   type DomainLosses,
 } from './compare.js';
 import { separatesExamples } from '../model/lora.js';
 import { freeMemory } from './free-memory.js';
 import { planMemory, type MemoryNeeds, type MemoryPlan } from './memory.js';
-import type { CallParams, CallResult, SessionOptions } from './messages.js';
+import type { CallParams, CallProgress, CallResult, SessionOptions } from './messages.js';
 import { privateGradient, type PrivateTraining } from './private-gradient.js';
 import {
   personalTraining,
@@ -212,7 +213,25 @@ export class TrainingSession {
    * with `signal.reason` between two steps.
    */
   async tunePersonal(
+    { theta: swarm, stepsByEpoch }: CallParams<'personal'>,
+    onProgress: (progress: CallProgress<'personal'>) => void,
+    signal: AbortSignal,
+  ): Promise<PersonalAdapter | null> {
+    const theta0 = initialAdapter(this.#options.adapter);
+    const onStep = ({ done, total }: ComparisonProgress): void =>
+      onProgress({ stage: 'alone', done, total });
+    const onRound = ({ done, total }: PersonalProgress): void =>
+      onProgress({ stage: 'personal', done, total });
+    if (this.#heldOut.length === 0) return null;
+    const trainer = this.#trainer;
+    const alone = await trainAlone({ trainer, theta0, stepsByEpoch }, onStep, signal);
+    return this.#tune(swarm, alone, onRound, signal);
+  }
+
+  /** See personal.ts. */
+  async #tune(
     swarm: Float32Array,
+    alone: Float32Array,
     onProgress: (progress: PersonalProgress) => void,
     signal: AbortSignal,
   ): Promise<PersonalAdapter | null> {
@@ -233,6 +252,7 @@ export class TrainingSession {
     return tunePersonal(
       {
         swarm,
+        alone,
         rounds: personal.run.epochsMax,
         train: (epoch, theta, optimiser) => {
           const job = { epoch, theta, optimiser, steps: stepsRef, deadlineMs: Infinity };
@@ -259,16 +279,12 @@ export class TrainingSession {
     }
     const onRound = ({ done, total }: PersonalProgress): void =>
       onProgress({ stage: 'personal', done, total });
-    const personal = await this.tunePersonal(params.theta, onRound, signal);
-    const comparison = {
-      model: this.#model,
-      trainer: this.#trainer,
-      theta0: initialAdapter(this.#options.adapter),
-      swarm: params.theta,
-      personal: personal?.theta ?? null,
-      domains,
-      stepsByEpoch: params.stepsByEpoch,
-    };
+    const { theta: swarm, stepsByEpoch } = params;
+    const theta0 = initialAdapter(this.#options.adapter);
+    const trainer = this.#trainer;
+    const alone = await trainAlone({ trainer, theta0, stepsByEpoch }, onProgress, signal);
+    const personal = (await this.#tune(swarm, alone, onRound, signal))?.theta ?? null;
+    const comparison = { model: this.#model, theta0, alone, swarm, personal, domains };
     return compareAdapters(comparison, onProgress, signal);
   }
 }

@@ -42,8 +42,8 @@ const handlers: { [K in CallName]: Handler<K> } = {
   compare: async (params, onProgress, signal) => ({
     domains: await opened().compare(params, onProgress, signal),
   }),
-  personal: async ({ theta }, onProgress, signal) => ({
-    adapter: await opened().tunePersonal(theta, onProgress, signal),
+  personal: async (params, onProgress, signal) => ({
+    adapter: await opened().tunePersonal(params, onProgress, signal),
   }),
 };
 

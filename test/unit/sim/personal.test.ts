@@ -125,10 +125,21 @@ describe('a personal adapter, tuned from what two offices have learned', () => {
       ...{ device: 'cpu', threads: 1, heldOutShare: HELD_OUT_SHARE, dataSeed: seed },
     });
     const done: number[] = [];
-    const personal = await session.tunePersonal(swarm, (one) => done.push(one.done), never);
-    assert.ok(personal !== null && personal.share > 0 && personal.steps > 0);
+    const params = { theta: swarm, stepsByEpoch: [stepsRef, stepsRef, stepsRef] };
+    const stages = new Set<string>();
+    const personal = await session.tunePersonal(
+      params,
+      ({ stage, done: now }) => {
+        stages.add(stage);
+        if (stage === 'personal') done.push(now);
+      },
+      never,
+    );
+    assert.ok(personal !== null && personal.share > 0);
     const { losses, theta } = personal;
     assert.ok(losses.personal < losses.swarm - 0.05, `${losses.personal} < ${losses.swarm}`);
+    assert.ok(losses.personal <= losses.alone);
+    assert.deepEqual([...stages], ['alone', 'personal']);
     assert.ok(losses.swarm < (said[0]?.base ?? 0));
     assert.equal(await session.evaluate(theta, never), losses.personal);
     assert.equal(await session.evaluate(swarm, never), losses.swarm);
@@ -136,7 +147,7 @@ describe('a personal adapter, tuned from what two offices have learned', () => {
     assert.notEqual(adapterSha256(theta), hashes.at(-1));
     assert.ok(done.every((one, i) => i === 0 || one > (done[i - 1] ?? 0)));
     const stop = new AbortController();
-    const tuning = session.tunePersonal(swarm, () => stop.abort(), stop.signal);
+    const tuning = session.tunePersonal(params, () => stop.abort(), stop.signal);
     await assert.rejects(tuning, { name: 'AbortError' });
   });
 });

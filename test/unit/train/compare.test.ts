@@ -2,7 +2,11 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import type { OptimiserState } from '../../../node/interfaces.js';
 import type { LanguageModel } from '../../../node/model/language-model.js';
-import { compareAdapters, type ComparisonProgress } from '../../../node/train/compare.js';
+import {
+  compareAdapters,
+  trainAlone,
+  type ComparisonProgress,
+} from '../../../node/train/compare.js';
 import { LocalTrainer, meanLoss } from '../../../node/train/trainer.js';
 import { initialAdapter, type AdapterSpec } from '../../../protocol/adapter.js';
 import { openTinyModel, randomBatch, TRAINING } from './tiny-model.js';
@@ -40,8 +44,10 @@ describe('compareAdapters', () => {
     ];
     const stepsByEpoch = [40, 0, 25];
     const personal = theta0.map((value, i) => value - (i % 5) * 0.01);
-    const comparison = { model, trainer, theta0, swarm, personal, domains, stepsByEpoch };
-    const losses = await compareAdapters(comparison, (p) => progress.push(p), never);
+    const onProgress = (one: ComparisonProgress): void => void progress.push(one);
+    const lone = await trainAlone({ trainer, theta0, stepsByEpoch }, onProgress, never);
+    const comparison = { model, theta0, alone: lone, swarm, personal, domains };
+    const losses = await compareAdapters(comparison, onProgress, never);
 
     let alone = theta0;
     let optimiser: OptimiserState | null = null;
@@ -71,18 +77,16 @@ describe('compareAdapters', () => {
   it('stops when aborted', async () => {
     const abort = new AbortController();
     const theta0 = initialAdapter(adapter);
-    const adapters = { theta0, swarm: theta0, personal: null };
-    const comparison = { model, trainer, ...adapters, domains: [], stepsByEpoch: [40] };
     const seen: number[] = [];
-    const comparing = compareAdapters(
-      comparison,
+    const training = trainAlone(
+      { trainer, theta0, stepsByEpoch: [40] },
       ({ done }) => {
         seen.push(done);
         if (done === 3) abort.abort();
       },
       abort.signal,
     );
-    await assert.rejects(comparing, { name: 'AbortError' });
+    await assert.rejects(training, { name: 'AbortError' });
     assert.equal(seen.at(-1), 3);
   });
 });
