@@ -33,6 +33,8 @@ export interface RunningPeerInit {
   run: Run;
   /** Whether it was told to pause its training. */
   isResting: boolean;
+  /** See PeerInit. */
+  measuresPersonal: boolean;
   /** By which it comes into the run, where it was just invited. */
   admission?: Admission | null;
   host: Host;
@@ -67,6 +69,7 @@ export class RunningPeer {
   /** Throws InvalidManifestError; see Peer. */
   constructor(init: RunningPeerInit) {
     const { home, run, isResting, admission = null, host, trainer, privacy, logger } = init;
+    const { measuresPersonal } = init;
     const { identity } = home;
     this.#init = init;
     this.#startedAtMs = this.#clock.now();
@@ -81,7 +84,7 @@ export class RunningPeer {
         ...{ transport, clock: this.#clock, store, trainer, logger, identity },
         ...(privacy && { privacy }),
       },
-      { run, isResting, admission },
+      { run, isResting, admission, measuresPersonal },
     );
   }
 

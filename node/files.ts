@@ -59,6 +59,12 @@ export async function renameDurably(from: string, to: string): Promise<void> {
   await syncDirectory(dirname(to));
 }
 
+/** Removes a file for good, also where power is lost; nothing happens when there is none. Throws what the system throws. */
+export async function removeDurably(path: string): Promise<void> {
+  await disk.remove(path);
+  await syncDirectory(dirname(path));
+}
+
 /** The content of `path`, null when there is no such file. Throws what the system throws. */
 export async function readIfThere(path: string): Promise<Uint8Array | null> {
   try {

@@ -7,6 +7,7 @@ import { evalVerb } from './cli/eval.js';
 import { exportVerb } from './cli/export.js';
 import { extendVerb } from './cli/extend.js';
 import { generateVerb } from './cli/generate.js';
+import { historyVerb } from './cli/history.js';
 import { inviteVerb } from './cli/invite.js';
 import { joinVerb } from './cli/join.js';
 import { leaveVerb } from './cli/leave.js';
@@ -37,6 +38,7 @@ const VERBS = [
   resumeVerb,
   leaveVerb,
   extendVerb,
+  historyVerb,
   exportVerb,
   generateVerb,
   evalVerb,

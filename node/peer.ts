@@ -65,6 +65,8 @@ export interface PeerInit {
   isResting?: boolean;
   /** By which this peer comes into its run; later its log has it. */
   admission?: Admission | null;
+  /** Whether what its own steps make of the adapter is measured now and then; by default it is. */
+  measuresPersonal?: boolean;
 }
 
 export class Peer {
@@ -73,6 +75,7 @@ export class Peer {
   readonly #c: PeerComponents;
   readonly #run: Run;
   readonly #admission: Admission | null;
+  readonly #measuresPersonal: boolean;
   readonly #stop = new AbortController();
   readonly #replica: Replica;
   readonly #journal: Journal;
@@ -89,7 +92,8 @@ export class Peer {
   #failure: { error: unknown } | null = null;
 
   /** @throws InvalidManifestError when this machine draws another initial adapter than the founder's. */
-  constructor(components: PeerComponents, { run, isResting = false, admission = null }: PeerInit) {
+  constructor(components: PeerComponents, init: PeerInit) {
+    const { run, isResting = false, admission = null, measuresPersonal = true } = init;
     const { adapter } = run.manifest;
     if (adapterSha256(initialAdapter(adapter)) !== adapter.initialSha256) {
       throw new InvalidManifestError(
@@ -100,6 +104,7 @@ export class Peer {
     this.#c = components;
     this.#run = run;
     this.#admission = admission;
+    this.#measuresPersonal = measuresPersonal;
     setMaxListeners(STOP_LISTENERS_MAX, this.#stop.signal);
     this.#rest = new Rest(isResting, this.#stop.signal);
     this.#journal = new Journal(store, clock, (error) => this.#fail(error));
@@ -159,6 +164,7 @@ export class Peer {
         journal: this.#journal,
         publisher: this.#publisher,
         rest: this.#rest,
+        measuresPersonal: this.#measuresPersonal,
       },
       state,
       this.#stop.signal,
@@ -268,6 +274,7 @@ export class Peer {
       heldOutLoss: {
         base: state?.heldOutBase ?? null,
         now: state?.heldOutHistory.at(-1)?.loss ?? null,
+        personal: this.#epochs?.personalLoss ?? null,
         history: state?.heldOutHistory ?? [],
       },
       members,

@@ -86,8 +86,12 @@ export const statusReportSchema = z.object({
     checkpointEpoch: count.describe('earlier epochs are in a checkpoint, not in the log'),
   }),
   heldOutLoss: z.object({
-    base: z.number().nullable(),
-    now: z.number().nullable(),
+    base: z.number().nullable().describe('of the untouched model; nats per token of own text'),
+    now: z.number().nullable().describe("of the swarm's adapter, as it was measured last"),
+    personal: z
+      .number()
+      .nullable()
+      .describe("of that adapter after this peer's own steps of one epoch; measured now and then"),
     history: z.array(z.object({ epoch: z.number().int(), loss: z.number() })),
   }),
   peers: z.array(peerReportSchema),

@@ -7,6 +7,7 @@ import { decodeCheckpoint } from './store/checkpoint-codec.js';
 import { DamagedStateError } from './store/state-codec.js';
 import { DataDirectory } from './store/directory.js';
 import { readLog } from './store/log-file.js';
+import type { Checkpoint } from '../protocol/checkpoint.js';
 import type { UpdateLog } from '../protocol/log.js';
 import type { Run } from '../protocol/manifest.js';
 import type { StoredCheckpoint } from './interfaces.js';
@@ -14,6 +15,8 @@ import type { StoredCheckpoint } from './interfaces.js';
 export interface StoredRun {
   run: Run;
   log: UpdateLog;
+  /** What the log goes on from: theta0 of a run that was kept whole. */
+  checkpoint: Checkpoint;
   /** Epochs of the run, by its manifest or an amendment. */
   epochsMax: number;
   /** Fold of the log: [adapterSize] float32. */
@@ -34,6 +37,16 @@ export async function readStoredRun(dir: string): Promise<StoredRun> {
   // The log first: a peer that runs writes a new checkpoint before it drops from the log what is in it.
   const scan = await readLog(directory.pathOf('log'), run.id);
   const checkpoint = await readIfThere(directory.pathOf('checkpoint'));
+  const stored = checkpoint === null ? null : readCheckpoint(dir, run.id, checkpoint);
+  return restoreRun(run, stored, scan?.records ?? []);
+}
+
+/** The run as a peer's store holds it: `records` of its log, and the checkpoint that this goes on from, if any. */
+export function restoreRun(
+  run: Run,
+  stored: StoredCheckpoint | null,
+  records: Iterable<Uint8Array>,
+): StoredRun {
   const nothing = (): void => undefined;
   // What was accepted into the log was not from the future then.
   const replica = new Replica(run, () => Infinity, {
@@ -41,10 +54,11 @@ export async function readStoredRun(dir: string): Promise<StoredRun> {
     onAnnounced: nothing,
     onProof: nothing,
   });
-  if (checkpoint !== null) replica.restoreCheckpoint(readCheckpoint(dir, run.id, checkpoint), null);
-  for (const record of scan?.records ?? []) replica.restore(record);
+  if (stored !== null) replica.restoreCheckpoint(stored, null);
+  for (const record of records) replica.restore(record);
   const { log, epochsMax } = replica;
-  return { run, log, epochsMax, theta: replica.theta(), sha256: replica.sha256() };
+  const { checkpoint } = replica.horizon;
+  return { run, log, checkpoint, epochsMax, theta: replica.theta(), sha256: replica.sha256() };
 }
 
 function readCheckpoint(dir: string, runId: string, bytes: Uint8Array): StoredCheckpoint {

@@ -13,7 +13,12 @@ import type { Peer, Swarm } from './swarm.js';
 import type { Answer } from './table.js';
 import type { Watch } from './watch.js';
 
-const lossesSchema = z.object({ base: z.number(), alone: z.number(), swarm: z.number() });
+const lossesSchema = z.object({
+  base: z.number(),
+  alone: z.number(),
+  swarm: z.number(),
+  personal: z.number(),
+});
 
 /** What `compare --json` prints. */
 const comparisonSchema = z.object({ heldOutLoss: z.record(z.string(), lossesSchema) });

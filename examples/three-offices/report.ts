@@ -8,6 +8,8 @@ export interface Losses {
   alone: number;
   /** With the swarm's adapter. */
   swarm: number;
+  /** With the adapter that the peer tuned from it on its own data. */
+  personal: number;
 }
 
 export interface PeerResult {

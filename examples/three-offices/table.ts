@@ -40,21 +40,22 @@ export function renderReport(
 function lossTable(names: readonly string[], report: Report): string {
   const table = new Table({
     ...PLAIN,
-    head: ['peer', 'questions of', 'before', 'alone', 'swarm'],
-    colAligns: ['left', 'left', 'right', 'right', 'right'],
+    head: ['peer', 'questions of', 'before', 'alone', 'swarm', 'personal'],
+    colAligns: ['left', 'left', 'right', 'right', 'right', 'right'],
   });
   report.peers.forEach((peer, i) => {
     const domains = Object.entries(peer.heldOutLoss);
-    domains.forEach(([domain, { base, alone, swarm }], row) => {
+    domains.forEach(([domain, { base, alone, swarm, personal }], row) => {
       const first =
         row === 0 ? [{ content: names[i] ?? peer.peerId, rowSpan: domains.length + 1 }] : [];
-      table.push([...first, domain, ...[base, alone, swarm].map(nats)]);
+      table.push([...first, domain, ...[base, alone, swarm, personal].map(nats)]);
     });
     table.push([
       'mean',
       nats(meanLoss(peer, 'base')),
       nats(meanLoss(peer, 'alone')),
       nats(meanLoss(peer, 'swarm')),
+      nats(meanLoss(peer, 'personal')),
     ]);
   });
   return table.toString();

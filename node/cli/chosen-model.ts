@@ -10,13 +10,14 @@ import { openModelDirectory } from '../model/model-directory.js';
 import { readPeftAdapter } from '../model/peft.js';
 import { adapterLayout } from '../../protocol/adapter.js';
 import type { Run } from '../../protocol/manifest.js';
+import { adapterOfEpoch } from '../past-adapters.js';
 import { readStoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
 import { chooseDevice, type DeviceChoice } from '../train/choose-device.js';
 import { planReading, type ReadingPurpose } from '../train/reading-memory.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
-import { deviceOption, directoryOption } from './peer-options.js';
+import { deviceOption, directoryOption, epochOption } from './peer-options.js';
 import type { VerbCall, VerbIo } from './verb.js';
 
 /** Which model, which adapter on it, and what computes. */
@@ -24,6 +25,7 @@ export const modelOptions = {
   ...directoryOption,
   adapter: option(text('DIR'), null, 'use the PEFT adapter in DIR instead of the one in --dir'),
   base: switchOption('use the base model alone'),
+  ...epochOption,
   model: option(text('DIR'), null, 'base model', 'the one of --dir, or the embedded tiny-base'),
   ...deviceOption,
 } as const;
@@ -39,6 +41,8 @@ export interface ChosenModel extends Omit<ModelToOpen, 'executor'> {
   source: 'swarm' | 'adapter' | 'none';
   /** Of the swarm's adapter; else null. */
   run: Run | null;
+  /** The epoch that was asked for; null for the newest. */
+  epoch: number | null;
 }
 
 /**
@@ -55,11 +59,19 @@ export async function chooseModel({
   if (options.base && options.adapter !== null) {
     throw new UserError('--base and --adapter exclude each other; give one of them', EXIT_USAGE);
   }
+  if (options.epoch !== null && (options.base || options.adapter !== null)) {
+    throw new UserError(
+      '--epoch is of the swarm’s adapter in --dir; give it without --base and --adapter',
+      EXIT_USAGE,
+    );
+  }
   const settings = await readSettings(new DataDirectory(options.dir));
   const base = await openBaseModel(options.model ?? settings?.modelDir ?? EMBEDDED_MODEL_DIRECTORY);
   // Somebody who has no peer yet may try the model: said on stderr, so that nobody takes it for a swarm's.
   const isHomeless =
-    !given.has('dir') && (await new DataDirectory(options.dir).readManifest()) === null;
+    !given.has('dir') &&
+    options.epoch === null &&
+    (await new DataDirectory(options.dir).readManifest()) === null;
   if (isHomeless && !options.base && options.adapter === null) {
     io.stderr.write(`${options.dir} holds no run: this is the base model alone\n`);
   }
@@ -101,20 +113,23 @@ export async function openDevice(
   };
 }
 
-type ChosenAdapter = Pick<ChosenModel, 'adapter' | 'theta' | 'source' | 'run'>;
+type ChosenAdapter = Pick<ChosenModel, 'adapter' | 'theta' | 'source' | 'run' | 'epoch'>;
 
 async function chooseAdapter(
   base: BaseModel,
-  options: Pick<ModelOptions, 'base' | 'adapter' | 'dir'>,
+  options: Pick<ModelOptions, 'base' | 'adapter' | 'dir' | 'epoch'>,
 ): Promise<ChosenAdapter> {
-  if (options.base) return { ...zeroAdapter(base), source: 'none', run: null };
+  const { epoch } = options;
+  if (options.base) return { ...zeroAdapter(base), source: 'none', run: null, epoch };
   if (options.adapter !== null) {
     const { rank, alpha, modules, theta } = await readPeftAdapter(options.adapter);
-    return { adapter: { rank, alpha, modules }, theta, source: 'adapter', run: null };
+    return { adapter: { rank, alpha, modules }, theta, source: 'adapter', run: null, epoch };
   }
-  const { run, theta } = await readStoredRun(options.dir);
+  const stored = await readStoredRun(options.dir);
+  const { run } = stored;
   checkBaseModel(run, base);
-  return { adapter: run.manifest.adapter, theta, source: 'swarm', run };
+  const { theta } = epoch === null ? stored : adapterOfEpoch(stored, epoch);
+  return { adapter: run.manifest.adapter, theta, source: 'swarm', run, epoch };
 }
 
 /** An adapter that changes nothing: lora_A and lora_B zero. */

@@ -1,12 +1,14 @@
 /** murmurate eval: loss and perplexity of whole files, under the base model and an adapter side by side. */
 import { availableParallelism } from 'node:os';
 import Table from 'cli-table3';
-import { integer, option } from '../config.js';
+import { integer, option, text } from '../config.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset } from '../data/dataset.js';
 import { DATA_FILE_KINDS } from '../data/readers.js';
 import { openTokenizer } from '../data/tokenizer.js';
+import { EXIT_USAGE, UserError } from '../errors.js';
 import { openLanguageModel } from '../model/language-model.js';
+import { readPeftAdapter } from '../model/peft.js';
 import { evaluate, overall, type MeasuredLoss } from '../train/evaluate.js';
 import { chooseModel, modelOptions, openDevice, type ChosenModel } from './chosen-model.js';
 import { jsonOption, threadsOption } from './peer-options.js';
@@ -26,6 +28,11 @@ export const evalVerb = defineVerb({
   args: [{ name: 'FILE', help: DATA_FILE_KINDS, required: true, several: true }],
   options: {
     ...modelOptions,
+    personal: option(
+      text('DIR'),
+      null,
+      'measure the adapter that export --personal wrote to DIR as well',
+    ),
     sequenceLength: option(
       integer('TOKENS', 8, 1 << 17),
       null,
@@ -49,6 +56,7 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
     const files = args.filter((file) => file !== null);
     const chosen = await chooseModel({ options, given, io });
     const { config } = chosen;
+    const personal = await readPersonal(options.personal, chosen);
     const sequenceLength =
       options.sequenceLength ??
       chosen.run?.manifest.training.sequenceLength ??
@@ -70,13 +78,17 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
       for (const file of files) datasets.push(await openDataset([file], reading));
       sayMemory(model.program('loss'), PURPOSE);
       const base = new Float32Array(model.adapterSize);
-      const thetas = chosen.source === 'none' ? [base] : [base, chosen.theta];
+      const thetas = [
+        base,
+        ...(chosen.source === 'none' ? [] : [chosen.theta]),
+        ...(personal === null ? [] : [personal]),
+      ];
       const measured = await evaluate(
         { model, batchSize, datasets, thetas },
         reportTenths(io.stderr, 'measuring'),
         io.signal,
       );
-      const report = { chosen, sequenceLength, files, measured };
+      const report = { chosen, names: namesOf(chosen, personal), sequenceLength, files, measured };
       io.stdout.write(options.json ? jsonReport(report) : tableReport(report));
     } finally {
       await model.dispose();
@@ -84,26 +96,51 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
   },
 });
 
+/** The adapter in `dir`, which must be one of the run's. Throws UserError. */
+async function readPersonal(
+  dir: string | null,
+  { run }: ChosenModel,
+): Promise<Float32Array | null> {
+  if (dir === null) return null;
+  if (run === null) {
+    throw new UserError(
+      '--personal is measured beside the swarm’s adapter; give it with the --dir of its peer, without --base and --adapter',
+      EXIT_USAGE,
+    );
+  }
+  return (await readPeftAdapter(dir, run.manifest.adapter)).theta;
+}
+
+function namesOf({ source, epoch }: ChosenModel, personal: Float32Array | null): string[] {
+  const swarm = epoch === null ? source : `epoch ${epoch}`;
+  const adapter = source === 'none' ? [] : [swarm];
+  return ['base', ...adapter, ...(personal === null ? [] : ['personal'])];
+}
+
 interface Report {
   chosen: ChosenModel;
+  /** Of the columns. */
+  names: readonly string[];
   sequenceLength: number;
   files: readonly string[];
-  /** For each file; losses of the base, and then of the adapter if there is one. */
+  /** For each file; losses of the base, then of the adapter, then of the personal one, where there are such. */
   measured: readonly MeasuredLoss[];
 }
 
 function jsonReport({ chosen, sequenceLength, files, measured }: Report): string {
   const loss = (nats: number | null | undefined): object | null =>
     nats === undefined || nats === null ? null : { loss: nats, perplexity: Math.exp(nats) };
-  const row = ({ tokens, losses: [base, adapter] }: MeasuredLoss): object => ({
+  const row = ({ tokens, losses: [base, adapter, personal] }: MeasuredLoss): object => ({
     tokens,
     base: loss(base),
     adapter: loss(adapter),
+    personal: loss(personal),
   });
   const result = {
     model: chosen.dir,
     adapter: chosen.source,
     runId: chosen.run?.id ?? null,
+    epoch: chosen.epoch,
     sequenceLength,
     files: measured.map((one, i) => ({ file: files[i], ...row(one) })),
     all: row(overall(measured)),
@@ -111,8 +148,7 @@ function jsonReport({ chosen, sequenceLength, files, measured }: Report): string
   return `${JSON.stringify(result)}\n`;
 }
 
-function tableReport({ chosen, sequenceLength, files, measured }: Report): string {
-  const names = chosen.source === 'none' ? ['base'] : ['base', chosen.source];
+function tableReport({ names, sequenceLength, files, measured }: Report): string {
   const table = new Table({
     head: ['file', 'tokens', ...names.flatMap((name) => [name, 'perplexity'])],
     colAligns: ['left', ...Array.from({ length: 1 + 2 * names.length }, () => 'right' as const)],
@@ -123,7 +159,7 @@ function tableReport({ chosen, sequenceLength, files, measured }: Report): strin
   };
   for (const [i, one] of measured.entries()) add(files[i] ?? '', one);
   if (measured.length > 1) add('all', overall(measured));
-  return `${table.toString()}\n${names.join(' and ')}: nats per trained token, in sequences of ${sequenceLength} tokens\n`;
+  return `${table.toString()}\n${names.join(', ').replace(/, (?=[^,]*$)/, ' and ')}: nats per trained token, in sequences of ${sequenceLength} tokens\n`;
 }
 
 function lossAndPerplexity(loss: number | null): string[] {

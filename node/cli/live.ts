@@ -41,7 +41,7 @@ export async function openStatusPage(http: PeerOptions['http']): Promise<StatusP
   return { server, show };
 }
 
-export interface LiveInit extends Omit<RunningPeerInit, 'isResting'> {
+export interface LiveInit extends Omit<RunningPeerInit, 'isResting' | 'measuresPersonal'> {
   trainer: TrainerHost;
   page: StatusPage;
   options: PeerOptions;
@@ -55,7 +55,7 @@ export interface LiveInit extends Omit<RunningPeerInit, 'isResting'> {
 export async function live(init: LiveInit): Promise<void> {
   const { io, options, home, page, progress, lost, logger } = init;
   const { isResting = false } = (await readSettings(home.directory)) ?? {};
-  const peer = new RunningPeer({ ...init, isResting });
+  const peer = new RunningPeer({ ...init, isResting, measuresPersonal: !options.noPersonal });
   const over = new AbortController();
   const stop = AbortSignal.any([io.signal, lost, over.signal]);
   let answering = Promise.resolve();

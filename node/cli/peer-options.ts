@@ -13,6 +13,7 @@ import { DEVICES } from '../engine/devices.js';
 import { LOG_FORMATS, LOG_LEVELS } from '../log.js';
 import { MEMORY_MODES } from '../model/memory-mode.js';
 import { PRECISIONS } from '../model/precision.js';
+import { EPOCHS_MAX } from '../../protocol/limits.js';
 import { privacyOptions } from './privacy-options.js';
 
 /** Largest TCP port. */
@@ -36,6 +37,15 @@ export const logOptions = {
 
 export const jsonOption = {
   json: switchOption('print one JSON object on stdout'),
+} as const;
+
+export const epochOption = {
+  epoch: option(
+    integer('N', 0, EPOCHS_MAX),
+    null,
+    'the swarm’s adapter as it was after epoch N: murmurate history lists them',
+    'the newest',
+  ),
 } as const;
 
 export const threadsOption = {
@@ -127,6 +137,9 @@ export const peerOptions = {
   ...microBatchOption,
   ...memoryOption,
   ...privacyOptions,
+  noPersonal: switchOption(
+    'do not measure in between what the own steps of an epoch make of the adapter',
+  ),
   exitWhenFinished: switchOption('exit once the run is over and nothing new came for two epochs'),
   ...jsonOption,
   ...logOptions,

@@ -30,7 +30,7 @@ address   /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h...
 reached   public: 12D3KooWRm4t... dialled /ip4/192.0.2.7/tcp/40961
 training  step 118, loss 2.871, 1210 tokens/s on cpu (2 threads)
 adapter   9b41f0c7a2de after epoch 11, 33 updates
-held-out  loss 3.012 (base 4.250)
+held-out  loss 3.012 (base 4.250, personal 2.964)
 traffic   in 1.9 MB, out 0.7 MB
 ...`,
   run: async ({ args: [url], options, io }) => {
@@ -100,7 +100,7 @@ export function formatStatus(report: StatusReport): string {
       `${speed === null ? '-' : Math.round(speed)} tokens/s on ${training.device}`,
     ...privacyLines(report),
     `adapter   ${adapter.sha256.slice(0, 12)} after epoch ${adapter.epoch}, ${adapter.updates} updates`,
-    `held-out  loss ${loss(heldOutLoss.now)} (base ${loss(heldOutLoss.base)})`,
+    `held-out  loss ${loss(heldOutLoss.now)} (base ${loss(heldOutLoss.base)}, personal ${loss(heldOutLoss.personal)})`,
     `traffic   in ${megabytes(traffic.bytesIn.total)}, out ${megabytes(traffic.bytesOut.total)}`,
     ...report.attention.map((sentence) => `attention ${sentence}`),
   ];

@@ -8,7 +8,7 @@ import {
   type LoraModule,
 } from '../../protocol/adapter.js';
 import { FEATURES_MAX, RANK_MAX } from '../../protocol/limits.js';
-import { makeDirectory, replaceFile } from '../files.js';
+import { makeDirectory, readIfThere, removeDurably, replaceFile } from '../files.js';
 import { UserError } from '../errors.js';
 import { readJsonFile } from '../json-file.js';
 import { isFanInFanOut } from './gpt2.js';
@@ -32,7 +32,13 @@ export interface AdapterToWrite {
   theta: Float32Array;
   /** Path or hub name of the base, for people and for AutoPeftModel; PEFT itself does not compare it. */
   baseModelName: string;
+  /** Whether it is for the peer alone that made it, which the weights then say of themselves. */
+  isPersonal?: boolean;
 }
+
+/** What the weights of a personal adapter say, wherever they get to. */
+const PERSONAL_NOTE =
+  'personal: trained on one peer’s own text, which it may give away; not to be handed on';
 
 /** An adapter that was read. */
 export interface PeftAdapter {
@@ -52,7 +58,7 @@ export interface PeftAdapter {
  */
 export async function writePeftAdapter(
   dir: string,
-  { spec, theta, baseModelName }: AdapterToWrite,
+  { spec, theta, baseModelName, isPersonal = false }: AdapterToWrite,
 ): Promise<void> {
   const layout = adapterLayout(spec);
   if (theta.length !== layout.size) {
@@ -68,7 +74,6 @@ export async function writePeftAdapter(
     shape,
     data: theta.subarray(offset, offset + length),
   }));
-  await writeSafetensors(join(dir, ADAPTER_WEIGHTS_FILE), tensors, { format: 'pt' });
   const config = {
     peft_type: 'LORA',
     task_type: 'CAUSAL_LM',
@@ -88,7 +93,22 @@ export async function writePeftAdapter(
     rank_pattern: {},
     alpha_pattern: {},
   };
-  await writeText(join(dir, ADAPTER_CONFIG_FILE), `${JSON.stringify(config, null, 2)}\n`);
+  const text = `${JSON.stringify(config, null, 2)}\n`;
+  const path = join(dir, ADAPTER_CONFIG_FILE);
+  await dropOtherConfig(path, text);
+  const metadata = { format: 'pt', ...(isPersonal && { murmurate: PERSONAL_NOTE }) };
+  await writeSafetensors(join(dir, ADAPTER_WEIGHTS_FILE), tensors, metadata);
+  await writeText(path, text);
+}
+
+/** The weights of one adapter beside the config of another would pass for whole. */
+async function dropOtherConfig(path: string, text: string): Promise<void> {
+  try {
+    const before = await readIfThere(path);
+    if (before !== null && new TextDecoder().decode(before) !== text) await removeDurably(path);
+  } catch (cause) {
+    throw notWritable(path, cause);
+  }
 }
 
 async function writeText(path: string, text: string): Promise<void> {

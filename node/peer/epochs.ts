@@ -24,6 +24,7 @@ import {
 } from '../interfaces.js';
 import { asSentence } from './attention.js';
 import type { Journal } from './journal.js';
+import { PersonalMeter } from './personal.js';
 import type { Publisher } from './publisher.js';
 import type { Replica } from './replica.js';
 import { Rest } from './rest.js';
@@ -42,6 +43,8 @@ export interface EpochsComponents {
   replica: Replica;
   journal: Journal;
   rest: Rest;
+  /** Whether the personal adapter is measured now and then. */
+  measuresPersonal: boolean;
 }
 
 /** Pause after the training process died before it is asked again; the trainer restarts it meanwhile. */
@@ -74,6 +77,8 @@ export class Epochs {
   readonly #run: Run;
   readonly #signal: AbortSignal;
   readonly #surveyor: Surveyor;
+  /** Null where it is switched off. */
+  readonly #personal: PersonalMeter | null;
   #state: PeerState;
   #runState: RunState = 'waiting';
   #progress: TrainProgress | null = null;
@@ -102,6 +107,13 @@ export class Epochs {
     this.#closedEpoch = state.epoch;
     this.#signal = signal;
     this.#surveyor = new Surveyor(components);
+    const { trainer, clock, measuresPersonal } = components;
+    this.#personal = measuresPersonal ? new PersonalMeter(trainer, clock) : null;
+  }
+
+  /** Held-out loss after this peer's own steps; null before it was measured. */
+  get personalLoss(): number | null {
+    return this.#personal?.loss ?? null;
   }
 
   /** Authors whose updates harm the adapter, by this peer's held-out text. */
@@ -177,6 +189,7 @@ export class Epochs {
     if (epoch < 0) return this.#wait('waiting', schedule.startMs);
     if (epoch >= this.#c.replica.epochsMax) {
       await this.#evaluateFold(Infinity);
+      await this.#evaluatePersonal(Infinity);
       return this.#wait('finished', Infinity);
     }
     const startMs = schedule.startMs + epoch * schedule.epochMs;
@@ -195,6 +208,7 @@ export class Epochs {
     // Once the swarm's adapter is here there may be time left in this slot.
     if (isBehind) return this.#wait('idle', this.#c.clock.now() + schedule.epochMs / 16);
     await this.#evaluateFold(endMs);
+    await this.#evaluatePersonal(endMs);
     await this.#survey(epoch, endMs);
     return this.#wait(this.#breakdown === null ? 'idle' : 'broken', endMs);
   }
@@ -245,6 +259,7 @@ export class Epochs {
     await this.#c.journal.persist(() => this.#c.store.saveState(next.state), this.#signal);
     this.#state = next.state;
     this.#last = result;
+    this.#personal?.note(result);
     this.#progress = null;
     this.#problem = this.#c.replica.addOwn(next.update);
     if (this.#problem !== null) {
@@ -374,6 +389,12 @@ export class Epochs {
     const history = this.#state.heldOutHistory.filter((point) => point.epoch !== epoch);
     history.push({ epoch, loss });
     this.#state = { ...this.#state, heldOutHistory: history.slice(-HISTORY_MAX) };
+  }
+
+  /** Measures what the own steps of the last epoch made, where held-out text is there and time is left. */
+  async #evaluatePersonal(untilMs: number): Promise<void> {
+    if (this.#state.heldOutHistory.length === 0) return;
+    await this.#personal?.measure(this.#evaluationMs, untilMs, this.#c.rest.signal);
   }
 
   /** Compares the fold with and without authors in what is left of `epoch`, which ends at `endMs`. */

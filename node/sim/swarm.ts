@@ -47,6 +47,8 @@ export class SimNode<T extends Trainer = Trainer> {
   privacy: PrivacyGuard | null = null;
   /** By which it comes into a run with invites. */
   admission: Admission | null = null;
+  /** See PeerInit; of the next start. */
+  measuresPersonal = true;
   #isResting = false;
   #clock: VirtualClock | null = null;
   #store: SimStore | null = null;
@@ -91,6 +93,7 @@ export class SimNode<T extends Trainer = Trainer> {
       run,
       isResting: this.#isResting,
       admission: this.admission,
+      measuresPersonal: this.measuresPersonal,
     });
     await this.peer.start();
     this.peer.done.catch((error: unknown) => this.swarm.failures.push(error));

@@ -1,6 +1,6 @@
 /**
- * What sharing brought: per domain, the held-out loss of the untouched base, of the swarm's adapter, and
- * of an adapter trained alone: own data, the same schedule and steps, no compression, no averaging.
+ * What sharing brought: per domain, the held-out loss of the untouched base, of the swarm's adapter, of the personal
+ * one, and of an adapter trained alone: own data, the same schedule and steps, no compression, no averaging.
  */
 import type { Batch } from '../data/packing.js';
 import type { OptimiserState } from '../interfaces.js';
@@ -12,23 +12,34 @@ export interface DomainLosses {
   base: number | null;
   alone: number | null;
   swarm: number | null;
+  /** Also null where this peer holds nothing out to choose a personal adapter by. */
+  personal: number | null;
+}
+
+/** What trains alone. */
+export interface Loner {
+  /** On this peer's own data. */
+  trainer: LocalTrainer;
+  /** lora_B = 0: [adapterSize] float32. */
+  theta0: Float32Array;
+  /** Steps by epoch; 0 leaves an epoch out, as a peer that was away does. */
+  stepsByEpoch: readonly number[];
 }
 
 export interface Comparison {
   model: DifferentiableModel;
-  /** On this peer's own data. */
-  trainer: LocalTrainer;
-  /** theta0 (lora_B = 0) and the swarm's adapter, [adapterSize] float32 each. */
+  /** theta0, the lone adapter and the swarm's, [adapterSize] float32 each. */
   theta0: Float32Array;
+  alone: Float32Array;
   swarm: Float32Array;
+  /** See personal.ts; null for none. */
+  personal: Float32Array | null;
   domains: readonly { name: string; heldOut: readonly Batch[] }[];
-  /** Steps of the lone adapter by epoch; 0 leaves an epoch out, as a peer that was away does. */
-  stepsByEpoch: readonly number[];
 }
 
 export interface ComparisonProgress {
-  /** alone: optimiser steps; held-out: adapters measured. */
-  stage: 'alone' | 'held-out';
+  /** personal: see PersonalProgress; alone: optimiser steps; held-out: adapters measured. */
+  stage: 'personal' | 'alone' | 'held-out';
   done: number;
   total: number;
 }
@@ -36,16 +47,16 @@ export interface ComparisonProgress {
 /** Held-out input tokens read per domain and adapter: more than in an epoch, for this is done once. */
 export const COMPARISON_TOKENS_MAX = 65_536;
 
-/** Rejects with `signal.reason` between two steps. Throws what LocalTrainer throws. */
+/** Rejects with `signal.reason` between two batches. */
 export async function compareAdapters(
   comparison: Comparison,
   onProgress: (progress: ComparisonProgress) => void,
   signal: AbortSignal,
 ): Promise<DomainLosses[]> {
-  const { model, domains, theta0, swarm } = comparison;
-  const alone = await trainAlone(comparison, onProgress, signal);
+  const { model, domains, theta0, alone, swarm, personal } = comparison;
   const losses: DomainLosses[] = [];
-  const total = 3 * domains.length;
+  const adapters = personal === null ? 3 : 4;
+  const total = adapters * domains.length;
   for (const { name, heldOut } of domains) {
     const measure = async (theta: Float32Array): Promise<number | null> => {
       const loss = await meanLoss(model, heldOut, theta, signal);
@@ -53,19 +64,21 @@ export async function compareAdapters(
       onProgress({ stage: 'held-out', done, total });
       return Number.isFinite(loss) ? loss : null;
     };
-    let done = 3 * losses.length;
+    let done = adapters * losses.length;
     losses.push({
       domain: name,
       base: await measure(theta0),
       alone: await measure(alone),
       swarm: await measure(swarm),
+      personal: personal === null ? null : await measure(personal),
     });
   }
   return losses;
 }
 
-async function trainAlone(
-  { trainer, theta0, stepsByEpoch }: Comparison,
+/** The lone adapter: [adapterSize] float32. Rejects with `signal.reason` between two steps. Throws what LocalTrainer throws. */
+export async function trainAlone(
+  { trainer, theta0, stepsByEpoch }: Loner,
   onProgress: (progress: ComparisonProgress) => void,
   signal: AbortSignal,
 ): Promise<Float32Array> {

@@ -19,6 +19,7 @@ import { chooseDevice, cpuInstead, type ChosenDevice, type DeviceChoice } from '
 import type { DomainLosses } from './compare.js';
 import type { MemoryPlan } from './memory.js';
 import type { CallName, CallParams, CallProgress, CallResult, SessionOptions } from './messages.js';
+import type { PersonalAdapter } from './personal.js';
 import { TrainingMemoryError, TrainingProcess, TrainingProcessError } from './training-process.js';
 
 /** Waits before a restart: doubling from the first to the last, back to the first after a success. */
@@ -191,6 +192,16 @@ export class TrainerHost implements Trainer {
   ): Promise<DomainLosses[]> {
     const { domains } = await this.#call('compare', params, onProgress, signal);
     return domains;
+  }
+
+  /** See personal.ts; null without held-out text. As train. */
+  async tunePersonal(
+    params: CallParams<'personal'>,
+    onProgress: (progress: CallProgress<'personal'>) => void,
+    signal: AbortSignal,
+  ): Promise<PersonalAdapter | null> {
+    const { adapter } = await this.#call('personal', params, onProgress, signal);
+    return adapter;
   }
 
   /** Ends the training process; resolves when it is gone. Calls under way reject. */

@@ -102,6 +102,16 @@ const domainLosses = z.object({
   base: z.number().nullable(),
   alone: z.number().nullable(),
   swarm: z.number().nullable(),
+  personal: z.number().nullable(),
+});
+
+const loss = z.union([z.number(), z.nan()]);
+const personalAdapter = z.object({
+  theta: floats,
+  losses: z.object({ swarm: loss, alone: loss, personal: loss }),
+  end: z.enum(['continued', 'alone']),
+  share: z.number(),
+  rounds: count,
 });
 
 /** What can be asked of a training process: parameters, events while it runs, result. */
@@ -156,8 +166,23 @@ export const CALLS = {
       /** Steps of the comparison adapter by epoch; 0 leaves an epoch out. */
       stepsByEpoch: z.array(count).readonly(),
     }),
-    progress: z.object({ stage: z.enum(['alone', 'held-out']), done: count, total: count }),
+    progress: z.object({
+      stage: z.enum(['personal', 'alone', 'held-out']),
+      done: count,
+      total: count,
+    }),
     result: z.object({ domains: z.array(domainLosses) }),
+  },
+  personal: {
+    params: z.object({
+      /** The swarm's adapter. */
+      theta: floats,
+      /** Steps of the lone adapter by epoch, as in compare. */
+      stepsByEpoch: z.array(count).readonly(),
+    }),
+    progress: z.object({ stage: z.enum(['alone', 'personal']), done: count, total: count }),
+    /** See PersonalAdapter; null without held-out text. */
+    result: z.object({ adapter: personalAdapter.nullable() }),
   },
 } as const;
 
@@ -174,7 +199,7 @@ export const requestSchema = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('call'),
     id: count,
-    call: z.enum(['open', 'train', 'evaluate', 'measure', 'compare']),
+    call: z.enum(['open', 'train', 'evaluate', 'measure', 'compare', 'personal']),
     params: z.unknown(),
   }),
   z.object({ kind: z.literal('abort'), id: count }),

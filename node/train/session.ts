@@ -2,6 +2,7 @@
 import { adapterLayout, initialAdapter } from '../../protocol/adapter.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset, type Dataset, type DatasetOptions } from '../data/dataset.js';
+import type { Batch } from '../data/packing.js';
 import { openTokenizer } from '../data/tokenizer.js';
 import { openExecutor } from '../engine/open-executor.js';
 import { openLanguageModel, type GraphName, type LanguageModel } from '../model/language-model.js';
@@ -16,14 +17,21 @@ import { microBatchSize } from './accumulate.js';
 import {
   COMPARISON_TOKENS_MAX,
   compareAdapters,
+  trainAlone,
   type ComparisonProgress,
   type DomainLosses,
 } from './compare.js';
 import { separatesExamples } from '../model/lora.js';
 import { freeMemory } from './free-memory.js';
 import { planMemory, type MemoryNeeds, type MemoryPlan } from './memory.js';
-import type { CallParams, CallResult, SessionOptions } from './messages.js';
+import type { CallParams, CallProgress, CallResult, SessionOptions } from './messages.js';
 import { privateGradient, type PrivateTraining } from './private-gradient.js';
+import {
+  personalTraining,
+  tunePersonal,
+  type PersonalAdapter,
+  type PersonalProgress,
+} from './personal.js';
 import { heldOutTokensMax, LocalTrainer, type LocalTrainerInit } from './trainer.js';
 
 /** Steps whose time is measured after one to warm up, and how long that may take in all. */
@@ -37,6 +45,7 @@ export class TrainingSession {
   readonly #dataOptions: DatasetOptions;
   readonly #trainer: LocalTrainer;
   readonly #weights: WeightIndex;
+  readonly #heldOut: readonly Batch[];
   #areWeightsFinite = false;
 
   private constructor(
@@ -54,12 +63,13 @@ export class TrainingSession {
     this.#dataOptions = dataOptions;
     const { batchSize } = model;
     const heldOutTokens = heldOutTokensMax(options.run, options.training);
+    this.#heldOut = [...(data.heldOut?.batches(batchSize, heldOutTokens) ?? [])];
     this.#trainer = new LocalTrainer({
       model,
       training: options.training,
       run: options.run,
       trainingData: data.training,
-      heldOut: [...(data.heldOut?.batches(batchSize, heldOutTokens) ?? [])],
+      heldOut: this.#heldOut,
       adapterSize: model.adapterSize,
       ...this.#privately(shape),
     });
@@ -198,6 +208,62 @@ export class TrainingSession {
     return times[Math.floor(times.length / 2)]!;
   }
 
+  /**
+   * A personal adapter from the swarm's, trained without noise: see personal.ts. Null without held-out text. Rejects
+   * with `signal.reason` between two steps.
+   */
+  async tunePersonal(
+    { theta: swarm, stepsByEpoch }: CallParams<'personal'>,
+    onProgress: (progress: CallProgress<'personal'>) => void,
+    signal: AbortSignal,
+  ): Promise<PersonalAdapter | null> {
+    const theta0 = initialAdapter(this.#options.adapter);
+    const onStep = ({ done, total }: ComparisonProgress): void =>
+      onProgress({ stage: 'alone', done, total });
+    const onRound = ({ done, total }: PersonalProgress): void =>
+      onProgress({ stage: 'personal', done, total });
+    if (this.#heldOut.length === 0) return null;
+    const trainer = this.#trainer;
+    const alone = await trainAlone({ trainer, theta0, stepsByEpoch }, onStep, signal);
+    return this.#tune(swarm, alone, onRound, signal);
+  }
+
+  /** See personal.ts. */
+  async #tune(
+    swarm: Float32Array,
+    alone: Float32Array,
+    onProgress: (progress: PersonalProgress) => void,
+    signal: AbortSignal,
+  ): Promise<PersonalAdapter | null> {
+    const { run, training } = this.#options;
+    const personal = personalTraining(training, run);
+    const { stepsRef } = run;
+    const offset = run.epochsMax * stepsRef;
+    const data = this.#data.training;
+    const trainer = new LocalTrainer({
+      model: this.#model,
+      ...personal,
+      // Where the run left off: text that it did not get to comes first.
+      trainingData: { batch: (step, batchSize) => data.batch(offset + step, batchSize) },
+      heldOut: this.#heldOut,
+      adapterSize: this.#model.adapterSize,
+    });
+    const noProgress = (): void => undefined;
+    return tunePersonal(
+      {
+        swarm,
+        alone,
+        rounds: personal.run.epochsMax,
+        train: (epoch, theta, optimiser) => {
+          const job = { epoch, theta, optimiser, steps: stepsRef, deadlineMs: Infinity };
+          return trainer.train(job, noProgress, signal);
+        },
+        evaluate: (theta) => trainer.evaluate(theta, signal),
+      },
+      onProgress,
+    );
+  }
+
   /** See compare.ts. Throws UserError for domain files that cannot be used. */
   async compare(
     params: CallParams<'compare'>,
@@ -211,14 +277,14 @@ export class TrainingSession {
       const batches = [...(heldOut?.batches(batchSize, COMPARISON_TOKENS_MAX) ?? [])];
       domains.push({ name, heldOut: batches });
     }
-    const comparison = {
-      model: this.#model,
-      trainer: this.#trainer,
-      theta0: initialAdapter(this.#options.adapter),
-      swarm: params.theta,
-      domains,
-      stepsByEpoch: params.stepsByEpoch,
-    };
+    const onRound = ({ done, total }: PersonalProgress): void =>
+      onProgress({ stage: 'personal', done, total });
+    const { theta: swarm, stepsByEpoch } = params;
+    const theta0 = initialAdapter(this.#options.adapter);
+    const trainer = this.#trainer;
+    const alone = await trainAlone({ trainer, theta0, stepsByEpoch }, onProgress, signal);
+    const personal = (await this.#tune(swarm, alone, onRound, signal))?.theta ?? null;
+    const comparison = { model: this.#model, theta0, alone, swarm, personal, domains };
     return compareAdapters(comparison, onProgress, signal);
   }
 }

@@ -42,6 +42,9 @@ const handlers: { [K in CallName]: Handler<K> } = {
   compare: async (params, onProgress, signal) => ({
     domains: await opened().compare(params, onProgress, signal),
   }),
+  personal: async (params, onProgress, signal) => ({
+    adapter: await opened().tunePersonal(params, onProgress, signal),
+  }),
 };
 
 function opened(): TrainingSession {

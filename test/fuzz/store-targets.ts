@@ -9,6 +9,7 @@ import { makeNote, readNote } from '../../node/store/control-file.js';
 import { DataDirectory } from '../../node/store/directory.js';
 import { ForeignLogError, LogFile, readLog } from '../../node/store/log-file.js';
 import { DirectoryInUseError, lockDirectory } from '../../node/store/lock.js';
+import { LOSSES_MAX, readLosses, writeLosses } from '../../node/store/losses-file.js';
 import { readSettings } from '../../node/store/settings.js';
 import { DamagedStateError, decodeState, encodeState } from '../../node/store/state-codec.js';
 import { initialCheckpoint } from '../../protocol/checkpoint.js';
@@ -168,6 +169,24 @@ const owner: FuzzTarget = {
   },
 };
 
+const MEASURE = 'ab'.repeat(32);
+
+const losses: FuzzTarget = {
+  seeds: [
+    { measure: MEASURE, losses: [{ sha256: 'cd'.repeat(32), loss: 3.25 }] },
+    { measure: MEASURE, losses: [{ sha256: 'ef'.repeat(32), loss: null }] },
+  ].map((one) => Buffer.from(JSON.stringify(one))),
+  refusals: [StoreUnavailableError],
+  run: async (bytes) => {
+    fileOf('held-out-losses.json', bytes);
+    const found = await readLosses(directory, MEASURE);
+    assert.ok(found.size <= LOSSES_MAX);
+    for (const loss of found.values()) assert.ok(loss === null || Number.isFinite(loss));
+    await writeLosses(directory, MEASURE, found);
+    assert.deepEqual(await readLosses(directory, MEASURE), found);
+  },
+};
+
 export const storeTargets: FuzzTargets = {
   state,
   'stored-checkpoint': checkpoint,
@@ -177,4 +196,5 @@ export const storeTargets: FuzzTargets = {
   control,
   'model-hashes': modelHashes,
   owner,
+  losses,
 };

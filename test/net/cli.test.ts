@@ -190,10 +190,45 @@ describe('a run from start to end', () => {
     };
     assert.deepEqual(Object.keys(heldOutLoss), ['law', 'clinic']);
     for (const losses of Object.values(heldOutLoss)) {
-      assert.deepEqual(Object.keys(losses), ['base', 'alone', 'swarm']);
+      assert.deepEqual(Object.keys(losses), ['base', 'alone', 'swarm', 'personal']);
       for (const loss of Object.values(losses)) assert.ok(loss > 0 && loss < 12, String(loss));
       assert.notEqual(losses['alone'], losses['base']);
     }
+  });
+
+  it('history lists each epoch, measures it once, and export and eval take one of them or a personal one', async () => {
+    const dir = ['--dir', join(place, 'b')];
+    const json = async (...args: string[]): Promise<Record<string, unknown>> => {
+      const done = await CommandLine.run(...args, ...dir, '--json');
+      assert.equal(done.exit, 0, done.output());
+      return JSON.parse(done.stdout) as Record<string, unknown>;
+    };
+    const history = await json('history', '--eval');
+    const epochs = history['epochs'] as { epoch: number; sha256: string; heldOutLoss: number }[];
+    const best = epochs.find(({ epoch }) => epoch === history['best']) ?? assert.fail();
+    assert.ok(
+      epochs.length > 3 && epochs.every(({ heldOutLoss }) => heldOutLoss >= best.heldOutLoss),
+    );
+    const again = await CommandLine.run('history', '--eval', ...dir);
+    assert.match(again.stdout, new RegExp(`best here: epoch ${best.epoch}; murmurate export`));
+    assert.doesNotMatch(again.stderr, /device/, 'what was measured opens no model');
+    const [first] = epochs;
+    const past = await json('export', join(place, 'past'), '--epoch', String(first?.epoch));
+    assert.equal(past['sha256'], first?.sha256);
+    const target = join(place, 'personal');
+    const { personal, sha256 } = await json('export', target, '--personal');
+    const { swarmSha256, heldOutLoss } = personal as {
+      swarmSha256: string;
+      heldOutLoss: Record<'swarm' | 'personal', number>;
+    };
+    assert.equal(swarmSha256, epochs.at(-1)?.sha256);
+    assert.notEqual(sha256, swarmSha256);
+    assert.ok(heldOutLoss.personal < heldOutLoss.swarm);
+    const unchanged = await json('export', join(place, 'unchanged'));
+    assert.equal(unchanged['sha256'], swarmSha256, 'the swarm’s adapter is what it was');
+    const evaluated = await json('eval', join(place, 'law.jsonl'), '--personal', target);
+    const all = evaluated['all'] as Record<'adapter' | 'personal', { loss: number }>;
+    assert.ok(all.personal.loss < all.adapter.loss);
   });
 
   it('resuming with flags that contradict the manifest names them and exits 2', async () => {

@@ -54,7 +54,8 @@ export class SoakNode {
     const host = await openHostOnSamePort(path, { identity, listen: LISTEN }, logger);
     const trainer = trainerOf(init.problem, index);
     const here = { mdns: false, relay: true, members: [], isResting: false, privacy: null };
-    const peer = new RunningPeer({ home, run, host, trainer, contacts, logger, ...here });
+    const parts = { home, run, host, trainer, contacts, logger };
+    const peer = new RunningPeer({ ...parts, ...here, measuresPersonal: true });
     await peer.start();
     const page = await startHttpServer({ port: 0, status: () => peer.status() });
     return new SoakNode(host, peer, page, () => home.lock.release());

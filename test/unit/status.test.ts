@@ -41,7 +41,7 @@ const snapshot: PeerSnapshot = {
   },
   privacy: null,
   adapter: { sha256: 'ef'.repeat(32), epoch: 3, updates: 11, checkpointEpoch: 0 },
-  heldOutLoss: { base: 4.5, now: 4, history: [{ epoch: 2, loss: 4.25 }] },
+  heldOutLoss: { base: 4.5, now: 4, personal: 3.75, history: [{ epoch: 2, loss: 4.25 }] },
   members: [],
   membership: { mode: 'open', admitted: 0, refused: 0 },
   lastRecipients: null,

@@ -14,6 +14,7 @@ import { extendVerb } from '../../../node/cli/extend.js';
 import { inviteVerb } from '../../../node/cli/invite.js';
 import { swarmKeyVerb } from '../../../node/cli/swarm-key.js';
 import { generateVerb } from '../../../node/cli/generate.js';
+import { historyVerb } from '../../../node/cli/history.js';
 import { joinVerb } from '../../../node/cli/join.js';
 import { leaveVerb } from '../../../node/cli/leave.js';
 import { peerIdVerb } from '../../../node/cli/peer-id.js';
@@ -38,6 +39,7 @@ const VERBS = [
   inviteVerb,
   swarmKeyVerb,
   peerIdVerb,
+  historyVerb,
   exportVerb,
   generateVerb,
   evalVerb,
@@ -104,6 +106,10 @@ describe('every verb', () => {
       [['start', '--data', 'x', '--bootstrap', 'nowhere'], /"nowhere" is not an address/],
       [['generate', 'x', '--base', '--adapter', 'y'], /--base and --adapter exclude each other/],
       [['eval', 'x.txt', '--base', '--adapter', 'y'], /--base and --adapter exclude each other/],
+      [['generate', 'x', '--epoch', '3', '--base'], /--epoch is of the swarm’s adapter/],
+      [['eval', 'x.txt', '--epoch', '3', '--adapter', 'y'], /give it without --base and --adapter/],
+      [['export', 'x', '--epoch', '-1'], /--epoch is "-1"; it must be a whole number from 0 to/],
+      [['eval', 'x.txt', '--base', '--personal', 'y'], /--personal is measured beside the swarm’s/],
       [['eval'], /missing required argument 'FILE'/],
       [['eval', 'x.txt', '--sequence-length', '4'], /it must be a whole number from 8 to 131072/],
       [['eval', '--base', 'x.csv'], /x.csv: is of an unknown kind: data files are JSON lines/],
@@ -129,6 +135,9 @@ describe('every verb', () => {
       ],
       [['status', 'http://127.0.0.1:1'], /no peer answers at http:\/\/127.0.0.1:1; start it again/],
       [['export', 'out', '--dir', '/nonexistent'], /\/nonexistent holds no run; start or join one/],
+      [['history', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
+      [['export', 'out', '--personal', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
+      [['generate', 'x', '--epoch', '3', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
       [['compare', '--on', 'a=b', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
       [['generate', 'x', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
       [['eval', 'x.txt', '--dir', '/nonexistent'], /\/nonexistent holds no run/],

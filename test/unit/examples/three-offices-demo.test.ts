@@ -82,25 +82,28 @@ test('success needs one adapter and, at every peer, a mean over all offices belo
   const good = peer(
     'p',
     'aa',
-    { base: 5, alone: 0.1, swarm: 0.3 },
-    { base: 5, alone: 6, swarm: 1 },
+    { base: 5, alone: 0.1, swarm: 0.3, personal: 0.2 },
+    { base: 5, alone: 6, swarm: 1, personal: 1.25 },
   );
   assert.equal(meanLoss(good, 'swarm'), 0.65);
+  assert.equal(meanLoss(good, 'personal'), 0.725);
   assert.deepEqual(shortcomings({ run: 'r', peers: [good, { ...good, peerId: 'q' }] }), []);
 
   const other = { ...good, adapterSha256: 'bb' };
   assert.match(shortcomings({ run: 'r', peers: [good, other] })[0] ?? '', /2 different adapters/);
 
-  const equal = peer('q', 'aa', { base: 5, alone: 1, swarm: 1 }, { base: 5, alone: 1, swarm: 1 });
+  const same = { base: 5, alone: 1, swarm: 1, personal: 1 };
+  const equal = peer('q', 'aa', same, same);
   assert.match(shortcomings({ run: 'r', peers: [good, equal] })[0] ?? '', /Peer q .* not below/);
 
-  const nan = peer('n', 'aa', { base: 5, alone: 1, swarm: NaN }, { base: 5, alone: 1, swarm: 0 });
+  const nan = peer('n', 'aa', { ...same, swarm: NaN }, { ...same, swarm: 0 });
   assert.equal(shortcomings({ run: 'r', peers: [nan] }).length, 1);
 });
 
 test('the table shows every loss, the mean, the traffic and the answers', () => {
-  const losses = { base: 5.125, alone: 0.5, swarm: 0.25 };
-  const one = peer('p', 'ab'.repeat(32), losses, { base: 4, alone: 6, swarm: 0.75 });
+  const losses = { base: 5.125, alone: 0.5, swarm: 0.25, personal: 0.125 };
+  const shop = { base: 4, alone: 6, swarm: 0.75, personal: 1.5 };
+  const one = peer('p', 'ab'.repeat(32), losses, shop);
   const answer = {
     office: 'clinic',
     prompt: 'Q: Which room?\nA:',
@@ -110,7 +113,17 @@ test('the table shows every loss, the mean, the traffic and the answers', () => 
     after: ' Room 3.',
   };
   const text = renderReport(['clinic'], { run: 'r', peers: [one] }, [answer]);
-  for (const shown of ['5.125', '0.750', '3.250', '2 kB', '3 kB', 'Which room?', 'the man']) {
+  for (const shown of [
+    '5.125',
+    '0.750',
+    '3.250',
+    '0.125',
+    '0.813',
+    '2 kB',
+    '3 kB',
+    'Which room?',
+    'the man',
+  ]) {
     assert.ok(text.includes(shown), shown);
   }
   assert.ok(text.includes('ab'.repeat(32)));

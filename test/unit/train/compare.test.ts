@@ -2,7 +2,11 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import type { OptimiserState } from '../../../node/interfaces.js';
 import type { LanguageModel } from '../../../node/model/language-model.js';
-import { compareAdapters, type ComparisonProgress } from '../../../node/train/compare.js';
+import {
+  compareAdapters,
+  trainAlone,
+  type ComparisonProgress,
+} from '../../../node/train/compare.js';
 import { LocalTrainer, meanLoss } from '../../../node/train/trainer.js';
 import { initialAdapter, type AdapterSpec } from '../../../protocol/adapter.js';
 import { openTinyModel, randomBatch, TRAINING } from './tiny-model.js';
@@ -29,7 +33,7 @@ before(async () => {
 after(() => model.dispose());
 
 describe('compareAdapters', () => {
-  it('trains the lone adapter with the schedule and steps of each epoch, and measures all three', async () => {
+  it('trains the lone adapter with the schedule and steps of each epoch, and measures all four', async () => {
     const theta0 = initialAdapter(adapter);
     const swarm = theta0.map((value, i) => value + (i % 7) * 0.01);
     const progress: ComparisonProgress[] = [];
@@ -39,8 +43,11 @@ describe('compareAdapters', () => {
       { name: 'empty', heldOut: [] },
     ];
     const stepsByEpoch = [40, 0, 25];
-    const comparison = { model, trainer, theta0, swarm, domains, stepsByEpoch };
-    const losses = await compareAdapters(comparison, (p) => progress.push(p), never);
+    const personal = theta0.map((value, i) => value - (i % 5) * 0.01);
+    const onProgress = (one: ComparisonProgress): void => void progress.push(one);
+    const lone = await trainAlone({ trainer, theta0, stepsByEpoch }, onProgress, never);
+    const comparison = { model, theta0, alone: lone, swarm, personal, domains };
+    const losses = await compareAdapters(comparison, onProgress, never);
 
     let alone = theta0;
     let optimiser: OptimiserState | null = null;
@@ -57,29 +64,29 @@ describe('compareAdapters', () => {
         base: await meanLoss(model, heldOut, theta0, never),
         alone: await meanLoss(model, heldOut, alone, never),
         swarm: await meanLoss(model, heldOut, swarm, never),
+        personal: await meanLoss(model, heldOut, personal, never),
       });
     }
     assert.equal(losses[2]!.base, null);
     assert.ok(losses[0]!.alone! < losses[0]!.base! - 1, 'training alone teaches its own batch');
     assert.deepEqual(progress.at(64), { stage: 'alone', done: 65, total: 65 });
-    assert.deepEqual(progress.at(-1), { stage: 'held-out', done: 9, total: 9 });
-    assert.equal(progress.length, 65 + 9);
+    assert.deepEqual(progress.at(-1), { stage: 'held-out', done: 12, total: 12 });
+    assert.equal(progress.length, 65 + 12);
   });
 
   it('stops when aborted', async () => {
     const abort = new AbortController();
     const theta0 = initialAdapter(adapter);
-    const comparison = { model, trainer, theta0, swarm: theta0, domains: [], stepsByEpoch: [40] };
     const seen: number[] = [];
-    const comparing = compareAdapters(
-      comparison,
+    const training = trainAlone(
+      { trainer, theta0, stepsByEpoch: [40] },
       ({ done }) => {
         seen.push(done);
         if (done === 3) abort.abort();
       },
       abort.signal,
     );
-    await assert.rejects(comparing, { name: 'AbortError' });
+    await assert.rejects(training, { name: 'AbortError' });
     assert.equal(seen.at(-1), 3);
   });
 });

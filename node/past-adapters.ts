@@ -1,0 +1,93 @@
+/**
+ * The adapters that a run had, epoch by epoch, made again from what a peer keeps: the fold is a function of the log, so
+ * the adapter after an epoch is the fold of the updates up to it. An update that came late counts where it belongs.
+ */
+import { adapterSha256 } from '../protocol/adapter.js';
+import { EpochFold } from '../protocol/epoch-fold.js';
+import { UserError } from './errors.js';
+import type { StoredRun } from './stored-run.js';
+
+/** The swarm's adapter as it was after one epoch. */
+export interface PastAdapter {
+  epoch: number;
+  /** [adapterSize] float32. */
+  theta: Float32Array;
+  /** SHA-256 of theta, 64 hex digits. */
+  sha256: string;
+  /** Updates in it, those of earlier epochs included. */
+  updates: number;
+  /** Peer ids of the updates of this epoch, ascending; null for a checkpoint, which does not say. */
+  authors: string[] | null;
+}
+
+type History = Pick<StoredRun, 'run' | 'log' | 'checkpoint'>;
+
+/**
+ * From the oldest on, each epoch that has updates; first the checkpoint where there is one. Between two of them the
+ * caller may do something else.
+ */
+export function* pastAdapters({ run, log, checkpoint }: History): Generator<PastAdapter> {
+  const rows = new EpochFold(run);
+  const theta = checkpoint.theta.slice();
+  let updates = checkpoint.contributions;
+  const adapter = (epoch: number, authors: string[] | null): PastAdapter => {
+    const now = Float32Array.from(theta);
+    return { epoch, theta: now, sha256: adapterSha256(now), updates, authors };
+  };
+  if (checkpoint.epoch > 0) yield adapter(checkpoint.epoch - 1, null);
+  for (let epoch = checkpoint.epoch; epoch <= log.newestEpoch; epoch++) {
+    const held = log.inEpoch(epoch);
+    if (held.length === 0) continue;
+    const steps = rows.steps(epoch, held);
+    let piece = steps.next();
+    while (piece.done !== true) piece = steps.next();
+    piece.value(theta);
+    updates += held.length;
+    yield adapter(
+      epoch,
+      held.map(({ author }) => author),
+    );
+  }
+}
+
+/** How many adapters pastAdapters gives. */
+export function countPast({ log, checkpoint }: Pick<History, 'log' | 'checkpoint'>): number {
+  let count = checkpoint.epoch > 0 ? 1 : 0;
+  for (let epoch = checkpoint.epoch; epoch <= log.newestEpoch; epoch++) {
+    if (log.countIn(epoch) > 0) count += 1;
+  }
+  return count;
+}
+
+/** The adapter after `epoch`. Throws UserError for an epoch that has not come yet or is not kept. */
+export function adapterOfEpoch(stored: History, epoch: number): PastAdapter {
+  const last = stored.log.newestEpoch;
+  let first: number | null = null;
+  let found: PastAdapter | null = null;
+  for (const adapter of pastAdapters(stored)) {
+    first ??= adapter.epoch;
+    if (adapter.epoch > epoch) break;
+    found = adapter;
+  }
+  if (first === null) throw new UserError('the run has no updates yet, and so no past adapters');
+  if (found !== null && epoch <= last) return found;
+  const why =
+    epoch > last
+      ? 'it has not come yet'
+      : (goneReason(stored) ?? 'the run has no updates up to then');
+  throw new UserError(
+    `there is no adapter of epoch ${epoch}: ${why}; give --epoch ${first} to ${last}`,
+  );
+}
+
+/** Why the adapters of the first epochs cannot be made again; null where all can. */
+export function goneReason({
+  run,
+  checkpoint,
+}: Pick<StoredRun, 'run' | 'checkpoint'>): string | null {
+  if (checkpoint.epoch <= 1) return null;
+  return (
+    `updates before epoch ${checkpoint.epoch} have become one checkpoint and are not kept by themselves ` +
+    `(the run keeps ${run.manifest.fold.horizonEpochs} epochs: --horizon of its founder)`
+  );
+}

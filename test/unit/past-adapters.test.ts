@@ -1,0 +1,142 @@
+/** What history gives back is what peers had, epoch by epoch, also where the beginning has become a checkpoint. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { UserError } from '../../node/errors.js';
+import { adapterOfEpoch, countPast, goneReason, pastAdapters } from '../../node/past-adapters.js';
+import { SimDisk } from '../../node/sim/store.js';
+import { Swarm, type SimNode } from '../../node/sim/swarm.js';
+import { SyntheticWorkload } from '../../node/sim/workload.js';
+import { restoreRun, type StoredRun } from '../../node/stored-run.js';
+import { encodeUpdateMessage } from '../../protocol/gossip.js';
+import type { Run } from '../../protocol/manifest.js';
+import { adapterSize, testIdentity, testRun, testUpdate } from '../support/runs.js';
+
+const PEERS = 3;
+const EPOCHS = 20;
+
+function runWith(horizonEpochs: number): Run {
+  return testRun((manifest) => ({
+    ...manifest,
+    schedule: { ...manifest.schedule, epochsMax: EPOCHS },
+    fold: { ...manifest.fold, horizonEpochs },
+    compression: { ...manifest.compression, phases: [{ fromEpoch: 0, slices: 1, bits: 1 }] },
+  }));
+}
+
+/** A swarm without faults whose last peer comes at epoch `joinAt`; hashes that each node had at the end of each epoch. */
+async function live(
+  run: Run,
+  joinAt = 0,
+): Promise<{ nodes: readonly SimNode[]; hashes: Map<number, string>[] }> {
+  const workload = new SyntheticWorkload(PEERS, adapterSize(run), new Uint8Array(32));
+  const swarm: Swarm = new Swarm({
+    run,
+    identities: Array.from({ length: PEERS }, (_, i) => testIdentity(i)),
+    seed: new Uint8Array(32),
+    openTrainer: (node, clock) => workload.openTrainer(node.index, clock, swarm.time, 100),
+  });
+  const { nodes } = swarm;
+  const hashes = nodes.map(() => new Map<number, string>());
+  for (const node of joinAt === 0 ? nodes : nodes.slice(0, -1)) await node.start();
+  for (let epoch = 0; epoch < EPOCHS; epoch++) {
+    await swarm.runToEpoch(epoch);
+    if (epoch === joinAt && joinAt > 0) await nodes.at(-1)?.start();
+    await swarm.time.advanceTo(swarm.epochStartMs(epoch + 1) - 1);
+    for (const [i, { peer }] of nodes.entries()) {
+      if (peer !== null) hashes[i]?.set(epoch, peer.snapshot().adapter.sha256);
+    }
+  }
+  for (const node of nodes) await node.stop();
+  assert.deepEqual(swarm.failures, []);
+  return { nodes, hashes };
+}
+
+function stored({ disk }: SimNode, run: Run): StoredRun {
+  return restoreRun(run, disk.checkpoint, disk.log);
+}
+
+describe('the history of a run', () => {
+  it('gives every adapter that the peer had, with its updates and authors', async () => {
+    const run = runWith(0);
+    const { nodes, hashes } = await live(run);
+    for (const [i, node] of nodes.entries()) {
+      const past = [...pastAdapters(stored(node, run))];
+      assert.deepEqual(new Map(past.map(({ epoch, sha256 }) => [epoch, sha256])), hashes[i]);
+      assert.deepEqual(
+        past.map(({ updates }) => updates),
+        Array.from({ length: EPOCHS }, (_, epoch) => PEERS * (epoch + 1)),
+      );
+      const all = nodes.map(({ peerId }) => peerId).sort();
+      for (const { authors } of past) assert.deepEqual(authors, all);
+      assert.equal(goneReason(stored(node, run)), null);
+      assert.equal(countPast(stored(node, run)), EPOCHS);
+    }
+  });
+
+  it('begins with the checkpoint where the updates before it are gone, and says why', async () => {
+    const run = runWith(9);
+    const { nodes, hashes } = await live(run);
+    const node = nodes[0] ?? assert.fail();
+    const history = stored(node, run);
+    const { epoch: cut } = history.checkpoint;
+    assert.ok(cut >= 9, `only ${cut} epochs were cut off`);
+    const past = [...pastAdapters(history)];
+    assert.deepEqual(
+      past.map(({ epoch }) => epoch),
+      Array.from({ length: EPOCHS - cut + 1 }, (_, i) => cut - 1 + i),
+    );
+    for (const { epoch, sha256 } of past) assert.equal(sha256, hashes[0]?.get(epoch), `${epoch}`);
+    assert.deepEqual([past[0]?.authors, past[0]?.updates], [null, PEERS * cut]);
+    assert.equal(countPast(history), past.length);
+    assert.match(goneReason(history) ?? '', new RegExp(`before epoch ${cut} .* keeps 9 epochs`));
+    const gone = new RegExp(
+      `no adapter of epoch 2: updates before .* give --epoch ${cut - 1} to 19$`,
+    );
+    assert.throws(
+      () => adapterOfEpoch(history, 2),
+      (error) => error instanceof UserError && gone.test(error.message),
+    );
+  });
+
+  it('of a peer that took over the others’ checkpoint is theirs from there on', async () => {
+    const run = runWith(9);
+    const { nodes, hashes } = await live(run, 14);
+    const history = stored(nodes.at(-1) ?? assert.fail(), run);
+    const past = [...pastAdapters(history)];
+    assert.ok((past[0]?.epoch ?? 0) > 0 && past.length > 5);
+    for (const { epoch, sha256 } of past) assert.equal(sha256, hashes[0]?.get(epoch), `${epoch}`);
+  });
+});
+
+describe('the adapter of an epoch', () => {
+  const run = runWith(0);
+  const disk = new SimDisk();
+  for (const [author, epoch] of [
+    [0, 2],
+    [1, 2],
+    [0, 5],
+  ] as const) {
+    disk.log.push(encodeUpdateMessage(testUpdate(run, testIdentity(author), epoch)));
+  }
+  const history = restoreRun(run, null, disk.log);
+
+  it('is the last one before, where the epoch itself has no updates', () => {
+    const [second, fifth] = [...pastAdapters(history)];
+    assert.equal(adapterOfEpoch(history, 2).sha256, second?.sha256);
+    assert.equal(adapterOfEpoch(history, 4).sha256, second?.sha256);
+    assert.equal(adapterOfEpoch(history, 5).sha256, fifth?.sha256);
+    assert.equal(fifth?.sha256, history.sha256);
+    assert.notEqual(second?.sha256, history.sha256);
+  });
+
+  it('is refused in a sentence before the first and after the last', () => {
+    const refuses = (epoch: number, message: RegExp, of = history): void =>
+      assert.throws(
+        () => adapterOfEpoch(of, epoch),
+        (error) => error instanceof UserError && message.test(error.message),
+      );
+    refuses(1, /no adapter of epoch 1: the run has no updates up to then; give --epoch 2 to 5$/);
+    refuses(6, /no adapter of epoch 6: it has not come yet; give --epoch 2 to 5$/);
+    refuses(0, /no updates yet/, restoreRun(run, null, []));
+  });
+});
