@@ -1,0 +1,51 @@
+/** Whether the peer in a directory, which may run, holds a newer adapter than the one that was read. */
+import { stat } from 'node:fs/promises';
+import { readStoredRun, type StoredRun } from '../stored-run.js';
+import { DataDirectory } from '../store/directory.js';
+
+/** What the adapter is the fold of. */
+const FILES = ['log', 'checkpoint'] as const;
+
+export class AdapterWatch {
+  private seen = '';
+  private readonly directory: DataDirectory;
+
+  /** `dir`: data directory of a peer. */
+  constructor(private readonly dir: string) {
+    this.directory = new DataDirectory(dir);
+  }
+
+  /** Whether there may be a newer one than at the last call of `read`. */
+  async isNewer(): Promise<boolean> {
+    return (await this.stamp()) !== this.seen;
+  }
+
+  /** Remembers what is there now as read. */
+  async remember(): Promise<void> {
+    this.seen = await this.stamp();
+  }
+
+  /** Throws as readStoredRun does. */
+  async read(): Promise<StoredRun> {
+    // Before: what is written meanwhile is newer.
+    await this.remember();
+    return readStoredRun(this.dir);
+  }
+
+  private async stamp(): Promise<string> {
+    const parts = FILES.map((name) =>
+      stat(this.directory.pathOf(name)).then(
+        ({ size, mtimeMs }) => `${size}@${mtimeMs}`,
+        () => '-',
+      ),
+    );
+    return (await Promise.all(parts)).join(' ');
+  }
+}
+
+/** E.g. "90 updates up to epoch 29". */
+export function contentOf({ log }: Pick<StoredRun, 'log'>): string {
+  const { size: updates, newestEpoch: epoch } = log;
+  if (updates === 0) return 'no updates yet, so the adapter changes nothing';
+  return `${updates} ${updates === 1 ? 'update' : 'updates'} up to epoch ${epoch}`;
+}
