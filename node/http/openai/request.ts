@@ -38,9 +38,12 @@ const stop = z
 const no = (value: unknown): boolean => value === undefined || value === null;
 /** A parameter that changes nothing at this value, and is not supported otherwise. */
 const unsupported = (isHarmless: (value: unknown) => boolean) =>
-  z.unknown().refine((value) => no(value) || isHarmless(value), {
-    error: 'is not supported by this server: leave it out',
-  });
+  z
+    .unknown()
+    .refine((value) => no(value) || isHarmless(value), {
+      error: 'is not supported by this server: leave it out',
+    })
+    .optional();
 const isZero = (value: unknown): boolean => value === 0;
 const isFalse = (value: unknown): boolean => value === false;
 const isEmpty = (value: unknown): boolean =>
