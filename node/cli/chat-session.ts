@@ -46,6 +46,12 @@ export interface ChatInit {
   readonly reload: () => Promise<string>;
 }
 
+/** A voice and its conversation, without the system message. */
+interface Speaker {
+  readonly voice: Voice;
+  turns: ChatMessage[];
+}
+
 const HELP = `/reset         forget the conversation
 /system TEXT   begin a new one with this system message; without TEXT, with none
 /save FILE     write the conversation as one line of JSON lines with "messages"
@@ -56,8 +62,7 @@ Ctrl-C stops an answer. A message that begins with a slash: write two.
 
 export class ChatSession {
   private system: string | null;
-  /** By voice, without the system message. */
-  private turns: ChatMessage[][];
+  private speakers: Speaker[];
   /** Of the answer that is being written. */
   private answering: AbortController | null = null;
   private isWarned = false;
@@ -65,7 +70,7 @@ export class ChatSession {
 
   constructor(private readonly init: ChatInit) {
     this.system = init.options.system;
-    this.turns = init.voices.map(() => []);
+    this.speakers = init.voices.map((voice) => ({ voice, turns: [] }));
   }
 
   /** Resolves at the end of the input and after /quit; rejects with `signal.reason`. */
@@ -110,9 +115,10 @@ export class ChatSession {
     const stop = AbortSignal.any([signal, answering.signal]);
     try {
       const answers = [];
-      for (const [i, { name }] of voices.entries()) {
+      for (const speaker of this.speakers) {
         if (stop.aborted) break;
-        answers.push({ name, text: await this.answer(i, content, stop, width === null) });
+        const { name } = speaker.voice;
+        answers.push({ name, text: await this.answer(speaker, content, stop, width === null) });
       }
       const [first, second] = answers;
       if (width !== null && first && second) out.write(twoColumns([first, second], width));
@@ -124,24 +130,25 @@ export class ChatSession {
     if (await this.init.watch?.isNewer()) this.note('a newer adapter is there: /reload takes it');
   }
 
-  /** What voice `i` answers; a part of it where it is stopped, which the conversation then goes on from. */
+  /** What the speaker answers; a part of it where it is stopped, which the conversation then goes on from. */
   private async answer(
-    i: number,
+    speaker: Speaker,
     content: string,
     stop: AbortSignal,
     isShown: boolean,
   ): Promise<string> {
     const { tokenizer, format, ends, options, out, voices } = this.init;
-    const { name, model } = voices[i]!;
+    const { name, model } = speaker.voice;
     const tokensMax = Math.min(options.maxTokens, Math.floor(model.capacity / 2));
-    const asked = [...this.turns[i]!, { role: 'user', content }];
+    const asked = [...speaker.turns, { role: 'user', content }];
     const fitted = fitConversation(format, this.withSystem(asked), model.capacity - tokensMax);
     if (fitted === null) {
       throw new UserError(
         `the message does not fit: of --context ${model.capacity} tokens ${tokensMax} are for the answer (--max-tokens)`,
       );
     }
-    if (fitted.dropped > 0) this.note(`${name}: the oldest ${fitted.dropped} messages left, for want of room`);
+    if (fitted.dropped > 0)
+      this.note(`${name}: the oldest ${fitted.dropped} messages left, for want of room`);
     if (isShown && (this.init.isTyped || voices.length > 1)) out.write(`${name}> `);
     let text = '';
     const onText = (piece: string): void => {
@@ -170,14 +177,12 @@ export class ChatSession {
       this.note('stopped');
     }
     const kept = fitted.messages.filter(({ role }) => role !== 'system');
-    this.turns[i] = [...kept, { role: 'assistant', content: text.trimEnd() }];
+    speaker.turns = [...kept, { role: 'assistant', content: text.trimEnd() }];
     return text;
   }
 
   private withSystem(turns: readonly ChatMessage[]): ChatMessage[] {
-    return this.system === null
-      ? [...turns]
-      : [{ role: 'system', content: this.system }, ...turns];
+    return this.system === null ? [...turns] : [{ role: 'system', content: this.system }, ...turns];
   }
 
   private async command(line: string): Promise<void> {
@@ -207,14 +212,14 @@ export class ChatSession {
   }
 
   private reset(): void {
-    this.turns = this.turns.map(() => []);
+    for (const speaker of this.speakers) speaker.turns = [];
     this.note('a new conversation');
   }
 
   /** One line for each voice, as murmurate's own --data takes them. */
   private async save(file: string): Promise<void> {
     if (file === '') throw new UserError('/save needs the name of a file, like /save talk.jsonl');
-    const lines = this.turns.map((turns) => JSON.stringify({ messages: this.withSystem(turns) }));
+    const lines = this.speakers.map(({ turns }) => JSON.stringify({ messages: this.withSystem(turns) }));
     if (await isFile(file)) throw new UserError(`${file} is there already: give another name`);
     try {
       await replaceFile(file, [`${lines.join('\n')}\n`], 0o600);

@@ -51,9 +51,9 @@ you> /help`,
     }
     const model = await loadModel(chosen, options, 'chatting', io);
     const stdin = io.stdin ?? process.stdin;
-    const voices: Voice[] = [];
-    if (model.adapted === null || options.compare) voices.push({ name: 'base', model: model.base });
-    if (model.adapted !== null) voices.push({ name: source, model: model.adapted });
+    const base: Voice = { name: 'base', model: model.base };
+    const adapted: Voice = { name: source, model: model.adapted ?? model.base };
+    const voices = model.adapted === null ? [base] : options.compare ? [base, adapted] : [adapted];
     const session = new ChatSession({
       voices,
       tokenizer: model.tokenizer,
@@ -67,7 +67,7 @@ you> /help`,
       watch: source === 'swarm' ? watch : null,
       reload: async () => {
         const stored = await watch.read();
-        voices.at(-1)!.model = model.withAdapter(stored.theta);
+        adapted.model = model.withAdapter(stored.theta);
         return contentOf(stored);
       },
     });

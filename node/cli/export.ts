@@ -15,7 +15,9 @@ import { defineVerb } from './verb.js';
 export const exportVerb = defineVerb({
   name: 'export',
   summary: "Write the swarm's adapter for other programs; the peer may run or not.",
-  args: [{ name: 'DIR', help: 'directory for the two files of Hugging Face PEFT', required: false }],
+  args: [
+    { name: 'DIR', help: 'directory for the two files of Hugging Face PEFT', required: false },
+  ],
   options: {
     ...directoryOption,
     merge: option(

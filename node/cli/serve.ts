@@ -67,7 +67,13 @@ $ curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/j
     });
     const { signal } = io;
     try {
-      const server = await startOpenAiServer({ port: options.port, engine, apiKey, logger, signal });
+      const server = await startOpenAiServer({
+        port: options.port,
+        engine,
+        apiKey,
+        logger,
+        signal,
+      });
       io.stdout.write(`${server.url}/v1\nmodels: ${engine.models.join(', ')}\n`);
       await new Promise<void>((resolve) => {
         if (signal.aborted) resolve();

@@ -16,7 +16,11 @@ export function samplingOptions(temperature: number) {
       temperature,
       '0 takes the likeliest token, above 0 draws',
     ),
-    topP: option(share, 1, 'draw among the likeliest tokens that have this share of the probability'),
+    topP: option(
+      share,
+      1,
+      'draw among the likeliest tokens that have this share of the probability',
+    ),
     seed: option(text('TEXT'), 'murmurate', 'of the draws: the same text again for the same seed'),
   } as const;
 }

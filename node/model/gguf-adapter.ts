@@ -111,10 +111,13 @@ function* fileParts({ config, adapter, theta, name }: GgufAdapter): Generator<Ui
 /** "model.layers.3.self_attn.q_proj" -> "blk.3.attn_q". */
 function layerName(module: string): string {
   if (module === 'lm_head') return 'output';
-  const [, index, layer = ''] = /^(?:model\.layers|transformer\.h)\.(\d+)\.(.+)$/.exec(module) ?? [];
+  const [, index, layer = ''] =
+    /^(?:model\.layers|transformer\.h)\.(\d+)\.(.+)$/.exec(module) ?? [];
   const name = LAYERS[layer];
   if (index !== undefined && name !== undefined) return `blk.${index}.${name}`;
-  throw new UserError(`llama.cpp has no name for the layer ${module}, so the adapter cannot be written for it`);
+  throw new UserError(
+    `llama.cpp has no name for the layer ${module}, so the adapter cannot be written for it`,
+  );
 }
 
 /**

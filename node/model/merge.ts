@@ -105,13 +105,21 @@ async function writeWeights(dir: string, options: MergeOptions): Promise<void> {
     entries.sort((a, b) => a.offset - b.offset);
     const tensors = entries.map((entry): StreamedTensor => {
       const storage = storageOf(entry, dtype);
-      sizes.set(entry.name, (entry.length / bytesOf(entry)) * (storage === null ? bytesOf(entry) : STORAGE_BYTES[storage]));
+      sizes.set(
+        entry.name,
+        (entry.length / bytesOf(entry)) *
+          (storage === null ? bytesOf(entry) : STORAGE_BYTES[storage]),
+      );
       return {
         name: entry.name,
         shape: entry.shape,
         dtype: storage ?? entry.dtype,
         async *pieces() {
-          for await (const { bytes, read } of mergedPieces(entry, storage, deltas.get(entry.name))) {
+          for await (const { bytes, read } of mergedPieces(
+            entry,
+            storage,
+            deltas.get(entry.name),
+          )) {
             signal.throwIfAborted();
             yield bytes;
             done += read;
@@ -130,7 +138,13 @@ async function writeWeights(dir: string, options: MergeOptions): Promise<void> {
 }
 
 function bytesOf({ length, shape }: TensorEntry): number {
-  return length / Math.max(1, shape.reduce((product, n) => product * n, 1));
+  return (
+    length /
+    Math.max(
+      1,
+      shape.reduce((product, n) => product * n, 1),
+    )
+  );
 }
 
 /** What the weight becomes; null for what is copied as it is: integers and masks. */
@@ -161,7 +175,10 @@ function deltasOf({ config, weights, adapter, theta }: MergeOptions): Map<string
 }
 
 /** Name of the layer's weight in the files: published checkpoints of GPT-2 leave out a prefix. */
-function weightName({ name, inFeatures, outFeatures, transposed }: LinearLayer, weights: WeightIndex): string {
+function weightName(
+  { name, inFeatures, outFeatures, transposed }: LinearLayer,
+  weights: WeightIndex,
+): string {
   const names = [`${name}.weight`, `${name.replace(/^transformer\./, '')}.weight`];
   const found = names.find((candidate) => weights.has(candidate));
   const shape = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];

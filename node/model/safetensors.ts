@@ -316,12 +316,10 @@ export async function writeSafetensors(
   tensors: readonly F32Tensor[],
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
-  const streamed = tensors.map(
-    ({ name, shape, data }): StreamedTensor => ({
-      ...{ name, shape, dtype: 'F32' },
-      pieces: () => [littleEndian(data)],
-    }),
-  );
+  const streamed = tensors.map(({ name, shape, data }): StreamedTensor => ({
+    ...{ name, shape, dtype: 'F32' },
+    pieces: () => [littleEndian(data)],
+  }));
   await streamSafetensors(path, streamed, metadata);
 }
 

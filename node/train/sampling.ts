@@ -26,12 +26,7 @@ export function likeliest(logits: Float32Array): number {
 }
 
 /** An index drawn from softmax(logits / temperature); `logits`: [vocabSize] float32, temperature > 0. */
-export function draw(
-  logits: Float32Array,
-  temperature: number,
-  random: Prng,
-  topP = 1,
-): number {
+export function draw(logits: Float32Array, temperature: number, random: Prng, topP = 1): number {
   const peak = logits[likeliest(logits)]!;
   const weights = Float64Array.from(logits, (logit) => Math.exp((logit - peak) / temperature));
   const total = topP < 1 ? keepNucleus(weights, topP) : sum(weights);

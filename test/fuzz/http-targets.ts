@@ -57,7 +57,7 @@ const openAi: FuzzTarget = {
     '{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"stop":["a"],"n":1,"seed":-1}',
     '{"model":"m","messages":[{"role":"developer","content":[{"type":"text","text":"hi"}]}],"max_completion_tokens":9,"stream_options":{"include_usage":true},"top_p":0}',
     '{"model":"m","prompt":["hi"],"max_tokens":3,"temperature":0.5,"stop":"x","best_of":1,"logit_bias":{}}',
-    '{"model":"m","messages":[{"role":"tool","content":null}],"tools":[{}],"logprobs":true}',
+    '{"model":"m","messages":[{"role":"system","content":"a"},{"role":"assistant","content":"b"}],"tools":[],"logprobs":false,"response_format":{"type":"text"}}',
   ].map((text) => Buffer.from(text)),
   refusals: [ApiError],
   run: (bytes) => {
@@ -69,7 +69,8 @@ const openAi: FuzzTarget = {
     assert.ok(write.tokensMax === null || Number.isSafeInteger(write.tokensMax - 1));
     assert.ok(write.stops.length <= 4 && write.stops.every((stop) => stop !== ''));
     const { prompt } = write;
-    if ('messages' in prompt) assert.ok(prompt.messages.every(({ content }) => typeof content === 'string'));
+    if ('messages' in prompt)
+      assert.ok(prompt.messages.every(({ content }) => typeof content === 'string'));
     else assert.equal(typeof prompt.text, 'string');
   },
 };

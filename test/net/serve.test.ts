@@ -38,7 +38,16 @@ before(async () => {
   await writeAdapter(adapter);
   await writeFile(join(place, 'key'), `${KEY}\n`);
   const args = ['--adapter', adapter, '--api-key-file', join(place, 'key'), '--log-level', 'debug'];
-  server = new CommandLine(['serve', '--port', '0', '--context', '128', '--device', 'cpu', ...args]);
+  server = new CommandLine([
+    'serve',
+    '--port',
+    '0',
+    '--context',
+    '128',
+    '--device',
+    'cpu',
+    ...args,
+  ]);
   const baseURL = await until(
     'the address of the server',
     () => {
@@ -98,7 +107,8 @@ describe("OpenAI's own client", () => {
     const content = 'many words '.repeat(200);
     await assert.rejects(
       client.chat.completions.create({ model, messages: [{ role: 'user', content }] }),
-      (error) => error instanceof OpenAI.BadRequestError && error.code === 'context_length_exceeded',
+      (error) =>
+        error instanceof OpenAI.BadRequestError && error.code === 'context_length_exceeded',
     );
     await assert.rejects(
       client.chat.completions.create({ ...asked, model: 'gpt-4' }),

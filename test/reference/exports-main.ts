@@ -49,17 +49,17 @@ interface Llama {
   }>;
 }
 
+const say = (line: string): unknown => process.stdout.write(`${line}\n`);
+
 const [modelDir, out, baseGguf, llamaDir] = process.argv.slice(2);
 if (modelDir === undefined || out === undefined) {
-  console.error('usage: npm run reference:exports -- MODEL_DIR OUT_DIR [BASE.gguf LLAMA_DIR]');
+  process.stderr.write('give MODEL_DIR OUT_DIR, and BASE.gguf LLAMA_DIR to run llama.cpp\n');
   process.exit(2);
 }
 const { dir, config, weights, name } = await openModelDirectory(modelDir);
-const targetModules = ['all-linear'];
-const spec = {
-  ...{ rank: 4, alpha: 12, seed: new Uint8Array(32).fill(3), targetModules },
-  modules: loraModules(config, targetModules),
-};
+const modules = loraModules(config, ['all-linear']);
+const targetModules = [...new Set(modules.map((layer) => layer.name.split('.').at(-1)!))];
+const spec = { rank: 4, alpha: 12, seed: new Uint8Array(32).fill(3), targetModules, modules };
 const theta = initialAdapter(spec);
 const random = new Prng(spec.seed, 'lora_B');
 for (const { factor, offset, length } of adapterLayout(spec).tensors) {
@@ -75,7 +75,7 @@ await writeMergedModel(join(out, 'merged'), {
   ...{ dir, config, weights, adapter: spec, theta, dtype: 'fp32', signal },
   onProgress: () => undefined,
 });
-console.log(`${out}: adapter, merged, adapter.gguf`);
+say(`${out}: adapter, merged, adapter.gguf`);
 
 if (baseGguf !== undefined && llamaDir !== undefined) {
   const tokenizer = await openTokenizer(dir, config);
@@ -114,12 +114,12 @@ if (baseGguf !== undefined && llamaDir !== undefined) {
       const same = theirs.findIndex((token, i) => token !== ours[i]);
       isEqual &&= same === -1;
       texts.push(ours.join());
-      console.log(`${what}: ${same === -1 ? length : same} of ${length} tokens equal`);
+      say(`${what}: ${same === -1 ? length : same} of ${length} tokens equal`);
     }
   }
   const [base, adapted] = [texts.slice(0, PROMPTS.length), texts.slice(PROMPTS.length)];
   const changed = adapted.filter((text, i) => text !== base[i]).length;
-  console.log(`the adapter changes ${changed} of ${PROMPTS.length} texts`);
+  say(`the adapter changes ${changed} of ${PROMPTS.length} texts`);
   await model.dispose();
   process.exit(isEqual && changed > 0 ? 0 : 1);
 }

@@ -20,7 +20,12 @@ export const chatAnswer: AnswerFormat = {
   idPrefix: 'chatcmpl',
   object: 'chat.completion',
   chunkObject: 'chat.completion.chunk',
-  firstDelta: { index: 0, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null },
+  firstDelta: {
+    index: 0,
+    delta: { role: 'assistant', content: '' },
+    logprobs: null,
+    finish_reason: null,
+  },
   choice: (content, finish) => ({
     index: 0,
     message: { role: 'assistant', content, refusal: null },

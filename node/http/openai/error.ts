@@ -17,7 +17,9 @@ export class ApiError extends Error {
     super(message);
   }
 
-  get body(): { error: { message: string; type: string; param: string | null; code: string | null } } {
+  get body(): {
+    error: { message: string; type: string; param: string | null; code: string | null };
+  } {
     const { message, param, code } = this;
     return { error: { message, type: typeOf(this.status), param, code } };
   }

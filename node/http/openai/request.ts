@@ -106,14 +106,15 @@ const chatSchema = z.strictObject({
   tool_choice: unsupported((value) => value === 'none'),
   functions: unsupported(isEmpty),
   response_format: unsupported(
-    (value) => typeof value === 'object' && value !== null && 'type' in value && value.type === 'text',
+    (value) =>
+      typeof value === 'object' && value !== null && 'type' in value && value.type === 'text',
   ),
   modalities: unsupported((value) => Array.isArray(value) && value.join() === 'text'),
 });
 const completionSchema = z.strictObject({
   ...common,
   prompt: z.union(
-    [z.string(), z.array(z.string()).length(1)],
+    [z.string(), z.tuple([z.string()])],
     only('one text: this server takes no lists of prompts and no token ids'),
   ),
   best_of: z.literal(1, only('1: one answer at a time')).nullish(),
@@ -137,7 +138,7 @@ export function readChatRequest(body: string): ApiRequest {
 export function readCompletionRequest(body: string): ApiRequest {
   const request = parse(body, completionSchema);
   const { prompt } = request;
-  const text = typeof prompt === 'string' ? prompt : prompt[0]!;
+  const text = typeof prompt === 'string' ? prompt : prompt[0];
   return toRequest(request, { text }, request.max_tokens ?? COMPLETION_TOKENS);
 }
 
@@ -184,7 +185,11 @@ function parse<T>(body: string, schema: z.ZodType<T>): T {
   }
   const param = pathOf(issue?.path ?? []);
   const words = issue?.message.startsWith('Invalid') ? 'cannot be used' : issue?.message;
-  throw new ApiError(400, `${param === '' ? 'The body' : quoted(param)} ${words ?? ''}.`, param || null);
+  throw new ApiError(
+    400,
+    `${param === '' ? 'The body' : quoted(param)} ${words ?? ''}.`,
+    param || null,
+  );
 }
 
 /** Of a name that somebody else chose. */

@@ -76,7 +76,11 @@ describe('a chat', () => {
   }
 
   /** What stands on stdout after these lines. */
-  async function talk(lines: string[], voices: Voice[], more: Partial<ChatInit['options']> = {}): Promise<string> {
+  async function talk(
+    lines: string[],
+    voices: Voice[],
+    more: Partial<ChatInit['options']> = {},
+  ): Promise<string> {
     const options = { system: null, maxTokens: 20, temperature: 0, topP: 1, seed: 's', ...more };
     const [stdout, stderr] = [collect((text) => (out += text)), collect((text) => (notes += text))];
     session = new ChatSession({
@@ -87,7 +91,10 @@ describe('a chat', () => {
     });
     const stdin = new PassThrough();
     stdin.end(lines.map((line) => `${line}\n`).join(''));
-    await session.run(openLineInput(stdin, stdout, () => undefined), never);
+    await session.run(
+      openLineInput(stdin, stdout, () => undefined),
+      never,
+    );
     return out;
   }
 
@@ -95,7 +102,10 @@ describe('a chat', () => {
 
   it('answers each line of a pipe, and keeps what was said', async () => {
     const model = parrot(' Anna.', ' In bay 3.');
-    assert.equal(await talk(['Who?', '', 'Where?'], [{ name: 'swarm', model }]), 'Anna.\nIn bay 3.\n');
+    assert.equal(
+      await talk(['Who?', '', 'Where?'], [{ name: 'swarm', model }]),
+      'Anna.\nIn bay 3.\n',
+    );
     assert.deepEqual(model.asked, [
       'User: Who?\nAssistant:',
       'User: Who?\nAssistant: Anna.\nUser: Where?\nAssistant:',
@@ -109,7 +119,10 @@ describe('a chat', () => {
 
   it('forgets at /reset, begins anew at /system, and takes // for a slash', async () => {
     const model = parrot('a', 'b', 'c', 'd');
-    await talk(['1', '/reset', '2', '/system Be brief.', '//3', '/quit', '4'], [{ name: 's', model }]);
+    await talk(
+      ['1', '/reset', '2', '/system Be brief.', '//3', '/quit', '4'],
+      [{ name: 's', model }],
+    );
     assert.deepEqual(model.asked, [
       'User: 1\nAssistant:',
       'User: 2\nAssistant:',
@@ -143,7 +156,10 @@ describe('a chat', () => {
   it('saves the conversation as data, and no file twice', async () => {
     const dir = await scratch.directory();
     const file = join(dir, 'talk.jsonl');
-    await talk(['Who?', `/save ${file}`, `/save ${file}`], [{ name: 'swarm', model: parrot(' Anna.') }]);
+    await talk(
+      ['Who?', `/save ${file}`, `/save ${file}`],
+      [{ name: 'swarm', model: parrot(' Anna.') }],
+    );
     assert.deepEqual(JSON.parse(await readFile(file, 'utf8')), {
       messages: [
         { role: 'user', content: 'Who?' },

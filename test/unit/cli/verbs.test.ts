@@ -142,7 +142,10 @@ describe('every verb', () => {
       [['eval', 'x.txt', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
       [['eval', '--base', 'x.txt', 'y.txt'], /x\.txt/],
       [['chat', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
-      [['serve', '--base', '--api-key-file', '/nonexistent'], /\/nonexistent \(the API key\) does not/],
+      [
+        ['serve', '--base', '--api-key-file', '/nonexistent'],
+        /\/nonexistent \(the API key\) does not/,
+      ],
     ];
     for (const [args, sentence] of cases) {
       const { exitCode, stderr } = await run(...args);

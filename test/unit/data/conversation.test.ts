@@ -74,7 +74,7 @@ describe('a conversation', () => {
     assert.equal(fitConversation(format, messages, whole)?.dropped, 0);
     const fitted = fitConversation(format, messages, whole - 1);
     assert.deepEqual(fitted?.messages, [system, user('c'), assistant('d'), user('e')]);
-    assert.equal(fitted?.dropped, 2);
+    assert.equal(fitted.dropped, 2);
     const least = format.prompt([system, user('e')]).length;
     assert.deepEqual(fitConversation(format, messages, least)?.messages, [system, user('e')]);
     assert.equal(fitConversation(format, messages, least - 1), null);
@@ -91,7 +91,8 @@ describe('readGenerationEnds', () => {
   it('reads one id, several, or none', async () => {
     assert.deepEqual(await read('{"eos_token_id": 7}'), [7]);
     assert.deepEqual(await read('{"eos_token_id": [7, 9]}'), [7, 9]);
-    for (const none of ['{"eos_token_id": null}', '{}', null]) assert.deepEqual(await read(none), []);
+    for (const none of ['{"eos_token_id": null}', '{}', null])
+      assert.deepEqual(await read(none), []);
   });
 
   it('refuses a damaged file', async () => {

@@ -38,10 +38,24 @@ describe('readChatRequest', () => {
       ...{ temperature: 0, top_p: 0.5, seed: 7, stop: 'x', max_tokens: 3, stream: true, n: 1 },
       stream_options: { include_usage: true },
       // Without effect at these values, or for its owner only.
-      ...{ presence_penalty: 0, logit_bias: {}, tools: [], user: 'me', response_format: { type: 'text' } },
+      ...{
+        presence_penalty: 0,
+        logit_bias: {},
+        tools: [],
+        user: 'me',
+        response_format: { type: 'text' },
+      },
     });
     assert.deepEqual(
-      [write.temperature, write.topP, write.seed, write.stops, write.tokensMax, stream, includeUsage],
+      [
+        write.temperature,
+        write.topP,
+        write.seed,
+        write.stops,
+        write.tokensMax,
+        stream,
+        includeUsage,
+      ],
       [0, 0.5, 7, ['x'], 3, true, true],
     );
     assert.equal(chat({ max_completion_tokens: 5, max_tokens: 9 }).write.tokensMax, 5);
@@ -51,7 +65,13 @@ describe('readChatRequest', () => {
   it('takes a developer for the system, and joins parts of text', () => {
     const messages = [
       { role: 'developer', content: 'Be brief.' },
-      { role: 'user', content: [{ type: 'text', text: 'a' }, { type: 'text', text: 'b' }] },
+      {
+        role: 'user',
+        content: [
+          { type: 'text', text: 'a' },
+          { type: 'text', text: 'b' },
+        ],
+      },
     ];
     assert.deepEqual(chat({ messages }).write.prompt, {
       messages: [

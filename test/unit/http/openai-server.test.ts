@@ -4,9 +4,18 @@ import { request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { UserError } from '../../../node/errors.js';
-import { PromptTooLongError, type Engine, type WriteRequest, type Written } from '../../../node/http/openai/engine.js';
+import {
+  PromptTooLongError,
+  type Engine,
+  type WriteRequest,
+  type Written,
+} from '../../../node/http/openai/engine.js';
 import type { LoopbackServer } from '../../../node/http/loopback.js';
-import { REQUEST_BYTES_MAX, startOpenAiServer, WAITING_MAX } from '../../../node/http/openai/server.js';
+import {
+  REQUEST_BYTES_MAX,
+  startOpenAiServer,
+  WAITING_MAX,
+} from '../../../node/http/openai/server.js';
 import type { Logger } from '../../../node/interfaces.js';
 
 const logged: string[] = [];
@@ -89,7 +98,12 @@ const CHAT = { model: 'base+swarm', messages: MESSAGES };
 async function ask(
   path: string,
   body: unknown,
-  { to = server, method = 'POST', headers = {}, signal = AbortSignal.timeout(10_000) }: {
+  {
+    to = server,
+    method = 'POST',
+    headers = {},
+    signal = AbortSignal.timeout(10_000),
+  }: {
     to?: LoopbackServer;
     method?: string;
     headers?: Record<string, string>;
@@ -167,7 +181,10 @@ describe('the OpenAI-compatible server', () => {
   it('lists its models, and finds one by its id', async () => {
     const { body } = await ask('/v1/models', null, { method: 'GET' });
     const { data } = JSON.parse(body) as { data: { id: string }[] };
-    assert.deepEqual(data.map(({ id }) => id), ['base', 'base+swarm']);
+    assert.deepEqual(
+      data.map(({ id }) => id),
+      ['base', 'base+swarm'],
+    );
     assert.equal((await ask('/v1/models/base%2Bswarm', null, { method: 'GET' })).status, 200);
     assert.equal((await ask('/v1/models/other', null, { method: 'GET' })).status, 404);
   });
@@ -198,10 +215,28 @@ describe('the OpenAI-compatible server', () => {
   });
 
   it('says in the words of the API what is wrong', async () => {
-    const cases: [path: string, body: unknown, status: number, code: string | null, words: RegExp][] = [
-      ['/v1/chat/completions', { ...CHAT, model: 'gpt' }, 404, 'model_not_found', /base, base\+swarm/],
+    const cases: [
+      path: string,
+      body: unknown,
+      status: number,
+      code: string | null,
+      words: RegExp,
+    ][] = [
+      [
+        '/v1/chat/completions',
+        { ...CHAT, model: 'gpt' },
+        404,
+        'model_not_found',
+        /base, base\+swarm/,
+      ],
       ['/v1/chat/completions', '{', 400, null, /not valid JSON/],
-      ['/v1/completions', { model: 'base', prompt: 'long' }, 400, 'context_length_exceeded', /99 tokens/],
+      [
+        '/v1/completions',
+        { model: 'base', prompt: 'long' },
+        400,
+        'context_length_exceeded',
+        /99 tokens/,
+      ],
       ['/v1/completions', { model: 'base', prompt: 'odd' }, 400, null, /no place/],
       ['/v1/completions', { model: 'base', prompt: 'broken' }, 500, null, /The server failed/],
       ['/v1/embeddings', {}, 404, null, /There is only/],

@@ -6,7 +6,13 @@ import { readModelConfig } from '../../../node/model/config.js';
 import { writeGgufAdapter } from '../../../node/model/gguf-adapter.js';
 import { readPeftAdapter } from '../../../node/model/peft.js';
 import { adapterLayout } from '../../../protocol/adapter.js';
-import { REFERENCE_CASES, referenceCase, Scratch, userError, type ReferenceCaseName } from './fixtures.js';
+import {
+  REFERENCE_CASES,
+  referenceCase,
+  Scratch,
+  userError,
+  type ReferenceCaseName,
+} from './fixtures.js';
 
 const scratch = new Scratch();
 after(() => scratch.remove());
@@ -47,7 +53,10 @@ function readGguf(bytes: Buffer): Gguf {
   for (const { name, shape, offset } of infos) {
     assert.equal(offset % 32, 0);
     const from = start + offset;
-    const data = bytes.buffer.slice(bytes.byteOffset + from, bytes.byteOffset + from + 4 * shape[0] * shape[1]);
+    const data = bytes.buffer.slice(
+      bytes.byteOffset + from,
+      bytes.byteOffset + from + 4 * shape[0] * shape[1],
+    );
     tensors.set(name, { shape, data: new Float32Array(data) });
   }
   return { metadata, tensors };
@@ -56,7 +65,9 @@ function readGguf(bytes: Buffer): Gguf {
 async function open(name: ReferenceCaseName): Promise<Parameters<typeof writeGgufAdapter>[1]> {
   const path = join(referenceCase(name), 'base', 'config.json');
   const config = readModelConfig(await readFile(path), path);
-  const { rank, alpha, modules, theta } = await readPeftAdapter(join(referenceCase(name), 'adapter'));
+  const { rank, alpha, modules, theta } = await readPeftAdapter(
+    join(referenceCase(name), 'adapter'),
+  );
   return { config, adapter: { rank, alpha, modules }, theta, name: 'a test' };
 }
 
@@ -83,7 +94,10 @@ describe('writeGgufAdapter', () => {
       const sum = (values: Float32Array): number => [...values].sort().reduce((a, b) => a + b, 0);
       for (const [i, [key, { shape, data }]] of [...tensors].entries()) {
         const { factor, shape: own, offset, length } = layout.tensors[i]!;
-        assert.match(key, /^(output|blk\.\d+\.(attn_(q|k|v|qkv|output)|ffn_(gate|up|down)))\.weight\.lora_[ab]$/);
+        assert.match(
+          key,
+          /^(output|blk\.\d+\.(attn_(q|k|v|qkv|output)|ffn_(gate|up|down)))\.weight\.lora_[ab]$/,
+        );
         assert.ok(key.endsWith(factor === 'A' ? 'lora_a' : 'lora_b'));
         assert.deepEqual(shape, [own[1], own[0]]);
         const values = opened.theta.subarray(offset, offset + length);
@@ -102,7 +116,11 @@ describe('writeGgufAdapter', () => {
     // Each row holds its own number.
     const theta = opened.theta.slice();
     for (const { factor, offset, length } of adapterLayout(adapter).tensors) {
-      if (factor === 'B') theta.set(Float32Array.from({ length }, (_, i) => Math.floor(i / rank)), offset);
+      if (factor === 'B')
+        theta.set(
+          Float32Array.from({ length }, (_, i) => Math.floor(i / rank)),
+          offset,
+        );
     }
     const { tensors } = await written({ ...opened, theta });
     for (const [key, count] of [
@@ -113,7 +131,10 @@ describe('writeGgufAdapter', () => {
       for (let head = 0; head < count; head++) {
         for (let i = 0; i < headDim / 2; i++) {
           const row = (place: number): number => data[(head * headDim + place) * rank]!;
-          assert.deepEqual([row(2 * i), row(2 * i + 1)], [head * headDim + i, head * headDim + i + headDim / 2]);
+          assert.deepEqual(
+            [row(2 * i), row(2 * i + 1)],
+            [head * headDim + i, head * headDim + i + headDim / 2],
+          );
         }
       }
     }

@@ -76,9 +76,14 @@ describe('writeMergedModel', () => {
     const target = join(await scratch.directory(), 'merged');
     await writeMergedModel(target, options);
     const types = async (dir: string): Promise<string[]> =>
-      [...(await openWeights(dir)).values()].map(({ name, dtype, file }) => `${name} ${dtype} ${basename(file)}`);
+      [...(await openWeights(dir)).values()].map(
+        ({ name, dtype, file }) => `${name} ${dtype} ${basename(file)}`,
+      );
     assert.deepEqual(await types(target), await types(base));
-    const worst = largestDifference(await logits(await merged(target, options)), await logits(options));
+    const worst = largestDifference(
+      await logits(await merged(target, options)),
+      await logits(options),
+    );
     assert.ok(worst > 0 && worst < 5e-3, String(worst));
   });
 
@@ -96,16 +101,25 @@ describe('writeMergedModel', () => {
       ['fp32', 'float32', 2 ** -24],
     ] as const) {
       it(`stores ${dtype} rounded to nearest, and says so in the config`, async () => {
-        const [exact, target] = [join(await scratch.directory(), 'a'), join(await scratch.directory(), 'b')];
+        const [exact, target] = [
+          join(await scratch.directory(), 'a'),
+          join(await scratch.directory(), 'b'),
+        ];
         await writeMergedModel(exact, { ...options, dtype: 'fp32' });
         await writeMergedModel(target, { ...options, dtype });
         const wanted = await openWeights(exact);
         for (const [name, entry] of await openWeights(target)) {
           assert.equal(entry.dtype, dtype.toUpperCase().replace('FP', 'F'));
-          const [stored, full] = [await readTensorF32(entry), await readTensorF32(wanted.get(name)!)];
+          const [stored, full] = [
+            await readTensorF32(entry),
+            await readTensorF32(wanted.get(name)!),
+          ];
           for (const [i, value] of stored.entries()) {
             const error = Math.abs(value - full[i]!);
-            assert.ok(error <= bound * Math.abs(full[i]!) + 2 ** -25, `${name}: ${value} for ${full[i]}`);
+            assert.ok(
+              error <= bound * Math.abs(full[i]!) + 2 ** -25,
+              `${name}: ${value} for ${full[i]}`,
+            );
           }
         }
         const config = JSON.parse(await readFile(join(target, 'config.json'), 'utf8')) as object;
@@ -132,7 +146,10 @@ describe('writeMergedModel', () => {
       await mkdir(target);
       await assert.rejects(writeMergedModel(target, options), userError(/is there already/));
       await writeFile(join(place, 'file'), '');
-      await assert.rejects(writeMergedModel(join(place, 'file'), options), userError(/is there already/));
+      await assert.rejects(
+        writeMergedModel(join(place, 'file'), options),
+        userError(/is there already/),
+      );
       const stopped = { ...options, signal: AbortSignal.abort() };
       await assert.rejects(writeMergedModel(join(place, 'other'), stopped), { name: 'AbortError' });
       const loud = { ...options, dtype: 'fp16' as const, theta: options.theta.map(() => 1e4) };
@@ -158,7 +175,13 @@ describe('writeMergedModel', () => {
     it('takes tokenizer and templates along, and no other files', async () => {
       const dir = join(await scratch.directory(), 'base');
       await cp(base, dir, { recursive: true });
-      for (const file of ['tokenizer.json', 'chat_template.jinja', 'LICENSE', 'notes.md', 'x.bin']) {
+      for (const file of [
+        'tokenizer.json',
+        'chat_template.jinja',
+        'LICENSE',
+        'notes.md',
+        'x.bin',
+      ]) {
         await writeFile(join(dir, file), file);
       }
       const target = join(await scratch.directory(), 'merged');
@@ -177,7 +200,8 @@ describe('encodeFloats', () => {
       const bytes = new Uint8Array(Uint16Array.from({ length: 0x10000 }, (_, i) => i).buffer);
       const values = decodeFloats(bytes, storage).filter(Number.isFinite);
       const again = decodeFloats(new Uint8Array(encodeFloats(values, storage)!), storage);
-      for (const [i, value] of values.entries()) assert.ok(Object.is(again[i], value), String(value));
+      for (const [i, value] of values.entries())
+        assert.ok(Object.is(again[i], value), String(value));
     }
   });
 
