@@ -25,7 +25,10 @@ export class AdapterWatch {
     this.seen = await this.stamp();
   }
 
-  /** Throws as readStoredRun does. */
+  /**
+   * Throws as readStoredRun does. Once a graph has run, this thread rounds numbers below 1e-38 to zero: enough to write
+   * with, but not to be compared bit for bit with what other peers hold.
+   */
   async read(): Promise<StoredRun> {
     // Before: what is written meanwhile is newer.
     await this.remember();

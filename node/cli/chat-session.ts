@@ -40,6 +40,8 @@ export interface ChatInit {
   readonly isTerminal: boolean;
   /** Whether a person types: else the answers stand alone on `out`, so that a script can use them. */
   readonly isTyped: boolean;
+  /** What is in the swarm's adapter; null for another one. */
+  readonly content: string | null;
   /** Null where the adapter is not a swarm's. */
   readonly watch: AdapterWatch | null;
   /** Takes the newest adapter and says what is in it. */
@@ -75,7 +77,9 @@ export class ChatSession {
 
   /** Resolves at the end of the input and after /quit; rejects with `signal.reason`. */
   async run(input: LineInput, signal: AbortSignal): Promise<void> {
-    if (this.init.isTyped) this.note(`${this.init.format.name}; /help lists the commands`);
+    const { isTyped, content, format } = this.init;
+    if (isTyped && content !== null) this.note(`adapter: ${content}`);
+    if (isTyped) this.note(`${format.name}; /help lists the commands`);
     for (;;) {
       const line = await input.next('you> ', signal);
       if (line === null || line.trim() === '/quit') return;
@@ -219,7 +223,9 @@ export class ChatSession {
   /** One line for each voice, as murmurate's own --data takes them. */
   private async save(file: string): Promise<void> {
     if (file === '') throw new UserError('/save needs the name of a file, like /save talk.jsonl');
-    const lines = this.speakers.map(({ turns }) => JSON.stringify({ messages: this.withSystem(turns) }));
+    const lines = this.speakers.map(({ turns }) =>
+      JSON.stringify({ messages: this.withSystem(turns) }),
+    );
     if (await isFile(file)) throw new UserError(`${file} is there already: give another name`);
     try {
       await replaceFile(file, [`${lines.join('\n')}\n`], 0o600);

@@ -1,6 +1,5 @@
 /** murmurate chat: a conversation in the terminal with the swarm's adapter, beside the base model if asked for. */
 import { integer, option } from '../config.js';
-import { EXIT_USAGE, UserError } from '../errors.js';
 import { AdapterWatch, contentOf } from './adapter-watch.js';
 import { ChatSession, type Voice } from './chat-session.js';
 import { chooseModel, modelOptions } from './chosen-model.js';
@@ -9,6 +8,7 @@ import { loadModel } from './loaded-model.js';
 import { defineVerb } from './verb.js';
 import {
   ANSWER_TOKENS_MAX,
+  checkCompare,
   compareOption,
   contextOption,
   formatOption,
@@ -42,13 +42,8 @@ you> /help`,
     const watch = new AdapterWatch(options.dir);
     await watch.remember();
     const chosen = await chooseModel({ options, given, io });
-    const { source } = chosen;
-    if (options.compare && source === 'none') {
-      throw new UserError(
-        'there is no adapter to compare the base model with; name one with --dir or --adapter',
-        EXIT_USAGE,
-      );
-    }
+    const { source, log } = chosen;
+    checkCompare(options.compare, source);
     const model = await loadModel(chosen, options, 'chatting', io);
     const stdin = io.stdin ?? process.stdin;
     const base: Voice = { name: 'base', model: model.base };
@@ -64,6 +59,7 @@ you> /help`,
       notes: io.stderr,
       isTerminal: io.terminal,
       isTyped: stdin.isTTY === true,
+      content: log === null ? null : contentOf({ log }),
       watch: source === 'swarm' ? watch : null,
       reload: async () => {
         const stored = await watch.read();

@@ -1,4 +1,4 @@
-/** What generate and eval work with: a base model with the swarm's adapter, with another one, or alone; and a device. */
+/** What generate, chat, serve and eval work with: a base model with the swarm's adapter, with another one, or alone; and a device. */
 import { checkBaseModel, openBaseModel, type BaseModel } from '../base-model.js';
 import { option, switchOption, text, type OptionValues } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
@@ -9,6 +9,7 @@ import { loraModules, type AdapterShape } from '../model/lora.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import { readPeftAdapter } from '../model/peft.js';
 import { adapterLayout } from '../../protocol/adapter.js';
+import type { UpdateLog } from '../../protocol/log.js';
 import type { Run } from '../../protocol/manifest.js';
 import { readStoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
@@ -37,8 +38,9 @@ export interface ChosenModel extends Omit<ModelToOpen, 'executor'> {
   theta: Float32Array;
   /** Where the adapter comes from. */
   source: 'swarm' | 'adapter' | 'none';
-  /** Of the swarm's adapter; else null. */
+  /** Of the swarm's adapter, and what it is the fold of; else null. */
   run: Run | null;
+  log: UpdateLog | null;
 }
 
 /**
@@ -101,20 +103,21 @@ export async function openDevice(
   };
 }
 
-type ChosenAdapter = Pick<ChosenModel, 'adapter' | 'theta' | 'source' | 'run'>;
+type ChosenAdapter = Pick<ChosenModel, 'adapter' | 'theta' | 'source' | 'run' | 'log'>;
 
 async function chooseAdapter(
   base: BaseModel,
   options: Pick<ModelOptions, 'base' | 'adapter' | 'dir'>,
 ): Promise<ChosenAdapter> {
-  if (options.base) return { ...zeroAdapter(base), source: 'none', run: null };
+  const none = { run: null, log: null };
+  if (options.base) return { ...zeroAdapter(base), source: 'none', ...none };
   if (options.adapter !== null) {
     const { rank, alpha, modules, theta } = await readPeftAdapter(options.adapter);
-    return { adapter: { rank, alpha, modules }, theta, source: 'adapter', run: null };
+    return { adapter: { rank, alpha, modules }, theta, source: 'adapter', ...none };
   }
-  const { run, theta } = await readStoredRun(options.dir);
+  const { run, log, theta } = await readStoredRun(options.dir);
   checkBaseModel(run, base);
-  return { adapter: run.manifest.adapter, theta, source: 'swarm', run };
+  return { adapter: run.manifest.adapter, theta, source: 'swarm', run, log };
 }
 
 /** An adapter that changes nothing: lora_A and lora_B zero. */

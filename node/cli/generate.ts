@@ -3,13 +3,18 @@ import { availableParallelism } from 'node:os';
 import { integer, option } from '../config.js';
 import { readGenerationEnds } from '../data/generation-config.js';
 import { openTokenizer } from '../data/tokenizer.js';
-import { EXIT_USAGE, UserError } from '../errors.js';
 import { chunkFor, openNextTokenGraph, openNextTokenModel } from '../model/next-token-model.js';
 import { generate, promptTokens, type GenerateOptions } from '../train/generate.js';
 import { chooseModel, modelOptions, openDevice } from './chosen-model.js';
 import { twoColumns, wideTerminal, type NamedText } from './two-columns.js';
 import { defineVerb } from './verb.js';
-import { ANSWER_TOKENS_MAX, compareOption, samplingOptions, seedOf } from './writing-options.js';
+import {
+  ANSWER_TOKENS_MAX,
+  checkCompare,
+  compareOption,
+  samplingOptions,
+  seedOf,
+} from './writing-options.js';
 
 const PURPOSE = { doing: 'generating', remedy: 'give a smaller --context or --max-tokens,' };
 
@@ -36,12 +41,7 @@ Answer:"
   run: async ({ args: [prompt], options, given, io }) => {
     const chosen = await chooseModel({ options, given, io });
     const { config, theta, source } = chosen;
-    if (options.compare && source === 'none') {
-      throw new UserError(
-        'there is no adapter to compare the base model with; name one with --dir or --adapter',
-        EXIT_USAGE,
-      );
-    }
+    checkCompare(options.compare, source);
     const tokenizer = await openTokenizer(chosen.dir, config);
     const ids = promptTokens(tokenizer, prompt ?? '');
     const request: GenerateOptions = {

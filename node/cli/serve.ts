@@ -5,7 +5,6 @@ import { startOpenAiServer } from '../http/openai/server.js';
 import { readBoundedFile } from '../json-file.js';
 import { createLogger } from '../log.js';
 import { modelName } from '../model/model-directory.js';
-import { readStoredRun } from '../stored-run.js';
 import { AdapterWatch } from './adapter-watch.js';
 import { chooseModel, modelOptions } from './chosen-model.js';
 import { loadModel } from './loaded-model.js';
@@ -48,7 +47,7 @@ $ curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/j
     const watch = new AdapterWatch(options.dir);
     await watch.remember();
     const chosen = await chooseModel({ options, given, io });
-    const { source } = chosen;
+    const { source, log } = chosen;
     const model = await loadModel(chosen, options, 'serving', io);
     const logger = createLogger({
       level: options.logLevel,
@@ -56,8 +55,7 @@ $ curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/j
       out: io.stderr,
     });
     const baseId = modelName(chosen.dir);
-    const fingerprint =
-      source === 'swarm' ? fingerprintOf(await readStoredRun(options.dir)) : 'adapter';
+    const fingerprint = log === null ? 'adapter' : fingerprintOf({ log });
     const engine = new ServeEngine({
       model,
       baseId,

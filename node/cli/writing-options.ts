@@ -1,6 +1,8 @@
 /** Options of the verbs that write text: how a token is chosen, how a conversation becomes text. */
 import { createHash } from 'node:crypto';
+import { EXIT_USAGE, UserError } from '../errors.js';
 import { integer, option, real, switchOption, text, type OptionType } from '../config.js';
+import type { ChosenModel } from './chosen-model.js';
 
 /** Tokens of one answer. */
 export const ANSWER_TOKENS_MAX = 4096;
@@ -46,6 +48,15 @@ export const formatOption = {
 export const compareOption = {
   compare: switchOption('write with the base model too, and show both'),
 } as const;
+
+/** Throws UserError (wrong usage) for --compare without an adapter. */
+export function checkCompare(compare: boolean, source: ChosenModel['source']): void {
+  if (!compare || source !== 'none') return;
+  throw new UserError(
+    'there is no adapter to compare the base model with; name one with --dir or --adapter',
+    EXIT_USAGE,
+  );
+}
 
 /** 32 bytes. */
 export function seedOf(words: string): Uint8Array {

@@ -87,6 +87,7 @@ describe('a chat', () => {
       ...{ voices, tokenizer, format: plainFormat(PLAIN_FORMAT, tokenizer), ends: [], options },
       ...{ out: stdout, notes: stderr, isTerminal: false, isTyped: false },
       watch: { isNewer: async () => isNewer } as unknown as NonNullable<ChatInit['watch']>,
+      content: null,
       reload: async () => `reloaded ${++reloads}`,
     });
     const stdin = new PassThrough();
