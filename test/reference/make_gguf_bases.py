@@ -51,7 +51,8 @@ def convert(llama_cpp: Path, model_dir: Path) -> None:
     def every_class(kind):
         return [kind, *(deeper for sub in kind.__subclasses__() for deeper in every_class(sub))]
 
-    sys.argv = ["convert_hf_to_gguf.py", str(model_dir), "--outtype", "f32", "--outfile", f"{model_dir}.gguf"]
+    # llama.cpp expects the vocabulary of Phi-3 of a model whose name says so.
+    sys.argv = ["convert_hf_to_gguf.py", str(model_dir), "--model-name", "small", "--outtype", "f32", "--outfile", f"{model_dir}.gguf"]
     wanted = converter.get_model_class(converter.get_model_architecture(converter.ModelBase.load_hparams(model_dir, False), converter.ModelType.TEXT))
     for kind in every_class(TextModel):
         if kind is wanted:
