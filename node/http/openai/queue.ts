@@ -11,7 +11,10 @@ export class Queue {
     return this.count > this.waitingMax;
   }
 
-  /** Does `work` when its turn comes. Rejects with `signal.reason` when that aborts before; not to be called when full. */
+  /**
+   * Does `work` when its turn comes; the next begins when it is over. Rejects with `signal.reason` at once, also while
+   * it waits, and then makes room. Not to be called when full.
+   */
   async run<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     this.count += 1;
     const before = this.last;
@@ -21,10 +24,19 @@ export class Queue {
       return work();
     })();
     this.last = mine;
+    let stop = (): void => undefined;
+    const stopped = new Promise<never>((_, reject) => {
+      stop = (): void => reject(signal.reason as Error);
+      if (signal.aborted) stop();
+      else signal.addEventListener('abort', stop, { once: true });
+    });
     try {
-      return await mine;
+      return await Promise.race([mine, stopped]);
     } finally {
+      signal.removeEventListener('abort', stop);
       this.count -= 1;
+      // Whoever stopped it has been told; its end is awaited by the next in line.
+      mine.catch(() => undefined);
     }
   }
 }
