@@ -33,14 +33,14 @@ export const disk: Disk = {
  */
 export async function replaceFile(
   path: string,
-  parts: Iterable<Uint8Array | string>,
+  parts: Iterable<Uint8Array | string> | AsyncIterable<Uint8Array | string>,
   mode = 0o644,
 ): Promise<void> {
   const temporary = `${path}.tmp`;
   try {
     const handle = await disk.open(temporary, 'w', mode);
     try {
-      for (const part of parts) await handle.writeFile(part);
+      for await (const part of parts) await handle.writeFile(part);
       await handle.sync();
     } finally {
       await handle.close();

@@ -2,6 +2,7 @@
 /** Entry point of the command line: signals in, exit code out. The polyfill comes before any libp2p. */
 import './net/polyfill.js';
 import { bootstrapVerb } from './cli/bootstrap.js';
+import { chatVerb } from './cli/chat.js';
 import { compareVerb } from './cli/compare.js';
 import { evalVerb } from './cli/eval.js';
 import { exportVerb } from './cli/export.js';
@@ -15,6 +16,7 @@ import { pauseVerb } from './cli/pause.js';
 import { peerIdVerb } from './cli/peer-id.js';
 import { runProgram } from './cli/program.js';
 import { resumeVerb } from './cli/resume.js';
+import { serveVerb } from './cli/serve.js';
 import { simulateVerb } from './cli/simulate.js';
 import { startVerb } from './cli/start.js';
 import { statusVerb } from './cli/status.js';
@@ -41,6 +43,8 @@ const VERBS = [
   historyVerb,
   exportVerb,
   generateVerb,
+  chatVerb,
+  serveVerb,
   evalVerb,
   compareVerb,
   simulateVerb,
@@ -57,7 +61,9 @@ function interrupt(): void {
   // A connection that does not close must not keep the process.
   setTimeout(() => process.exit(exitCodeWhenCut), STOP_MS_MAX).unref();
 }
-for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, interrupt);
+let onCtrlC: (() => void) | null = null;
+process.on('SIGINT', () => (onCtrlC ?? interrupt)());
+for (const name of ['SIGTERM', 'SIGHUP'] as const) process.on(name, interrupt);
 // A reader that went away (`murmurate status | head`) is no fault.
 process.stdout.on('error', () => undefined);
 
@@ -67,6 +73,7 @@ const exitCode = await runProgram(VERBS, process.argv.slice(2), {
   terminal: process.stderr.isTTY,
   signal: interruption.signal,
   interrupt,
+  onCtrlC: (handler) => void (onCtrlC = handler),
 });
 // libp2p may still hold timers and sockets.
 process.exit(exitCode);

@@ -20,6 +20,12 @@ export interface PastAdapter {
   authors: string[] | null;
 }
 
+/** What an adapter is the fold of: `epoch` is that of the newest update, -1 without any. */
+export interface AdapterContent {
+  updates: number;
+  epoch: number;
+}
+
 type History = Pick<StoredRun, 'run' | 'log' | 'checkpoint'>;
 
 /**
@@ -90,4 +96,24 @@ export function goneReason({
     `updates before epoch ${checkpoint.epoch} have become one checkpoint and are not kept by themselves ` +
     `(the run keeps ${run.manifest.fold.horizonEpochs} epochs: --horizon of its founder)`
   );
+}
+
+/** The newest adapter, [adapterSize] float32, or that after `epoch`, and its content. Throws as adapterOfEpoch does. */
+export function adapterUpTo(
+  stored: History & Pick<StoredRun, 'theta'>,
+  epoch: number | null,
+): AdapterContent & { theta: Float32Array } {
+  if (epoch !== null) {
+    const past = adapterOfEpoch(stored, epoch);
+    return { theta: past.theta, updates: past.updates, epoch: past.epoch };
+  }
+  const { log, checkpoint, theta } = stored;
+  const updates = checkpoint.contributions + log.size;
+  return { theta, updates, epoch: Math.max(log.newestEpoch, checkpoint.epoch - 1) };
+}
+
+/** E.g. "90 updates up to epoch 29". */
+export function contentInWords({ updates, epoch }: AdapterContent): string {
+  if (updates === 0) return 'no updates yet, so the adapter changes nothing';
+  return `${updates} ${updates === 1 ? 'update' : 'updates'} up to epoch ${epoch}`;
 }

@@ -1,4 +1,4 @@
-/** What generate and eval work with: a base model with the swarm's adapter, with another one, or alone; and a device. */
+/** What generate, chat, serve and eval work with: a base model with the swarm's adapter, with another one, or alone; and a device. */
 import { checkBaseModel, openBaseModel, type BaseModel } from '../base-model.js';
 import { option, switchOption, text, type OptionValues } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
@@ -10,7 +10,7 @@ import { openModelDirectory } from '../model/model-directory.js';
 import { readPeftAdapter } from '../model/peft.js';
 import { adapterLayout } from '../../protocol/adapter.js';
 import type { Run } from '../../protocol/manifest.js';
-import { adapterOfEpoch } from '../past-adapters.js';
+import { adapterUpTo, type AdapterContent } from '../past-adapters.js';
 import { readStoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
@@ -41,6 +41,8 @@ export interface ChosenModel extends Omit<ModelToOpen, 'executor'> {
   source: 'swarm' | 'adapter' | 'none';
   /** Of the swarm's adapter; else null. */
   run: Run | null;
+  /** What the swarm's adapter is the fold of; else null. */
+  content: AdapterContent | null;
   /** The epoch that was asked for; null for the newest. */
   epoch: number | null;
 }
@@ -113,23 +115,27 @@ export async function openDevice(
   };
 }
 
-type ChosenAdapter = Pick<ChosenModel, 'adapter' | 'theta' | 'source' | 'run' | 'epoch'>;
+type ChosenAdapter = Pick<
+  ChosenModel,
+  'adapter' | 'theta' | 'source' | 'run' | 'content' | 'epoch'
+>;
 
 async function chooseAdapter(
   base: BaseModel,
   options: Pick<ModelOptions, 'base' | 'adapter' | 'dir' | 'epoch'>,
 ): Promise<ChosenAdapter> {
   const { epoch } = options;
-  if (options.base) return { ...zeroAdapter(base), source: 'none', run: null, epoch };
+  const none = { run: null, content: null, epoch };
+  if (options.base) return { ...zeroAdapter(base), source: 'none', ...none };
   if (options.adapter !== null) {
     const { rank, alpha, modules, theta } = await readPeftAdapter(options.adapter);
-    return { adapter: { rank, alpha, modules }, theta, source: 'adapter', run: null, epoch };
+    return { adapter: { rank, alpha, modules }, theta, source: 'adapter', ...none };
   }
   const stored = await readStoredRun(options.dir);
   const { run } = stored;
   checkBaseModel(run, base);
-  const { theta } = epoch === null ? stored : adapterOfEpoch(stored, epoch);
-  return { adapter: run.manifest.adapter, theta, source: 'swarm', run, epoch };
+  const { theta, ...content } = adapterUpTo(stored, epoch);
+  return { adapter: run.manifest.adapter, theta, source: 'swarm', run, content, epoch };
 }
 
 /** An adapter that changes nothing: lora_A and lora_B zero. */

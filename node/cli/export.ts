@@ -1,12 +1,15 @@
-/** murmurate export: the swarm's adapter, or a personal one made from it, as files that Hugging Face PEFT loads unchanged. */
+/** murmurate export: the swarm's adapter, or a personal one made from it, as files that other programs load unchanged. */
 import { adapterSha256 } from '../../protocol/adapter.js';
-import { switchOption } from '../config.js';
-import { adapterOfEpoch } from '../past-adapters.js';
+import { choice, option, switchOption, text } from '../config.js';
+import { EXIT_USAGE, UserError } from '../errors.js';
+import { adapterUpTo, contentInWords } from '../past-adapters.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
+import { MERGED_DTYPES, type MergedDtype } from '../model/merge.js';
 import { writePeftAdapter } from '../model/peft.js';
-import { readStoredRun, type StoredRun } from '../stored-run.js';
+import { readStoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
+import { exportGguf, exportMerged } from './export-whole.js';
 import { directoryOption, epochOption, jsonOption } from './peer-options.js';
 import { describePersonal, makePersonal, type Personal } from './personal.js';
 import { trainerOptions } from './stored-trainer.js';
@@ -14,14 +17,29 @@ import { defineVerb } from './verb.js';
 
 export const exportVerb = defineVerb({
   name: 'export',
-  summary: "Write the swarm's adapter for Hugging Face PEFT; the peer may run or not.",
-  args: [{ name: 'DIR', help: 'directory for the two files', required: true }],
+  summary: "Write the swarm's adapter for other programs; the peer may run or not.",
+  args: [
+    { name: 'DIR', help: 'directory for the two files of Hugging Face PEFT', required: false },
+  ],
   options: {
     ...directoryOption,
     ...epochOption,
     personal: switchOption(
       'train it on with this peer’s own text first, as far as its held-out text says that this helps; not to be handed on',
     ),
+    merge: option(
+      text('DIR'),
+      null,
+      'write the whole model with the adapter merged, as a Hugging Face directory',
+    ),
+    dtype: option(
+      choice(Object.keys(MERGED_DTYPES) as MergedDtype[]),
+      null,
+      'how --merge stores the weights',
+      "as the base model's files do",
+    ),
+    gguf: option(text('FILE'), null, 'write the adapter for llama.cpp (--lora FILE)'),
+    model: option(text('DIR'), null, 'base model, for --merge and --gguf', 'the one of --dir'),
     ...trainerOptions,
     ...jsonOption,
   },
@@ -31,41 +49,58 @@ my-adapter/adapter_config.json
 my-adapter/adapter_model.safetensors
 90 updates up to epoch 29, SHA-256 9b41f0c7a2de...
 
-In Python: PeftModel.from_pretrained(base, "my-adapter")`,
-  run: async ({ args: [target], options, io }) => {
+In Python: PeftModel.from_pretrained(base, "my-adapter")
+
+$ murmurate export --merge my-model --gguf my-adapter.gguf
+my-model
+my-adapter.gguf
+90 updates up to epoch 29, SHA-256 9b41f0c7a2de...`,
+  run: async ({ args: [dir = null], options, io }) => {
+    const { merge, gguf, dtype } = options;
+    if (dir === null && merge === null && gguf === null) {
+      throw new UserError(
+        'nothing to write: name a directory for PEFT, --merge DIR or --gguf FILE',
+        EXIT_USAGE,
+      );
+    }
+    if (dtype !== null && merge === null) {
+      throw new UserError('--dtype is how --merge stores weights; give --merge DIR', EXIT_USAGE);
+    }
     const stored = await readStoredRun(options.dir);
     const settings = await readSettings(new DataDirectory(options.dir));
-    const dir = target ?? '.';
-    const { theta: swarm, updates, epoch } = adapterOf(stored, options.epoch);
+    const modelDir = options.model ?? settings?.modelDir ?? EMBEDDED_MODEL_DIRECTORY;
+    const { theta: swarm, ...content } = adapterUpTo(stored, options.epoch);
     const personal = options.personal ? await makePersonal(stored, swarm, options, io) : null;
     const theta = personal?.theta ?? swarm;
-    await writePeftAdapter(dir, {
-      spec: stored.run.manifest.adapter,
-      theta,
-      baseModelName: settings?.modelDir ?? EMBEDDED_MODEL_DIRECTORY,
-      isPersonal: personal !== null,
-    });
+    const chosen = { run: stored.run, theta };
+    const written: string[] = [];
+    if (dir !== null) {
+      await writePeftAdapter(dir, {
+        spec: stored.run.manifest.adapter,
+        theta,
+        baseModelName: modelDir,
+        isPersonal: personal !== null,
+      });
+      written.push(`${dir}/adapter_config.json`, `${dir}/adapter_model.safetensors`);
+    }
+    if (merge !== null) {
+      await exportMerged(merge, chosen, modelDir, dtype, io);
+      written.push(merge);
+    }
+    if (gguf !== null) {
+      await exportGguf(gguf, chosen, modelDir);
+      written.push(gguf);
+    }
     const sha256 = adapterSha256(theta);
-    const facts = { dir, runId: stored.run.id, sha256, updates, epoch };
+    const facts = { dir, merged: merge, gguf, runId: stored.run.id, sha256, ...content };
     io.stdout.write(
       options.json
         ? `${JSON.stringify({ ...facts, personal: personal && factsOf(personal, adapterSha256(swarm)) })}\n`
-        : `${dir}/adapter_config.json\n${dir}/adapter_model.safetensors\n` +
-            `${contentOf(updates, epoch)}, SHA-256 ${sha256}\n` +
+        : `${written.join('\n')}\n${contentInWords(content)}, SHA-256 ${sha256}\n` +
             (personal === null ? '' : describePersonal(personal)),
     );
   },
 });
-
-/** The newest adapter, or that of an epoch. Throws UserError as adapterOfEpoch does. */
-function adapterOf(
-  stored: StoredRun,
-  epoch: number | null,
-): { theta: Float32Array; updates: number; epoch: number } {
-  if (epoch !== null) return adapterOfEpoch(stored, epoch);
-  const { log, checkpoint, theta } = stored;
-  return { theta, updates: checkpoint.contributions + log.size, epoch: log.newestEpoch };
-}
 
 function factsOf(
   { base, losses, end, share, rounds, hasNoisyUpdates }: Personal,
@@ -73,9 +108,4 @@ function factsOf(
 ): object {
   const heldOutLoss = { base, ...losses };
   return { swarmSha256, heldOutLoss, end, share, rounds, hasNoisyUpdates };
-}
-
-function contentOf(updates: number, epoch: number): string {
-  if (updates === 0) return 'no updates yet, so the adapter changes nothing';
-  return `${updates} ${updates === 1 ? 'update' : 'updates'} up to epoch ${epoch}`;
 }

@@ -1,12 +1,20 @@
-/** murmurate generate: how the model goes on with a prompt, with the swarm's adapter or without. */
+/** murmurate generate: how the model goes on with a prompt, with the swarm's adapter, without, or both. */
 import { availableParallelism } from 'node:os';
-import { createHash } from 'node:crypto';
-import { integer, option, real, text } from '../config.js';
+import { integer, option } from '../config.js';
+import { readGenerationEnds } from '../data/generation-config.js';
 import { openTokenizer } from '../data/tokenizer.js';
-import { chunkFor, openNextTokenModel } from '../model/next-token-model.js';
-import { generate, promptTokens } from '../train/generate.js';
+import { chunkFor, openNextTokenGraph, openNextTokenModel } from '../model/next-token-model.js';
+import { generate, promptTokens, type GenerateOptions } from '../train/generate.js';
 import { chooseModel, modelOptions, openDevice } from './chosen-model.js';
+import { twoColumns, wideTerminal, type NamedText } from './two-columns.js';
 import { defineVerb } from './verb.js';
+import {
+  ANSWER_TOKENS_MAX,
+  checkCompare,
+  compareOption,
+  samplingOptions,
+  seedOf,
+} from './writing-options.js';
 
 const PURPOSE = { doing: 'generating', remedy: 'give a smaller --context or --max-tokens,' };
 
@@ -16,15 +24,15 @@ export const generateVerb = defineVerb({
   args: [{ name: 'PROMPT', help: 'used as it is', required: true }],
   options: {
     ...modelOptions,
-    maxTokens: option(integer('N', 1, 4096), 64, 'most tokens to write'),
+    maxTokens: option(integer('N', 1, ANSWER_TOKENS_MAX), 64, 'most tokens to write'),
     context: option(
       integer('TOKENS', 2, 1 << 17),
       null,
       'most tokens to remember; of a longer text the end is read again',
       "prompt and new tokens, up to the model's positions",
     ),
-    temperature: option(real('X', 0, 10), 0, '0 takes the likeliest token, above 0 draws'),
-    seed: option(text('TEXT'), 'murmurate', 'of the draws: the same text again for the same seed'),
+    ...samplingOptions(0),
+    ...compareOption,
   },
   example: `
 $ murmurate generate "Question: Who keeps the spare keys?
@@ -32,34 +40,53 @@ Answer:"
  Mrs Okafor at the front desk.`,
   run: async ({ args: [prompt], options, given, io }) => {
     const chosen = await chooseModel({ options, given, io });
-    const { config } = chosen;
+    const { config, theta, source } = chosen;
+    checkCompare(options.compare, source);
     const tokenizer = await openTokenizer(chosen.dir, config);
     const ids = promptTokens(tokenizer, prompt ?? '');
-    const needed = Math.min(ids.length + options.maxTokens, config.maxPositions);
+    const request: GenerateOptions = {
+      prompt: ids,
+      tokensMax: options.maxTokens,
+      temperature: options.temperature,
+      topP: options.topP,
+      seed: seedOf(options.seed),
+      ends: await readGenerationEnds(chosen.dir),
+    };
     const { executor, sayMemory } = await openDevice(options.device, availableParallelism(), io);
-    const model = await openNextTokenModel({
+    const needed = Math.min(ids.length + options.maxTokens, config.maxPositions);
+    const toOpen = {
       ...chosen,
       executor,
-      onProgram: (program) => sayMemory(program, PURPOSE),
+      onProgram: (program: Parameters<typeof sayMemory>[0]) => sayMemory(program, PURPOSE),
       capacity: options.context ?? needed,
       chunk: chunkFor(ids.length, options.maxTokens),
-    });
+    };
+    const say = (piece: string): unknown => io.stdout.write(piece);
+    if (!options.compare) {
+      const model = await openNextTokenModel(toOpen);
+      try {
+        await generate(model, tokenizer, request, say, io.signal);
+        io.stdout.write('\n');
+      } finally {
+        await model.dispose();
+      }
+      return;
+    }
+    const width = wideTerminal(io.stdout);
+    const graph = await openNextTokenGraph(toOpen);
+    const write = async (name: string, values: Float32Array): Promise<NamedText> => {
+      if (width === null) say(`${name}:\n`);
+      const onText = width === null ? say : (): void => undefined;
+      const { text } = await generate(graph.reader(values), tokenizer, request, onText, io.signal);
+      if (width === null) say('\n');
+      return { name, text };
+    };
     try {
-      await generate(
-        model,
-        tokenizer,
-        {
-          prompt: ids,
-          tokensMax: options.maxTokens,
-          temperature: options.temperature,
-          seed: new Uint8Array(createHash('sha256').update(options.seed).digest()),
-        },
-        (piece) => io.stdout.write(piece),
-        io.signal,
-      );
-      io.stdout.write('\n');
+      const base = await write('base', new Float32Array(theta.length));
+      const adapted = await write(source, theta);
+      if (width !== null) say(twoColumns([base, adapted], width));
     } finally {
-      await model.dispose();
+      await graph.dispose();
     }
   },
 });

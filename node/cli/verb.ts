@@ -1,9 +1,11 @@
 /** What a verb of the command line is made of. One verb a file; program.ts puts them together. */
-import type { Writable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import type { OptionSpecs, OptionValues } from '../config.js';
 
 /** Where a verb reads and writes; tests give their own. */
 export interface VerbIo {
+  /** What a person types, or lines from a pipe; the process's own when absent. */
+  stdin?: Readable & { readonly isTTY?: boolean };
   /** Data. */
   stdout: Writable;
   /** Log and progress. */
@@ -14,6 +16,8 @@ export interface VerbIo {
   signal: AbortSignal;
   /** Does what the first Ctrl-C does. */
   interrupt: () => void;
+  /** While `handler` is set, Ctrl-C calls it instead; null takes it away. SIGTERM stays what it is. */
+  onCtrlC?: (handler: (() => void) | null) => void;
 }
 
 export interface VerbArgument {

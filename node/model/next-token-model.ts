@@ -4,25 +4,30 @@
  * it takes a few tokens at a time, which cost little more than one, and long prompts come in such pieces.
  */
 import { ExecutorError } from '../engine/errors.js';
-import type { CompiledGraph, Program, TensorData } from '../engine/executor.js';
+import type { CompiledGraph, Feeds, Program, TensorData } from '../engine/executor.js';
 import { constant, elementCount, input, type Value } from '../engine/graph.js';
 import { gather, matmul, reshape } from '../engine/ops/index.js';
 import { KeyValueCache } from './cache.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
 import { checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
-import { constantAdapter } from './lora-graph.js';
+import { adapterLayout } from '../../protocol/adapter.js';
+import { constantAdapter, sliceAdapter, type AdapterValues } from './lora-graph.js';
 
-/** What to open. */
-export interface NextTokenModelOptions extends ModelToOpen {
-  /** [adapterSize] float32, for good. */
-  readonly theta: Float32Array;
+/** What to open, whatever the adapter. */
+export interface NextTokenGraphOptions extends ModelToOpen {
   /** Tokens that it can remember, 1 to the model's maxPositions. */
   readonly capacity: number;
   /** Tokens that one run takes, 1 or more: see `chunkFor`. */
   readonly chunk: number;
   /** Told of the graph before it is compiled, to see what it takes; what it throws is thrown. */
   readonly onProgram?: (program: Program) => void;
+}
+
+/** What to open with one adapter. */
+export interface NextTokenModelOptions extends NextTokenGraphOptions {
+  /** [adapterSize] float32, for good. */
+  readonly theta: Float32Array;
 }
 
 /**
@@ -49,8 +54,16 @@ export interface NextTokenModel {
    * the vocabulary, ExecutorError when the executor fails. Rejects with `signal.reason` between two runs.
    */
   read(tokens: readonly number[], signal?: AbortSignal): Promise<Float32Array>;
-  /** Forgets what was read. */
-  forget(): void;
+  /** Forgets what was read but for the first `keep` tokens, 0 to length; none when not given. */
+  forget(keep?: number): void;
+  /** Frees the weights. */
+  dispose(): Promise<void>;
+}
+
+/** One copy of a model's weights for several adapters; calls of its readers must not overlap. */
+export interface NextTokenGraph {
+  /** A reader with a memory of its own. theta: [adapterSize] float32; its `dispose` frees the graph for all. */
+  reader(theta: Float32Array): NextTokenModel;
   /** Frees the weights. */
   dispose(): Promise<void>;
 }
@@ -60,21 +73,42 @@ export interface NextTokenModel {
  * more than the model's positions, and when the model cannot be loaded.
  */
 export async function openNextTokenModel(options: NextTokenModelOptions): Promise<NextTokenModel> {
-  const { config, weights, theta, capacity, chunk, executor } = options;
+  const { theta, adapter } = options;
+  const { graph, rows } = await openGraph(options, () => constantAdapter(theta, adapter));
+  return new CachedModel(options, graph, rows, {});
+}
+
+/** As openNextTokenModel, for adapters that are fed: a little slower, as each run cuts theta into its tensors. */
+export async function openNextTokenGraph(options: NextTokenGraphOptions): Promise<NextTokenGraph> {
+  const { size } = adapterLayout(options.adapter);
+  const { graph, rows } = await openGraph(options, () =>
+    sliceAdapter(input(THETA, 'float32', [size]), options.adapter),
+  );
+  return {
+    reader: (theta) => new CachedModel(options, graph, rows, { [THETA]: theta }),
+    dispose: () => graph.dispose(),
+  };
+}
+
+const THETA = 'theta';
+
+async function openGraph(
+  options: NextTokenGraphOptions,
+  adapterOf: () => AdapterValues,
+): Promise<{ graph: CompiledGraph; rows: Readonly<Record<string, Value>> }> {
+  const { config, weights, capacity, chunk, executor } = options;
   checkModel(options, capacity);
   const cache = new KeyValueCache(capacity);
   const tokens = input('tokens', 'int32', [1, chunk]);
   const positions = input('positions', 'int32', [1, chunk]);
   const segments = constant(new Int32Array(chunk), [1, chunk]);
-  const adapter = constantAdapter(theta, options.adapter);
   const inputs = { tokens, positions, segments, cache };
-  const { hidden, table } = decoderOf(config).build(weights, adapter, inputs);
+  const { hidden, table } = decoderOf(config).build(weights, adapterOf(), inputs);
   const row = gather(hidden, input('last', 'int32', [1])); // [1, C]
   const logits = reshape(matmul(row, table, { transB: true }), [config.vocabSize]);
   const program = { outputs: { logits, ...cache.rows } };
   options.onProgram?.(program);
-  const graph = await loadGraph(executor, program);
-  return new CachedModel(options, graph, cache.rows);
+  return { graph: await loadGraph(executor, program), rows: cache.rows };
 }
 
 class CachedModel implements NextTokenModel {
@@ -86,9 +120,11 @@ class CachedModel implements NextTokenModel {
   private readonly cache = new Map<string, Float32Array>();
 
   constructor(
-    { config, capacity, chunk }: NextTokenModelOptions,
+    { config, capacity, chunk }: NextTokenGraphOptions,
     private readonly graph: CompiledGraph,
     private readonly rows: Readonly<Record<string, Value>>,
+    /** The adapter, where it is fed. */
+    private readonly feeds: Feeds,
   ) {
     this.config = config;
     this.capacity = capacity;
@@ -115,9 +151,12 @@ class CachedModel implements NextTokenModel {
     return logits;
   }
 
-  forget(): void {
+  forget(keep = 0): void {
+    if (keep < 0 || keep > this.length) {
+      throw new RangeError(`cannot keep ${keep} of ${this.length} tokens`);
+    }
     // What lies beyond `length` is masked: it need not be erased.
-    this.length = 0;
+    this.length = keep;
   }
 
   async dispose(): Promise<void> {
@@ -131,6 +170,7 @@ class CachedModel implements NextTokenModel {
     const fill = (valueOf: (i: number) => number): Int32Array =>
       Int32Array.from({ length: this.chunk }, (_, i) => valueOf(Math.min(i, last)));
     const { logits, ...rows } = await this.graph.run({
+      ...this.feeds,
       ...Object.fromEntries(this.cache),
       tokens: fill((i) => tokens[i]!),
       positions: fill((i) => this.length + i),

@@ -7,7 +7,7 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
 import { littleEndian } from '../../protocol/bytes.js';
 import { decodeFloats } from '../engine/storage.js';
-import { fileSha256, replaceFile } from '../files.js';
+import { errnoOf, fileSha256, replaceFile } from '../files.js';
 import { UserError } from '../errors.js';
 import { parseJson, unreadable } from '../json-file.js';
 
@@ -256,6 +256,31 @@ export async function readTensorF32(entry: TensorEntry): Promise<Float32Array> {
   }
 }
 
+/**
+ * Reads a tensor in pieces of at most `bytesMax` bytes, each a multiple of `unit` bytes; a unit that is longer comes
+ * alone. Throws UserError: a file that is gone or became shorter.
+ */
+export async function* readTensorPieces(
+  { file, offset, length }: TensorEntry,
+  unit: number,
+  bytesMax: number,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  let handle: FileHandle;
+  try {
+    handle = await open(file, 'r');
+  } catch (cause) {
+    throw unreadable(file, 'a safetensors file', cause);
+  }
+  try {
+    const step = Math.max(1, Math.floor(bytesMax / unit)) * unit;
+    for (let start = 0; start < length; start += step) {
+      yield await readBytes(handle, file, offset + start, Math.min(step, length - start));
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
 async function readBytes(
   handle: FileHandle,
   file: string,
@@ -291,35 +316,64 @@ export async function writeSafetensors(
   tensors: readonly F32Tensor[],
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
+  const streamed = tensors.map(({ name, shape, data }): StreamedTensor => ({
+    ...{ name, shape, dtype: 'F32' },
+    pieces: () => [littleEndian(data)],
+  }));
+  await streamSafetensors(path, streamed, metadata);
+}
+
+/** One tensor to write, whose bytes come when they are due. */
+export interface StreamedTensor {
+  name: string;
+  dtype: Dtype;
+  shape: readonly number[];
+  /** product(shape) x DTYPE_BYTES[dtype] bytes in all, row-major. */
+  pieces: () => Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
+}
+
+/** As writeSafetensors, with no more in memory than a piece of a tensor. */
+export async function streamSafetensors(
+  path: string,
+  tensors: readonly StreamedTensor[],
+  metadata: Readonly<Record<string, string>>,
+): Promise<void> {
   try {
     await replaceFile(path, fileParts(tensors, metadata));
   } catch (cause) {
-    if (!(cause instanceof Error && 'code' in cause)) throw cause;
+    const code = errnoOf(cause);
+    if (code === null) throw cause;
     throw new UserError(
-      `${path} cannot be written (${String(cause.code)}): check that the folder exists, may be written and has room`,
+      `${path} cannot be written (${code}): check that the folder exists, may be written and has room`,
       undefined,
       { cause },
     );
   }
 }
 
-function* fileParts(
-  tensors: readonly F32Tensor[],
+async function* fileParts(
+  tensors: readonly StreamedTensor[],
   metadata: Readonly<Record<string, string>>,
-): Generator<Uint8Array> {
+): AsyncGenerator<Uint8Array> {
   yield encodeHeader(tensors, metadata);
-  for (const tensor of tensors) yield littleEndian(tensor.data);
+  for (const tensor of tensors) yield* tensor.pieces();
+}
+
+/** Bytes of a tensor. */
+function byteCount({ dtype, shape }: Pick<StreamedTensor, 'dtype' | 'shape'>): number {
+  return shape.reduce((product, n) => product * n, DTYPE_BYTES[dtype]);
 }
 
 function encodeHeader(
-  tensors: readonly F32Tensor[],
+  tensors: readonly StreamedTensor[],
   metadata: Readonly<Record<string, string>>,
 ): Uint8Array {
   const header: Record<string, unknown> = { __metadata__: metadata };
   let offset = 0;
-  for (const { name, shape, data } of tensors) {
-    const end = offset + 4 * data.length;
-    header[name] = { dtype: 'F32', shape, data_offsets: [offset, end] };
+  for (const tensor of tensors) {
+    const { name, dtype, shape } = tensor;
+    const end = offset + byteCount(tensor);
+    header[name] = { dtype, shape, data_offsets: [offset, end] };
     offset = end;
   }
   const json = new TextEncoder().encode(JSON.stringify(header));

@@ -115,7 +115,7 @@ export class ModelWorkload implements Workload {
         const prompt = promptTokens(this.tokenizer, text);
         const asked = { prompt, tokensMax: ANSWER_TOKENS, temperature: 0, seed: this.init.seed };
         const answer = await generate(model, this.tokenizer, asked, () => undefined, signal);
-        if (answer.trim().startsWith(TARGET)) successes += 1;
+        if (answer.text.trim().startsWith(TARGET)) successes += 1;
       }
       return successes / chosen.length;
     } finally {

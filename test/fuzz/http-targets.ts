@@ -1,7 +1,9 @@
-/** The status server: any bytes at all on a socket of this machine. */
+/** The local servers: any bytes at all on a socket of this machine, and any request of the OpenAI API. */
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { buffer } from 'node:stream/consumers';
+import { ApiError } from '../../node/http/openai/error.js';
+import { readChatRequest, readCompletionRequest } from '../../node/http/openai/request.js';
 import { startHttpServer } from '../../node/http/server.js';
 import { sampleStatus } from '../unit/status-sample.js';
 import type { FuzzTarget, FuzzTargets } from './oracle.js';
@@ -50,4 +52,27 @@ const http: FuzzTarget = {
   },
 };
 
-export const httpTargets: FuzzTargets = { http };
+const openAi: FuzzTarget = {
+  seeds: [
+    '{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"stop":["a"],"n":1,"seed":-1}',
+    '{"model":"m","messages":[{"role":"developer","content":[{"type":"text","text":"hi"}]}],"max_completion_tokens":9,"stream_options":{"include_usage":true},"top_p":0}',
+    '{"model":"m","prompt":["hi"],"max_tokens":3,"temperature":0.5,"stop":"x","best_of":1,"logit_bias":{}}',
+    '{"model":"m","messages":[{"role":"system","content":"a"},{"role":"assistant","content":"b"}],"tools":[],"logprobs":false,"response_format":{"type":"text"}}',
+  ].map((text) => Buffer.from(text)),
+  refusals: [ApiError],
+  run: (bytes) => {
+    const text = new TextDecoder().decode(bytes);
+    const read = text.includes('messages') ? readChatRequest : readCompletionRequest;
+    const { write } = read(text);
+    assert.ok(write.temperature >= 0 && write.temperature <= 2);
+    assert.ok(write.topP > 0 && write.topP <= 1);
+    assert.ok(write.tokensMax === null || Number.isSafeInteger(write.tokensMax - 1));
+    assert.ok(write.stops.length <= 4 && write.stops.every((stop) => stop !== ''));
+    const { prompt } = write;
+    if ('messages' in prompt)
+      assert.ok(prompt.messages.every(({ content }) => typeof content === 'string'));
+    else assert.equal(typeof prompt.text, 'string');
+  },
+};
+
+export const httpTargets: FuzzTargets = { http, 'openai-request': openAi };

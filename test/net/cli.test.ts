@@ -154,6 +154,22 @@ describe('a run from start to end', () => {
     assert.ok(a?.equals(b ?? Buffer.alloc(0)));
   });
 
+  it('export --merge and --gguf write the whole model and the adapter for llama.cpp', async () => {
+    const [dir, merged, gguf] = ['b', 'merged', 'adapter.gguf'].map((name) => join(place, name));
+    const done = await CommandLine.run(
+      ...['export', '--merge', merged!, '--dtype', 'fp32', '--gguf', gguf!, '--dir', dir!],
+    );
+    assert.equal(done.exit, 0, done.output());
+    assert.equal((await readFile(gguf!)).toString('latin1', 0, 4), 'GGUF');
+    const write = async (...args: string[]): Promise<string> => {
+      const asked = ['generate', 'law 3?', '--max-tokens', '12', '--device', 'cpu', ...args];
+      return (await CommandLine.run(...asked)).stdout;
+    };
+    const expected = await write('--dir', dir!);
+    assert.equal(await write('--base', '--model', merged!), expected);
+    assert.notEqual(await write('--base'), expected);
+  });
+
   it('generate, eval and compare work on the directory that is left', async () => {
     const text = await CommandLine.run(
       'generate',

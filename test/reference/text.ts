@@ -11,7 +11,8 @@ import { loraModules } from '../../node/model/lora.js';
 import { openModelDirectory } from '../../node/model/model-directory.js';
 import { openNextTokenModel } from '../../node/model/next-token-model.js';
 import { evaluate } from '../../node/train/evaluate.js';
-import { likeliest, promptTokens } from '../../node/train/generate.js';
+import { promptTokens } from '../../node/train/generate.js';
+import { likeliest } from '../../node/train/sampling.js';
 import { adapterLayout } from '../../protocol/adapter.js';
 
 const ids = z.array(z.int());

@@ -7,6 +7,7 @@ import { text as collect } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
 import '../../../node/net/polyfill.js';
 import { bootstrapVerb } from '../../../node/cli/bootstrap.js';
+import { chatVerb } from '../../../node/cli/chat.js';
 import { compareVerb } from '../../../node/cli/compare.js';
 import { evalVerb } from '../../../node/cli/eval.js';
 import { exportVerb } from '../../../node/cli/export.js';
@@ -21,6 +22,7 @@ import { peerIdVerb } from '../../../node/cli/peer-id.js';
 import { pauseVerb } from '../../../node/cli/pause.js';
 import { runProgram } from '../../../node/cli/program.js';
 import { resumeVerb } from '../../../node/cli/resume.js';
+import { serveVerb } from '../../../node/cli/serve.js';
 import { startVerb } from '../../../node/cli/start.js';
 import { statusVerb } from '../../../node/cli/status.js';
 import { whatLeavesVerb } from '../../../node/cli/what-leaves.js';
@@ -42,6 +44,8 @@ const VERBS = [
   historyVerb,
   exportVerb,
   generateVerb,
+  chatVerb,
+  serveVerb,
   evalVerb,
   compareVerb,
 ];
@@ -110,6 +114,14 @@ describe('every verb', () => {
       [['eval', 'x.txt', '--epoch', '3', '--adapter', 'y'], /give it without --base and --adapter/],
       [['export', 'x', '--epoch', '-1'], /--epoch is "-1"; it must be a whole number from 0 to/],
       [['eval', 'x.txt', '--base', '--personal', 'y'], /--personal is measured beside the swarm’s/],
+      [['generate', 'x', '--base', '--compare'], /there is no adapter to compare/],
+      [['generate', 'x', '--top-p', '0'], /--top-p is "0"; it must be above 0 and at most 1/],
+      [['chat', '--base', '--compare'], /there is no adapter to compare the base model with/],
+      [['chat', '--base', '--format', 'Q:'], /the format "Q:" must hold {} once/],
+      [['serve', '--port', '70000'], /--port is "70000"/],
+      [['export'], /nothing to write: name a directory for PEFT, --merge DIR or --gguf FILE/],
+      [['export', 'x', '--dtype', 'bf16'], /--dtype is how --merge stores weights; give --merge/],
+      [['export', '--merge', 'x', '--dtype', 'int8'], /it must be one of fp32, fp16, bf16/],
       [['eval'], /missing required argument 'FILE'/],
       [['eval', 'x.txt', '--sequence-length', '4'], /it must be a whole number from 8 to 131072/],
       [['eval', '--base', 'x.csv'], /x.csv: is of an unknown kind: data files are JSON lines/],
@@ -142,6 +154,11 @@ describe('every verb', () => {
       [['generate', 'x', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
       [['eval', 'x.txt', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
       [['eval', '--base', 'x.txt', 'y.txt'], /x\.txt/],
+      [['chat', '--dir', '/nonexistent'], /\/nonexistent holds no run/],
+      [
+        ['serve', '--base', '--api-key-file', '/nonexistent'],
+        /\/nonexistent \(the API key\) does not/,
+      ],
     ];
     for (const [args, sentence] of cases) {
       const { exitCode, stderr } = await run(...args);

@@ -10,13 +10,8 @@ import { openLanguageModel } from '../../../node/model/language-model.js';
 import { loraModules } from '../../../node/model/lora.js';
 import { openModelDirectory } from '../../../node/model/model-directory.js';
 import { openNextTokenModel, type NextTokenModel } from '../../../node/model/next-token-model.js';
-import {
-  draw,
-  generate,
-  likeliest,
-  promptTokens,
-  type GenerateOptions,
-} from '../../../node/train/generate.js';
+import { generate, promptTokens, type GenerateOptions } from '../../../node/train/generate.js';
+import { draw, likeliest } from '../../../node/train/sampling.js';
 import { LocalTrainer } from '../../../node/train/trainer.js';
 import { initialAdapter } from '../../../protocol/adapter.js';
 import { Prng } from '../../../protocol/prng.js';
@@ -85,8 +80,10 @@ describe('generate', () => {
 
   it('gives the learnt completion and stops at the end-of-text token', async () => {
     const pieces: string[] = [];
-    const text = await generate(model, tokenizer, options, (piece) => pieces.push(piece), never);
+    const push = (piece: string): unknown => pieces.push(piece);
+    const { text, tokens, finish } = await generate(model, tokenizer, options, push, never);
     assert.equal(text, COMPLETION);
+    assert.deepEqual([tokens, finish], [tokenizer.encode(COMPLETION).length, 'stop']);
     assert.equal(pieces.join(''), COMPLETION, 'the pieces are the text');
     assert.ok(pieces.length > 5, 'the text comes as it grows');
     assert.ok(!pieces.some((piece) => piece.includes('\uFFFD')), 'no character comes in halves');
@@ -94,8 +91,10 @@ describe('generate', () => {
 
   it('draws the same text from the same seed, and another from another', async () => {
     const hot = { ...options, temperature: 3, tokensMax: 12 };
-    const write = (seed: number): Promise<string> =>
-      generate(model, tokenizer, { ...hot, seed: Uint8Array.of(seed) }, () => undefined, never);
+    const write = async (seed: number): Promise<string> => {
+      const drawn = { ...hot, seed: Uint8Array.of(seed) };
+      return (await generate(model, tokenizer, drawn, () => undefined, never)).text;
+    };
     const first = await write(1);
     assert.equal(await write(1), first);
     assert.notEqual(await write(2), first);
@@ -105,14 +104,22 @@ describe('generate', () => {
     const long = 'The shop is quiet in the morning. '.repeat(20) + PROMPT;
     const prompt = promptTokens(tokenizer, long);
     assert.ok(prompt.length > model.capacity);
-    const text = await generate(model, tokenizer, { ...options, prompt }, () => undefined, never);
+    const asked = { ...options, prompt };
+    const { text } = await generate(model, tokenizer, asked, () => undefined, never);
     assert.ok(text.startsWith(' Zo'), text);
   });
 
   it('writes at most tokensMax tokens, from an empty prompt too', async () => {
     const short = { ...options, prompt: promptTokens(tokenizer, ''), tokensMax: 3 };
-    const text = await generate(model, tokenizer, short, () => undefined, never);
+    const { text, tokens, finish } = await generate(
+      model,
+      tokenizer,
+      short,
+      () => undefined,
+      never,
+    );
     assert.ok(tokenizer.encode(text).length <= 3 && text.length > 0, text);
+    assert.deepEqual([tokens, finish], [3, 'length']);
   });
 
   it('goes on beyond the capacity from the end of the text, at least half of it', async () => {
