@@ -75,6 +75,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   test: ['node', 'protocol', 'bootstrap', 'test', 'examples'],
   bench: ['node', 'protocol', 'test/support'],
   examples: ['node', 'protocol'],
+  deploy: [],
 };
 
 /** Whole folders whose import of libp2p is the point of them. */

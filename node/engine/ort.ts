@@ -5,6 +5,7 @@
  */
 import { realpath } from 'node:fs/promises';
 import { dirname, relative, sep } from 'node:path';
+import './no-telemetry.js';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { OrtDevice } from './devices.js';
 import { ExecutorError, isOutOfMemory, OutOfMemoryError } from './errors.js';

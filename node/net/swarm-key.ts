@@ -12,7 +12,10 @@ import { reasonOf } from './errors.js';
 
 /** Read and write for the owner, nothing for anyone else. */
 const KEY_FILE_MODE = 0o600;
+/** Bits that must not be set: of a file of one's own, and of one that root gives to a group (a mounted secret). */
 const OTHERS = 0o077;
+const OTHERS_OF_ROOTS = 0o037;
+const ROOT = 0;
 
 const KEY_BYTES = 32;
 
@@ -51,7 +54,7 @@ export class SwarmKey {
 /** Makes a key in a new file. @throws UserError when there is a file already, or it cannot be written. */
 export async function makeSwarmKey(path: string): Promise<SwarmKey> {
   const key = new SwarmKey(randomBytes(KEY_BYTES));
-  if ((await modeOf(path)) !== null) {
+  if ((await statOf(path)) !== null) {
     throw new UserError(
       `${path} exists already; name another file, or delete it if no peer needs that key any more`,
       EXIT_USAGE,
@@ -62,15 +65,17 @@ export async function makeSwarmKey(path: string): Promise<SwarmKey> {
 }
 
 /**
- * Reads a key file; null when there is none.
- * @throws UserError when others than its owner may read it, or it is no key. Nothing of it is quoted.
+ * Reads a key file; null when there is none. A group may read it where root owns it and this process is not root:
+ * that is how systemd and Kubernetes hand a secret to a service, which could not read one of mode 0400.
+ * @throws UserError when others may read it, or it is no key. Nothing of it is quoted.
  */
 export async function readSwarmKey(path: string): Promise<SwarmKey | null> {
-  const mode = await modeOf(path);
-  if (mode === null) return null;
-  if ((mode & OTHERS) !== 0) {
+  const file = await statOf(path);
+  if (file === null) return null;
+  const wanted = tighterMode(file, process.getuid?.() ?? null);
+  if (wanted !== null) {
     throw new UserError(
-      `${path} can be read by others (mode ${(mode & 0o777).toString(8).padStart(4, '0')}); it holds a secret: chmod 600 ${path}`,
+      `${path} can be read by others (mode ${(file.mode & 0o777).toString(8).padStart(4, '0')}); it holds a secret: chmod ${wanted} ${path}`,
     );
   }
   let bytes: Uint8Array | null;
@@ -94,10 +99,23 @@ function encode(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(Buffer.from(`${HEADER}${Buffer.from(bytes).toString('hex')}\n`));
 }
 
-/** Permission bits; null when there is no such file. */
-async function modeOf(path: string): Promise<number | null> {
+/**
+ * The mode, in octal, that a key file needs whose owner and mode let others read it; null when they do not.
+ * `self`: this process's uid, null where the system has none.
+ */
+export function tighterMode(
+  { uid, mode }: { uid: number; mode: number },
+  self: number | null,
+): string | null {
+  const isMounted = uid === ROOT && self !== ROOT;
+  if ((mode & (isMounted ? OTHERS_OF_ROOTS : OTHERS)) === 0) return null;
+  return isMounted ? '640' : '600';
+}
+
+/** Owner and permission bits; null when there is no such file. */
+async function statOf(path: string): Promise<{ uid: number; mode: number } | null> {
   try {
-    return (await stat(path)).mode;
+    return await stat(path);
   } catch (cause) {
     if (errnoOf(cause) === 'ENOENT') return null;
     throw fileError(path, 'read', cause);

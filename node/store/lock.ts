@@ -113,9 +113,19 @@ async function readOwner(ownerPath: string): Promise<Owner | null> {
 
 async function ownerState(owner: Owner): Promise<'alive' | 'dead' | 'unknown'> {
   if (owner.host !== hostname()) return 'unknown';
+  if (owner.processToken !== null) {
+    // Of another boot or container (two can have one host name): its pid says nothing here.
+    const here = await processToken(process.pid);
+    if (here === null || placeOf(here) !== placeOf(owner.processToken)) return 'unknown';
+  }
   if (!processExists(owner.pid)) return 'dead';
   if (owner.processToken === null) return 'alive';
   return (await processToken(owner.pid)) === owner.processToken ? 'alive' : 'dead';
+}
+
+/** Boot and pid namespace of a token. */
+function placeOf(token: string): string {
+  return token.slice(0, token.lastIndexOf(' '));
 }
 
 function processExists(pid: number): boolean {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { inspect } from 'node:util';
 import { EXIT_USAGE, UserError } from '../../../node/errors.js';
-import { makeSwarmKey, readSwarmKey } from '../../../node/net/swarm-key.js';
+import { makeSwarmKey, readSwarmKey, tighterMode } from '../../../node/net/swarm-key.js';
 
 let place = '';
 before(async () => {
@@ -38,6 +38,22 @@ describe('a swarm key file', () => {
       await chmod(path, mode);
       await assert.rejects(readSwarmKey(path), /can be read by others \(mode 06\d\d\).*chmod 600/);
     }
+  });
+
+  it('may be read by a group that root gave it to, as mounted secrets are, but only there', () => {
+    const [root, self] = [0, 10_001];
+    const cases: [uid: number, mode: number, asks: number | null, wanted: string | null][] = [
+      [root, 0o100440, self, null],
+      [root, 0o100640, self, null],
+      [root, 0o100444, self, '640'],
+      [root, 0o100660, self, '640'],
+      [root, 0o100640, root, '600'],
+      [self, 0o100400, self, null],
+      [self, 0o100440, self, '600'],
+      [self, 0o100440, null, '600'],
+    ];
+    for (const [uid, mode, asks, wanted] of cases)
+      assert.equal(tighterMode({ uid, mode }, asks), wanted, `${uid} ${mode.toString(8)} ${asks}`);
   });
 
   it('is refused without a word of what is in it when it is no key', async () => {

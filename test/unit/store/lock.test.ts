@@ -46,6 +46,17 @@ async function holder(path: string): Promise<{ pid: number; kill(): Promise<void
   };
 }
 
+/** Boot, pid namespace and start time of this process, as a holder leaves them. */
+async function ownToken(): Promise<string> {
+  const path = await newDirectory();
+  const lock = await lockDirectory(path);
+  const owner = JSON.parse(await readFile(join(path, 'owner.json'), 'utf8')) as {
+    processToken: string;
+  };
+  await lock.release();
+  return owner.processToken;
+}
+
 describe('lockDirectory()', () => {
   it('refuses a directory that a living process holds, naming its pid and what to do', async () => {
     const path = await newDirectory();
@@ -89,9 +100,33 @@ describe('lockDirectory()', () => {
       return;
     }
     const path = await newDirectory();
-    const owner = { pid: process.pid, host: hostname(), processToken: 'an earlier process' };
+    const token = await ownToken();
+    const earlier = token.replace(/\d+$/, '1');
+    assert.notEqual(earlier, token);
+    const owner = { pid: process.pid, host: hostname(), processToken: earlier };
     await writeFile(join(path, 'owner.json'), JSON.stringify(owner));
+    await mkdir(join(path, 'lock'));
+    const startMs = performance.now();
     await (await lockDirectory(path)).release();
+    assert.ok(performance.now() - startMs < 8_000);
+  });
+
+  it('waits until the lock is stale where its owner is of another container of the same host name', async (t) => {
+    if (process.platform !== 'linux') {
+      t.skip('needs /proc');
+      return;
+    }
+    const path = await newDirectory();
+    const elsewhere = (await ownToken()).replace(/pid:\[\d+\]/, 'pid:[1]');
+    // No process of that number is here; there it may well live.
+    const owner = { pid: 2 ** 22 + 1, host: hostname(), processToken: elsewhere };
+    await writeFile(join(path, 'owner.json'), JSON.stringify(owner));
+    await mkdir(join(path, 'lock'));
+    const staleIn3s = Date.now() / 1000 - 7;
+    await utimes(join(path, 'lock'), staleIn3s, staleIn3s);
+    const startMs = performance.now();
+    await (await lockDirectory(path)).release();
+    assert.ok(performance.now() - startMs > 1_500);
   });
 
   it('can be taken again after release(), which may be called twice', async () => {
