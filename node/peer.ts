@@ -276,6 +276,7 @@ export class Peer {
         admitted: log.members.admitted,
         refused: this.door.refused,
       },
+      updates: { published: this.#publisher.published, received: this.#replica.received },
       lastRecipients: this.#publisher.lastRecipients,
       residualNorm: this.#epochs?.residualNorm() ?? 0,
       suspects: suspicions.map(({ author }) => author),

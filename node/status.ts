@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { Connection, Reachability } from './interfaces.js';
 import { asSentence } from './peer/attention.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
+import { adapterLayout } from '../protocol/adapter.js';
 import type { Run } from '../protocol/manifest.js';
 
 const count = z.number().int().nonnegative();
@@ -103,6 +104,13 @@ export const statusReportSchema = z.object({
       .array(z.object({ peerId: z.string().nullable(), bytes: z.record(z.string(), count) }))
       .describe('bytes sent by peer and purpose; null: peers that are not counted by themselves'),
   }),
+  updates: z
+    .object({
+      published: count.describe('own, that went out'),
+      received: count.describe("others', that came in and were new"),
+      denseBytes: count.describe('what one would take as float32 without compression'),
+    })
+    .describe('since the process started'),
   lastRecipients: count.nullable().describe('members that the last update was handed to'),
   residualNorm: z.number().nonnegative(),
   attention: z.array(z.string()).describe('what is wrong or awaited, and what happens next'),
@@ -154,6 +162,10 @@ export function buildStatus(sources: StatusSources): StatusReport {
     peers: mergePeers(sources.peerId, snapshot.members, sources.connections),
     membership: { ...snapshot.membership },
     traffic: sources.traffic,
+    updates: {
+      ...snapshot.updates,
+      denseBytes: adapterLayout(manifest.adapter).size * Float32Array.BYTES_PER_ELEMENT,
+    },
     lastRecipients: snapshot.lastRecipients,
     residualNorm: snapshot.residualNorm,
     attention: [...new Set([...sources.attention, ...snapshot.attention].map(asSentence))],

@@ -3,7 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { resolve } from 'node:path';
 import type { OptionValues } from '../config.js';
 import { RunningPeer, type RunningPeerInit } from '../compose.js';
+import type { PeerView } from '../http/routes.js';
 import { startHttpServer, type HttpServer } from '../http/server.js';
+import { openHistory } from '../open-history.js';
 import type { StatusReport } from '../status.js';
 import type { DataDirectory } from '../store/directory.js';
 import { readSettings, writeSettings } from '../store/settings.js';
@@ -27,17 +29,18 @@ export type PeerOptions = OptionValues<typeof peerOptions>;
 export interface StatusPage {
   /** Null with --http off. */
   server: HttpServer | null;
-  show(status: () => StatusReport): void;
+  show(peer: PeerView): void;
 }
 
 /** Throws UserError when the port cannot be had. */
 export async function openStatusPage(http: PeerOptions['http']): Promise<StatusPage> {
-  let status: (() => StatusReport) | null = null;
-  const show = (source: () => StatusReport): void => {
-    status = source;
+  let shown: PeerView = { status: () => null, history: () => [] };
+  const show = (peer: PeerView): void => {
+    shown = peer;
   };
   if (http === 'off') return { server: null, show };
-  const server = await startHttpServer({ port: http, status: () => status?.() ?? null });
+  const peer: PeerView = { status: () => shown.status(), history: () => shown.history() };
+  const server = await startHttpServer({ port: http, peer });
   return { server, show };
 }
 
@@ -58,10 +61,12 @@ export async function live(init: LiveInit): Promise<void> {
   const peer = new RunningPeer({ ...init, isResting });
   const over = new AbortController();
   const stop = AbortSignal.any([io.signal, lost, over.signal]);
+  const history = await openHistory(home.directory);
   let answering = Promise.resolve();
   try {
     await peer.start();
-    page.show(() => peer.status());
+    const status = (): StatusReport => history.withProblem(peer.status());
+    page.show({ status, history: () => history.rows() });
     if (page.server !== null) await home.directory.writeLines('http', [page.server.url]);
     announce(peer.status(), page.server?.url ?? null, init);
     const controls = {
@@ -71,14 +76,19 @@ export async function live(init: LiveInit): Promise<void> {
       leave: io.interrupt,
     };
     answering = answerRequests(home.directory, controls, logger, stop);
-    const watching = watch(peer, progress, options, stop);
+    const look = (): StatusReport => {
+      const report = status();
+      history.observe(report);
+      return report;
+    };
+    const watching = watch(look, progress, options, stop);
     // `done` rejects when training cannot go on; it does not settle before that by itself.
     await Promise.race([watching, peer.done]);
   } finally {
     over.abort();
     progress.stop();
     await home.directory.remove('http').catch(() => undefined);
-    await Promise.all([peer.stop(), answering]);
+    await Promise.all([peer.stop(), answering, history.close()]);
   }
   lost.throwIfAborted();
 }
@@ -111,7 +121,7 @@ function announce(
 
 /** Shows progress until `stop` aborts, or until the end of the run when that is asked for. */
 async function watch(
-  peer: RunningPeer,
+  look: () => StatusReport,
   progress: Progress,
   options: PeerOptions,
   stop: AbortSignal,
@@ -120,7 +130,7 @@ async function watch(
   let seenMs = performance.now();
   let isOver = false;
   while (!stop.aborted) {
-    const report = peer.status();
+    const report = look();
     progress.update(report);
     const { run, adapter } = report;
     const now = `${run.state} ${adapter.sha256} ${adapter.updates}`;

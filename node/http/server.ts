@@ -8,7 +8,10 @@ import { once } from 'node:events';
 import { Server } from 'node:http';
 import { Hono } from 'hono';
 import { EXIT_USAGE, UserError } from '../errors.js';
-import type { StatusReport } from '../status.js';
+import { eventRoutes } from './event-routes.js';
+import { pageRoutes } from './page-routes.js';
+import type { PeerView, Routes } from './routes.js';
+import { statusRoutes } from './status-routes.js';
 
 const HOSTNAME = '127.0.0.1';
 /** Names under which a program on this machine reaches the server. */
@@ -26,8 +29,8 @@ const KEEP_ALIVE_MS = 5_000;
 export interface HttpServerInit {
   /** 1 to 65535, or 0 for any free port. */
   port: number;
-  /** Called for each GET /status; null while the peer is not ready. */
-  status: () => StatusReport | null;
+  /** What is shown. */
+  peer: PeerView;
 }
 
 export interface HttpServer {
@@ -38,10 +41,15 @@ export interface HttpServer {
   stop(): Promise<void>;
 }
 
+/** What the server answers, in files of routes. */
+const ROUTES: readonly Routes[] = [pageRoutes, eventRoutes, statusRoutes];
+
 /** Resolves when the server accepts connections. Throws UserError when the port cannot be had. */
-export async function startHttpServer(init: HttpServerInit): Promise<HttpServer> {
+export async function startHttpServer({ port: wanted, peer }: HttpServerInit): Promise<HttpServer> {
   let ownHosts: ReadonlySet<string> = new Set();
-  const app = createApp(init.status, () => ownHosts);
+  const closed = new AbortController();
+  const app = guarded(() => ownHosts);
+  for (const routes of ROUTES) routes(app, peer, closed.signal);
   const server = createAdaptorServer({
     fetch: app.fetch,
     hostname: HOSTNAME,
@@ -54,25 +62,23 @@ export async function startHttpServer(init: HttpServerInit): Promise<HttpServer>
     },
   });
   server.maxConnections = CONNECTIONS_MAX;
-  const port = await listen(server, init.port);
+  const port = await listen(server, wanted);
   ownHosts = hostsOf(port);
   return {
     url: `http://${HOSTNAME}:${port}`,
     port,
     stop: async () => {
-      const closed = once(server, 'close');
+      const ended = once(server, 'close');
+      closed.abort();
       server.close();
       if (server instanceof Server) server.closeAllConnections();
-      await closed;
+      await ended;
     },
   };
 }
 
-/** The routes, apart from any socket. `ownHosts` are the allowed values of the Host header. */
-export function createApp(
-  status: () => StatusReport | null,
-  ownHosts: () => ReadonlySet<string>,
-): Hono {
+/** An app without routes that refuses what no route may see. `ownHosts` are the allowed values of the Host header. */
+function guarded(ownHosts: () => ReadonlySet<string>): Hono {
   const app = new Hono();
   app.use(async (c, next) => {
     c.header('Cache-Control', 'no-store');
@@ -87,21 +93,7 @@ export function createApp(
     await next();
     return undefined;
   });
-  app.get('/', (c) =>
-    c.text('Murmurate peer. GET /status is its state as JSON, GET /healthz its health.\n'),
-  );
-  app.get('/status', (c) => {
-    const report = status();
-    return report === null ? c.json({ starting: true }, 503) : c.json(report);
-  });
-  app.get('/healthz', (c) => {
-    const report = status();
-    if (report === null) return c.json({ healthy: false, state: 'starting', attention: [] }, 503);
-    const { run, attention } = report;
-    const healthy = !['paused', 'stopped', 'broken'].includes(run.state);
-    return c.json({ healthy, state: run.state, attention }, healthy ? 200 : 503);
-  });
-  app.notFound((c) => c.text('There is only /status and /healthz here.\n', 404));
+  app.notFound((c) => c.text('There is only /, /events, /status and /healthz here.\n', 404));
   return app;
 }
 

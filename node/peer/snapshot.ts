@@ -80,6 +80,8 @@ export interface PeerSnapshot {
     /** Streams, messages and announcements of strangers that were turned away, since the process started. */
     refused: number;
   };
+  /** Since the process started: own updates that went out, and those of others that came in and were new. */
+  updates: { published: number; received: number };
   /** Members that the last update was handed to, who pass it on; null before the first. */
   lastRecipients: number | null;
   /** L2 norm of what compression holds back. */

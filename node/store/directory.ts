@@ -13,6 +13,7 @@
  *   known-peers.json members met before, to be found again without a bootstrap node (written by net/)
  *   settings.json    model, data files and held-out share of the last start, and whether it pauses (settings.ts)
  *   privacy.json     optimiser steps taken with noise, where training is private (privacy-file.ts)
+ *   metrics.jsonl    what became of each epoch, for curves; metrics.1.jsonl before it (metrics-file.ts)
  *   model-hashes.json   hashes of the model's files, so that they are read once
  *   control.json     request of another command to the peer that runs, or its reply (control-file.ts)
  *   http             URL of the local status server while the peer runs
@@ -39,6 +40,7 @@ export const DIRECTORY_FILES = {
   control: 'control.json',
   settings: 'settings.json',
   privacy: 'privacy.json',
+  metrics: 'metrics.jsonl',
   modelHashes: 'model-hashes.json',
 } as const;
 

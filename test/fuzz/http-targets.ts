@@ -39,7 +39,10 @@ const http: FuzzTarget = {
   ].map((text) => Buffer.from(text)),
   refusals: [],
   run: async (bytes) => {
-    const server = await startHttpServer({ port: 0, status: sampleStatus });
+    const server = await startHttpServer({
+      port: 0,
+      peer: { status: sampleStatus, history: () => [] },
+    });
     const { port } = server;
     const text = Buffer.from(bytes).toString('latin1').replaceAll(PORT, String(port));
     const answer = await exchange(port, Buffer.from(text, 'latin1'));

@@ -54,6 +54,7 @@ export function sampleStatus(): StatusReport {
         { peerId: null, bytes: { gossip: 10 } },
       ],
     },
+    updates: { published: 8, received: 14, denseBytes: 40_960 },
     lastRecipients: 3,
     residualNorm: 0.5,
     attention: [],

@@ -44,6 +44,7 @@ const snapshot: PeerSnapshot = {
   heldOutLoss: { base: 4.5, now: 4, history: [{ epoch: 2, loss: 4.25 }] },
   members: [],
   membership: { mode: 'open', admitted: 0, refused: 0 },
+  updates: { published: 2, received: 9 },
   lastRecipients: null,
   residualNorm: 0.125,
   suspects: [],

@@ -5,15 +5,17 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { UserError } from '../../../node/errors.js';
+import type { HistoryRow } from '../../../node/history.js';
 import { startHttpServer, type HttpServer } from '../../../node/http/server.js';
 import { statusReportSchema, type StatusReport } from '../../../node/status.js';
 import { sampleStatus } from '../status-sample.js';
 
 let report: StatusReport | null = sampleStatus();
 let server: HttpServer;
+const peer = { status: (): StatusReport | null => report, history: (): HistoryRow[] => [] };
 
 before(async () => {
-  server = await startHttpServer({ port: 0, status: () => report });
+  server = await startHttpServer({ port: 0, peer });
 });
 after(() => server.stop());
 
@@ -134,7 +136,7 @@ describe('the local HTTP server', () => {
   });
 
   it('names a used port and what to do', async () => {
-    await assert.rejects(startHttpServer({ port: server.port, status: () => report }), (error) => {
+    await assert.rejects(startHttpServer({ port: server.port, peer }), (error) => {
       assert.ok(error instanceof UserError);
       assert.equal(
         error.message,
@@ -145,7 +147,7 @@ describe('the local HTTP server', () => {
   });
 
   it('stops at once with a client that holds its connection open', { timeout: 4_000 }, async () => {
-    const second = await startHttpServer({ port: 0, status: () => report });
+    const second = await startHttpServer({ port: 0, peer });
     const socket = connect(second.port, '127.0.0.1');
     await once(socket, 'connect');
     socket.write('GET /status HTTP/1.1\r\n');
