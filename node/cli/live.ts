@@ -34,12 +34,16 @@ export interface StatusPage {
 
 /** Throws UserError when the port cannot be had. */
 export async function openStatusPage(http: PeerOptions['http']): Promise<StatusPage> {
-  let shown: PeerView = { status: () => null, history: () => [] };
+  let shown: PeerView = { status: () => null, history: () => [], registries: () => [] };
   const show = (peer: PeerView): void => {
     shown = peer;
   };
   if (http === 'off') return { server: null, show };
-  const peer: PeerView = { status: () => shown.status(), history: () => shown.history() };
+  const peer: PeerView = {
+    status: () => shown.status(),
+    history: () => shown.history(),
+    registries: () => shown.registries(),
+  };
   const server = await startHttpServer({ port: http, peer });
   return { server, show };
 }
@@ -66,7 +70,8 @@ export async function live(init: LiveInit): Promise<void> {
   try {
     await peer.start();
     const status = (): StatusReport => history.withProblem(peer.status());
-    page.show({ status, history: () => history.rows() });
+    const { registry } = init.host;
+    page.show({ status, history: () => history.rows(), registries: () => [registry] });
     if (page.server !== null) await home.directory.writeLines('http', [page.server.url]);
     announce(peer.status(), page.server?.url ?? null, init);
     const controls = {

@@ -1,5 +1,6 @@
 /** What a file of routes gets: the app, and the peer that it shows. */
 import type { Hono } from 'hono';
+import type { Registry } from 'prom-client';
 import type { HistoryRow } from '../history.js';
 import type { StatusReport } from '../status.js';
 
@@ -9,6 +10,8 @@ export interface PeerView {
   status(): StatusReport | null;
   /** Epochs that are over, oldest first; another array whenever something changed. */
   history(): readonly HistoryRow[];
+  /** What others measure, for GET /metrics. */
+  registries(): readonly Registry[];
 }
 
 /** Adds routes to the app; what it opens ends when `closed` aborts. */

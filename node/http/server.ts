@@ -9,6 +9,7 @@ import { Server } from 'node:http';
 import { Hono } from 'hono';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { eventRoutes } from './event-routes.js';
+import { metricsRoutes } from './metrics-routes.js';
 import { pageRoutes } from './page-routes.js';
 import type { PeerView, Routes } from './routes.js';
 import { statusRoutes } from './status-routes.js';
@@ -42,7 +43,7 @@ export interface HttpServer {
 }
 
 /** What the server answers, in files of routes. */
-const ROUTES: readonly Routes[] = [pageRoutes, eventRoutes, statusRoutes];
+const ROUTES: readonly Routes[] = [pageRoutes, eventRoutes, statusRoutes, metricsRoutes];
 
 /** Resolves when the server accepts connections. Throws UserError when the port cannot be had. */
 export async function startHttpServer({ port: wanted, peer }: HttpServerInit): Promise<HttpServer> {
@@ -93,7 +94,7 @@ function guarded(ownHosts: () => ReadonlySet<string>): Hono {
     await next();
     return undefined;
   });
-  app.notFound((c) => c.text('There is only /, /events, /status and /healthz here.\n', 404));
+  app.notFound((c) => c.text('There is only /, /events, /status, /healthz and /metrics here.\n', 404));
   return app;
 }
 

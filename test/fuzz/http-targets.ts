@@ -41,7 +41,7 @@ const http: FuzzTarget = {
   run: async (bytes) => {
     const server = await startHttpServer({
       port: 0,
-      peer: { status: sampleStatus, history: () => [] },
+      peer: { status: sampleStatus, history: () => [], registries: () => [] },
     });
     const { port } = server;
     const text = Buffer.from(bytes).toString('latin1').replaceAll(PORT, String(port));

@@ -11,6 +11,8 @@ export interface Line {
   width: number;
   /** Lengths of dashes and gaps in px; a whole line without. */
   dash?: number[];
+  /** Whether the last value holds on to the end of the axis. */
+  isConstant?: boolean;
 }
 
 interface ChartProps {
@@ -21,6 +23,8 @@ interface ChartProps {
   /** In px; its place is kept before there is anything to draw. */
   height: number;
   lastEpoch: number;
+  /** Whether the axis begins at 0. */
+  fromZero?: boolean;
   /** Index of the epoch under the pointer; null when there is none. */
   onHover?: (index: number | null) => void;
 }
@@ -63,8 +67,12 @@ export function Chart(props: ChartProps) {
   );
 }
 
-function dataOf({ epochs, lines }: ChartProps): uPlot.AlignedData {
-  return [epochs, ...lines.map(({ values }) => values)];
+function dataOf({ epochs, lines, lastEpoch }: ChartProps): uPlot.AlignedData {
+  const end = (line: Line): number | null => (line.isConstant === true ? (line.values[0] ?? null) : null);
+  return [
+    [...epochs, Math.max(lastEpoch, (epochs.at(-1) ?? 0) + 1)],
+    ...lines.map((line) => [...line.values, end(line)]),
+  ];
 }
 
 function optionsOf(latest: { current: ChartProps }, element: HTMLElement): uPlot.Options {
@@ -81,7 +89,7 @@ function optionsOf(latest: { current: ChartProps }, element: HTMLElement): uPlot
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
     scales: {
       x: { time: false, range: () => [0, latest.current.lastEpoch] },
-      y: { range: (_chart, low, high) => rangeOf(low, high) },
+      y: { range: (_chart, low, high) => rangeOf(low, high, latest.current.fromZero === true) },
     },
     axes: [
       { ...axis, size: 28, grid: { show: false }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000], space: 44 },
@@ -94,7 +102,7 @@ function optionsOf(latest: { current: ChartProps }, element: HTMLElement): uPlot
         stroke: colour(name),
         width,
         spanGaps: true,
-        points: { show: false },
+        points: { show: !dash, size: 2 * width + 2, fill: colour(name), stroke: colour(name), space: 8 },
         ...(dash && { dash }),
       })),
     ],
@@ -105,8 +113,8 @@ function optionsOf(latest: { current: ChartProps }, element: HTMLElement): uPlot
 }
 
 /** With room above and below, also where all values are one. */
-function rangeOf(low: number | null, high: number | null): [number, number] {
+function rangeOf(low: number | null, high: number | null, fromZero: boolean): [number, number] {
   if (low === null || high === null) return [0, 1];
   const margin = (high - low || Math.abs(high) || 1) * MARGIN;
-  return [Math.max(0, low - margin), high + margin];
+  return [fromZero ? 0 : Math.max(0, low - margin), high + margin];
 }

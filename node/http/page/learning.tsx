@@ -25,6 +25,7 @@ function lossCurves({ base, swarm, training }: Curves): Curve[] {
       colour: '--base',
       width: 1.5,
       dash: [6, 5],
+      isConstant: true,
     },
     {
       label: 'Training',
@@ -131,6 +132,7 @@ export function Speed({ curves, report }: { curves: Curves; report: StatusReport
         lines={[line]}
         height={SPEED_HEIGHT}
         lastEpoch={lastEpochShown(curves, report.run.epochsMax)}
+        fromZero
       />
       <p class="axis">epoch</p>
     </Panel>

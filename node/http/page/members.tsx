@@ -1,5 +1,4 @@
-/** Who takes part: the picture, and the list with what each has sent. */
-import { Mesh } from './mesh.js';
+/** Who takes part: the list, with what each has sent. */
 import { linkOf, type Member } from './model.js';
 import { Panel } from './parts.js';
 import * as words from './words.js';
@@ -19,9 +18,7 @@ export function Members({ report }: { report: StatusReport }) {
       about="Each member learns from its own text, which stays with it, and sends the others what it learned."
       wide
     >
-      <div class="members">
-        <Mesh report={report} />
-        {peers.length === 0 ? (
+      {peers.length === 0 ? (
           <p class="empty">
             Nobody else yet. Give another person one of this peer’s addresses (below), and they join with{' '}
             <code>murmurate join</code>.
@@ -29,7 +26,6 @@ export function Members({ report }: { report: StatusReport }) {
         ) : (
           <MemberTable report={report} />
         )}
-      </div>
     </Panel>
   );
 }

@@ -4,8 +4,8 @@ import * as words from './words.js';
 import type { StatusReport } from '../../status.js';
 
 /** Size of the picture in its own units. */
-const WIDTH = 360;
-const HEIGHT = 280;
+const WIDTH = 380;
+const HEIGHT = 270;
 
 /** More would touch each other; the list has them all. */
 const DRAWN_MAX = 16;
@@ -16,20 +16,31 @@ interface Dot {
   y: number;
 }
 
-/** Evenly on an ellipse, from the top on. */
+/** Few stand on an arc above this peer, many all around it. */
 function placed(members: readonly Member[]): Dot[] {
   return members.slice(0, DRAWN_MAX).map((member, i, { length }) => {
-    const angle = 2 * Math.PI * (i / length) - Math.PI / 2 + (length === 2 ? Math.PI / 2 : 0);
-    const x = WIDTH / 2 + Math.cos(angle) * WIDTH * 0.36;
-    const y = HEIGHT / 2 - 8 + Math.sin(angle) * HEIGHT * 0.36;
+    const arc = length <= FEW ? Math.PI * (0.35 + 0.2 * length) : 2 * Math.PI;
+    const share = length <= FEW ? (i + 0.5) / length - 0.5 : i / length;
+    const angle = share * arc - Math.PI / 2;
+    const x = centreX + Math.cos(angle) * WIDTH * 0.38;
+    const y = centreY(length) + Math.sin(angle) * HEIGHT * (length <= FEW ? 0.55 : 0.36);
     return { member, x, y };
   });
+}
+
+/** So many stand on an arc. */
+const FEW = 4;
+
+const centreX = WIDTH / 2;
+
+function centreY(length: number): number {
+  return length <= FEW ? HEIGHT * 0.76 : HEIGHT * 0.46;
 }
 
 export function Mesh({ report }: { report: StatusReport }) {
   const { peers, run } = report;
   const dots = placed(peers);
-  const [cx, cy] = [WIDTH / 2, HEIGHT / 2 - 8];
+  const [cx, cy] = [centreX, centreY(dots.length)];
   const of = (link: string): number => peers.filter((peer) => linkOf(peer) === link).length;
   const description =
     `This peer and ${words.count(peers.length, 'other', 'others')}: ${of('direct')} connected directly, ` +
@@ -45,7 +56,7 @@ export function Mesh({ report }: { report: StatusReport }) {
           return (
             <g key={member.peerId} class={`dot ${linkOf(member)} ${isHere ? 'here' : ''}`}>
               <circle cx={x} cy={y} r={10} />
-              <text x={x} y={y + 26}>
+              <text x={x} y={y < cy ? y - 17 : y + 25}>
                 {words.shortId(member.peerId)}
               </text>
             </g>

@@ -7,8 +7,7 @@ import type { StatusReport } from '../../status.js';
 export function Header({ report }: { report: StatusReport }) {
   const { run } = report;
   const [label, meaning] = words.STATES[run.state];
-  const done = Math.min(run.epoch + (run.state === 'finished' ? 0 : 1), run.epochsMax);
-  const shown = Math.max(0, done);
+  const done = Math.min(Math.max(0, run.epoch), run.epochsMax);
   const left = (run.epochsMax - Math.max(0, run.epoch)) * run.epochSeconds;
   const kind = words.TROUBLED.has(run.state) ? 'trouble' : run.state === 'training' ? 'busy' : 'calm';
   return (
@@ -17,6 +16,10 @@ export function Header({ report }: { report: StatusReport }) {
         <img src="/favicon.svg" alt="" width="22" height="22" /> Murmurate
       </p>
       <h1>{run.name}</h1>
+      <p class="about">
+        An epoch is a round of {words.duration(run.epochSeconds)}: learn, share, take in what the
+        others learned.
+      </p>
       <p class="lead">
         <span class={`pill ${kind}`}>{label}</span> {meaning}
       </p>
@@ -24,18 +27,16 @@ export function Header({ report }: { report: StatusReport }) {
         <div
           class="track"
           role="progressbar"
-          aria-label="Rounds of this run"
+          aria-label="Epochs that are over"
           aria-valuemin={0}
           aria-valuemax={run.epochsMax}
-          aria-valuenow={shown}
+          aria-valuenow={done}
         >
-          <div style={{ width: `${(100 * shown) / Math.max(1, run.epochsMax)}%` }} />
+          <div style={{ width: `${(100 * done) / Math.max(1, run.epochsMax)}%` }} />
         </div>
         <p>
-          {run.epoch < 0
-            ? `${run.epochsMax} rounds (epochs) of ${words.duration(run.epochSeconds)} each`
-            : `Round (epoch) ${shown} of ${run.epochsMax}`}
-          {run.state === 'finished' || run.epoch < 0 ? '' : `, about ${words.duration(left)} to go`}
+          {done} of {words.count(run.epochsMax, 'epoch', 'epochs')} over
+          {done < run.epochsMax && `, ${words.duration(left)} to go`}
         </p>
       </div>
     </header>
@@ -85,7 +86,7 @@ export function Figures({ report }: { report: StatusReport }) {
         {...(gain !== null && { unit: 'times' })}
         about={
           gain === null
-            ? 'Measured after the first round, on text of yours that is kept aside.'
+            ? 'Measured after the first epoch, on text of yours that is kept aside.'
             : `as likely as before to name the next piece of your kept-aside text (loss ${words.loss(base)} → ${words.loss(now)}).`
         }
       />

@@ -9,6 +9,7 @@ import { Adapter, Privacy, Reachability, ThisPeer } from './facts.js';
 import { follow } from './feed.js';
 import { Learning, Speed } from './learning.js';
 import { Members } from './members.js';
+import { Mesh } from './mesh.js';
 import type { Model } from './model.js';
 import { Attention, Figures, Header } from './overview.js';
 import { Traffic } from './traffic.js';
@@ -19,8 +20,13 @@ function Page({ model }: { model: Model }) {
   const curves = curvesOf(model.history, report);
   return (
     <main class={link === 'lost' ? 'stale' : ''} data-link={link}>
-      <Header report={report} />
-      <Attention model={model} />
+      <div class="top">
+        <div>
+          <Header report={report} />
+          <Attention model={model} />
+        </div>
+        <Mesh report={report} />
+      </div>
       <Figures report={report} />
       <div class="panels">
         <Learning curves={curves} report={report} />

@@ -40,8 +40,8 @@ export function Figure(props: { label: string; value: string; unit?: string; abo
 export function Bar({ share, colour }: { share: number; colour: string }) {
   const width = `${Math.max(0, Math.min(1, share)) * 100}%`;
   return (
-    <div class="bar" aria-hidden="true">
-      <div class={colour} style={{ width }} />
-    </div>
+    <span class="bar" aria-hidden="true">
+      <span class={colour} style={{ width }} />
+    </span>
   );
 }

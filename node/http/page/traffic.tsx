@@ -56,14 +56,19 @@ function Direction(props: { label: string; actual: number; dense: number; what: 
   return (
     <div class="direction">
       <h3>
-        {label} <b>{words.bytes(actual)}</b>
-        {less >= 1.05 && <span class="about"> {words.number(less, 2)} times less</span>}
+        {label} {less >= 1.05 && <b>{words.number(less, 2)} times less</b>}
       </h3>
-      <Bar share={actual / most} colour="swarm" />
-      <Bar share={dense / most} colour="base" />
-      <p class="about">
-        {dense === 0 ? 'No update yet' : `${what} as plain numbers: ${words.bytes(dense)}`}
+      <p>
+        <span class="about">in all</span>
+        <Bar share={actual / most} colour="swarm" />
+        {words.bytes(actual)}
       </p>
+      <p>
+        <span class="about">plain</span>
+        <Bar share={dense / most} colour="base" />
+        {words.bytes(dense)}
+      </p>
+      <p class="about">{what}</p>
     </div>
   );
 }

@@ -9,11 +9,11 @@ type Reach = StatusReport['reachability']['state'];
 export const STATES: Readonly<Record<State, readonly [label: string, meaning: string]>> = {
   waiting: ['Waiting to begin', 'The run has a start time, and it has not come yet.'],
   training: ['Learning', 'Learning from the text on this machine.'],
-  idle: ['Shared', 'This round’s work is done and shared; the next round begins by itself.'],
+  idle: ['Shared', 'The work of this epoch is done and shared; the next begins by itself.'],
   spent: ['Privacy budget spent', 'Learning here has ended to keep your privacy; sharing goes on.'],
   resting: ['Paused by you', 'This peer shares what others learn and learns nothing itself.'],
   paused: ['Held up', 'Something on this machine keeps it from learning; it goes on when it can.'],
-  finished: ['Finished', 'All rounds are over. The peer still serves what was learned.'],
+  finished: ['Finished', 'All epochs are over. The peer still serves what was learned.'],
   stopped: ['Stopped', 'This peer has left the run.'],
   broken: ['Learning failed', 'Learning here has ended; sharing goes on.'],
 };
@@ -42,7 +42,7 @@ const REJECTIONS: Readonly<Record<RejectionCode, string>> = {
   'wrong-length': 'wrong length',
   'bad-scale': 'values out of bounds',
   'bad-steps': 'impossible amount of work',
-  'bad-epoch': 'impossible round',
+  'bad-epoch': 'impossible epoch',
   'future-epoch': 'came before its time',
   'behind-horizon': 'came too late to count',
   'past-end': 'after the end of the run',
@@ -50,7 +50,7 @@ const REJECTIONS: Readonly<Record<RejectionCode, string>> = {
   duplicate: 'already here',
   'wrong-blob': 'content does not match its fingerprint',
   evicted: 'author was put out',
-  equivocation: 'two different ones for one round',
+  equivocation: 'two different ones for one epoch',
   capacity: 'no room for more',
 };
 

@@ -5,14 +5,14 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { UserError } from '../../../node/errors.js';
-import type { HistoryRow } from '../../../node/history.js';
+import type { PeerView } from '../../../node/http/routes.js';
 import { startHttpServer, type HttpServer } from '../../../node/http/server.js';
 import { statusReportSchema, type StatusReport } from '../../../node/status.js';
 import { sampleStatus } from '../status-sample.js';
 
 let report: StatusReport | null = sampleStatus();
 let server: HttpServer;
-const peer = { status: (): StatusReport | null => report, history: (): HistoryRow[] => [] };
+const peer: PeerView = { status: () => report, history: () => [], registries: () => [] };
 
 before(async () => {
   server = await startHttpServer({ port: 0, peer });
