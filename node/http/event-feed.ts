@@ -57,7 +57,8 @@ export class EventFeed {
           this.#subscribers.add(subscriber);
           controller.enqueue(encode(`retry: ${RECONNECT_MS}\n\n`));
           this.#send(subscriber, this.#statusEvent());
-          this.#timer ??= setInterval(() => this.#tick(), TICK_MS).unref();
+          this.#timer ??= setInterval(() => this.#tick(), TICK_MS);
+          this.#timer.unref();
         },
         cancel: () => this.#forget(subscriber),
       },

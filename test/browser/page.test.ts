@@ -1,0 +1,225 @@
+/** The page of a peer in a real browser: a run of two peers as processes, one of which is started again. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import type { Browser, Page } from 'playwright-core';
+import { PACKAGE_DIRECTORY } from '../../node/version.js';
+import { CommandLine } from '../net/command-line.js';
+import { openBrowser, openPage, PAGE_DEADLINE_MS, type Watched } from './browser.js';
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+const DATA = join(PACKAGE_DIRECTORY, 'examples', 'three-offices', 'data');
+const LOCAL = ['--listen', '/ip4/127.0.0.1/tcp/0', '--threads', '1'];
+/** Tiny steps: the page is on trial here, not the training. */
+const RUN = [
+  ...['--name', '<b>offices</b>', '--rank', '2', '--target-modules', 'q_proj', 'v_proj'],
+  ...['--epochs', '500', '--epoch-seconds', '2', '--start-in', '1', '--steps', '2'],
+  ...['--sequence-length', '16', '--batch-size', '2'],
+];
+
+let place = '';
+let port = 0;
+let browser: Browser;
+let founder: CommandLine;
+let watched: Watched;
+let page: Page;
+const started: CommandLine[] = [];
+
+function launch(...args: string[]): CommandLine {
+  const command = new CommandLine(args);
+  started.push(command);
+  return command;
+}
+
+/** The same command starts the peer and starts it again. */
+function launchFounder(): CommandLine {
+  const data = ['--dir', join(place, 'a'), '--data', join(DATA, 'clinic.jsonl')];
+  return launch('start', ...data, '--http', String(port), ...LOCAL, ...RUN);
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  assert.ok(typeof address === 'object' && address !== null);
+  return address.port;
+}
+
+before(async () => {
+  place = await mkdtemp(join(tmpdir(), 'murmurate-browser-'));
+  port = await freePort();
+  founder = launchFounder();
+  browser = await openBrowser();
+  const { address } = await founder.facts();
+  launch('join', address, '--dir', join(place, 'b'), '--data', join(DATA, 'law-office.jsonl'), ...LOCAL);
+  watched = await openPage(browser, { viewport: { width: 1200, height: 900 } });
+  page = watched.page;
+  await page.goto(`http://127.0.0.1:${port}/`);
+});
+
+after(async () => {
+  await browser.close();
+  for (const command of started) await command.dispose();
+  await rm(place, { recursive: true, force: true });
+});
+
+const isLive = (): Promise<unknown> => page.waitForSelector('main[data-link=live]');
+
+/** Resolves when the page's text matches `pattern` (a pattern in source, as it runs in the page). */
+async function shows(pattern: RegExp): Promise<void> {
+  await page.waitForFunction(
+    ([source, flags]) => new RegExp(source ?? '', flags).test(document.body.innerText),
+    [pattern.source, pattern.flags] as const,
+  );
+}
+
+/** Epochs in the table below the curves. */
+async function epochsInTable(): Promise<number[]> {
+  const cells = await page.locator('#learning ~ details tbody th').allTextContents();
+  return cells.map(Number);
+}
+
+async function untilEpochs(what: string, isIt: (epochs: number[]) => boolean): Promise<number[]> {
+  for (const endMs = performance.now() + PAGE_DEADLINE_MS; ; ) {
+    const epochs = await epochsInTable();
+    if (isIt(epochs)) return epochs;
+    assert.ok(performance.now() < endMs, `${what}: ${epochs.join(' ')}`);
+    await page.waitForTimeout(200);
+  }
+}
+
+/** What axe finds that matters. */
+async function violations(): Promise<string[]> {
+  await page.evaluate(AXE);
+  const found = (await page.evaluate('axe.run()')) as {
+    violations: { id: string; impact: string; nodes: { html: string }[] }[];
+  };
+  return found.violations
+    .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
+}
+
+describe('the page of a peer', () => {
+  it('shows the run and who takes part, names of other peers as text', async () => {
+    await isLive();
+    assert.equal(await page.textContent('h1'), '<b>offices</b>');
+    await shows(/1\s+of 1/);
+    await shows(/direct, [\d.]+ ms/);
+    assert.equal(await page.locator('.mesh line.direct').count(), 1);
+  });
+
+  it('keeps itself up to date: curves grow while it is open', async () => {
+    const before = await untilEpochs('a first epoch', (epochs) => epochs.length > 0);
+    await untilEpochs('one more', (epochs) => epochs.length > before.length);
+    await shows(/Better guesses\s+[\d.,]+ times/);
+    const drawn = await page.evaluate(() => {
+      const canvas = document.querySelector<HTMLCanvasElement>('.chart canvas');
+      const pixels = canvas?.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height);
+      return pixels?.data.some((value) => value > 0) ?? false;
+    });
+    assert.ok(drawn, 'something is drawn');
+  });
+
+  it('asks nobody but the peer, and has nothing to complain about', () => {
+    assert.deepEqual([...watched.hosts], [`127.0.0.1:${port}`]);
+    assert.deepEqual(watched.complaints, []);
+  });
+
+  it('runs no script and loads nothing that the policy does not name', async () => {
+    const blocked = await page.evaluate(async () => {
+      const violated: string[] = [];
+      document.addEventListener('securitypolicyviolation', (event) =>
+        violated.push(event.effectiveDirective),
+      );
+      const script = document.createElement('script');
+      try {
+        script.text = 'window.ran = true';
+      } catch {
+        violated.push('trusted-types');
+      }
+      try {
+        document.createElement('div').innerHTML = '<img src="x">';
+      } catch {
+        violated.push('trusted-types');
+      }
+      const style = document.createElement('div');
+      style.setAttribute('style', 'color: red');
+      await fetch('http://192.0.2.1/').catch(() => undefined);
+      const image = new Image();
+      image.src = 'http://192.0.2.1/x.png';
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return violated;
+    });
+    for (const directive of ['trusted-types', 'connect-src', 'img-src'])
+      assert.ok(blocked.includes(directive), `${directive} in ${blocked.join(' ')}`);
+    assert.ok(!('ran' in (await page.evaluate('({ ...window })'))));
+    watched.complaints.length = 0;
+  });
+
+  it('has nothing serious in it for assistive technology, by day and by night', async () => {
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+      assert.deepEqual(await violations(), [], colorScheme);
+    }
+    await page.emulateMedia({ colorScheme: 'light' });
+  });
+
+  it('fits a window of 320 px without a horizontal scroll bar', async () => {
+    await page.setViewportSize({ width: 320, height: 640 });
+    await page.waitForTimeout(100);
+    const wide = await page.evaluate(() =>
+      [...document.querySelectorAll('main *')]
+        .filter((element) => element.getBoundingClientRect().right > 321)
+        .map((element) => element.outerHTML.slice(0, 80)),
+    );
+    assert.deepEqual(wide, []);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= 320));
+    await page.setViewportSize({ width: 1200, height: 900 });
+  });
+
+  it('can be used by keyboard: each table opens by Enter', async () => {
+    const names: string[] = [];
+    await page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur());
+    for (let i = 0; i < 4; i++) {
+      await page.keyboard.press('Tab');
+      const name = await page.evaluate(() => document.activeElement?.textContent ?? '');
+      if (name !== '' && !names.includes(name)) names.push(name);
+    }
+    assert.deepEqual(names.slice(0, 2), ['The same as a table', 'What for']);
+    await page.focus('#learning ~ details summary');
+    await page.keyboard.press('Enter');
+    await page.waitForSelector('#learning ~ details[open] table');
+    // The page is drawn again each second: what is open stays open.
+    await page.waitForTimeout(2_500);
+    assert.equal(await page.locator('#learning ~ details[open]').count(), 1);
+  });
+
+  it('says when the peer is gone, and goes on with whole curves when it is back', async () => {
+    const before = await untilEpochs('three epochs', (epochs) => epochs.length >= 3);
+    founder.kill('SIGINT');
+    await page.waitForSelector('main[data-link=lost]');
+    await shows(/The peer does not answer/);
+    assert.deepEqual(await violations(), []);
+    assert.equal(await founder.ended(), 0);
+    founder = launchFounder();
+    await isLive();
+    const epochs = await untilEpochs('a later epoch', (now) => now.length > before.length);
+    assert.deepEqual(epochs.slice(0, before.length), before);
+    // A page that is opened only now shows the same.
+    await page.reload();
+    await isLive();
+    const again = await untilEpochs('whole curves', (now) => now.length >= epochs.length);
+    assert.deepEqual(again.slice(0, before.length), before);
+    const lines = (await readFile(join(place, 'a', 'metrics.jsonl'), 'utf8')).trim().split('\n');
+    for (const line of lines) assert.ok('trainingLoss' in (JSON.parse(line) as object));
+  });
+});
