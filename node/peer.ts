@@ -390,6 +390,7 @@ export class Peer {
         updatesAccepted: epochs.length,
         rejected: this.#replica.rejectedBy(peerId),
         clockOffsetMs: this.#antiEntropy.clockOffsetMs(peerId),
+        agreedMs: this.#antiEntropy.agreedMs(peerId),
       };
     });
   }

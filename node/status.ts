@@ -18,6 +18,11 @@ const peerReportSchema = z.object({
   direction: z.enum(['inbound', 'outbound']).nullable(),
   latencyMs: z.number().nullable().describe('last measured round trip'),
   clockOffsetMs: z.number().nullable().describe('its clock minus ours'),
+  agreedSecondsAgo: z
+    .number()
+    .nonnegative()
+    .nullable()
+    .describe("since its adapter was last seen to equal this peer's, in a sync"),
   lastUpdateEpoch: z.number().int().nullable(),
   updatesAccepted: count,
   rejected: z.record(z.string(), count).describe('updates not used: code -> count'),
@@ -159,7 +164,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
     privacy: snapshot.privacy && { ...snapshot.privacy },
     adapter: { ...snapshot.adapter },
     heldOutLoss: { ...snapshot.heldOutLoss, history: [...snapshot.heldOutLoss.history] },
-    peers: mergePeers(sources.peerId, snapshot.members, sources.connections),
+    peers: mergePeers(sources, snapshot.members),
     membership: { ...snapshot.membership },
     traffic: sources.traffic,
     updates: {
@@ -173,9 +178,8 @@ export function buildStatus(sources: StatusSources): StatusReport {
 }
 
 function mergePeers(
-  self: string,
+  { peerId: self, connections, nowMs }: StatusSources,
   members: readonly MemberSnapshot[],
-  connections: readonly Connection[],
 ): PeerReport[] {
   // A peer can be connected twice for a moment (both dialled); the first connection is shown.
   const byPeer = new Map(connections.toReversed().map((entry) => [entry.peerId, entry]));
@@ -191,11 +195,17 @@ function mergePeers(
       direction: connection?.direction ?? null,
       latencyMs: connection?.latencyMs ?? null,
       clockOffsetMs: member?.clockOffsetMs ?? null,
+      agreedSecondsAgo: secondsSince(member?.agreedMs ?? null, nowMs),
       lastUpdateEpoch: member?.lastUpdateEpoch ?? null,
       updatesAccepted: member?.updatesAccepted ?? 0,
       rejected: countsOf(member?.rejected ?? {}),
     };
   });
+}
+
+/** Not below 0, also where the clock was set back. */
+function secondsSince(thenMs: number | null, nowMs: number): number | null {
+  return thenMs === null ? null : Math.max(0, (nowMs - thenMs) / 1000);
 }
 
 function countsOf(rejected: MemberSnapshot['rejected']): Record<string, number> {

@@ -30,6 +30,8 @@ export interface MemberSnapshot {
   rejected: Partial<Record<RejectionCode, number>>;
   /** Its clock minus ours in ms, as last seen in a sync; null before. */
   clockOffsetMs: number | null;
+  /** When its adapter was last seen to equal this peer's, in a sync, ms since 1970; null before. */
+  agreedMs: number | null;
 }
 
 /** One state of the log and its fold. */

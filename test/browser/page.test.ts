@@ -24,6 +24,30 @@ const RUN = [
   ...['--sequence-length', '16', '--batch-size', '2'],
 ];
 
+/** Runs in the page: what the policy must refuse, and the names of what it did refuse. */
+const ATTEMPTS = `(async () => {
+  const refused = [];
+  document.addEventListener('securitypolicyviolation', (event) => refused.push(event.effectiveDirective));
+  const element = document.createElement('div');
+  try { element.innerHTML = '<img src="x">'; } catch { refused.push('markup'); }
+  try { document.createElement('script').text = 'window.ran = true'; } catch { refused.push('script'); }
+  element.setAttribute('style', 'color: red');
+  await fetch('http://192.0.2.1/').catch(() => undefined);
+  new Image().src = 'http://192.0.2.1/x.png';
+  const frame = document.createElement('iframe');
+  frame.src = 'http://192.0.2.1/';
+  document.body.append(element, frame);
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  element.remove();
+  frame.remove();
+  return refused;
+})()`;
+
+/** Runs in the page: the elements that a window of 320 px cuts off. */
+const BEYOND_THE_EDGE = `[...document.querySelectorAll('main *')]
+  .filter((element) => element.getBoundingClientRect().right > 320.5)
+  .map((element) => element.outerHTML.slice(0, 80))`;
+
 let place = '';
 let port = 0;
 let browser: Browser;
@@ -74,12 +98,14 @@ after(async () => {
 
 const isLive = (): Promise<unknown> => page.waitForSelector('main[data-link=live]');
 
-/** Resolves when the page's text matches `pattern` (a pattern in source, as it runs in the page). */
+/** Resolves when the text of the page matches `pattern`. */
 async function shows(pattern: RegExp): Promise<void> {
-  await page.waitForFunction(
-    ([source, flags]) => new RegExp(source ?? '', flags).test(document.body.innerText),
-    [pattern.source, pattern.flags] as const,
-  );
+  for (const endMs = performance.now() + PAGE_DEADLINE_MS; ; ) {
+    const text = await page.innerText('body');
+    if (pattern.test(text)) return;
+    assert.ok(performance.now() < endMs, `${String(pattern)} in\n${text}`);
+    await page.waitForTimeout(100);
+  }
 }
 
 /** Epochs in the table below the curves. */
@@ -121,12 +147,9 @@ describe('the page of a peer', () => {
     const before = await untilEpochs('a first epoch', (epochs) => epochs.length > 0);
     await untilEpochs('one more', (epochs) => epochs.length > before.length);
     await shows(/Better guesses\s+[\d.,]+ times/);
-    const drawn = await page.evaluate(() => {
-      const canvas = document.querySelector<HTMLCanvasElement>('.chart canvas');
-      const pixels = canvas?.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height);
-      return pixels?.data.some((value) => value > 0) ?? false;
-    });
-    assert.ok(drawn, 'something is drawn');
+    // A blank canvas of this size is a file of a few hundred bytes.
+    const canvas = await page.locator('.chart canvas').first().screenshot();
+    assert.ok(canvas.length > 3_000, `${canvas.length} bytes of picture`);
   });
 
   it('asks nobody but the peer, and has nothing to complain about', () => {
@@ -135,34 +158,13 @@ describe('the page of a peer', () => {
   });
 
   it('runs no script and loads nothing that the policy does not name', async () => {
-    const blocked = await page.evaluate(async () => {
-      const violated: string[] = [];
-      document.addEventListener('securitypolicyviolation', (event) =>
-        violated.push(event.effectiveDirective),
-      );
-      const script = document.createElement('script');
-      try {
-        script.text = 'window.ran = true';
-      } catch {
-        violated.push('trusted-types');
-      }
-      try {
-        document.createElement('div').innerHTML = '<img src="x">';
-      } catch {
-        violated.push('trusted-types');
-      }
-      const style = document.createElement('div');
-      style.setAttribute('style', 'color: red');
-      await fetch('http://192.0.2.1/').catch(() => undefined);
-      const image = new Image();
-      image.src = 'http://192.0.2.1/x.png';
-      await new Promise((resolve) => setTimeout(resolve, 200));
-      return violated;
-    });
-    for (const directive of ['trusted-types', 'connect-src', 'img-src'])
+    const blocked = (await page.evaluate(ATTEMPTS)) as string[];
+    const expected = ['markup', 'script', 'style-src-attr', 'connect-src', 'img-src', 'frame-src'];
+    for (const directive of expected)
       assert.ok(blocked.includes(directive), `${directive} in ${blocked.join(' ')}`);
-    assert.ok(!('ran' in (await page.evaluate('({ ...window })'))));
+    // Chromium writes each of them on the console.
     watched.complaints.length = 0;
+    watched.hosts.clear();
   });
 
   it('has nothing serious in it for assistive technology, by day and by night', async () => {
@@ -176,23 +178,18 @@ describe('the page of a peer', () => {
   it('fits a window of 320 px without a horizontal scroll bar', async () => {
     await page.setViewportSize({ width: 320, height: 640 });
     await page.waitForTimeout(100);
-    const wide = await page.evaluate(() =>
-      [...document.querySelectorAll('main *')]
-        .filter((element) => element.getBoundingClientRect().right > 321)
-        .map((element) => element.outerHTML.slice(0, 80)),
-    );
-    assert.deepEqual(wide, []);
-    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= 320));
+    assert.deepEqual(await page.evaluate(BEYOND_THE_EDGE), []);
+    assert.ok(Number(await page.evaluate('document.documentElement.scrollWidth')) <= 320);
     await page.setViewportSize({ width: 1200, height: 900 });
   });
 
   it('can be used by keyboard: each table opens by Enter', async () => {
     const names: string[] = [];
-    await page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur());
+    await page.evaluate('document.activeElement?.blur()');
     for (let i = 0; i < 4; i++) {
       await page.keyboard.press('Tab');
-      const name = await page.evaluate(() => document.activeElement?.textContent ?? '');
-      if (name !== '' && !names.includes(name)) names.push(name);
+      const name = String(await page.evaluate('document.activeElement.textContent'));
+      names.push(name.slice(0, 40));
     }
     assert.deepEqual(names.slice(0, 2), ['The same as a table', 'What for']);
     await page.focus('#learning ~ details summary');

@@ -40,6 +40,7 @@ export function sampleStatus(): StatusReport {
         direction: 'outbound',
         latencyMs: 1.5,
         clockOffsetMs: -20,
+        agreedSecondsAgo: 13.5,
         lastUpdateEpoch: 2,
         updatesAccepted: 4,
         rejected: { duplicate: 6 },

@@ -12,6 +12,7 @@ function member(peerId: string, fields: Partial<MemberSnapshot> = {}): MemberSna
     updatesAccepted: 0,
     rejected: {},
     clockOffsetMs: null,
+    agreedMs: null,
     ...fields,
   };
 }
@@ -97,7 +98,7 @@ describe('buildStatus()', () => {
         updatesAccepted: 2,
         rejected: { duplicate: 5, oversize: 0 },
       }),
-      member('a', { clockOffsetMs: -7 }),
+      member('a', { clockOffsetMs: -7, agreedMs: 1_500 }),
       member('self', { updatesAccepted: 4 }),
     ];
     const connections = [
@@ -116,12 +117,14 @@ describe('buildStatus()', () => {
       direction: 'inbound',
       latencyMs: null,
       clockOffsetMs: null,
+      agreedSecondsAgo: null,
       lastUpdateEpoch: 3,
       updatesAccepted: 2,
       rejected: { duplicate: 5 },
     });
     assert.equal(peers[0]?.address, null);
     assert.equal(peers[0].clockOffsetMs, -7);
+    assert.equal(peers[0].agreedSecondsAgo, 2);
     assert.equal(peers[2]?.latencyMs, 2.5);
   });
 

@@ -40,6 +40,7 @@ function MemberTable({ report }: { report: StatusReport }) {
             <th scope="col">Member</th>
             <th scope="col">Connection</th>
             <th scope="col">Last update</th>
+            <th scope="col">Same adapter</th>
             <th scope="col">Used</th>
             <th scope="col">Not used</th>
           </tr>
@@ -52,6 +53,7 @@ function MemberTable({ report }: { report: StatusReport }) {
               </th>
               <td data-label="Connection">{connectionOf(peer)}</td>
               <td data-label="Last update">{lastUpdateOf(peer, run.epoch)}</td>
+              <td data-label="Same adapter">{agreementOf(peer)}</td>
               <td data-label="Used">{peer.updatesAccepted}</td>
               <td data-label="Not used">
                 <Rejected peer={peer} />
@@ -68,6 +70,12 @@ function MemberTable({ report }: { report: StatusReport }) {
 function connectionOf(peer: Member): string {
   const latency = peer.latencyMs === null ? '' : `, ${words.number(peer.latencyMs)} ms`;
   return `${LINKS[linkOf(peer)]}${latency}`;
+}
+
+/** Two that compare their logs while updates are on their way differ for a moment. */
+function agreementOf({ agreedSecondsAgo }: Member): string {
+  if (agreedSecondsAgo === null) return 'not seen yet';
+  return agreedSecondsAgo < 1 ? 'now' : `${words.duration(agreedSecondsAgo)} ago`;
 }
 
 function lastUpdateOf({ lastUpdateEpoch }: Member, epoch: number): string {
