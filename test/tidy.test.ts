@@ -9,9 +9,7 @@ import { describe, it } from 'node:test';
 const root = path.resolve(import.meta.dirname, '../..');
 const tracked = execFileSync('git', ['ls-files'], { cwd: root, encoding: 'utf8' }).split('\n');
 const generated = new Set(['protocol/wire/messages.ts', 'node/engine/onnx/onnx.ts']);
-const sources = tracked.filter(
-  (file) => /\.tsx?$/.test(file) && existsSync(path.join(root, file)),
-);
+const sources = tracked.filter((file) => /\.tsx?$/.test(file) && existsSync(path.join(root, file)));
 const own = sources.filter((file) => !generated.has(file));
 const text = (file: string): string => readFileSync(path.join(root, file), 'utf8');
 
@@ -200,9 +198,7 @@ describe('the house rules', () => {
 
   it('every source file is imported, run or a test: nothing is dead', () => {
     const imported = new Set(
-      sources.flatMap((file) =>
-        importsOf(file).map((name) => targetOf(file, name)),
-      ),
+      sources.flatMap((file) => importsOf(file).map((name) => targetOf(file, name))),
     );
     // A program (a worker, a script) is started by name instead.
     const texts = tracked.filter(
@@ -210,7 +206,8 @@ describe('the house rules', () => {
     );
     const isNamed = (file: string): boolean =>
       texts.some(
-        (other) => other !== file && text(other).includes(`${path.basename(file, path.extname(file))}.`),
+        (other) =>
+          other !== file && text(other).includes(`${path.basename(file, path.extname(file))}.`),
       );
     const dead = own.filter(
       (file) => !/\.(test|d)\.ts$/.test(file) && !imported.has(file) && !isNamed(file),

@@ -94,7 +94,9 @@ function guarded(ownHosts: () => ReadonlySet<string>): Hono {
     await next();
     return undefined;
   });
-  app.notFound((c) => c.text('There is only /, /events, /status, /healthz and /metrics here.\n', 404));
+  app.notFound((c) =>
+    c.text('There is only /, /events, /status, /healthz and /metrics here.\n', 404),
+  );
   return app;
 }
 

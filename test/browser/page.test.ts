@@ -84,7 +84,15 @@ before(async () => {
   founder = launchFounder();
   browser = await openBrowser();
   const { address } = await founder.facts();
-  launch('join', address, '--dir', join(place, 'b'), '--data', join(DATA, 'law-office.jsonl'), ...LOCAL);
+  launch(
+    'join',
+    address,
+    '--dir',
+    join(place, 'b'),
+    '--data',
+    join(DATA, 'law-office.jsonl'),
+    ...LOCAL,
+  );
   watched = await openPage(browser, { viewport: { width: 1200, height: 900 } });
   page = watched.page;
   await page.goto(`http://127.0.0.1:${port}/`);
@@ -100,7 +108,7 @@ const isLive = (): Promise<unknown> => page.waitForSelector('main[data-link=live
 
 /** Resolves when the text of the page matches `pattern`. */
 async function shows(pattern: RegExp): Promise<void> {
-  for (const endMs = performance.now() + PAGE_DEADLINE_MS; ; ) {
+  for (const endMs = performance.now() + PAGE_DEADLINE_MS; ;) {
     const text = await page.innerText('body');
     if (pattern.test(text)) return;
     assert.ok(performance.now() < endMs, `${String(pattern)} in\n${text}`);
@@ -115,7 +123,7 @@ async function epochsInTable(): Promise<number[]> {
 }
 
 async function untilEpochs(what: string, isIt: (epochs: number[]) => boolean): Promise<number[]> {
-  for (const endMs = performance.now() + PAGE_DEADLINE_MS; ; ) {
+  for (const endMs = performance.now() + PAGE_DEADLINE_MS; ;) {
     const epochs = await epochsInTable();
     if (isIt(epochs)) return epochs;
     assert.ok(performance.now() < endMs, `${what}: ${epochs.join(' ')}`);

@@ -87,7 +87,9 @@ describe('EpochHistory', () => {
   it('takes the loss of the last epoch when it is measured after the end', () => {
     const { history: made, written } = history();
     made.observe(at(19, 40, { heldOutLoss: { base: 4, now: null, history: [] } }), NOW);
-    const over = at(20, 40, { heldOutLoss: { base: 4, now: 2, history: [{ epoch: 19, loss: 2 }] } });
+    const over = at(20, 40, {
+      heldOutLoss: { base: 4, now: 2, history: [{ epoch: 19, loss: 2 }] },
+    });
     over.run.state = 'finished';
     made.observe(over, NOW);
     made.observe(over, NOW);

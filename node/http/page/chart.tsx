@@ -29,6 +29,11 @@ interface ChartProps {
   onHover?: (index: number | null) => void;
 }
 
+/** Between the numbers below the chart: epochs are whole. */
+const EPOCH_STEPS = [1, 2, 5]
+  .flatMap((n) => [1, 10, 100, 1_000, 10_000].map((ten) => n * ten))
+  .sort((a, b) => a - b);
+
 /** Values between grid lines never touch the edges of the chart. */
 const MARGIN = 0.08;
 
@@ -61,14 +66,21 @@ export function Chart(props: ChartProps) {
   }, []);
 
   const { epochs, lines, lastEpoch, height, description } = props;
-  useEffect(() => chart.current?.setData(dataOf(props)), [JSON.stringify([epochs, lastEpoch, lines])]);
+  useEffect(
+    () => chart.current?.setData(dataOf(props)),
+    [JSON.stringify([epochs, lastEpoch, lines])],
+  );
   return (
-    <div class="chart" ref={place} role="img" aria-label={description} style={{ height }} />
+    <div class="chart" style={{ height }}>
+      <div ref={place} role="img" aria-label={description} />
+      {epochs.length === 0 && <p class="empty">The first point comes with the end of an epoch.</p>}
+    </div>
   );
 }
 
 function dataOf({ epochs, lines, lastEpoch }: ChartProps): uPlot.AlignedData {
-  const end = (line: Line): number | null => (line.isConstant === true ? (line.values[0] ?? null) : null);
+  const end = (line: Line): number | null =>
+    line.isConstant === true ? (line.values[0] ?? null) : null;
   return [
     [...epochs, Math.max(lastEpoch, (epochs.at(-1) ?? 0) + 1)],
     ...lines.map((line) => [...line.values, end(line)]),
@@ -92,8 +104,8 @@ function optionsOf(latest: { current: ChartProps }, element: HTMLElement): uPlot
       y: { range: (_chart, low, high) => rangeOf(low, high, latest.current.fromZero === true) },
     },
     axes: [
-      { ...axis, size: 28, grid: { show: false }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000], space: 44 },
-      { ...axis, size: 44, space: 36 },
+      { ...axis, size: 28, grid: { show: false }, incrs: EPOCH_STEPS, space: 44 },
+      { ...axis, size: 44, space: 36, values: (_chart, splits) => labels(splits, latest.current) },
     ],
     series: [
       {},
@@ -102,7 +114,13 @@ function optionsOf(latest: { current: ChartProps }, element: HTMLElement): uPlot
         stroke: colour(name),
         width,
         spanGaps: true,
-        points: { show: !dash, size: 2 * width + 2, fill: colour(name), stroke: colour(name), space: 8 },
+        points: {
+          show: !dash,
+          size: 2 * width + 2,
+          fill: colour(name),
+          stroke: colour(name),
+          space: 8,
+        },
         ...(dash && { dash }),
       })),
     ],
@@ -110,6 +128,11 @@ function optionsOf(latest: { current: ChartProps }, element: HTMLElement): uPlot
       setCursor: [({ cursor }) => latest.current.onHover?.(cursor.idx ?? null)],
     },
   };
+}
+
+/** No numbers where nothing was measured. */
+function labels(splits: number[], { epochs }: ChartProps): string[] {
+  return splits.map((value) => (epochs.length === 0 ? '' : value.toLocaleString('en')));
 }
 
 /** With room above and below, also where all values are one. */

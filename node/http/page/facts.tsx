@@ -35,7 +35,8 @@ export function Reachability({ report }: { report: StatusReport }) {
         <b>{label}.</b> {meaning}
       </p>
       <p class="about long">
-        Seen by: {evidence}.{relays.length > 0 && ` Relays: ${relays.map(words.shortId).join(', ')}.`}
+        Seen by: {evidence}.
+        {relays.length > 0 && ` Relays: ${relays.map(words.shortId).join(', ')}.`}
       </p>
       {fix !== null && (
         <p>
@@ -56,7 +57,7 @@ export function Privacy({ privacy }: { privacy: NonNullable<StatusReport['privac
     >
       <p>
         <b>{words.number(epsilon)}</b> of {words.number(epsilonMax)} spent (epsilon, at delta{' '}
-        {delta.toPrecision(2)}; noise {words.number(noise)})
+        {words.number(delta, 2)}; noise {words.number(noise)})
       </p>
       <Bar share={epsilon / Math.max(epsilonMax, 1e-9)} colour="training" />
       <p class="about">{words.count(stepsLeft, 'step', 'steps')} of learning left</p>

@@ -77,9 +77,6 @@ export function Learning({ curves, report }: { curves: Curves; report: StatusRep
         onHover={setHovered}
       />
       <p class="axis">{epoch === undefined ? 'epoch' : `epoch ${epoch}`}</p>
-      {curves.epochs.length === 0 && (
-        <p class="empty">The first point comes when the first epoch is over.</p>
-      )}
       <LossTable curves={curves} lines={lines} />
     </Panel>
   );

@@ -19,13 +19,13 @@ export function Members({ report }: { report: StatusReport }) {
       wide
     >
       {peers.length === 0 ? (
-          <p class="empty">
-            Nobody else yet. Give another person one of this peer’s addresses (below), and they join with{' '}
-            <code>murmurate join</code>.
-          </p>
-        ) : (
-          <MemberTable report={report} />
-        )}
+        <p class="empty">
+          Nobody else yet. Give another person one of this peer’s addresses (below), and they join
+          with <code>murmurate join</code>.
+        </p>
+      ) : (
+        <MemberTable report={report} />
+      )}
     </Panel>
   );
 }

@@ -9,7 +9,11 @@ export function Header({ report }: { report: StatusReport }) {
   const [label, meaning] = words.STATES[run.state];
   const done = Math.min(Math.max(0, run.epoch), run.epochsMax);
   const left = (run.epochsMax - Math.max(0, run.epoch)) * run.epochSeconds;
-  const kind = words.TROUBLED.has(run.state) ? 'trouble' : run.state === 'training' ? 'busy' : 'calm';
+  const kind = words.TROUBLED.has(run.state)
+    ? 'trouble'
+    : run.state === 'training'
+      ? 'busy'
+      : 'calm';
   return (
     <header>
       <p class="brand">
@@ -51,15 +55,21 @@ export function Attention({ model }: { model: Model }) {
   const kind = isLost || (report !== null && words.TROUBLED.has(report.run.state)) ? 'trouble' : '';
   const isCalm = !isLost && sentences.length === 0;
   return (
-    <section class={`attention ${isCalm ? 'calm' : kind}`} aria-labelledby="attention" role="status">
+    <section class={`attention ${isCalm ? 'calm' : kind}`} aria-labelledby="attention">
       <h2 id="attention">{isCalm ? 'All is well' : 'Needs attention'}</h2>
+      {/* Read out when it changes; the sentences count seconds and would be read out without end. */}
+      <p class="unseen" role="status">
+        {isLost
+          ? 'The peer does not answer.'
+          : `${words.count(sentences.length, 'thing needs', 'things need')} attention.`}
+      </p>
       {isCalm && <p>Nothing needs you. This page keeps itself up to date.</p>}
       {isLost && (
         <p>
           <strong>The peer does not answer</strong> since{' '}
-          {new Date(lostAtMs ?? 0).toLocaleTimeString()}. What you see is what it said last. This page
-          tries again each second; if the peer was stopped, start it with the same command. Where it
-          then prints another status address, open that one.
+          {new Date(lostAtMs ?? 0).toLocaleTimeString()}. What you see is what it said last. This
+          page tries again each second; if the peer was stopped, start it with the same command.
+          Where it then prints another status address, open that one.
         </p>
       )}
       {sentences.length > 0 && (

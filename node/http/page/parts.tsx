@@ -41,7 +41,7 @@ export function Bar({ share, colour }: { share: number; colour: string }) {
   const width = `${Math.max(0, Math.min(1, share)) * 100}%`;
   return (
     <span class="bar" aria-hidden="true">
-      <span class={colour} style={{ width }} />
+      {share > 0 && <span class={colour} style={{ width }} />}
     </span>
   );
 }

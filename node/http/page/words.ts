@@ -25,7 +25,10 @@ export const REACH: Readonly<Record<Reach, readonly [label: string, meaning: str
   unknown: ['Not known yet', 'Nobody has tried to reach this peer so far; that takes a moment.'],
   public: ['Reachable', 'Others can call this peer directly, from everywhere.'],
   local: ['Reachable nearby', 'Others on this network can call it; nobody outside has tried.'],
-  'private-relayed': ['Through a relay', 'Others cannot call it directly and come through a relay.'],
+  'private-relayed': [
+    'Through a relay',
+    'Others cannot call it directly and come through a relay.',
+  ],
   'private-unreachable': [
     'Not reachable',
     'Others cannot call this peer. It still calls them, and works with those that answer.',
@@ -101,7 +104,8 @@ export function duration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;
   if (whole < 3_600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  if (whole < 86_400) return `${Math.floor(whole / 3_600)} h ${Math.floor((whole % 3_600) / 60)} min`;
+  if (whole < 86_400)
+    return `${Math.floor(whole / 3_600)} h ${Math.floor((whole % 3_600) / 60)} min`;
   return `${Math.floor(whole / 86_400)} d ${Math.floor((whole % 86_400) / 3_600)} h`;
 }
 

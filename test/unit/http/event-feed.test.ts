@@ -75,7 +75,7 @@ describe('GET /events', () => {
     assert.equal(refused.headers['retry-after'], '5');
     for (const page of pages) page.destroy();
     // The server notices within moments.
-    for (const endMs = performance.now() + 10_000; ; ) {
+    for (const endMs = performance.now() + 10_000; ;) {
       const next = await open();
       next.destroy();
       if (next.statusCode === 200) break;
