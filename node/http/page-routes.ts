@@ -37,7 +37,7 @@ export const pageRoutes: Routes = (app) => {
       try {
         content = await readFile(join(PAGE_DIRECTORY, file));
       } catch {
-        return c.text('The web page is not built: npm run build. GET /status works.\n', 500);
+        return c.text('The web page is not built: npm run build. GET /status works.\n', 503);
       }
       c.header('Content-Security-Policy', CONTENT_SECURITY_POLICY);
       c.header('Referrer-Policy', 'no-referrer');

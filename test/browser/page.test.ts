@@ -134,9 +134,9 @@ async function untilEpochs(what: string, isIt: (epochs: number[]) => boolean): P
 /** What axe finds that matters. */
 async function violations(): Promise<string[]> {
   await page.evaluate(AXE);
-  const found = (await page.evaluate('axe.run()')) as {
+  const found = await page.evaluate<{
     violations: { id: string; impact: string; nodes: { html: string }[] }[];
-  };
+  }>('axe.run()');
   return found.violations
     .filter(({ impact }) => impact === 'serious' || impact === 'critical')
     .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`);
@@ -166,7 +166,7 @@ describe('the page of a peer', () => {
   });
 
   it('runs no script and loads nothing that the policy does not name', async () => {
-    const blocked = (await page.evaluate(ATTEMPTS)) as string[];
+    const blocked = await page.evaluate<string[]>(ATTEMPTS);
     const expected = ['markup', 'script', 'style-src-attr', 'connect-src', 'img-src', 'frame-src'];
     for (const directive of expected)
       assert.ok(blocked.includes(directive), `${directive} in ${blocked.join(' ')}`);

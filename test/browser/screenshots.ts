@@ -41,20 +41,20 @@ try {
   for (const office of ['law-office', 'machine-shop'])
     peers.push(new CommandLine(['join', address, ...own(office)]));
   await mkdir(IMAGES, { recursive: true });
-  for (const colorScheme of ['light', 'dark'] as const) {
+  const schemes = ['light', 'dark'] as const;
+  const pages = schemes.map(async (colorScheme) => {
     const viewport = { width: 1240, height: 1090 };
     const { page } = await openPage(browser, { colorScheme, viewport });
     page.setDefaultTimeout(EPOCHS * epochSeconds * 1000 + 120_000);
     await page.goto(url);
-    await page.waitForFunction(
-      `Number(document.querySelector('[role=progressbar]')?.ariaValueNow) >= ${SHOWN_EPOCH}`,
-    );
+    await page.locator(`[aria-valuenow="${SHOWN_EPOCH}"]`).waitFor({ state: 'attached' });
     const path = join(IMAGES, `page-${colorScheme}.png`);
     await page.screenshot({ path });
     const { size } = await stat(path);
     if (size > BYTES_MAX) throw new Error(`${path} has ${size} bytes, more than ${BYTES_MAX}`);
     process.stdout.write(`${path}\n`);
-  }
+  });
+  await Promise.all(pages);
 } finally {
   await browser.close();
   for (const peer of peers) await peer.dispose();

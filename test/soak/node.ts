@@ -56,7 +56,10 @@ export class SoakNode {
     const here = { mdns: false, relay: true, members: [], isResting: false, privacy: null };
     const peer = new RunningPeer({ home, run, host, trainer, contacts, logger, ...here });
     await peer.start();
-    const page = await startHttpServer({ port: 0, peer: { status: () => peer.status(), history: () => [], registries: () => [] } });
+    const page = await startHttpServer({
+      port: 0,
+      peer: { status: () => peer.status(), history: () => [], registries: () => [] },
+    });
     return new SoakNode(host, peer, page, () => home.lock.release());
   }
 

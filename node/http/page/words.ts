@@ -59,7 +59,7 @@ const REJECTIONS: Readonly<Record<RejectionCode, string>> = {
 
 /** What a rejection code means; a code of a newer peer as it is. */
 export function rejectionInWords(code: string): string {
-  return code in REJECTIONS ? REJECTIONS[code as RejectionCode] : code;
+  return Object.hasOwn(REJECTIONS, code) ? REJECTIONS[code as RejectionCode] : code;
 }
 
 const PURPOSES: Readonly<Record<string, string>> = {
@@ -77,7 +77,7 @@ const PURPOSES: Readonly<Record<string, string>> = {
 
 /** What bytes of a purpose were for. */
 export function purposeInWords(purpose: string): string {
-  return PURPOSES[purpose] ?? purpose;
+  return Object.hasOwn(PURPOSES, purpose) ? (PURPOSES[purpose] ?? purpose) : purpose;
 }
 
 /** Three digits or so: 0.532, 4.25, 37.4, 912. */
