@@ -5,7 +5,7 @@ import type { OptionValues } from '../config.js';
 import { RunningPeer, type RunningPeerInit } from '../compose.js';
 import type { PeerView } from '../http/routes.js';
 import { startHttpServer, type HttpServer } from '../http/server.js';
-import { openHistory } from '../open-history.js';
+import { openHistory, type OpenHistory } from '../open-history.js';
 import type { StatusReport } from '../status.js';
 import type { DataDirectory } from '../store/directory.js';
 import { readSettings, writeSettings } from '../store/settings.js';
@@ -65,13 +65,15 @@ export async function live(init: LiveInit): Promise<void> {
   const peer = new RunningPeer({ ...init, isResting });
   const over = new AbortController();
   const stop = AbortSignal.any([io.signal, lost, over.signal]);
-  const history = await openHistory(home.directory);
   let answering = Promise.resolve();
+  let history: OpenHistory | null = null;
   try {
+    const opened = await openHistory(home.directory);
+    history = opened;
     await peer.start();
-    const status = (): StatusReport => history.withProblem(peer.status());
+    const status = (): StatusReport => opened.withProblem(peer.status());
     const { registry } = init.host;
-    page.show({ status, history: () => history.rows(), registries: () => [registry] });
+    page.show({ status, history: () => opened.rows(), registries: () => [registry] });
     if (page.server !== null) await home.directory.writeLines('http', [page.server.url]);
     announce(peer.status(), page.server?.url ?? null, init);
     const controls = {
@@ -83,7 +85,7 @@ export async function live(init: LiveInit): Promise<void> {
     answering = answerRequests(home.directory, controls, logger, stop);
     const look = (): StatusReport => {
       const report = status();
-      history.observe(report);
+      opened.observe(report);
       return report;
     };
     const watching = watch(look, progress, options, stop);
@@ -93,7 +95,7 @@ export async function live(init: LiveInit): Promise<void> {
     over.abort();
     progress.stop();
     await home.directory.remove('http').catch(() => undefined);
-    await Promise.all([peer.stop(), answering, history.close()]);
+    await Promise.all([peer.stop(), answering, history?.close()]);
   }
   lost.throwIfAborted();
 }
