@@ -8,6 +8,10 @@ const RETRY_SECONDS = 5;
 export const eventRoutes: Routes = (app, peer, closed) => {
   const feed = new EventFeed(peer, closed);
   app.get('/events', (c) => {
+    // Another site could not read the events, but its pages could take all the room that there is.
+    if (!['same-origin', 'none'].includes(c.req.header('sec-fetch-site') ?? 'none')) {
+      return c.text('Events are for the page of this peer only.\n', 403);
+    }
     c.header('Content-Type', 'text/event-stream');
     // HEAD has no body that would end.
     if (c.req.method === 'HEAD') return c.body(null);

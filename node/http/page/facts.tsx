@@ -54,6 +54,7 @@ export function Privacy({ privacy }: { privacy: NonNullable<StatusReport['privac
       id="privacy"
       title="Privacy budget"
       about="Noise hides each of your records. What all steps together may give away is bounded: learning stops before."
+      columns={2}
     >
       <p>
         <b>{words.number(epsilon)}</b> of {words.number(epsilonMax)} spent (epsilon, at delta{' '}
@@ -72,7 +73,7 @@ export function ThisPeer({ report }: { report: StatusReport }) {
       id="peer"
       title="This peer"
       about="Hand on one of the addresses so that others can join."
-      wide
+      columns={report.privacy === null ? 2 : 3}
     >
       <dl class="facts">
         <dt>Peer id</dt>

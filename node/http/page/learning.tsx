@@ -7,7 +7,7 @@ import * as words from './words.js';
 import type { StatusReport } from '../../status.js';
 
 const LOSS_HEIGHT = 300;
-const SPEED_HEIGHT = 300;
+const SPEED_HEIGHT = 190;
 
 /** Rows of the table; a screen reader reads them one by one. */
 const TABLE_ROWS_MAX = 200;
@@ -58,7 +58,7 @@ export function Learning({ curves, report }: { curves: Curves; report: StatusRep
       id="learning"
       title="What has been learned"
       about="Loss: how surprised the model is by a text, in nats a token. Lower is better."
-      wide
+      columns={3}
     >
       <ul class="legend">
         {lines.map(({ label, about, values, colour }) => (

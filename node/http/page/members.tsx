@@ -16,7 +16,7 @@ export function Members({ report }: { report: StatusReport }) {
       id="members"
       title="Who takes part"
       about="Each member learns from its own text, which stays with it, and sends the others what it learned."
-      wide
+      columns={3}
     >
       {peers.length === 0 ? (
         <p class="empty">

@@ -30,8 +30,8 @@ function Page({ model }: { model: Model }) {
       <Figures report={report} />
       <div class="panels">
         <Learning curves={curves} report={report} />
-        <Speed curves={curves} report={report} />
         <Members report={report} />
+        <Speed curves={curves} report={report} />
         <Traffic report={report} />
         <Adapter report={report} />
         <Reachability report={report} />

@@ -6,12 +6,13 @@ export function Panel(props: {
   id: string;
   title: string;
   about: string;
-  wide?: boolean;
+  /** Of the three columns that there are on a wide screen. */
+  columns?: 2 | 3;
   children: ComponentChildren;
 }) {
-  const { id, title, about, wide = false, children } = props;
+  const { id, title, about, columns = 1, children } = props;
   return (
-    <section class={wide ? 'panel wide' : 'panel'} aria-labelledby={id}>
+    <section class={`panel columns-${columns}`} aria-labelledby={id}>
       <h2 id={id}>{title}</h2>
       <p class="about">{about}</p>
       {children}

@@ -21,9 +21,9 @@ after(() => server.stop());
 
 const opened: IncomingMessage[] = [];
 
-async function open(): Promise<IncomingMessage> {
+async function open(headers: Record<string, string> = {}): Promise<IncomingMessage> {
   const [response] = (await once(
-    get(`${server.url}/events`, { agent: false, signal: AbortSignal.timeout(20_000) }),
+    get(`${server.url}/events`, { agent: false, headers, signal: AbortSignal.timeout(20_000) }),
     'response',
   )) as [IncomingMessage];
   response.on('error', () => undefined);
@@ -81,6 +81,15 @@ describe('GET /events', () => {
       if (next.statusCode === 200) break;
       assert.ok(performance.now() < endMs, 'no room after all pages were closed');
     }
+  });
+
+  it('gives no room to the pages of other sites', async () => {
+    for (const site of ['cross-site', 'same-site']) {
+      assert.equal((await open({ 'sec-fetch-site': site })).statusCode, 403);
+    }
+    const own = await open({ 'sec-fetch-site': 'same-origin' });
+    assert.equal(own.statusCode, 200);
+    own.destroy();
   });
 
   it('answers HEAD without a stream that would never end', async () => {
