@@ -51,7 +51,7 @@ try {
     const path = join(IMAGES, `page-${colorScheme}.png`);
     // Down to the list of members: the rest is looked up now and then.
     const list = await page.locator('[aria-labelledby=members]').boundingBox();
-    const height = Math.ceil((list?.y ?? 0) + (list?.height ?? 0)) + 24;
+    const height = Math.ceil((list?.y ?? 0) + (list?.height ?? 0)) + 10;
     await page.screenshot({ path, clip: { x: 0, y: 0, width: viewport.width, height } });
     const { size } = await stat(path);
     if (size > BYTES_MAX) throw new Error(`${path} has ${size} bytes, more than ${BYTES_MAX}`);
