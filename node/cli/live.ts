@@ -3,8 +3,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { resolve } from 'node:path';
 import type { OptionValues } from '../config.js';
 import { RunningPeer, type RunningPeerInit } from '../compose.js';
-import type { PeerView } from '../http/routes.js';
-import { startHttpServer, type HttpServer } from '../http/server.js';
 import { openHistory, type OpenHistory } from '../open-history.js';
 import type { StatusReport } from '../status.js';
 import type { DataDirectory } from '../store/directory.js';
@@ -15,6 +13,7 @@ import { privacyLine } from './privacy-options.js';
 import type { Progress } from './progress.js';
 import { reachNote } from './reach.js';
 import { answerRequests } from './requests.js';
+import type { StatusPage } from './status-page.js';
 import type { VerbIo } from './verb.js';
 
 /** How often progress is read, in ms. */
@@ -24,29 +23,6 @@ const POLL_MS = 500;
 const QUIET_EPOCHS = 2;
 
 export type PeerOptions = OptionValues<typeof peerOptions>;
-
-/** The status server, which answers 503 until `show` is called. */
-export interface StatusPage {
-  /** Null with --http off. */
-  server: HttpServer | null;
-  show(peer: PeerView): void;
-}
-
-/** Throws UserError when the port cannot be had. */
-export async function openStatusPage(http: PeerOptions['http']): Promise<StatusPage> {
-  let shown: PeerView = { status: () => null, history: () => [], registries: () => [] };
-  const show = (peer: PeerView): void => {
-    shown = peer;
-  };
-  if (http === 'off') return { server: null, show };
-  const peer: PeerView = {
-    status: () => shown.status(),
-    history: () => shown.history(),
-    registries: () => shown.registries(),
-  };
-  const server = await startHttpServer({ port: http, peer });
-  return { server, show };
-}
 
 export interface LiveInit extends Omit<RunningPeerInit, 'isResting'> {
   trainer: TrainerHost;

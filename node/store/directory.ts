@@ -17,6 +17,7 @@
  *   model-hashes.json   hashes of the model's files, so that they are read once
  *   control.json     request of another command to the peer that runs, or its reply (control-file.ts)
  *   http             URL of the local status server while the peer runs
+ *   http-port        port of that server: the same again after a restart
  *   owner.json       process that uses the directory (lock.ts), with the lock directories lock/ and guard/
  *   state.bin.damaged, checkpoint.bin.damaged, log.bin.damaged   what could not be read, kept aside
  * ```
@@ -37,6 +38,7 @@ export const DIRECTORY_FILES = {
   port: 'port',
   peers: 'known-peers.json',
   http: 'http',
+  httpPort: 'http-port',
   control: 'control.json',
   settings: 'settings.json',
   privacy: 'privacy.json',
@@ -78,7 +80,7 @@ export class DataDirectory {
   }
 
   /** Lines of a small text file, [] when it is missing. */
-  async readLines(file: 'http'): Promise<string[]> {
+  async readLines(file: 'http' | 'httpPort'): Promise<string[]> {
     const bytes = await readIfThere(this.pathOf(file));
     if (bytes === null) return [];
     return new TextDecoder()
@@ -88,7 +90,7 @@ export class DataDirectory {
       .filter((line) => line !== '');
   }
 
-  async writeLines(file: 'http', lines: readonly string[]): Promise<void> {
+  async writeLines(file: 'http' | 'httpPort', lines: readonly string[]): Promise<void> {
     const text = lines.map((line) => `${line}\n`).join('');
     await writeAtomically(this.pathOf(file), [new TextEncoder().encode(text)]);
   }

@@ -3,8 +3,6 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { createServer } from 'node:net';
-import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -49,7 +47,7 @@ const BEYOND_THE_EDGE = `[...document.querySelectorAll('main *')]
   .map((element) => element.outerHTML.slice(0, 80))`;
 
 let place = '';
-let port = 0;
+let url = '';
 let browser: Browser;
 let founder: CommandLine;
 let watched: Watched;
@@ -65,25 +63,15 @@ function launch(...args: string[]): CommandLine {
 /** The same command starts the peer and starts it again. */
 function launchFounder(): CommandLine {
   const data = ['--dir', join(place, 'a'), '--data', join(DATA, 'clinic.jsonl')];
-  return launch('start', ...data, '--http', String(port), ...LOCAL, ...RUN);
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  assert.ok(typeof address === 'object' && address !== null);
-  return address.port;
+  return launch('start', ...data, ...LOCAL, ...RUN);
 }
 
 before(async () => {
   place = await mkdtemp(join(tmpdir(), 'murmurate-browser-'));
-  port = await freePort();
   founder = launchFounder();
   browser = await openBrowser();
-  const { address } = await founder.facts();
+  const { address, url: printed } = await founder.facts();
+  url = printed;
   launch(
     'join',
     address,
@@ -95,7 +83,7 @@ before(async () => {
   );
   watched = await openPage(browser, { viewport: { width: 1200, height: 900 } });
   page = watched.page;
-  await page.goto(`http://127.0.0.1:${port}/`);
+  await page.goto(url);
 });
 
 after(async () => {
@@ -161,7 +149,7 @@ describe('the page of a peer', () => {
   });
 
   it('asks nobody but the peer, and has nothing to complain about', () => {
-    assert.deepEqual([...watched.hosts], [`127.0.0.1:${port}`]);
+    assert.deepEqual([...watched.hosts], [new URL(url).host]);
     assert.deepEqual(watched.complaints, []);
   });
 
@@ -208,6 +196,22 @@ describe('the page of a peer', () => {
     assert.equal(await page.locator('#learning ~ details[open]').count(), 1);
   });
 
+  it('asks for nothing while nobody looks at it', async () => {
+    const uptime = (): Promise<string> => page.locator('.facts dd').last().innerText();
+    const hide = (hidden: boolean): Promise<unknown> =>
+      page.evaluate(`Object.defineProperty(document, 'hidden', { value: ${hidden}, configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'))`);
+    await hide(true);
+    const before = await uptime();
+    await page.waitForTimeout(2_500);
+    assert.equal(await uptime(), before);
+    await hide(false);
+    for (const endMs = performance.now() + PAGE_DEADLINE_MS; (await uptime()) === before;) {
+      assert.ok(performance.now() < endMs, 'it goes on when somebody looks');
+      await page.waitForTimeout(100);
+    }
+  });
+
   it('says when the peer is gone, and goes on with whole curves when it is back', async () => {
     const before = await untilEpochs('three epochs', (epochs) => epochs.length >= 3);
     founder.kill('SIGINT');
@@ -216,6 +220,7 @@ describe('the page of a peer', () => {
     assert.deepEqual(await violations(), []);
     assert.equal(await founder.ended(), 0);
     founder = launchFounder();
+    assert.equal((await founder.facts()).url, url, 'the page finds the peer where it was');
     await isLive();
     const epochs = await untilEpochs('a later epoch', (now) => now.length > before.length);
     assert.deepEqual(epochs.slice(0, before.length), before);
