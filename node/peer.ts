@@ -283,6 +283,7 @@ export class Peer {
         admitted: log.members.admitted,
         refused: this.door.refused,
       },
+      updates: { published: this.#publisher.published, received: this.#replica.received },
       lastRecipients: this.#publisher.lastRecipients,
       residualNorm: this.#epochs?.residualNorm() ?? 0,
       suspects: suspicions.map(({ author }) => author),
@@ -396,6 +397,7 @@ export class Peer {
         updatesAccepted: epochs.length,
         rejected: this.#replica.rejectedBy(peerId),
         clockOffsetMs: this.#antiEntropy.clockOffsetMs(peerId),
+        agreedMs: this.#antiEntropy.agreedMs(peerId),
       };
     });
   }

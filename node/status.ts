@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { Connection, Reachability } from './interfaces.js';
 import { asSentence } from './peer/attention.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
+import { adapterLayout } from '../protocol/adapter.js';
 import type { Run } from '../protocol/manifest.js';
 
 const count = z.number().int().nonnegative();
@@ -17,6 +18,11 @@ const peerReportSchema = z.object({
   direction: z.enum(['inbound', 'outbound']).nullable(),
   latencyMs: z.number().nullable().describe('last measured round trip'),
   clockOffsetMs: z.number().nullable().describe('its clock minus ours'),
+  agreedSecondsAgo: z
+    .number()
+    .nonnegative()
+    .nullable()
+    .describe("since its adapter was last seen to equal this peer's, in a sync"),
   lastUpdateEpoch: z.number().int().nullable(),
   updatesAccepted: count,
   rejected: z.record(z.string(), count).describe('updates not used: code -> count'),
@@ -107,6 +113,13 @@ export const statusReportSchema = z.object({
       .array(z.object({ peerId: z.string().nullable(), bytes: z.record(z.string(), count) }))
       .describe('bytes sent by peer and purpose; null: peers that are not counted by themselves'),
   }),
+  updates: z
+    .object({
+      published: count.describe('own, that went out'),
+      received: count.describe("others', that came in and were new"),
+      denseBytes: count.describe('what one would take as float32 without compression'),
+    })
+    .describe('since the process started'),
   lastRecipients: count.nullable().describe('members that the last update was handed to'),
   residualNorm: z.number().nonnegative(),
   attention: z.array(z.string()).describe('what is wrong or awaited, and what happens next'),
@@ -155,9 +168,13 @@ export function buildStatus(sources: StatusSources): StatusReport {
     privacy: snapshot.privacy && { ...snapshot.privacy },
     adapter: { ...snapshot.adapter },
     heldOutLoss: { ...snapshot.heldOutLoss, history: [...snapshot.heldOutLoss.history] },
-    peers: mergePeers(sources.peerId, snapshot.members, sources.connections),
+    peers: mergePeers(sources, snapshot.members),
     membership: { ...snapshot.membership },
     traffic: sources.traffic,
+    updates: {
+      ...snapshot.updates,
+      denseBytes: adapterLayout(manifest.adapter).size * Float32Array.BYTES_PER_ELEMENT,
+    },
     lastRecipients: snapshot.lastRecipients,
     residualNorm: snapshot.residualNorm,
     attention: [...new Set([...sources.attention, ...snapshot.attention].map(asSentence))],
@@ -165,9 +182,8 @@ export function buildStatus(sources: StatusSources): StatusReport {
 }
 
 function mergePeers(
-  self: string,
+  { peerId: self, connections, nowMs }: StatusSources,
   members: readonly MemberSnapshot[],
-  connections: readonly Connection[],
 ): PeerReport[] {
   // A peer can be connected twice for a moment (both dialled); the first connection is shown.
   const byPeer = new Map(connections.toReversed().map((entry) => [entry.peerId, entry]));
@@ -183,11 +199,17 @@ function mergePeers(
       direction: connection?.direction ?? null,
       latencyMs: connection?.latencyMs ?? null,
       clockOffsetMs: member?.clockOffsetMs ?? null,
+      agreedSecondsAgo: secondsSince(member?.agreedMs ?? null, nowMs),
       lastUpdateEpoch: member?.lastUpdateEpoch ?? null,
       updatesAccepted: member?.updatesAccepted ?? 0,
       rejected: countsOf(member?.rejected ?? {}),
     };
   });
+}
+
+/** Not below 0, also where the clock was set back. */
+function secondsSince(thenMs: number | null, nowMs: number): number | null {
+  return thenMs === null ? null : Math.max(0, (nowMs - thenMs) / 1000);
 }
 
 function countsOf(rejected: MemberSnapshot['rejected']): Record<string, number> {

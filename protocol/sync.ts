@@ -105,6 +105,12 @@ export class SyncSession {
     return this.#isCut;
   }
 
+  /** Whether both sides opened with equal logs on equal checkpoints: then their adapters are equal. */
+  get isSame(): boolean {
+    const [mine, theirs] = [this.#checkpoint, this.#remoteCheckpoint];
+    return this.#isSame && (mine?.digest ?? null) === (theirs?.digest ?? null);
+  }
+
   /** Whether want() left out what is on its way already. */
   get hasSkipped(): boolean {
     return this.#hasSkipped;

@@ -23,6 +23,8 @@ const TIERS: Readonly<Record<string, { concurrency: number; onDemand?: boolean }
   webgpu: { concurrency: 1, onDemand: true },
   // TensorFlow, as scripts/build-tfjs-native.sh builds it.
   tensorflow: { concurrency: 1, onDemand: true },
+  // Chromium, and the page as npm run build makes it.
+  browser: { concurrency: 1, onDemand: true },
   // Linux, root, iproute2 and nftables: real routers between the peers.
   netns: { concurrency: 1, onDemand: true },
 };

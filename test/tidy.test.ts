@@ -9,7 +9,7 @@ import { describe, it } from 'node:test';
 const root = path.resolve(import.meta.dirname, '../..');
 const tracked = execFileSync('git', ['ls-files'], { cwd: root, encoding: 'utf8' }).split('\n');
 const generated = new Set(['protocol/wire/messages.ts', 'node/engine/onnx/onnx.ts']);
-const sources = tracked.filter((file) => file.endsWith('.ts') && existsSync(path.join(root, file)));
+const sources = tracked.filter((file) => /\.tsx?$/.test(file) && existsSync(path.join(root, file)));
 const own = sources.filter((file) => !generated.has(file));
 const text = (file: string): string => readFileSync(path.join(root, file), 'utf8');
 
@@ -58,7 +58,17 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'protocol',
   ],
   'node/status.ts': ['protocol', 'node/interfaces.ts', 'node/peer'],
-  'node/http': ['protocol', 'node/interfaces.ts', 'node/errors.ts', 'node/status.ts'],
+  'node/history.ts': ['node/status.ts'],
+  'node/http': [
+    'protocol',
+    'node/interfaces.ts',
+    'node/errors.ts',
+    'node/status.ts',
+    'node/history.ts',
+    'node/version.ts',
+  ],
+  // For the browser: types alone come from elsewhere.
+  'node/http/page': ['node/status.ts', 'node/history.ts', 'protocol/errors.ts'],
   'node/clock.ts': ['node/interfaces.ts'],
   'node/log.ts': ['node/interfaces.ts', 'node/errors.ts'],
   'node/config.ts': ['node/errors.ts', 'protocol'],
@@ -107,6 +117,12 @@ function importsOf(file: string): string[] {
   return [...found].map((match) => match[1] ?? match[2] ?? '');
 }
 
+/** The source file that `name` means in an import of `file`. */
+function targetOf(file: string, name: string): string {
+  const target = path.join(path.dirname(file), name).replace(/\.js$/, '.ts');
+  return sources.includes(target) ? target : target.replace(/\.ts$/, '.tsx');
+}
+
 function isWithin(file: string, place: string): boolean {
   return file === place || file.startsWith(`${place}/`);
 }
@@ -120,7 +136,7 @@ describe('the house rules', () => {
         .sort((a, b) => b.length - a.length)[0];
       assert.ok(home, `${file} lies outside every known room`);
       for (const name of importsOf(file).filter((specifier) => specifier.startsWith('.'))) {
-        const target = path.join(path.dirname(file), name).replace(/\.js$/, '.ts');
+        const target = targetOf(file, name);
         const allowed = [home, ...(MAY_IMPORT[home] ?? [])];
         if (!allowed.some((place) => isWithin(target, place))) wrong.push(`${file} -> ${target}`);
       }
@@ -183,17 +199,16 @@ describe('the house rules', () => {
 
   it('every source file is imported, run or a test: nothing is dead', () => {
     const imported = new Set(
-      sources.flatMap((file) =>
-        importsOf(file).map((name) => path.join(path.dirname(file), name).replace(/\.js$/, '.ts')),
-      ),
+      sources.flatMap((file) => importsOf(file).map((name) => targetOf(file, name))),
     );
     // A program (a worker, a script) is started by name instead.
     const texts = tracked.filter(
-      (file) => /\.(ts|json|md)$/.test(file) && existsSync(path.join(root, file)),
+      (file) => /\.(tsx?|json|md)$/.test(file) && existsSync(path.join(root, file)),
     );
     const isNamed = (file: string): boolean =>
       texts.some(
-        (other) => other !== file && text(other).includes(`${path.basename(file, '.ts')}.`),
+        (other) =>
+          other !== file && text(other).includes(`${path.basename(file, path.extname(file))}.`),
       );
     const dead = own.filter(
       (file) => !/\.(test|d)\.ts$/.test(file) && !imported.has(file) && !isNamed(file),

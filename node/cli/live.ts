@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { resolve } from 'node:path';
 import type { OptionValues } from '../config.js';
 import { RunningPeer, type RunningPeerInit } from '../compose.js';
-import { startHttpServer, type HttpServer } from '../http/server.js';
+import { openHistory, type OpenHistory } from '../open-history.js';
 import type { StatusReport } from '../status.js';
 import type { DataDirectory } from '../store/directory.js';
 import { readSettings, writeSettings } from '../store/settings.js';
@@ -13,6 +13,7 @@ import { privacyLine } from './privacy-options.js';
 import type { Progress } from './progress.js';
 import { reachNote } from './reach.js';
 import { answerRequests } from './requests.js';
+import type { StatusPage } from './status-page.js';
 import type { VerbIo } from './verb.js';
 
 /** How often progress is read, in ms. */
@@ -22,24 +23,6 @@ const POLL_MS = 500;
 const QUIET_EPOCHS = 2;
 
 export type PeerOptions = OptionValues<typeof peerOptions>;
-
-/** The status server, which answers 503 until `show` is called. */
-export interface StatusPage {
-  /** Null with --http off. */
-  server: HttpServer | null;
-  show(status: () => StatusReport): void;
-}
-
-/** Throws UserError when the port cannot be had. */
-export async function openStatusPage(http: PeerOptions['http']): Promise<StatusPage> {
-  let status: (() => StatusReport) | null = null;
-  const show = (source: () => StatusReport): void => {
-    status = source;
-  };
-  if (http === 'off') return { server: null, show };
-  const server = await startHttpServer({ port: http, status: () => status?.() ?? null });
-  return { server, show };
-}
 
 export interface LiveInit extends Omit<RunningPeerInit, 'isResting' | 'measuresPersonal'> {
   trainer: TrainerHost;
@@ -59,9 +42,14 @@ export async function live(init: LiveInit): Promise<void> {
   const over = new AbortController();
   const stop = AbortSignal.any([io.signal, lost, over.signal]);
   let answering = Promise.resolve();
+  let history: OpenHistory | null = null;
   try {
+    const opened = await openHistory(home.directory);
+    history = opened;
     await peer.start();
-    page.show(() => peer.status());
+    const status = (): StatusReport => opened.withProblem(peer.status());
+    const { registry } = init.host;
+    page.show({ status, history: () => opened.rows(), registries: () => [registry] });
     if (page.server !== null) await home.directory.writeLines('http', [page.server.url]);
     announce(peer.status(), page.server?.url ?? null, init);
     const controls = {
@@ -71,14 +59,19 @@ export async function live(init: LiveInit): Promise<void> {
       leave: io.interrupt,
     };
     answering = answerRequests(home.directory, controls, logger, stop);
-    const watching = watch(peer, progress, options, stop);
+    const look = (): StatusReport => {
+      const report = status();
+      opened.observe(report);
+      return report;
+    };
+    const watching = watch(look, progress, options, stop);
     // `done` rejects when training cannot go on; it does not settle before that by itself.
     await Promise.race([watching, peer.done]);
   } finally {
     over.abort();
     progress.stop();
     await home.directory.remove('http').catch(() => undefined);
-    await Promise.all([peer.stop(), answering]);
+    await Promise.all([peer.stop(), answering, history?.close()]);
   }
   lost.throwIfAborted();
 }
@@ -111,7 +104,7 @@ function announce(
 
 /** Shows progress until `stop` aborts, or until the end of the run when that is asked for. */
 async function watch(
-  peer: RunningPeer,
+  look: () => StatusReport,
   progress: Progress,
   options: PeerOptions,
   stop: AbortSignal,
@@ -120,7 +113,7 @@ async function watch(
   let seenMs = performance.now();
   let isOver = false;
   while (!stop.aborted) {
-    const report = peer.status();
+    const report = look();
     progress.update(report);
     const { run, adapter } = report;
     const now = `${run.state} ${adapter.sha256} ${adapter.updates}`;

@@ -124,7 +124,7 @@ export const peerOptions = {
   http: option(
     orWord('off', integer('PORT', 0, PORT_MAX)),
     0,
-    'port of the status server on 127.0.0.1; 0 is any free one',
+    'port of the local page and status on 127.0.0.1; 0 is any free one, kept over restarts',
   ),
   bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
   ...swarmKeyOption,

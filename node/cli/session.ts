@@ -12,9 +12,10 @@ import { openHostOnSamePort } from '../net/port-memory.js';
 import { readSwarmKey, type SwarmKey } from '../net/swarm-key.js';
 import { checkPrecision } from '../train/choose-device.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
-import { openStatusPage, type PeerOptions, type StatusPage } from './live.js';
+import type { PeerOptions } from './live.js';
 import { createProgress, type Progress } from './progress.js';
 import { sayIfSlow } from './slow.js';
+import { openStatusPage, type StatusPage } from './status-page.js';
 import type { VerbIo } from './verb.js';
 
 /** Everything of a peer that does not depend on the run. */
@@ -65,7 +66,7 @@ export async function withSession(
     const reading = openBaseModel(modelDir, cacheFile);
     const base = await sayIfSlow(progress.log, `reading the model ${modelDir}`, reading);
     logger.debug({ model: basename(base.dir) }, 'base model opened');
-    const page = await openStatusPage(options.http);
+    const page = await openStatusPage(options.http, home.directory);
     opened.push(async () => page.server?.stop());
     const { directory, identity } = home;
     const { listen, upnp } = options;

@@ -1,27 +1,44 @@
-/** The status server of a peer: read-only, for programs of this machine. */
+/** The local server of a peer: read-only, for programs and the browser of this machine. */
 import { Hono } from 'hono';
-import type { StatusReport } from '../status.js';
+import { eventRoutes } from './event-routes.js';
 import { ownHostOnly, serveLoopback, type LoopbackServer } from './loopback.js';
+import { metricsRoutes } from './metrics-routes.js';
+import { pageRoutes } from './page-routes.js';
+import type { PeerView, Routes } from './routes.js';
+import { statusRoutes } from './status-routes.js';
 
 export interface HttpServerInit {
-  /** 1 to 65535, or 0 for any free port. */
+  /** 1 to 65535, or 0 for any free one. */
   port: number;
-  /** Called for each GET /status; null while the peer is not ready. */
-  status: () => StatusReport | null;
+  /** What is shown. */
+  peer: PeerView;
 }
 
 export type HttpServer = LoopbackServer;
 
+/** What the server answers, in files of routes. */
+const ROUTES: readonly Routes[] = [pageRoutes, eventRoutes, statusRoutes, metricsRoutes];
+
 /** Resolves when the server accepts connections. Throws UserError when the port cannot be had. */
-export async function startHttpServer({ port, status }: HttpServerInit): Promise<HttpServer> {
-  return serveLoopback({ port, flag: '--http' }, (hosts) => createApp(status, hosts));
+export async function startHttpServer({ port, peer }: HttpServerInit): Promise<HttpServer> {
+  const closed = new AbortController();
+  const server = await serveLoopback({ port, flag: '--http' }, (hosts) => {
+    const app = guarded(hosts);
+    for (const routes of ROUTES) routes(app, peer, closed.signal);
+    return app;
+  });
+  return {
+    url: server.url,
+    port: server.port,
+    stop: () => {
+      closed.abort();
+      return server.stop();
+    },
+  };
 }
 
-/** The routes, apart from any socket. `ownHosts` are the allowed values of the Host header. */
-export function createApp(
-  status: () => StatusReport | null,
-  ownHosts: () => ReadonlySet<string>,
-): Hono {
+/** An app without routes that refuses what no route may see. `ownHosts` are the allowed values of the Host header. */
+function guarded(ownHosts: () => ReadonlySet<string>): Hono {
   const app = new Hono();
   app.use(ownHostOnly(ownHosts));
   app.use(async (c, next) => {
@@ -32,20 +49,8 @@ export function createApp(
     await next();
     return undefined;
   });
-  app.get('/', (c) =>
-    c.text('Murmurate peer. GET /status is its state as JSON, GET /healthz its health.\n'),
+  app.notFound((c) =>
+    c.text('There is only /, /events, /status, /healthz and /metrics here.\n', 404),
   );
-  app.get('/status', (c) => {
-    const report = status();
-    return report === null ? c.json({ starting: true }, 503) : c.json(report);
-  });
-  app.get('/healthz', (c) => {
-    const report = status();
-    if (report === null) return c.json({ healthy: false, state: 'starting', attention: [] }, 503);
-    const { run, attention } = report;
-    const healthy = !['paused', 'stopped', 'broken'].includes(run.state);
-    return c.json({ healthy, state: run.state, attention }, healthy ? 200 : 503);
-  });
-  app.notFound((c) => c.text('There is only /status and /healthz here.\n', 404));
   return app;
 }

@@ -23,6 +23,7 @@ import { tcp } from '@libp2p/tcp';
 import { uPnPNAT } from '@libp2p/upnp-nat';
 
 import type { Multiaddr } from '@multiformats/multiaddr';
+import { Registry } from 'prom-client';
 import { createLibp2p, type Libp2p, type Libp2pOptions } from 'libp2p';
 import { DHT_PROTOCOL_ID } from '../../protocol/ids.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
@@ -36,6 +37,7 @@ import { keepScores } from './gossip-scores.js';
 import type { NetIdentity } from './identity.js';
 import { innerOf, type InnerGossip } from './inner-gossip.js';
 import { calmYamux } from './muxer.js';
+import { registeringMetrics } from './libp2p-metrics.js';
 import { overriding } from './overriding.js';
 import { relayedTransport } from './relay-client.js';
 import { Relay, type RelayRules } from './relay-server.js';
@@ -129,6 +131,8 @@ export class Host {
     meter: TrafficMeter,
     relay: Relay,
     readonly swarmKey: SwarmKey | null,
+    /** libp2p's own measurements. */
+    readonly registry: Registry,
   ) {
     this.#node = node;
     this.#meter = meter;
@@ -283,6 +287,7 @@ export async function createHost(init: HostInit): Promise<Host> {
 
 async function listenOn(listen: readonly string[], init: HostInit): Promise<Host> {
   const meter = new TrafficMeter();
+  const registry = new Registry();
   const relay = new Relay();
   const datastore = new BoundedDatastore({
     [DHT_PREFIX]: DHT_ENTRIES_MAX,
@@ -317,7 +322,7 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
         pingInterval: PING_INTERVAL_MS,
         pingTimeout: { maxTimeout: PING_TIMEOUT_MAX_MS },
       },
-      metrics: () => countingMetrics(meter),
+      metrics: (components) => registeringMetrics(countingMetrics(meter), registry, components),
       services: {
         identify: identify(),
         identifyPush: identifyPush({ debounce: IDENTIFY_PUSH_DELAY_MS }),
@@ -342,7 +347,7 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
         connection.streams.some((one) => one === stream);
       return node.getConnections().find(isOf)?.remotePeer.toString() ?? null;
     };
-    return new Host(node, meter, relay, init.swarmKey ?? null);
+    return new Host(node, meter, relay, init.swarmKey ?? null, registry);
   } catch (cause) {
     throw listenError(listen, cause);
   }

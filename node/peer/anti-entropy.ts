@@ -56,6 +56,8 @@ export class AntiEntropy {
   /** Peers that announced something since their last session began. */
   readonly #announced = new Set<string>();
   readonly #offsets = new Map<string, number>();
+  /** When the log of a connected member was last seen to equal this one, ms since 1970. */
+  readonly #agreed = new Map<string, number>();
   readonly #opens: SenderBuckets;
   readonly #firstSync = new AbortController();
   #fetched = 0;
@@ -86,8 +88,14 @@ export class AntiEntropy {
     return this.#offsets.get(peerId) ?? null;
   }
 
+  /** When the adapter of a connected member was last seen to equal this peer's, ms since 1970; null before. */
+  agreedMs(peerId: string): number | null {
+    return this.#agreed.get(peerId) ?? null;
+  }
+
   forget(peerId: string): void {
     this.#offsets.delete(peerId);
+    this.#agreed.delete(peerId);
     this.#queue.delete(peerId);
     this.#announced.delete(peerId);
     this.#c.replica.horizon.forget(peerId);
@@ -274,6 +282,7 @@ export class AntiEntropy {
             break;
           case 'have':
             this.#offsets.set(peerId, event.clockMs - this.#c.clock.now());
+            if (session.isSame) this.#agreed.set(peerId, this.#c.clock.now());
             replica.horizon.note(peerId, event.checkpoint);
             if (event.amendment !== null)
               this.#check(replica.onSyncedAmendment(event.amendment, peerId));

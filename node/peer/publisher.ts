@@ -26,6 +26,7 @@ export class Publisher {
   #pending: Uint8Array | null = null;
   #isRetrying = false;
   #lastRecipients: number | null = null;
+  #published = 0;
   #inVain = 0;
 
   constructor(components: PublisherComponents, signal: AbortSignal) {
@@ -38,6 +39,11 @@ export class Publisher {
     return this.#lastRecipients;
   }
 
+  /** Own updates since the process started, each counted once. */
+  get published(): number {
+    return this.#published;
+  }
+
   /** Whether updates reach nobody, again and again, although members are connected. */
   get isUnheard(): boolean {
     return this.#inVain >= WORRY_AFTER;
@@ -46,6 +52,7 @@ export class Publisher {
   /** Publishes this peer's newest update, and again while nobody takes it. Never rejects. */
   async publish(message: Uint8Array): Promise<void> {
     this.#pending = message;
+    this.#published++;
     await this.#try();
     void this.#retry();
   }

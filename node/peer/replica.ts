@@ -63,6 +63,7 @@ export class Replica {
   #amendment: Amendment | null = null;
   #sha256: string | null = null;
   #adapter: AdapterSnapshot | null = null;
+  #received = 0;
   #isSettling = false;
   #isRestoring = false;
 
@@ -104,6 +105,11 @@ export class Replica {
   /** Epochs of the run, as far as this peer knows. */
   get epochsMax(): number {
     return this.#amendment?.epochsMax ?? this.run.manifest.schedule.epochsMax;
+  }
+
+  /** Updates that came from others since the process started, by gossip or sync, and were new. */
+  get received(): number {
+    return this.#received;
   }
 
   /** theta0, the adapter of an empty log: [adapterSize] float32. */
@@ -346,8 +352,10 @@ export class Replica {
       );
     }
     const result = this.#insert(update);
-    if (result === 'added') this.#handlers.onRecord(encodeUpdateMessage(update));
-    return result === 'added' ? 'accept' : 'ignore';
+    if (result !== 'added') return 'ignore';
+    this.#received++;
+    this.#handlers.onRecord(encodeUpdateMessage(update));
+    return 'accept';
   }
 
   #insert(update: Update): 'added' | 'duplicate' | 'evicted' {

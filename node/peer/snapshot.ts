@@ -30,6 +30,8 @@ export interface MemberSnapshot {
   rejected: Partial<Record<RejectionCode, number>>;
   /** Its clock minus ours in ms, as last seen in a sync; null before. */
   clockOffsetMs: number | null;
+  /** When its adapter was last seen to equal this peer's, in a sync, ms since 1970; null before. */
+  agreedMs: number | null;
 }
 
 /** One state of the log and its fold. */
@@ -82,6 +84,8 @@ export interface PeerSnapshot {
     /** Streams, messages and announcements of strangers that were turned away, since the process started. */
     refused: number;
   };
+  /** Since the process started: own updates that went out, and those of others that came in and were new. */
+  updates: { published: number; received: number };
   /** Members that the last update was handed to, who pass it on; null before the first. */
   lastRecipients: number | null;
   /** L2 norm of what compression holds back. */

@@ -14,9 +14,11 @@
  *   settings.json    model, data files and held-out share of the last start, and whether it pauses (settings.ts)
  *   privacy.json     optimiser steps taken with noise, where training is private (privacy-file.ts)
  *   held-out-losses.json   losses that history --eval has measured (losses-file.ts)
+ *   metrics.jsonl    what became of each epoch, for curves; metrics.1.jsonl before it (metrics-file.ts)
  *   model-hashes.json   hashes of the model's files, so that they are read once
  *   control.json     request of another command to the peer that runs, or its reply (control-file.ts)
  *   http             URL of the local status server while the peer runs
+ *   http-port        port of that server: the same again after a restart
  *   owner.json       process that uses the directory (lock.ts), with the lock directories lock/ and guard/
  *   state.bin.damaged, checkpoint.bin.damaged, log.bin.damaged   what could not be read, kept aside
  * ```
@@ -37,10 +39,12 @@ export const DIRECTORY_FILES = {
   port: 'port',
   peers: 'known-peers.json',
   http: 'http',
+  httpPort: 'http-port',
   control: 'control.json',
   settings: 'settings.json',
   privacy: 'privacy.json',
   losses: 'held-out-losses.json',
+  metrics: 'metrics.jsonl',
   modelHashes: 'model-hashes.json',
 } as const;
 
@@ -78,7 +82,7 @@ export class DataDirectory {
   }
 
   /** Lines of a small text file, [] when it is missing. */
-  async readLines(file: 'http'): Promise<string[]> {
+  async readLines(file: 'http' | 'httpPort'): Promise<string[]> {
     const bytes = await readIfThere(this.pathOf(file));
     if (bytes === null) return [];
     return new TextDecoder()
@@ -88,7 +92,7 @@ export class DataDirectory {
       .filter((line) => line !== '');
   }
 
-  async writeLines(file: 'http', lines: readonly string[]): Promise<void> {
+  async writeLines(file: 'http' | 'httpPort', lines: readonly string[]): Promise<void> {
     const text = lines.map((line) => `${line}\n`).join('');
     await writeAtomically(this.pathOf(file), [new TextEncoder().encode(text)]);
   }

@@ -8,8 +8,8 @@ import { startHttpServer } from '../../node/http/server.js';
 import { sampleStatus } from '../unit/status-sample.js';
 import type { FuzzTarget, FuzzTargets } from './oracle.js';
 
-/** What the server may answer; 408 and 431 are those of node itself. */
-const ANSWERS = /^HTTP\/1\.1 (100|200|400|403|404|405|408|413|417|431) /;
+/** What the server may answer; 408 and 431 are those of node itself, 503 is for a page that is not built. */
+const ANSWERS = /^HTTP\/1\.1 (100|200|400|403|404|405|408|413|417|431|503) /;
 
 /** Stands for the port in a seed. */
 const PORT = '@';
@@ -34,6 +34,10 @@ const http: FuzzTarget = {
   seeds: [
     `${get('/status')}\r\n`,
     `${get('/healthz')}Connection: close\r\n\r\n`,
+    `${get('/events')}Accept: text/event-stream\r\nLast-Event-ID: 1\r\n\r\n`,
+    `${get('/metrics')}Accept: application/openmetrics-text\r\n\r\n`,
+    `${get('/page.js')}Range: bytes=0-9\r\nIf-None-Match: *\r\n\r\n`,
+    `HEAD /events HTTP/1.1\r\nHost: 127.0.0.1:${PORT}\r\n\r\n`,
     `${get('/')}Content-Length: 2\r\n\r\nhi`,
     `HEAD /%2e%2e/ HTTP/1.0\r\nHost: localhost:${PORT}\r\n\r\n`,
     `POST /status HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n1\r\na\r\n0\r\n\r\n`,
@@ -41,7 +45,10 @@ const http: FuzzTarget = {
   ].map((text) => Buffer.from(text)),
   refusals: [],
   run: async (bytes) => {
-    const server = await startHttpServer({ port: 0, status: sampleStatus });
+    const server = await startHttpServer({
+      port: 0,
+      peer: { status: sampleStatus, history: () => [], registries: () => [] },
+    });
     const { port } = server;
     const text = Buffer.from(bytes).toString('latin1').replaceAll(PORT, String(port));
     const answer = await exchange(port, Buffer.from(text, 'latin1'));

@@ -46,7 +46,10 @@ describe('a peer that is started and stopped', () => {
     const identity = await createIdentity();
     const port = join(directory.path, 'port');
     const host = await openHostOnSamePort(port, { identity, listen: LISTEN }, silent);
-    const page = await startHttpServer({ port: 0, status: () => null });
+    const page = await startHttpServer({
+      port: 0,
+      peer: { status: () => null, history: () => [], registries: () => [] },
+    });
     const transport = new GossipTransport(host, RUN.id, silent);
     await transport.start(new Recorder());
     const registry = new RunRegistry({ own: RUN });

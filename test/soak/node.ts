@@ -57,7 +57,10 @@ export class SoakNode {
     const parts = { home, run, host, trainer, contacts, logger };
     const peer = new RunningPeer({ ...parts, ...here, measuresPersonal: true });
     await peer.start();
-    const page = await startHttpServer({ port: 0, status: () => peer.status() });
+    const page = await startHttpServer({
+      port: 0,
+      peer: { status: () => peer.status(), history: () => [], registries: () => [] },
+    });
     return new SoakNode(host, peer, page, () => home.lock.release());
   }
 

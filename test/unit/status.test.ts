@@ -12,6 +12,7 @@ function member(peerId: string, fields: Partial<MemberSnapshot> = {}): MemberSna
     updatesAccepted: 0,
     rejected: {},
     clockOffsetMs: null,
+    agreedMs: null,
     ...fields,
   };
 }
@@ -44,6 +45,7 @@ const snapshot: PeerSnapshot = {
   heldOutLoss: { base: 4.5, now: 4, personal: 3.75, history: [{ epoch: 2, loss: 4.25 }] },
   members: [],
   membership: { mode: 'open', admitted: 0, refused: 0 },
+  updates: { published: 2, received: 9 },
   lastRecipients: null,
   residualNorm: 0.125,
   suspects: [],
@@ -96,7 +98,7 @@ describe('buildStatus()', () => {
         updatesAccepted: 2,
         rejected: { duplicate: 5, oversize: 0 },
       }),
-      member('a', { clockOffsetMs: -7 }),
+      member('a', { clockOffsetMs: -7, agreedMs: 1_500 }),
       member('self', { updatesAccepted: 4 }),
     ];
     const connections = [
@@ -115,12 +117,14 @@ describe('buildStatus()', () => {
       direction: 'inbound',
       latencyMs: null,
       clockOffsetMs: null,
+      agreedSecondsAgo: null,
       lastUpdateEpoch: 3,
       updatesAccepted: 2,
       rejected: { duplicate: 5 },
     });
     assert.equal(peers[0]?.address, null);
     assert.equal(peers[0].clockOffsetMs, -7);
+    assert.equal(peers[0].agreedSecondsAgo, 2);
     assert.equal(peers[2]?.latencyMs, 2.5);
   });
 

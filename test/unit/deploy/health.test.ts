@@ -34,7 +34,10 @@ async function health(...args: string[]): Promise<{ exitCode: number; stderr: st
 describe('a health check', () => {
   it('of a peer is ready when the peer is healthy, and alive whenever its server answers', async () => {
     let report: StatusReport | null = sampleStatus();
-    const server = await startHttpServer({ port: 0, status: () => report });
+    const server = await startHttpServer({
+      port: 0,
+      peer: { status: () => report, history: () => [], registries: () => [] },
+    });
     await writeFile(path.join(dir, 'http'), `${server.url}\n`);
     assert.deepEqual(await health('ready', dir), { exitCode: 0, stderr: '' });
     report = { ...sampleStatus(), run: { ...sampleStatus().run, state: 'paused' } };

@@ -5,15 +5,17 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { UserError } from '../../../node/errors.js';
+import type { PeerView } from '../../../node/http/routes.js';
 import { startHttpServer, type HttpServer } from '../../../node/http/server.js';
 import { statusReportSchema, type StatusReport } from '../../../node/status.js';
 import { sampleStatus } from '../status-sample.js';
 
 let report: StatusReport | null = sampleStatus();
 let server: HttpServer;
+const peer: PeerView = { status: () => report, history: () => [], registries: () => [] };
 
 before(async () => {
-  server = await startHttpServer({ port: 0, status: () => report });
+  server = await startHttpServer({ port: 0, peer });
 });
 after(() => server.stop());
 
@@ -64,12 +66,34 @@ describe('the local HTTP server', () => {
     report = null;
     assert.equal((await ask('/status')).status, 503);
     assert.equal((await ask('/healthz')).status, 503);
+    assert.equal((await ask('/metrics')).status, 503);
     report = sampleStatus();
   });
 
-  it('points from / to /status, and answers 404 elsewhere', async () => {
-    assert.match((await ask('/')).body, /GET \/status/);
-    assert.equal((await ask('/etc/passwd')).status, 404);
+  it('answers 404 elsewhere, and names what is there', async () => {
+    const { status, body } = await ask('/etc/passwd');
+    assert.equal(status, 404);
+    assert.match(body, /\/status/);
+  });
+
+  it('lets its page load from this server alone, and lets no text become markup', async () => {
+    for (const path of ['/', '/page.js', '/page.css', '/favicon.svg']) {
+      const { status, headers } = await ask(path);
+      // Without a build there is no page: the policy holds for what is served.
+      if (status === 503) continue;
+      const policy = String(headers['content-security-policy']);
+      assert.match(policy, /^default-src 'none'; script-src 'self';/);
+      assert.match(policy, /require-trusted-types-for 'script'; trusted-types 'none'/);
+      assert.doesNotMatch(policy, /unsafe|http|\*/);
+    }
+  });
+
+  it('answers GET /metrics in the text format of Prometheus', async () => {
+    const { status, body, headers } = await ask('/metrics');
+    assert.equal(status, 200);
+    assert.match(String(headers['content-type']), /^text\/plain; version=0\.0\.4/);
+    assert.match(body, /^murmurate_training_steps_total 31$/m);
+    assert.match(body, /^process_resident_memory_bytes \d+/m);
   });
 
   it('accepts the names of this machine with its own port, in any case', async () => {
@@ -134,7 +158,7 @@ describe('the local HTTP server', () => {
   });
 
   it('names a used port and what to do', async () => {
-    await assert.rejects(startHttpServer({ port: server.port, status: () => report }), (error) => {
+    await assert.rejects(startHttpServer({ port: server.port, peer }), (error) => {
       assert.ok(error instanceof UserError);
       assert.equal(
         error.message,
@@ -145,7 +169,7 @@ describe('the local HTTP server', () => {
   });
 
   it('stops at once with a client that holds its connection open', { timeout: 4_000 }, async () => {
-    const second = await startHttpServer({ port: 0, status: () => report });
+    const second = await startHttpServer({ port: 0, peer });
     const socket = connect(second.port, '127.0.0.1');
     await once(socket, 'connect');
     socket.write('GET /status HTTP/1.1\r\n');

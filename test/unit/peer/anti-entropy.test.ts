@@ -149,6 +149,23 @@ describe('AntiEntropy', () => {
     await world.end();
   });
 
+  it('knows when the adapter of another was last seen to equal its own', async () => {
+    const world = new World(testRun());
+    const { replica } = await world.honest(1, [zeros(world.run, 0, 0), zeros(world.run, 1, 0)]);
+    const { antiEntropy, ...newcomer } = await world.honest(2);
+    antiEntropy.request(world.peerId(1));
+    await world.pass(5000);
+    assert.equal(newcomer.replica.sha256(), replica.sha256());
+    assert.equal(antiEntropy.agreedMs(world.peerId(1)), null, 'they differed when they met');
+    antiEntropy.request(world.peerId(1));
+    await world.pass(5000);
+    const agreedMs = antiEntropy.agreedMs(world.peerId(1));
+    assert.ok(agreedMs !== null && agreedMs >= 5000 && agreedMs <= world.time.nowMs);
+    antiEntropy.forget(world.peerId(1));
+    assert.equal(antiEntropy.agreedMs(world.peerId(1)), null);
+    await world.end();
+  });
+
   it('does not ask again and again a peer that promises much and sends nothing', async () => {
     const world = new World(testRun(large));
     const claims = Array.from({ length: 90 }, (_, i) => zeros(world.run, i % 3, Math.floor(i / 3)));

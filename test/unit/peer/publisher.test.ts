@@ -48,6 +48,7 @@ describe('Publisher', () => {
     await pass(60_000);
     assert.deepEqual(world.sent, ['one']);
     assert.equal(publisher.lastRecipients, 3);
+    assert.equal(publisher.published, 1);
   });
 
   it('publishes again what reached nobody or failed, and says so when that lasts', async () => {
@@ -66,6 +67,7 @@ describe('Publisher', () => {
       const { length } = world.sent;
       await pass(60_000);
       assert.equal(world.sent.length, length, 'it stops when somebody has it');
+      assert.equal(publisher.published, 1, 'counted once, however often it was tried');
     }
   });
 

@@ -45,6 +45,7 @@ describe('Replica', () => {
     const other = setUp().replica;
     for (const record of records) assert.ok(other.restore(record));
     assert.equal(other.sha256(), replica.sha256());
+    assert.deepEqual([replica.received, other.received], [12, 0], 'those on disk did not come in');
     assert.equal(other.restore(Uint8Array.of(1, 2, 3)), false);
   });
 
