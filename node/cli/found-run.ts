@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { flagOf } from '../config.js';
+import { placeOf, type Origin } from '../config/sources.js';
 import { adapterSha256, initialAdapter, type LoraModule } from '../../protocol/adapter.js';
 import type {
   AlphaPhase,
@@ -232,13 +233,13 @@ const COMPARISONS: Record<
 };
 
 /**
- * Throws UserError (exit code 2) when a flag that was given says something else than the stored
- * manifest; names each of them. `given` are the names of the flags on the command line;
- * `targetModules` is what --target-modules means for this model.
+ * Throws UserError (exit code 2) when an option that was set says something else than the stored
+ * manifest; names each of them and where it stands. `given`: who set which option; `targetModules` is what
+ * --target-modules means for this model.
  */
 export function checkResume(
   options: RunOptions,
-  given: ReadonlySet<string>,
+  given: ReadonlyMap<string, Origin>,
   targetModules: readonly string[],
   manifest: Manifest,
   directory: string,
@@ -246,7 +247,9 @@ export function checkResume(
   const faults: string[] = [];
   const check = (name: string, wanted: Comparable, stored: Comparable): void => {
     if (!given.has(name) || wanted === null || wanted === stored) return;
-    faults.push(`${flagOf(name)} ${String(wanted)} (the run has ${String(stored)})`);
+    const place = placeOf(given.get(name));
+    const where = place === undefined ? '' : ` of ${place}`;
+    faults.push(`${flagOf(name)} ${String(wanted)}${where} (the run has ${String(stored)})`);
   };
   for (const name of Object.keys(runOptions)) {
     if (name === 'targetModules') {
@@ -259,7 +262,7 @@ export function checkResume(
   }
   if (faults.length === 0) return;
   throw new UserError(
-    `${directory} holds the run "${manifest.name}", which these flags contradict: ${faults.join(', ')}; ` +
+    `${directory} holds the run "${manifest.name}", which these options contradict: ${faults.join(', ')}; ` +
       'leave them out to resume it, or found a new run in another --dir',
     EXIT_USAGE,
   );

@@ -32,6 +32,11 @@ const TIMEOUT_SECONDS_MAX = 604_800;
 
 const joinOptions = {
   ...peerOptions,
+  address: option(
+    text('ADDRESS'),
+    null,
+    'ADDRESS or invite where none is an argument: for the config file and the environment',
+  ),
   run: option(text('ID'), null, 'which run, by id or name, where ADDRESS knows several'),
   timeout: option(
     real('SECONDS', 0, TIMEOUT_SECONDS_MAX),
@@ -45,11 +50,12 @@ export const joinVerb = defineVerb({
   name: 'join',
   summary: 'Take part in a run; the same command again resumes.',
   stays: true,
+  isPeer: true,
   args: [
     {
       name: 'ADDRESS',
       help: 'multiaddr of a bootstrap node or of any peer, or an invite',
-      required: true,
+      required: false,
     },
   ],
   options: joinOptions,
@@ -62,9 +68,11 @@ status   http://127.0.0.1:41877
 device   cpu (4 threads); cuda was not taken: no NVIDIA card found; webgpu was not taken: no graphics card found
 open to the network: whoever reaches these addresses can connect (--listen /ip4/127.0.0.1/tcp/0 keeps to this machine)
 epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates, 2 peers`,
-  run: ({ args: [address], options, given, io }) => {
-    const invite = looksLikeInvite(address ?? '') ? readInvite(address ?? '') : null;
-    const addresses = invite === null ? [address ?? ''] : addressesOf(invite);
+  run: ({ args: [argument], options, given, io }) => {
+    const address = argument ?? options.address;
+    if (address === null) throw noAddress();
+    const invite = looksLikeInvite(address) ? readInvite(address) : null;
+    const addresses = invite === null ? [address] : addressesOf(invite);
     const contacts = [...addresses, ...options.bootstrap];
     const body = async (session: Session): Promise<void> => {
       const { home, base, logger, host, page, progress, lost } = session;
@@ -99,6 +107,13 @@ epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates
     return withSession(options, contacts, io, body, invitedKey);
   },
 });
+
+function noAddress(): UserError {
+  return new UserError(
+    'nobody to join: give the ADDRESS of a bootstrap node or of any peer, or an invite',
+    EXIT_USAGE,
+  );
+}
 
 /** The run in the directory; else the one that ADDRESS knows. */
 async function openRun(

@@ -1,6 +1,7 @@
 /** murmurate start: founds a run, or resumes the one in the data directory. */
 import { checkBaseModel } from '../base-model.js';
 import { openTrainer, type TrainerRun } from '../compose-trainer.js';
+import type { Origin } from '../config/sources.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
 import type { TrainerHost } from '../train/host.js';
@@ -28,6 +29,7 @@ export const startVerb = defineVerb({
   name: 'start',
   summary: 'Found a run and train; the same command again resumes it.',
   stays: true,
+  isPeer: true,
   args: [],
   options: { ...peerOptions, ...runOptions },
   example: `
@@ -41,12 +43,12 @@ open to the network: whoever reaches these addresses can connect (--listen /ip4/
 epoch 1/30 training: step 10, loss 3.912, held-out 3.871 (base 4.588), 1 update, 0 peers
 
 Elsewhere: murmurate join /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h... --data law.jsonl`,
-  run: ({ options, given, io }) =>
+  run: ({ options, given, origins, io }) =>
     withSession(options, options.bootstrap, io, async (session) => {
       const { home, base, logger, lost } = session;
       const settings = privacyOf(options, given, batchSizeOf(session, options));
       await checkLedger(home.directory, home.run, settings);
-      const { trainer, run } = await openRun(session, options, given, settings);
+      const { trainer, run } = await openRun(session, options, origins, settings);
       const privacy = await openPrivacyBudget(home.directory, trainer, settings);
       await rememberSettings(home.directory, base.dir, options);
       logger.info({ ...trainer.stats }, 'private data read');
@@ -69,7 +71,7 @@ function batchSizeOf({ home }: Session, options: RunOptions): number {
 async function openRun(
   session: Session,
   options: RunOptions,
-  given: ReadonlySet<string>,
+  origins: ReadonlyMap<string, Origin>,
   privacy: PrivacySettings | null,
 ): Promise<{ trainer: TrainerHost; run: Run }> {
   const { home, base, logger, io } = session;
@@ -101,7 +103,7 @@ async function openRun(
         EXIT_USAGE,
       );
     }
-    checkResume(options, given, targetModules, run.manifest, session.options.dir);
+    checkResume(options, origins, targetModules, run.manifest, session.options.dir);
     checkBaseModel(run, base);
     return { run, trainer: await open(run.manifest) };
   }
