@@ -26,6 +26,7 @@ process.stdout.on('error', () => undefined);
 const exitCode = await runProgram(VERBS, process.argv.slice(2), {
   stdout: process.stdout,
   stderr: process.stderr,
+  answers: process.stdin.isTTY && process.stderr.isTTY ? process.stdin : null,
   terminal: process.stderr.isTTY,
   signal: interruption.signal,
   interrupt,

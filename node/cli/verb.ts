@@ -1,5 +1,5 @@
 /** What a verb of the command line is made of. One verb a file; program.ts puts them together. */
-import type { Writable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import type { OptionSpecs, OptionValues } from '../config.js';
 import type { Origin, ResolvedOptions } from '../config/sources.js';
 
@@ -9,6 +9,8 @@ export interface VerbIo {
   stdout: Writable;
   /** Log and progress. */
   stderr: Writable;
+  /** What a person types; null, or absent, where nobody can be asked. */
+  answers?: Readable | null;
   /** Whether a person watches stderr: bars and colours instead of plain lines. */
   terminal: boolean;
   /** Aborted by the first Ctrl-C or SIGTERM. */

@@ -6,6 +6,7 @@ import { evalVerb } from './eval.js';
 import { exportVerb } from './export.js';
 import { extendVerb } from './extend.js';
 import { generateVerb } from './generate.js';
+import { initVerb } from './init.js';
 import { inviteVerb } from './invite.js';
 import { joinVerb } from './join.js';
 import { leaveVerb } from './leave.js';
@@ -19,6 +20,7 @@ import { whatLeavesVerb } from './what-leaves.js';
 import type { Verb } from './verb.js';
 
 export const VERBS: readonly Verb[] = [
+  initVerb,
   startVerb,
   joinVerb,
   bootstrapVerb,
