@@ -10,6 +10,7 @@ import type {
   Manifest,
   Membership,
   ModelFingerprint,
+  Training,
 } from '../../protocol/manifest.js';
 import { ROBUST_MEMBERS_MIN, runOptions, type RunOptions } from './run-options.js';
 
@@ -54,22 +55,7 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
       epochsMax: options.epochs,
       stepsRef: options.steps,
     },
-    training: {
-      sequenceLength: options.sequenceLength,
-      batchSize: options.batchSize,
-      learningRate:
-        options.learningRate === 'auto'
-          ? Math.min(AUTO_RATE_MAX, 1 / context.hiddenSize)
-          : options.learningRate,
-      warmupFraction: options.warmup,
-      finalFraction: options.finalLearningRate,
-      weightDecay: options.weightDecay,
-      beta1: options.adamBeta1,
-      beta2: options.adamBeta2,
-      epsilon: options.adamEpsilon,
-      gradientNormMax: options.gradientNorm,
-      resetMoments: options.resetMoments,
-    },
+    training: trainingOf(options, context.hiddenSize),
     compression: {
       blockSize: options.blockSize,
       beta: options.beta,
@@ -84,6 +70,24 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
       alpha: alphaPhases(options.foldAlpha),
     },
     membership: membershipOf(options, context.founder),
+  };
+}
+
+/** How a run with these options trains a model of `hiddenSize`. */
+export function trainingOf(options: RunOptions, hiddenSize: number): Training {
+  const { learningRate } = options;
+  return {
+    sequenceLength: options.sequenceLength,
+    batchSize: options.batchSize,
+    learningRate: learningRate === 'auto' ? Math.min(AUTO_RATE_MAX, 1 / hiddenSize) : learningRate,
+    warmupFraction: options.warmup,
+    finalFraction: options.finalLearningRate,
+    weightDecay: options.weightDecay,
+    beta1: options.adamBeta1,
+    beta2: options.adamBeta2,
+    epsilon: options.adamEpsilon,
+    gradientNormMax: options.gradientNorm,
+    resetMoments: options.resetMoments,
   };
 }
 

@@ -2,6 +2,7 @@
 import { bootstrapVerb } from './bootstrap.js';
 import { compareVerb } from './compare.js';
 import { configVerb } from './config.js';
+import { doctorVerb } from './doctor.js';
 import { evalVerb } from './eval.js';
 import { exportVerb } from './export.js';
 import { extendVerb } from './extend.js';
@@ -25,6 +26,7 @@ export const VERBS: readonly Verb[] = [
   joinVerb,
   bootstrapVerb,
   configVerb,
+  doctorVerb,
   inviteVerb,
   swarmKeyVerb,
   statusVerb,
