@@ -53,7 +53,26 @@ export interface LiveInit extends Omit<RunningPeerInit, 'isResting'> {
 
 /** Runs the peer until Ctrl-C, a fault that it cannot mend, or the end with --exit-when-finished. */
 export async function live(init: LiveInit): Promise<void> {
-  const { io, options, home, page, progress, lost, logger } = init;
+  const { options, page, progress } = init;
+  const whileUp = (peer: RunningPeer, stop: AbortSignal): Promise<void> => {
+    announce(peer.status(), page.server?.url ?? null, init);
+    return watch(peer, progress, options, stop);
+  };
+  await keepRunning(init, whileUp).finally(() => progress.stop());
+}
+
+/** What a peer runs with beside its parts. */
+export type RunningInit = Omit<LiveInit, 'options' | 'progress'>;
+
+/**
+ * Runs the peer until `whileUp`, which is called once it is on the network, has settled, `io.signal` aborts or the peer
+ * cannot go on; then closes it. Throws what `whileUp` throws, why the peer cannot go on, `lost.reason`.
+ */
+export async function keepRunning(
+  init: RunningInit,
+  whileUp: (peer: RunningPeer, stop: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const { io, home, page, lost, logger } = init;
   const { isResting = false } = (await readSettings(home.directory)) ?? {};
   const peer = new RunningPeer({ ...init, isResting });
   const over = new AbortController();
@@ -63,7 +82,6 @@ export async function live(init: LiveInit): Promise<void> {
     await peer.start();
     page.show(() => peer.status());
     if (page.server !== null) await home.directory.writeLines('http', [page.server.url]);
-    announce(peer.status(), page.server?.url ?? null, init);
     const controls = {
       rest: (resting: boolean): void => peer.rest(resting),
       extend: (epochsMax: number): Promise<string | null> => peer.extend(epochsMax),
@@ -71,12 +89,10 @@ export async function live(init: LiveInit): Promise<void> {
       leave: io.interrupt,
     };
     answering = answerRequests(home.directory, controls, logger, stop);
-    const watching = watch(peer, progress, options, stop);
     // `done` rejects when training cannot go on; it does not settle before that by itself.
-    await Promise.race([watching, peer.done]);
+    await Promise.race([whileUp(peer, stop), peer.done]);
   } finally {
     over.abort();
-    progress.stop();
     await home.directory.remove('http').catch(() => undefined);
     await Promise.all([peer.stop(), answering]);
   }
