@@ -87,7 +87,7 @@ describe('the package', () => {
     };
     const bin = join(installed ?? '', manifest.bin.murmurate);
     assert.equal((await inApp(bin, '--version')).stdout, `${VERSION}\n`);
-    const words = await inApp(bin, 'generate', '--base', '--tokens', '4', 'Where is it?');
+    const words = await inApp(bin, 'generate', '--base', '--max-tokens', '4', 'Where is it?');
     assert.ok(words.stdout.length > 0);
   });
 
