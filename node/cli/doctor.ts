@@ -4,13 +4,7 @@ import { join, resolve } from 'node:path';
 import Table from 'cli-table3';
 import { z } from 'zod';
 import { checkKind, checkSpace, checkWritable, fileSystemAt, nearest } from '../doctor/disk.js';
-import {
-  checkDevice,
-  checkMemory,
-  checkSpeed,
-  threadsOf,
-  type Plan,
-} from '../doctor/computing.js';
+import { checkDevice, checkMemory, checkSpeed, threadsOf, type Plan } from '../doctor/computing.js';
 import { checkData, checkModel, checkSwarmKey } from '../doctor/files.js';
 import { runChecks, warn, type Check, type Named } from '../doctor/finding.js';
 import { checkClock, checkNode, checkThisProcessor } from '../doctor/machine.js';
@@ -127,7 +121,7 @@ async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
     }),
     one('speed', async (signal) => [await checkSpeed(await plan(), signal)], COMPUTING_MS),
     ...DEVICES.map((device) =>
-      one('device', (signal) => checkDevice(device, options.device, threadsOf(options), signal)),
+      one(device, (signal) => checkDevice(device, options.device, threadsOf(options), signal)),
     ),
   ];
   const network = [

@@ -27,9 +27,9 @@ export class Questions {
     for (;;) {
       this.#lines.setPrompt(`${question} `);
       this.#lines.prompt();
-      const { done, value } = await this.#answers.next();
+      const { done, value } = (await this.#answers.next()) as IteratorResult<string, undefined>;
       this.#io.signal.throwIfAborted();
-      if (done === true) throw new UserError('the answers ended before the questions', EXIT_USAGE);
+      if (done) throw new UserError('the answers ended before the questions', EXIT_USAGE);
       try {
         return await read(value.trim());
       } catch (error) {

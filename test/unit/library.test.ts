@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, it } from 'node:test';
-import { Peer, UserError, VERSION, type StartOptions } from '../../node/index.js';
+import { Peer, UserError, VERSION } from '../../node/index.js';
 import { PACKAGE_DIRECTORY } from '../../node/version.js';
 
 describe('the library', () => {
@@ -15,7 +15,7 @@ describe('the library', () => {
       [{ data: ['x.txt'], relay: 'yes' }, /--relay is "yes"; it must be true or false/],
     ];
     for (const [options, sentence] of cases) {
-      await assert.rejects(Peer.start(options as StartOptions), (error) => {
+      await assert.rejects(Peer.start(options), (error) => {
         assert.ok(error instanceof UserError);
         assert.match(error.message, sentence);
         return true;
