@@ -58,5 +58,5 @@ function entry(name: string, spec: OptionSpec, value: string | null): string[] {
 function defaultText(spec: OptionSpec): string {
   if (spec.kind === 'switch') return 'false';
   if (spec.kind === 'many') return `[${spec.default.map(String).join(', ')}]`;
-  return spec.default === null ? spec.type.placeholder : [spec.default].join();
+  return spec.default === null ? spec.type.placeholder : [spec.default].map(String).join();
 }
