@@ -41,7 +41,7 @@ export interface TrainerRun {
 
 /** Throws UserError (bad model, bad data, no data file), TrainerDiedError, `signal.reason`. */
 export async function openTrainer(
-  base: BaseModel,
+  base: Pick<BaseModel, 'dir'>,
   run: TrainerRun,
   options: TrainerOptions,
   peerId: string,

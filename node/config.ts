@@ -76,18 +76,47 @@ export function defaultsOf<const S extends OptionSpecs>(specs: S): OptionValues<
   return Object.fromEntries(values) as OptionValues<S>;
 }
 
-/** `epochSeconds` -> "--epoch-seconds". */
-export function flagOf(name: string): string {
-  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+/** `epochSeconds` -> "epoch-seconds", as in a config file. */
+export function keyOf(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
 
-/** Reads one value. Throws UserError (exit code 2) naming the flag, the value and what it must be. */
-export function parseValue<T>(name: string, type: OptionType<T>, text: string): T {
+/** `epochSeconds` -> "--epoch-seconds". */
+export function flagOf(name: string): string {
+  return `--${keyOf(name)}`;
+}
+
+/**
+ * Reads one value. Throws UserError (exit code 2) naming the flag, the value and what it must be; `place`: where
+ * the value was found, when that is not the command line.
+ */
+export function parseValue<T>(name: string, type: OptionType<T>, text: string, place?: string): T {
   const value = type.parse(text);
-  if (value === undefined) {
-    throw new UserError(`${flagOf(name)} is "${text}"; it must be ${type.expected}`, EXIT_USAGE);
-  }
+  if (value === undefined) throw wrongValue(name, text, type.expected, place);
   return value;
+}
+
+function wrongValue(name: string, text: string, expected: string, place?: string): UserError {
+  const where = place === undefined ? '' : ` (${place})`;
+  return new UserError(`${flagOf(name)} is "${text}"${where}; it must be ${expected}`, EXIT_USAGE);
+}
+
+/**
+ * The value of an option as a file, the environment or a program gives it: `texts` has one text for each of several
+ * values, and exactly one else. Throws UserError as parseValue does.
+ */
+export function valueOf(
+  name: string,
+  spec: OptionSpec,
+  texts: readonly string[],
+  place?: string,
+): unknown {
+  if (spec.kind === 'many') return texts.map((one) => parseValue(name, spec.type, one, place));
+  const [text = '', ...more] = texts;
+  if (more.length > 0) throw wrongValue(name, texts.join(', '), 'one value', place);
+  if (spec.kind === 'one') return parseValue(name, spec.type, text, place);
+  if (text !== 'true' && text !== 'false') throw wrongValue(name, text, 'true or false', place);
+  return text === 'true';
 }
 
 /** Whole numbers from `min` to `max`. */

@@ -1,54 +1,12 @@
 #!/usr/bin/env node
 /** Entry point of the command line: signals in, exit code out. The polyfill comes before any libp2p. */
 import './net/polyfill.js';
-import { bootstrapVerb } from './cli/bootstrap.js';
-import { chatVerb } from './cli/chat.js';
-import { compareVerb } from './cli/compare.js';
-import { evalVerb } from './cli/eval.js';
-import { exportVerb } from './cli/export.js';
-import { extendVerb } from './cli/extend.js';
-import { generateVerb } from './cli/generate.js';
-import { historyVerb } from './cli/history.js';
-import { inviteVerb } from './cli/invite.js';
-import { joinVerb } from './cli/join.js';
-import { leaveVerb } from './cli/leave.js';
-import { pauseVerb } from './cli/pause.js';
-import { peerIdVerb } from './cli/peer-id.js';
 import { runProgram } from './cli/program.js';
-import { resumeVerb } from './cli/resume.js';
-import { serveVerb } from './cli/serve.js';
-import { simulateVerb } from './cli/simulate.js';
-import { startVerb } from './cli/start.js';
-import { statusVerb } from './cli/status.js';
-import { swarmKeyVerb } from './cli/swarm-key.js';
-import { whatLeavesVerb } from './cli/what-leaves.js';
+import { VERBS } from './cli/verbs.js';
 import { EXIT_INTERRUPTED } from './errors.js';
 
 /** A process that was told to stop is gone after this long, in ms; what counts of a peer is on disk before. */
 const STOP_MS_MAX = 4_500;
-
-const VERBS = [
-  startVerb,
-  joinVerb,
-  bootstrapVerb,
-  inviteVerb,
-  swarmKeyVerb,
-  peerIdVerb,
-  statusVerb,
-  whatLeavesVerb,
-  pauseVerb,
-  resumeVerb,
-  leaveVerb,
-  extendVerb,
-  historyVerb,
-  exportVerb,
-  generateVerb,
-  chatVerb,
-  serveVerb,
-  evalVerb,
-  compareVerb,
-  simulateVerb,
-];
 
 /** Exit code when a stop takes too long: an unfinished export must not look like a whole one. */
 const isStaying = VERBS.some(({ name, stays }) => stays === true && name === process.argv[2]);
@@ -70,6 +28,7 @@ process.stdout.on('error', () => undefined);
 const exitCode = await runProgram(VERBS, process.argv.slice(2), {
   stdout: process.stdout,
   stderr: process.stderr,
+  answers: process.stdin.isTTY && process.stderr.isTTY ? process.stdin : null,
   terminal: process.stderr.isTTY,
   signal: interruption.signal,
   interrupt,

@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { flagOf } from '../config.js';
+import { placeOf, type Origin } from '../config/sources.js';
 import { adapterSha256, initialAdapter, type LoraModule } from '../../protocol/adapter.js';
 import type {
   AlphaPhase,
@@ -9,6 +10,7 @@ import type {
   Manifest,
   Membership,
   ModelFingerprint,
+  Training,
 } from '../../protocol/manifest.js';
 import { ROBUST_MEMBERS_MIN, runOptions, type RunOptions } from './run-options.js';
 
@@ -53,22 +55,7 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
       epochsMax: options.epochs,
       stepsRef: options.steps,
     },
-    training: {
-      sequenceLength: options.sequenceLength,
-      batchSize: options.batchSize,
-      learningRate:
-        options.learningRate === 'auto'
-          ? Math.min(AUTO_RATE_MAX, 1 / context.hiddenSize)
-          : options.learningRate,
-      warmupFraction: options.warmup,
-      finalFraction: options.finalLearningRate,
-      weightDecay: options.weightDecay,
-      beta1: options.adamBeta1,
-      beta2: options.adamBeta2,
-      epsilon: options.adamEpsilon,
-      gradientNormMax: options.gradientNorm,
-      resetMoments: options.resetMoments,
-    },
+    training: trainingOf(options, context.hiddenSize),
     compression: {
       blockSize: options.blockSize,
       beta: options.beta,
@@ -83,6 +70,24 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
       alpha: alphaPhases(options.foldAlpha),
     },
     membership: membershipOf(options, context.founder),
+  };
+}
+
+/** How a run with these options trains a model of `hiddenSize`. */
+export function trainingOf(options: RunOptions, hiddenSize: number): Training {
+  const { learningRate } = options;
+  return {
+    sequenceLength: options.sequenceLength,
+    batchSize: options.batchSize,
+    learningRate: learningRate === 'auto' ? Math.min(AUTO_RATE_MAX, 1 / hiddenSize) : learningRate,
+    warmupFraction: options.warmup,
+    finalFraction: options.finalLearningRate,
+    weightDecay: options.weightDecay,
+    beta1: options.adamBeta1,
+    beta2: options.adamBeta2,
+    epsilon: options.adamEpsilon,
+    gradientNormMax: options.gradientNorm,
+    resetMoments: options.resetMoments,
   };
 }
 
@@ -232,13 +237,13 @@ const COMPARISONS: Record<
 };
 
 /**
- * Throws UserError (exit code 2) when a flag that was given says something else than the stored
- * manifest; names each of them. `given` are the names of the flags on the command line;
- * `targetModules` is what --target-modules means for this model.
+ * Throws UserError (exit code 2) when an option that was set says something else than the stored
+ * manifest; names each of them and where it stands. `given`: who set which option; `targetModules` is what
+ * --target-modules means for this model.
  */
 export function checkResume(
   options: RunOptions,
-  given: ReadonlySet<string>,
+  given: ReadonlyMap<string, Origin>,
   targetModules: readonly string[],
   manifest: Manifest,
   directory: string,
@@ -246,7 +251,9 @@ export function checkResume(
   const faults: string[] = [];
   const check = (name: string, wanted: Comparable, stored: Comparable): void => {
     if (!given.has(name) || wanted === null || wanted === stored) return;
-    faults.push(`${flagOf(name)} ${String(wanted)} (the run has ${String(stored)})`);
+    const place = placeOf(given.get(name));
+    const where = place === undefined ? '' : ` of ${place}`;
+    faults.push(`${flagOf(name)} ${String(wanted)}${where} (the run has ${String(stored)})`);
   };
   for (const name of Object.keys(runOptions)) {
     if (name === 'targetModules') {
@@ -259,7 +266,7 @@ export function checkResume(
   }
   if (faults.length === 0) return;
   throw new UserError(
-    `${directory} holds the run "${manifest.name}", which these flags contradict: ${faults.join(', ')}; ` +
+    `${directory} holds the run "${manifest.name}", which these options contradict: ${faults.join(', ')}; ` +
       'leave them out to resume it, or found a new run in another --dir',
     EXIT_USAGE,
   );

@@ -1,7 +1,8 @@
 /** murmurate join: takes part in a run that somebody else founded. */
 import { checkBaseModel } from '../base-model.js';
 import { openTrainer } from '../compose-trainer.js';
-import { option, real, text } from '../config.js';
+import { option, real, text, type OptionValues } from '../config.js';
+import type { Origin } from '../config/sources.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { addressesOf, readInvite, useInvite } from '../invite.js';
 import { parseAddress } from '../net/addresses.js';
@@ -17,7 +18,7 @@ import { looksLikeInvite, type Invite } from '../../protocol/invite.js';
 import type { Run } from '../../protocol/manifest.js';
 import { isListed } from '../../protocol/members.js';
 import { findRun, isRun } from './find-run.js';
-import { live, rememberSettings } from './live.js';
+import { live, rememberSettings, type LiveInit } from './live.js';
 import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { withSession, type Session } from './session.js';
@@ -30,8 +31,13 @@ const SHOW_MS_MAX = 10_000;
 /** Longest --timeout in seconds: a week. */
 const TIMEOUT_SECONDS_MAX = 604_800;
 
-const joinOptions = {
+export const joinOptions = {
   ...peerOptions,
+  address: option(
+    text('ADDRESS'),
+    null,
+    'ADDRESS or invite where none is an argument: for the config file and the environment',
+  ),
   run: option(text('ID'), null, 'which run, by id or name, where ADDRESS knows several'),
   timeout: option(
     real('SECONDS', 0, TIMEOUT_SECONDS_MAX),
@@ -41,15 +47,18 @@ const joinOptions = {
   ),
 } as const;
 
+export type JoinOptions = OptionValues<typeof joinOptions>;
+
 export const joinVerb = defineVerb({
   name: 'join',
   summary: 'Take part in a run; the same command again resumes.',
   stays: true,
+  isPeer: true,
   args: [
     {
       name: 'ADDRESS',
       help: 'multiaddr of a bootstrap node or of any peer, or an invite',
-      required: true,
+      required: false,
     },
   ],
   options: joinOptions,
@@ -62,43 +71,73 @@ status   http://127.0.0.1:41877
 device   cpu (4 threads); cuda was not taken: no NVIDIA card found; webgpu was not taken: no graphics card found
 open to the network: whoever reaches these addresses can connect (--listen /ip4/127.0.0.1/tcp/0 keeps to this machine)
 epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates, 2 peers`,
-  run: ({ args: [address], options, given, io }) => {
-    const invite = looksLikeInvite(address ?? '') ? readInvite(address ?? '') : null;
-    const addresses = invite === null ? [address ?? ''] : addressesOf(invite);
-    const contacts = [...addresses, ...options.bootstrap];
-    const body = async (session: Session): Promise<void> => {
-      const { home, base, logger, host, page, progress, lost } = session;
-      const wanted = invite?.runId ?? options.run;
-      const { run, members } = await openRun(session, addresses, { ...options, run: wanted });
-      const admission = await enter(session, run, invite, contacts);
-      checkBaseModel(run, base);
-      const settings = privacyOf(options, given, run.manifest.training.batchSize);
-      await checkLedger(home.directory, home.run, settings);
-      const { peerId } = home.identity;
-      const opening = openTrainer(
-        base,
-        run.manifest,
-        { ...options, privacy: settings, onPlan: sayPlan(progress.log) },
-        peerId,
-        logger,
-        io.signal,
-      );
-      const trainer = await sayIfSlow(progress.log, LOADING, opening);
-      session.atEnd(() => trainer.close());
-      checkDelta(settings, trainer.stats);
-      const privacy = await openPrivacyBudget(home.directory, trainer, settings);
-      if (home.run === null) await home.directory.writeManifest(run.bytes);
-      await rememberSettings(home.directory, base.dir, options);
-      logger.info({ ...trainer.stats }, 'private data read');
-      await live({
-        ...{ home, run, host, trainer, privacy, logger, page, progress, options, io, lost },
-        ...{ contacts, members, admission, relay: options.relay, mdns: !options.noMdns },
-      });
-    };
-    const invitedKey = invite?.swarmKey ? new SwarmKey(invite.swarmKey) : null;
-    return withSession(options, contacts, io, body, invitedKey);
+  run: async ({ args: [argument], options, origins, io }) => {
+    const address = argument ?? options.address;
+    if (address === null) throw noAddress();
+    const { contacts, invitedKey, prepare } = joining(address, options, origins);
+    const body = async (session: Session): Promise<void> => live(await prepare(session));
+    await withSession(options, contacts, io, body, invitedKey);
   },
 });
+
+/** What joining at `address`, which may be an invite, takes. */
+export interface Joining {
+  /** Whom to dial. */
+  contacts: string[];
+  /** Of a private network, where the invite has it. */
+  invitedKey: SwarmKey | null;
+  /** Finds and enters the run, and opens what trains. Throws UserError, NotAMemberError and what that throws. */
+  prepare: (session: Session) => Promise<LiveInit>;
+}
+
+/** Throws UserError (wrong usage) for an invite that is damaged. */
+export function joining(
+  address: string,
+  options: JoinOptions,
+  origins: ReadonlyMap<string, Origin>,
+): Joining {
+  const invite = looksLikeInvite(address) ? readInvite(address) : null;
+  const addresses = invite === null ? [address] : addressesOf(invite);
+  const contacts = [...addresses, ...options.bootstrap];
+  const prepare = async (session: Session): Promise<LiveInit> => {
+    const { home, base, logger, host, page, progress, io, lost } = session;
+    const wanted = invite?.runId ?? options.run;
+    const { run, members } = await openRun(session, addresses, { ...options, run: wanted });
+    const admission = await enter(session, run, invite, contacts);
+    checkBaseModel(run, base);
+    const { batchSize } = run.manifest.training;
+    const settings = privacyOf(options, new Set(origins.keys()), batchSize);
+    await checkLedger(home.directory, home.run, settings);
+    const { peerId } = home.identity;
+    const opening = openTrainer(
+      base,
+      run.manifest,
+      { ...options, privacy: settings, onPlan: sayPlan(progress.log) },
+      peerId,
+      logger,
+      io.signal,
+    );
+    const trainer = await sayIfSlow(progress.log, LOADING, opening);
+    session.atEnd(() => trainer.close());
+    checkDelta(settings, trainer.stats);
+    const privacy = await openPrivacyBudget(home.directory, trainer, settings);
+    if (home.run === null) await home.directory.writeManifest(run.bytes);
+    await rememberSettings(home.directory, base.dir, options);
+    logger.info({ ...trainer.stats }, 'private data read');
+    return {
+      ...{ home, run, host, trainer, privacy, logger, page, progress, options, io, lost },
+      ...{ contacts, members, admission, relay: options.relay, mdns: !options.noMdns },
+    };
+  };
+  return { contacts, invitedKey: invite?.swarmKey ? new SwarmKey(invite.swarmKey) : null, prepare };
+}
+
+function noAddress(): UserError {
+  return new UserError(
+    'nobody to join: give the ADDRESS of a bootstrap node or of any peer, or an invite',
+    EXIT_USAGE,
+  );
+}
 
 /** The run in the directory; else the one that ADDRESS knows. */
 async function openRun(

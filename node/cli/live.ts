@@ -36,44 +36,77 @@ export interface LiveInit extends Omit<RunningPeerInit, 'isResting' | 'measuresP
 
 /** Runs the peer until Ctrl-C, a fault that it cannot mend, or the end with --exit-when-finished. */
 export async function live(init: LiveInit): Promise<void> {
-  const { io, options, home, page, progress, lost, logger } = init;
+  const { options, page, progress } = init;
+  const whileUp = ({ status }: UpPeer, stop: AbortSignal): Promise<void> => {
+    announce(status(), page.server?.url ?? null, init);
+    return watch(status, progress, options, stop);
+  };
+  const running = { ...init, measuresPersonal: !options.noPersonal };
+  await keepRunning(running, whileUp).finally(() => progress.stop());
+}
+
+/** What a peer runs with beside its parts. */
+export type RunningInit = Omit<LiveInit, 'options' | 'progress'> &
+  Pick<RunningPeerInit, 'measuresPersonal'>;
+
+/** A peer that is on the network. */
+export interface UpPeer {
+  peer: RunningPeer;
+  /** What `GET /status` says. */
+  status: () => StatusReport;
+}
+
+/**
+ * Runs the peer until `whileUp`, which is called once it is on the network, has settled, `io.signal` aborts or the peer
+ * cannot go on; then closes it. Throws what `whileUp` throws, why the peer cannot go on, `lost.reason`.
+ */
+export async function keepRunning(
+  init: RunningInit,
+  whileUp: (up: UpPeer, stop: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const { io, home, host, page, lost, logger } = init;
   const { isResting = false } = (await readSettings(home.directory)) ?? {};
-  const peer = new RunningPeer({ ...init, isResting, measuresPersonal: !options.noPersonal });
+  const peer = new RunningPeer({ ...init, isResting });
   const over = new AbortController();
   const stop = AbortSignal.any([io.signal, lost, over.signal]);
-  let answering = Promise.resolve();
+  const ending: Promise<void>[] = [];
   let history: OpenHistory | null = null;
   try {
     const opened = await openHistory(home.directory);
     history = opened;
     await peer.start();
     const status = (): StatusReport => opened.withProblem(peer.status());
-    const { registry } = init.host;
-    page.show({ status, history: () => opened.rows(), registries: () => [registry] });
+    page.show({ status, history: () => opened.rows(), registries: () => [host.registry] });
     if (page.server !== null) await home.directory.writeLines('http', [page.server.url]);
-    announce(peer.status(), page.server?.url ?? null, init);
     const controls = {
       rest: (resting: boolean): void => peer.rest(resting),
       extend: (epochsMax: number): Promise<string | null> => peer.extend(epochsMax),
       invite: (epochs: number): string => peer.invite(epochs),
       leave: io.interrupt,
     };
-    answering = answerRequests(home.directory, controls, logger, stop);
-    const look = (): StatusReport => {
-      const report = status();
-      opened.observe(report);
-      return report;
-    };
-    const watching = watch(look, progress, options, stop);
+    ending.push(answerRequests(home.directory, controls, logger, stop));
+    ending.push(record(opened, status, stop));
     // `done` rejects when training cannot go on; it does not settle before that by itself.
-    await Promise.race([watching, peer.done]);
+    await Promise.race([whileUp({ peer, status }, stop), peer.done]);
   } finally {
     over.abort();
-    progress.stop();
     await home.directory.remove('http').catch(() => undefined);
-    await Promise.all([peer.stop(), answering, history?.close()]);
+    await Promise.all([peer.stop(), ...ending]);
+    await history?.close();
   }
   lost.throwIfAborted();
+}
+
+/** Tells `history` what the status says until `stop` aborts. */
+async function record(
+  history: OpenHistory,
+  status: () => StatusReport,
+  stop: AbortSignal,
+): Promise<void> {
+  while (!stop.aborted) {
+    history.observe(status());
+    await delay(POLL_MS, undefined, { signal: stop }).catch(() => undefined);
+  }
 }
 
 /** What a person hands on, on stdout. */
@@ -104,7 +137,7 @@ function announce(
 
 /** Shows progress until `stop` aborts, or until the end of the run when that is asked for. */
 async function watch(
-  look: () => StatusReport,
+  status: () => StatusReport,
   progress: Progress,
   options: PeerOptions,
   stop: AbortSignal,
@@ -113,7 +146,7 @@ async function watch(
   let seenMs = performance.now();
   let isOver = false;
   while (!stop.aborted) {
-    const report = look();
+    const report = status();
     progress.update(report);
     const { run, adapter } = report;
     const now = `${run.state} ${adapter.sha256} ${adapter.updates}`;

@@ -1,8 +1,11 @@
 /** The command line: verbs and their options handed to commander, errors to sentences and exit codes. */
+import { existsSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import { OutOfMemoryError } from '../engine/errors.js';
 import { EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, UserError } from '../errors.js';
-import { defaultsOf, flagOf, parseValue, type OptionSpec } from '../config.js';
+import { flagOf, parseValue, type OptionSpec, type OptionSpecs } from '../config.js';
+import { CONFIG_FILE, readConfigFile } from '../config/file.js';
+import { Sources, type ResolvedOptions } from '../config/sources.js';
 import { StoreUnavailableError, TrainerDiedError } from '../interfaces.js';
 import { ForeignLogError } from '../store/log-file.js';
 import {
@@ -12,15 +15,19 @@ import {
 } from '../../protocol/errors.js';
 import { INVITE_PREFIX } from '../../protocol/invite.js';
 import { VERSION } from '../version.js';
-import type { Verb, VerbIo } from './verb.js';
+import type { Verb, VerbCall, VerbIo } from './verb.js';
+
+/** The environment as a process has it. */
+export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Runs `args` (without node and the script). Resolves with the exit code; never rejects. */
 export async function runProgram(
   verbs: readonly Verb[],
   args: readonly string[],
   io: VerbIo,
+  environment: Environment = process.env,
 ): Promise<number> {
-  const program = createProgram(verbs, io);
+  const program = createProgram(verbs, io, environment);
   try {
     await program.parseAsync([...args], { from: 'user' });
     return 0;
@@ -76,31 +83,73 @@ function describeError(
   return { text: `this is a fault of murmurate itself: ${details}`, exitCode: EXIT_FAILURE };
 }
 
-function createProgram(verbs: readonly Verb[], io: VerbIo): Command {
+function createProgram(verbs: readonly Verb[], io: VerbIo, environment: Environment): Command {
   const program = new Command('murmurate');
   program.description('Peers fine-tune one language model together, with no server.');
   program.version(VERSION);
+  program.enablePositionalOptions();
   configure(program, io);
-  for (const verb of verbs) {
-    const command = program.command(verb.name).description(verb.summary);
-    configure(command, io);
-    command.addHelpText('after', `\nExample:\n${indent(verb.example)}`);
-    for (const { name, help, required, several } of verb.args) {
-      const shown = several === true ? `${name}...` : name;
-      command.argument(required ? `<${shown}>` : `[${shown}]`, help);
+  const resolveVerb = async (verb: Verb, command: Command): Promise<ResolvedOptions> => {
+    const { [CONFIG_OPTION]: config, ...flags } = command.opts<Record<string, unknown>>();
+    const path = typeof config === 'string' ? config : null;
+    return (await readSources(verbs, verb, path, environment)).resolve(verb, flags);
+  };
+  const resolve: VerbCall<OptionSpecs>['resolve'] = async (name, args) => {
+    const verb = verbs.find((one) => one.name === name);
+    if (!verb) {
+      throw new UserError(`there is no verb ${name}; see "murmurate --help"`, EXIT_USAGE);
     }
-    for (const [name, spec] of Object.entries(verb.options))
-      command.addOption(toOption(name, spec));
+    const command = toCommand(verb, io).allowExcessArguments(false);
+    return { verb, ...(await resolveVerb(verb, command.parse(args, { from: 'user' }))) };
+  };
+  for (const verb of verbs) {
+    const command = toCommand(verb, io);
     command.action(async () => {
-      const values = command.opts();
       const count = Math.max(verb.args.length, command.args.length);
       const args = Array.from({ length: count }, (_, i) => command.args[i] ?? null);
-      // Defaults are applied here and not by commander, so that what was given can be told apart.
-      const options = { ...defaultsOf(verb.options), ...values };
-      await verb.run({ args, options, given: new Set(Object.keys(values)), io });
+      const { values: options, origins } = await resolveVerb(verb, command);
+      await verb.run({ args, options, given: new Set(origins.keys()), origins, resolve, io });
     });
+    program.addCommand(command);
   }
   return program;
+}
+
+/** Names the config file; a flag of every verb that reads one. */
+const CONFIG_OPTION = 'config';
+
+/** Instead of a file: none, also where ./murmurate.yaml is. */
+const NO_FILE = 'none';
+
+/** What file and environment say to `verb`; `path` is what --config says. Throws UserError. */
+async function readSources(
+  verbs: readonly Verb[],
+  { isUnconfigured }: Verb,
+  path: string | null,
+  environment: Environment,
+): Promise<Sources> {
+  if (isUnconfigured === true) return new Sources(verbs, null, {});
+  const named = path ?? (environment['MURMURATE_CONFIG'] || null);
+  const isThere = named ?? (existsSync(CONFIG_FILE) ? CONFIG_FILE : NO_FILE);
+  const file = isThere === NO_FILE ? null : await readConfigFile(isThere);
+  return new Sources(verbs, file, environment);
+}
+
+function toCommand(verb: Verb, io: VerbIo): Command {
+  const command = new Command(verb.name).description(verb.summary);
+  configure(command, io);
+  command.addHelpText('after', `\nExample:\n${indent(verb.example)}`);
+  for (const { name, help, required, several } of verb.args) {
+    const shown = several === true ? `${name}...` : name;
+    command.argument(required ? `<${shown}>` : `[${shown}]`, help);
+  }
+  for (const [name, spec] of Object.entries(verb.options)) command.addOption(toOption(name, spec));
+  if (verb.isWrapper === true) command.passThroughOptions();
+  if (verb.isUnconfigured !== true) {
+    const help = `options in YAML (default: ./${CONFIG_FILE} where it is); ${NO_FILE}: no file`;
+    command.option(`--${CONFIG_OPTION} <FILE>`, help);
+  }
+  return command;
 }
 
 function configure(command: Command, io: VerbIo): void {

@@ -1,6 +1,8 @@
 /** murmurate start: founds a run, or resumes the one in the data directory. */
 import { checkBaseModel } from '../base-model.js';
 import { openTrainer, type TrainerRun } from '../compose-trainer.js';
+import type { OptionValues } from '../config.js';
+import type { Origin } from '../config/sources.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
 import type { TrainerHost } from '../train/host.js';
@@ -10,7 +12,7 @@ import { encodeManifest } from '../../protocol/manifest-codec.js';
 import { InvalidManifestError } from '../../protocol/errors.js';
 import type { Manifest, Run } from '../../protocol/manifest.js';
 import { checkResume, manifestFromOptions } from './found-run.js';
-import { live, rememberSettings } from './live.js';
+import { live, rememberSettings, type LiveInit } from './live.js';
 import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { runOptions, type RunOptions } from './run-options.js';
@@ -24,12 +26,16 @@ const EPOCH_SLACK = 2;
 const AUTO_EPOCH_MS_MIN = 5_000;
 const AUTO_EPOCH_MS_MAX = 900_000;
 
+export const startOptions = { ...peerOptions, ...runOptions } as const;
+export type StartOptions = OptionValues<typeof startOptions>;
+
 export const startVerb = defineVerb({
   name: 'start',
   summary: 'Found a run and train; the same command again resumes it.',
   stays: true,
+  isPeer: true,
   args: [],
-  options: { ...peerOptions, ...runOptions },
+  options: startOptions,
   example: `
 $ murmurate start --data clinic.jsonl --name offices
 run      offices 3f1c9a0b2d44e6...
@@ -41,25 +47,33 @@ open to the network: whoever reaches these addresses can connect (--listen /ip4/
 epoch 1/30 training: step 10, loss 3.912, held-out 3.871 (base 4.588), 1 update, 0 peers
 
 Elsewhere: murmurate join /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h... --data law.jsonl`,
-  run: ({ options, given, io }) =>
-    withSession(options, options.bootstrap, io, async (session) => {
-      const { home, base, logger, lost } = session;
-      const settings = privacyOf(options, given, batchSizeOf(session, options));
-      await checkLedger(home.directory, home.run, settings);
-      const { trainer, run } = await openRun(session, options, given, settings);
-      const privacy = await openPrivacyBudget(home.directory, trainer, settings);
-      await rememberSettings(home.directory, base.dir, options);
-      logger.info({ ...trainer.stats }, 'private data read');
-      const { host, page, progress } = session;
-      await live({
-        ...{ home, run, host, trainer, privacy, logger, page, progress, options, io, lost },
-        contacts: options.bootstrap,
-        members: [],
-        relay: options.relay,
-        mdns: !options.noMdns,
-      });
-    }),
+  run: ({ options, origins, io }) =>
+    withSession(options, options.bootstrap, io, async (session) =>
+      live(await prepareStart(session, options, origins)),
+    ),
 });
+
+/** Founds the run, or takes the one in the directory, and opens what trains. Throws UserError and what that throws. */
+export async function prepareStart(
+  session: Session,
+  options: StartOptions,
+  origins: ReadonlyMap<string, Origin>,
+): Promise<LiveInit> {
+  const { home, base, logger, host, page, progress, io, lost } = session;
+  const settings = privacyOf(options, new Set(origins.keys()), batchSizeOf(session, options));
+  await checkLedger(home.directory, home.run, settings);
+  const { trainer, run } = await openRun(session, options, origins, settings);
+  const privacy = await openPrivacyBudget(home.directory, trainer, settings);
+  await rememberSettings(home.directory, base.dir, options);
+  logger.info({ ...trainer.stats }, 'private data read');
+  return {
+    ...{ home, run, host, trainer, privacy, logger, page, progress, options, io, lost },
+    contacts: options.bootstrap,
+    members: [],
+    relay: options.relay,
+    mdns: !options.noMdns,
+  };
+}
 
 /** Of the run in the directory, else of the one that is founded. */
 function batchSizeOf({ home }: Session, options: RunOptions): number {
@@ -69,7 +83,7 @@ function batchSizeOf({ home }: Session, options: RunOptions): number {
 async function openRun(
   session: Session,
   options: RunOptions,
-  given: ReadonlySet<string>,
+  origins: ReadonlyMap<string, Origin>,
   privacy: PrivacySettings | null,
 ): Promise<{ trainer: TrainerHost; run: Run }> {
   const { home, base, logger, io } = session;
@@ -101,7 +115,7 @@ async function openRun(
         EXIT_USAGE,
       );
     }
-    checkResume(options, given, targetModules, run.manifest, session.options.dir);
+    checkResume(options, origins, targetModules, run.manifest, session.options.dir);
     checkBaseModel(run, base);
     return { run, trainer: await open(run.manifest) };
   }

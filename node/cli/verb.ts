@@ -1,6 +1,7 @@
 /** What a verb of the command line is made of. One verb a file; program.ts puts them together. */
 import type { Readable, Writable } from 'node:stream';
 import type { OptionSpecs, OptionValues } from '../config.js';
+import type { Origin, ResolvedOptions } from '../config/sources.js';
 
 /** Where a verb reads and writes; tests give their own. */
 export interface VerbIo {
@@ -10,6 +11,8 @@ export interface VerbIo {
   stdout: Writable;
   /** Log and progress. */
   stderr: Writable;
+  /** What a person types; null, or absent, where nobody can be asked. */
+  answers?: Readable | null;
   /** Whether a person watches stderr: bars and colours instead of plain lines. */
   terminal: boolean;
   /** Aborted by the first Ctrl-C or SIGTERM. */
@@ -33,8 +36,12 @@ export interface VerbCall<S extends OptionSpecs> {
   /** Positional arguments in order; a missing optional one is null. */
   args: readonly (string | null)[];
   options: OptionValues<S>;
-  /** Names of the options that were on the command line. */
+  /** Names of the options that somebody set: on the command line, in the environment or in the config file. */
   given: ReadonlySet<string>;
+  /** Who set each of them. */
+  origins: ReadonlyMap<string, Origin>;
+  /** What another command line, `args` of the verb `name`, would come to. Throws UserError (wrong usage). */
+  resolve: (name: string, args: readonly string[]) => Promise<ResolvedOptions & { verb: Verb }>;
   io: VerbIo;
 }
 
@@ -45,6 +52,12 @@ export interface Verb {
   summary: string;
   args: readonly VerbArgument[];
   options: OptionSpecs;
+  /** Whether its options are those of a peer: what stands alone in the config file. */
+  isPeer?: true;
+  /** Whether config file and environment say nothing to it. */
+  isUnconfigured?: true;
+  /** Whether all that follows its first argument belongs to that, flags too. */
+  isWrapper?: true;
   /** Whether it runs until it is told to stop, so that Ctrl-C is its normal end (exit code 0). */
   stays?: true;
   /** A command line and what it prints; the end of --help. */

@@ -24,7 +24,8 @@ import {
 } from './ops/index.js';
 
 /** Tokens of a sequence. */
-const T = 128;
+export const TRIAL_TOKENS = 128;
+const T = TRIAL_TOKENS;
 /** Widths of model, heads, MLP, vocabulary and adapter: half a GFLOP a sequence, 7 ms on two cores. */
 const [C, HEADS, D, F, V, RANK] = [256, 4, 64, 512, 1024, 8];
 const EPS = 1e-5;

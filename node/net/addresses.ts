@@ -124,6 +124,11 @@ export function publicNetworkOf(address: string): string | null {
   }
 }
 
+/** Whether an IP address, without more, belongs to the open internet. */
+export function isOpenInternet(ip: string): boolean {
+  return publicNetworkOf(`/${ip.includes(':') ? 'ip6' : 'ip4'}/${ip}`) !== null;
+}
+
 /** The eight parts of an IPv6 address, "::" written out. */
 function ip6Parts(host: string): string[] {
   const [head = '', tail] = host.toLowerCase().split('::');

@@ -100,6 +100,15 @@ async function take(
   }
 }
 
+/** Who holds the directory, e.g. "process 4711"; null when nobody is known to. Changes nothing. */
+export async function holderOf(path: string): Promise<string | null> {
+  const owner = await readOwner(join(path, 'owner.json'));
+  if (owner === null || (await ownerState(owner)) === 'dead') return null;
+  return owner.host === hostname()
+    ? `process ${owner.pid}`
+    : `process ${owner.pid} on ${owner.host}`;
+}
+
 async function readOwner(ownerPath: string): Promise<Owner | null> {
   const bytes = await readIfThere(ownerPath);
   if (bytes === null) return null;

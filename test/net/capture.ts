@@ -1,7 +1,7 @@
 /**
  * Loaded into a process before the program (node --import): writes down whatever goes out over the network, at the
- * socket and, for connections of libp2p, before it is encrypted, into the directory that MURMURATE_CAPTURE names. The
- * machine's and the user's name are the canaries of MURMURATE_HOST_NAME and MURMURATE_USER_NAME.
+ * socket and, for connections of libp2p, before it is encrypted, into the directory that CAPTURE_DIR names. The
+ * machine's and the user's name are the canaries of CAPTURE_HOST_NAME and CAPTURE_USER_NAME.
  */
 import { ChaCha20Poly1305 } from '@chainsafe/as-chacha20poly1305';
 import crypto from 'node:crypto';
@@ -14,8 +14,8 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 
-const { MURMURATE_CAPTURE: dir = '', MURMURATE_HOST_NAME: host = '' } = process.env;
-const { MURMURATE_USER_NAME: user = '' } = process.env;
+const { CAPTURE_DIR: dir = '', CAPTURE_HOST_NAME: host = '' } = process.env;
+const { CAPTURE_USER_NAME: user = '' } = process.env;
 
 /** What is sent in the clear or encrypted, before encryption, and a byte for each message that is encrypted. */
 type Kind = 'sent' | 'plain' | 'messages';

@@ -252,7 +252,7 @@ describe('a run from start to end', () => {
     assert.equal(other.exit, 2, other.output());
     assert.match(
       other.stderr,
-      /^error: .*holds the run "offices", which these flags contradict: --rank 4 \(the run has 2\), --epochs 21 \(the run has 20\); leave them out/,
+      /^error: .*holds the run "offices", which these options contradict: --rank 4 \(the run has 2\), --epochs 21 \(the run has 20\); leave them out/,
     );
   });
 

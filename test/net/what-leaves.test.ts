@@ -67,9 +67,9 @@ before(async () => {
   const loader = isSource ? `--import ${import.meta.resolve('tsx')} ` : '';
   Object.assign(process.env, {
     NODE_OPTIONS: `${loader}--import ${capture.href}`,
-    MURMURATE_CAPTURE: captured,
-    MURMURATE_HOST_NAME: secret.host,
-    MURMURATE_USER_NAME: secret.user,
+    CAPTURE_DIR: captured,
+    CAPTURE_HOST_NAME: secret.host,
+    CAPTURE_USER_NAME: secret.user,
     ...{
       USER: secret.user,
       LOGNAME: secret.user,

@@ -4,6 +4,7 @@ import { describe, it } from 'node:test';
 import { checkResume, manifestFromOptions } from '../../../node/cli/found-run.js';
 import { runOptions, type RunOptions } from '../../../node/cli/run-options.js';
 import type { OptionSpecs } from '../../../node/config.js';
+import type { Origin } from '../../../node/config/sources.js';
 import { UserError } from '../../../node/errors.js';
 import { decodeManifest, encodeManifest } from '../../../protocol/manifest-codec.js';
 import type { Manifest } from '../../../protocol/manifest.js';
@@ -36,14 +37,16 @@ function found(changed: Partial<RunOptions> = {}): Manifest {
   });
 }
 
-/** What checkResume() says when `changed` are the flags on the command line; null when it agrees. */
+/** What checkResume() says when `changed` was set by `origin`; null when it agrees. */
 function resumeError(
   changed: Partial<RunOptions>,
   stored: Manifest,
   targetModules = stored.adapter.targetModules,
+  origin: Origin = { kind: 'flag' },
 ): string | null {
   try {
-    checkResume(options(changed), new Set(Object.keys(changed)), targetModules, stored, 'peer-dir');
+    const given = new Map(Object.keys(changed).map((name) => [name, origin]));
+    checkResume(options(changed), given, targetModules, stored, 'peer-dir');
     return null;
   } catch (error) {
     assert.ok(error instanceof UserError);
@@ -208,6 +211,20 @@ describe('checkResume()', () => {
     assert.equal(resumeError(changed, found(changed)), null);
   });
 
+  it('says where an option stands that is not on the command line', () => {
+    const file: Origin = { kind: 'file', path: 'm.yaml', line: 3 };
+    const names = found().adapter.targetModules;
+    assert.match(
+      resumeError({ rank: 8 }, found({ rank: 4 }), names, file) ?? '',
+      /contradict: --rank 8 of m\.yaml:3 \(the run has 4\); leave them out/,
+    );
+    const variable: Origin = { kind: 'variable', name: 'MURMURATE_RANK' };
+    assert.match(
+      resumeError({ rank: 8 }, found({ rank: 4 }), names, variable) ?? '',
+      /--rank 8 of MURMURATE_RANK \(the run has 4\)/,
+    );
+  });
+
   it('accepts flags that leave the choice open: auto, and no flag at all', () => {
     assert.equal(resumeError({}, found({ rank: 3 })), null);
     assert.equal(resumeError({ epochSeconds: 'auto', learningRate: 'auto' }, found()), null);
@@ -217,7 +234,7 @@ describe('checkResume()', () => {
     const stored = found({ rank: 4 });
     assert.equal(
       resumeError({ rank: 8, epochs: 31, steps: 10 }, stored),
-      'peer-dir holds the run "tiny-base", which these flags contradict: --rank 8 (the run has 4), ' +
+      'peer-dir holds the run "tiny-base", which these options contradict: --rank 8 (the run has 4), ' +
         '--epochs 31 (the run has 30); leave them out to resume it, or found a new run in another --dir',
     );
   });

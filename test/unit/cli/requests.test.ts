@@ -7,6 +7,7 @@ import { after, describe, it } from 'node:test';
 import { askPeer, noPeerRuns } from '../../../node/cli/control.js';
 import { pauseVerb } from '../../../node/cli/pause.js';
 import { answerOne, answerRequests, type Controls } from '../../../node/cli/requests.js';
+import { runProgram } from '../../../node/cli/program.js';
 import { resumeVerb } from '../../../node/cli/resume.js';
 import { UserError } from '../../../node/errors.js';
 import {
@@ -171,8 +172,7 @@ describe('askPeer()', () => {
     ] as const) {
       const [stdout, stderr] = [new PassThrough(), new PassThrough()];
       const io = { stdout, stderr, terminal: false, signal, interrupt: () => undefined };
-      const options = { dir: directory.path };
-      await verb.run({ args: [], options, given: new Set(), io });
+      assert.equal(await runProgram([verb], [verb.name, '--dir', directory.path], io), 0);
       assert.deepEqual(await readSettings(directory), { ...SETTINGS, isResting });
       assert.match(String(stdout.read()), /^the peer .*\n$/);
     }

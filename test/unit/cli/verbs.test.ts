@@ -6,49 +6,9 @@ import { PassThrough } from 'node:stream';
 import { text as collect } from 'node:stream/consumers';
 import { describe, it } from 'node:test';
 import '../../../node/net/polyfill.js';
-import { bootstrapVerb } from '../../../node/cli/bootstrap.js';
-import { chatVerb } from '../../../node/cli/chat.js';
-import { compareVerb } from '../../../node/cli/compare.js';
-import { evalVerb } from '../../../node/cli/eval.js';
-import { exportVerb } from '../../../node/cli/export.js';
-import { extendVerb } from '../../../node/cli/extend.js';
-import { inviteVerb } from '../../../node/cli/invite.js';
-import { swarmKeyVerb } from '../../../node/cli/swarm-key.js';
-import { generateVerb } from '../../../node/cli/generate.js';
-import { historyVerb } from '../../../node/cli/history.js';
-import { joinVerb } from '../../../node/cli/join.js';
-import { leaveVerb } from '../../../node/cli/leave.js';
-import { peerIdVerb } from '../../../node/cli/peer-id.js';
-import { pauseVerb } from '../../../node/cli/pause.js';
 import { runProgram } from '../../../node/cli/program.js';
-import { resumeVerb } from '../../../node/cli/resume.js';
-import { serveVerb } from '../../../node/cli/serve.js';
-import { startVerb } from '../../../node/cli/start.js';
-import { statusVerb } from '../../../node/cli/status.js';
-import { whatLeavesVerb } from '../../../node/cli/what-leaves.js';
+import { VERBS } from '../../../node/cli/verbs.js';
 import { EMBEDDED_MODEL_DIRECTORY, PACKAGE_DIRECTORY, VERSION } from '../../../node/version.js';
-
-const VERBS = [
-  startVerb,
-  joinVerb,
-  bootstrapVerb,
-  statusVerb,
-  whatLeavesVerb,
-  pauseVerb,
-  resumeVerb,
-  leaveVerb,
-  extendVerb,
-  inviteVerb,
-  swarmKeyVerb,
-  peerIdVerb,
-  historyVerb,
-  exportVerb,
-  generateVerb,
-  chatVerb,
-  serveVerb,
-  evalVerb,
-  compareVerb,
-];
 
 async function run(
   ...args: string[]

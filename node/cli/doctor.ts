@@ -1,0 +1,198 @@
+/** murmurate doctor: looks at this machine before a peer is started on it, and says what to do about what is wrong. */
+import { readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import Table from 'cli-table3';
+import { z } from 'zod';
+import { checkKind, checkSpace, checkWritable, fileSystemAt, nearest } from '../doctor/disk.js';
+import { checkDevice, checkMemory, checkSpeed, threadsOf, type Plan } from '../doctor/computing.js';
+import { checkData, checkModel, checkSwarmKey } from '../doctor/files.js';
+import { runChecks, warn, type Check, type Named } from '../doctor/finding.js';
+import { checkClock, checkNode, checkThisProcessor } from '../doctor/machine.js';
+import { checkAddresses, checkNetwork, checkRouter, ownAddresses } from '../doctor/network.js';
+import { defaultsOf, type OptionValues } from '../config.js';
+import { DEVICES } from '../engine/devices.js';
+import { EXIT_FAILURE, UserError } from '../errors.js';
+import { loraModules } from '../model/lora.js';
+import { openModelDirectory, type ModelDirectory } from '../model/model-directory.js';
+import { readSwarmKey } from '../net/swarm-key.js';
+import type { StatusReport } from '../status.js';
+import { DataDirectory } from '../store/directory.js';
+import { holderOf } from '../store/lock.js';
+import { freeMemory } from '../train/free-memory.js';
+import { adapterLayout } from '../../protocol/adapter.js';
+import { EMBEDDED_MODEL_DIRECTORY, PACKAGE_DIRECTORY } from '../version.js';
+import { trainingOf } from './found-run.js';
+import { peerOptions } from './peer-options.js';
+import { runOptions } from './run-options.js';
+import { createBar } from './slow.js';
+import { fetchStatus, storedUrl } from './status.js';
+import { defineVerb } from './verb.js';
+
+/** Most checks end in far less; trying a GPU and opening a large model take longest. */
+const DEADLINE_MS = 8_000;
+const COMPUTING_MS = 15_000;
+
+export const doctorOptions = {
+  dir: peerOptions.dir,
+  model: peerOptions.model,
+  data: peerOptions.data,
+  listen: peerOptions.listen,
+  bootstrap: peerOptions.bootstrap,
+  swarmKey: peerOptions.swarmKey,
+  threads: peerOptions.threads,
+  device: peerOptions.device,
+  precision: peerOptions.precision,
+  microBatch: peerOptions.microBatch,
+  memory: peerOptions.memory,
+  rank: runOptions.rank,
+  steps: runOptions.steps,
+  sequenceLength: runOptions.sequenceLength,
+  batchSize: runOptions.batchSize,
+  json: peerOptions.json,
+} as const;
+
+type DoctorOptions = OptionValues<typeof doctorOptions>;
+
+export const doctorVerb = defineVerb({
+  name: 'doctor',
+  summary:
+    'Check this machine, its disk and its network before a peer is started, and say what to mend.',
+  args: [],
+  options: doctorOptions,
+  example: `
+$ murmurate doctor --data notes.jsonl --bootstrap /ip4/192.0.2.1/tcp/4001/p2p/12D3KooWRm4t...
+ok    node       Node 20.20.2, and 20.19 is the oldest that will do
+ok    memory     training takes about 314 MB of memory (weights 53 MB, ...) of 6.2 GB: all 8 sequences of a step at once
+ok    speed      a step of 8 x 128 tokens takes 216 ms (4741 tokens/s) on cpu (2 threads), so 10 steps, an epoch, take 2.2 s
+fail  swarm key  swarm.key can be read by others (mode 0644); it holds a secret: chmod 600 swarm.key
+                 do: chmod 600 swarm.key
+...`,
+  run: async ({ options, io }) => {
+    const bar = createBar(io, 'checking');
+    const lanes = await lanesFor(options);
+    const total = lanes.flat().length;
+    let done = 0;
+    const findings = await runChecks(lanes, io.signal, () => bar.update(++done, total)).finally(
+      () => bar.stop(),
+    );
+    io.stdout.write(options.json ? `${JSON.stringify({ findings })}\n` : linesOf(findings));
+    const failed = findings.filter(({ level }) => level === 'fail').length;
+    if (failed === 0) return;
+    const checks = failed === 1 ? '1 check' : `${failed} checks`;
+    throw new UserError(`${checks} failed; see the lines that begin with fail`, EXIT_FAILURE);
+  },
+});
+
+/** Lanes run beside each other; what computes does not run beside what computes. */
+async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
+  const { dir, data, swarmKey } = options;
+  const directory = new DataDirectory(dir);
+  const one = (name: string, run: Check['run'], deadlineMs = DEADLINE_MS): Check => ({
+    name,
+    run,
+    deadlineMs,
+  });
+  const holder = await holderOf(dir);
+  const report = holder === null ? null : await statusOf(dir);
+  // A model that cannot be read is told by the check of the model.
+  const plan = (): Promise<Plan> => planFor(options);
+  const machine = [
+    one('node', async () => [checkNode(process.versions.node, await oldestNode())]),
+    one('processor', () => Promise.resolve([checkThisProcessor()])),
+    one('clock', () => Promise.resolve([checkClock(report)])),
+    one('directory', async () => [await checkWritable(dir)]),
+    one('disk', async () => {
+      const system = await fileSystemAt(await nearest(resolve(dir)));
+      const size = await plan()
+        .then(({ adapter }) => adapterLayout(adapter).size)
+        .catch(() => null);
+      return [checkSpace(dir, system, size), checkKind(dir, system)];
+    }),
+    one('data', () => checkData(data)),
+    one('swarm key', () => checkSwarmKey(swarmKey, directory.pathOf('swarmKey'))),
+  ];
+  const computing = [
+    one('model', async () => [await checkModel(await modelOf(options))]),
+    one('memory', async () => {
+      const isOther = options.device !== 'cpu' && options.device !== 'auto';
+      if (isOther) return [warn(`nothing is known of the memory of ${options.device}`)];
+      const room = { processBytes: process.memoryUsage.rss(), free: freeMemory(), refuse: true };
+      return [await checkMemory(await plan(), room)];
+    }),
+    one('speed', async (signal) => [await checkSpeed(await plan(), signal)], COMPUTING_MS),
+    ...DEVICES.map((device) =>
+      one(device, (signal) => checkDevice(device, options.device, threadsOf(options), signal)),
+    ),
+  ];
+  const network = [
+    one('addresses', () => Promise.resolve([checkAddresses(ownAddresses())])),
+    one('router', async (signal) => [await checkRouter(signal)]),
+    one(
+      'network',
+      async (signal) => {
+        const path = swarmKey ?? directory.pathOf('swarmKey');
+        const key = await readSwarmKey(path).catch(() => null);
+        const { listen, bootstrap: contacts } = options;
+        const running = holder === null ? null : { holder, report };
+        return checkNetwork({ listen, contacts, swarmKey: key, running }, signal);
+      },
+      COMPUTING_MS,
+    ),
+  ];
+  return [machine, computing, network];
+}
+
+function modelOf({ model }: DoctorOptions): Promise<ModelDirectory> {
+  return openModelDirectory(model ?? EMBEDDED_MODEL_DIRECTORY);
+}
+
+/** What start would train with these options. Throws UserError for a model that cannot be used. */
+export async function planFor(options: DoctorOptions): Promise<Plan> {
+  const model = await modelOf(options);
+  const run = { ...defaultsOf(runOptions), ...options };
+  const modules = loraModules(model.config, run.targetModules);
+  const names = modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1));
+  return {
+    model,
+    adapter: {
+      ...{ rank: run.rank, alpha: run.alpha, seed: new Uint8Array(32) },
+      ...{ targetModules: [...new Set(names)], modules },
+    },
+    training: trainingOf(run, model.config.hiddenSize),
+    steps: run.steps,
+    options,
+  };
+}
+
+/** Of the peer that runs in `dir`; null when it does not answer. */
+async function statusOf(dir: string): Promise<StatusReport | null> {
+  return storedUrl(dir)
+    .then(fetchStatus)
+    .catch(() => null);
+}
+
+const manifest = z.object({ engines: z.object({ node: z.string() }) });
+
+/** As package.json has it. */
+async function oldestNode(): Promise<string> {
+  const text = await readFile(join(PACKAGE_DIRECTORY, 'package.json'), 'utf8');
+  return manifest.parse(JSON.parse(text)).engines.node;
+}
+
+function linesOf(findings: readonly Named[]): string {
+  const table = new Table({
+    chars: PLAIN,
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
+  });
+  for (const { level, check, text, fix } of findings) {
+    table.push([level, check, fix === null ? text : `${text}\ndo: ${fix}`]);
+  }
+  return `${table.toString().replaceAll(/ +$/gm, '')}\n`;
+}
+
+/** No lines between the cells. */
+const PLAIN = Object.fromEntries(
+  ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right']
+    .concat(['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid', 'middle'])
+    .map((name) => [name, '']),
+);

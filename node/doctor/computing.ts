@@ -1,0 +1,139 @@
+/** Checks of what computes: whether training fits into memory, which devices there are, how fast a step is. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openTrainer, type TrainerOptions, type TrainerRun } from '../compose-trainer.js';
+import { lackOf, remedyFor, type Device } from '../engine/devices.js';
+import { openExecutor } from '../engine/open-executor.js';
+import { TIMED_SEQUENCES, TRIAL_TOKENS } from '../engine/trial.js';
+import { UserError } from '../errors.js';
+import { createLogger } from '../log.js';
+import { openLanguageModel } from '../model/language-model.js';
+import type { ModelDirectory } from '../model/model-directory.js';
+import { probeDevice, type DeviceWorld } from '../train/choose-device.js';
+import { describePlan, planMemory, type MachineMemory, type MemoryPlan } from '../train/memory.js';
+import { adapterLayout, type AdapterSpec } from '../../protocol/adapter.js';
+import type { Training } from '../../protocol/manifest.js';
+import { fail, ok, warn, type Finding } from './finding.js';
+
+/** What would be trained, and how. */
+export interface Plan {
+  model: ModelDirectory;
+  adapter: AdapterSpec;
+  training: Training;
+  /** Of an epoch. */
+  steps: number;
+  options: Omit<TrainerOptions, 'data' | 'heldOut'>;
+}
+
+/** Shortest sequence that --sequence-length takes. */
+const SEQUENCE_MIN = 8;
+
+/** How training would use memory. Throws UserError with the sizes when it does not fit into `machine`. */
+export async function planTraining(plan: Plan, machine: MachineMemory): Promise<MemoryPlan> {
+  const { model, adapter, training, options } = plan;
+  const { config, weights } = model;
+  const { batchSize, sequenceLength } = training;
+  const executor = await openExecutor({ device: 'cpu', threads: 1 });
+  const needs = {
+    ...{ batchSize, sequenceLength, adapterSize: adapterLayout(adapter).size },
+    programs: async (microBatch: number, memory: MemoryPlan['memory']) => {
+      const opened = await openLanguageModel({
+        ...{ config, weights, adapter, sequenceLength, executor, memory },
+        ...{ precision: options.precision, batchSize: microBatch },
+      });
+      return [opened.program('gradient')];
+    },
+  };
+  return planMemory(needs, { most: options.microBatch, memory: options.memory }, machine);
+}
+
+/** On the CPU; of the memory of a GPU nothing is known. */
+export async function checkMemory(plan: Plan, machine: MachineMemory): Promise<Finding> {
+  try {
+    const planned = await planTraining(plan, machine);
+    const text = describePlan(planned);
+    return planned.memory === 'low' && plan.options.memory === 'auto' ? warn(text) : ok(text);
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    const tokens = await longestThatFits(plan, machine);
+    const fix =
+      tokens === null ? 'take a smaller --model' : `murmurate start --sequence-length ${tokens}`;
+    return fail(error.message, fix);
+  }
+}
+
+/** By halving, in whatever mode and parts fit; null when none does. */
+async function longestThatFits(plan: Plan, machine: MachineMemory): Promise<number | null> {
+  const free = { ...plan.options, microBatch: 'auto', memory: 'auto' } as const;
+  for (let tokens = plan.training.sequenceLength >>> 1; tokens >= SEQUENCE_MIN; tokens >>>= 1) {
+    const training = { ...plan.training, sequenceLength: tokens };
+    const fits = await planTraining({ ...plan, training, options: free }, machine).catch(
+      () => null,
+    );
+    if (fits !== null) return tokens;
+  }
+  return null;
+}
+
+/**
+ * Whether a device can be had, and the speed of a small step there; nothing where this platform has none. One that is
+ * missing is a failure only when it is the one that is `asked` for.
+ */
+export async function checkDevice(
+  device: Device,
+  asked: Device | 'auto',
+  threads: number,
+  signal: AbortSignal,
+  world: DeviceWorld = { lackOf, probe: probeDevice },
+): Promise<Finding[]> {
+  const missing = (reason: string): Finding => {
+    const text = `${device} cannot be had: ${reason}`;
+    return device === asked ? fail(text, remedyFor(device)) : ok(text);
+  };
+  const lack = world.lackOf(device);
+  if (lack !== null) return lack.isOfPlatform && device !== asked ? [] : [missing(lack.reason)];
+  const report = await world.probe(device, { threads, isTimed: true }, signal);
+  if (report.kind === 'fails') return [missing(report.reason)];
+  const { deviceMs, cpuMs } = report.times ?? { deviceMs: NaN, cpuMs: NaN };
+  const speed = Math.round((TIMED_SEQUENCES * TRIAL_TOKENS * 1000) / deviceMs);
+  const beside = device === 'cpu' ? '' : `, and on the CPU ${cpuMs.toFixed(1)} ms`;
+  const step = `a small trial step takes ${deviceMs.toFixed(1)} ms (${speed} tokens/s)${beside}`;
+  return [ok(`${device} computes right; ${step}`)];
+}
+
+/** Words for a text to train on: what they are has no influence on the speed. */
+const LINE = `${'The quick brown fox jumps over the lazy dog. '.repeat(8)}\n`;
+const LINES = 256;
+
+/** A real step of the model in the process that would train it. Throws UserError, TrainerDiedError, `signal.reason`. */
+export async function checkSpeed(plan: Plan, signal: AbortSignal): Promise<Finding> {
+  const folder = await mkdtemp(join(tmpdir(), 'murmurate-doctor-'));
+  try {
+    const file = join(folder, 'text.txt');
+    await writeFile(file, LINE.repeat(LINES));
+    const { adapter, training, steps, options } = plan;
+    const run: TrainerRun = { adapter, training, schedule: { epochsMax: 1, stepsRef: steps } };
+    const logger = createLogger({ level: 'silent', format: 'text' });
+    const own = { ...options, data: [file], heldOut: 0 };
+    const trainer = await openTrainer(plan.model, run, own, '', logger, signal);
+    try {
+      const ms = await trainer.measureStepMs(signal);
+      const { batchSize, sequenceLength } = training;
+      const speed = Math.round((batchSize * sequenceLength * 1000) / ms);
+      return ok(
+        `a step of ${batchSize} x ${sequenceLength} tokens takes ${Math.round(ms)} ms (${speed} tokens/s) on ` +
+          `${trainer.device}, so ${steps} steps, an epoch, take ${((steps * ms) / 1000).toFixed(1)} s`,
+      );
+    } finally {
+      await trainer.close();
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** As --threads. */
+export function threadsOf({ threads }: Pick<TrainerOptions, 'threads'>): number {
+  return threads ?? availableParallelism();
+}

@@ -1,0 +1,65 @@
+/** Checks of what a peer reads: data files, the model's directory, the swarm key. */
+import { stat } from 'node:fs/promises';
+import { openTokenizer } from '../data/tokenizer.js';
+import { readRecords } from '../data/readers.js';
+import { UserError } from '../errors.js';
+import type { ModelDirectory } from '../model/model-directory.js';
+import { readSwarmKey } from '../net/swarm-key.js';
+import { size } from '../train/memory.js';
+import { fail, ok, warn, type Finding } from './finding.js';
+
+/** The first record of each file; the rest is read when training begins. */
+export async function checkData(files: readonly string[]): Promise<Finding[]> {
+  if (files.length === 0) {
+    return [warn('no text is named, so none was looked at', 'murmurate doctor --data FILE...')];
+  }
+  const findings: Finding[] = [];
+  for (const file of files) {
+    try {
+      findings.push(await firstRecord(file));
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      findings.push(fail(error.message));
+    }
+  }
+  return findings;
+}
+
+async function firstRecord(file: string): Promise<Finding> {
+  for await (const record of readRecords(file)) {
+    const { size: bytes } = await stat(file);
+    return ok(`${file}: ${size(bytes)}, and line ${record.line} holds ${KINDS[record.kind]}`);
+  }
+  return fail(`${file} holds no example`);
+}
+
+const KINDS = {
+  text: 'text',
+  completion: 'a prompt with its completion',
+  messages: 'a conversation',
+} as const;
+
+/** Config, weights' headers and tokenizer; no tensor is read. */
+export async function checkModel(model: ModelDirectory): Promise<Finding> {
+  const { dir, config, weights } = model;
+  await openTokenizer(dir, config);
+  let parameters = 0;
+  for (const { shape } of weights.values()) parameters += shape.reduce((a, b) => a * b, 1);
+  return ok(`${dir}: ${(parameters / 1e6).toFixed(1)} million weights, tokenizer read`);
+}
+
+/** The key of --swarm-key, or the one in the data directory. Throws UserError for a file that will not do. */
+export async function checkSwarmKey(named: string | null, kept: string): Promise<Finding[]> {
+  const path = named ?? kept;
+  const key = await readSwarmKey(path).catch((error: unknown) => {
+    if (!(error instanceof UserError)) throw error;
+    return error;
+  });
+  if (key instanceof UserError) {
+    const isOpen = key.message.includes('chmod 600');
+    return [fail(key.message, isOpen ? `chmod 600 ${path}` : null)];
+  }
+  if (key !== null) return [ok(`${path} is a swarm key that you alone may read`)];
+  if (named === null) return [];
+  return [fail(`there is no swarm key at ${path}`, `murmurate swarm-key ${path}`)];
+}

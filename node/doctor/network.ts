@@ -1,0 +1,167 @@
+/** Checks of the network: whether this peer can listen, who could dial it, whether the nodes that it is given answer. */
+import { networkInterfaces } from 'node:os';
+import { UserError } from '../errors.js';
+import { createLogger } from '../log.js';
+import { isOpenInternet, parseAddress, peerIdOf, parsePeerId } from '../net/addresses.js';
+import { createHost, type Host } from '../net/host.js';
+import { createIdentity } from '../net/identity.js';
+import { askRuns } from '../net/introduce.js';
+import { checkReach, serveReach } from '../net/reach.js';
+import { judge } from '../net/reachability.js';
+import { findRouter, type Router } from '../net/router.js';
+import type { SwarmKey } from '../net/swarm-key.js';
+import type { StatusReport } from '../status.js';
+import { fail, ok, warn, type Finding } from './finding.js';
+import { listenerOn } from './ports.js';
+
+/** A router answers at once, or never. */
+const ROUTER_MS_MAX = 3_000;
+
+export interface NetworkSettings {
+  listen: readonly string[];
+  /** Bootstrap nodes or peers. */
+  contacts: readonly string[];
+  swarmKey: SwarmKey | null;
+  /** Who runs in the data directory, and what that peer says; null where nobody does. */
+  running: { holder: string; report: StatusReport | null } | null;
+}
+
+/** Listens as a peer would, under a peer id of its own, and has each contact look at it. */
+export async function checkNetwork(
+  settings: NetworkSettings,
+  signal: AbortSignal,
+): Promise<Finding[]> {
+  const { listen, contacts, swarmKey, running } = settings;
+  let host: Host;
+  const findings: Finding[] = [];
+  if (running !== null) {
+    findings.push(ok(`${running.holder} runs here as a peer and has the port`));
+    if (running.report !== null) findings.push(reachFinding(running.report.reachability));
+  }
+  try {
+    const places =
+      running === null ? listen : listen.map((one) => one.replace(/\/tcp\/\d+/, '/tcp/0'));
+    host = await createHost({ identity: await createIdentity(), listen: places, swarmKey });
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    return [...findings, fail(error.message, await portFix(listen))];
+  }
+  try {
+    const port = host.listenPort();
+    if (running === null)
+      findings.push(ok(`it can listen on ${listen.join(', ')} (now on port ${port ?? 0})`));
+    const stop = await serveReach(host, createLogger({ level: 'silent', format: 'text' }));
+    for (const contact of contacts) findings.push(...(await checkContact(host, contact, signal)));
+    await stop();
+    return findings;
+  } finally {
+    await host.stop();
+  }
+}
+
+/** Who has the port, where that can be seen. */
+async function portFix(listen: readonly string[]): Promise<string> {
+  for (const address of listen) {
+    const port = Number(/\/tcp\/(\d+)/.exec(address)?.[1] ?? 0);
+    const owner = port === 0 ? null : await listenerOn(port);
+    if (owner !== null)
+      return `stop ${owner}, which has port ${port}, or give another port with --listen`;
+  }
+  return 'murmurate start --listen /ip4/0.0.0.0/tcp/0';
+}
+
+/** Dials, asks for introductions, and has the other side dial back. */
+async function checkContact(host: Host, contact: string, signal: AbortSignal): Promise<Finding[]> {
+  const startMs = performance.now();
+  let runs;
+  try {
+    runs = await askRuns(host, contact, signal);
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    return [fail(error.message)];
+  }
+  const dialMs = Math.round(performance.now() - startMs);
+  const againMs = performance.now();
+  await askRuns(host, contact, signal);
+  const latencyMs = (performance.now() - againMs).toFixed(1);
+  const names = runs.map(({ run }) => run.manifest.name);
+  const known =
+    names.length === 0
+      ? 'no run yet'
+      : `the ${names.length === 1 ? 'run' : 'runs'} ${names.join(', ')}`;
+  const answer = ok(
+    `${contact} answered after ${dialMs} ms, then within ${latencyMs} ms, and knows ${known}`,
+  );
+  return [answer, await dialledBack(host, contact, signal)];
+}
+
+/** What `contact` finds when it dials this host, judged as a peer judges it. */
+async function dialledBack(host: Host, contact: string, signal: AbortSignal): Promise<Finding> {
+  const port = host.listenPort();
+  const named = peerIdOf(parseAddress(contact));
+  const id = named === null ? host.libp2p.getPeers()[0] : parsePeerId(named);
+  if (port === null || !id) return warn('nobody could be asked to dial back');
+  try {
+    const check = { by: id.toString(), ...(await checkReach(host, id, [port], signal)) };
+    const interfaces = host.addresses().map((address) => address.split('/').slice(0, 3).join('/'));
+    return reachFinding(
+      judge({ checks: [check], relays: [], interfaces: [...new Set(interfaces)], port }),
+    );
+  } catch (error) {
+    signal.throwIfAborted();
+    const reason = error instanceof Error ? error.message : String(error);
+    return warn(
+      `${contact} did not dial back (${reason}), so nothing is known of who can reach this peer`,
+    );
+  }
+}
+
+function reachFinding({ state, evidence, fix }: StatusReport['reachability']): Finding {
+  const text = `${state}: ${evidence}`;
+  const isPrivate = state === 'private-unreachable' || state === 'private-relayed';
+  return isPrivate ? warn(text, fix) : ok(text);
+}
+
+/** Addresses of this machine: whether any is of the open internet. `addresses`: IP addresses, without loopback. */
+export function checkAddresses(addresses: readonly string[]): Finding {
+  if (addresses.length === 0) {
+    return warn('this machine is on no network: peers on it meet each other, and nobody else');
+  }
+  const open = addresses.filter(isOpenInternet);
+  if (open.length > 0)
+    return ok(`${open.join(', ')}: others may dial it unless a firewall is in between`);
+  return ok(
+    `${addresses.join(', ')}: private addresses only, so others beyond this network reach it through a forwarded port or a relay`,
+  );
+}
+
+export function ownAddresses(): string[] {
+  return Object.values(networkInterfaces())
+    .flatMap((all) => all ?? [])
+    .filter(({ internal, address }) => !internal && !address.startsWith('fe80:'))
+    .map(({ address }) => address);
+}
+
+/** The router, asked by UPnP. `find`: another one in tests. */
+export async function checkRouter(
+  signal: AbortSignal,
+  find: (signal: AbortSignal) => Promise<Router | null> = findRouter,
+): Promise<Finding> {
+  const router = await find(AbortSignal.any([signal, AbortSignal.timeout(ROUTER_MS_MAX)]));
+  signal.throwIfAborted();
+  if (router === null) return ok('no router on this network forwards ports on request (UPnP)');
+  const { host, externalIp } = router;
+  if (externalIp === null || !isOpenInternet(externalIp)) {
+    const seen =
+      externalIp === null
+        ? 'does not say by which address'
+        : `is itself at ${externalIp}, behind another`;
+    return warn(
+      `the router at ${host} forwards ports (UPnP), but ${seen}`,
+      'name a relay: --bootstrap ADDRESS',
+    );
+  }
+  return ok(
+    `the router at ${host} (${externalIp}) forwards ports on request: --upnp makes use of it`,
+  );
+}
