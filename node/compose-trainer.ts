@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import type { BaseModel } from './base-model.js';
+import type { ColumnNames } from './data/columns.js';
 import { EXIT_USAGE, UserError } from './errors.js';
 import type { Logger } from './interfaces.js';
 import type { MemoryMode } from './model/memory-mode.js';
@@ -17,6 +18,8 @@ import type { Schedule, Training } from '../protocol/manifest.js';
 /** What a peer decides for itself. */
 export interface TrainerOptions {
   data: readonly string[];
+  /** Names of the data's columns; absent: the usual ones. */
+  columns?: ColumnNames;
   heldOut: number;
   /** Null leaves it to availableParallelism(). */
   threads: number | null;
@@ -56,6 +59,7 @@ export async function openTrainer(
     {
       modelDir: base.dir,
       dataFiles: options.data.map((file) => resolve(file)),
+      ...(options.columns && { columns: options.columns }),
       adapter: { rank, alpha, seed, targetModules: [...targetModules], modules: [...modules] },
       training: run.training,
       run: { epochsMax, stepsRef },

@@ -3,6 +3,7 @@
 import './net/polyfill.js';
 import { bootstrapVerb } from './cli/bootstrap.js';
 import { compareVerb } from './cli/compare.js';
+import { dataVerb } from './cli/data.js';
 import { evalVerb } from './cli/eval.js';
 import { exportVerb } from './cli/export.js';
 import { extendVerb } from './cli/extend.js';
@@ -39,6 +40,7 @@ const VERBS = [
   generateVerb,
   evalVerb,
   compareVerb,
+  dataVerb,
   simulateVerb,
 ];
 

@@ -76,7 +76,12 @@ nats per held-out token; alone: 300 steps on this peer's own data`,
     const trainer = await openTrainer(
       base,
       stored.run.manifest,
-      { ...options, data: settings.dataFiles, heldOut: settings.heldOutShare },
+      {
+        ...options,
+        data: settings.dataFiles,
+        ...(settings.columns && { columns: settings.columns }),
+        heldOut: settings.heldOutShare,
+      },
       peerId,
       logger,
       io.signal,

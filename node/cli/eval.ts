@@ -4,11 +4,12 @@ import Table from 'cli-table3';
 import { integer, option } from '../config.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset } from '../data/dataset.js';
-import { DATA_FILE_KINDS } from '../data/readers.js';
+import { DATA_FILE_KINDS } from '../data/sources.js';
 import { openTokenizer } from '../data/tokenizer.js';
 import { openLanguageModel } from '../model/language-model.js';
 import { evaluate, overall, type MeasuredLoss } from '../train/evaluate.js';
 import { chooseModel, modelOptions, openDevice, type ChosenModel } from './chosen-model.js';
+import { columnOptions, columnsOf } from './data-options.js';
 import { jsonOption, threadsOption } from './peer-options.js';
 import { reportTenths } from './slow.js';
 import { defineVerb } from './verb.js';
@@ -26,6 +27,7 @@ export const evalVerb = defineVerb({
   args: [{ name: 'FILE', help: DATA_FILE_KINDS, required: true, several: true }],
   options: {
     ...modelOptions,
+    ...columnOptions,
     sequenceLength: option(
       integer('TOKENS', 8, 1 << 17),
       null,
@@ -65,6 +67,7 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
         heldOutShare: 0,
         // The order of the rows is no concern of their loss.
         seed: new Uint8Array(32),
+        columns: columnsOf(options),
       };
       const datasets = [];
       for (const file of files) datasets.push(await openDataset([file], reading));

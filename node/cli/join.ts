@@ -16,6 +16,7 @@ import { NotAMemberError } from '../../protocol/errors.js';
 import { looksLikeInvite, type Invite } from '../../protocol/invite.js';
 import type { Run } from '../../protocol/manifest.js';
 import { isListed } from '../../protocol/members.js';
+import { columnsOf } from './data-options.js';
 import { findRun, isRun } from './find-run.js';
 import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
@@ -78,7 +79,7 @@ epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates
       const opening = openTrainer(
         base,
         run.manifest,
-        { ...options, privacy: settings, onPlan: sayPlan(progress.log) },
+        { ...options, columns: columnsOf(options), privacy: settings, onPlan: sayPlan(progress.log) },
         peerId,
         logger,
         io.signal,

@@ -9,6 +9,7 @@ import { EPOCH_MS_MIN } from '../../protocol/limits.js';
 import { encodeManifest } from '../../protocol/manifest-codec.js';
 import { InvalidManifestError } from '../../protocol/errors.js';
 import type { Manifest, Run } from '../../protocol/manifest.js';
+import { columnsOf } from './data-options.js';
 import { checkResume, manifestFromOptions } from './found-run.js';
 import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
@@ -82,7 +83,7 @@ async function openRun(
     const opening = openTrainer(
       base,
       run,
-      { ...session.options, privacy, onPlan: sayPlan(session.progress.log) },
+      { ...session.options, columns: columnsOf(session.options), privacy, onPlan: sayPlan(session.progress.log) },
       peerId,
       logger,
       io.signal,

@@ -23,6 +23,14 @@ const adapter = z.object({
     .readonly(),
 });
 
+/** See ColumnNames. */
+const columnNames = z.object({
+  text: z.string().nullable(),
+  prompt: z.string().nullable(),
+  completion: z.string().nullable(),
+  messages: z.string().nullable(),
+});
+
 const training = z.object({
   sequenceLength: z.int().min(2),
   batchSize: z.int().min(1),
@@ -51,6 +59,8 @@ const sessionOptions = z.object({
   /** A Hugging Face model directory. */
   modelDir: z.string(),
   dataFiles: z.array(z.string()).min(1).readonly(),
+  /** Absent: the usual ones. */
+  columns: columnNames.optional(),
   adapter,
   training,
   /** The most sequences that go through the model at once; "auto": as many of a step as fit into memory. */

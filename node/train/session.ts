@@ -89,6 +89,7 @@ export class TrainingSession {
       sequenceLength: training.sequenceLength,
       heldOutShare: options.heldOutShare,
       seed: options.dataSeed,
+      ...(options.columns && { columns: options.columns }),
     };
     const data = await openDataset(options.dataFiles, dataOptions);
     const { batchSize, sequenceLength } = training;
