@@ -5,7 +5,7 @@ import { UserError } from '../errors.js';
 import type { OnFault } from './json.js';
 import { LINE_BYTES_MAX, readLines } from './lines.js';
 import { placeText, type Row } from './records.js';
-import { readTextBytes } from './text-bytes.js';
+import { prepend, readTextBytes } from './text-bytes.js';
 
 /** What may stand between two columns of a .csv: Excel writes a semicolon where the comma is in numbers. */
 const DELIMITERS = [',', ';', '\t'];
@@ -32,7 +32,7 @@ export async function* readCsv(file: string, onFault?: OnFault): AsyncGenerator<
     skip_empty_lines: true,
     max_record_size: LINE_BYTES_MAX,
   });
-  const source = Readable.from(joined(first.value, chunks), { objectMode: false });
+  const source = Readable.from(prepend(first.value, chunks), { objectMode: false });
   source.on('error', (error) => parser.destroy(error));
   source.pipe(parser);
   let header: string[] | null = null;
@@ -56,15 +56,9 @@ export async function* readCsv(file: string, onFault?: OnFault): AsyncGenerator<
   } finally {
     source.destroy();
     parser.destroy();
+    // A source that was not begun has not closed it.
+    await chunks.return();
   }
-}
-
-async function* joined(
-  first: Buffer,
-  rest: AsyncIterable<Buffer>,
-): AsyncGenerator<Buffer, void, undefined> {
-  yield first;
-  yield* rest;
 }
 
 /** The one that stands most often in the first line, outside of quotes. */

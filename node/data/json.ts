@@ -3,7 +3,7 @@ import { UserError } from '../errors.js';
 import { readJsonArray } from './json-array.js';
 import { linesOf } from './lines.js';
 import { placeText, type Row } from './records.js';
-import { readTextBytes } from './text-bytes.js';
+import { prepend, readTextBytes } from './text-bytes.js';
 
 /** Told of a row that is no row; where it is not given, the fault is thrown. */
 export type OnFault = (fault: UserError) => void;
@@ -25,11 +25,11 @@ export function readJsonLines(file: string, onFault?: OnFault): AsyncIterable<Ro
 /** As readJsonLines; or, where the file begins with "[", the objects of that one list. */
 export async function* readJson(file: string, onFault?: OnFault): AsyncGenerator<Row, void, undefined> {
   const chunks = readTextBytes(file);
-  let head = Buffer.alloc(0);
+  let head: Buffer = Buffer.alloc(0);
+  // White space alone says nothing, and is kept for the line numbers.
   while (head.toString('latin1').trim() === '') {
     const next = await chunks.next();
     if (next.done === true) return;
-    // White space alone says nothing, and is kept for the line numbers.
     head = Buffer.concat([head, next.value]);
   }
   const all = prepend(head, chunks);
@@ -38,14 +38,6 @@ export async function* readJson(file: string, onFault?: OnFault): AsyncGenerator
   } else {
     yield* objectsOf(textsOfLines(all, file), file, 'each line', onFault);
   }
-}
-
-async function* prepend(
-  head: Buffer,
-  rest: AsyncGenerator<Buffer, void, undefined>,
-): AsyncGenerator<Buffer, void, undefined> {
-  yield head;
-  yield* rest;
 }
 
 async function* textsOfLines(

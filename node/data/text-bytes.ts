@@ -36,6 +36,19 @@ export async function* readTextBytes(file: string): AsyncGenerator<Buffer, void,
   if (fault !== null) throw fault;
 }
 
+/** `first` and what `rest` still has; `rest` is closed in any case. */
+export async function* prepend(
+  first: Buffer,
+  rest: AsyncGenerator<Buffer, void, undefined>,
+): AsyncGenerator<Buffer, void, undefined> {
+  try {
+    yield first;
+    yield* rest;
+  } finally {
+    await rest.return();
+  }
+}
+
 async function* readBytes(file: string): AsyncGenerator<Buffer, void, undefined> {
   const handle = await openDataFile(file);
   const raw = handle.createReadStream({ highWaterMark: CHUNK_BYTES });

@@ -1,4 +1,5 @@
 /** All decoders of foreign bytes. */
+import { dataTargets } from './data-targets.js';
 import { httpTargets } from './http-targets.js';
 import { membershipTargets } from './membership-targets.js';
 import { modelTargets } from './model-targets.js';
@@ -14,6 +15,7 @@ export const TARGETS: FuzzTargets = {
   ...syncTargets,
   ...netTargets,
   ...modelTargets,
+  ...dataTargets,
   ...storeTargets,
   ...httpTargets,
 };
