@@ -1,63 +1,99 @@
 /** Tables of text: CSV and TSV, by csv-parse. The first row names the columns. */
-import { Readable } from 'node:stream';
-import { CsvError, parse } from 'csv-parse';
+import { CsvError, parse, type Parser } from 'csv-parse';
 import { UserError } from '../errors.js';
 import type { OnFault } from './json.js';
 import { LINE_BYTES_MAX, readLines } from './lines.js';
 import { placeText, type Row } from './records.js';
-import { prepend, readTextBytes } from './text-bytes.js';
+import { readTextBytes } from './text-bytes.js';
 
 /** What may stand between two columns of a .csv: Excel writes a semicolon where the comma is in numbers. */
 const DELIMITERS = [',', ';', '\t'];
-
-interface ParsedRow {
-  record: string[];
-  info: { lines: number };
-}
 
 /**
  * Yields a row for each line of the table but the first, and for none that is blank. Throws UserError with the line
  * (of a row over several lines, the first): a quote that is not closed or stands within a field, a row with more or
  * fewer fields than the header, one beyond LINE_BYTES_MAX, and what readTextBytes throws.
  */
-export async function* readCsv(file: string, onFault?: OnFault): AsyncGenerator<Row, void, undefined> {
-  const isTabbed = /\.tsv(\.gz)?$/i.test(file);
-  const chunks = readTextBytes(file);
-  const first = await chunks.next();
-  if (first.done === true) return;
-  const parser = parse({
-    delimiter: isTabbed ? '\t' : delimiterOf(first.value),
-    info: true,
-    relax_column_count: true,
-    skip_empty_lines: true,
-    max_record_size: LINE_BYTES_MAX,
-  });
-  const source = Readable.from(prepend(first.value, chunks), { objectMode: false });
-  source.on('error', (error) => parser.destroy(error));
-  source.pipe(parser);
-  let header: string[] | null = null;
-  let line = 1;
-  try {
-    for await (const parsed of parser) {
-      const { record, info } = parsed as ParsedRow;
-      // `lines` counts those that are over: of this row and of blank ones before it.
-      const start = info.lines - record.join('').split('\n').length + 1;
-      line = info.lines + 1;
-      if (record.every((field) => field.trim() === '')) continue;
-      if (header === null) {
-        header = checkHeader(record, placeText(file, { line: start }));
-        continue;
-      }
-      const row = rowOf(header, record, file, start, onFault);
-      if (row !== null) yield row;
+export async function* readCsv(
+  file: string,
+  onFault?: OnFault,
+): AsyncGenerator<Row, void, undefined> {
+  let table: Table | null = null;
+  for await (const chunk of readTextBytes(file)) {
+    const isTabbed = /\.tsv(\.gz)?$/i.test(file);
+    table ??= new Table(isTabbed ? '\t' : delimiterOf(chunk));
+    yield* rowsOf(table, await table.write(chunk), file, onFault);
+  }
+  if (table !== null) yield* rowsOf(table, await table.end(), file, onFault);
+}
+
+async function* rowsOf(
+  table: Table,
+  failure: Error | null,
+  file: string,
+  onFault: OnFault | undefined,
+): AsyncGenerator<Row, void, undefined> {
+  // What comes before a fault is given out first.
+  for (const { record, line } of table.take()) {
+    if (record.every((field) => field.trim() === '')) continue;
+    if (table.header === null) table.header = checkHeader(record, placeText(file, { line }));
+    else if (record.length !== table.header.length) {
+      const fault = raggedRow(placeText(file, { line }), record.length, table.header.length);
+      if (onFault === undefined) throw fault;
+      onFault(fault);
+    } else {
+      const fields = table.header.map((name, i) => [name, record[i]] as const);
+      yield { fields: Object.fromEntries(fields), line };
     }
-  } catch (cause) {
-    throw cause instanceof CsvError ? await explain(cause, file, line) : cause;
-  } finally {
-    source.destroy();
-    parser.destroy();
-    // A source that was not begun has not closed it.
-    await chunks.return();
+  }
+  if (failure instanceof CsvError) throw await explain(failure, file, table.line);
+  if (failure !== null) throw failure;
+}
+
+/** csv-parse, written to by hand: as a stream it would drop rows that it has read when it meets a fault. */
+class Table {
+  header: string[] | null = null;
+  /** Where the next row begins. */
+  line = 1;
+  #rows: { record: string[]; line: number }[] = [];
+  readonly #parser: Parser;
+
+  constructor(delimiter: string) {
+    this.#parser = parse({
+      delimiter,
+      relax_column_count: true,
+      max_record_size: LINE_BYTES_MAX,
+      on_record: (record: string[]) => {
+        this.#rows.push({ record, line: this.line });
+        // It counts lines as well, but a CRLF within quotes twice. A blank line is a row of one empty field.
+        this.line += record.join('').split(/\r\n|\n|\r/).length;
+        return null;
+      },
+    });
+    // Also told to the callbacks below.
+    this.#parser.on('error', () => undefined);
+  }
+
+  /** Resolves with what is wrong with the table, if anything. */
+  write(chunk: Buffer): Promise<Error | null> {
+    return new Promise((resolve) => {
+      this.#parser.write(chunk, (error) => resolve(error ?? null));
+    });
+  }
+
+  /** As write, at the end of the file. */
+  end(): Promise<Error | null> {
+    return new Promise((resolve) => {
+      this.#parser.once('error', resolve);
+      this.#parser.end(() => resolve(null));
+    });
+  }
+
+  /** The rows read since it was last asked. */
+  take(): { record: string[]; line: number }[] {
+    const rows = this.#rows;
+    this.#rows = [];
+    return rows;
   }
 }
 
@@ -77,22 +113,10 @@ function checkHeader(record: readonly string[], where: string): string[] {
   );
 }
 
-function rowOf(
-  header: readonly string[],
-  record: readonly string[],
-  file: string,
-  line: number,
-  onFault?: OnFault,
-): Row | null {
-  if (record.length === header.length) {
-    return { fields: Object.fromEntries(header.map((name, i) => [name, record[i]])), line };
-  }
-  const fault = new UserError(
-    `${placeText(file, { line })}: has ${record.length} fields, but the header has ${header.length}: put a field with a comma, a semicolon, a tab or a line break in quotes`,
+function raggedRow(where: string, fields: number, columns: number): UserError {
+  return new UserError(
+    `${where}: has ${fields} fields, but the header has ${columns}: put a field with a comma, a semicolon, a tab or a line break in quotes`,
   );
-  if (onFault === undefined) throw fault;
-  onFault(fault);
-  return null;
 }
 
 /** The sentence for what csv-parse found; its own would quote private text. `line`: where the row began. */
@@ -107,12 +131,10 @@ async function explain(error: CsvError, file: string, line: number): Promise<Use
       return new UserError(
         `${place(line)}: the row that begins here is longer than ${LINE_BYTES_MAX} bytes: break it up, or close the quote (") that is opened in line ${await openQuoteLine(file, line)}`,
       );
-    default: {
-      const at = (error as { lines?: number }).lines ?? line;
+    default:
       return new UserError(
-        `${place(at)}: has a quote (") within a field: put the field in quotes and write the quote twice ("")`,
+        `${place(line)}: has a quote (") within a field: put the field in quotes and write the quote twice ("")`,
       );
-    }
   }
 }
 
