@@ -47,5 +47,7 @@ export async function sayDataFiles(paths: readonly string[], out: Writable): Pro
   if (skipped.length === 0) return;
   const shown = skipped.slice(0, SHOWN_MAX).join(', ');
   const more = skipped.length > SHOWN_MAX ? ` and ${skipped.length - SHOWN_MAX} more` : '';
-  out.write(`data: ${files.length} files; left out, as hidden or of an unknown kind: ${shown}${more}\n`);
+  out.write(
+    `data: ${files.length} files; left out, as hidden or of an unknown kind: ${shown}${more}\n`,
+  );
 }

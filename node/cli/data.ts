@@ -1,5 +1,4 @@
 /** murmurate data check: what training would make of data files, before anything is trained. */
-import Table from 'cli-table3';
 import type { Writable } from 'node:stream';
 import { integer, option, real, switchOption, text } from '../config.js';
 import { openChatTemplate } from '../data/chat-template.js';
@@ -80,7 +79,11 @@ no problems`,
     );
     const shown = options.noSamples ? { ...report, samples: [] } : report;
     const writing = { tokenizer, sequenceLength: options.sequenceLength, all: options.all };
-    io.stdout.write(options.json ? jsonReport(shown, writing) : textReport(shown, writing, isColourful(io.stdout)));
+    io.stdout.write(
+      options.json
+        ? jsonReport(shown, writing)
+        : textReport(shown, writing, isColourful(io.stdout)),
+    );
     if (report.problemCount === 0) return;
     throw new UserError(
       `${report.problemCount} ${report.problemCount === 1 ? 'problem' : 'problems'} in the data: training would stop at the first`,
@@ -129,33 +132,55 @@ const KINDS = {
 } as const;
 
 function textReport(report: DataReport, writing: Writing, colour: boolean): string {
-  const { records, lengths, split, longer } = report;
+  const samples = report.samples.map((sample) => sampleText(sample, writing.tokenizer, colour));
+  const rows = rowsOf(report, writing.sequenceLength);
+  const width = Math.max(...rows.map(([name]) => name.length));
+  const lines = rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`);
+  return [...lines, ...samples, problemsText(report, writing.all), ''].join('\n');
+}
+
+function rowsOf(report: DataReport, sequenceLength: number): [string, string][] {
+  const { records, lengths, split, longer, skipped, touching } = report;
   const kinds = Object.entries(report.byKind).map(
     ([kind, count]) => `${grouped(count)} ${KINDS[kind as keyof typeof KINDS]}`,
   );
-  const rows: [string, string][] = [['records', [grouped(records), ...(records > 0 ? [kinds.join(', ')] : [])].join(': ')]];
-  if (report.skipped.length > 0) rows.push(['left out', `${report.skipped.length} entries that are hidden or of an unknown kind`]);
-  if (records > 0) {
-    rows.push(
-      ['tokens', `${grouped(lengths.total)}; of a record ${grouped(lengths.min)} to ${grouped(lengths.max)}, median ${grouped(lengths.median)}, 95 of 100 up to ${grouped(lengths.p95)}`],
-      ...barsOf(report),
-      ['trained on', `${grouped(report.trainedTokens)} tokens; ${grouped(report.contextTokens)} are read only`],
-      ['longer', longerText(longer, records, writing.sequenceLength)],
-      ['duplicates', `${grouped(report.duplicates)}; ${grouped(report.nearDuplicates - report.duplicates)} more differ in capitals and signs alone`],
-    );
+  const rows: [string, string][] = [['records', [grouped(records), ...kinds].join(', ')]];
+  if (skipped.length > 0) {
+    rows.push(['left out', `${grouped(skipped.length)} entries, hidden or of an unknown kind`]);
   }
-  if (split !== null) rows.push(['split', `${grouped(split.examples)} records are trained on, ${grouped(split.heldOutExamples)} are held out`]);
-  const table = new Table({ style: { head: [], border: [], compact: true }, chars: NO_BORDERS });
-  for (const row of rows) table.push(row);
-  const samples = report.samples.map((sample) => sampleText(sample, writing.tokenizer, colour));
-  return [table.toString(), ...samples, problemsText(report, writing.all), ''].join('\n');
+  if (records === 0) return rows;
+  const { min, max, median, p95, total } = lengths;
+  rows.push(
+    [
+      'tokens',
+      `${grouped(total)}; of a record ${grouped(min)} to ${grouped(max)}, median ${grouped(median)}, 95 of 100 up to ${grouped(p95)}`,
+    ],
+    ...barsOf(report),
+    [
+      'trained on',
+      `${grouped(report.trainedTokens)} tokens; ${grouped(report.contextTokens)} are only read`,
+    ],
+    ['longer', longerText(longer, records, sequenceLength)],
+    [
+      'duplicates',
+      `${grouped(report.duplicates)}; ${grouped(report.nearDuplicates - report.duplicates)} more differ in capitals and signs alone`,
+    ],
+  );
+  if (touching > 0) {
+    rows.push([
+      'touching',
+      `${grouped(touching)} prompts touch their completion: end them with a space or a line break, unless that is meant`,
+    ]);
+  }
+  if (split !== null) {
+    const aside = split.heldOutExamples;
+    rows.push([
+      'split',
+      `${grouped(split.examples)} records are trained on, ${grouped(aside)} ${aside === 1 ? 'is' : 'are'} held out`,
+    ]);
+  }
+  return rows;
 }
-
-const NO_BORDERS = Object.fromEntries(
-  ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right']
-    .concat(['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid', 'middle'])
-    .map((name) => [name, '']),
-);
 
 function barsOf({ histogram }: DataReport): [string, string][] {
   const most = Math.max(...histogram.map(({ records }) => records));
@@ -175,12 +200,19 @@ function problemsText({ problems, problemCount }: DataReport, all: boolean): str
   if (problemCount === 0) return 'no problems';
   const shown = problems.slice(0, all ? PROBLEMS_MAX : 1);
   const left = problemCount - shown.length;
-  const more = left === 0 ? [] : [`and ${grouped(left)} more${all ? '' : `; --all lists up to ${PROBLEMS_MAX}`}`];
+  const more =
+    left === 0
+      ? []
+      : [`and ${grouped(left)} more${all ? '' : `; --all lists up to ${PROBLEMS_MAX}`}`];
   return [...shown.map((problem) => `problem: ${problem}`), ...more].join('\n');
 }
 
 /** The text as the model sees it, what is trained in green or in brackets. */
-function sampleText({ stretches, file, ...place }: Sample, tokenizer: Tokenizer, colour: boolean): string {
+function sampleText(
+  { stretches, file, ...place }: Sample,
+  tokenizer: Tokenizer,
+  colour: boolean,
+): string {
   const [open, close] = colour ? ['\u001b[32m', '\u001b[0m'] : ['⟦', '⟧'];
   const parts = stretches.slice(0, STRETCHES_SHOWN_MAX).map(({ tokens, trained }) => {
     const shown = shortened(printable(tokenizer.decode(tokens, false)));

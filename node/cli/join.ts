@@ -79,7 +79,12 @@ epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates
       const opening = openTrainer(
         base,
         run.manifest,
-        { ...options, columns: columnsOf(options), privacy: settings, onPlan: sayPlan(progress.log) },
+        {
+          ...options,
+          columns: columnsOf(options),
+          privacy: settings,
+          onPlan: sayPlan(progress.log),
+        },
         peerId,
         logger,
         io.signal,

@@ -151,5 +151,11 @@ export async function rememberSettings(
 ): Promise<void> {
   const dataFiles = options.data.map((file) => resolve(file));
   const { isResting = false } = (await readSettings(directory)) ?? {};
-  await writeSettings(directory, { modelDir, dataFiles, heldOutShare: options.heldOut, isResting, columns: columnsOf(options) });
+  await writeSettings(directory, {
+    modelDir,
+    dataFiles,
+    heldOutShare: options.heldOut,
+    isResting,
+    columns: columnsOf(options),
+  });
 }

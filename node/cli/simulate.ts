@@ -200,7 +200,13 @@ async function open(plan: Plan, signal: AbortSignal): Promise<{ run: Run; worklo
   const { config, fingerprint, dir } = base;
   const modules = loraModules(config, ['all-linear']);
   const run = found(plan, modules, { hiddenSize: config.hiddenSize, fingerprint });
-  const dealt = await dealRecords(options.data, options.peers, options.deal, seed, columnsOf(options));
+  const dealt = await dealRecords(
+    options.data,
+    options.peers,
+    options.deal,
+    seed,
+    columnsOf(options),
+  );
   const attack: Attack | null = options.attack === null ? null : ATTACKS[options.attack];
   const hands = dealt.map((hand, i) => (i < honest ? hand : (attack?.poison?.(hand) ?? hand)));
   const threads = options.threads ?? availableParallelism();

@@ -83,7 +83,12 @@ async function openRun(
     const opening = openTrainer(
       base,
       run,
-      { ...session.options, columns: columnsOf(session.options), privacy, onPlan: sayPlan(session.progress.log) },
+      {
+        ...session.options,
+        columns: columnsOf(session.options),
+        privacy,
+        onPlan: sayPlan(session.progress.log),
+      },
       peerId,
       logger,
       io.signal,

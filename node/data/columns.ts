@@ -144,7 +144,12 @@ class RowReader {
         return this.#conversation(form.messages);
       case 'completion': {
         const prompt = this.#string(form.prompt);
-        return { kind: 'completion', prompt, completion: this.#filled(form.completion), ...this.#place };
+        return {
+          kind: 'completion',
+          prompt,
+          completion: this.#filled(form.completion),
+          ...this.#place,
+        };
       }
       case 'instruction':
         return this.#instruction(form);

@@ -99,7 +99,10 @@ class Table {
 
 /** The one that stands most often in the first line, outside of quotes. */
 function delimiterOf(chunk: Buffer): string {
-  const [line = ''] = chunk.toString('utf8').replace(/"[^"]*"/g, '').split('\n', 1);
+  const [line = ''] = chunk
+    .toString('utf8')
+    .replace(/"[^"]*"/g, '')
+    .split('\n', 1);
   const counts = DELIMITERS.map((delimiter) => line.split(delimiter).length);
   return DELIMITERS[counts.indexOf(Math.max(...counts))] ?? ',';
 }

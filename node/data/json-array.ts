@@ -76,7 +76,10 @@ class Cutter {
 
   end(): void {
     if (this.#isOver) return;
-    throw this.#fault(this.#line || this.#lineNow, 'the file ends before its list does (damaged or cut short)');
+    throw this.#fault(
+      this.#line || this.#lineNow,
+      'the file ends before its list does (damaged or cut short)',
+    );
   }
 
   *#cut(last: Buffer, isEnd: boolean): Generator<Entry, void, undefined> {

@@ -23,7 +23,10 @@ export function readJsonLines(file: string, onFault?: OnFault): AsyncIterable<Ro
 }
 
 /** As readJsonLines; or, where the file begins with "[", the objects of that one list. */
-export async function* readJson(file: string, onFault?: OnFault): AsyncGenerator<Row, void, undefined> {
+export async function* readJson(
+  file: string,
+  onFault?: OnFault,
+): AsyncGenerator<Row, void, undefined> {
   const chunks = readTextBytes(file);
   let head: Buffer = Buffer.alloc(0);
   // White space alone says nothing, and is kept for the line numbers.

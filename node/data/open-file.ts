@@ -9,7 +9,10 @@ export async function openDataFile(file: string): Promise<FileHandle> {
   let handle: FileHandle;
   try {
     // Without O_NONBLOCK, which Windows lacks, opening a pipe waits for its writer.
-    handle = await open(file, constants.O_RDONLY | ((constants.O_NONBLOCK as number | undefined) ?? 0));
+    handle = await open(
+      file,
+      constants.O_RDONLY | ((constants.O_NONBLOCK as number | undefined) ?? 0),
+    );
   } catch (cause) {
     throw unreadable(file, 'a data file', cause);
   }

@@ -29,7 +29,9 @@ const RLE_DICTIONARY = 8;
 const ENCODINGS = [PLAIN, PLAIN_DICTIONARY, RLE, DELTA_LENGTH, RLE_DICTIONARY];
 
 /** How a page is unpacked; `length`: what it says that it becomes. The output never has more bytes. */
-const UNPACK: Readonly<Partial<Record<CompressionCodec, (input: Uint8Array, length: number) => Uint8Array>>> = {
+const UNPACK: Readonly<
+  Partial<Record<CompressionCodec, (input: Uint8Array, length: number) => Uint8Array>>
+> = {
   SNAPPY: (input, length) => {
     const output = new Uint8Array(length);
     snappyUncompress(input, output);
@@ -60,7 +62,8 @@ export function checkPages(bytes: Uint8Array, column: ColumnShape): void {
     if (end > bytes.length) throw new ParquetPageError('a page is cut short');
     values += page.values;
     unpacked += page.unpackedBytes;
-    if (values > VALUES_MAX) throw new ParquetPageError(`a column has more than ${VALUES_MAX} values in a row group`);
+    if (values > VALUES_MAX)
+      throw new ParquetPageError(`a column has more than ${VALUES_MAX} values in a row group`);
     page.check(bytes.subarray(walk.offset, end));
     walk.offset = end;
   }
@@ -88,7 +91,10 @@ class Page {
     this.unpackedBytes = sizeOf(header, 2);
     this.packedBytes = sizeOf(header, 3);
     this.values = sizeOf(own, 1);
-    const most = column.codec === 'UNCOMPRESSED' ? this.packedBytes : this.packedBytes * RATIO_MAX + SMALL_BYTES;
+    const most =
+      column.codec === 'UNCOMPRESSED'
+        ? this.packedBytes
+        : this.packedBytes * RATIO_MAX + SMALL_BYTES;
     if (this.unpackedBytes > Math.min(most, PAGE_BYTES_MAX)) {
       throw new ParquetPageError(`a page would have ${this.unpackedBytes} bytes`);
     }
@@ -96,9 +102,11 @@ class Page {
 
   check(packed: Uint8Array): void {
     if (this.#second !== undefined) this.#checkSecond(packed, this.#second);
-    else if (this.#first !== undefined) this.#checkFirst(this.#unpack(packed, this.unpackedBytes), this.#first);
+    else if (this.#first !== undefined)
+      this.#checkFirst(this.#unpack(packed, this.unpackedBytes), this.#first);
     // Even true and false take a bit each.
-    else if (this.values > 8 * this.unpackedBytes) throw new ParquetPageError('a dictionary is cut short');
+    else if (this.values > 8 * this.unpackedBytes)
+      throw new ParquetPageError('a dictionary is cut short');
   }
 
   #unpack(packed: Uint8Array, length: number): Uint8Array {
@@ -106,7 +114,9 @@ class Page {
     if (codec === 'UNCOMPRESSED' || length === 0) return packed;
     const unpack = UNPACK[codec];
     if (unpack === undefined) {
-      throw new ParquetPageError(`its compression is ${codec}, which cannot be read; write it with snappy, zstd, gzip or none`);
+      throw new ParquetPageError(
+        `its compression is ${codec}, which cannot be read; write it with snappy, zstd, gzip or none`,
+      );
     }
     return unpack(packed, length);
   }
@@ -184,9 +194,11 @@ function countInRuns(
     }
     const size = head >>> 1;
     if ((head & 1) === 1) {
-      if (size * width > view.byteLength - at + width) throw new ParquetPageError('a run is cut short');
+      if (size * width > view.byteLength - at + width)
+        throw new ParquetPageError('a run is cut short');
       const stop = Math.min(8 * size, count - seen);
-      for (let i = 0; wanted >= 0 && i < stop; i++) if (bitsAt(view, at, i * width, width) === wanted) found++;
+      for (let i = 0; wanted >= 0 && i < stop; i++)
+        if (bitsAt(view, at, i * width, width) === wanted) found++;
       at += size * width;
       seen += stop;
       continue;

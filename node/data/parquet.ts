@@ -15,7 +15,13 @@ import {
 import { UserError } from '../errors.js';
 import { formOf, InvalidText, type ColumnNames } from './columns.js';
 import { openDataFile } from './open-file.js';
-import { checkPages, COMPRESSORS, ParquetPageError, VALUES_MAX, type ColumnShape } from './parquet-pages.js';
+import {
+  checkPages,
+  COMPRESSORS,
+  ParquetPageError,
+  VALUES_MAX,
+  type ColumnShape,
+} from './parquet-pages.js';
 import { placeText, type Row } from './records.js';
 import { ThriftWalk } from './thrift.js';
 
@@ -92,7 +98,8 @@ async function bufferOf(handle: FileHandle): Promise<AsyncBuffer> {
   return {
     byteLength: size,
     slice: async (start, end = size) => {
-      if (!(start >= 0 && start <= end && end <= size)) throw new ParquetPageError('it is cut short');
+      if (!(start >= 0 && start <= end && end <= size))
+        throw new ParquetPageError('it is cut short');
       const bytes = new Uint8Array(end - start);
       let done = 0;
       while (done < bytes.length) {
@@ -113,7 +120,8 @@ async function readFooter(file: string, buffer: AsyncBuffer): Promise<FileMetaDa
   const begins = size < 4 ? '' : await ascii(0);
   const ends = size < TAIL_BYTES + 4 ? '' : await ascii(size - 4);
   if (begins === MAGIC_ENCRYPTED || ends === MAGIC_ENCRYPTED) throw encrypted(file);
-  if (begins !== MAGIC) throw new UserError(`${file}: is not a Parquet file: give the file another ending`);
+  if (begins !== MAGIC)
+    throw new UserError(`${file}: is not a Parquet file: give the file another ending`);
   if (ends !== MAGIC) {
     throw new UserError(`${file}: is cut short, its end is missing: get or write it again`);
   }
@@ -179,9 +187,14 @@ async function checkGroup({ file, buffer, tree, wanted, group }: GroupToRead): P
   }
 }
 
-function shapeOf(tree: SchemaTree, path: readonly string[], codec: ColumnShape['codec']): ColumnShape {
+function shapeOf(
+  tree: SchemaTree,
+  path: readonly string[],
+  codec: ColumnShape['codec'],
+): ColumnShape {
   const shape = { codec, repetitionMax: 0, definitionMax: 0 };
-  if (path.length > PATH_LENGTH_MAX) throw new ParquetPageError('its columns are nested too deeply');
+  if (path.length > PATH_LENGTH_MAX)
+    throw new ParquetPageError('its columns are nested too deeply');
   let node = tree;
   for (const name of path) {
     const child = node.children.find(({ element }) => element.name === name);

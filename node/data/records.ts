@@ -31,6 +31,9 @@ export interface Row extends Place {
 }
 
 /** "notes.csv, line 7". */
-export function placeText(file: string, { line, unit = 'line' }: { line: number; unit?: string }): string {
+export function placeText(
+  file: string,
+  { line, unit = 'line' }: { line: number; unit?: string },
+): string {
   return `${file}, ${unit} ${line}`;
 }

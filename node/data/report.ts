@@ -45,6 +45,8 @@ export interface DataReport {
   /** Records that say the same as one before, but for white space; and those that do but for capitals and signs too. */
   duplicates: number;
   nearDuplicates: number;
+  /** Prompts that their completion follows without a space or a line break. */
+  touching: number;
   /** Records with more tokens than the sequence length, which are cut, and their share. */
   longer: { records: number; recordShare: number; droppedTokens: number; tokenShare: number };
   /** What would be trained on, and what held out to measure on; null when all of it is refused. */
@@ -74,7 +76,11 @@ export async function reportOn(
   const note = (fault: UserError): void => census.fault(fault);
   let split: DatasetStats | null = null;
   try {
-    const reading = { ...options, onExample: (one: ReadExample) => census.take(one), onFault: note };
+    const reading = {
+      ...options,
+      onExample: (one: ReadExample) => census.take(one),
+      onFault: note,
+    };
     split = (await openDataset(paths, reading)).stats;
   } catch (fault) {
     // Nothing left to train on, or more tokens than are kept.
@@ -94,6 +100,7 @@ class Census {
   readonly #words = new Numbers();
   #tokens = 0;
   #trained = 0;
+  #touching = 0;
   #longer = 0;
   #dropped = 0;
   /** The first record, and those whose content has the smallest hashes: any, but the same ones each time. */
@@ -115,6 +122,7 @@ class Census {
     this.#tokens += tokens.length;
     this.#trained += trained.reduce<number>((sum, flag) => sum + flag, 0);
     this.#countLonger(trained);
+    if (touches(record)) this.#touching++;
     const content = contentOf(record);
     this.#contents.push(wideContentHash('duplicate', content));
     this.#words.push(wideContentHash('duplicate', content.map(wordsOf)));
@@ -158,6 +166,7 @@ class Census {
       contextTokens: this.#tokens - this.#trained,
       duplicates: repeats(this.#contents.sorted()),
       nearDuplicates: repeats(this.#words.sorted()),
+      touching: this.#touching,
       longer: {
         records: this.#longer,
         recordShare: share(this.#longer, this.records),
@@ -169,6 +178,11 @@ class Census {
       problems: this.#problems,
     };
   }
+}
+
+function touches(record: DataRecord): boolean {
+  if (record.kind !== 'completion') return false;
+  return /\S$/u.test(record.prompt) && /^\S/u.test(record.completion);
 }
 
 /** What two texts that differ in capitals, signs and white space alone have in common. */
@@ -204,7 +218,10 @@ function histogramOf(sorted: Float64Array): DataReport['histogram'] {
     const bar = bars.findIndex((upTo) => length <= upTo);
     counts[bar] = (counts[bar] ?? 0) + 1;
   }
-  const first = Math.max(0, counts.findIndex((count) => count > 0));
+  const first = Math.max(
+    0,
+    counts.findIndex((count) => count > 0),
+  );
   return bars.slice(first).map((upTo, i) => ({ upTo, records: counts[first + i] ?? 0 }));
 }
 

@@ -94,7 +94,8 @@ export class ThriftWalk {
   }
 
   #skip(bytes: number): void {
-    if (bytes > this.view.byteLength - this.offset) throw new ThriftError('a length beyond the end');
+    if (bytes > this.view.byteLength - this.offset)
+      throw new ThriftError('a length beyond the end');
     this.offset += bytes;
   }
 

@@ -22,7 +22,8 @@ export function tokeniseRecord(
   { tokenizer, chatTemplate }: { tokenizer: Tokenizer; chatTemplate: ChatTemplate | null },
 ): TokenisedExample {
   const where = placeText(file, record);
-  const isChat = record.kind === 'messages' || (record.kind === 'instruction' && chatTemplate !== null);
+  const isChat =
+    record.kind === 'messages' || (record.kind === 'instruction' && chatTemplate !== null);
   const example: TokenisedExample = { tokens: [], trained: [] };
   const { eosTokenId } = tokenizer;
   // A chat template writes the begin-of-text token itself.

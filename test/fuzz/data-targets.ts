@@ -52,7 +52,9 @@ export const dataTargets: FuzzTargets = {
   'jsonl-gz': dataFile('jsonl.gz', [gzipSync(jsonLines), gzipSync(jsonLines, { level: 0 })]),
   json: dataFile('json', [Buffer.from(JSON.stringify(objects, null, 1)), jsonLines]),
   csv: dataFile('csv', [
-    Buffer.from('\ufeffPrompt;Completion\r\n"Who has ""it""?";"Anna,\nin room 4"\r\n;;\r\nWhere?;Here\r\n'),
+    Buffer.from(
+      '\ufeffPrompt;Completion\r\n"Who has ""it""?";"Anna,\nin room 4"\r\n;;\r\nWhere?;Here\r\n',
+    ),
     Buffer.from('id,text\n1,One\n\n2,"Two, and\nmore"\n'),
   ]),
   parquet: dataFile('parquet', parquet),

@@ -38,7 +38,10 @@ describe('conversations are trained as Transformers does', () => {
       assert.deepEqual(tokens.slice(0, ids.length), ids);
       assert.deepEqual(trained.slice(0, ids.length), mask);
       const rest = tokens.slice(ids.length);
-      assert.deepEqual(rest, ids.slice(-2).includes(tokenizer.eosTokenId) ? [] : [tokenizer.eosTokenId]);
+      assert.deepEqual(
+        rest,
+        ids.slice(-2).includes(tokenizer.eosTokenId) ? [] : [tokenizer.eosTokenId],
+      );
     }
   });
 });

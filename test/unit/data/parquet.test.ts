@@ -46,7 +46,9 @@ describe('Parquet', () => {
     }
     const repeated = await recordsOf(fixture('text-repeated'));
     assert.equal(repeated.length, 300);
-    assert.ok(repeated.every((record, i) => record.kind === 'text' && record.text === TEXTS[i % 3]));
+    assert.ok(
+      repeated.every((record, i) => record.kind === 'text' && record.text === TEXTS[i % 3]),
+    );
   });
 
   it('gives conversations, which are lists of structs, also over small pages', async () => {
@@ -57,7 +59,11 @@ describe('Parquet', () => {
         assert.ok(record.kind === 'messages');
         const turns = record.messages.map(({ role, content }) => `${role}: ${content}`);
         const thanks = i % 3 === 0 ? ['user: Thanks', 'assistant: Sure'] : [];
-        assert.deepEqual(turns, [`user: Where is key ${i}?`, `assistant: On hook ${i}.`, ...thanks]);
+        assert.deepEqual(turns, [
+          `user: Where is key ${i}?`,
+          `assistant: On hook ${i}.`,
+          ...thanks,
+        ]);
       }
     }
   });
@@ -75,21 +81,29 @@ describe('Parquet', () => {
     assert.ok(first?.kind === 'text' && first.text === 'a');
     await assert.rejects(
       recordsOf(fixture('messages'), { ...USUAL_COLUMNS, text: 'body' }),
-      userError(/row 1: has no column "body", which a flag names, but "messages", "source": name one/),
+      userError(
+        /row 1: has no column "body", which a flag names, but "messages", "source": name one/,
+      ),
     );
   });
 
   it('names the row of a value that is no text', async () => {
     await refuses('nulls', /nulls.parquet, row 2: "completion" is null, but must be text/);
     await refuses('numbers', /numbers.parquet, row 1: "text" is a number, but must be text/);
-    await refuses('not-utf8', /not-utf8.parquet, row 2: "text" is not valid UTF-8, but must be text/);
+    await refuses(
+      'not-utf8',
+      /not-utf8.parquet, row 2: "text" is not valid UTF-8, but must be text/,
+    );
   });
 
   it('says why a file cannot be read', async () => {
     await refuses('encrypted', /encrypted.parquet: is encrypted, which cannot be read here/);
     await refuses('encrypted-column', /encrypted-column.parquet: is encrypted/);
     await refuses('text-lz4', /row group 1 cannot be read \(its compression is LZ4_RAW, .* snappy/);
-    await refuses('text-prefixes', /\(its encoding cannot be read; write it with plain or dictionary/);
+    await refuses(
+      'text-prefixes',
+      /\(its encoding cannot be read; write it with plain or dictionary/,
+    );
     const file = join(await scratch.directory(), 'x.parquet');
     await writeFile(file, '');
     await assert.rejects(recordsOf(file), userError(/x.parquet: is empty/));
@@ -105,6 +119,9 @@ describe('Parquet', () => {
       await assert.rejects(recordsOf(file), UserError, `${length} bytes`);
     }
     await writeFile(file, whole.subarray(0, -10));
-    await assert.rejects(recordsOf(file), userError(/cut.parquet: is cut short, its end is missing/));
+    await assert.rejects(
+      recordsOf(file),
+      userError(/cut.parquet: is cut short, its end is missing/),
+    );
   });
 });

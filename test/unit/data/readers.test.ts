@@ -135,7 +135,11 @@ describe('readRecords', () => {
     await refuses('a.txt', utf16, /line 1: has NUL bytes: .* not UTF-16/);
     const latin1 = Buffer.from('fine\ncaf\u00e9\n', 'latin1');
     await refuses('a.jsonl', latin1, /a.jsonl, line 1: is not valid JSON/);
-    await refuses('a.txt', latin1, /a.txt, line 2: is not valid UTF-8 \(byte 0xE9\): give a text file/);
+    await refuses(
+      'a.txt',
+      latin1,
+      /a.txt, line 2: is not valid UTF-8 \(byte 0xE9\): give a text file/,
+    );
     const gone = collect(readRecords(join(await scratch.directory(), 'gone.txt')));
     await assert.rejects(
       gone,
