@@ -65,7 +65,7 @@ export function checkColumns({ text, prompt, completion, messages }: ColumnNames
 }
 
 /** The columns of one example, by name. */
-type Form =
+export type Form =
   | { kind: 'messages'; messages: string }
   | { kind: 'completion'; prompt: string; completion: string }
   | { kind: 'instruction'; instruction: string; input: string | null; output: string }
@@ -77,8 +77,9 @@ type Form =
  */
 export function formOf(names: readonly string[], columns: ColumnNames, where: string): Form {
   const { text, prompt, completion, messages } = columns;
-  const missing = Object.values(columns).find((name) => name !== null && !names.includes(name));
-  if (missing !== undefined) {
+  const named = [text, prompt, completion, messages];
+  const missing = named.find((name) => name !== null && !names.includes(name)) ?? null;
+  if (missing !== null) {
     throw new UserError(
       `${where}: has no column "${missing}", which a flag names, but ${listed(names)}: name one of these`,
     );
@@ -93,6 +94,20 @@ export function formOf(names: readonly string[], columns: ColumnNames, where: st
   });
   if (form !== null) return form;
   throw new UserError(`${where}: has ${listed(names)}, but ${FORMS}: ${FLAGS}`);
+}
+
+/** The names of a form's columns. */
+export function columnsOf(form: Form): string[] {
+  switch (form.kind) {
+    case 'messages':
+      return [form.messages];
+    case 'completion':
+      return [form.prompt, form.completion];
+    case 'instruction':
+      return [form.instruction, form.output, ...(form.input === null ? [] : [form.input])];
+    case 'text':
+      return [form.text];
+  }
 }
 
 /** `find`: the column of that usual name; null where there is none. */
@@ -217,10 +232,10 @@ class RowReader {
 
 function kindOf(value: unknown): string {
   if (value === null || value === undefined) return 'null';
-  if (value instanceof InvalidText) return 'not valid UTF-8';
+  if (value === INVALID_TEXT) return 'not valid UTF-8';
   if (Array.isArray(value)) return 'a list';
   return typeof value === 'bigint' ? 'a number' : `a ${typeof value}`;
 }
 
 /** Stands for bytes that are no text, where a reader can only give a value. */
-export class InvalidText {}
+export const INVALID_TEXT = Symbol('not valid UTF-8');

@@ -16,7 +16,7 @@ const DELIMITERS = [',', ';', '\t'];
  */
 export async function* readCsv(
   file: string,
-  onFault?: OnFault,
+  onFault: OnFault,
 ): AsyncGenerator<Row, void, undefined> {
   let table: Table | null = null;
   for await (const chunk of readTextBytes(file)) {
@@ -31,16 +31,14 @@ async function* rowsOf(
   table: Table,
   failure: Error | null,
   file: string,
-  onFault: OnFault | undefined,
+  onFault: OnFault,
 ): AsyncGenerator<Row, void, undefined> {
   // What comes before a fault is given out first.
   for (const { record, line } of table.take()) {
     if (record.every((field) => field.trim() === '')) continue;
     if (table.header === null) table.header = checkHeader(record, placeText(file, { line }));
     else if (record.length !== table.header.length) {
-      const fault = raggedRow(placeText(file, { line }), record.length, table.header.length);
-      if (onFault === undefined) throw fault;
-      onFault(fault);
+      onFault(raggedRow(placeText(file, { line }), record.length, table.header.length));
     } else {
       const fields = table.header.map((name, i) => [name, record[i]] as const);
       yield { fields: Object.fromEntries(fields), line };

@@ -5,7 +5,7 @@ import { linesOf } from './lines.js';
 import { placeText, type Row } from './records.js';
 import { prepend, readTextBytes } from './text-bytes.js';
 
-/** Told of a row that is no row; where it is not given, the fault is thrown. */
+/** Told of a row that is no row, which is then left out; it may throw the fault instead. */
 export type OnFault = (fault: UserError) => void;
 
 /** A value and the line where it begins. */
@@ -18,14 +18,14 @@ interface JsonText {
  * Yields the object of each line that is not blank. Throws UserError with the line number: not JSON, no object, and
  * as readLines does. The sentence never quotes the data.
  */
-export function readJsonLines(file: string, onFault?: OnFault): AsyncIterable<Row> {
+export function readJsonLines(file: string, onFault: OnFault): AsyncIterable<Row> {
   return objectsOf(textsOfLines(readTextBytes(file), file), file, 'each line', onFault);
 }
 
 /** As readJsonLines; or, where the file begins with "[", the objects of that one list. */
 export async function* readJson(
   file: string,
-  onFault?: OnFault,
+  onFault: OnFault,
 ): AsyncGenerator<Row, void, undefined> {
   const chunks = readTextBytes(file);
   let head: Buffer = Buffer.alloc(0);
@@ -56,13 +56,13 @@ async function* objectsOf(
   texts: AsyncIterable<JsonText>,
   file: string,
   each: string,
-  onFault?: OnFault,
+  onFault: OnFault,
 ): AsyncGenerator<Row, void, undefined> {
   for await (const { text, line } of texts) {
     try {
       yield { fields: parseObject(text, placeText(file, { line }), each), line };
     } catch (fault) {
-      if (onFault === undefined || !(fault instanceof UserError)) throw fault;
+      if (!(fault instanceof UserError)) throw fault;
       onFault(fault);
     }
   }

@@ -55,13 +55,12 @@ export interface ColumnShape {
 export function checkPages(bytes: Uint8Array, column: ColumnShape): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const walk = new ThriftWalk(view);
-  let [values, unpacked] = [0, 0];
+  let values = 0;
   while (walk.offset < bytes.length - 1) {
     const page = new Page(walk.struct(), column);
     const end = walk.offset + page.packedBytes;
     if (end > bytes.length) throw new ParquetPageError('a page is cut short');
     values += page.values;
-    unpacked += page.unpackedBytes;
     if (values > VALUES_MAX)
       throw new ParquetPageError(`a column has more than ${VALUES_MAX} values in a row group`);
     page.check(bytes.subarray(walk.offset, end));
@@ -124,16 +123,17 @@ class Page {
   #checkFirst(bytes: Uint8Array, header: ThriftStruct): void {
     const { repetitionMax, definitionMax } = this.column;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    let [at, present] = [0, this.values];
-    const levels = (max: number): void => {
-      if (max === 0) return;
-      const length = view.getUint32(at, true);
-      present = countInRuns(view, { from: at + 4, width: widthOf(max), count: this.values }, max);
-      at += 4 + length;
+    let at = 0;
+    /** How many levels are the highest. */
+    const levels = (max: number): number => {
+      if (max === 0) return this.values;
+      const runs = { from: at + 4, width: widthOf(max), count: this.values };
+      const highest = countInRuns(view, runs, max);
+      at += 4 + view.getUint32(at, true);
+      return highest;
     };
     levels(repetitionMax);
-    present = this.values;
-    levels(definitionMax);
+    const present = levels(definitionMax);
     checkValues(view, at, encodingOf(header, 2), present);
   }
 

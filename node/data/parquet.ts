@@ -13,7 +13,7 @@ import {
   type SchemaTree,
 } from 'hyparquet';
 import { UserError } from '../errors.js';
-import { formOf, InvalidText, type ColumnNames } from './columns.js';
+import { columnsOf, formOf, INVALID_TEXT, type ColumnNames } from './columns.js';
 import { openDataFile } from './open-file.js';
 import {
   checkPages,
@@ -45,7 +45,7 @@ const PARSERS = {
     try {
       return utf8.decode(bytes);
     } catch {
-      return new InvalidText();
+      return INVALID_TEXT;
     }
   },
 };
@@ -65,8 +65,7 @@ export async function* readParquet(
     const tree = await guarded(file, 'its schema', () => parquetSchema(metadata));
     const names = tree.children.map(({ element }) => element.name);
     const first = { line: 1, unit: 'row' as const };
-    const { kind: _, ...form } = formOf(names, columns, placeText(file, first));
-    const wanted = Object.values(form).filter((name) => name !== null);
+    const wanted = columnsOf(formOf(names, columns, placeText(file, first)));
     let start = 0;
     for (const [i, group] of metadata.row_groups.entries()) {
       const read = (): Promise<Record<string, unknown>[]> =>

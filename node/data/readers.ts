@@ -1,12 +1,12 @@
 /** Reads the examples of a data file, whatever its format. */
-import { EXIT_USAGE, UserError } from '../errors.js';
+import { UserError } from '../errors.js';
 import { recordOf, USUAL_COLUMNS, type ColumnNames } from './columns.js';
 import { readCsv } from './csv.js';
 import { readJson, readJsonLines, type OnFault } from './json.js';
 import { readParquet } from './parquet.js';
 import { readPlainText } from './plain-text.js';
 import type { DataRecord, Row } from './records.js';
-import { DATA_FILE_KINDS, formatOf, type DataFormat } from './sources.js';
+import { formatOf, unknownKind, type DataFormat } from './sources.js';
 
 export interface ReadingOptions {
   /** Default: the usual names. Plain text has no columns. */
@@ -18,11 +18,7 @@ export interface ReadingOptions {
   onFault?: OnFault;
 }
 
-type TableReader = (
-  file: string,
-  columns: ColumnNames,
-  onFault: OnFault | undefined,
-) => AsyncIterable<Row>;
+type TableReader = (file: string, columns: ColumnNames, onFault: OnFault) => AsyncIterable<Row>;
 
 const TABLES: Readonly<Record<Exclude<DataFormat, 'text'>, TableReader>> = {
   'json-lines': (file, _, onFault) => readJsonLines(file, onFault),
@@ -40,18 +36,17 @@ export async function* readRecords(
   { columns = USUAL_COLUMNS, onFault }: ReadingOptions = {},
 ): AsyncGenerator<DataRecord, void, undefined> {
   const format = formatOf(file);
-  if (format === null) {
-    throw new UserError(
-      `${file}: is of an unknown kind: data files are ${DATA_FILE_KINDS}`,
-      EXIT_USAGE,
-    );
-  }
+  if (format === null) throw unknownKind(file);
   let empty = true;
-  const noted: OnFault | undefined = onFault && ((fault) => void ((empty = false), onFault(fault)));
+  const note: OnFault = (fault) => {
+    if (onFault === undefined) throw fault;
+    empty = false;
+    onFault(fault);
+  };
   const records =
     format === 'text'
       ? readPlainText(file)
-      : recordsOf(TABLES[format](file, columns, noted), file, columns, noted);
+      : recordsOf(TABLES[format](file, columns, note), file, columns, note);
   for await (const record of records) {
     empty = false;
     yield record;
@@ -63,14 +58,14 @@ async function* recordsOf(
   rows: AsyncIterable<Row>,
   file: string,
   columns: ColumnNames,
-  onFault: OnFault | undefined,
+  onFault: OnFault,
 ): AsyncGenerator<DataRecord, void, undefined> {
   for await (const row of rows) {
     let record: DataRecord;
     try {
       record = recordOf(row, file, columns);
     } catch (fault) {
-      if (onFault === undefined || !(fault instanceof UserError)) throw fault;
+      if (!(fault instanceof UserError)) throw fault;
       onFault(fault);
       continue;
     }

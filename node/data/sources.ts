@@ -1,6 +1,6 @@
 /** From what --data names to data files: folders are looked through, kinds go by the name. */
 import { readdir, realpath, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { unreadable } from '../json-file.js';
 
@@ -49,20 +49,30 @@ export async function findDataFiles(paths: readonly string[]): Promise<DataSourc
   const sources: DataSources = { files: [], skipped: [] };
   for (const path of paths) {
     const status = await stat(path).catch((cause: unknown) => {
-      throw unreadable(path, 'a data file', cause);
+      throw isKnown(path) ? unreadable(path, 'a data file', cause) : unknownKind(path);
     });
     if (status.isDirectory()) {
       await lookThrough(path, sources);
     } else if (formatOf(path) === null) {
-      throw new UserError(
-        `${path}: is of an unknown kind: data files are ${DATA_FILE_KINDS}`,
-        EXIT_USAGE,
-      );
+      throw unknownKind(path);
     } else {
       sources.files.push(path);
     }
   }
   return sources;
+}
+
+/** Whether the name is that of a data file, or may be that of a folder. */
+function isKnown(path: string): boolean {
+  return formatOf(path) !== null || extname(path) === '';
+}
+
+/** The sentence for a file that is no data file by its name. */
+export function unknownKind(path: string): UserError {
+  return new UserError(
+    `${path}: is of an unknown kind: data files are ${DATA_FILE_KINDS}`,
+    EXIT_USAGE,
+  );
 }
 
 async function lookThrough(folder: string, sources: DataSources): Promise<void> {

@@ -4,7 +4,8 @@ import { readRecords } from '../../node/data/readers.js';
 
 let records = 0;
 for (const file of process.argv.slice(2)) {
-  for await (const _ of readRecords(file)) records++;
+  const reading = readRecords(file);
+  while ((await reading.next()).done !== true) records++;
 }
 const peak = /VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
 process.stdout.write(JSON.stringify({ records, peakKiB: Number(peak) }));

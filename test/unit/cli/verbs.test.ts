@@ -102,7 +102,7 @@ describe('every verb', () => {
       [['eval', 'x.txt', '--base', '--adapter', 'y'], /--base and --adapter exclude each other/],
       [['eval'], /missing required argument 'FILE'/],
       [['eval', 'x.txt', '--sequence-length', '4'], /it must be a whole number from 8 to 131072/],
-      [['eval', '--base', 'x.csv'], /x.csv: is of an unknown kind: data files are JSON lines/],
+      [['eval', '--base', 'x.pdf'], /x.pdf: is of an unknown kind: data files are .jsonl/],
       [['status', 'nowhere'], /"nowhere" is not a URL/],
       [['compare'], /nothing to compare on; give texts with --on NAME=FILE/],
       [
