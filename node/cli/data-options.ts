@@ -48,6 +48,6 @@ export async function sayDataFiles(paths: readonly string[], out: Writable): Pro
   const shown = skipped.slice(0, SHOWN_MAX).join(', ');
   const more = skipped.length > SHOWN_MAX ? ` and ${skipped.length - SHOWN_MAX} more` : '';
   out.write(
-    `data: ${files.length} files; left out, as hidden or of an unknown kind: ${shown}${more}\n`,
+    `data: ${files.length} ${files.length === 1 ? 'file' : 'files'}; left out, as hidden or of an unknown kind: ${shown}${more}\n`,
   );
 }

@@ -44,15 +44,15 @@ export const dataVerb = defineVerb({
     ...jsonOption,
   },
   example: `
-$ murmurate data check notes.csv --no-samples
-records     320: 320 prompt and completion
-tokens      11,520; of a record 29 to 44, median 36, 95 of 100 up to 41
-  up to 32  ██ 27
-  up to 64  ██████████████████████████████ 293
-trained on  3,840 tokens; 7,680 are read only
-split       288 records are trained on, 32 are held out
-longer      0 of 320 records (0.0 %) have more than 256 tokens
-duplicates  0; 2 more differ in capitals and signs alone
+$ murmurate data check keys.csv --no-samples
+records     60, 60 prompt and completion
+tokens      960; of a record 15 to 17, median 16, 95 of 100 up to 17
+  up to 16  ██████████████████████████████ 50
+  up to 32  ██████ 10
+trained on  252 tokens; 708 are only read
+longer      0 of 60 records (0.0 %) have more than 256 tokens
+duplicates  0; 0 more differ in capitals and signs alone
+split       55 records are trained on, 5 are held out
 no problems`,
   run: async ({ args: [action, ...files], options, io }) => {
     if (action !== 'check') {
@@ -146,7 +146,10 @@ function rowsOf(report: DataReport, sequenceLength: number): [string, string][] 
   );
   const rows: [string, string][] = [['records', [grouped(records), ...kinds].join(', ')]];
   if (skipped.length > 0) {
-    rows.push(['left out', `${grouped(skipped.length)} entries, hidden or of an unknown kind`]);
+    rows.push([
+      'left out',
+      `${grouped(skipped.length)} of the folder, hidden or of an unknown kind`,
+    ]);
   }
   if (records === 0) return rows;
   const { min, max, median, p95, total } = lengths;
