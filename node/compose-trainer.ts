@@ -11,6 +11,7 @@ import type { Precision } from './model/precision.js';
 import type { DeviceChoice } from './train/choose-device.js';
 import { TrainerHost } from './train/host.js';
 import type { MemoryPlan } from './train/memory.js';
+import type { DataProgress } from './train/messages.js';
 import type { PrivacySettings } from './train/privacy-budget.js';
 import type { AdapterSpec } from '../protocol/adapter.js';
 import type { Schedule, Training } from '../protocol/manifest.js';
@@ -33,6 +34,8 @@ export interface TrainerOptions {
   privacy?: Pick<PrivacySettings, 'noise' | 'clip' | 'batchSize'> | null;
   /** Told what training will take, before the model is loaded; of a GPU nothing is known. */
   onPlan?: (plan: MemoryPlan) => void;
+  /** Told now and then how far reading the data is. */
+  onReading?: (progress: DataProgress) => void;
 }
 
 /** What the run decides. */
@@ -73,6 +76,7 @@ export async function openTrainer(
       ...(privacy && { privacy: { ...privacy, sampleRate: null } }),
       logger,
       ...(options.onPlan && { onPlan: options.onPlan }),
+      ...(options.onReading && { onReading: options.onReading }),
     },
     signal,
   );

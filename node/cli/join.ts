@@ -22,7 +22,7 @@ import { live, rememberSettings } from './live.js';
 import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { withSession, type Session } from './session.js';
-import { LOADING, sayIfSlow, sayPlan } from './slow.js';
+import { LOADING, sayIfSlow, sayPlan, sayReading } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** A contact may take this long to look at an admission, in ms. */
@@ -84,6 +84,7 @@ epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates
           columns: columnsOf(options),
           privacy: settings,
           onPlan: sayPlan(progress.log),
+          onReading: sayReading(progress.log),
         },
         peerId,
         logger,

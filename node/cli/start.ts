@@ -16,7 +16,7 @@ import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { runOptions, type RunOptions } from './run-options.js';
 import { withSession, type Session } from './session.js';
-import { LOADING, sayIfSlow, sayPlan } from './slow.js';
+import { LOADING, sayIfSlow, sayPlan, sayReading } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** --epoch-seconds auto: this many times the steps of one epoch, for slower machines and evaluation. */
@@ -88,6 +88,7 @@ async function openRun(
         columns: columnsOf(session.options),
         privacy,
         onPlan: sayPlan(session.progress.log),
+        onReading: sayReading(session.progress.log),
       },
       peerId,
       logger,

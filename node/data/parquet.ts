@@ -28,8 +28,8 @@ import { ThriftWalk } from './thrift.js';
 /** Bytes of the footer, and values in it: a thousand row groups of twenty columns have a million. */
 const FOOTER_BYTES_MAX = 16 * 1024 * 1024;
 const FOOTER_VALUES_MAX = 1 << 22;
-/** Bytes of the example's columns in one row group, unpacked: what is in memory at once, some three times over. */
-export const ROW_GROUP_BYTES_MAX = 1 << 30;
+/** Bytes of the example's columns in one row group, unpacked: what is in memory at once, up to eight times over. */
+export const ROW_GROUP_BYTES_MAX = 1 << 28;
 /** Parts of a path in the schema: `messages` has four. */
 const PATH_LENGTH_MAX = 12;
 

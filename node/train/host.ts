@@ -18,14 +18,21 @@ import { microBatchSize } from './accumulate.js';
 import { chooseDevice, cpuInstead, type ChosenDevice, type DeviceChoice } from './choose-device.js';
 import type { DomainLosses } from './compare.js';
 import type { MemoryPlan } from './memory.js';
-import type { CallName, CallParams, CallProgress, CallResult, SessionOptions } from './messages.js';
+import type {
+  CallName,
+  CallParams,
+  CallProgress,
+  CallResult,
+  DataProgress,
+  SessionOptions,
+} from './messages.js';
 import { TrainingMemoryError, TrainingProcess, TrainingProcessError } from './training-process.js';
 
 /** Waits before a restart: doubling from the first to the last, back to the first after a success. */
 export const RESTART_MS_MIN = 1000;
 export const RESTART_MS_MAX = 60_000;
 
-/** Opening reads the model and tokenises the data: minutes for big ones on a slow disk. */
+/** Opening may be silent for so long, in ms: it reads the model and the data, and of the data it tells how far it is. */
 export const OPEN_TIMEOUT_MS = 20 * 60_000;
 
 export interface TrainerHostOptions extends Omit<SessionOptions, 'device' | 'refuseTooLarge'> {
@@ -33,6 +40,8 @@ export interface TrainerHostOptions extends Omit<SessionOptions, 'device' | 'ref
   logger: Logger;
   /** Told what training will take, before the model is loaded for the first time; of a GPU nothing is known. */
   onPlan?: (plan: MemoryPlan) => void;
+  /** Told now and then how far reading the data is, the first time. */
+  onReading?: (progress: DataProgress) => void;
 }
 
 /** After so many deaths in a row `auto` does without a GPU, even one whose small step goes well. */
@@ -52,11 +61,38 @@ interface Opened extends CallResult<'open'> {
   chosen: ChosenDevice;
 }
 
+/** Aborts when nothing was heard for a time. */
+class SilenceTimer {
+  readonly #controller = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(silenceMs: number) {
+    const give = (): void => {
+      this.#controller.abort(new DOMException('it said nothing for too long', 'TimeoutError'));
+    };
+    this.#timer = setTimeout(give, silenceMs).unref();
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** Something was heard. */
+  heard(): void {
+    this.#timer.refresh();
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+}
+
 /** Calls may overlap; the training process answers them one after another. */
 export class TrainerHost implements Trainer {
-  readonly #session: Omit<TrainerHostOptions, 'logger' | 'onPlan'>;
+  readonly #session: Omit<TrainerHostOptions, 'logger' | 'onPlan' | 'onReading'>;
   readonly #logger: Logger;
   readonly #onPlan: (plan: MemoryPlan) => void;
+  readonly #onReading: (progress: DataProgress) => void;
   /** Aborted by close(): ends waiting for a restart. */
   readonly #closing = new AbortController();
   #process: TrainingProcess | null = null;
@@ -84,10 +120,16 @@ export class TrainerHost implements Trainer {
   /** A sentence on how the device that runs evaluates; null when there is nothing to say. */
   #remark: string | null = null;
 
-  private constructor({ logger, onPlan = ignore, ...session }: TrainerHostOptions) {
+  private constructor({
+    logger,
+    onPlan = ignore,
+    onReading = ignore,
+    ...session
+  }: TrainerHostOptions) {
     this.#session = session;
     this.#logger = logger;
     this.#onPlan = onPlan;
+    this.#onReading = onReading;
     this.#opened = this.#launch();
   }
 
@@ -261,7 +303,7 @@ export class TrainerHost implements Trainer {
     this.#closing.signal.throwIfAborted();
     const process = TrainingProcess.fork(this.#logger);
     this.#process = process;
-    const deadline = AbortSignal.timeout(OPEN_TIMEOUT_MS);
+    const silence = new SilenceTimer(OPEN_TIMEOUT_MS);
     const { privacy } = this.#session;
     const session = {
       ...this.#session,
@@ -275,7 +317,12 @@ export class TrainerHost implements Trainer {
       refuseTooLarge: this.#first === null && this.#halved === null,
     };
     try {
-      const opened = await process.call('open', session, (plan) => this.#planned(plan), deadline);
+      const onProgress = (progress: CallProgress<'open'>): void => {
+        silence.heard();
+        if ('records' in progress) this.#reading(progress);
+        else this.#planned(progress);
+      };
+      const opened = await process.call('open', session, onProgress, silence.signal);
       void process.ended.then(({ reason, isOutOfMemory }) => {
         if (isOutOfMemory) this.#halve(chosen);
         this.#relaunch(reason);
@@ -298,7 +345,13 @@ export class TrainerHost implements Trainer {
       }
       const message = error instanceof Error ? error.message : String(error);
       throw new TrainerDiedError(`The training process did not open: ${message}`, { cause: error });
+    } finally {
+      silence.stop();
     }
+  }
+
+  #reading(progress: DataProgress): void {
+    if (this.#first === null) this.#onReading(progress);
   }
 
   #planned(plan: MemoryPlan): void {

@@ -107,6 +107,10 @@ const memoryPlan = z.object({
   free: count,
 });
 
+/** How far reading the data is. */
+const dataProgress = z.object({ records: count, tokens: count });
+export type DataProgress = z.infer<typeof dataProgress>;
+
 const domainLosses = z.object({
   domain: z.string(),
   base: z.number().nullable(),
@@ -118,7 +122,7 @@ const domainLosses = z.object({
 export const CALLS = {
   open: {
     params: sessionOptions,
-    progress: memoryPlan,
+    progress: z.union([memoryPlan, dataProgress]),
     result: z.object({ device: z.string(), stats, sampleRate: z.number().nullable() }),
   },
   train: {

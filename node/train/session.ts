@@ -22,13 +22,15 @@ import {
 import { separatesExamples } from '../model/lora.js';
 import { freeMemory } from './free-memory.js';
 import { planMemory, type MemoryNeeds, type MemoryPlan } from './memory.js';
-import type { CallParams, CallResult, SessionOptions } from './messages.js';
+import type { CallParams, CallResult, DataProgress, SessionOptions } from './messages.js';
 import { privateGradient, type PrivateTraining } from './private-gradient.js';
 import { heldOutTokensMax, LocalTrainer, type LocalTrainerInit } from './trainer.js';
 
 /** Steps whose time is measured after one to warm up, and how long that may take in all. */
 const MEASURED_STEPS = 5;
 const MEASURE_MS_MAX = 10_000;
+/** Time between two words about how far reading the data is, in ms. */
+const READING_MS = 10_000;
 
 export class TrainingSession {
   readonly #options: SessionOptions;
@@ -75,11 +77,12 @@ export class TrainingSession {
   /**
    * `onPlan` is told what training will take before anything large is loaded; a device other than the CPU
    * is tried without a plan. Throws UserError for a model or data that cannot be used or do not fit into
-   * memory; the data are read before the weights.
+   * memory; the data are read before the weights, and `onReading` is told now and then how far that is.
    */
   static async open(
     options: SessionOptions,
     onPlan: (plan: MemoryPlan) => void = () => undefined,
+    onReading: (progress: DataProgress) => void = () => undefined,
   ): Promise<TrainingSession> {
     const { training, adapter, precision } = options;
     const directory = await openModelDirectory(options.modelDir);
@@ -91,7 +94,10 @@ export class TrainingSession {
       seed: options.dataSeed,
       ...(options.columns && { columns: options.columns }),
     };
-    const data = await openDataset(options.dataFiles, dataOptions);
+    const data = await openDataset(options.dataFiles, {
+      ...dataOptions,
+      onExample: reading(onReading),
+    });
     const { batchSize, sequenceLength } = training;
     const { config, weights } = directory;
     const executor = await openExecutor(options);
@@ -222,6 +228,22 @@ export class TrainingSession {
     };
     return compareAdapters(comparison, onProgress, signal);
   }
+}
+
+/** Counts examples, and tells every READING_MS. */
+function reading(
+  onReading: (progress: DataProgress) => void,
+): NonNullable<DatasetOptions['onExample']> {
+  const progress = { records: 0, tokens: 0 };
+  let toldMs = performance.now();
+  return ({ tokens }) => {
+    progress.records++;
+    progress.tokens += tokens.length;
+    const nowMs = performance.now();
+    if (nowMs - toldMs < READING_MS) return;
+    toldMs = nowMs;
+    onReading({ ...progress });
+  };
 }
 
 /**
