@@ -26,6 +26,7 @@ import type {
   DataProgress,
   SessionOptions,
 } from './messages.js';
+import { SilenceTimer } from './silence-timer.js';
 import { TrainingMemoryError, TrainingProcess, TrainingProcessError } from './training-process.js';
 
 /** Waits before a restart: doubling from the first to the last, back to the first after a success. */
@@ -59,32 +60,6 @@ interface Halved {
 interface Opened extends CallResult<'open'> {
   process: TrainingProcess;
   chosen: ChosenDevice;
-}
-
-/** Aborts when nothing was heard for a time. */
-class SilenceTimer {
-  readonly #controller = new AbortController();
-  readonly #timer: NodeJS.Timeout;
-
-  constructor(silenceMs: number) {
-    const give = (): void => {
-      this.#controller.abort(new DOMException('it said nothing for too long', 'TimeoutError'));
-    };
-    this.#timer = setTimeout(give, silenceMs).unref();
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  /** Something was heard. */
-  heard(): void {
-    this.#timer.refresh();
-  }
-
-  stop(): void {
-    clearTimeout(this.#timer);
-  }
 }
 
 /** Calls may overlap; the training process answers them one after another. */

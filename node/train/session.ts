@@ -23,14 +23,13 @@ import { separatesExamples } from '../model/lora.js';
 import { freeMemory } from './free-memory.js';
 import { planMemory, type MemoryNeeds, type MemoryPlan } from './memory.js';
 import type { CallParams, CallResult, DataProgress, SessionOptions } from './messages.js';
+import { tellReading } from './reading-progress.js';
 import { privateGradient, type PrivateTraining } from './private-gradient.js';
 import { heldOutTokensMax, LocalTrainer, type LocalTrainerInit } from './trainer.js';
 
 /** Steps whose time is measured after one to warm up, and how long that may take in all. */
 const MEASURED_STEPS = 5;
 const MEASURE_MS_MAX = 10_000;
-/** Time between two words about how far reading the data is, in ms. */
-const READING_MS = 10_000;
 
 export class TrainingSession {
   readonly #options: SessionOptions;
@@ -96,7 +95,7 @@ export class TrainingSession {
     };
     const data = await openDataset(options.dataFiles, {
       ...dataOptions,
-      onExample: reading(onReading),
+      onExample: tellReading(onReading),
     });
     const { batchSize, sequenceLength } = training;
     const { config, weights } = directory;
@@ -228,22 +227,6 @@ export class TrainingSession {
     };
     return compareAdapters(comparison, onProgress, signal);
   }
-}
-
-/** Counts examples, and tells every READING_MS. */
-function reading(
-  onReading: (progress: DataProgress) => void,
-): NonNullable<DatasetOptions['onExample']> {
-  const progress = { records: 0, tokens: 0 };
-  let toldMs = performance.now();
-  return ({ tokens }) => {
-    progress.records++;
-    progress.tokens += tokens.length;
-    const nowMs = performance.now();
-    if (nowMs - toldMs < READING_MS) return;
-    toldMs = nowMs;
-    onReading({ ...progress });
-  };
 }
 
 /**
