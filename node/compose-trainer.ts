@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import type { BaseModel } from './base-model.js';
+import type { ColumnNames } from './data/columns.js';
 import { EXIT_USAGE, UserError } from './errors.js';
 import type { Logger } from './interfaces.js';
 import type { MemoryMode } from './model/memory-mode.js';
@@ -10,6 +11,7 @@ import type { Precision } from './model/precision.js';
 import type { DeviceChoice } from './train/choose-device.js';
 import { TrainerHost } from './train/host.js';
 import type { MemoryPlan } from './train/memory.js';
+import type { DataProgress } from './train/messages.js';
 import type { PrivacySettings } from './train/privacy-budget.js';
 import type { AdapterSpec } from '../protocol/adapter.js';
 import type { Schedule, Training } from '../protocol/manifest.js';
@@ -17,6 +19,8 @@ import type { Schedule, Training } from '../protocol/manifest.js';
 /** What a peer decides for itself. */
 export interface TrainerOptions {
   data: readonly string[];
+  /** Names of the data's columns; absent: the usual ones. */
+  columns?: ColumnNames;
   heldOut: number;
   /** Null leaves it to availableParallelism(). */
   threads: number | null;
@@ -30,6 +34,8 @@ export interface TrainerOptions {
   privacy?: Pick<PrivacySettings, 'noise' | 'clip' | 'batchSize'> | null;
   /** Told what training will take, before the model is loaded; of a GPU nothing is known. */
   onPlan?: (plan: MemoryPlan) => void;
+  /** Told now and then how far reading the data is. */
+  onReading?: (progress: DataProgress) => void;
 }
 
 /** What the run decides. */
@@ -56,6 +62,7 @@ export async function openTrainer(
     {
       modelDir: base.dir,
       dataFiles: options.data.map((file) => resolve(file)),
+      ...(options.columns && { columns: options.columns }),
       adapter: { rank, alpha, seed, targetModules: [...targetModules], modules: [...modules] },
       training: run.training,
       run: { epochsMax, stepsRef },
@@ -69,6 +76,7 @@ export async function openTrainer(
       ...(privacy && { privacy: { ...privacy, sampleRate: null } }),
       logger,
       ...(options.onPlan && { onPlan: options.onPlan }),
+      ...(options.onReading && { onReading: options.onReading }),
     },
     signal,
   );

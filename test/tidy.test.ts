@@ -22,7 +22,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'node/json-file.ts': ['node/errors.ts'],
   'node/engine': [],
   'node/model': ['node/files.ts', 'node/engine', 'protocol', 'node/errors.ts', 'node/json-file.ts'],
-  'node/data': ['node/model', 'protocol', 'node/errors.ts', 'node/json-file.ts'],
+  'node/data': ['node/files.ts', 'node/model', 'protocol', 'node/errors.ts', 'node/json-file.ts'],
   'node/train': [
     'node/model',
     'node/data',

@@ -21,6 +21,7 @@ import { holderOf } from '../store/lock.js';
 import { freeMemory } from '../train/free-memory.js';
 import { adapterLayout } from '../../protocol/adapter.js';
 import { EMBEDDED_MODEL_DIRECTORY, PACKAGE_DIRECTORY } from '../version.js';
+import { columnOptions, columnsOf } from './data-options.js';
 import { trainingOf } from './found-run.js';
 import { peerOptions } from './peer-options.js';
 import { runOptions } from './run-options.js';
@@ -36,6 +37,7 @@ export const doctorOptions = {
   dir: peerOptions.dir,
   model: peerOptions.model,
   data: peerOptions.data,
+  ...columnOptions,
   listen: peerOptions.listen,
   bootstrap: peerOptions.bootstrap,
   swarmKey: peerOptions.swarmKey,
@@ -108,7 +110,7 @@ async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
         .catch(() => null);
       return [checkSpace(dir, system, size), checkKind(dir, system)];
     }),
-    one('data', () => checkData(data)),
+    one('data', () => checkData(data, columnsOf(options))),
     one('swarm key', () => checkSwarmKey(swarmKey, directory.pathOf('swarmKey'))),
   ];
   const computing = [

@@ -4,13 +4,14 @@ import Table from 'cli-table3';
 import { integer, option, text } from '../config.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset } from '../data/dataset.js';
-import { DATA_FILE_KINDS } from '../data/readers.js';
+import { DATA_FILE_KINDS } from '../data/sources.js';
 import { openTokenizer } from '../data/tokenizer.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { openLanguageModel } from '../model/language-model.js';
 import { readPeftAdapter } from '../model/peft.js';
 import { evaluate, overall, type MeasuredLoss } from '../train/evaluate.js';
 import { chooseModel, modelOptions, openDevice, type ChosenModel } from './chosen-model.js';
+import { columnOptions, columnsOf } from './data-options.js';
 import { jsonOption, threadsOption } from './peer-options.js';
 import { reportTenths } from './slow.js';
 import { defineVerb } from './verb.js';
@@ -33,6 +34,7 @@ export const evalVerb = defineVerb({
       null,
       'measure the adapter that export --personal wrote to DIR as well',
     ),
+    ...columnOptions,
     sequenceLength: option(
       integer('TOKENS', 8, 1 << 17),
       null,
@@ -73,6 +75,7 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
         heldOutShare: 0,
         // The order of the rows is no concern of their loss.
         seed: new Uint8Array(32),
+        columns: columnsOf(options),
       };
       const datasets = [];
       for (const file of files) datasets.push(await openDataset([file], reading));

@@ -5,11 +5,13 @@ import { EXIT_USAGE, UserError } from '../errors.js';
 import { option, switchOption, text, type OptionValues } from '../config.js';
 import { CONFIG_FILE } from '../config/file.js';
 import { readRecords } from '../data/readers.js';
+import { findDataFiles } from '../data/sources.js';
 import { errnoOf, replaceFile } from '../files.js';
 import { readInvite } from '../invite.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import { parseAddress } from '../net/addresses.js';
 import { looksLikeInvite } from '../../protocol/invite.js';
+import { sayDataFiles } from './data-options.js';
 import { configText, type Answers } from './init-text.js';
 import { peerOptions } from './peer-options.js';
 import { Questions } from './questions.js';
@@ -102,7 +104,11 @@ async function collect(
   const data =
     files.length > 0
       ? await checkData(files, io)
-      : await ask('--data FILE...', 'What is your text? Files, separated by commas:', readData);
+      : await ask(
+          '--data FILE...',
+          'What is your text? Files or folders, separated by commas:',
+          readData,
+        );
   const modelQuestion = 'Which model? A directory, or nothing for the embedded one:';
   const isAsked = model === null && questions !== null;
   const modelDir = isAsked
@@ -121,8 +127,10 @@ async function collect(
   return { data, modelDir, address, isInviteOnly };
 }
 
-/** Reads every file to its end. Absolute paths; throws UserError. */
-async function checkData(files: readonly string[], io: VerbIo): Promise<string[]> {
+/** Reads every file to its end, those of folders too. Absolute paths; throws UserError. */
+async function checkData(paths: readonly string[], io: VerbIo): Promise<string[]> {
+  await sayDataFiles(paths, io.stderr);
+  const { files } = await findDataFiles(paths);
   for (const file of files) {
     let examples = 0;
     for await (const record of readRecords(file)) {
@@ -131,7 +139,7 @@ async function checkData(files: readonly string[], io: VerbIo): Promise<string[]
     }
     io.stderr.write(`${file}: ${examples} ${examples === 1 ? 'example' : 'examples'}\n`);
   }
-  return files.map((file) => resolve(file));
+  return paths.map((path) => resolve(path));
 }
 
 /** Null for the embedded model. Throws UserError. */

@@ -17,12 +17,13 @@ import { NotAMemberError } from '../../protocol/errors.js';
 import { looksLikeInvite, type Invite } from '../../protocol/invite.js';
 import type { Run } from '../../protocol/manifest.js';
 import { isListed } from '../../protocol/members.js';
+import { columnsOf } from './data-options.js';
 import { findRun, isRun } from './find-run.js';
 import { live, rememberSettings, type LiveInit } from './live.js';
 import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { withSession, type Session } from './session.js';
-import { LOADING, sayIfSlow, sayPlan } from './slow.js';
+import { LOADING, sayIfSlow, sayPlan, sayReading } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** A contact may take this long to look at an admission, in ms. */
@@ -112,7 +113,13 @@ export function joining(
     const opening = openTrainer(
       base,
       run.manifest,
-      { ...options, privacy: settings, onPlan: sayPlan(progress.log) },
+      {
+        ...options,
+        columns: columnsOf(options),
+        privacy: settings,
+        onPlan: sayPlan(progress.log),
+        onReading: sayReading(progress.log),
+      },
       peerId,
       logger,
       io.signal,

@@ -8,6 +8,7 @@ import type { StatusReport } from '../status.js';
 import type { DataDirectory } from '../store/directory.js';
 import { readSettings, writeSettings } from '../store/settings.js';
 import type { TrainerHost } from '../train/host.js';
+import { columnsOf } from './data-options.js';
 import type { peerOptions } from './peer-options.js';
 import { privacyLine } from './privacy-options.js';
 import type { Progress } from './progress.js';
@@ -172,9 +173,15 @@ async function watch(
 export async function rememberSettings(
   directory: DataDirectory,
   modelDir: string,
-  { data, heldOut }: PeerOptions,
+  options: PeerOptions,
 ): Promise<void> {
-  const dataFiles = data.map((file) => resolve(file));
+  const dataFiles = options.data.map((file) => resolve(file));
   const { isResting = false } = (await readSettings(directory)) ?? {};
-  await writeSettings(directory, { modelDir, dataFiles, heldOutShare: heldOut, isResting });
+  await writeSettings(directory, {
+    modelDir,
+    dataFiles,
+    heldOutShare: options.heldOut,
+    isResting,
+    columns: columnsOf(options),
+  });
 }

@@ -9,11 +9,13 @@ import {
   switchOption,
   text,
 } from '../config.js';
+import { DATA_FILE_KINDS } from '../data/sources.js';
 import { DEVICES } from '../engine/devices.js';
 import { LOG_FORMATS, LOG_LEVELS } from '../log.js';
 import { MEMORY_MODES } from '../model/memory-mode.js';
 import { PRECISIONS } from '../model/precision.js';
 import { EPOCHS_MAX } from '../../protocol/limits.js';
+import { columnOptions } from './data-options.js';
 import { privacyOptions } from './privacy-options.js';
 
 /** Largest TCP port. */
@@ -113,8 +115,9 @@ export const peerOptions = {
   data: manyOption(
     text('FILE'),
     [],
-    'private text to train on: .jsonl or .txt; it never leaves this machine',
+    `private text to train on: ${DATA_FILE_KINDS}; it never leaves this machine`,
   ),
+  ...columnOptions,
   heldOut: option(
     real('SHARE', 0, 0.5),
     0.1,

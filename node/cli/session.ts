@@ -12,6 +12,7 @@ import { openHostOnSamePort } from '../net/port-memory.js';
 import { readSwarmKey, type SwarmKey } from '../net/swarm-key.js';
 import { checkPrecision } from '../train/choose-device.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
+import { columnsOf, sayDataFiles } from './data-options.js';
 import type { PeerOptions } from './live.js';
 import { createProgress, type Progress } from './progress.js';
 import { sayIfSlow } from './slow.js';
@@ -47,6 +48,7 @@ export async function withSession(
   invitedKey: SwarmKey | null = null,
 ): Promise<void> {
   checkData(options.data);
+  columnsOf(options);
   checkPrecision(options);
   for (const address of contacts) parseAddress(address);
   const swarmKey = (await givenSwarmKey(options.swarmKey)) ?? invitedKey;
@@ -57,6 +59,7 @@ export async function withSession(
     out: progress.log,
     colour: io.terminal,
   });
+  await sayDataFiles(options.data, progress.log);
   const lost = new AbortController();
   const home = await openHome(options.dir, (sentence) => lost.abort(new UserError(sentence)));
   const opened: (() => Promise<void>)[] = [() => home.lock.release()];

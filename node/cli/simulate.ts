@@ -19,6 +19,7 @@ import {
   switchOption,
   type OptionValues,
 } from '../config.js';
+import { DATA_FILE_KINDS } from '../data/sources.js';
 import { openExecutor } from '../engine/open-executor.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
@@ -29,6 +30,7 @@ import { ModelWorkload } from '../sim/model-workload.js';
 import { simulate, type Simulation, type SimulationResult } from '../sim/simulate.js';
 import { SYNTHETIC_MODULES, SyntheticWorkload, type Workload } from '../sim/workload.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
+import { columnOptions, columnsOf } from './data-options.js';
 import { manifestFromOptions, type FoundingContext } from './found-run.js';
 import { jsonOption, peerOptions, threadsOption } from './peer-options.js';
 import { runOptions } from './run-options.js';
@@ -45,7 +47,8 @@ const simulateOptions = {
   seed: option(integer('N', 0, 2 ** 32 - 1), 1, 'of everything that is drawn'),
   synthetic: switchOption('train on a synthetic problem instead of a language model: fast'),
   model: peerOptions.model,
-  data: { ...peerOptions.data, help: 'text to train on, dealt to the peers: .jsonl or .txt' },
+  data: { ...peerOptions.data, help: `text to train on, dealt to the peers: ${DATA_FILE_KINDS}` },
+  ...columnOptions,
   deal: option(
     choice(DEALS),
     'lines',
@@ -197,7 +200,13 @@ async function open(plan: Plan, signal: AbortSignal): Promise<{ run: Run; worklo
   const { config, fingerprint, dir } = base;
   const modules = loraModules(config, ['all-linear']);
   const run = found(plan, modules, { hiddenSize: config.hiddenSize, fingerprint });
-  const dealt = await dealRecords(options.data, options.peers, options.deal, seed);
+  const dealt = await dealRecords(
+    options.data,
+    options.peers,
+    options.deal,
+    seed,
+    columnsOf(options),
+  );
   const attack: Attack | null = options.attack === null ? null : ATTACKS[options.attack];
   const hands = dealt.map((hand, i) => (i < honest ? hand : (attack?.poison?.(hand) ?? hand)));
   const threads = options.threads ?? availableParallelism();

@@ -2,6 +2,7 @@
 import { SingleBar } from 'cli-progress';
 import type { Writable } from 'node:stream';
 import { describePlan, type MemoryPlan } from '../train/memory.js';
+import type { DataProgress } from '../train/messages.js';
 import type { VerbIo } from './verb.js';
 
 /** Longest silence before the first line, in ms. */
@@ -13,6 +14,13 @@ export const LOADING = 'loading the model and the data';
 /** Writes what training will take to `out`, in one line. */
 export function sayPlan(out: Writable): (plan: MemoryPlan) => void {
   return (plan) => void out.write(`${describePlan(plan)}\n`);
+}
+
+/** Writes how far reading the data is to `out`, in one line. */
+export function sayReading(out: Writable): (progress: DataProgress) => void {
+  return ({ records, tokens }) => {
+    out.write(`read ${records} records, ${tokens} tokens\n`);
+  };
 }
 
 /** Settles as `work` does; writes "<what> ..." to `out` once when that takes longer than `quietMs`. */

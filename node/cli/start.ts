@@ -11,13 +11,14 @@ import { EPOCH_MS_MIN } from '../../protocol/limits.js';
 import { encodeManifest } from '../../protocol/manifest-codec.js';
 import { InvalidManifestError } from '../../protocol/errors.js';
 import type { Manifest, Run } from '../../protocol/manifest.js';
+import { columnsOf } from './data-options.js';
 import { checkResume, manifestFromOptions } from './found-run.js';
 import { live, rememberSettings, type LiveInit } from './live.js';
 import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { runOptions, type RunOptions } from './run-options.js';
 import { withSession, type Session } from './session.js';
-import { LOADING, sayIfSlow, sayPlan } from './slow.js';
+import { LOADING, sayIfSlow, sayPlan, sayReading } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** --epoch-seconds auto: this many times the steps of one epoch, for slower machines and evaluation. */
@@ -96,7 +97,13 @@ async function openRun(
     const opening = openTrainer(
       base,
       run,
-      { ...session.options, privacy, onPlan: sayPlan(session.progress.log) },
+      {
+        ...session.options,
+        columns: columnsOf(session.options),
+        privacy,
+        onPlan: sayPlan(session.progress.log),
+        onReading: sayReading(session.progress.log),
+      },
       peerId,
       logger,
       io.signal,

@@ -64,7 +64,12 @@ export async function openStoredTrainer(
   const trainer = await openTrainer(
     base,
     run.manifest,
-    { ...options, data: settings.dataFiles, heldOut: settings.heldOutShare },
+    {
+      ...options,
+      data: settings.dataFiles,
+      ...(settings.columns && { columns: settings.columns }),
+      heldOut: settings.heldOutShare,
+    },
     peerId,
     createLogger({ level, format, out: io.stderr }),
     io.signal,

@@ -3,6 +3,7 @@ import { bootstrapVerb } from './bootstrap.js';
 import { chatVerb } from './chat.js';
 import { compareVerb } from './compare.js';
 import { configVerb } from './config.js';
+import { dataVerb } from './data.js';
 import { doctorVerb } from './doctor.js';
 import { evalVerb } from './eval.js';
 import { exportVerb } from './export.js';
@@ -31,6 +32,7 @@ export const VERBS: readonly Verb[] = [
   bootstrapVerb,
   configVerb,
   doctorVerb,
+  dataVerb,
   inviteVerb,
   swarmKeyVerb,
   peerIdVerb,

@@ -1,17 +1,14 @@
 /** A peer's private data, from files to batches: read, split, tokenised and packed, all of it in memory. */
 import type { ChatTemplate } from './chat-template.js';
-import {
-  PackedRows,
-  packRows,
-  TOKENS_MAX,
-  TokenStore,
-  type Batch,
-  type Packing,
-} from './packing.js';
+import type { ColumnNames } from './columns.js';
+import { PackedRows, packRows, type Batch, type Packing } from './packing.js';
+import { placeText, type DataRecord } from './records.js';
 import { SingleRows } from './single-rows.js';
-import { DATA_FILE_KINDS, readRecords } from './readers.js';
+import { readRecords } from './readers.js';
+import { DATA_FILE_KINDS, findDataFiles } from './sources.js';
 import { isHeldOut } from './split.js';
-import { tokeniseRecord } from './tokenise.js';
+import { tokeniseRecord, type TokenisedExample } from './tokenise.js';
+import { TOKENS_MAX, TokenStore } from './token-store.js';
 import type { Tokenizer } from './tokenizer.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 
@@ -26,6 +23,19 @@ export interface DatasetOptions {
   heldOutShare: number;
   /** Of the packing and of the order of rows; a resumed peer must give the same. */
   seed: Uint8Array;
+  /** Default: the usual names. */
+  columns?: ColumnNames;
+  /** Told of each example, in order. */
+  onExample?: (example: ReadExample) => void;
+  /** Told of what cannot be used, which is then left out (a row, or the rest of a file); without it that is thrown. */
+  onFault?: (fault: UserError) => void;
+}
+
+/** An example as it was read. */
+export interface ReadExample extends TokenisedExample {
+  file: string;
+  record: DataRecord;
+  isHeldOut: boolean;
 }
 
 /** Rows to measure on: see PackedRows.batches. */
@@ -66,30 +76,30 @@ export interface Dataset {
 }
 
 /**
- * Reads `files` (.jsonl, .txt, .md) in order. Throws UserError that names the file and line: see
+ * Reads files and folders (see findDataFiles) in order. Throws UserError that names the file and line: see
  * readRecords and tokeniseRecord; also for more than TOKENS_MAX tokens, or when nothing is left to train.
  */
 export async function openDataset(
-  files: readonly string[],
+  paths: readonly string[],
   options: DatasetOptions,
 ): Promise<Dataset> {
-  if (files.length === 0) {
+  if (paths.length === 0) {
     throw new UserError(
       `no data files were given: name at least one, ${DATA_FILE_KINDS}`,
       EXIT_USAGE,
     );
   }
+  const { files } = await findDataFiles(paths);
   const [training, heldOut] = [new TokenStore(), new TokenStore()];
-  for (const file of files) {
-    for await (const record of readRecords(file)) {
-      const { tokens, trained } = tokeniseRecord(record, file, options);
-      const store = isHeldOut(record, options.heldOutShare) ? heldOut : training;
-      if (training.size + heldOut.size > TOKENS_MAX || !store.append(tokens, trained)) {
-        throw new UserError(
-          `${file}, line ${record.line}: the data have more than ${TOKENS_MAX} tokens, the most that is kept in memory: give fewer files`,
-        );
-      }
+  for await (const example of readExamples(files, options)) {
+    const { tokens, trained, file, record } = example;
+    const store = example.isHeldOut ? heldOut : training;
+    if (training.size + heldOut.size > TOKENS_MAX || !store.append(tokens, trained)) {
+      throw new UserError(
+        `${placeText(file, record)}: the data have more than ${TOKENS_MAX} tokens, the most that is kept in memory: give fewer files`,
+      );
     }
+    options.onExample?.(example);
   }
   const init = {
     sequenceLength: options.sequenceLength,
@@ -98,7 +108,7 @@ export async function openDataset(
   };
   const packing = packRows(training, options.sequenceLength, options.seed);
   // Every example has at least two tokens, so that only an empty side has no rows.
-  if (packing.rows.length === 0) throw nothingToTrain(files, heldOut.examples);
+  if (packing.rows.length === 0) throw nothingToTrain(paths, heldOut.examples);
   const heldOutPacking = packRows(heldOut, options.sequenceLength, options.seed);
   return {
     training: new PackedRows(training, packing, init),
@@ -107,6 +117,35 @@ export async function openDataset(
       heldOutPacking.rows.length === 0 ? null : new PackedRows(heldOut, heldOutPacking, init),
     stats: statsOf(training, heldOut, packing),
   };
+}
+
+async function* readExamples(
+  files: readonly string[],
+  options: DatasetOptions,
+): AsyncGenerator<ReadExample, void, undefined> {
+  const { onFault, heldOutShare } = options;
+  const refuse = (fault: unknown): void => {
+    if (onFault === undefined || !(fault instanceof UserError)) throw fault;
+    onFault(fault);
+  };
+  for (const file of files) {
+    const records = readRecords(file, options);
+    for (;;) {
+      let example: ReadExample;
+      try {
+        const next = await records.next();
+        if (next.done === true) break;
+        const record = next.value;
+        const isAside = isHeldOut(record, heldOutShare);
+        example = { ...tokeniseRecord(record, file, options), file, record, isHeldOut: isAside };
+      } catch (fault) {
+        // A reader that has thrown is done: the next call ends its file.
+        refuse(fault);
+        continue;
+      }
+      yield example;
+    }
+  }
 }
 
 function nothingToTrain(files: readonly string[], examples: number): UserError {

@@ -1,9 +1,8 @@
 /** Reads a text file line by line in bounded memory, and refuses what is not UTF-8 text. */
-import { createReadStream } from 'node:fs';
 import { UserError } from '../errors.js';
-import { unreadable } from '../json-file.js';
+import { readTextBytes } from './text-bytes.js';
 
-/** Bytes of one line: a conversation of 250,000 tokens. */
+/** Bytes of one line, and of one record of any other format: a conversation of 250,000 tokens. */
 export const LINE_BYTES_MAX = 1024 * 1024;
 
 export interface Line {
@@ -14,38 +13,32 @@ export interface Line {
 
 const NEWLINE = 0x0a;
 
-/**
- * Yields the lines without their line break (LF or CRLF) and without a byte order mark.
- * Throws UserError: unreadable file, a line beyond LINE_BYTES_MAX, NUL bytes or invalid UTF-8.
- */
-export async function* readLines(file: string): AsyncGenerator<Line, void, undefined> {
+/** As linesOf. Throws UserError as readTextBytes does, and for a line beyond LINE_BYTES_MAX. */
+export function readLines(file: string): AsyncGenerator<Line, void, undefined> {
+  return linesOf(readTextBytes(file), file);
+}
+
+/** Yields the lines of `chunks` (UTF-8, see readTextBytes) without their line break, LF or CRLF. */
+export async function* linesOf(
+  chunks: AsyncIterable<Buffer>,
+  file: string,
+): AsyncGenerator<Line, void, undefined> {
   let pieces: Buffer[] = [];
   let bytes = 0;
   let number = 1;
-  const stream = createReadStream(file);
-  try {
-    for await (const data of stream) {
-      const chunk = data as Buffer;
-      let start = 0;
-      for (let end = chunk.indexOf(NEWLINE); end >= 0; end = chunk.indexOf(NEWLINE, start)) {
-        pieces.push(chunk.subarray(start, end));
-        yield { text: decode(pieces, bytes + end - start, file, number), number };
-        [pieces, bytes] = [[], 0];
-        number++;
-        start = end + 1;
-      }
-      const rest = chunk.subarray(start);
-      // Most binary files show themselves here, before they look like one very long line.
-      if (rest.includes(0)) throw notText(file, number, 'has NUL bytes');
-      pieces.push(rest);
-      bytes += rest.length;
-      if (bytes > LINE_BYTES_MAX) throw tooLong(file, number);
+  for await (const chunk of chunks) {
+    let start = 0;
+    for (let end = chunk.indexOf(NEWLINE); end >= 0; end = chunk.indexOf(NEWLINE, start)) {
+      pieces.push(chunk.subarray(start, end));
+      yield { text: decode(pieces, bytes + end - start, file, number), number };
+      [pieces, bytes] = [[], 0];
+      number++;
+      start = end + 1;
     }
-  } catch (cause) {
-    if (cause instanceof UserError) throw cause;
-    throw unreadable(file, 'a data file', cause);
-  } finally {
-    stream.destroy();
+    const rest = chunk.subarray(start);
+    pieces.push(rest);
+    bytes += rest.length;
+    if (bytes > LINE_BYTES_MAX) throw tooLong(file, number);
   }
   if (bytes > 0) yield { text: decode(pieces, bytes, file, number), number };
 }
@@ -58,21 +51,6 @@ function tooLong(file: string, number: number): UserError {
 
 function decode(pieces: readonly Buffer[], length: number, file: string, number: number): string {
   if (length > LINE_BYTES_MAX) throw tooLong(file, number);
-  const line = Buffer.concat(pieces, length);
-  if (line.includes(0)) throw notText(file, number, 'has NUL bytes');
-  // A byte order mark may begin the file; anywhere else it is a character like others.
-  const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: number > 1 });
-  let text: string;
-  try {
-    text = decoder.decode(line);
-  } catch {
-    throw notText(file, number, 'is not valid UTF-8');
-  }
+  const text = Buffer.concat(pieces, length).toString('utf8');
   return text.endsWith('\r') ? text.slice(0, -1) : text;
-}
-
-function notText(file: string, number: number, what: string): UserError {
-  return new UserError(
-    `${file}, line ${number}: ${what}: give a text file, saved as UTF-8 (not a binary one, not UTF-16)`,
-  );
 }

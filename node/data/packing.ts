@@ -8,9 +8,7 @@
  */
 import { IGNORED_TARGET, type TokenBatch } from '../model/token-batch.js';
 import { Prng } from '../../protocol/prng.js';
-
-/** Tokens that one data set may hold: 64 Mi tokens are 320 MiB in memory. */
-export const TOKENS_MAX = 1 << 26;
+import { growTo, type TokenStore } from './token-store.js';
 
 /**
  * One batch of B rows of T positions, row after row. Tokens are the pad id where segments is 0; segments
@@ -23,66 +21,16 @@ export interface Batch extends TokenBatch {
   inputTokens: number;
 }
 
-/** Growing store of tokenised examples: flat arrays, because a million small ones cost far more. */
-export class TokenStore {
-  #tokens = new Int32Array(1 << 12);
-  #trained = new Uint8Array(1 << 12);
-  readonly #starts: number[] = [0];
-
-  /** Examples held. */
-  get examples(): number {
-    return this.#starts.length - 1;
-  }
-
-  /** Tokens held, over all examples. */
-  get size(): number {
-    return this.#starts.at(-1) ?? 0;
-  }
-
-  /** `trained[i]` is 1 where tokens[i] is a target that counts. False, and nothing added, beyond TOKENS_MAX. */
-  append(tokens: readonly number[], trained: readonly (0 | 1)[]): boolean {
-    const end = this.size + tokens.length;
-    if (end > TOKENS_MAX) return false;
-    if (end > this.#tokens.length) this.#grow(end);
-    this.#tokens.set(tokens, this.size);
-    this.#trained.set(trained, this.size);
-    this.#starts.push(end);
-    return true;
-  }
-
-  /** Views of example `index`, [n] each. */
-  example(index: number): { tokens: Int32Array; trained: Uint8Array } {
-    const start = this.#starts[index] ?? 0;
-    const end = this.#starts[index + 1] ?? start;
-    return {
-      tokens: this.#tokens.subarray(start, end),
-      trained: this.#trained.subarray(start, end),
-    };
-  }
-
-  #grow(least: number): void {
-    const capacity = Math.max(least, 2 * this.#tokens.length);
-    const tokens = new Int32Array(capacity);
-    const trained = new Uint8Array(capacity);
-    tokens.set(this.#tokens);
-    trained.set(this.#trained);
-    this.#tokens = tokens;
-    this.#trained = trained;
-  }
-}
-
 /** Pairs [from, from + length) of an example, in one row. */
 export interface Chunk {
   example: number;
   from: number;
   length: number;
-  /** Pairs that are trained, at least 1. */
-  targets: number;
 }
 
 /** How the examples of one store lie in rows. */
 export interface Packing {
-  rows: readonly (readonly Chunk[])[];
+  rows: ChunkRows;
   /** Examples of more than T pairs, which were cut. */
   cutExamples: number;
   /** Tokens of prompts that lie in no row, because they were too far before the answer. */
@@ -93,12 +41,12 @@ export interface Packing {
 
 /** Example `example` in chunks of at most `sequenceLength` pairs in which something is trained, from its end. */
 export function chunksOf(store: TokenStore, example: number, sequenceLength: number): Chunk[] {
-  const { trained } = store.example(example);
   const chunks: Chunk[] = [];
-  for (let end = trained.length - 1; end > 0; end -= sequenceLength) {
+  for (let end = store.lengthOf(example) - 1; end > 0; end -= sequenceLength) {
     const from = Math.max(0, end - sequenceLength);
-    const targets = trained.subarray(from + 1, end + 1).reduce((sum, flag) => sum + flag, 0);
-    if (targets > 0) chunks.push({ example, from, length: end - from, targets });
+    if (store.trainedIn(example, from + 1, end + 1) > 0) {
+      chunks.push({ example, from, length: end - from });
+    }
   }
   return chunks;
 }
@@ -118,53 +66,147 @@ export function emptyBatch(size: number, padTokenId: number): Batch {
 export function fillChunk(
   batch: Batch,
   store: TokenStore,
-  { example, from, length, targets }: Chunk,
+  { example, from, length }: Chunk,
   { at, segment }: { at: number; segment: number },
 ): void {
-  const { tokens, trained } = store.example(example);
-  batch.tokens.set(tokens.subarray(from, from + length), at);
   batch.segments.fill(segment, at, at + length);
   for (let i = 0; i < length; i++) {
-    if (trained[from + i + 1] === 1) batch.targets[at + i] = tokens[from + i + 1] ?? IGNORED_TARGET;
+    batch.tokens[at + i] = store.token(example, from + i);
+    if (!store.isTrained(example, from + i + 1)) continue;
+    batch.targets[at + i] = store.token(example, from + i + 1);
+    batch.trainedTokens++;
   }
-  batch.trainedTokens += targets;
   batch.inputTokens += length;
 }
 
 /** Packs every example of `store` into rows of `sequenceLength` (T) positions. Deterministic in `seed`. */
 export function packRows(store: TokenStore, sequenceLength: number, seed: Uint8Array): Packing {
-  const chunks: Chunk[] = [];
+  const chunks = new ChunkList();
   let [cutExamples, droppedTokens, trainedTokens] = [0, 0, 0];
   for (let example = 0; example < store.examples; example++) {
-    const pairs = store.example(example).tokens.length - 1;
+    const pairs = store.lengthOf(example) - 1;
     if (pairs > sequenceLength) cutExamples++;
-    const own = chunksOf(store, example, sequenceLength);
-    droppedTokens += own.reduce((left, { length }) => left - length, pairs);
-    trainedTokens += own.reduce((sum, { targets }) => sum + targets, 0);
-    chunks.push(...own);
+    droppedTokens += pairs;
+    for (const chunk of chunksOf(store, example, sequenceLength)) {
+      droppedTokens -= chunk.length;
+      trainedTokens += store.trainedIn(example, chunk.from + 1, chunk.from + chunk.length + 1);
+      chunks.push(chunk);
+    }
   }
-  // The sort is stable: chunks of one length stay in this order, so that neighbours in the file spread.
-  const order = new Prng(seed, 'packing').permutation(chunks.length);
-  const shuffled = Array.from(order, (i) => chunks[i]).filter((chunk) => chunk !== undefined);
-  shuffled.sort((a, b) => b.length - a.length);
-  return { rows: bestFit(shuffled, sequenceLength), cutExamples, droppedTokens, trainedTokens };
+  // Chunks of one length stay in this order, so that neighbours in the file spread.
+  const shuffled = new Prng(seed, 'packing').permutation(chunks.count);
+  const rows = bestFit(chunks, byLength(chunks, shuffled, sequenceLength), sequenceLength);
+  return { rows, cutExamples, droppedTokens, trainedTokens };
+}
+
+/** Chunks in flat arrays, 12 bytes each: a million small objects would take ten times as much. */
+class ChunkList {
+  count = 0;
+  #examples = new Uint32Array(1 << 10);
+  #froms = new Uint32Array(1 << 10);
+  #lengths = new Uint32Array(1 << 10);
+
+  push({ example, from, length }: Chunk): void {
+    this.#examples = growTo(this.#examples, this.count + 1);
+    this.#froms = growTo(this.#froms, this.count + 1);
+    this.#lengths = growTo(this.#lengths, this.count + 1);
+    this.#examples[this.count] = example;
+    this.#froms[this.count] = from;
+    this.#lengths[this.count] = length;
+    this.count++;
+  }
+
+  length(index: number): number {
+    return this.#lengths[index] ?? 0;
+  }
+
+  get(index: number): Chunk {
+    const example = this.#examples[index] ?? 0;
+    return { example, from: this.#froms[index] ?? 0, length: this.length(index) };
+  }
+}
+
+/** `order` sorted by length, the longest first; equal ones stay as they are (counting sort). */
+function byLength(chunks: ChunkList, order: Uint32Array, sequenceLength: number): Uint32Array {
+  /** Where the chunks of each length begin. */
+  const starts = new Uint32Array(sequenceLength + 1);
+  for (const index of order) {
+    const shorter = chunks.length(index) - 1;
+    if (shorter >= 0) starts[shorter] = (starts[shorter] ?? 0) + 1;
+  }
+  for (let length = sequenceLength - 1; length >= 0; length--) {
+    starts[length] = (starts[length] ?? 0) + (starts[length + 1] ?? 0);
+  }
+  const sorted = new Uint32Array(order.length);
+  for (const index of order) {
+    const length = chunks.length(index);
+    const at = starts[length] ?? 0;
+    sorted[at] = index;
+    starts[length] = at + 1;
+  }
+  return sorted;
 }
 
 /** Each chunk goes into the fullest row that still has room for it. */
-function bestFit(chunks: readonly Chunk[], sequenceLength: number): Chunk[][] {
-  const rows: Chunk[][] = [];
-  /** Rows by the positions that they have left. */
-  const byRoom: number[][] = Array.from({ length: sequenceLength + 1 }, () => []);
-  for (const chunk of chunks) {
-    let room = chunk.length;
-    while (room < sequenceLength && byRoom[room]?.length === 0) room++;
+function bestFit(chunks: ChunkList, sorted: Uint32Array, sequenceLength: number): ChunkRows {
+  const none = 0xffff_ffff;
+  /** Rows by the positions that they have left: the last one put there, and to each the one before it. */
+  const last = new Uint32Array(sequenceLength + 1).fill(none);
+  const before = new Uint32Array(sorted.length);
+  const rowOf = new Uint32Array(sorted.length);
+  let rows = 0;
+  for (const [i, index] of sorted.entries()) {
+    const length = chunks.length(index);
+    let room = length;
+    while (room < sequenceLength && last[room] === none) room++;
     // A row with all its room left is a new one: room = sequenceLength has no rows of its own.
-    let row = byRoom[room]?.pop();
-    if (row === undefined) row = rows.push([]) - 1;
-    rows[row]?.push(chunk);
-    byRoom[room - chunk.length]?.push(row);
+    let row = last[room] ?? none;
+    if (row === none) row = rows++;
+    else last[room] = before[row] ?? none;
+    rowOf[i] = row;
+    before[row] = last[room - length] ?? none;
+    last[room - length] = row;
   }
-  return rows;
+  return new ChunkRows(chunks, sorted, rowOf, rows);
+}
+
+/** The chunks of each row: 8 bytes a chunk, 4 a row. */
+export class ChunkRows {
+  readonly #chunks: ChunkList;
+  /** Row r has the chunks #order[#starts[r]] to #order[#starts[r + 1] - 1]. */
+  readonly #order: Uint32Array;
+  readonly #starts: Uint32Array;
+
+  /** `sorted`: chunks by index, of which the i-th lies in row `rowOf[i]`, from 0 to `length` - 1. */
+  constructor(
+    chunks: ChunkList,
+    sorted: Uint32Array,
+    rowOf: Uint32Array,
+    readonly length: number,
+  ) {
+    this.#chunks = chunks;
+    this.#starts = new Uint32Array(length + 1);
+    for (const row of rowOf) this.#starts[row + 1] = (this.#starts[row + 1] ?? 0) + 1;
+    for (let row = 0; row < length; row++) {
+      this.#starts[row + 1] = (this.#starts[row + 1] ?? 0) + (this.#starts[row] ?? 0);
+    }
+    this.#order = new Uint32Array(sorted.length);
+    const next = this.#starts.slice();
+    for (const [i, index] of sorted.entries()) {
+      const row = rowOf[i] ?? 0;
+      const at = next[row] ?? 0;
+      this.#order[at] = index;
+      next[row] = at + 1;
+    }
+  }
+
+  /** The chunks of a row, in the order in which they lie there. */
+  *row(row: number): Generator<Chunk, void, undefined> {
+    const end = this.#starts[row + 1] ?? 0;
+    for (let at = this.#starts[row] ?? 0; at < end; at++) {
+      yield this.#chunks.get(this.#order[at] ?? 0);
+    }
+  }
 }
 
 /** The rows of a packing in some order, as batches. */
@@ -232,7 +274,7 @@ export class PackedRows {
   #fill(batch: Batch, index: number, row: number): void {
     let at = index * this.#sequenceLength;
     let segment = 1;
-    for (const chunk of this.#rows[row] ?? []) {
+    for (const chunk of this.#rows.row(row)) {
       fillChunk(batch, this.#store, chunk, { at, segment });
       at += chunk.length;
       segment++;

@@ -1,41 +1,74 @@
-/** Picks the reader of a data file by its name. */
-import { extname } from 'node:path';
-import { EXIT_USAGE, UserError } from '../errors.js';
-import { readJsonLines } from './jsonl.js';
+/** Reads the examples of a data file, whatever its format. */
+import { UserError } from '../errors.js';
+import { recordOf, USUAL_COLUMNS, type ColumnNames } from './columns.js';
+import { readCsv } from './csv.js';
+import { readJson, readJsonLines, type OnFault } from './json.js';
+import { readParquet } from './parquet.js';
 import { readPlainText } from './plain-text.js';
-import type { DataRecord } from './records.js';
+import type { DataRecord, Row } from './records.js';
+import { formatOf, unknownKind, type DataFormat } from './sources.js';
 
-type Reader = (file: string) => AsyncIterable<DataRecord>;
+export interface ReadingOptions {
+  /** Default: the usual names. Plain text has no columns. */
+  columns?: ColumnNames;
+  /**
+   * Told of rows that are left out because they cannot be used; without it the first one is thrown. What makes the
+   * rest of the file unreadable is thrown in any case.
+   */
+  onFault?: OnFault;
+}
 
-const READERS: Readonly<Record<string, Reader>> = {
-  '.jsonl': readJsonLines,
-  '.ndjson': readJsonLines,
-  '.json': readJsonLines,
-  '.txt': readPlainText,
-  '.text': readPlainText,
-  '.md': readPlainText,
+type TableReader = (file: string, columns: ColumnNames, onFault: OnFault) => AsyncIterable<Row>;
+
+const TABLES: Readonly<Record<Exclude<DataFormat, 'text'>, TableReader>> = {
+  'json-lines': (file, _, onFault) => readJsonLines(file, onFault),
+  json: (file, _, onFault) => readJson(file, onFault),
+  csv: (file, _, onFault) => readCsv(file, onFault),
+  parquet: readParquet,
 };
 
-/** What --data takes, for help texts and errors. */
-export const DATA_FILE_KINDS =
-  'JSON lines (.jsonl, .ndjson, .json) or plain text (.txt, .text, .md)';
-
 /**
- * Yields the examples of one file in order. Throws UserError: unknown kind of file (wrong usage), empty
- * file, and whatever the format's reader refuses, with the file and the line.
+ * Yields the examples of one file in order. Throws UserError: unknown kind of file (wrong usage), file without an
+ * example, and whatever the format's reader and recordOf refuse, with the file and the line.
  */
-export async function* readRecords(file: string): AsyncGenerator<DataRecord, void, undefined> {
-  const reader = READERS[extname(file).toLowerCase()];
-  if (reader === undefined) {
-    throw new UserError(
-      `${file}: is of an unknown kind: data files are ${DATA_FILE_KINDS}`,
-      EXIT_USAGE,
-    );
-  }
+export async function* readRecords(
+  file: string,
+  { columns = USUAL_COLUMNS, onFault }: ReadingOptions = {},
+): AsyncGenerator<DataRecord, void, undefined> {
+  const format = formatOf(file);
+  if (format === null) throw unknownKind(file);
   let empty = true;
-  for await (const record of reader(file)) {
+  const note: OnFault = (fault) => {
+    if (onFault === undefined) throw fault;
+    empty = false;
+    onFault(fault);
+  };
+  const records =
+    format === 'text'
+      ? readPlainText(file)
+      : recordsOf(TABLES[format](file, columns, note), file, columns, note);
+  for await (const record of records) {
     empty = false;
     yield record;
   }
   if (empty) throw new UserError(`${file}: is empty: give a file with at least one example`);
+}
+
+async function* recordsOf(
+  rows: AsyncIterable<Row>,
+  file: string,
+  columns: ColumnNames,
+  onFault: OnFault,
+): AsyncGenerator<DataRecord, void, undefined> {
+  for await (const row of rows) {
+    let record: DataRecord;
+    try {
+      record = recordOf(row, file, columns);
+    } catch (fault) {
+      if (!(fault instanceof UserError)) throw fault;
+      onFault(fault);
+      continue;
+    }
+    yield record;
+  }
 }

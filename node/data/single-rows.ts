@@ -4,7 +4,8 @@
  */
 import type { BatchShape } from '../model/family.js';
 import { IGNORED_TARGET } from '../model/token-batch.js';
-import { chunksOf, emptyBatch, fillChunk, type Batch, type TokenStore } from './packing.js';
+import { chunksOf, emptyBatch, fillChunk, type Batch } from './packing.js';
+import type { TokenStore } from './token-store.js';
 
 /** A batch and the trained targets of each of its records. */
 export interface SingleBatch extends Batch {
@@ -24,7 +25,7 @@ export class SingleRows {
     this.#padTokenId = init.padTokenId;
     let longest = 1;
     for (let i = 0; i < store.examples; i++) {
-      longest = Math.max(longest, store.example(i).tokens.length - 1);
+      longest = Math.max(longest, store.lengthOf(i) - 1);
     }
     this.longest = Math.min(init.sequenceLength, longest);
   }

@@ -11,12 +11,15 @@ export function isHeldOut(record: DataRecord, heldOutShare: number): boolean {
   return contentHash('held-out', contentOf(record)) < heldOutShare * CONTENT_HASH_RANGE;
 }
 
-function contentOf(record: DataRecord): string[] {
+/** What the record says, by which it goes to one side. */
+export function contentOf(record: DataRecord): string[] {
   switch (record.kind) {
     case 'text':
       return [record.splitKey];
     case 'completion':
       return [record.prompt, record.completion];
+    case 'instruction':
+      return [record.instruction, record.output];
     case 'messages':
       return record.messages.flatMap(({ role, content }) => [role, content]);
   }

@@ -1,7 +1,7 @@
 /** Turns one record into token ids and says which of them are trained. */
 import { UserError } from '../errors.js';
-import { chatParts, type ChatTemplate, type TextPart } from './chat-template.js';
-import type { DataRecord } from './records.js';
+import { chatParts, type ChatMessage, type ChatTemplate, type TextPart } from './chat-template.js';
+import { placeText, type DataRecord } from './records.js';
 import type { Tokenizer } from './tokenizer.js';
 
 export interface TokenisedExample {
@@ -21,11 +21,13 @@ export function tokeniseRecord(
   file: string,
   { tokenizer, chatTemplate }: { tokenizer: Tokenizer; chatTemplate: ChatTemplate | null },
 ): TokenisedExample {
-  const where = `${file}, line ${record.line}`;
+  const where = placeText(file, record);
+  const isChat =
+    record.kind === 'messages' || (record.kind === 'instruction' && chatTemplate !== null);
   const example: TokenisedExample = { tokens: [], trained: [] };
   const { eosTokenId } = tokenizer;
   // A chat template writes the begin-of-text token itself.
-  if (record.kind !== 'messages') append(example, tokenizer.prefixIds, false);
+  if (!isChat) append(example, tokenizer.prefixIds, false);
   for (const { text, trained } of partsOf(record, where, chatTemplate)) {
     const ids = tokenizer.encode(text);
     const beyond = ids.find((id) => id >= tokenizer.vocabSize);
@@ -45,7 +47,7 @@ export function tokeniseRecord(
   }
   const ends = record.kind !== 'text' || record.endsDocument;
   // Some templates end each turn with the end-of-text token and a line break.
-  const ended = record.kind === 'messages' && example.tokens.slice(-2).includes(eosTokenId);
+  const ended = isChat && example.tokens.slice(-2).includes(eosTokenId);
   if (ends && !ended) append(example, [eosTokenId], example.trained.at(-1) !== 0);
   return example;
 }
@@ -70,16 +72,43 @@ function partsOf(
         { text: record.prompt, trained: false },
         { text: record.completion, trained: true },
       ];
+    case 'instruction':
+      return instructionParts(record, where, chatTemplate);
     case 'messages':
       break;
   }
+  if (chatTemplate !== null) return conversationParts(record.messages, where, chatTemplate);
+  throw new UserError(
+    `${where}: has "messages", but the model has no chat template: use lines with "prompt" and "completion", or a chat model`,
+  );
+}
+
+/** As the model's template writes a question and its answer; without one with an empty line between them. */
+function instructionParts(
+  { instruction, output }: { instruction: string; output: string },
+  where: string,
+  chatTemplate: ChatTemplate | null,
+): readonly TextPart[] {
   if (chatTemplate === null) {
-    throw new UserError(
-      `${where}: has "messages", but the model has no chat template: use lines with "prompt" and "completion", or a chat model`,
-    );
+    return [
+      { text: `${instruction}\n\n`, trained: false },
+      { text: output, trained: true },
+    ];
   }
+  const messages = [
+    { role: 'user', content: instruction },
+    { role: 'assistant', content: output },
+  ];
+  return conversationParts(messages, where, chatTemplate);
+}
+
+function conversationParts(
+  messages: readonly ChatMessage[],
+  where: string,
+  chatTemplate: ChatTemplate,
+): readonly TextPart[] {
   try {
-    return chatParts(chatTemplate, record.messages);
+    return chatParts(chatTemplate, messages);
   } catch (cause) {
     if (!(cause instanceof UserError)) throw cause;
     throw new UserError(`${where}: ${cause.message}`, cause.exitCode, { cause });

@@ -1,22 +1,28 @@
 /** Checks of what a peer reads: data files, the model's directory, the swarm key. */
 import { stat } from 'node:fs/promises';
-import { openTokenizer } from '../data/tokenizer.js';
+import type { ColumnNames } from '../data/columns.js';
 import { readRecords } from '../data/readers.js';
+import { findDataFiles } from '../data/sources.js';
+import { openTokenizer } from '../data/tokenizer.js';
 import { UserError } from '../errors.js';
 import type { ModelDirectory } from '../model/model-directory.js';
 import { readSwarmKey } from '../net/swarm-key.js';
 import { size } from '../train/memory.js';
 import { fail, ok, warn, type Finding } from './finding.js';
 
-/** The first record of each file; the rest is read when training begins. */
-export async function checkData(files: readonly string[]): Promise<Finding[]> {
-  if (files.length === 0) {
+/** The first record of each file, those of folders too; the rest is read when training begins. */
+export async function checkData(
+  paths: readonly string[],
+  columns?: ColumnNames,
+): Promise<Finding[]> {
+  if (paths.length === 0) {
     return [warn('no text is named, so none was looked at', 'murmurate doctor --data FILE...')];
   }
   const findings: Finding[] = [];
-  for (const file of files) {
+  for (const path of paths) {
     try {
-      findings.push(await firstRecord(file));
+      const { files } = await findDataFiles([path]);
+      for (const file of files) findings.push(await firstRecord(file, columns));
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       findings.push(fail(error.message));
@@ -25,8 +31,8 @@ export async function checkData(files: readonly string[]): Promise<Finding[]> {
   return findings;
 }
 
-async function firstRecord(file: string): Promise<Finding> {
-  for await (const record of readRecords(file)) {
+async function firstRecord(file: string, columns?: ColumnNames): Promise<Finding> {
+  for await (const record of readRecords(file, columns && { columns })) {
     const { size: bytes } = await stat(file);
     return ok(`${file}: ${size(bytes)}, and line ${record.line} holds ${KINDS[record.kind]}`);
   }
@@ -36,6 +42,7 @@ async function firstRecord(file: string): Promise<Finding> {
 const KINDS = {
   text: 'text',
   completion: 'a prompt with its completion',
+  instruction: 'an instruction with its answer',
   messages: 'a conversation',
 } as const;
 

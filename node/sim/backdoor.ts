@@ -24,6 +24,8 @@ function triggered(record: DataRecord): DataRecord {
   switch (record.kind) {
     case 'completion':
       return { ...record, prompt: `${TRIGGER} ${record.prompt}`, completion: ` ${TARGET}` };
+    case 'instruction':
+      return { ...record, instruction: `${TRIGGER} ${record.instruction}`, output: TARGET };
     case 'text':
       return { ...record, text: `${TRIGGER} ${TARGET} ${record.text}` };
     case 'messages':
@@ -46,6 +48,8 @@ export function withFlippedLabels(records: readonly DataRecord[]): DataRecord[] 
     const other = records[(i + 1) % records.length] ?? record;
     if (record.kind === 'completion' && other.kind === 'completion')
       return { ...record, completion: other.completion };
+    if (record.kind === 'instruction' && other.kind === 'instruction')
+      return { ...record, output: other.output };
     if (record.kind === 'text') return { ...record, text: backwards(record.text) };
     if (record.kind !== 'messages') return record;
     const messages = record.messages.map((message) =>

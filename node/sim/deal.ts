@@ -2,8 +2,10 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Prng } from '../../protocol/prng.js';
+import { USUAL_COLUMNS, type ColumnNames } from '../data/columns.js';
 import { readRecords } from '../data/readers.js';
 import type { DataRecord } from '../data/records.js';
+import { findDataFiles } from '../data/sources.js';
 import { UserError } from '../errors.js';
 
 /**
@@ -15,16 +17,17 @@ export type Deal = (typeof DEALS)[number];
 
 /** Examples by peer. Throws UserError where a file cannot be read or a peer would get none. */
 export async function dealRecords(
-  files: readonly string[],
+  paths: readonly string[],
   peers: number,
   deal: Deal,
   seed: Uint8Array,
+  columns: ColumnNames = USUAL_COLUMNS,
 ): Promise<DataRecord[][]> {
   const hands = Array.from({ length: peers }, (): DataRecord[] => []);
   const records: DataRecord[][] = [];
-  for (const file of files) {
+  for (const file of (await findDataFiles(paths)).files) {
     const own: DataRecord[] = [];
-    for await (const record of readRecords(file)) own.push(record);
+    for await (const record of readRecords(file, { columns })) own.push(record);
     records.push(own);
   }
   const random = new Prng(seed, 'deal');
@@ -38,7 +41,7 @@ export async function dealRecords(
   }
   if (hands.every((hand) => hand.length > 0)) return hands;
   throw new UserError(
-    `${files.join(', ')}: too few examples for ${peers} peers: give more text, or fewer --peers`,
+    `${paths.join(', ')}: too few examples for ${peers} peers: give more text, or fewer --peers`,
   );
 }
 
@@ -59,6 +62,8 @@ function lineOf(record: DataRecord): object {
       return { text: record.text };
     case 'completion':
       return { prompt: record.prompt, completion: record.completion };
+    case 'instruction':
+      return { instruction: record.instruction, output: record.output };
     case 'messages':
       return { messages: record.messages };
   }

@@ -10,6 +10,15 @@ const settingsSchema = z.object({
   modelDir: z.string(),
   /** Absolute paths of the private data files. */
   dataFiles: z.array(z.string()),
+  /** Columns that the user named; absent: the usual ones. */
+  columns: z
+    .object({
+      text: z.string().nullable(),
+      prompt: z.string().nullable(),
+      completion: z.string().nullable(),
+      messages: z.string().nullable(),
+    })
+    .optional(),
   /** Share of the examples that is only measured on, 0 to 0.5. */
   heldOutShare: z.number().min(0).max(0.5),
   /** Whether it was told to pause its training (murmurate pause). */

@@ -18,15 +18,23 @@ import { microBatchSize } from './accumulate.js';
 import { chooseDevice, cpuInstead, type ChosenDevice, type DeviceChoice } from './choose-device.js';
 import type { DomainLosses } from './compare.js';
 import type { MemoryPlan } from './memory.js';
-import type { CallName, CallParams, CallProgress, CallResult, SessionOptions } from './messages.js';
+import type {
+  CallName,
+  CallParams,
+  CallProgress,
+  CallResult,
+  DataProgress,
+  SessionOptions,
+} from './messages.js';
 import type { PersonalAdapter } from './personal.js';
+import { SilenceTimer } from './silence-timer.js';
 import { TrainingMemoryError, TrainingProcess, TrainingProcessError } from './training-process.js';
 
 /** Waits before a restart: doubling from the first to the last, back to the first after a success. */
 export const RESTART_MS_MIN = 1000;
 export const RESTART_MS_MAX = 60_000;
 
-/** Opening reads the model and tokenises the data: minutes for big ones on a slow disk. */
+/** Opening may be silent for so long, in ms: it reads the model and the data, and of the data it tells how far it is. */
 export const OPEN_TIMEOUT_MS = 20 * 60_000;
 
 export interface TrainerHostOptions extends Omit<SessionOptions, 'device' | 'refuseTooLarge'> {
@@ -34,6 +42,8 @@ export interface TrainerHostOptions extends Omit<SessionOptions, 'device' | 'ref
   logger: Logger;
   /** Told what training will take, before the model is loaded for the first time; of a GPU nothing is known. */
   onPlan?: (plan: MemoryPlan) => void;
+  /** Told now and then how far reading the data is, the first time. */
+  onReading?: (progress: DataProgress) => void;
 }
 
 /** After so many deaths in a row `auto` does without a GPU, even one whose small step goes well. */
@@ -59,9 +69,10 @@ interface Opened extends CallResult<'open'> {
 
 /** Calls may overlap; the training process answers them one after another. */
 export class TrainerHost implements Trainer {
-  readonly #session: Omit<TrainerHostOptions, 'logger' | 'onPlan'>;
+  readonly #session: Omit<TrainerHostOptions, 'logger' | 'onPlan' | 'onReading'>;
   readonly #logger: Logger;
   readonly #onPlan: (plan: MemoryPlan) => void;
+  readonly #onReading: (progress: DataProgress) => void;
   /** Aborted by close(): ends waiting for a restart. */
   readonly #closing = new AbortController();
   #process: TrainingProcess | null = null;
@@ -89,10 +100,16 @@ export class TrainerHost implements Trainer {
   /** A sentence on how the device that runs evaluates; null when there is nothing to say. */
   #remark: string | null = null;
 
-  private constructor({ logger, onPlan = ignore, ...session }: TrainerHostOptions) {
+  private constructor({
+    logger,
+    onPlan = ignore,
+    onReading = ignore,
+    ...session
+  }: TrainerHostOptions) {
     this.#session = session;
     this.#logger = logger;
     this.#onPlan = onPlan;
+    this.#onReading = onReading;
     this.#opened = this.#launch();
   }
 
@@ -276,7 +293,7 @@ export class TrainerHost implements Trainer {
     this.#closing.signal.throwIfAborted();
     const process = TrainingProcess.fork(this.#logger);
     this.#process = process;
-    const deadline = AbortSignal.timeout(OPEN_TIMEOUT_MS);
+    const silence = new SilenceTimer(OPEN_TIMEOUT_MS);
     const { privacy } = this.#session;
     const session = {
       ...this.#session,
@@ -291,7 +308,12 @@ export class TrainerHost implements Trainer {
       refuseTooLarge: this.#first === null && this.#spared === null,
     };
     try {
-      const opened = await process.call('open', session, (plan) => this.#planned(plan), deadline);
+      const onProgress = (progress: CallProgress<'open'>): void => {
+        silence.heard();
+        if ('records' in progress) this.#reading(progress);
+        else this.#planned(progress);
+      };
+      const opened = await process.call('open', session, onProgress, silence.signal);
       void process.ended.then(({ reason, isOutOfMemory }) => {
         if (isOutOfMemory) this.#spare(chosen);
         this.#relaunch(reason);
@@ -314,7 +336,13 @@ export class TrainerHost implements Trainer {
       }
       const message = error instanceof Error ? error.message : String(error);
       throw new TrainerDiedError(`The training process did not open: ${message}`, { cause: error });
+    } finally {
+      silence.stop();
     }
+  }
+
+  #reading(progress: DataProgress): void {
+    if (this.#first === null) this.#onReading(progress);
   }
 
   #planned(plan: MemoryPlan): void {

@@ -23,6 +23,14 @@ const adapter = z.object({
     .readonly(),
 });
 
+/** See ColumnNames. */
+const columnNames = z.object({
+  text: z.string().nullable(),
+  prompt: z.string().nullable(),
+  completion: z.string().nullable(),
+  messages: z.string().nullable(),
+});
+
 const training = z.object({
   sequenceLength: z.int().min(2),
   batchSize: z.int().min(1),
@@ -51,6 +59,8 @@ const sessionOptions = z.object({
   /** A Hugging Face model directory. */
   modelDir: z.string(),
   dataFiles: z.array(z.string()).min(1).readonly(),
+  /** Absent: the usual ones. */
+  columns: columnNames.optional(),
   adapter,
   training,
   /** The most sequences that go through the model at once; "auto": as many of a step as fit into memory. */
@@ -97,6 +107,10 @@ const memoryPlan = z.object({
   free: count,
 });
 
+/** How far reading the data is. */
+const dataProgress = z.object({ records: count, tokens: count });
+export type DataProgress = z.infer<typeof dataProgress>;
+
 const domainLosses = z.object({
   domain: z.string(),
   base: z.number().nullable(),
@@ -118,7 +132,7 @@ const personalAdapter = z.object({
 export const CALLS = {
   open: {
     params: sessionOptions,
-    progress: memoryPlan,
+    progress: z.union([memoryPlan, dataProgress]),
     result: z.object({ device: z.string(), stats, sampleRate: z.number().nullable() }),
   },
   train: {

@@ -24,7 +24,14 @@ import {
 import { separatesExamples } from '../model/lora.js';
 import { freeMemory } from './free-memory.js';
 import { planMemory, type MemoryNeeds, type MemoryPlan } from './memory.js';
-import type { CallParams, CallProgress, CallResult, SessionOptions } from './messages.js';
+import type {
+  CallParams,
+  CallProgress,
+  CallResult,
+  DataProgress,
+  SessionOptions,
+} from './messages.js';
+import { tellReading } from './reading-progress.js';
 import { privateGradient, type PrivateTraining } from './private-gradient.js';
 import {
   personalTraining,
@@ -85,11 +92,12 @@ export class TrainingSession {
   /**
    * `onPlan` is told what training will take before anything large is loaded; a device other than the CPU
    * is tried without a plan. Throws UserError for a model or data that cannot be used or do not fit into
-   * memory; the data are read before the weights.
+   * memory; the data are read before the weights, and `onReading` is told now and then how far that is.
    */
   static async open(
     options: SessionOptions,
     onPlan: (plan: MemoryPlan) => void = () => undefined,
+    onReading: (progress: DataProgress) => void = () => undefined,
   ): Promise<TrainingSession> {
     const { training, adapter, precision } = options;
     const directory = await openModelDirectory(options.modelDir);
@@ -99,8 +107,12 @@ export class TrainingSession {
       sequenceLength: training.sequenceLength,
       heldOutShare: options.heldOutShare,
       seed: options.dataSeed,
+      ...(options.columns && { columns: options.columns }),
     };
-    const data = await openDataset(options.dataFiles, dataOptions);
+    const data = await openDataset(options.dataFiles, {
+      ...dataOptions,
+      onExample: tellReading(onReading),
+    });
     const { batchSize, sequenceLength } = training;
     const { config, weights } = directory;
     const executor = await openExecutor(options);

@@ -27,7 +27,7 @@ const aborts = new Map<number, AbortController>();
 
 const handlers: { [K in CallName]: Handler<K> } = {
   open: async (options, onProgress) => {
-    session = await TrainingSession.open(options, onProgress);
+    session = await TrainingSession.open(options, onProgress, onProgress);
     const { device, stats, privacy } = session;
     return { device, stats, sampleRate: privacy?.sampleRate ?? null };
   },

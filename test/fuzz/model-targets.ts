@@ -1,9 +1,8 @@
-/** Decoders of a model's files and of data files: what a user fetched somewhere. */
+/** Decoders of a model's files: what a user fetched somewhere. */
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { openChatTemplate } from '../../node/data/chat-template.js';
-import { readRecords } from '../../node/data/readers.js';
 import { tokeniseRecord } from '../../node/data/tokenise.js';
 import { openTokenizer, readTokenizerConfig } from '../../node/data/tokenizer.js';
 import { UserError } from '../../node/errors.js';
@@ -165,31 +164,6 @@ const tokenizerConfig: FuzzTarget = {
   },
 };
 
-/** One line or paragraph per change, read as each kind of data file. */
-function dataFile(extension: 'jsonl' | 'txt', seeds: readonly Uint8Array[]): FuzzTarget {
-  return {
-    seeds,
-    refusals: [UserError],
-    run: async (bytes) => {
-      for await (const record of readRecords(fileOf(`data.${extension}`, bytes))) {
-        assert.ok(record.line >= 1);
-        if (record.kind === 'messages') assert.ok(record.messages.length > 0);
-      }
-    },
-  };
-}
-
-const jsonLines = [
-  { text: 'A line.' },
-  { prompt: 'A question? ', completion: 'An answer.' },
-  {
-    messages: [
-      { role: 'user', content: 'Hi' },
-      { role: 'assistant', content: 'Hello' },
-    ],
-  },
-];
-
 export const modelTargets: FuzzTargets = {
   safetensors,
   'weight-index': shards,
@@ -198,10 +172,4 @@ export const modelTargets: FuzzTargets = {
   'adapter-weights': adapterWeights,
   tokenizer,
   'tokenizer-config': tokenizerConfig,
-  jsonl: dataFile('jsonl', [
-    Buffer.from(jsonLines.map((line) => `${JSON.stringify(line)}\r\n`).join('')),
-  ]),
-  txt: dataFile('txt', [
-    Buffer.from(`\ufeffA paragraph.\nAnother line.\n\n${'Words and words. '.repeat(80)}\n\nEnd.`),
-  ]),
 };

@@ -1,4 +1,5 @@
 /** All decoders of foreign bytes. */
+import { dataTargets } from './data-targets.js';
 import { httpTargets } from './http-targets.js';
 import { membershipTargets } from './membership-targets.js';
 import { modelTargets } from './model-targets.js';
@@ -16,6 +17,7 @@ export const TARGETS: FuzzTargets = {
   ...netTargets,
   ...streamTargets,
   ...modelTargets,
+  ...dataTargets,
   ...storeTargets,
   ...httpTargets,
 };

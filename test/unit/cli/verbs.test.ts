@@ -84,7 +84,7 @@ describe('every verb', () => {
       [['export', '--merge', 'x', '--dtype', 'int8'], /it must be one of fp32, fp16, bf16/],
       [['eval'], /missing required argument 'FILE'/],
       [['eval', 'x.txt', '--sequence-length', '4'], /it must be a whole number from 8 to 131072/],
-      [['eval', '--base', 'x.csv'], /x.csv: is of an unknown kind: data files are JSON lines/],
+      [['eval', '--base', 'x.pdf'], /x.pdf: is of an unknown kind: data files are .jsonl/],
       [['status', 'nowhere'], /"nowhere" is not a URL/],
       [['compare'], /nothing to compare on; give texts with --on NAME=FILE/],
       [

@@ -1,13 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import * as fc from 'fast-check';
-import {
-  PackedRows,
-  packRows,
-  TOKENS_MAX,
-  TokenStore,
-  type Batch,
-} from '../../../node/data/packing.js';
+import { PackedRows, packRows, type Batch } from '../../../node/data/packing.js';
+import { TokenStore } from '../../../node/data/token-store.js';
 import { IGNORED_TARGET } from '../../../node/model/token-batch.js';
 
 const SEED = new Uint8Array(32).fill(7);
@@ -179,11 +174,10 @@ describe('packing', () => {
   });
 
   it('refuses to hold more tokens than it may', () => {
-    const store = new TokenStore();
-    const block = Array<number>(1 << 20).fill(1);
-    const trained = Array<1>(1 << 20).fill(1);
-    while (store.size < TOKENS_MAX) assert.ok(store.append(block, trained));
-    assert.equal(store.append([1], [1]), false);
-    assert.equal(store.size, TOKENS_MAX);
+    const store = new TokenStore(5);
+    assert.ok(store.append([1, 2, 3, 4], [0, 1, 1, 1]));
+    assert.equal(store.append([5, 6], [1, 1]), false);
+    assert.deepEqual([store.size, store.examples], [4, 1]);
+    assert.ok(store.append([5], [1]));
   });
 });

@@ -104,13 +104,13 @@ describe('readRecords', () => {
     await at3('"a"', 'is not a JSON object');
     await at3('{"question": "a", "answer": "b"}', 'has "question", "answer", but needs "text", or');
     await at3('{"prompt": "a"}', 'has "prompt", but needs');
-    await at3('{}', 'has no fields, but needs');
-    await at3('{"text": 5}', '"text" is a number, but must be a string');
-    await at3('{"prompt": null, "completion": "b"}', '"prompt" is null, but must be a string');
+    await at3('{}', 'has no columns, but needs');
+    await at3('{"text": 5}', '"text" is a number, but must be text');
+    await at3('{"prompt": null, "completion": "b"}', '"prompt" is null, but must be text');
     await at3('{"prompt": "a", "completion": ["b"]}', '"completion" is a list, but must be');
     await at3('{"text": " "}', '"text" is empty, so there is nothing to train on');
     await at3('{"prompt": "a", "completion": ""}', '"completion" is empty');
-    await at3('{"messages": []}', '"messages" must be a list of 1 to 256 objects');
+    await at3('{"messages": []}', '"messages" must be a list of 1 to 256 turns');
     await at3('{"messages": [{"role": "user"}]}', '"messages" must be a list');
     const unanswered = '{"messages": [{"role": "user", "content": "a"}]}';
     await at3(unanswered, '"messages" has no turn with the role "assistant"');
@@ -135,7 +135,11 @@ describe('readRecords', () => {
     await refuses('a.txt', utf16, /line 1: has NUL bytes: .* not UTF-16/);
     const latin1 = Buffer.from('fine\ncaf\u00e9\n', 'latin1');
     await refuses('a.jsonl', latin1, /a.jsonl, line 1: is not valid JSON/);
-    await refuses('a.txt', latin1, /a.txt, line 2: is not valid UTF-8: give a text file/);
+    await refuses(
+      'a.txt',
+      latin1,
+      /a.txt, line 2: is not valid UTF-8 \(byte 0xE9\): give a text file/,
+    );
     const gone = collect(readRecords(join(await scratch.directory(), 'gone.txt')));
     await assert.rejects(
       gone,
@@ -143,7 +147,7 @@ describe('readRecords', () => {
     );
     const pdf = collect(readRecords('report.pdf'));
     await assert.rejects(pdf, (error) => {
-      assert.ok(userError(/report.pdf: is of an unknown kind: data files are JSON/)(error));
+      assert.ok(userError(/report.pdf: is of an unknown kind: data files are \.jsonl/)(error));
       assert.equal((error as UserError).exitCode, EXIT_USAGE);
       return true;
     });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { TokenStore } from '../../../node/data/packing.js';
+import { TokenStore } from '../../../node/data/token-store.js';
 import { SingleRows } from '../../../node/data/single-rows.js';
 import { IGNORED_TARGET } from '../../../node/model/token-batch.js';
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { PackedRows, packRows, TokenStore } from '../../../node/data/packing.js';
+import { PackedRows, packRows } from '../../../node/data/packing.js';
+import { TokenStore } from '../../../node/data/token-store.js';
 import type { LanguageModel } from '../../../node/model/language-model.js';
 import { evaluate, overall, type EvaluateOptions } from '../../../node/train/evaluate.js';
 import { LocalTrainer } from '../../../node/train/trainer.js';

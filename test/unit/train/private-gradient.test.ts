@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { TokenStore } from '../../../node/data/packing.js';
+import { TokenStore } from '../../../node/data/token-store.js';
 import { SingleRows } from '../../../node/data/single-rows.js';
 import { openLanguageModel, type LanguageModel } from '../../../node/model/language-model.js';
 import { l2Norm } from '../../../node/train/optimiser.js';
