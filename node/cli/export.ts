@@ -1,5 +1,6 @@
 /** murmurate export: the swarm's adapter as files that Hugging Face PEFT loads unchanged. */
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
+import { hubNameOfDirectory } from '../model/hub-name.js';
 import { writePeftAdapter } from '../model/peft.js';
 import { readStoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
@@ -22,11 +23,12 @@ In Python: PeftModel.from_pretrained(base, "my-adapter")`,
   run: async ({ args: [target], options, io }) => {
     const { run, log, theta, sha256 } = await readStoredRun(options.dir);
     const settings = await readSettings(new DataDirectory(options.dir));
+    const modelDir = settings?.modelDir ?? EMBEDDED_MODEL_DIRECTORY;
     const dir = target ?? '.';
     await writePeftAdapter(dir, {
       spec: run.manifest.adapter,
       theta,
-      baseModelName: settings?.modelDir ?? EMBEDDED_MODEL_DIRECTORY,
+      baseModelName: hubNameOfDirectory(modelDir)?.name ?? modelDir,
     });
     const { size: updates, newestEpoch: epoch } = log;
     io.stdout.write(

@@ -67,10 +67,11 @@ epoch 3/30 training: step 10, loss 3.705, held-out 3.688 (base 4.571), 8 updates
     const addresses = invite === null ? [address ?? ''] : addressesOf(invite);
     const contacts = [...addresses, ...options.bootstrap];
     const body = async (session: Session): Promise<void> => {
-      const { home, base, logger, host, page, progress, lost } = session;
+      const { home, logger, host, page, progress, lost } = session;
       const wanted = invite?.runId ?? options.run;
       const { run, members } = await openRun(session, addresses, { ...options, run: wanted });
       const admission = await enter(session, run, invite, contacts);
+      const base = await session.openBase(run);
       checkBaseModel(run, base);
       const settings = privacyOf(options, given, run.manifest.training.batchSize);
       await checkLedger(home.directory, home.run, settings);

@@ -146,9 +146,9 @@ async function watch(
 export async function rememberSettings(
   directory: DataDirectory,
   modelDir: string,
-  { data, heldOut }: PeerOptions,
+  { model, data, heldOut }: PeerOptions,
 ): Promise<void> {
   const dataFiles = data.map((file) => resolve(file));
   const { isResting = false } = (await readSettings(directory)) ?? {};
-  await writeSettings(directory, { modelDir, dataFiles, heldOutShare: heldOut, isResting });
+  await writeSettings(directory, { model, modelDir, dataFiles, heldOutShare: heldOut, isResting });
 }

@@ -13,6 +13,7 @@ import { DEVICES } from '../engine/devices.js';
 import { LOG_FORMATS, LOG_LEVELS } from '../log.js';
 import { MEMORY_MODES } from '../model/memory-mode.js';
 import { PRECISIONS } from '../model/precision.js';
+import { modelOption } from './base-choice.js';
 import { privacyOptions } from './privacy-options.js';
 
 /** Largest TCP port. */
@@ -99,7 +100,7 @@ export const swarmKeyOption = {
 /** Private to a peer and no part of the run: two peers of one run may differ in each of these. */
 export const peerOptions = {
   ...directoryOption,
-  model: option(text('DIR'), null, 'directory of the base model', 'the embedded tiny-base'),
+  ...modelOption,
   data: manyOption(
     text('FILE'),
     [],

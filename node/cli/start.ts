@@ -1,5 +1,5 @@
 /** murmurate start: founds a run, or resumes the one in the data directory. */
-import { checkBaseModel } from '../base-model.js';
+import { checkBaseModel, type BaseModel } from '../base-model.js';
 import { openTrainer, type TrainerRun } from '../compose-trainer.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
@@ -43,10 +43,11 @@ epoch 1/30 training: step 10, loss 3.912, held-out 3.871 (base 4.588), 1 update,
 Elsewhere: murmurate join /ip4/192.0.2.7/tcp/40961/p2p/12D3KooWQp6h... --data law.jsonl`,
   run: ({ options, given, io }) =>
     withSession(options, options.bootstrap, io, async (session) => {
-      const { home, base, logger, lost } = session;
+      const { home, logger, lost } = session;
+      const base = await session.openBase(home.run);
       const settings = privacyOf(options, given, batchSizeOf(session, options));
       await checkLedger(home.directory, home.run, settings);
-      const { trainer, run } = await openRun(session, options, given, settings);
+      const { trainer, run } = await openRun({ ...session, base }, options, given, settings);
       const privacy = await openPrivacyBudget(home.directory, trainer, settings);
       await rememberSettings(home.directory, base.dir, options);
       logger.info({ ...trainer.stats }, 'private data read');
@@ -67,7 +68,7 @@ function batchSizeOf({ home }: Session, options: RunOptions): number {
 }
 
 async function openRun(
-  session: Session,
+  session: Session & { base: BaseModel },
   options: RunOptions,
   given: ReadonlySet<string>,
   privacy: PrivacySettings | null,
