@@ -95,8 +95,9 @@ export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
   try {
     await makeOne(path, mode);
   } catch (error) {
-    if (errnoOf(error) !== 'ENOENT' || (await exists(parent))) throw error;
-    await makeDirectory(parent, mode);
+    if (errnoOf(error) !== 'ENOENT') throw error;
+    if (!(await exists(parent))) await makeDirectory(parent, mode);
+    // Once more, and not for ever: another process may have made the parent meanwhile.
     await makeOne(path, mode);
   }
   // All the way up: whoever made one of them may have been killed before it was synced.

@@ -76,11 +76,10 @@ export class ModelCache {
     return (await sizeOf(join(this.snapshot(commit), file))) === bytes;
   }
 
-  /** Enters the blob `hash` as `file` into the snapshot. Throws what the system throws. */
+  /** Enters the blob `hash` as `file` into the snapshot, whose directory is there. Throws what the system throws. */
   async enter(commit: string, file: string, hash: string): Promise<void> {
     const path = join(this.snapshot(commit), file);
     const temporary = `${path}.tmp`;
-    await makeDirectory(this.snapshot(commit));
     await disk.remove(temporary);
     try {
       await symlink(join('..', '..', 'blobs', hash), temporary);

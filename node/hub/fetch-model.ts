@@ -34,7 +34,6 @@ export interface FetchOptions {
   weightsSha256?: string | null;
   /** For tests: after the first failed attempt, in ms. */
   pauseMs?: number;
-  silentMsMax?: number;
 }
 
 /** Where a model lies now. */
@@ -58,7 +57,7 @@ export async function fetchModel(wanted: HubName, options: FetchOptions): Promis
   if (isOffline) return fromCache(cache, wanted, 'HF_HUB_OFFLINE is set', options.say);
   const token = await tokenOf(env);
   const asked: Asked = { wanted, url, hasToken: token !== null, directory };
-  const client = new HubClient({ url, token, signal, ...silence(options) });
+  const client = new HubClient({ url, token, signal });
   try {
     const listing = await askListing(client, wanted.name, before ?? revision);
     const dir = await new Fetch(client, cache, listing, options).run(revision);
@@ -73,10 +72,6 @@ export async function fetchModel(wanted: HubName, options: FetchOptions): Promis
     }
     throw inWords(error, asked);
   }
-}
-
-function silence({ silentMsMax }: FetchOptions): { silentMsMax?: number } {
-  return silentMsMax === undefined ? {} : { silentMsMax };
 }
 
 async function fromCache(
@@ -172,6 +167,7 @@ class Fetch {
     // Another process may have had the lock, and brought them.
     const missing = await this.#missing(files);
     await makeDirectory(join(this.#cache.root, 'blobs'));
+    await makeDirectory(this.#cache.snapshot(commit));
     await this.#checkSpace(missing, spareBytes);
     const total = missing.reduce((sum, { bytes }) => sum + bytes, 0);
     let done = 0;

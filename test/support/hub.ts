@@ -22,6 +22,8 @@ export interface HubFaults {
   isCorrupt?: boolean;
   /** Sends so many bytes of a large file, then nothing more. */
   stallAfter?: number;
+  /** Ends the connection instead. */
+  endsEarly?: boolean;
   /** Large files come whole, whatever was asked for. */
   ignoresRange?: boolean;
   /** The API answers so. */
@@ -163,14 +165,15 @@ export class HubServer {
     const all = [...this.repositories.values()].flatMap(({ files }) => [...files.values()]);
     const found = all.find((bytes) => sha256(bytes) === pathname.slice(1));
     if (found === undefined) return end(response, 404, {});
-    const { cutAfter, isCorrupt = false, stallAfter, ignoresRange = false } = this.faults;
+    const { cutAfter, isCorrupt = false, ignoresRange = false } = this.faults;
+    const { stallAfter, endsEarly = false } = this.faults;
     const bytes = isCorrupt ? corrupted(found) : found;
     if (ignoresRange) delete request.headers.range;
     if (cutAfter !== undefined && cutAfter.times > 0) {
       cutAfter.times -= 1;
       return send(response, request, bytes, {}, cutAfter.bytes, true);
     }
-    send(response, request, bytes, {}, stallAfter, false);
+    send(response, request, bytes, {}, stallAfter, endsEarly);
   }
 }
 

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import {
   chmod,
   readFile,
@@ -16,22 +17,38 @@ import { fetchModel, findCached, type FetchOptions } from '../../../node/hub/fet
 import { partOf } from '../../../node/hub/transfer.js';
 import { fileSha256 } from '../../../node/files.js';
 import { fingerprintModel } from '../../../node/model/fingerprint.js';
-import { HUB_COMMIT, HubServer, repositoryOf, tree } from '../../support/hub.js';
+import {
+  HUB_COMMIT,
+  HubServer,
+  repositoryOf,
+  tree,
+  type HubRepository,
+} from '../../support/hub.js';
 import { referenceCase, Scratch, TINY_BASE, userError } from '../model/fixtures.js';
 
 const NAME = 'people/tiny-base';
 const wanted = { name: NAME, revision: null };
 const OTHER_COMMIT = 'beef'.repeat(10);
+/** A quarter of a megabyte of weights, with a tokenizer and a chat template. */
+const SMALL: HubRepository = {
+  ...repositoryOf(TINY_BASE),
+  files: new Map([
+    ...repositoryOf(TINY_BASE).files,
+    ...repositoryOf(join(referenceCase('llama-gqa-tied'), 'base')).files,
+  ]),
+};
+const SMALL_ELSEWHERE: HubRepository = { ...SMALL, commit: OTHER_COMMIT };
+const WEIGHTS = SMALL.files.get('model.safetensors') ?? Buffer.alloc(0);
+const weightsHash = createHash('sha256').update(WEIGHTS).digest('hex');
+/** As in a fingerprint. */
+const weightsSha256 = createHash('sha256')
+  .update(`${weightsHash}  model.safetensors\n`)
+  .digest('hex');
 const scratch = new Scratch();
 let hub: HubServer;
-let weightsHash: string;
-let weightsBytes: number;
 
 before(async () => {
   hub = await HubServer.start();
-  const weights = join(TINY_BASE, 'model.safetensors');
-  weightsHash = await fileSha256(weights);
-  weightsBytes = (await stat(weights)).size;
 });
 afterEach(() => {
   hub.faults = {};
@@ -51,9 +68,9 @@ interface Fetching {
   options: FetchOptions;
 }
 
-/** An empty cache, a hub with the embedded base, and what asks for it. */
+/** An empty cache, a hub with a small model, and what asks for it. */
 async function fetching(env: Record<string, string> = {}): Promise<Fetching> {
-  hub.repositories.set(NAME, repositoryOf(TINY_BASE));
+  hub.repositories.set(NAME, SMALL);
   const home = await scratch.directory();
   const said: string[] = [];
   const progress: [number, number][] = [];
@@ -80,20 +97,20 @@ describe('a model by name', () => {
       await readlink(join(dir, 'model.safetensors')),
       join('..', '..', 'blobs', weightsHash),
     );
-    const mine = await fingerprintModel(dir);
-    assert.deepEqual(mine, {
-      ...(await fingerprintModel(TINY_BASE)),
-      name: `${NAME}@${HUB_COMMIT}`,
-    });
-    assert.deepEqual(progress.at(-1), [weightsBytes, weightsBytes]);
+    const found = await fingerprintModel(dir);
+    assert.deepEqual(
+      { name: found.name, weightsSha256: found.weightsSha256 },
+      { name: `${NAME}@${HUB_COMMIT}`, weightsSha256 },
+    );
+    assert.deepEqual(progress.at(-1), [WEIGHTS.length, WEIGHTS.length]);
     assert.deepEqual((await readdir(root)).sort(), ['blobs', 'refs', 'snapshots']);
   });
 
   it('takes only what a peer needs: no README, no pickles, nothing of sub-directories', async () => {
     const { root, options } = await fetching();
-    const files = new Map(repositoryOf(TINY_BASE).files);
+    const files = new Map(SMALL.files);
     files.set('pytorch_model.bin', Buffer.from('pickle'));
-    hub.repositories.set(NAME, { ...repositoryOf(TINY_BASE), files });
+    hub.repositories.set(NAME, { ...SMALL, files });
     const { dir } = await fetchModel(wanted, options);
     assert.deepEqual((await readdir(dir)).sort(), [
       'chat_template.jinja',
@@ -124,7 +141,7 @@ describe('a model by name', () => {
     const { root, options } = await fetching();
     await fetchModel(wanted, options);
     assert.equal(large(), 1);
-    hub.repositories.set(NAME, repositoryOf(TINY_BASE, OTHER_COMMIT));
+    hub.repositories.set(NAME, SMALL_ELSEWHERE);
     assert.equal((await fetchModel(wanted, options)).commit, OTHER_COMMIT);
     assert.equal(large(), 1);
     assert.equal(await readFile(join(root, 'refs', 'main'), 'utf8'), OTHER_COMMIT);
@@ -133,7 +150,7 @@ describe('a model by name', () => {
   it('asks nobody for the commit that this peer used before', async () => {
     const { options } = await fetching();
     const { dir } = await fetchModel(wanted, options);
-    hub.repositories.set(NAME, repositoryOf(TINY_BASE, OTHER_COMMIT));
+    hub.repositories.set(NAME, SMALL_ELSEWHERE);
     hub.requests.length = 0;
     const again = await fetchModel(wanted, { ...options, pinned: HUB_COMMIT });
     assert.deepEqual(again, { dir, commit: HUB_COMMIT });
@@ -151,11 +168,11 @@ describe('a model by name', () => {
 describe('a transfer that breaks off', () => {
   it('goes on where it stopped, as often as it takes', async () => {
     const { options } = await fetching();
-    hub.faults = { cutAfter: { bytes: 1_000_000, times: 8 } };
+    hub.faults = { cutAfter: { bytes: 25_000, times: 8 } };
     const { dir } = await fetchModel(wanted, options);
     assert.equal(await fileSha256(join(dir, 'model.safetensors')), weightsHash);
     assert.equal(hub.ranges.length, 8);
-    assert.match(hub.ranges[7] ?? '', /^bytes=[1-8]\d*-$/);
+    assert.match(hub.ranges[7] ?? '', /^bytes=1\d{5}-$/);
   });
 
   it('goes on with what a killed process left', async () => {
@@ -164,45 +181,45 @@ describe('a transfer that breaks off', () => {
     const blob = join(root, 'blobs', weightsHash);
     const bytes = await readFile(blob);
     await rm(blob);
-    await writeFile(partOf(blob), bytes.subarray(0, 6_000_000));
+    await writeFile(partOf(blob), bytes.subarray(0, 100_000));
     await fetchModel(wanted, options);
-    assert.deepEqual(hub.ranges, ['bytes=6000000-']);
+    assert.deepEqual(hub.ranges, ['bytes=100000-']);
     assert.equal(await fileSha256(join(dir, 'model.safetensors')), weightsHash);
   });
 
   it('begins again where the server sends the whole file', async () => {
     const { options } = await fetching();
-    hub.faults = { cutAfter: { bytes: 1_000_000, times: 1 }, ignoresRange: true };
+    hub.faults = { cutAfter: { bytes: 50_000, times: 1 }, ignoresRange: true };
     const { dir } = await fetchModel(wanted, options);
     assert.equal(await fileSha256(join(dir, 'model.safetensors')), weightsHash);
   });
 
   it('keeps what came when it gives up, and says so', async () => {
     const { root, options } = await fetching();
-    hub.faults = { cutAfter: { bytes: 3_000_000, times: 1 }, stallAfter: 0 };
+    hub.faults = { cutAfter: { bytes: 100_000, times: 1 }, stallAfter: 0, endsEarly: true };
     await assert.rejects(
-      fetchModel(wanted, { ...options, silentMsMax: 400 }),
+      fetchModel(wanted, options),
       userError(
-        /people\/tiny-base cannot be got from .*no answer for 0.4 s; what has come is kept/,
+        /people\/tiny-base cannot be got from http.*; what has come is kept, so run the command again/,
       ),
     );
     const held = await stat(partOf(join(root, 'blobs', weightsHash)));
-    assert.ok(held.size > 2_000_000, `${held.size}`);
+    assert.ok(held.size > 0 && held.size <= 100_000, `${held.size}`);
   });
 
   it('ends at once when the person interrupts, and goes on the next time', async () => {
     const { root, options } = await fetching();
     const stop = new AbortController();
-    hub.faults = { stallAfter: 3_000_000 };
+    hub.faults = { stallAfter: 100_000 };
     const onProgress = (done: number): void => {
-      if (done > 2_000_000) stop.abort(new Error('Ctrl-C'));
+      if (done > 50_000) stop.abort(new Error('Ctrl-C'));
     };
     await assert.rejects(
       fetchModel(wanted, { ...options, signal: stop.signal, onProgress }),
       /Ctrl-C/,
     );
     const held = (await stat(partOf(join(root, 'blobs', weightsHash)))).size;
-    assert.ok(held > 2_000_000);
+    assert.ok(held > 50_000);
     hub.faults = {};
     await fetchModel(wanted, options);
     assert.deepEqual(hub.ranges, [`bytes=${held}-`]);
@@ -226,7 +243,7 @@ describe('a transfer that breaks off', () => {
 
   it('a small file with another content too', async () => {
     const { options } = await fetching();
-    const listing = tree(repositoryOf(TINY_BASE)).map((entry) =>
+    const listing = tree(SMALL).map((entry) =>
       entry.path === 'config.json' ? { ...entry, oid: '0'.repeat(40) } : entry,
     );
     hub.faults = { listing };
@@ -289,7 +306,7 @@ describe('the access token', () => {
   it('goes to the hub and to no other host, from the environment or the file', async () => {
     for (const isFile of [false, true]) {
       const { options } = await fetching(isFile ? {} : { HF_TOKEN: token });
-      hub.repositories.set(NAME, { ...repositoryOf(TINY_BASE), closed: 'gated' });
+      hub.repositories.set(NAME, { ...SMALL, closed: 'gated' });
       if (isFile) await writeFile(join(options.env.HF_HOME ?? '', 'token'), `${token}\n`);
       await fetchModel(wanted, options);
       const seen = hub.requests.map(({ isCdn, authorization }) => ({ isCdn, authorization }));
@@ -314,7 +331,7 @@ describe('the access token', () => {
     ];
     for (const [given, closed, sentence] of cases) {
       const { options, said } = await fetching({ HF_TOKEN: given });
-      hub.repositories.set(NAME, { ...repositoryOf(TINY_BASE), closed });
+      hub.repositories.set(NAME, { ...SMALL, closed });
       await assert.rejects(fetchModel(wanted, options), (error: Error) => {
         assert.match(error.message, sentence);
         const shown = `${error.stack ?? ''} ${JSON.stringify(error)} ${said.join()}`;
@@ -326,14 +343,14 @@ describe('the access token', () => {
 
   it('is asked for where it is needed', async () => {
     const { options } = await fetching();
-    hub.repositories.set(NAME, { ...repositoryOf(TINY_BASE), closed: 'gated' });
+    hub.repositories.set(NAME, { ...SMALL, closed: 'gated' });
     await assert.rejects(
       fetchModel(wanted, options),
       userError(
         /is gated: accept its licence at .*, then set HF_TOKEN, or log in with huggingface-cli login$/,
       ),
     );
-    hub.repositories.set(NAME, { ...repositoryOf(TINY_BASE), closed: 'private' });
+    hub.repositories.set(NAME, { ...SMALL, closed: 'private' });
     await assert.rejects(
       fetchModel(wanted, options),
       userError(/open to everybody: check the name/),
@@ -357,7 +374,7 @@ describe('what cannot be had', () => {
   });
 
   it('pickles only, no tokenizer, a kind of model that is not supported: before any weight is fetched', async () => {
-    const { files } = repositoryOf(TINY_BASE);
+    const { files } = SMALL;
     const without = (...names: string[]): Map<string, Buffer> =>
       new Map([...files].filter(([name]) => !names.includes(name)));
     const pickles = without('model.safetensors').set('pytorch_model.bin', Buffer.from('x'));
@@ -373,7 +390,7 @@ describe('what cannot be had', () => {
     ];
     for (const [content, sentence] of cases) {
       const { options } = await fetching();
-      hub.repositories.set(NAME, { ...repositoryOf(TINY_BASE), files: content });
+      hub.repositories.set(NAME, { ...SMALL, files: content });
       await assert.rejects(fetchModel(wanted, options), userError(sentence));
       assert.equal(large(), 0);
     }
@@ -388,13 +405,12 @@ describe('what cannot be had', () => {
       ),
     );
     assert.equal(large(), 0);
-    const { weightsSha256 } = await fingerprintModel(TINY_BASE);
     await fetchModel(wanted, { ...options, weightsSha256 });
   });
 
   it('more than the disk holds', async () => {
     const { options } = await fetching();
-    const listing = tree(repositoryOf(TINY_BASE)).map((entry) =>
+    const listing = tree(SMALL).map((entry) =>
       entry.path === 'model.safetensors'
         ? { ...entry, lfs: { oid: weightsHash, size: 2 ** 40, pointerSize: 1 } }
         : entry,
@@ -441,14 +457,14 @@ describe('a hub that lies', () => {
       '',
     ];
     const evil = names.map((path) => ({ type: 'file', path, oid: '0'.repeat(40), size: 1 }));
-    hub.faults = { listing: [...tree(repositoryOf(TINY_BASE)), ...evil] };
+    hub.faults = { listing: [...tree(SMALL), ...evil] };
     const { dir } = await fetchModel(wanted, options);
     assert.equal((await readdir(dir)).length, 6);
     const index = Buffer.from('{"weight_map": {"a": "../../x.safetensors"}}');
-    const files = new Map(repositoryOf(TINY_BASE).files).set('model.safetensors.index.json', index);
+    const files = new Map(SMALL.files).set('model.safetensors.index.json', index);
     files.delete('model.safetensors');
     hub.faults = {};
-    hub.repositories.set(NAME, { ...repositoryOf(TINY_BASE, OTHER_COMMIT), files });
+    hub.repositories.set(NAME, { ...SMALL_ELSEWHERE, files });
     await assert.rejects(
       fetchModel(wanted, options),
       userError(
@@ -459,7 +475,7 @@ describe('a hub that lies', () => {
 
   it('hashes that are none, commits that are none and other answers end in a sentence', async () => {
     const strange = [
-      tree(repositoryOf(TINY_BASE)).map((entry) => ({ ...entry, oid: '../x', lfs: undefined })),
+      tree(SMALL).map((entry) => ({ ...entry, oid: '../x', lfs: undefined })),
       { error: 'x' },
       'text',
     ];
@@ -469,7 +485,7 @@ describe('a hub that lies', () => {
       await assert.rejects(fetchModel(wanted, options), userError(/has no weights|as a hub does/));
     }
     const { options } = await fetching();
-    hub.repositories.set(NAME, { ...repositoryOf(TINY_BASE), commit: '../../x' });
+    hub.repositories.set(NAME, { ...SMALL, commit: '../../x' });
     await assert.rejects(fetchModel(wanted, options), userError(/as a hub does \(no commit\)/));
   });
 
@@ -484,7 +500,7 @@ describe('a hub that lies', () => {
 
   it('a file that is longer than it said', async () => {
     const { options } = await fetching();
-    const listing = tree(repositoryOf(TINY_BASE)).map((entry) =>
+    const listing = tree(SMALL).map((entry) =>
       entry.path === 'config.json' ? { ...entry, size: 10 } : entry,
     );
     hub.faults = { listing };
@@ -510,13 +526,13 @@ describe('the cache', () => {
     const { dir } = await fetchModel(wanted, options);
     const [model, ...others] = await cachedModels(join(root, '..'));
     assert.deepEqual(others, []);
-    const { weightsSha256 } = await fingerprintModel(TINY_BASE);
-    assert.equal(model?.weightsSha256, weightsSha256);
+    assert.ok(model);
+    assert.equal(model.weightsSha256, weightsSha256);
     assert.deepEqual(
       { name: model.name, commit: model.commit, dir: model.dir },
       { name: NAME, commit: HUB_COMMIT, dir },
     );
-    assert.ok(model.bytes > weightsBytes);
+    assert.ok(model.bytes > WEIGHTS.length);
     await truncate(join(root, 'blobs', weightsHash), 1000);
     assert.equal(await findCached(weightsSha256, options.env), null);
     // A blob that lost its end is fetched again.
