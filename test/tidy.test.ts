@@ -22,6 +22,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'node/json-file.ts': ['node/errors.ts'],
   'node/engine': [],
   'node/model': ['node/files.ts', 'node/engine', 'protocol', 'node/errors.ts', 'node/json-file.ts'],
+  'node/hub': ['node/files.ts', 'node/model', 'node/errors.ts', 'node/version.ts'],
   'node/data': ['node/model', 'protocol', 'node/errors.ts', 'node/json-file.ts'],
   'node/train': [
     'node/model',

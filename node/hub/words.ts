@@ -22,8 +22,8 @@ export function inWords(error: unknown, asked: Asked): unknown {
     return new UserError(refusal(error, asked), undefined, { cause: error });
   if (error instanceof HubUnreachableError) {
     return new UserError(
-      `${name} cannot be got from ${asked.url}: ${error.message}; what has come is kept, so run the command again ` +
-        '(HF_ENDPOINT names another hub)',
+      `${name}, which is no directory here, cannot be got from ${asked.url}: ${error.message}; what has come is kept, ` +
+        'so run the command again (HF_ENDPOINT names another hub)',
       undefined,
       { cause: error },
     );

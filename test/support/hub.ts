@@ -112,17 +112,28 @@ export class HubServer {
     const [what, revision = '', ...path] = rest.slice(verb);
     const repository = this.repositories.get(name);
     if (isApi && this.faults.status !== undefined) {
-      return end(response, this.faults.status, {}, 'out of order');
+      end(response, this.faults.status, {}, 'out of order');
+      return;
     }
-    if (repository === undefined) return end(response, 401, { 'x-error-code': 'RepoNotFound' });
+    if (repository === undefined) {
+      end(response, 401, { 'x-error-code': 'RepoNotFound' });
+      return;
+    }
     const refused = this.#refusal(repository, request);
     const listsGated = isApi && repository.closed === 'gated';
-    if (refused !== null && !listsGated) return end(response, ...refused);
+    if (refused !== null && !listsGated) {
+      end(response, ...refused);
+      return;
+    }
     const { commit, refs } = repository;
     if (revision !== commit && !refs.includes(revision)) {
-      return end(response, 404, { 'x-error-code': 'RevisionNotFound' });
+      end(response, 404, { 'x-error-code': 'RevisionNotFound' });
+      return;
     }
-    if (what === 'resolve') return this.#resolve(repository, path.join('/'), request, response);
+    if (what === 'resolve') {
+      this.#resolve(repository, path.join('/'), request, response);
+      return;
+    }
     const body =
       what === 'tree' ? (this.faults.listing ?? tree(repository)) : info(name, repository);
     end(response, 200, { 'content-type': 'application/json' }, JSON.stringify(body));
@@ -146,10 +157,14 @@ export class HubServer {
     response: ServerResponse,
   ): void {
     const bytes = files.get(name);
-    if (bytes === undefined) return end(response, 404, { 'x-error-code': 'EntryNotFound' });
+    if (bytes === undefined) {
+      end(response, 404, { 'x-error-code': 'EntryNotFound' });
+      return;
+    }
     const headers = { 'x-repo-commit': commit, 'accept-ranges': 'bytes' };
     if (!isLarge(name)) {
-      return send(response, request, bytes, { ...headers, etag: `"${gitHash(bytes)}"` });
+      send(response, request, bytes, { ...headers, etag: `"${gitHash(bytes)}"` });
+      return;
     }
     const hash = sha256(bytes);
     end(response, 302, {
@@ -164,14 +179,18 @@ export class HubServer {
     const { pathname } = this.#note(request, true);
     const all = [...this.repositories.values()].flatMap(({ files }) => [...files.values()]);
     const found = all.find((bytes) => sha256(bytes) === pathname.slice(1));
-    if (found === undefined) return end(response, 404, {});
+    if (found === undefined) {
+      end(response, 404, {});
+      return;
+    }
     const { cutAfter, isCorrupt = false, ignoresRange = false } = this.faults;
     const { stallAfter, endsEarly = false } = this.faults;
     const bytes = isCorrupt ? corrupted(found) : found;
     if (ignoresRange) delete request.headers.range;
     if (cutAfter !== undefined && cutAfter.times > 0) {
       cutAfter.times -= 1;
-      return send(response, request, bytes, {}, cutAfter.bytes, true);
+      send(response, request, bytes, {}, cutAfter.bytes, true);
+      return;
     }
     send(response, request, bytes, {}, stallAfter, endsEarly);
   }

@@ -172,7 +172,7 @@ describe('a transfer that breaks off', () => {
     const { dir } = await fetchModel(wanted, options);
     assert.equal(await fileSha256(join(dir, 'model.safetensors')), weightsHash);
     assert.equal(hub.ranges.length, 8);
-    assert.match(hub.ranges[7] ?? '', /^bytes=1\d{5}-$/);
+    assert.match(hub.ranges[7] ?? '', /^bytes=[1-9]\d{4,5}-$/);
   });
 
   it('goes on with what a killed process left', async () => {
@@ -200,7 +200,7 @@ describe('a transfer that breaks off', () => {
     await assert.rejects(
       fetchModel(wanted, options),
       userError(
-        /people\/tiny-base cannot be got from http.*; what has come is kept, so run the command again/,
+        /people\/tiny-base, which is no directory here, cannot be got from http.*; what has come is kept, so run the command again/,
       ),
     );
     const held = await stat(partOf(join(root, 'blobs', weightsHash)));
@@ -294,7 +294,7 @@ describe('without a connection', () => {
     await assert.rejects(
       fetchModel(wanted, options),
       userError(
-        /^people\/tiny-base cannot be got from http:\/\/127.0.0.1:9: .*\(HF_ENDPOINT names another hub\)$/,
+        /^people\/tiny-base, which is no directory here, cannot be got from http:\/\/127.0.0.1:9: .*\(HF_ENDPOINT names another hub\)$/,
       ),
     );
   });
