@@ -3,18 +3,12 @@ import { stat } from 'node:fs/promises';
 import { openBaseModel, type BaseModel } from '../base-model.js';
 import { option, text } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
-import {
-  formatHubName,
-  hubNameOfDirectory,
-  isCommit,
-  parseHubName,
-  type HubName,
-} from '../model/hub-name.js';
+import { hubNameOfDirectory, isCommit, parseHubName, type HubName } from '../model/hub-name.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { Settings } from '../store/settings.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import type { Run } from '../../protocol/manifest.js';
-import { createBar } from './slow.js';
+import { createBar, sayIfSlow } from './slow.js';
 import type { VerbIo } from './verb.js';
 
 /** --model of every verb that takes one. */
@@ -77,25 +71,27 @@ export async function openBase(
   cacheFile: string,
   io: Io,
 ): Promise<BaseModel> {
+  const read = (dir: string): Promise<BaseModel> =>
+    sayIfSlow(io.stderr, `reading the model ${dir}`, openBaseModel(dir, cacheFile));
   if (run === null || !isLeftToRun(given)) {
     const dir = given === null ? EMBEDDED_MODEL_DIRECTORY : await modelDirectory(given, before, io);
-    return openBaseModel(dir, cacheFile);
+    return read(dir);
   }
   const { model } = run.manifest;
   const embedded = await openBaseModel(EMBEDDED_MODEL_DIRECTORY, cacheFile);
   if (embedded.fingerprint.weightsSha256 === model.weightsSha256) return embedded;
   const usual = before !== null && (before.model ?? null) === given ? before.modelDir : null;
-  if (usual !== null && (await isModel(usual))) return openBaseModel(usual, cacheFile);
+  if (usual !== null && (await isModel(usual))) return read(usual);
   const { findCached } = await import('../hub/fetch-model.js');
   const cached = await findCached(model.weightsSha256, process.env);
   if (cached !== null) {
     io.stderr.write(`model ${model.name}: it is in the cache, in ${cached}\n`);
-    return openBaseModel(cached, cacheFile);
+    return read(cached);
   }
   const wanted = parseHubName(model.name);
   if (given === null || wanted?.revision == null || !isCommit(wanted.revision)) throw notHere(run);
   const dir = await fetchByName(wanted, io, { weightsSha256: model.weightsSha256 });
-  return openBaseModel(dir, cacheFile);
+  return read(dir);
 }
 
 function notHere({ manifest: { name: run, model } }: Run): UserError {
@@ -116,7 +112,7 @@ async function fetchByName(
 ): Promise<string> {
   // The client of the hub takes a tenth of a second to load, and most commands do without.
   const { fetchModel } = await import('../hub/fetch-model.js');
-  const bar = createBar(io, `fetching ${formatHubName(wanted)}, MB`);
+  const bar = createBar(io, `fetching ${wanted.name}, MB`);
   try {
     const { dir, commit } = await fetchModel(wanted, {
       env: process.env,

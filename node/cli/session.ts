@@ -15,7 +15,6 @@ import { isLeftToRun, openBase } from './base-choice.js';
 import { openStatusPage, type PeerOptions, type StatusPage } from './live.js';
 import type { Run } from '../../protocol/manifest.js';
 import { createProgress, type Progress } from './progress.js';
-import { sayIfSlow } from './slow.js';
 import type { VerbIo } from './verb.js';
 
 /** Everything of a peer that does not depend on the run. */
@@ -67,7 +66,7 @@ export async function withSession(
     let opening: Promise<BaseModel> | null = null;
     const openOnce = (run: Run | null): Promise<BaseModel> => {
       opening ??= openBase(options.model, run, before, cacheFile, io);
-      return sayIfSlow(progress.log, 'reading the model', opening);
+      return opening;
     };
     // What the run has no say in is told before anything goes on the network.
     if (home.run !== null || !isLeftToRun(options.model)) await openOnce(home.run);

@@ -58,7 +58,7 @@ const fileSchema = z.object({
 
 /** Asks what `revision` of `name` is and holds. Throws as HubClient does. */
 export async function askListing(
-  client: HubClient,
+  client: Pick<HubClient, 'url' | 'fetchAnswer'>,
   name: string,
   revision: string,
 ): Promise<Listing> {

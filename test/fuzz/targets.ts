@@ -1,5 +1,6 @@
 /** All decoders of foreign bytes. */
 import { httpTargets } from './http-targets.js';
+import { hubTargets } from './hub-targets.js';
 import { membershipTargets } from './membership-targets.js';
 import { modelTargets } from './model-targets.js';
 import { netTargets } from './net-targets.js';
@@ -14,6 +15,7 @@ export const TARGETS: FuzzTargets = {
   ...syncTargets,
   ...netTargets,
   ...modelTargets,
+  ...hubTargets,
   ...storeTargets,
   ...httpTargets,
 };
