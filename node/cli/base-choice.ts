@@ -16,8 +16,8 @@ export const modelOption = {
   model: option(
     text('DIR|NAME', 'a directory, or a name on the hub like OWNER/NAME'),
     null,
-    'the base model: a directory, or OWNER/NAME[@REVISION] on the hub, which is fetched into the cache',
-    'the embedded tiny-base',
+    'the base model: a directory; OWNER/NAME[@REVISION] on the hub, which is fetched into the cache; or auto, the one that the run names',
+    'the embedded tiny-base, or that of the run where it is here',
   ),
 } as const;
 

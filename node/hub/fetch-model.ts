@@ -44,22 +44,22 @@ export interface FetchedModel {
 }
 
 /** Throws UserError for everything that a person can mend, the signal's reason. */
-export async function fetchModel(wanted: HubName, options: FetchOptions): Promise<FetchedModel> {
-  const { env, signal } = options;
+export async function fetchModel(asked: HubName, options: FetchOptions): Promise<FetchedModel> {
+  const { env, signal, pinned = null } = options;
+  const wanted = { name: asked.name, revision: pinned ?? asked.revision };
   const directory = cacheDirectoryOf(env);
   const cache = new ModelCache(directory, wanted.name);
   const { url, isOffline } = endpointOf(env);
   const revision = wanted.revision ?? 'main';
-  const before = options.pinned ?? null;
-  if (before !== null && (await isUsable(cache.snapshot(before)))) {
-    return { dir: cache.snapshot(before), commit: before };
+  if (pinned !== null && (await isUsable(cache.snapshot(pinned)))) {
+    return { dir: cache.snapshot(pinned), commit: pinned };
   }
   if (isOffline) return fromCache(cache, wanted, 'HF_HUB_OFFLINE is set', options.say);
   const token = await tokenOf(env);
-  const asked: Asked = { wanted, url, hasToken: token !== null, directory };
+  const context: Asked = { wanted, url, hasToken: token !== null, directory };
   const client = new HubClient({ url, token, signal });
   try {
-    const listing = await askListing(client, wanted.name, before ?? revision);
+    const listing = await askListing(client, wanted.name, revision);
     const dir = await new Fetch(client, cache, listing, options).run(revision);
     return { dir, commit: listing.commit };
   } catch (error) {
@@ -70,7 +70,7 @@ export async function fetchModel(wanted: HubName, options: FetchOptions): Promis
         return fromCache(cache, wanted, `${url} cannot be reached (${error.message})`, options.say);
       }
     }
-    throw inWords(error, asked);
+    throw inWords(error, context);
   }
 }
 

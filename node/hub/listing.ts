@@ -36,16 +36,11 @@ export interface HubFile {
 
 export interface Listing {
   commit: string;
-  /** Who gets in is decided by the model's owner. */
-  isGated: boolean;
   /** By name; of the top directory only. */
   files: ReadonlyMap<string, HubFile>;
 }
 
-const infoSchema = z.object({
-  sha: z.string().refine(isCommit),
-  gated: z.union([z.boolean(), z.string()]).optional(),
-});
+const infoSchema = z.object({ sha: z.string().refine(isCommit) });
 const hash = z.string().regex(/^([0-9a-f]{40}|[0-9a-f]{64})$/);
 const bytes = z.number().int().min(0).max(WEIGHT_FILE_BYTES_MAX);
 const fileSchema = z.object({
@@ -67,7 +62,7 @@ export async function askListing(
     await heard(modelInfo({ ...asking, name, revision, additionalFields: ['sha'] })),
   );
   if (!info.success) throw new HubAnswerError('no commit');
-  const { sha: commit, gated = false } = info.data;
+  const { sha: commit } = info.data;
   const files = new Map<string, HubFile>();
   const entries = listFiles({ ...asking, repo: { type: 'model', name }, revision: commit });
   for (let count = 0; ; count++) {
@@ -80,7 +75,7 @@ export async function askListing(
     const { path, size, oid, lfs } = file.data;
     files.set(path, { name: path, bytes: lfs?.size ?? size, hash: lfs?.oid ?? oid });
   }
-  return { commit, isGated: gated !== false, files };
+  return { commit, files };
 }
 
 /** What is not JSON of the form that the library expects it reports in many ways. */

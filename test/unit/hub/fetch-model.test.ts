@@ -148,13 +148,19 @@ describe('a model by name', () => {
   });
 
   it('asks nobody for the commit that this peer used before', async () => {
-    const { options } = await fetching();
+    const { root, options } = await fetching();
     const { dir } = await fetchModel(wanted, options);
     hub.repositories.set(NAME, SMALL_ELSEWHERE);
     hub.requests.length = 0;
     const again = await fetchModel(wanted, { ...options, pinned: HUB_COMMIT });
     assert.deepEqual(again, { dir, commit: HUB_COMMIT });
     assert.deepEqual(hub.requests, []);
+    // Gone from the cache, it is fetched again, and the branch stays what it was.
+    await fetchModel(wanted, options);
+    hub.repositories.set(NAME, SMALL);
+    await rm(dir, { recursive: true });
+    assert.deepEqual(await fetchModel(wanted, { ...options, pinned: HUB_COMMIT }), again);
+    assert.equal(await readFile(join(root, 'refs', 'main'), 'utf8'), OTHER_COMMIT);
   });
 
   it('two processes at once fetch it once', async () => {
