@@ -132,7 +132,10 @@ describe('the base of a run', () => {
     const { io, said } = terminal();
     const base = await openBase('auto', run, null, cacheFile, io);
     assert.deepEqual(base.fingerprint, run.manifest.model);
-    assert.match(await said(), /^fetching people\/small@c0ffee/);
+    assert.match(
+      await said(),
+      /fetching people\/small, MB: .*model people\/small at commit c0ffee/s,
+    );
   });
 
   it('is taken from the cache where it is, whatever its name there', async () => {
