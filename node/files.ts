@@ -99,18 +99,25 @@ export async function readDurably(path: string): Promise<Uint8Array | null> {
 export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
   const parent = dirname(path);
   try {
-    await disk.mkdir(path, mode);
+    await makeOne(path, mode);
   } catch (error) {
-    const code = errnoOf(error);
-    if (code !== 'EEXIST' || !(await stat(path)).isDirectory()) {
-      if (code !== 'ENOENT' || (await exists(parent))) throw error;
-      await makeDirectory(parent, mode);
-      await disk.mkdir(path, mode);
-    }
+    if (errnoOf(error) !== 'ENOENT') throw error;
+    if (!(await exists(parent))) await makeDirectory(parent, mode);
+    // Once more, and not for ever: another process may have made the parent meanwhile.
+    await makeOne(path, mode);
   }
   // All the way up: whoever made one of them may have been killed before it was synced.
   for (let at = resolve(path); at !== dirname(at); at = dirname(at)) {
     await syncDirectory(dirname(at));
+  }
+}
+
+/** Nothing happens when it is there: another process may make it at the same time. */
+async function makeOne(path: string, mode: number): Promise<void> {
+  try {
+    await disk.mkdir(path, mode);
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST' || !(await stat(path)).isDirectory()) throw error;
   }
 }
 

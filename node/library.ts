@@ -155,7 +155,8 @@ export class Peer {
     return new Promise((resolve, reject) => {
       const body = async (session: Session): Promise<void> => {
         const init = await prepare(session);
-        const parts = { dir: options.dir, modelDir: session.base.dir, stopping };
+        const { dir: modelDir } = await session.openBase(init.run);
+        const parts = { dir: options.dir, modelDir, stopping };
         const measuresPersonal = !options.noPersonal;
         await keepRunning({ ...init, measuresPersonal }, ({ peer }, until) => {
           resolve(new Peer(peer, { ...parts, done }));

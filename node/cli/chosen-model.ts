@@ -17,6 +17,7 @@ import { readSettings } from '../store/settings.js';
 import { chooseDevice, type DeviceChoice } from '../train/choose-device.js';
 import { planReading, type ReadingPurpose } from '../train/reading-memory.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
+import { modelDirectory, modelOption } from './base-choice.js';
 import { deviceOption, directoryOption, epochOption } from './peer-options.js';
 import type { VerbCall, VerbIo } from './verb.js';
 
@@ -26,7 +27,7 @@ export const modelOptions = {
   adapter: option(text('DIR'), null, 'use the PEFT adapter in DIR instead of the one in --dir'),
   base: switchOption('use the base model alone'),
   ...epochOption,
-  model: option(text('DIR'), null, 'base model', 'the one of --dir, or the embedded tiny-base'),
+  model: { ...modelOption.model, defaultText: 'the one of --dir, or the embedded tiny-base' },
   ...deviceOption,
 } as const;
 type ModelOptions = OptionValues<typeof modelOptions>;
@@ -68,7 +69,11 @@ export async function chooseModel({
     );
   }
   const settings = await readSettings(new DataDirectory(options.dir));
-  const base = await openBaseModel(options.model ?? settings?.modelDir ?? EMBEDDED_MODEL_DIRECTORY);
+  const base = await openBaseModel(
+    options.model === null
+      ? (settings?.modelDir ?? EMBEDDED_MODEL_DIRECTORY)
+      : await modelDirectory(options.model, settings, io),
+  );
   // Somebody who has no peer yet may try the model: said on stderr, so that nobody takes it for a swarm's.
   const isHomeless =
     !given.has('dir') &&

@@ -4,11 +4,13 @@ import { choice, option, switchOption, text } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { adapterUpTo, contentInWords } from '../past-adapters.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
+import { hubNameOfDirectory } from '../model/hub-name.js';
 import { MERGED_DTYPES, type MergedDtype } from '../model/merge.js';
 import { writePeftAdapter } from '../model/peft.js';
 import { readStoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
+import { modelDirectory, modelOption } from './base-choice.js';
 import { exportGguf, exportMerged } from './export-whole.js';
 import { directoryOption, epochOption, jsonOption } from './peer-options.js';
 import { describePersonal, makePersonal, type Personal } from './personal.js';
@@ -39,7 +41,7 @@ export const exportVerb = defineVerb({
       "as the base model's files do",
     ),
     gguf: option(text('FILE'), null, 'write the adapter for llama.cpp (--lora FILE)'),
-    model: option(text('DIR'), null, 'base model, for --merge and --gguf', 'the one of --dir'),
+    model: { ...modelOption.model, defaultText: 'the one of --dir' },
     ...trainerOptions,
     ...jsonOption,
   },
@@ -68,7 +70,10 @@ my-adapter.gguf
     }
     const stored = await readStoredRun(options.dir);
     const settings = await readSettings(new DataDirectory(options.dir));
-    const modelDir = options.model ?? settings?.modelDir ?? EMBEDDED_MODEL_DIRECTORY;
+    const modelDir =
+      options.model === null
+        ? (settings?.modelDir ?? EMBEDDED_MODEL_DIRECTORY)
+        : await modelDirectory(options.model, settings, io);
     const { theta: swarm, ...content } = adapterUpTo(stored, options.epoch);
     const personal = options.personal ? await makePersonal(stored, swarm, options, io) : null;
     const theta = personal?.theta ?? swarm;
@@ -78,7 +83,7 @@ my-adapter.gguf
       await writePeftAdapter(dir, {
         spec: stored.run.manifest.adapter,
         theta,
-        baseModelName: modelDir,
+        baseModelName: hubNameOfDirectory(modelDir)?.name ?? modelDir,
         isPersonal: personal !== null,
       });
       written.push(`${dir}/adapter_config.json`, `${dir}/adapter_model.safetensors`);

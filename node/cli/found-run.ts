@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { flagOf } from '../config.js';
 import { placeOf, type Origin } from '../config/sources.js';
+import { parseHubName } from '../model/hub-name.js';
 import { adapterSha256, initialAdapter, type LoraModule } from '../../protocol/adapter.js';
 import type {
   AlphaPhase,
@@ -45,7 +46,7 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
     modules: [...context.modules],
   };
   return {
-    name: options.name ?? context.fingerprint.name,
+    name: options.name ?? runName(context.fingerprint.name),
     founder: context.founder,
     model: context.fingerprint,
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
@@ -89,6 +90,12 @@ export function trainingOf(options: RunOptions, hiddenSize: number): Training {
     gradientNormMax: options.gradientNorm,
     resetMoments: options.resetMoments,
   };
+}
+
+/** Of a model on a hub, OWNER/NAME@COMMIT, the NAME. */
+function runName(modelName: string): string {
+  const name = parseHubName(modelName)?.name ?? modelName;
+  return name.slice(name.indexOf('/') + 1);
 }
 
 function checkRobust(options: RunOptions, founder: string): void {

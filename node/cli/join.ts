@@ -101,10 +101,11 @@ export function joining(
   const addresses = invite === null ? [address] : addressesOf(invite);
   const contacts = [...addresses, ...options.bootstrap];
   const prepare = async (session: Session): Promise<LiveInit> => {
-    const { home, base, logger, host, page, progress, io, lost } = session;
+    const { home, logger, host, page, progress, io, lost } = session;
     const wanted = invite?.runId ?? options.run;
     const { run, members } = await openRun(session, addresses, { ...options, run: wanted });
     const admission = await enter(session, run, invite, contacts);
+    const base = await session.openBase(run);
     checkBaseModel(run, base);
     const { batchSize } = run.manifest.training;
     const settings = privacyOf(options, new Set(origins.keys()), batchSize);

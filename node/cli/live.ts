@@ -178,6 +178,7 @@ export async function rememberSettings(
   const dataFiles = options.data.map((file) => resolve(file));
   const { isResting = false } = (await readSettings(directory)) ?? {};
   await writeSettings(directory, {
+    model: options.model,
     modelDir,
     dataFiles,
     heldOutShare: options.heldOut,

@@ -15,6 +15,7 @@ import { LOG_FORMATS, LOG_LEVELS } from '../log.js';
 import { MEMORY_MODES } from '../model/memory-mode.js';
 import { PRECISIONS } from '../model/precision.js';
 import { EPOCHS_MAX } from '../../protocol/limits.js';
+import { modelOption } from './base-choice.js';
 import { columnOptions } from './data-options.js';
 import { privacyOptions } from './privacy-options.js';
 
@@ -111,7 +112,7 @@ export const swarmKeyOption = {
 /** Private to a peer and no part of the run: two peers of one run may differ in each of these. */
 export const peerOptions = {
   ...directoryOption,
-  model: option(text('DIR'), null, 'directory of the base model', 'the embedded tiny-base'),
+  ...modelOption,
   data: manyOption(
     text('FILE'),
     [],

@@ -1,6 +1,5 @@
 /** The frame around start and join: opens what both need, closes what is left open when one fails. */
-import { basename } from 'node:path';
-import { openBaseModel, type BaseModel } from '../base-model.js';
+import type { BaseModel } from '../base-model.js';
 import { checkData } from '../compose-trainer.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { openHome, type Home } from '../home.js';
@@ -10,19 +9,21 @@ import { parseAddress } from '../net/addresses.js';
 import type { Host } from '../net/host.js';
 import { openHostOnSamePort } from '../net/port-memory.js';
 import { readSwarmKey, type SwarmKey } from '../net/swarm-key.js';
+import { readSettings } from '../store/settings.js';
 import { checkPrecision } from '../train/choose-device.js';
-import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
+import type { Run } from '../../protocol/manifest.js';
+import { isLeftToRun, openBase } from './base-choice.js';
 import { columnsOf, sayDataFiles } from './data-options.js';
 import type { PeerOptions } from './live.js';
 import { createProgress, type Progress } from './progress.js';
-import { sayIfSlow } from './slow.js';
 import { openStatusPage, type StatusPage } from './status-page.js';
 import type { VerbIo } from './verb.js';
 
 /** Everything of a peer that does not depend on the run. */
 export interface Session {
   home: Home;
-  base: BaseModel;
+  /** The base model for `run`, null for one that is yet to be founded; opened once. Throws UserError. */
+  openBase(run: Run | null): Promise<BaseModel>;
   host: Host;
   page: StatusPage;
   logger: Logger;
@@ -64,11 +65,15 @@ export async function withSession(
   const home = await openHome(options.dir, (sentence) => lost.abort(new UserError(sentence)));
   const opened: (() => Promise<void>)[] = [() => home.lock.release()];
   try {
-    const modelDir = options.model ?? EMBEDDED_MODEL_DIRECTORY;
+    const before = await readSettings(home.directory);
     const cacheFile = home.directory.pathOf('modelHashes');
-    const reading = openBaseModel(modelDir, cacheFile);
-    const base = await sayIfSlow(progress.log, `reading the model ${modelDir}`, reading);
-    logger.debug({ model: basename(base.dir) }, 'base model opened');
+    let opening: Promise<BaseModel> | null = null;
+    const openOnce = (run: Run | null): Promise<BaseModel> => {
+      opening ??= openBase(options.model, run, before, cacheFile, io);
+      return opening;
+    };
+    // What the run has no say in is told before anything goes on the network.
+    if (home.run !== null || !isLeftToRun(options.model)) await openOnce(home.run);
     const page = await openStatusPage(options.http, home.directory);
     opened.push(async () => page.server?.stop());
     const { directory, identity } = home;
@@ -81,7 +86,7 @@ export async function withSession(
     const atEnd = (close: () => Promise<void>): void => {
       opened.push(close);
     };
-    const parts = { home, base, host, page, logger, progress, options, io };
+    const parts = { home, openBase: openOnce, host, page, logger, progress, options, io };
     await body({ ...parts, lost: lost.signal, atEnd });
   } catch (error) {
     // Ctrl-C while something was being opened is no failure.

@@ -32,6 +32,7 @@ import { SYNTHETIC_MODULES, SyntheticWorkload, type Workload } from '../sim/work
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { columnOptions, columnsOf } from './data-options.js';
 import { manifestFromOptions, type FoundingContext } from './found-run.js';
+import { modelDirectory, modelOption } from './base-choice.js';
 import { jsonOption, peerOptions, threadsOption } from './peer-options.js';
 import { runOptions } from './run-options.js';
 import { createBar } from './slow.js';
@@ -46,7 +47,7 @@ const simulateOptions = {
   peers: option(integer('N', 2, ROBUST_AUTHORS_MAX), 10, 'peers, hostile ones among them'),
   seed: option(integer('N', 0, 2 ** 32 - 1), 1, 'of everything that is drawn'),
   synthetic: switchOption('train on a synthetic problem instead of a language model: fast'),
-  model: peerOptions.model,
+  ...modelOption,
   data: { ...peerOptions.data, help: `text to train on, dealt to the peers: ${DATA_FILE_KINDS}` },
   ...columnOptions,
   deal: option(
@@ -137,7 +138,7 @@ export async function runSimulation(
   const seed = sha256(new TextEncoder().encode(label));
   const identities = Array.from({ length: options.peers }, (_, i) => simIdentity(i, label));
   const plan = { options, honest: options.peers - hostileCount(options), seed, identities };
-  const { run, workload } = await open(plan, io.signal);
+  const { run, workload } = await open(plan, io);
   const bar = createBar(io, 'simulating epoch');
   try {
     const simulation = {
@@ -189,14 +190,21 @@ function partitionOf(text: string | null): Simulation['partition'] {
   return { from, to };
 }
 
-async function open(plan: Plan, signal: AbortSignal): Promise<{ run: Run; workload: Workload }> {
+async function open(
+  plan: Plan,
+  io: Pick<VerbIo, 'stderr' | 'terminal' | 'signal'>,
+): Promise<{ run: Run; workload: Workload }> {
   const { options, honest, seed } = plan;
   if (options.synthetic) {
     const run = found(plan, SYNTHETIC_MODULES, { hiddenSize: 41, fingerprint: NO_MODEL });
     const { size } = adapterLayout(run.manifest.adapter);
     return { run, workload: new SyntheticWorkload(honest, size, seed) };
   }
-  const base = await openBaseModel(options.model ?? EMBEDDED_MODEL_DIRECTORY);
+  const base = await openBaseModel(
+    options.model === null
+      ? EMBEDDED_MODEL_DIRECTORY
+      : await modelDirectory(options.model, null, io),
+  );
   const { config, fingerprint, dir } = base;
   const modules = loraModules(config, ['all-linear']);
   const run = found(plan, modules, { hiddenSize: config.hiddenSize, fingerprint });
@@ -211,7 +219,7 @@ async function open(plan: Plan, signal: AbortSignal): Promise<{ run: Run; worklo
   const hands = dealt.map((hand, i) => (i < honest ? hand : (attack?.poison?.(hand) ?? hand)));
   const threads = options.threads ?? availableParallelism();
   const workload = await ModelWorkload.open({
-    ...{ modelDir: dir, hands, honest, seed, signal },
+    ...{ modelDir: dir, hands, honest, seed, signal: io.signal },
     executor: await openExecutor({ device: 'cpu', threads }),
     manifest: run.manifest,
     heldOutShare: options.heldOut,

@@ -1,5 +1,5 @@
 /** murmurate start: founds a run, or resumes the one in the data directory. */
-import { checkBaseModel } from '../base-model.js';
+import { checkBaseModel, type BaseModel } from '../base-model.js';
 import { openTrainer, type TrainerRun } from '../compose-trainer.js';
 import type { OptionValues } from '../config.js';
 import type { Origin } from '../config/sources.js';
@@ -60,10 +60,11 @@ export async function prepareStart(
   options: StartOptions,
   origins: ReadonlyMap<string, Origin>,
 ): Promise<LiveInit> {
-  const { home, base, logger, host, page, progress, io, lost } = session;
+  const { home, logger, host, page, progress, io, lost } = session;
+  const base = await session.openBase(home.run);
   const settings = privacyOf(options, new Set(origins.keys()), batchSizeOf(session, options));
   await checkLedger(home.directory, home.run, settings);
-  const { trainer, run } = await openRun(session, options, origins, settings);
+  const { trainer, run } = await openRun({ ...session, base }, options, origins, settings);
   const privacy = await openPrivacyBudget(home.directory, trainer, settings);
   await rememberSettings(home.directory, base.dir, options);
   logger.info({ ...trainer.stats }, 'private data read');
@@ -82,7 +83,7 @@ function batchSizeOf({ home }: Session, options: RunOptions): number {
 }
 
 async function openRun(
-  session: Session,
+  session: Session & { base: BaseModel },
   options: RunOptions,
   origins: ReadonlyMap<string, Origin>,
   privacy: PrivacySettings | null,

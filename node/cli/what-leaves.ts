@@ -91,6 +91,13 @@ export const KINDS_OF_BYTE: readonly KindOfByte[] = [
   },
   {
     purpose: null,
+    name: 'hub',
+    holds:
+      "to the hub, only with --model OWNER/NAME or auto, over HTTP: the name and revision of the model, the version of this program, and the user's access token; to hosts it redirects to, no token; not counted",
+    lacks: 'anything of the run, text, file names',
+  },
+  {
+    purpose: null,
     name: 'UPnP',
     holds: 'to the own router, with --upnp only: the port to forward; not counted',
     lacks: 'anything of the run',

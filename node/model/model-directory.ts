@@ -4,13 +4,14 @@ import { basename, join, resolve } from 'node:path';
 import { UserError } from '../errors.js';
 import { readBoundedFile, unreadable } from '../json-file.js';
 import { CONFIG_BYTES_MAX, readModelConfig, type ModelConfig } from './config.js';
+import { formatHubName, hubNameOfDirectory } from './hub-name.js';
 import type { WeightIndex } from './safetensors.js';
 import { INDEX_FILE, openWeights, SINGLE_FILE } from './weight-index.js';
 
 export interface ModelDirectory {
   /** Absolute path. */
   dir: string;
-  /** The directory's base name, 1 to 128 printable characters. */
+  /** As modelName says. */
   name: string;
   config: ModelConfig;
   /** Where each tensor lies. That their shapes fit the config is checked when the graph is built. */
@@ -93,8 +94,16 @@ function noTokenizer(dir: string, files: ReadonlySet<string>): UserError {
   return new UserError(`${dir} has no ${TOKENIZER_FILE}: get the rest of the model's files`);
 }
 
-/** What people call the model: the directory's base name, cut to what a manifest may hold. */
+/**
+ * What people call the model: OWNER/NAME@COMMIT where it lies in Hugging Face's cache, so that others can
+ * fetch the same; else the directory's base name. Cut to what a manifest may hold: 1 to 128 printable characters.
+ */
 export function modelName(dir: string): string {
+  const cached = hubNameOfDirectory(dir);
+  if (cached !== null) {
+    const full = formatHubName({ name: cached.name, revision: cached.commit });
+    return full.length <= NAME_CHARACTERS_MAX ? full : cached.name;
+  }
   const printable = basename(resolve(dir)).replace(/\p{C}/gu, '');
   return Array.from(printable).slice(0, NAME_CHARACTERS_MAX).join('').trim() || 'model';
 }

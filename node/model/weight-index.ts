@@ -30,15 +30,9 @@ export async function openWeights(dir: string): Promise<WeightIndex> {
     return new Map(tensors.map((tensor) => [tensor.name, tensor]));
   }
   const indexPath = join(dir, INDEX_FILE);
-  const index = await readJsonFile(
-    indexPath,
-    INDEX_BYTES_MAX,
-    'the index of the weight files',
-    indexSchema,
-  );
   const shards = new Map<string, Map<string, TensorEntry>>();
   const weights = new Map<string, TensorEntry>();
-  for (const [name, shard] of Object.entries(index.weight_map)) {
+  for (const [name, shard] of await readWeightMap(indexPath)) {
     const entry = (await openShard(shards, dir, indexPath, shard)).get(name);
     if (entry === undefined) {
       throw new UserError(
@@ -48,6 +42,13 @@ export async function openWeights(dir: string): Promise<WeightIndex> {
     weights.set(name, entry);
   }
   return weights;
+}
+
+/** Pairs of a tensor's and a file's name, as a model.safetensors.index.json has them. Throws UserError. */
+export async function readWeightMap(indexPath: string): Promise<[string, string][]> {
+  const what = 'the index of the weight files';
+  const index = await readJsonFile(indexPath, INDEX_BYTES_MAX, what, indexSchema);
+  return Object.entries(index.weight_map);
 }
 
 async function openShard(

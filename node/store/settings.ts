@@ -8,6 +8,8 @@ import type { DataDirectory } from './directory.js';
 const settingsSchema = z.object({
   /** Absolute path of the base model's directory. */
   modelDir: z.string(),
+  /** What --model said; null where it was not given, undefined where an older version wrote this. */
+  model: z.string().nullish(),
   /** Absolute paths of the private data files. */
   dataFiles: z.array(z.string()),
   /** Columns that the user named; absent: the usual ones. */

@@ -1,6 +1,7 @@
 /** All decoders of foreign bytes. */
 import { dataTargets } from './data-targets.js';
 import { httpTargets } from './http-targets.js';
+import { hubTargets } from './hub-targets.js';
 import { membershipTargets } from './membership-targets.js';
 import { modelTargets } from './model-targets.js';
 import { netTargets } from './net-targets.js';
@@ -18,6 +19,7 @@ export const TARGETS: FuzzTargets = {
   ...streamTargets,
   ...modelTargets,
   ...dataTargets,
+  ...hubTargets,
   ...storeTargets,
   ...httpTargets,
 };

@@ -1,0 +1,253 @@
+/** A model by name: from the cache, or from a hub into the cache; always one commit, whole and checked. */
+import { readFile, statfs } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { lock } from 'proper-lockfile';
+import { UserError } from '../errors.js';
+import { disk, errnoOf, makeDirectory } from '../files.js';
+import { readModelConfig } from '../model/config.js';
+import { formatHubName, type HubName } from '../model/hub-name.js';
+import { openModelDirectory } from '../model/model-directory.js';
+import { INDEX_FILE, readWeightMap } from '../model/weight-index.js';
+import { cachedModels, ModelCache, sizeOf, weightsSha256Of } from './cache.js';
+import { HubClient, HubUnreachableError } from './client.js';
+import { cacheDirectoryOf, endpointOf, tokenOf, type Environment } from './endpoint.js';
+import { askListing, smallFiles, weightFiles, type HubFile, type Listing } from './listing.js';
+import { partOf, transfer } from './transfer.js';
+import { inWords, type Asked } from './words.js';
+
+/** Left free on the disk, in bytes: a full disk hurts more than a model helps. */
+const SPARE_BYTES = 64 * 1024 * 1024;
+/** Another process that fetches the same model is gone when it gave no sign of life for so long, in ms. */
+const LOCK_STALE_MS = 10_000;
+const LOCK_STEP_MS = 500;
+
+export interface FetchOptions {
+  env: Environment;
+  signal: AbortSignal;
+  /** One sentence for people. */
+  say: (sentence: string) => void;
+  onProgress: (done: number, total: number) => void;
+  /** The commit that this peer used before: where it is here, nobody is asked. */
+  pinned?: string | null;
+  /** Of the run's model: others are refused before they are fetched, as far as the hub tells. */
+  weightsSha256?: string | null;
+  /** For tests: after the first failed attempt, in ms. */
+  pauseMs?: number;
+}
+
+/** Where a model lies now. */
+export interface FetchedModel {
+  /** The snapshot; absolute. */
+  dir: string;
+  commit: string;
+}
+
+/** Throws UserError for everything that a person can mend, the signal's reason. */
+export async function fetchModel(asked: HubName, options: FetchOptions): Promise<FetchedModel> {
+  const { env, signal, pinned = null } = options;
+  const wanted = { name: asked.name, revision: pinned ?? asked.revision };
+  const directory = cacheDirectoryOf(env);
+  const cache = new ModelCache(directory, wanted.name);
+  const { url, isOffline } = endpointOf(env);
+  const revision = wanted.revision ?? 'main';
+  if (pinned !== null && (await isUsable(cache.snapshot(pinned)))) {
+    return { dir: cache.snapshot(pinned), commit: pinned };
+  }
+  if (isOffline) return fromCache(cache, wanted, 'HF_HUB_OFFLINE is set', options.say);
+  const token = await tokenOf(env);
+  const context: Asked = { wanted, url, hasToken: token !== null, directory };
+  const client = new HubClient({ url, token, signal });
+  try {
+    const listing = await askListing(client, wanted.name, revision);
+    const dir = await new Fetch(client, cache, listing, options).run(revision);
+    return { dir, commit: listing.commit };
+  } catch (error) {
+    signal.throwIfAborted();
+    if (error instanceof HubUnreachableError) {
+      const commit = await cache.commitOf(revision);
+      if (commit !== null && (await isUsable(cache.snapshot(commit)))) {
+        return fromCache(cache, wanted, `${url} cannot be reached (${error.message})`, options.say);
+      }
+    }
+    throw inWords(error, context);
+  }
+}
+
+async function fromCache(
+  cache: ModelCache,
+  wanted: HubName,
+  why: string,
+  say: (sentence: string) => void,
+): Promise<FetchedModel> {
+  const commit = await cache.commitOf(wanted.revision ?? 'main');
+  const name = formatHubName(wanted);
+  if (commit === null || (await sizeOf(join(cache.snapshot(commit), 'config.json'))) === null) {
+    throw new UserError(
+      `${why}, and the cache ${cache.directory} does not have ${name}: fetch it once with a connection, or name a cache that has it with HF_HUB_CACHE`,
+    );
+  }
+  const dir = cache.snapshot(commit);
+  // Says itself what is missing of a snapshot that is not whole.
+  await openModelDirectory(dir);
+  say(`${why}: using ${name} as it is in the cache, commit ${commit.slice(0, 12)}`);
+  return { dir, commit };
+}
+
+/** The snapshot in the cache whose weights have this hash, by the names of its files; null where there is none. */
+export async function findCached(weightsSha256: string, env: Environment): Promise<string | null> {
+  for (const model of await cachedModels(cacheDirectoryOf(env))) {
+    if (model.weightsSha256 === weightsSha256 && (await isUsable(model.dir))) return model.dir;
+  }
+  return null;
+}
+
+/** Whether all is there that a peer cannot do without. */
+async function isUsable(dir: string): Promise<boolean> {
+  return openModelDirectory(dir).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** One model on its way into the cache. */
+class Fetch {
+  readonly #client: HubClient;
+  readonly #cache: ModelCache;
+  readonly #listing: Listing;
+  readonly #options: FetchOptions;
+
+  constructor(client: HubClient, cache: ModelCache, listing: Listing, options: FetchOptions) {
+    this.#client = client;
+    this.#cache = cache;
+    this.#listing = listing;
+    this.#options = options;
+  }
+
+  /** The snapshot's directory, whole. */
+  async run(revision: string): Promise<string> {
+    const { commit } = this.#listing;
+    const dir = this.#cache.snapshot(commit);
+    const small = smallFiles(this.#listing, this.#cache.name);
+    // What is here already needs no lock: the cache may be read-only.
+    if ((await this.#missing(small)).length > 0) {
+      // Too little to watch.
+      await this.#locked(() => this.#get(small, 0, () => undefined));
+    }
+    const source = `config.json of ${this.#cache.name}`;
+    readModelConfig(await readFile(join(dir, 'config.json')), source);
+    const isSharded = small.some(({ name }) => name === INDEX_FILE);
+    const map = isSharded ? await readWeightMap(join(dir, INDEX_FILE)) : null;
+    const shards = map === null ? null : [...new Set(map.map(([, file]) => file))];
+    const weights = weightFiles(this.#listing, this.#cache.name, shards);
+    this.#checkWeights(weights);
+    if ((await this.#missing(weights)).length > 0) {
+      await this.#locked(() => this.#get(weights, SPARE_BYTES, this.#options.onProgress));
+    }
+    // A cache that cannot be written has its own idea of what the branch is.
+    await this.#cache.remember(revision, commit).catch(() => undefined);
+    return dir;
+  }
+
+  async #missing(files: readonly HubFile[]): Promise<HubFile[]> {
+    const { commit } = this.#listing;
+    const have = await Promise.all(
+      files.map(({ name, bytes }) => this.#cache.has(commit, name, bytes)),
+    );
+    return files.filter((_, i) => !have[i]);
+  }
+
+  /** `spareBytes` must be left on the disk. */
+  async #get(
+    files: readonly HubFile[],
+    spareBytes: number,
+    onProgress: FetchOptions['onProgress'],
+  ): Promise<void> {
+    const { commit } = this.#listing;
+    // Another process may have had the lock, and brought them.
+    const missing = await this.#missing(files);
+    await makeDirectory(join(this.#cache.root, 'blobs'));
+    await makeDirectory(this.#cache.snapshot(commit));
+    await this.#checkSpace(missing, spareBytes);
+    const total = missing.reduce((sum, { bytes }) => sum + bytes, 0);
+    let done = 0;
+    for (const file of missing) {
+      const path = this.#cache.blob(file.hash);
+      if ((await sizeOf(path)) !== file.bytes) {
+        await disk.remove(path);
+        const url = `${this.#client.url}/${this.#cache.name}/resolve/${commit}/${file.name}`;
+        const { pauseMs } = this.#options;
+        await transfer({
+          ...{ client: this.#client, url, file, path },
+          ...(pauseMs === undefined ? {} : { pauseMs }),
+          onProgress: (bytes) => onProgress(done + bytes, total),
+        });
+      }
+      await this.#cache.enter(commit, file.name, file.hash);
+      done += file.bytes;
+    }
+  }
+
+  async #checkSpace(files: readonly HubFile[], spareBytes: number): Promise<void> {
+    let needed = spareBytes;
+    for (const { hash, bytes } of files) {
+      const path = this.#cache.blob(hash);
+      needed += bytes - ((await sizeOf(path)) ?? (await sizeOf(partOf(path))) ?? 0);
+    }
+    const { bavail, bsize } = await statfs(this.#cache.root);
+    const free = bavail * bsize;
+    if (needed <= free) return;
+    throw new UserError(
+      `${this.#cache.name} needs ${inGb(needed)} on the disk of ${this.#cache.directory}, which has ${inGb(free)} left: ` +
+        'free some space, or set HF_HUB_CACHE to a directory on another disk',
+    );
+  }
+
+  #checkWeights(files: readonly HubFile[]): void {
+    const { weightsSha256 = null } = this.#options;
+    const found = weightsSha256Of(files.map(({ name, hash }) => ({ name, sha256: hash })));
+    if (weightsSha256 === null || found === null || found === weightsSha256) return;
+    throw new UserError(
+      `${this.#cache.name} at commit ${this.#listing.commit} has other weights than the run's model, so it was not fetched: ` +
+        `the run has ${weightsSha256.slice(0, 12)}..., the hub ${found.slice(0, 12)}...`,
+    );
+  }
+
+  /** Two processes that write one file would spoil it. */
+  async #locked(work: () => Promise<void>): Promise<void> {
+    const { signal, say } = this.#options;
+    const path = this.#cache.lock;
+    await makeDirectory(dirname(path));
+    let release = await take(path);
+    if (release === null) say(`another process is fetching ${this.#cache.name}; waiting for it`);
+    while (release === null) {
+      await delay(LOCK_STEP_MS, undefined, { signal });
+      release = await take(path);
+    }
+    try {
+      await work();
+    } finally {
+      await release().catch(() => undefined);
+    }
+  }
+}
+
+/** Null while another process has it. Throws what the system throws. */
+async function take(path: string): Promise<(() => Promise<void>) | null> {
+  try {
+    return await lock(path, {
+      lockfilePath: path,
+      realpath: false,
+      stale: LOCK_STALE_MS,
+      // Only after this process stood still for long: the hash then tells a file that two have written.
+      onCompromised: () => undefined,
+    });
+  } catch (error) {
+    if (errnoOf(error) === 'ELOCKED') return null;
+    throw error;
+  }
+}
+
+function inGb(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(2)} GB`;
+}
