@@ -89,8 +89,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   deploy: [],
 };
 
-/** Whole folders whose import of libp2p is the point of them. */
-const LIBP2P_HOMES = ['node/net/', 'bootstrap/', 'test/net/', 'test/netns/', 'test/unit/net/'];
+/** Whole folders, and one file, whose import of libp2p is the point of them. */
+const LIBP2P_HOMES = [
+  ...['node/net/', 'bootstrap/', 'test/net/', 'test/netns/', 'test/unit/net/'],
+  'test/fuzz/stream-targets.ts',
+];
 
 /** Calls that have one home each: time, randomness, the console. */
 const HOMES: readonly { pattern: RegExp; allowed: RegExp; what: string }[] = [
