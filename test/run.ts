@@ -19,6 +19,7 @@ const TIERS: Readonly<Record<string, { concurrency: number; onDemand?: boolean }
   sim: { concurrency: 2 },
   tidy: { concurrency: 1 },
   net: { concurrency: 2 },
+  docs: { concurrency: 2 },
   // A Vulkan device, or scripts/webgpu-software.sh.
   webgpu: { concurrency: 1, onDemand: true },
   // TensorFlow, as scripts/build-tfjs-native.sh builds it.

@@ -159,7 +159,6 @@ const modelHashes: FuzzTarget = {
 const owner: FuzzTarget = {
   seeds: [
     { pid: 2 ** 22, host: hostname(), processToken: 'a' },
-    { pid: process.pid, host: hostname(), processToken: null },
     { pid: 1, host: 'elsewhere', processToken: null },
   ].map((one) => Buffer.from(JSON.stringify(one))),
   refusals: [DirectoryInUseError],
