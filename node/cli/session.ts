@@ -1,4 +1,5 @@
 /** The frame around start and join: opens what both need, closes what is left open when one fails. */
+import { basename } from 'node:path';
 import type { BaseModel } from '../base-model.js';
 import { checkData } from '../compose-trainer.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
@@ -69,7 +70,10 @@ export async function withSession(
     const cacheFile = home.directory.pathOf('modelHashes');
     let opening: Promise<BaseModel> | null = null;
     const openOnce = (run: Run | null): Promise<BaseModel> => {
-      opening ??= openBase(options.model, run, before, cacheFile, io);
+      opening ??= openBase(options.model, run, before, cacheFile, io).then((base) => {
+        logger.debug({ model: basename(base.dir) }, 'base model opened');
+        return base;
+      });
       return opening;
     };
     // What the run has no say in is told before anything goes on the network.

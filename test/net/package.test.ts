@@ -17,7 +17,7 @@ const PACKED_BYTES_MAX = 12 * 1024 * 1024;
 
 /** Everything that may be in it. */
 const EXPECTED =
-  /^(LICENSE|README\.md|package\.json|docs\/[\w-]+\.md|models\/tiny-base\/[\w.]+|dist\/(node|protocol|bootstrap)\/.*\.(js|d\.ts))$/;
+  /^(LICENSE|README\.md|package\.json|docs\/(guides\/)?[\w-]+\.md|docs\/images\/[\w-]+\.png|docs\/grafana-dashboard\.json|models\/tiny-base\/[\w.]+|dist\/page\/[\w-]+\.(html|css|js|svg)|dist\/(node|protocol|bootstrap)\/.*\.(js|d\.ts))$/;
 
 const packed = z.array(
   z.object({
@@ -66,6 +66,7 @@ describe('the package', () => {
       'dist/node/main.js',
       'dist/node/index.d.ts',
       'dist/node/train/worker.js',
+      'dist/page/index.html',
     ]) {
       assert.ok(files.includes(needed), needed);
     }
