@@ -1,6 +1,6 @@
 /** murmurate data check: what training would make of data files, before anything is trained. */
 import type { Writable } from 'node:stream';
-import { integer, option, real, switchOption, text } from '../config.js';
+import { integer, option, real, switchOption } from '../config.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { placeText } from '../data/records.js';
 import { PROBLEMS_MAX, reportOn, type DataReport, type Sample } from '../data/report.js';
@@ -9,6 +9,7 @@ import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { EXIT_FAILURE, EXIT_USAGE, UserError } from '../errors.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
+import { modelDirectory, modelOption } from './base-choice.js';
 import { columnOptions, columnsOf } from './data-options.js';
 import { jsonOption, peerOptions } from './peer-options.js';
 import { defineVerb } from './verb.js';
@@ -31,7 +32,11 @@ export const dataVerb = defineVerb({
     { name: 'FILE', help: DATA_FILE_KINDS, required: true, several: true },
   ],
   options: {
-    model: option(text('DIR'), null, 'whose tokenizer and chat template', 'the embedded tiny-base'),
+    model: {
+      ...modelOption.model,
+      help: 'whose tokenizer and chat template; as for start',
+      defaultText: 'the embedded tiny-base',
+    },
     sequenceLength: option(
       integer('TOKENS', 8, 1 << 17),
       SEQUENCE_LENGTH,
@@ -61,7 +66,11 @@ no problems`,
         EXIT_USAGE,
       );
     }
-    const directory = await openModelDirectory(options.model ?? EMBEDDED_MODEL_DIRECTORY);
+    const directory = await openModelDirectory(
+      options.model === null
+        ? EMBEDDED_MODEL_DIRECTORY
+        : await modelDirectory(options.model, null, io),
+    );
     const tokenizer = await openTokenizer(directory.dir, directory.config);
     const report = await reportOn(
       files.filter((file) => file !== null),

@@ -1,11 +1,12 @@
 /** murmurate doctor: looks at this machine before a peer is started on it, and says what to do about what is wrong. */
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import Table from 'cli-table3';
 import { z } from 'zod';
 import { checkKind, checkSpace, checkWritable, fileSystemAt, nearest } from '../doctor/disk.js';
 import { checkDevice, checkMemory, checkSpeed, threadsOf, type Plan } from '../doctor/computing.js';
-import { checkData, checkModel, checkSwarmKey } from '../doctor/files.js';
+import { checkData, checkModel, checkModelCache, checkSwarmKey } from '../doctor/files.js';
 import { runChecks, warn, type Check, type Named } from '../doctor/finding.js';
 import { checkClock, checkNode, checkThisProcessor } from '../doctor/machine.js';
 import { checkAddresses, checkNetwork, checkRouter, ownAddresses } from '../doctor/network.js';
@@ -13,6 +14,9 @@ import { defaultsOf, type OptionValues } from '../config.js';
 import { DEVICES } from '../engine/devices.js';
 import { EXIT_FAILURE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
+import { cachedModels } from '../hub/cache.js';
+import { cacheDirectoryOf } from '../hub/endpoint.js';
+import { parseHubName } from '../model/hub-name.js';
 import { openModelDirectory, type ModelDirectory } from '../model/model-directory.js';
 import { readSwarmKey } from '../net/swarm-key.js';
 import type { StatusReport } from '../status.js';
@@ -111,6 +115,7 @@ async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
       return [checkSpace(dir, system, size), checkKind(dir, system)];
     }),
     one('data', () => checkData(data, columnsOf(options))),
+    one('model cache', async () => [await checkModelCache(process.env)]),
     one('swarm key', () => checkSwarmKey(swarmKey, directory.pathOf('swarmKey'))),
   ];
   const computing = [
@@ -144,8 +149,20 @@ async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
   return [machine, computing, network];
 }
 
-function modelOf({ model }: DoctorOptions): Promise<ModelDirectory> {
-  return openModelDirectory(model ?? EMBEDDED_MODEL_DIRECTORY);
+/** A directory, the embedded model, or a name whose model is in the cache: nothing is fetched here. Throws UserError. */
+async function modelOf({ model }: DoctorOptions): Promise<ModelDirectory> {
+  if (model === null) return openModelDirectory(EMBEDDED_MODEL_DIRECTORY);
+  const wanted = existsSync(model) ? null : parseHubName(model);
+  if (wanted === null) return openModelDirectory(model);
+  const { name, revision } = wanted;
+  const cached = (await cachedModels(cacheDirectoryOf(process.env))).findLast(
+    (one) => one.name === name && (revision === null || one.commit.startsWith(revision)),
+  );
+  if (cached !== undefined) return openModelDirectory(cached.dir);
+  throw new UserError(
+    `the model ${model} is not here yet, so that nothing of it can be checked; fetch it: ` +
+      `murmurate generate --base --model ${model} Hello`,
+  );
 }
 
 /** What start would train with these options. Throws UserError for a model that cannot be used. */

@@ -1,4 +1,5 @@
 /** murmurate init: asks what a first start needs, checks each answer at once, and writes murmurate.yaml. */
+import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { EXIT_USAGE, UserError } from '../errors.js';
@@ -8,6 +9,7 @@ import { readRecords } from '../data/readers.js';
 import { findDataFiles } from '../data/sources.js';
 import { errnoOf, replaceFile } from '../files.js';
 import { readInvite } from '../invite.js';
+import { parseHubName } from '../model/hub-name.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import { parseAddress } from '../net/addresses.js';
 import { looksLikeInvite } from '../../protocol/invite.js';
@@ -109,7 +111,8 @@ async function collect(
           'What is your text? Files or folders, separated by commas:',
           readData,
         );
-  const modelQuestion = 'Which model? A directory, or nothing for the embedded one:';
+  const modelQuestion =
+    'Which model? OWNER/NAME on the hub, a directory, or nothing for the embedded one:';
   const isAsked = model === null && questions !== null;
   const modelDir = isAsked
     ? await questions.ask(modelQuestion, checkModel)
@@ -142,9 +145,11 @@ async function checkData(paths: readonly string[], io: VerbIo): Promise<string[]
   return paths.map((path) => resolve(path));
 }
 
-/** Null for the embedded model. Throws UserError. */
+/** Null for the embedded model; a name on the hub stays one, and is fetched by the first start. Throws UserError. */
 async function checkModel(answer: string): Promise<string | null> {
-  return answer === '' ? null : (await openModelDirectory(answer)).dir;
+  if (answer === '') return null;
+  const isName = !existsSync(answer) && parseHubName(answer) !== null;
+  return isName ? answer : (await openModelDirectory(answer)).dir;
 }
 
 /** Null to found a run. Throws UserError. */

@@ -5,6 +5,8 @@ import { readRecords } from '../data/readers.js';
 import { findDataFiles } from '../data/sources.js';
 import { openTokenizer } from '../data/tokenizer.js';
 import { UserError } from '../errors.js';
+import { cachedModels } from '../hub/cache.js';
+import { cacheDirectoryOf, type Environment } from '../hub/endpoint.js';
 import type { ModelDirectory } from '../model/model-directory.js';
 import { readSwarmKey } from '../net/swarm-key.js';
 import { size } from '../train/memory.js';
@@ -54,6 +56,20 @@ export async function checkModel(model: ModelDirectory): Promise<Finding> {
   for (const { shape } of weights.values()) parameters += shape.reduce((a, b) => a * b, 1);
   return ok(`${dir}: ${(parameters / 1e6).toFixed(1)} million weights, tokenizer read`);
 }
+
+/** The models that were fetched by name, as Hugging Face keeps them. */
+export async function checkModelCache(env: Environment): Promise<Finding> {
+  const directory = cacheDirectoryOf(env);
+  const models = await cachedModels(directory);
+  if (models.length === 0) return ok(`${directory}: no model was fetched by name yet`);
+  const names = [...new Set(models.map(({ name }) => name))];
+  const bytes = models.reduce((sum, model) => sum + model.bytes, 0);
+  const shown = names.slice(0, NAMES_SHOWN).join(', ');
+  const more = names.length > NAMES_SHOWN ? ` and ${names.length - NAMES_SHOWN} more` : '';
+  return ok(`${directory}: ${size(bytes)}, ${shown}${more}`);
+}
+
+const NAMES_SHOWN = 5;
 
 /** The key of --swarm-key, or the one in the data directory. Throws UserError for a file that will not do. */
 export async function checkSwarmKey(named: string | null, kept: string): Promise<Finding[]> {

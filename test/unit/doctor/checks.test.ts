@@ -8,7 +8,12 @@ import { doctorOptions, planFor } from '../../../node/cli/doctor.js';
 import { defaultsOf } from '../../../node/config.js';
 import { checkDevice, checkMemory, planTraining } from '../../../node/doctor/computing.js';
 import { checkKind, checkSpace, checkWritable, fileSystemAt } from '../../../node/doctor/disk.js';
-import { checkData, checkModel, checkSwarmKey } from '../../../node/doctor/files.js';
+import {
+  checkData,
+  checkModel,
+  checkModelCache,
+  checkSwarmKey,
+} from '../../../node/doctor/files.js';
 import { fail, ok, runChecks, type Check, type Finding } from '../../../node/doctor/finding.js';
 import { checkClock, checkNode, checkProcessor } from '../../../node/doctor/machine.js';
 import { checkAddresses, checkRouter } from '../../../node/doctor/network.js';
@@ -177,6 +182,23 @@ describe('checks of files', () => {
     says(unknown, 'fail', /is of an unknown kind/);
     const [nothing] = await checkData([]);
     says(nothing, 'warn', /no text is named/, /doctor --data/);
+  });
+
+  it('data: a folder stands for the data files in it', async () => {
+    const folder = path.join(dir, 'folder');
+    await mkdir(folder);
+    await writeFile(path.join(folder, 'a.csv'), 'prompt,completion\nWho? ,Anna.\n');
+    const [inside] = await checkData([folder]);
+    says(inside, 'ok', /a\.csv: .*line 2 holds a prompt with its completion/);
+  });
+
+  it('model cache: what was fetched by name, and how much that is', async () => {
+    const env = { HF_HUB_CACHE: path.join(dir, 'hub') };
+    says(await checkModelCache(env), 'ok', /hub: no model was fetched by name yet/);
+    const snapshot = path.join(env.HF_HUB_CACHE, 'models--anna--small/snapshots', 'ab'.repeat(20));
+    await mkdir(snapshot, { recursive: true });
+    await writeFile(path.join(snapshot, 'config.json'), new Uint8Array(3_000_000));
+    says(await checkModelCache(env), 'ok', /hub: 3 MB, anna\/small$/);
   });
 
   it('model: one that is there is opened, one that is not is a failure with its sentence', async () => {
