@@ -268,7 +268,10 @@ describe('TrainerHost', () => {
       await leaveLittleMemory(host.pid);
       await assert.rejects(host.train(job({ steps: 1 }), ignore, never), /has no memory left/);
       assert.equal((await host.train(job({ steps: 1 }), ignore, never)).steps, 1);
-      assert.match(host.attention.join('\n'), /^The training .* one sequence .* --memory low[^\n]*$/);
+      assert.match(
+        host.attention.join('\n'),
+        /^The training .* one sequence .* --memory low[^\n]*$/,
+      );
     } finally {
       await host.close();
     }

@@ -200,7 +200,7 @@ describe('the options of every verb', () => {
       for (const [name, spec] of Object.entries(verb.options)) {
         const byDefault = spec.kind === 'switch' ? false : spec.default;
         if (byDefault === null || (Array.isArray(byDefault) && byDefault.length === 0)) continue;
-        const words = [byDefault].flat().join(',');
+        const words = [byDefault].flat().map(String).join(',');
         const environment = { [variableOf(name, verb.name)]: words };
         const isFile = new Sources(
           VERBS,
