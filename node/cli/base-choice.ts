@@ -4,7 +4,7 @@ import { openBaseModel, type BaseModel } from '../base-model.js';
 import { option, text } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { hubNameOfDirectory, isCommit, parseHubName, type HubName } from '../model/hub-name.js';
-import { openModelDirectory } from '../model/model-directory.js';
+import { isModelDirectory } from '../model/model-directory.js';
 import type { Settings } from '../store/settings.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import type { Run } from '../../protocol/manifest.js';
@@ -36,18 +36,29 @@ export function isLeftToRun(given: string | null): boolean {
 /** What a peer was last started with, as far as it chose the model; null before its first start. */
 type Before = Pick<Settings, 'model' | 'modelDir'> | null;
 
+/** The name on a hub that `given` means; null where it means a directory, which wins when one of that name is here. */
+export async function hubNameMeant(given: string): Promise<HubName | null> {
+  return (await isThere(given)) ? null : parseHubName(given);
+}
+
 /**
- * The directory of the model that `given` means, where no run has a say. A directory of that name wins; what looks
- * like a name on a hub else is fetched, or taken from the cache. Which of them it was is said on stderr.
+ * The directory of the model that `given` means, where no run has a say; of null, what the peer had `before`, or the embedded
+ * model. What looks like a name on a hub is fetched, or taken from the cache. Which of them it was is said on stderr.
  * Throws UserError.
  */
-export async function modelDirectory(given: string, before: Before, io: Io): Promise<string> {
-  const wanted = parseHubName(given);
-  if (wanted === null) return given;
-  if (await isThere(given)) {
-    io.stderr.write(
-      `--model ${given} is the directory of that name here, not a model on the hub\n`,
-    );
+export async function modelDirectory(
+  given: string | null,
+  before: Before,
+  io: Io,
+): Promise<string> {
+  if (given === null) return before?.modelDir ?? EMBEDDED_MODEL_DIRECTORY;
+  const wanted = await hubNameMeant(given);
+  if (wanted === null) {
+    if (parseHubName(given) !== null) {
+      io.stderr.write(
+        `--model ${given} is the directory of that name here, not a model on the hub\n`,
+      );
+    }
     return given;
   }
   if (given === AUTO) {
@@ -81,7 +92,7 @@ export async function openBase(
   const embedded = await openBaseModel(EMBEDDED_MODEL_DIRECTORY, cacheFile);
   if (embedded.fingerprint.weightsSha256 === model.weightsSha256) return embedded;
   const usual = before !== null && (before.model ?? null) === given ? before.modelDir : null;
-  if (usual !== null && (await isModel(usual))) return read(usual);
+  if (usual !== null && (await isModelDirectory(usual))) return read(usual);
   const { findCached } = await import('../hub/fetch-model.js');
   const cached = await findCached(model.weightsSha256, process.env);
   if (cached !== null) {
@@ -137,13 +148,6 @@ function pinnedBy(before: Before, given: string): string | null {
 
 async function isThere(path: string): Promise<boolean> {
   return stat(path).then(
-    () => true,
-    () => false,
-  );
-}
-
-async function isModel(dir: string): Promise<boolean> {
-  return openModelDirectory(dir).then(
     () => true,
     () => false,
   );

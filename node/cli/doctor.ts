@@ -1,5 +1,4 @@
 /** murmurate doctor: looks at this machine before a peer is started on it, and says what to do about what is wrong. */
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import Table from 'cli-table3';
@@ -14,10 +13,13 @@ import { defaultsOf, type OptionValues } from '../config.js';
 import { DEVICES } from '../engine/devices.js';
 import { EXIT_FAILURE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
-import { cachedModels } from '../hub/cache.js';
+import { ModelCache } from '../hub/cache.js';
 import { cacheDirectoryOf } from '../hub/endpoint.js';
-import { parseHubName } from '../model/hub-name.js';
-import { openModelDirectory, type ModelDirectory } from '../model/model-directory.js';
+import {
+  isModelDirectory,
+  openModelDirectory,
+  type ModelDirectory,
+} from '../model/model-directory.js';
 import { readSwarmKey } from '../net/swarm-key.js';
 import type { StatusReport } from '../status.js';
 import { DataDirectory } from '../store/directory.js';
@@ -25,6 +27,7 @@ import { holderOf } from '../store/lock.js';
 import { freeMemory } from '../train/free-memory.js';
 import { adapterLayout } from '../../protocol/adapter.js';
 import { EMBEDDED_MODEL_DIRECTORY, PACKAGE_DIRECTORY } from '../version.js';
+import { hubNameMeant } from './base-choice.js';
 import { columnOptions, columnsOf } from './data-options.js';
 import { trainingOf } from './found-run.js';
 import { peerOptions } from './peer-options.js';
@@ -100,8 +103,9 @@ async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
   });
   const holder = await holderOf(dir);
   const report = holder === null ? null : await statusOf(dir);
-  // A model that cannot be read is told by the check of the model.
-  const plan = (): Promise<Plan> => planFor(options);
+  let planning: Promise<Plan> | null = null;
+  // Once for all checks; a model that cannot be read is told by the check of the model.
+  const plan = (): Promise<Plan> => (planning ??= planFor(options));
   const machine = [
     one('node', async () => [checkNode(process.versions.node, await oldestNode())]),
     one('processor', () => Promise.resolve([checkThisProcessor()])),
@@ -152,13 +156,12 @@ async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
 /** A directory, the embedded model, or a name whose model is in the cache: nothing is fetched here. Throws UserError. */
 async function modelOf({ model }: DoctorOptions): Promise<ModelDirectory> {
   if (model === null) return openModelDirectory(EMBEDDED_MODEL_DIRECTORY);
-  const wanted = existsSync(model) ? null : parseHubName(model);
+  const wanted = await hubNameMeant(model);
   if (wanted === null) return openModelDirectory(model);
-  const { name, revision } = wanted;
-  const cached = (await cachedModels(cacheDirectoryOf(process.env))).findLast(
-    (one) => one.name === name && (revision === null || one.commit.startsWith(revision)),
-  );
-  if (cached !== undefined) return openModelDirectory(cached.dir);
+  const cache = new ModelCache(cacheDirectoryOf(process.env), wanted.name);
+  const commit = await cache.commitOf(wanted.revision ?? 'main');
+  const snapshot = commit === null ? null : cache.snapshot(commit);
+  if (snapshot !== null && (await isModelDirectory(snapshot))) return openModelDirectory(snapshot);
   throw new UserError(
     `the model ${model} is not here yet, so that nothing of it can be checked; fetch it: ` +
       `murmurate generate --base --model ${model} Hello`,

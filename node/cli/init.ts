@@ -1,18 +1,16 @@
 /** murmurate init: asks what a first start needs, checks each answer at once, and writes murmurate.yaml. */
-import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { option, switchOption, text, type OptionValues } from '../config.js';
 import { CONFIG_FILE } from '../config/file.js';
 import { readRecords } from '../data/readers.js';
-import { findDataFiles } from '../data/sources.js';
 import { errnoOf, replaceFile } from '../files.js';
 import { readInvite } from '../invite.js';
-import { parseHubName } from '../model/hub-name.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import { parseAddress } from '../net/addresses.js';
 import { looksLikeInvite } from '../../protocol/invite.js';
+import { hubNameMeant } from './base-choice.js';
 import { sayDataFiles } from './data-options.js';
 import { configText, type Answers } from './init-text.js';
 import { peerOptions } from './peer-options.js';
@@ -132,9 +130,7 @@ async function collect(
 
 /** Reads every file to its end, those of folders too. Absolute paths; throws UserError. */
 async function checkData(paths: readonly string[], io: VerbIo): Promise<string[]> {
-  await sayDataFiles(paths, io.stderr);
-  const { files } = await findDataFiles(paths);
-  for (const file of files) {
+  for (const file of await sayDataFiles(paths, io.stderr)) {
     let examples = 0;
     for await (const record of readRecords(file)) {
       if (record.line > 0) examples++;
@@ -148,7 +144,7 @@ async function checkData(paths: readonly string[], io: VerbIo): Promise<string[]
 /** Null for the embedded model; a name on the hub stays one, and is fetched by the first start. Throws UserError. */
 async function checkModel(answer: string): Promise<string | null> {
   if (answer === '') return null;
-  const isName = !existsSync(answer) && parseHubName(answer) !== null;
+  const isName = (await hubNameMeant(answer)) !== null;
   return isName ? answer : (await openModelDirectory(answer)).dir;
 }
 

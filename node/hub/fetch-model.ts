@@ -7,7 +7,7 @@ import { UserError } from '../errors.js';
 import { disk, errnoOf, makeDirectory } from '../files.js';
 import { readModelConfig } from '../model/config.js';
 import { formatHubName, type HubName } from '../model/hub-name.js';
-import { openModelDirectory } from '../model/model-directory.js';
+import { isModelDirectory, openModelDirectory } from '../model/model-directory.js';
 import { INDEX_FILE, readWeightMap } from '../model/weight-index.js';
 import { cachedModels, ModelCache, sizeOf, weightsSha256Of } from './cache.js';
 import { HubClient, HubUnreachableError } from './client.js';
@@ -51,7 +51,7 @@ export async function fetchModel(asked: HubName, options: FetchOptions): Promise
   const cache = new ModelCache(directory, wanted.name);
   const { url, isOffline } = endpointOf(env);
   const revision = wanted.revision ?? 'main';
-  if (pinned !== null && (await isUsable(cache.snapshot(pinned)))) {
+  if (pinned !== null && (await isModelDirectory(cache.snapshot(pinned)))) {
     return { dir: cache.snapshot(pinned), commit: pinned };
   }
   if (isOffline) return fromCache(cache, wanted, 'HF_HUB_OFFLINE is set', options.say);
@@ -66,7 +66,7 @@ export async function fetchModel(asked: HubName, options: FetchOptions): Promise
     signal.throwIfAborted();
     if (error instanceof HubUnreachableError) {
       const commit = await cache.commitOf(revision);
-      if (commit !== null && (await isUsable(cache.snapshot(commit)))) {
+      if (commit !== null && (await isModelDirectory(cache.snapshot(commit)))) {
         return fromCache(cache, wanted, `${url} cannot be reached (${error.message})`, options.say);
       }
     }
@@ -97,17 +97,10 @@ async function fromCache(
 /** The snapshot in the cache whose weights have this hash, by the names of its files; null where there is none. */
 export async function findCached(weightsSha256: string, env: Environment): Promise<string | null> {
   for (const model of await cachedModels(cacheDirectoryOf(env))) {
-    if (model.weightsSha256 === weightsSha256 && (await isUsable(model.dir))) return model.dir;
+    if (model.weightsSha256 === weightsSha256 && (await isModelDirectory(model.dir)))
+      return model.dir;
   }
   return null;
-}
-
-/** Whether all is there that a peer cannot do without. */
-async function isUsable(dir: string): Promise<boolean> {
-  return openModelDirectory(dir).then(
-    () => true,
-    () => false,
-  );
 }
 
 /** One model on its way into the cache. */

@@ -107,3 +107,11 @@ export function modelName(dir: string): string {
   const printable = basename(resolve(dir)).replace(/\p{C}/gu, '');
   return Array.from(printable).slice(0, NAME_CHARACTERS_MAX).join('').trim() || 'model';
 }
+
+/** Whether all is in `path` that a peer cannot do without. */
+export async function isModelDirectory(path: string): Promise<boolean> {
+  return openModelDirectory(path).then(
+    () => true,
+    () => false,
+  );
+}

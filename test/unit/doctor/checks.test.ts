@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -199,6 +199,27 @@ describe('checks of files', () => {
     await mkdir(snapshot, { recursive: true });
     await writeFile(path.join(snapshot, 'config.json'), new Uint8Array(3_000_000));
     says(await checkModelCache(env), 'ok', /hub: 3 MB, anna\/small$/);
+  });
+
+  it('model: a name is what its branch was when it was last fetched, and nothing is fetched here', async (t) => {
+    const commit = 'ab'.repeat(20);
+    const cache = path.join(dir, 'branches');
+    const folder = path.join(cache, 'models--anna--tiny');
+    for (const name of ['refs', 'snapshots'])
+      await mkdir(path.join(folder, name), { recursive: true });
+    await symlink(EMBEDDED_MODEL_DIRECTORY, path.join(folder, 'snapshots', commit));
+    await writeFile(path.join(folder, 'refs', 'main'), commit);
+    const before = process.env.HF_HUB_CACHE;
+    t.after(() => {
+      if (before === undefined) delete process.env.HF_HUB_CACHE;
+      else process.env.HF_HUB_CACHE = before;
+    });
+    process.env.HF_HUB_CACHE = cache;
+    const planned = (model: string) => planFor({ ...defaultsOf(doctorOptions), model });
+    for (const name of ['anna/tiny', 'anna/tiny@main', `anna/tiny@${commit}`]) {
+      assert.equal((await planned(name)).model.config.hiddenSize, 256, name);
+    }
+    await assert.rejects(planned('anna/other'), /is not here yet, .*--model anna\/other Hello$/);
   });
 
   it('model: one that is there is opened, one that is not is a failure with its sentence', async () => {
