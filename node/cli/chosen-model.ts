@@ -16,7 +16,6 @@ import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
 import { chooseDevice, type DeviceChoice } from '../train/choose-device.js';
 import { planReading, type ReadingPurpose } from '../train/reading-memory.js';
-import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { modelDirectory, modelOption } from './base-choice.js';
 import { deviceOption, directoryOption, epochOption } from './peer-options.js';
 import type { VerbCall, VerbIo } from './verb.js';
@@ -69,11 +68,7 @@ export async function chooseModel({
     );
   }
   const settings = await readSettings(new DataDirectory(options.dir));
-  const base = await openBaseModel(
-    options.model === null
-      ? (settings?.modelDir ?? EMBEDDED_MODEL_DIRECTORY)
-      : await modelDirectory(options.model, settings, io),
-  );
+  const base = await openBaseModel(await modelDirectory(options.model, settings, io));
   // Somebody who has no peer yet may try the model: said on stderr, so that nobody takes it for a swarm's.
   const isHomeless =
     !given.has('dir') &&

@@ -41,13 +41,14 @@ export function columnsOf(options: OptionValues<typeof columnOptions>): ColumnNa
 /** Paths that a line names. */
 const SHOWN_MAX = 4;
 
-/** Says on `out` what was left out of the folders among `paths`, if anything. Throws UserError as findDataFiles does. */
-export async function sayDataFiles(paths: readonly string[], out: Writable): Promise<void> {
+/** The files among `paths`; what was left out of folders is said on `out`. Throws UserError as findDataFiles does. */
+export async function sayDataFiles(paths: readonly string[], out: Writable): Promise<string[]> {
   const { files, skipped } = await findDataFiles(paths);
-  if (skipped.length === 0) return;
+  if (skipped.length === 0) return files;
   const shown = skipped.slice(0, SHOWN_MAX).join(', ');
   const more = skipped.length > SHOWN_MAX ? ` and ${skipped.length - SHOWN_MAX} more` : '';
   out.write(
     `data: ${files.length} ${files.length === 1 ? 'file' : 'files'}; left out, as hidden or of an unknown kind: ${shown}${more}\n`,
   );
+  return files;
 }

@@ -8,7 +8,6 @@ import { DATA_FILE_KINDS } from '../data/sources.js';
 import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { EXIT_FAILURE, EXIT_USAGE, UserError } from '../errors.js';
 import { openModelDirectory } from '../model/model-directory.js';
-import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { modelDirectory, modelOption } from './base-choice.js';
 import { columnOptions, columnsOf } from './data-options.js';
 import { jsonOption, peerOptions } from './peer-options.js';
@@ -66,11 +65,7 @@ no problems`,
         EXIT_USAGE,
       );
     }
-    const directory = await openModelDirectory(
-      options.model === null
-        ? EMBEDDED_MODEL_DIRECTORY
-        : await modelDirectory(options.model, null, io),
-    );
+    const directory = await openModelDirectory(await modelDirectory(options.model, null, io));
     const tokenizer = await openTokenizer(directory.dir, directory.config);
     const report = await reportOn(
       files.filter((file) => file !== null),

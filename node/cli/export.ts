@@ -3,7 +3,6 @@ import { adapterSha256 } from '../../protocol/adapter.js';
 import { choice, option, switchOption, text } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { adapterUpTo, contentInWords } from '../past-adapters.js';
-import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { hubNameOfDirectory } from '../model/hub-name.js';
 import { MERGED_DTYPES, type MergedDtype } from '../model/merge.js';
 import { writePeftAdapter } from '../model/peft.js';
@@ -70,10 +69,7 @@ my-adapter.gguf
     }
     const stored = await readStoredRun(options.dir);
     const settings = await readSettings(new DataDirectory(options.dir));
-    const modelDir =
-      options.model === null
-        ? (settings?.modelDir ?? EMBEDDED_MODEL_DIRECTORY)
-        : await modelDirectory(options.model, settings, io);
+    const modelDir = await modelDirectory(options.model, settings, io);
     const { theta: swarm, ...content } = adapterUpTo(stored, options.epoch);
     const personal = options.personal ? await makePersonal(stored, swarm, options, io) : null;
     const theta = personal?.theta ?? swarm;

@@ -29,7 +29,6 @@ import { simIdentity } from '../sim/identity.js';
 import { ModelWorkload } from '../sim/model-workload.js';
 import { simulate, type Simulation, type SimulationResult } from '../sim/simulate.js';
 import { SYNTHETIC_MODULES, SyntheticWorkload, type Workload } from '../sim/workload.js';
-import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { columnOptions, columnsOf } from './data-options.js';
 import { manifestFromOptions, type FoundingContext } from './found-run.js';
 import { modelDirectory, modelOption } from './base-choice.js';
@@ -200,11 +199,7 @@ async function open(
     const { size } = adapterLayout(run.manifest.adapter);
     return { run, workload: new SyntheticWorkload(honest, size, seed) };
   }
-  const base = await openBaseModel(
-    options.model === null
-      ? EMBEDDED_MODEL_DIRECTORY
-      : await modelDirectory(options.model, null, io),
-  );
+  const base = await openBaseModel(await modelDirectory(options.model, null, io));
   const { config, fingerprint, dir } = base;
   const modules = loraModules(config, ['all-linear']);
   const run = found(plan, modules, { hiddenSize: config.hiddenSize, fingerprint });

@@ -5,9 +5,9 @@
 import { adapterLayout } from '../../protocol/adapter.js';
 import { littleEndian } from '../../protocol/bytes.js';
 import { UserError } from '../errors.js';
-import { errnoOf, replaceFile } from '../files.js';
 import type { ModelConfig } from './config.js';
 import { checkAdapter, type AdapterShape } from './lora.js';
+import { writeWhole } from './write-whole.js';
 
 export interface GgufAdapter {
   config: ModelConfig;
@@ -54,17 +54,7 @@ const TENSOR_F32 = 0;
 
 /** The file appears whole or not at all. Throws UserError when the adapter does not fit or the disk refuses. */
 export async function writeGgufAdapter(path: string, adapter: GgufAdapter): Promise<void> {
-  try {
-    await replaceFile(path, fileParts(adapter));
-  } catch (cause) {
-    const code = errnoOf(cause);
-    if (code === null) throw cause;
-    throw new UserError(
-      `${path} cannot be written (${code}): check that the folder exists, may be written and has room`,
-      undefined,
-      { cause },
-    );
-  }
+  await writeWhole(path, fileParts(adapter));
 }
 
 function* fileParts({ config, adapter, theta, name }: GgufAdapter): Generator<Uint8Array> {

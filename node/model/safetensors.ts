@@ -7,9 +7,10 @@ import { open, type FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
 import { littleEndian } from '../../protocol/bytes.js';
 import { decodeFloats } from '../engine/storage.js';
-import { errnoOf, fileSha256, replaceFile } from '../files.js';
+import { fileSha256 } from '../files.js';
 import { UserError } from '../errors.js';
 import { parseJson, unreadable } from '../json-file.js';
+import { writeWhole } from './write-whole.js';
 
 /** Bytes of one value. Formats below one byte a value are not among them. */
 export const DTYPE_BYTES = {
@@ -94,18 +95,22 @@ export class DamagedFileError extends UserError {
   }
 }
 
+/** Throws UserError. */
+async function openToRead(file: string): Promise<FileHandle> {
+  try {
+    return await open(file, 'r');
+  } catch (cause) {
+    throw unreadable(file, 'a safetensors file', cause);
+  }
+}
+
 /**
  * Reads and checks the header of one safetensors file; no tensor is read.
  * Throws UserError: missing file, unknown dtype; DamagedFileError: truncated file, damaged header, a tensor
  * whose byte count does not follow from its shape, or bytes that overlap, leave gaps or end beyond the file.
  */
 export async function readSafetensorsHeader(file: string): Promise<SafetensorsHeader> {
-  let handle: FileHandle;
-  try {
-    handle = await open(file, 'r');
-  } catch (cause) {
-    throw unreadable(file, 'a safetensors file', cause);
-  }
+  const handle = await openToRead(file);
   try {
     return await readHeader(handle, file);
   } catch (error) {
@@ -265,12 +270,7 @@ export async function* readTensorPieces(
   unit: number,
   bytesMax: number,
 ): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-  let handle: FileHandle;
-  try {
-    handle = await open(file, 'r');
-  } catch (cause) {
-    throw unreadable(file, 'a safetensors file', cause);
-  }
+  const handle = await openToRead(file);
   try {
     const step = Math.max(1, Math.floor(bytesMax / unit)) * unit;
     for (let start = 0; start < length; start += step) {
@@ -338,17 +338,7 @@ export async function streamSafetensors(
   tensors: readonly StreamedTensor[],
   metadata: Readonly<Record<string, string>>,
 ): Promise<void> {
-  try {
-    await replaceFile(path, fileParts(tensors, metadata));
-  } catch (cause) {
-    const code = errnoOf(cause);
-    if (code === null) throw cause;
-    throw new UserError(
-      `${path} cannot be written (${code}): check that the folder exists, may be written and has room`,
-      undefined,
-      { cause },
-    );
-  }
+  await writeWhole(path, fileParts(tensors, metadata));
 }
 
 async function* fileParts(
