@@ -111,7 +111,12 @@ export class Network {
     const set = async (state: 'up' | 'down'): Promise<void> => {
       await lan.run('ip', 'link', 'set', port, state);
     };
-    return { name, port, cut: () => set('down'), mend: () => set('up') };
+    const mend = async (): Promise<void> => {
+      await set('up');
+      // Else what looked for a neighbour over the cut wire fails whoever asks for it in the next second.
+      await machine.run('ip', 'neighbor', 'flush', 'dev', name);
+    };
+    return { name, port, cut: () => set('down'), mend };
   }
 
   /**
