@@ -65,7 +65,7 @@ function section(verb: Verb, shared: Readonly<Record<string, OptionSpec>>): stri
     `## murmurate ${name}\n\n${summary}\n\n\`${usage}\`\n`,
     ...(positional.length > 0 ? [`${positional.join('\n')}\n`] : []),
     ...(rows.length > 0 ? [`${head}\n${rows.join('\n')}\n`] : []),
-    `\`\`\`\n${example.trim()}\n\`\`\`\n`,
+    `\`\`\`sh-session\n${example.trim()}\n\`\`\`\n`,
   ].join('\n');
 }
 

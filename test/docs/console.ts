@@ -18,7 +18,7 @@ export interface Block {
   commands: Command[];
 }
 
-const PROMPT = '$ ';
+export const PROMPT = '$ ';
 
 /** The blocks of one document in order. Throws RangeError for a console block that does not begin with a command. */
 export function consoleBlocks(markdown: string): Block[] {
@@ -50,7 +50,7 @@ export function consoleBlocks(markdown: string): Block[] {
 }
 
 /** Whether the shell would read on: after a backslash, or inside of quotes. */
-function isUnfinished(text: string): boolean {
+export function isUnfinished(text: string): boolean {
   const withoutEscapes = text.replaceAll(/\\[^\n]/g, '');
   const quotes = (quote: string): number => withoutEscapes.split(quote).length - 1;
   return withoutEscapes.endsWith('\\') || quotes('"') % 2 === 1 || quotes("'") % 2 === 1;

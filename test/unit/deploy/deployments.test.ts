@@ -4,7 +4,6 @@ import path from 'node:path';
 import { describe, it } from 'node:test';
 import { z } from 'zod';
 import {
-  parsed,
   portOf,
   tcpPort,
   services,
@@ -22,6 +21,7 @@ import {
   KNOWN_VARIABLES,
   text,
 } from './files.js';
+import { parsed } from '../../support/parse-command.js';
 
 describe('the image', () => {
   it('runs the program as a numbered user who owns nothing but the data', () => {
@@ -257,12 +257,4 @@ it('whoever stops a deployment waits longer than the program takes', () => {
   ];
   assert.equal(seconds.length, 8);
   for (const value of seconds) assert.ok(value * 1000 > Number(limit.replaceAll('_', '')));
-});
-
-it('the command lines of docs/DEPLOYING.md are ones that the program takes', async () => {
-  const lines = [
-    ...text('docs/DEPLOYING.md').matchAll(/^(?:docker exec \S+ |kubectl .* -- )?murmurate (.*)$/gm),
-  ];
-  assert.ok(lines.length > 0);
-  for (const [, line = ''] of lines) await parsed(line.replace(/\s+#.*$/, '').split(/\s+/));
 });

@@ -2,27 +2,11 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { PassThrough } from 'node:stream';
 import { parse, parseAllDocuments } from 'yaml';
 import { z } from 'zod';
-import '../../../node/net/polyfill.js';
-import { bootstrapVerb } from '../../../node/cli/bootstrap.js';
-import { compareVerb } from '../../../node/cli/compare.js';
-import { exportVerb } from '../../../node/cli/export.js';
-import { inviteVerb } from '../../../node/cli/invite.js';
-import { joinVerb } from '../../../node/cli/join.js';
-import { runProgram } from '../../../node/cli/program.js';
-import { startVerb } from '../../../node/cli/start.js';
-import { statusVerb } from '../../../node/cli/status.js';
-import { swarmKeyVerb } from '../../../node/cli/swarm-key.js';
-import type { Verb } from '../../../node/cli/verb.js';
-import { parseAddress } from '../../../node/net/addresses.js';
 import { PACKAGE_DIRECTORY, VERSION } from '../../../node/version.js';
+import type { Parsed } from '../../support/parse-command.js';
 
-const VERBS = [
-  ...[startVerb, joinVerb, bootstrapVerb, statusVerb],
-  ...[exportVerb, inviteVerb, swarmKeyVerb, compareVerb],
-];
 export const USER = '10001:10001';
 const IMAGE = `murmurate:${VERSION}`;
 /** Environment variables that the program, Node or a library reads. */
@@ -32,35 +16,6 @@ export const DATA = '/data';
 
 export const text = (file: string): string =>
   readFileSync(path.join(PACKAGE_DIRECTORY, file), 'utf8');
-
-/** What `verb` was called with, had it been run. */
-interface Parsed {
-  verb: string;
-  args: readonly (string | null)[];
-  options: Readonly<Record<string, unknown>>;
-}
-
-/** Parses as the program itself does. Fails for what it refuses: verb, option, value or address. */
-export async function parsed(args: readonly string[]): Promise<Parsed> {
-  const calls: Parsed[] = [];
-  const verbs = VERBS.map((verb): Verb => {
-    const run: Verb['run'] = async ({ args: given, options }) => {
-      calls.push({ verb: verb.name, args: given, options: options as Parsed['options'] });
-    };
-    return { ...verb, run };
-  });
-  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
-  const { signal } = new AbortController();
-  const io = { stdout, stderr, terminal: false, signal, interrupt: (): void => undefined };
-  const exitCode = await runProgram(verbs, args, io);
-  const [call] = calls;
-  assert.ok(exitCode === 0 && call, `murmurate ${args.join(' ')}: ${String(stderr.read())}`);
-  const contact = call.verb === 'join' ? [call.args[0] ?? ''] : [];
-  for (const name of ['listen', 'bootstrap'])
-    contact.push(...z.array(z.string()).parse(call.options[name] ?? []));
-  for (const address of contact) parseAddress(address);
-  return call;
-}
 
 /** The one TCP port that a command listens on. */
 export function portOf({ options }: Parsed): number {
