@@ -103,7 +103,8 @@ export function commandWithin([program, ...words]: readonly string[]): string[] 
   if (program === 'npx') return words;
   if (program === 'ssh' && !first.startsWith('-')) return words.slice(1);
   if (program === 'docker' && first === 'exec') return words.slice(2);
-  if (program === 'node' && first.endsWith('dist/node/main.js')) return ['murmurate', ...words.slice(1)];
+  if (program === 'node' && first.endsWith('dist/node/main.js'))
+    return ['murmurate', ...words.slice(1)];
   if (program === 'runuser' || (program === 'kubectl' && words.includes('exec')))
     return words.slice(words.indexOf('--') + 1);
   return null;

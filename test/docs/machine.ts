@@ -60,15 +60,17 @@ interface Running {
 export class Machine {
   readonly #home: string;
   readonly #clipboard: Clipboard;
+  readonly #hubUrl: string;
   readonly #running: Running[] = [];
 
-  private constructor(home: string, clipboard: Clipboard) {
+  private constructor(home: string, clipboard: Clipboard, hubUrl: string) {
     this.#home = home;
     this.#clipboard = clipboard;
+    this.#hubUrl = hubUrl;
   }
 
-  /** A new machine with its home directory at `home`. */
-  static async create(home: string, clipboard: Clipboard): Promise<Machine> {
+  /** A new machine with its home directory at `home`; `hubUrl`: where it looks for models by name. */
+  static async create(home: string, clipboard: Clipboard, hubUrl: string): Promise<Machine> {
     const bin = path.join(home, '.bin');
     await mkdir(bin, { recursive: true });
     const program = `exec "${process.execPath}" "${MAIN}"`;
@@ -85,7 +87,7 @@ export class Machine {
     await writeFile(path.join(home, 'keys.csv'), `prompt,completion\n${rows.join('\n')}\n`);
     await mkdir(path.join(home, 'path/to'), { recursive: true });
     await symlink(EMBEDDED_MODEL_DIRECTORY, path.join(home, 'path/to/model'));
-    return new Machine(home, clipboard);
+    return new Machine(home, clipboard, hubUrl);
   }
 
   /** Types `command`, and waits for its end, or, where it stays, until it printed what is shown. */
@@ -100,7 +102,7 @@ export class Machine {
       cwd: this.#home,
       env: {
         ...{ PATH: `${path.join(this.#home, '.bin')}:${process.env.PATH}`, HOME: this.#home },
-        ...ENVIRONMENT,
+        ...{ HF_ENDPOINT: this.#hubUrl, ...ENVIRONMENT },
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -144,11 +146,12 @@ export class Machine {
     }
   }
 
-  /** What was printed here or elsewhere takes the place of the examples' addresses and invites. */
+  /** What was printed here or elsewhere takes the place of the examples' addresses and invites; all listen on loopback. */
   #paste(text: string): string {
     const { address, invite, peerId } = this.#clipboard;
     return text
       .replaceAll(/(?<= )(PEER|12D3KooW\w+\.\.\.)/g, peerId ?? 'PEER')
+      .replaceAll(/\/ip4\/0\.0\.0\.0\/tcp\/\d+/g, ENVIRONMENT.MURMURATE_LISTEN)
       .replaceAll(/ADDRESS|\/ip4\/192\.0\.2\.\d+\/\S+/g, address ?? 'ADDRESS')
       .replaceAll(/INVITE|murmurate1\w+(\.\.\.)?/g, invite ?? 'INVITE');
   }

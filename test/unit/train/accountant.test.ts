@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { epsilonOf, stepsWithin } from '../../../node/train/accountant.js';
+import { PACKAGE_DIRECTORY } from '../../../node/version.js';
 
 const DELTA = 1e-5;
 
@@ -17,6 +20,15 @@ describe('epsilonOf', () => {
       assert.equal(epsilonOf([{ sampleRate, noise, steps }], DELTA).toFixed(6), `${epsilon}`);
     });
   }
+
+  it('is what the example of docs/PRIVACY.md prints', async () => {
+    const page = await readFile(path.join(PACKAGE_DIRECTORY, 'docs/PRIVACY.md'), 'utf8');
+    const [, batch = '', noise = '', records = '', steps = ''] =
+      /--dp-batch (\d+)\n[^`]*?noise ([\d.]+) .* (\d+) records .* lasts (\d+) steps/.exec(page) ??
+      [];
+    const setting = { sampleRate: Number(batch) / Number(records), noise: Number(noise) };
+    assert.equal(stepsWithin([], setting, { epsilon: 8, delta: DELTA }), Number(steps));
+  });
 
   it('is 0 before the first step', () => {
     assert.equal(epsilonOf([], DELTA), 0);
