@@ -1,6 +1,6 @@
 /** murmurate bootstrap: introduces peers to each other and never trains. */
 import { setTimeout as delay } from 'node:timers/promises';
-import { startBootstrap, type BootstrapNode } from '../../bootstrap/bootstrap-node.js';
+import type { BootstrapNode } from '../../bootstrap/bootstrap-node.js';
 import { option, text } from '../config.js';
 import { UserError } from '../errors.js';
 import { createLogger } from '../log.js';
@@ -47,6 +47,7 @@ Elsewhere: murmurate start --bootstrap /ip4/192.0.2.1/tcp/4001/p2p/12D3KooWRm4t.
     const lost = new AbortController();
     const lock = await lockDirectory(dir, (sentence) => lost.abort(new UserError(sentence)));
     try {
+      const { startBootstrap } = await import('../../bootstrap/bootstrap-node.js');
       const node = await startBootstrap({ dir, listen, swarmKey, logger });
       try {
         const addresses = node.addresses();

@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { resolve } from 'node:path';
 import type { OptionValues } from '../config.js';
-import { RunningPeer, type RunningPeerInit } from '../compose.js';
+import type { RunningPeer, RunningPeerInit } from '../compose.js';
 import { openHistory, type OpenHistory } from '../open-history.js';
 import type { StatusReport } from '../status.js';
 import type { DataDirectory } from '../store/directory.js';
@@ -67,6 +67,7 @@ export async function keepRunning(
 ): Promise<void> {
   const { io, home, host, page, lost, logger } = init;
   const { isResting = false } = (await readSettings(home.directory)) ?? {};
+  const { RunningPeer } = await import('../compose.js');
   const peer = new RunningPeer({ ...init, isResting });
   const over = new AbortController();
   const stop = AbortSignal.any([io.signal, lost, over.signal]);

@@ -8,7 +8,6 @@ import type { Logger } from '../interfaces.js';
 import { createLogger } from '../log.js';
 import { parseAddress } from '../net/addresses.js';
 import type { Host } from '../net/host.js';
-import { openHostOnSamePort } from '../net/port-memory.js';
 import { readSwarmKey, type SwarmKey } from '../net/swarm-key.js';
 import { readSettings } from '../store/settings.js';
 import { checkPrecision } from '../train/choose-device.js';
@@ -85,6 +84,8 @@ export async function withSession(
     const kept = directory.pathOf('swarmKey');
     await swarmKey?.keep(kept);
     const init = { identity, listen, upnp, swarmKey: swarmKey ?? (await readSwarmKey(kept)) };
+    // libp2p takes longest of all to load, and most verbs need none of it.
+    const { openHostOnSamePort } = await import('../net/port-memory.js');
     const host = await openHostOnSamePort(directory.pathOf('port'), init, logger);
     opened.push(() => host.stop());
     const atEnd = (close: () => Promise<void>): void => {

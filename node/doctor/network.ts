@@ -3,12 +3,11 @@ import { networkInterfaces } from 'node:os';
 import { UserError } from '../errors.js';
 import { createLogger } from '../log.js';
 import { isOpenInternet, parseAddress, peerIdOf, parsePeerId } from '../net/addresses.js';
-import { createHost, type Host } from '../net/host.js';
+import type { Host } from '../net/host.js';
 import { createIdentity } from '../net/identity.js';
 import { askRuns } from '../net/introduce.js';
-import { checkReach, serveReach } from '../net/reach.js';
 import { judge } from '../net/reachability.js';
-import { findRouter, type Router } from '../net/router.js';
+import type { Router } from '../net/router.js';
 import type { SwarmKey } from '../net/swarm-key.js';
 import type { StatusReport } from '../status.js';
 import { fail, ok, warn, type Finding } from './finding.js';
@@ -41,6 +40,7 @@ export async function checkNetwork(
   try {
     const places =
       running === null ? listen : listen.map((one) => one.replace(/\/tcp\/\d+/, '/tcp/0'));
+    const { createHost } = await import('../net/host.js');
     host = await createHost({ identity: await createIdentity(), listen: places, swarmKey });
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
@@ -50,6 +50,7 @@ export async function checkNetwork(
     const port = host.listenPort();
     if (running === null)
       findings.push(ok(`it can listen on ${listen.join(', ')} (now on port ${port ?? 0})`));
+    const { serveReach } = await import('../net/reach.js');
     const stop = await serveReach(host, createLogger({ level: 'silent', format: 'text' }));
     for (const contact of contacts) findings.push(...(await checkContact(host, contact, signal)));
     await stop();
@@ -102,6 +103,7 @@ async function dialledBack(host: Host, contact: string, signal: AbortSignal): Pr
   const id = named === null ? host.libp2p.getPeers()[0] : parsePeerId(named);
   if (port === null || !id) return warn('nobody could be asked to dial back');
   try {
+    const { checkReach } = await import('../net/reach.js');
     const check = { by: id.toString(), ...(await checkReach(host, id, [port], signal)) };
     const interfaces = host.addresses().map((address) => address.split('/').slice(0, 3).join('/'));
     return reachFinding(
@@ -142,10 +144,15 @@ export function ownAddresses(): string[] {
     .map(({ address }) => address);
 }
 
+async function findAny(signal: AbortSignal): Promise<Router | null> {
+  const { findRouter } = await import('../net/router.js');
+  return findRouter(signal);
+}
+
 /** The router, asked by UPnP. `find`: another one in tests. */
 export async function checkRouter(
   signal: AbortSignal,
-  find: (signal: AbortSignal) => Promise<Router | null> = findRouter,
+  find: (signal: AbortSignal) => Promise<Router | null> = findAny,
 ): Promise<Finding> {
   const router = await find(AbortSignal.any([signal, AbortSignal.timeout(ROUTER_MS_MAX)]));
   signal.throwIfAborted();
