@@ -1,34 +1,47 @@
 /**
  * Runs the tests in tiers and prints node's own summary: `npm test` all, `npm test -- unit sim` some.
- * Tests with real processes and sockets come last: they wait more than they compute, two files at a time.
+ * Tests with real processes and sockets come last.
  */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { run } from 'node:test';
 import { spec as Spec } from 'node:test/reporters';
 
-/**
- * Folders of dist/test (or single files), and how many files of one run at a time. A tier on demand needs
- * what not every machine has: it runs when it is named, and then fails without.
- */
-const TIERS: Readonly<Record<string, { concurrency: number; onDemand?: boolean }>> = {
-  unit: { concurrency: 2 },
-  compliance: { concurrency: 2 },
-  reference: { concurrency: 2 },
-  sim: { concurrency: 2 },
-  tidy: { concurrency: 1 },
-  net: { concurrency: 2 },
-  docs: { concurrency: 2 },
+/** What tiers of one kind have in common: their files run together, so many at a time. */
+const CONCURRENCY = {
+  computing: 2,
+  /** Real processes and sockets: they wait more than they compute. */
+  waiting: 2,
+  /** Needs what not every machine has: runs when it is named, and then fails without. */
+  onDemand: 1,
+} as const;
+
+/** Folders of dist/test, or single files, in the order in which they run. */
+const TIERS: Readonly<Record<string, keyof typeof CONCURRENCY>> = {
+  unit: 'computing',
+  compliance: 'computing',
+  reference: 'computing',
+  sim: 'computing',
+  tidy: 'computing',
+  net: 'waiting',
+  docs: 'waiting',
   // A Vulkan device, or scripts/webgpu-software.sh.
-  webgpu: { concurrency: 1, onDemand: true },
+  webgpu: 'onDemand',
   // TensorFlow, as scripts/build-tfjs-native.sh builds it.
-  tensorflow: { concurrency: 1, onDemand: true },
+  tensorflow: 'onDemand',
   // Chromium, and the page as npm run build makes it.
-  browser: { concurrency: 1, onDemand: true },
+  browser: 'onDemand',
   // Linux, root, iproute2 and nftables: real routers between the peers.
-  netns: { concurrency: 1, onDemand: true },
+  netns: 'onDemand',
 };
+
+/** Begin first, each half a minute and more, so that no core is idle at the end of the others. */
+const SLOWEST = [
+  ...['docs/documents', 'net/device-lost', 'net/cli', 'net/private-run', 'net/crash'],
+  ...['net/horizon', 'net/dialler', 'net/flood', 'net/package'],
+  ...['net/training-process', 'unit/store/power-loss', 'unit/store/peer-power-loss', 'sim/seeds'],
+].map((name) => path.join(import.meta.dirname, `${name}.test.js`));
 
 /** A file that takes longer hangs: the slowest needs about a quarter of this on two cores. */
 const FILE_TIMEOUT_MS = 300_000;
@@ -36,6 +49,8 @@ const FILE_TIMEOUT_MS = 300_000;
 type TestEvent = { type: string; data: { nesting: number; message?: string } };
 
 const root = import.meta.dirname;
+const gone = SLOWEST.filter((file) => !existsSync(file));
+if (gone.length > 0) throw new Error(`no ${gone.join(', ')}: is the build complete?`);
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((name) => !(name in TIERS));
 if (unknown.length > 0) {
@@ -44,21 +59,28 @@ if (unknown.length > 0) {
 }
 
 function filesOf(tier: string): string[] {
-  return readdirSync(root, { recursive: true, encoding: 'utf8' })
+  const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.test.js'))
     .filter((file) => file.startsWith(tier + path.sep) || file === `${tier}.test.js`)
     .map((file) => path.join(root, file))
     .sort();
+  if (files.length === 0) throw new Error(`tier ${tier} has no test file: is the build complete?`);
+  return files;
+}
+
+/** Files that run together, and how many of them at a time. */
+function* batches(tiers: readonly string[]): Generator<{ files: string[]; concurrency: number }> {
+  for (const [kind, concurrency] of Object.entries(CONCURRENCY)) {
+    const files = tiers.filter((tier) => TIERS[tier] === kind).flatMap(filesOf);
+    const slow = SLOWEST.filter((file) => files.includes(file));
+    if (files.length > 0) yield { files: [...new Set([...slow, ...files])], concurrency };
+  }
 }
 
 /** The events of all tiers as one stream, with one summary at the end. */
 async function* events(tiers: readonly string[]): AsyncGenerator<TestEvent> {
   const totals = new Map<string, number>();
-  for (const tier of tiers) {
-    const files = filesOf(tier);
-    if (files.length === 0)
-      throw new Error(`tier ${tier} has no test file: is the build complete?`);
-    const concurrency = TIERS[tier]?.concurrency ?? 1;
+  for (const { files, concurrency } of batches(tiers)) {
     const stream = run({ files, concurrency, timeout: FILE_TIMEOUT_MS });
     for await (const event of stream as AsyncIterable<TestEvent>) {
       const total = /^([a-z_]+) ([\d.]+)$/.exec(event.data.message ?? '');
@@ -76,6 +98,6 @@ async function* events(tiers: readonly string[]): AsyncGenerator<TestEvent> {
   }
 }
 
-const all = Object.keys(TIERS).filter((tier) => TIERS[tier]?.onDemand !== true);
+const all = Object.keys(TIERS).filter((tier) => TIERS[tier] !== 'onDemand');
 const tiers = wanted.length > 0 ? wanted : all;
 Readable.from(events(tiers)).pipe(new Spec()).pipe(process.stdout);

@@ -1,4 +1,5 @@
 /** Every command that a document shows: in blocks of a shell, and in `code` within the text. */
+import { VERBS } from '../../node/cli/verbs.js';
 import { isUnfinished, PROMPT } from './console.js';
 
 export interface ShownCommand {
@@ -21,6 +22,9 @@ const TRANSCRIPTS = ['console', 'sh-session'];
 
 /** What code in a sentence has to begin with to be a command. */
 const PROGRAM = /^(?:murmurate|npm|npx|node|curl|docker|systemctl|kubectl|ssh) /;
+
+/** The same without the program's name, where flags follow: `export --personal`. */
+const VERB = new RegExp(`^(?:${VERBS.map(({ name }) => name).join('|')}) .*--[a-z]`);
 
 /** What code in a sentence begins with that shows flags alone: of murmurate, unless it says otherwise. */
 const FLAG = /^(?:-- )?--[a-z]/;
@@ -64,6 +68,7 @@ export function shownCommands(markdown: string): ShownCommand[] {
 function codeOf(prose: string): string[] {
   return [...prose.matchAll(/`([^`]+)`/g)]
     .map(([, code = '']) => code.replaceAll('\\|', '|').replaceAll(/[[\]]/g, ''))
+    .map((code) => (VERB.test(code) ? `murmurate ${code}` : code))
     .filter((code) => PROGRAM.test(`${code} `) || FLAG.test(code))
     .flatMap(alternatives);
 }

@@ -135,8 +135,9 @@ export class Machine {
 
   /** Ctrl-C for all that still runs. */
   async stop(): Promise<void> {
-    for (const running of this.#running.filter(({ exit }) => exit === null)) {
-      running.child.kill('SIGINT');
+    const staying = this.#running.filter(({ exit }) => exit === null);
+    for (const { child } of staying) child.kill('SIGINT');
+    for (const running of staying) {
       await until(
         'the end after Ctrl-C',
         () => running.exit ?? null,

@@ -143,6 +143,7 @@ describe('the commands of a document', () => {
       '```sh\nnpx murmurate join nowhere --data a.txt\n```': /is not an address/,
       '```sh\ndocker exec NAME murmurate status a b\n```': /too many arguments/,
       'and `murmurate export --marge DIR` too': /unknown option '--marge'/,
+      'and `export --persona DIR`': /unknown option '--persona'/,
       '| `--dp-noise 1.5 --dp-epsilen 8` |': /no verb has --dp-noise and --dp-epsilen/,
       '| `--device cpu\\|quantum` |': /--device is "quantum"/,
       'by `npm run bench:nothing`': /no script bench:nothing/,
