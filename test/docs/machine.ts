@@ -123,7 +123,7 @@ export class Machine {
     const said = (): string => `$ ${text}\n${running.output}\nnot printed: ${missing()}`;
     await until(
       `line ${command.line}`,
-      () => running.exit !== null || (isStaying && missing() === null) || null,
+      () => running.exit !== null || (isStaying && !isError && missing() === null) || null,
       said,
     );
     assert.equal(missing(), null, said());
