@@ -38,7 +38,14 @@ const TIERS: Readonly<Record<string, keyof typeof CONCURRENCY>> = {
 
 /** Begin first, each half a minute and more, so that no core is idle at the end of the others. */
 const SLOWEST = [
-  ...['docs/documents', 'net/device-lost', 'net/cli', 'net/private-run', 'net/crash'],
+  ...[
+    'docs/documents',
+    'docs/guides',
+    'net/device-lost',
+    'net/cli',
+    'net/private-run',
+    'net/crash',
+  ],
   ...['net/horizon', 'net/dialler', 'net/flood', 'net/package'],
   ...['net/training-process', 'unit/store/power-loss', 'unit/store/peer-power-loss', 'sim/seeds'],
 ].map((name) => path.join(import.meta.dirname, `${name}.test.js`));

@@ -8,7 +8,7 @@ export interface ShownCommand {
   /** From 1. */
   line: number;
   /**
-   * `typed`: a block of console, which documents.test.ts types. `block`: any other block of a shell. `text`: in a sentence or a table,
+   * `typed`: a block of console, which documents.test.ts and guides.test.ts type. `block`: any other block of a shell. `text`: in a sentence or a table,
    * where arguments may be left out.
    */
   where: 'typed' | 'block' | 'text';

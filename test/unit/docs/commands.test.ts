@@ -1,4 +1,4 @@
-/** Commands in any document are ones that exist: none is run here (test/docs/documents.test.ts types those of a terminal). */
+/** Commands in any document are ones that exist: none is run here (test/docs types those of a terminal). */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -168,6 +168,8 @@ describe('the commands of a document', () => {
       shown.filter(({ where }) => where === 'typed').map(({ words }) => words.join(' ')),
     );
     for (const { file, words, line, where } of shown) {
+      // Where the tests of test/docs look.
+      if (where === 'typed') assert.match(file, /^(?:README\.md|docs\/(?:guides\/)?[^/]+)$/);
       if (where === 'block' && !typed.has(words.join(' '))) {
         const command = `${words.join(' ')} `;
         const reason = NOT_TYPED.find(({ begins }) => command.startsWith(begins));
