@@ -15,7 +15,7 @@ const NO_DAEMON = 'no Docker daemon where the tests run';
 const NO_CLUSTER = 'no cluster where the tests run';
 const NO_SYSTEMD = 'writes to /etc, /usr and /srv, for a systemd that is process 1';
 const DEPLOY_FILES =
-  'test/unit/deploy parses the files; by hand: docker compose config, hadolint, kubectl kustomize, systemd-analyze verify';
+  'test/unit/deploy parses the files; by hand: hadolint, the schema of Compose, kubectl kustomize, systemd-analyze verify';
 const SCRIPTS = 'the script and its flags are there';
 const MEASURES = 'measures for minutes or hours, and what it prints depends on the machine';
 
@@ -59,7 +59,11 @@ export const NOT_TYPED: readonly NotTyped[] = [
     why: 'needs another machine',
     instead: 'nothing; -L is forwarding in OpenSSH',
   },
-  { begins: 'llama-cli', why: 'is not ours', instead: 'npm run reference:exports calls it' },
+  {
+    begins: 'llama-cli',
+    why: 'is not ours',
+    instead: 'npm run reference:exports has llama.cpp load such a file',
+  },
   {
     begins: 'murmurate chat ',
     why: 'a conversation of a person at a terminal',

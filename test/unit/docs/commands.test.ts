@@ -180,5 +180,10 @@ describe('the commands of a document', () => {
     assert.deepEqual(unknown, []);
     const idle = NOT_TYPED.filter(({ begins }) => !needed.has(begins));
     assert.deepEqual(idle, []);
+    const named = NOT_TYPED.flatMap(({ instead }) => instead.match(/test\/[\w/.-]+/g) ?? []);
+    assert.deepEqual(
+      named.filter((place) => !isThere(place)),
+      [],
+    );
   });
 });
