@@ -27,10 +27,9 @@ export interface LinearLayer extends LoraModule {
   /** The file holds W^T, [in, out], as Conv1D of GPT-2 does; else [out, in]. */
   transposed: boolean;
   /**
-   * Whether it can compute in 8-bit integers. Not so queries, keys and values, whose errors the softmax
-   * amplifies, nor the MLP's way down, whose input has outliers (LLM.int8(), Dettmers et al. 2022), nor the
-   * output layer. Error of the first gradient of SmolLM2-135M, relative: 0.29 with every layer of a block in
-   * int8, 0.23 without q, k and v, 0.24 without the way down, 0.13 without either.
+   * Whether its forward product can be in 8-bit integers; the backward one can in every layer of a block. Not so of
+   * queries, keys and values, whose errors the softmax amplifies, nor of the MLP's way down, whose input has
+   * outliers (LLM.int8(), Dettmers et al. 2022). docs/ENGINE.md has the errors of the gradient.
    */
   quantisable: boolean;
 }
