@@ -53,9 +53,19 @@ type Workspace = (result: Value, inputs: readonly Value[]) => number;
 const WORKSPACE: ReadonlyMap<Operation<never>, Workspace> = new Map<Operation<never>, Workspace>([
   // ONNX's Where makes two halves first.
   [elementwise.selectOperation, (result) => 2 * bytesOf(result)],
-  // The operand's codes, and then the product before its rows are scaled back.
-  [quantisedMatmulOperation, (result, [x]) => Math.max(elementCount(x!.shape), bytesOf(result))],
+  [quantisedMatmulOperation, besideQuantised],
 ]);
+
+/**
+ * The operand's codes, and the product before its rows are scaled back; where the operand is taken in 16 bits, what
+ * rounding left of it and the codes of that as well.
+ */
+function besideQuantised(result: Value, [x]: readonly Value[]): number {
+  const { source } = result;
+  const isFine = source.kind === 'operation' && source.attributes['isFine'] === true;
+  const codes = elementCount(x!.shape);
+  return isFine ? 2 * codes + bytesOf(x!) + bytesOf(result) : Math.max(codes, bytesOf(result));
+}
 
 /** Memory of `program` once it is compiled. Costs no more than walking the graph. */
 export function graphMemory({

@@ -27,11 +27,11 @@ export interface LinearLayer extends LoraModule {
   /** The file holds W^T, [in, out], as Conv1D of GPT-2 does; else [out, in]. */
   transposed: boolean;
   /**
-   * Whether its forward product can be in 8-bit integers; the backward one can in every layer of a block. Not so of
-   * queries, keys and values, whose errors the softmax amplifies, nor of the MLP's way down, whose input has
-   * outliers (LLM.int8(), Dettmers et al. 2022). docs/ENGINE.md has the errors of the gradient.
+   * Whether 8 bits of what it reads are too few: queries, keys and values, whose errors the softmax amplifies, and the
+   * MLP's way down, whose input has outliers (LLM.int8(), Dettmers et al. 2022). It holds forward alone: docs/ENGINE.md
+   * has the errors of the gradient.
    */
-  quantisable: boolean;
+  isSensitive: boolean;
 }
 
 /** Tokens of one run: B sequences of T. */

@@ -266,8 +266,7 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   private buildForward(): Forward {
-    const { config, weights, adapter, batchSize, sequenceLength, trainedMost } =
-      this.options;
+    const { config, weights, adapter, batchSize, sequenceLength, trainedMost } = this.options;
     const values = sliceAdapter(this.theta, adapter);
     const shape = [batchSize, sequenceLength];
     const inputs = inputsOf(this);
@@ -305,7 +304,12 @@ class GraphLanguageModel implements LanguageModel {
     const uses = new Map<string, LoraUse>();
     const values = sliceAdapter(this.theta, adapter, (module, use) => uses.set(module, use));
     const shape = this.shapeOf('examples');
-    const { hidden, table } = decoderOf(config).build(weights, values, inputsOf(shape), this.codeMax);
+    const { hidden, table } = decoderOf(config).build(
+      weights,
+      values,
+      inputsOf(shape),
+      this.codeMax,
+    );
     const targets = input('targets', 'int32', [shape.batchSize, shape.sequenceLength]);
     const losses = exampleLosses(hidden, table, targets); // [B]
     return { outputs: { losses, gradients: exampleGradients(losses, values, uses, adapter) } };

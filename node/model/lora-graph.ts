@@ -109,7 +109,9 @@ function frozenProduct(
   eightBits: EightBits | null,
 ): Value {
   if (eightBits === null) return matmul(x, weight, { transB });
-  const { codeMax, isForward } = eightBits;
-  const product = isForward ? quantisedMatmul : matmulWithQuantisedGradient;
-  return product(x, weight, { transB, codeMax });
+  const { codeMax, isSensitive } = eightBits;
+  // Where the CPU has no instructions for sums of 8-bit products, two of them take longer than one in fp32.
+  return isSensitive && codeMax < 127
+    ? matmulWithQuantisedGradient(x, weight, { transB, codeMax })
+    : quantisedMatmul(x, weight, { transB, codeMax, isFine: isSensitive });
 }

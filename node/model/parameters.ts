@@ -42,7 +42,7 @@ export class Parameters {
     const layer = this.layer(name);
     const lora = this.adapter.factors.get(name);
     const { codeMax } = this;
-    const eightBits = codeMax && { codeMax, isForward: layer.quantisable };
+    const eightBits = codeMax && { codeMax, isSensitive: layer.isSensitive };
     const y = linear(x, this.layerWeight(layer), layer.transposed, lora, eightBits);
     return layer.bias ? add(y, this.weight(`${name}.bias`, [layer.outFeatures])) : y;
   }

@@ -8,6 +8,6 @@ export type Precision = (typeof PRECISIONS)[number];
 /** How a layer multiplies with its weight in 8-bit integers. */
 export interface EightBits {
   readonly codeMax: CodeMax;
-  /** Forward as well as backward. */
-  readonly isForward: boolean;
+  /** Of what it reads forward, 8 bits are too few. */
+  readonly isSensitive: boolean;
 }

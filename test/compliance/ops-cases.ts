@@ -239,10 +239,18 @@ const MATRIX: OperationCase[] = [false, true].flatMap((transA) =>
   }),
 );
 
-/** Codes of numbers that share a scale, times it. Ties are left to chance: the operands have none. */
-function nearest(numbers: readonly number[], codeMax: number): number[] {
+/** The nearest multiples of `scale`. Ties are left to chance: the operands have none. */
+function nearest(numbers: readonly number[], scale: number): number[] {
+  return numbers.map((x) => Math.round(x / scale) * scale);
+}
+
+/** Codes up to `codeMax` of numbers that share a scale, times it; with `isFine` and codes of what that leaves. */
+function quantised(numbers: readonly number[], codeMax: number, isFine = false): number[] {
   const scale = Math.max(...numbers.map(Math.abs)) / codeMax;
-  return numbers.map((w) => Math.round(w / scale) * scale);
+  const coarse = nearest(numbers, scale);
+  if (!isFine) return coarse;
+  const left = numbers.map((x, i) => x - coarse[i]!);
+  return nearest(left, scale / (2 * codeMax)).map((x, i) => x + coarse[i]!);
 }
 
 const QUANTISED: OperationCase[] = [false, true].flatMap((transB) => {
@@ -252,20 +260,26 @@ const QUANTISED: OperationCase[] = [false, true].flatMap((transB) => {
   return [
     ...(
       [
-        ['both signs', centred],
-        ['no negative number', positive],
+        ['both signs', centred, false],
+        ['no negative number', positive, false],
+        ['16 bits', centred, true],
       ] as const
-    ).map(([what, operand]): OperationCase => ({
+    ).map(([what, operand, isFine]): OperationCase => ({
       operation: 'quantisedMatmul',
       what: `${what}, transB ${transB}`,
       inputs: [fixed(operand(3, 5)), weight],
-      build: ([x, w]) => ops.quantisedMatmul(x!, w!, attributes),
+      build: ([x, w]) => ops.quantisedMatmul(x!, w!, { ...attributes, isFine }),
       expected: ([x, w]) => {
-        const line = (length: number, at: (i: number) => number, codeMax: number): number[] =>
-          nearest(Array.from({ length }, (_, i) => at(i)), codeMax);
-        const rows = [0, 1, 2].map((m) => line(5, (k) => x!.at(m, k), 127));
-        const columns = [0, 1, 2, 3].map((n) => line(5, (k) => weightAt(w!, k, n), 63));
-        return Plain.from([3, 4], (m, n) => total(5, (k) => rows[m]![k]! * columns[n]![k]!));
+        const K = [0, 1, 2, 3, 4];
+        const rows = [0, 1, 2].map((m) => K.map((k) => x!.at(m, k)));
+        const known = rows.map((row) => quantised(row, 127, isFine));
+        const columns = [0, 1, 2, 3].map((n) =>
+          quantised(
+            K.map((k) => weightAt(w!, k, n)),
+            63,
+          ),
+        );
+        return Plain.from([3, 4], (m, n) => total(5, (k) => known[m]![k]! * columns[n]![k]!));
       },
     })),
     {

@@ -15,7 +15,9 @@ export type CodeMax = 63 | 127;
 
 /** The largest code of the other operand, of either sign. */
 const ROW_CODE_MAX = 127;
-/** What stands for 0 in it: the kernels take it without a sign. */
+/** What rounding leaves is half a code at most, and has codes of its own. */
+const FINER = 2 * ROW_CODE_MAX;
+/** What stands for 0: the kernels take it without a sign. */
 const ZERO_CODE = 128;
 /** Stands for the magnitude of a row or column of zeros, whose codes are 0 then. */
 const MAGNITUDE_MIN = 1e-30;
@@ -25,6 +27,8 @@ export type QuantisedMatmulAttributes = {
   /** The weight is given as [N, K]. */
   readonly transB: boolean;
   readonly codeMax: CodeMax;
+  /** The other operand is taken in 16 bits, as the sum of two of 8, forward: twice the work. Default: false. */
+  readonly isFine?: boolean;
 };
 
 /**
@@ -33,33 +37,47 @@ export type QuantisedMatmulAttributes = {
  */
 export const quantisedMatmulOperation: Operation<QuantisedMatmulAttributes> = {
   name: 'quantisedMatmul',
-  type: (inputs, attributes) => productType('quantisedMatmul', inputs as [Value, Value], attributes),
+  type: (inputs, attributes) =>
+    productType('quantisedMatmul', inputs as [Value, Value], attributes),
   gradient: ({ inputs: [, weight], attributes, upstream }) => [
     quantisedMatmul(upstream, weight!, turned(attributes)),
     null,
   ],
-  onnx({ emit, names: [x, weight], inputs, attributes: { transB, codeMax }, outputName }) {
+  onnx({ emit, names: [x, weight], inputs, attributes, outputName }) {
+    const { transB, codeMax, isFine = false } = attributes;
     const { codes, scales } = quantise(emit, weight!, transB, codeMax);
     // Two products of one operand share its codes: ONNX Runtime computes equal nodes once.
     const perRow = emit.node('Div', [largest(emit, x!, 1), emit.float(ROW_CODE_MAX)]); // [M]
     const zero = emit.node('Cast', [emit.float(ZERO_CODE)], { attributes: { to: { int: UINT8 } } });
     const zeros = emit.node('Expand', [zero, emit.int64(inputs[0]!.shape.slice(0, 1))]);
-    const rows = emit.node('QuantizeLinear', [x!, perRow, zeros], { attributes: { axis: { int: 0 } } });
+    const ofRows = { attributes: { axis: { int: 0 } } };
+    const rows = emit.node('QuantizeLinear', [x!, perRow, zeros], ofRows);
     // The kernel has one scale for all rows, so theirs come after it.
-    const product = emit.node('MatMulIntegerToFloat', [rows, codes, emit.float(1), scales, zero], {
-      domain: 'com.microsoft',
-    });
+    const multiply = (left: string, scale: number): string =>
+      emit.node('MatMulIntegerToFloat', [left, codes, emit.float(scale), scales, zero], {
+        domain: 'com.microsoft',
+      });
+    let product = multiply(rows, 1);
+    if (isFine) {
+      const known = emit.node('DequantizeLinear', [rows, perRow, zeros], ofRows);
+      const left = emit.node('Sub', [x!, known]);
+      const finer = emit.node('Div', [perRow, emit.float(FINER)]);
+      const rest = emit.node('QuantizeLinear', [left, finer, zeros], ofRows);
+      product = emit.node('Add', [product, multiply(rest, 1 / FINER)]);
+    }
     const column = emit.node('Unsqueeze', [perRow, emit.int64([1])]);
     emit.node('Mul', [product, column], { output: outputName });
   },
-  tfjs({ tf, inputs: [x, weight], attributes: { transB, codeMax } }) {
-    const rounded = (matrix: tensorflow.Tensor, axis: number, codes: number): tensorflow.Tensor => {
-      const magnitude = tf.maximum(tf.max(tf.abs(matrix), axis, true), MAGNITUDE_MIN);
-      const scale = tf.div(magnitude, codes);
-      return tf.mul(tf.round(tf.div(matrix, scale)), scale);
-    };
-    const rows = rounded(x!, 1, ROW_CODE_MAX);
-    return tf.matMul(rows, rounded(weight!, transB ? 1 : 0, codeMax), false, transB);
+  tfjs({ tf, inputs: [x, weight], attributes: { transB, codeMax, isFine = false } }) {
+    const scale = (matrix: tensorflow.Tensor, axis: number, codes: number): tensorflow.Tensor =>
+      tf.div(tf.maximum(tf.max(tf.abs(matrix), axis, true), MAGNITUDE_MIN), codes);
+    const rounded = (matrix: tensorflow.Tensor, to: tensorflow.Tensor): tensorflow.Tensor =>
+      tf.mul(tf.round(tf.div(matrix, to)), to);
+    const perRow = scale(x!, 1, ROW_CODE_MAX);
+    let rows = rounded(x!, perRow);
+    if (isFine) rows = tf.add(rows, rounded(tf.sub(x!, rows), tf.div(perRow, FINER)));
+    const columns = rounded(weight!, scale(weight!, transB ? 1 : 0, codeMax));
+    return tf.matMul(rows, columns, false, transB);
   },
 };
 

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { gradients } from '../../../node/engine/autodiff.js';
-import type { Executor } from '../../../node/engine/executor.js';
 import { constant, type Value } from '../../../node/engine/graph.js';
 import {
   matmul,
@@ -13,6 +12,7 @@ import {
 import { ortExecutor } from '../../../node/engine/ort.js';
 import { largestCode } from '../../../node/engine/overflow-trial.js';
 import { Prng } from '../../../protocol/prng.js';
+import { narrowCpu } from './narrow-cpu.js';
 
 const [M, K, N] = [24, 48, 40];
 
@@ -105,21 +105,8 @@ for (const transB of [false, true]) {
 
 describe('largestCode()', () => {
   it('is 127, or as small as it must be where sums are cut at 16 bits', async () => {
-    const cpu = ortExecutor({ threads: 1 });
-    const cut: Executor = {
-      ...cpu,
-      compile: async (program) => {
-        const graph = await cpu.compile(program);
-        // 2 x 255 x 127, cut.
-        const share = 32767 / 64770;
-        return {
-          ...{ inputs: graph.inputs, dispose: () => graph.dispose() },
-          run: async (feeds) => ({ y: (await graph.run(feeds))['y']!.map((sum) => share * sum) }),
-        };
-      },
-    };
-    assert.equal(await largestCode(cut), 63);
-    const here = await largestCode(cpu);
+    assert.equal(await largestCode(narrowCpu()), 63);
+    const here = await largestCode(ortExecutor({ threads: 1 }));
     const [x, weight] = [constant(new Float32Array(M * K).fill(1), [M, K]), random('w', K, N)];
     const [quantised, exact] = await evaluate(
       quantisedMatmul(x, weight, { transB: false, codeMax: here }),
