@@ -279,7 +279,7 @@ class GraphLanguageModel implements LanguageModel {
 
   private buildLoss(): Program {
     const { forward, isLow: plainWeights } = this;
-    const loss = plainWeights ? chunkedLoss(forward) : meanLoss(forward);
+    const loss = plainWeights ? chunkedLoss(forward) : meanLoss(forward, this.codeMax);
     return { outputs: { loss }, plainWeights };
   }
 

@@ -1,15 +1,8 @@
 /** The adapted layer W x + (alpha / r) B A x (LoRA, Hu et al. 2021) as graph. */
 import { adapterLayout, type AdapterSpec, type AdapterTensor } from '../../protocol/adapter.js';
 import { constant, type Value } from '../engine/graph.js';
-import {
-  addMatmul,
-  matmul,
-  matmulWithQuantisedGradient,
-  quantisedMatmul,
-  reshape,
-  slice,
-} from '../engine/ops/index.js';
-import type { EightBits } from './precision.js';
+import { addMatmul, matmul, reshape, slice } from '../engine/ops/index.js';
+import { frozenProduct, type EightBits } from './frozen-product.js';
 
 /** What the model needs to know of the adapter. */
 export type AdapterShape = Pick<AdapterSpec, 'rank' | 'alpha' | 'modules'>;
@@ -100,18 +93,4 @@ export function linear(
   const adapted = addMatmul(y, low, lora.b, { transB: true });
   lora.onUse?.({ x, low, y: adapted });
   return adapted;
-}
-
-function frozenProduct(
-  x: Value,
-  weight: Value,
-  transB: boolean,
-  eightBits: EightBits | null,
-): Value {
-  if (eightBits === null) return matmul(x, weight, { transB });
-  const { codeMax, isSensitive } = eightBits;
-  // Where the CPU has no instructions for sums of 8-bit products, two of them take longer than one in fp32.
-  return isSensitive && codeMax < 127
-    ? matmulWithQuantisedGradient(x, weight, { transB, codeMax })
-    : quantisedMatmul(x, weight, { transB, codeMax, isFine: isSensitive });
 }

@@ -83,11 +83,10 @@ export const quantisedMatmulOperation: Operation<QuantisedMatmulAttributes> = {
 
 /** x op(w) in float32, whose gradient by x is the quantised product with w the other way round. */
 export const quantisedGradientOperation: Operation<QuantisedMatmulAttributes> = {
-  ...matmulOperation,
   name: 'matmulWithQuantisedGradient',
   type: (inputs, attributes) =>
     productType('matmulWithQuantisedGradient', inputs as [Value, Value], attributes),
-  gradient: quantisedMatmulOperation.gradient,
+  gradient: (context) => quantisedMatmulOperation.gradient(context),
   onnx: (context) => matmulOperation.onnx({ ...context, attributes: exact(context.attributes) }),
   tfjs: (context) => matmulOperation.tfjs({ ...context, attributes: exact(context.attributes) }),
 };
