@@ -39,14 +39,14 @@ export const privacyOptions = {
   ),
 } as const;
 
-type PrivacyOptions = OptionValues<typeof privacyOptions> & { precision: string };
+type PrivacyOptions = OptionValues<typeof privacyOptions>;
 
 /**
  * What the flags ask for in a run whose steps have `batchSize` sequences; null without --dp-noise. `given`: names of the flags on the
  * command line. Throws UserError (wrong usage) for a flag that is missing, idle or at odds with another.
  */
 export function privacyOf(
-  { dpNoise: noise, dpEpsilon, dpDelta, dpClip, dpBatch, precision }: PrivacyOptions,
+  { dpNoise: noise, dpEpsilon, dpDelta, dpClip, dpBatch }: PrivacyOptions,
   given: ReadonlySet<string>,
   batchSize: number,
 ): PrivacySettings | null {
@@ -62,13 +62,6 @@ export function privacyOf(
     throw new UserError(
       '--dp-noise needs --dp-epsilon X, the budget at which this peer stops training: the smaller, the more private, ' +
         'and 8 is the most that is usually called private',
-      EXIT_USAGE,
-    );
-  }
-  if (precision === 'int8') {
-    throw new UserError(
-      '--dp-noise and --precision int8 do not go together, for 8-bit products of one record depend on the others in ' +
-        'its step: leave --precision out',
       EXIT_USAGE,
     );
   }

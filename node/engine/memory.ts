@@ -10,7 +10,7 @@ import { reshapeOperation } from './ops/broadcast.js';
 import * as elementwise from './ops/elementwise.js';
 import { addMatmulOperation, matmulOperation } from './ops/matmul.js';
 import * as neural from './ops/neural.js';
-import { quantisedMatmulOperation } from './ops/quantised.js';
+import { quantisedGradientOperation, quantisedMatmulOperation } from './ops/quantised.js';
 
 /** What one compiled graph takes, in bytes. */
 export interface GraphMemory {
@@ -35,6 +35,7 @@ const RIGHT_FACTOR: ReadonlyMap<Operation<never>, RightFactor> = new Map<
   [matmulOperation, [1, 4]],
   [addMatmulOperation, [2, 4]],
   [quantisedMatmulOperation, [1, 1]],
+  [quantisedGradientOperation, [1, 4]],
 ]);
 
 /** Operations whose result is another view of their first operand's bytes. */
@@ -52,9 +53,19 @@ type Workspace = (result: Value, inputs: readonly Value[]) => number;
 const WORKSPACE: ReadonlyMap<Operation<never>, Workspace> = new Map<Operation<never>, Workspace>([
   // ONNX's Where makes two halves first.
   [elementwise.selectOperation, (result) => 2 * bytesOf(result)],
-  // The operand with equal rows and its codes, and then the product before its rows are scaled back.
-  [quantisedMatmulOperation, (result, [x]) => Math.max(1.25 * bytesOf(x!), bytesOf(result))],
+  [quantisedMatmulOperation, besideQuantised],
 ]);
+
+/**
+ * The operand's codes, and the product before its rows are scaled back; where the operand is taken in 16 bits, what
+ * rounding left of it and the codes of that as well.
+ */
+function besideQuantised(result: Value, [x]: readonly Value[]): number {
+  const { source } = result;
+  const isFine = source.kind === 'operation' && source.attributes['isFine'] === true;
+  const codes = elementCount(x!.shape);
+  return isFine ? 2 * codes + bytesOf(x!) + bytesOf(result) : Math.max(codes, bytesOf(result));
+}
 
 /** Memory of `program` once it is compiled. Costs no more than walking the graph. */
 export function graphMemory({

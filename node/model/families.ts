@@ -1,4 +1,5 @@
 /** The table of all families, and what a config stands for in each of them. */
+import type { CodeMax } from '../engine/ops/quantised.js';
 import { gemma3, type Gemma3Config } from './gemma3.js';
 import { gpt2, type Gpt2Config } from './gpt2.js';
 import { llama, type LlamaConfig } from './llama.js';
@@ -8,7 +9,6 @@ import { qwen3, type Qwen3Config } from './qwen3.js';
 import type { CommonConfig, Family, LinearLayer, ModelInputs, ModelValues } from './family.js';
 import { Parameters } from './parameters.js';
 import type { AdapterValues } from './lora-graph.js';
-import type { Precision } from './precision.js';
 import type { WeightIndex } from './safetensors.js';
 
 /** What decides the arithmetic of a model, told apart by `architecture`. */
@@ -38,12 +38,12 @@ export function configReader(modelType: string): Family<ModelConfig>['readConfig
 export interface Decoder {
   /** As Family.linearLayers. */
   readonly layers: readonly LinearLayer[];
-  /** Throws UserError for a weight that is missing or of another shape. `precision`: fp32 when not given. */
+  /** Throws UserError for a weight that is missing or of another shape. `codeMax`: of weights in 8-bit integers. Default: null, fp32. */
   build(
     weights: WeightIndex,
     adapter: AdapterValues,
     inputs: ModelInputs,
-    precision?: Precision,
+    codeMax?: CodeMax | null,
   ): ModelValues;
 }
 
@@ -69,7 +69,7 @@ function bind<C extends CommonConfig>(family: Family<C>, config: C): Decoder {
   const layers = family.linearLayers(config);
   return {
     layers,
-    build: (weights, adapter, inputs, precision = 'fp32') =>
-      family.build(config, new Parameters(weights, adapter, layers, precision), inputs),
+    build: (weights, adapter, inputs, codeMax = null) =>
+      family.build(config, new Parameters(weights, adapter, layers, codeMax), inputs),
   };
 }

@@ -27,12 +27,11 @@ export interface LinearLayer extends LoraModule {
   /** The file holds W^T, [in, out], as Conv1D of GPT-2 does; else [out, in]. */
   transposed: boolean;
   /**
-   * Whether it can compute in 8-bit integers. Not so queries, keys and values, whose errors the softmax
-   * amplifies, nor the MLP's way down, whose input has outliers (LLM.int8(), Dettmers et al. 2022), nor the
-   * output layer. Error of the first gradient of SmolLM2-135M, relative: 0.29 with every layer of a block in
-   * int8, 0.23 without q, k and v, 0.24 without the way down, 0.13 without either.
+   * Whether 8 bits of what it reads are too few: queries, keys and values, whose errors the softmax amplifies, and the
+   * MLP's way down, whose input has outliers (LLM.int8(), Dettmers et al. 2022). It holds forward alone: docs/ENGINE.md
+   * has the errors of the gradient.
    */
-  quantisable: boolean;
+  isSensitive: boolean;
 }
 
 /** Tokens of one run: B sequences of T. */

@@ -39,12 +39,13 @@ export const FUSED_BLOCK = [
   'mlp.gate_up_proj',
   'mlp.down_proj',
 ] as const;
-/** Those that can compute in 8-bit integers: see LinearLayer. */
-const QUANTISABLE: readonly string[] = [
-  'self_attn.o_proj',
-  'mlp.gate_proj',
-  'mlp.up_proj',
-  'mlp.gate_up_proj',
+/** See LinearLayer. */
+const SENSITIVE: readonly string[] = [
+  'self_attn.q_proj',
+  'self_attn.k_proj',
+  'self_attn.v_proj',
+  'self_attn.qkv_proj',
+  'mlp.down_proj',
 ];
 /** The name of a layer inside a block. */
 export type BlockLayer = (typeof BLOCK)[number] | (typeof FUSED_BLOCK)[number];
@@ -74,20 +75,20 @@ export function gatedLayers(
     block.map((layer): LinearLayer => {
       const [inFeatures, outFeatures] = features[layer];
       const name = `model.layers.${index}.${layer}`;
-      const quantisable = QUANTISABLE.includes(layer);
+      const isSensitive = SENSITIVE.includes(layer);
       return {
         name,
         inFeatures,
         outFeatures,
         bias: hasBias(layer),
         transposed: false,
-        quantisable,
+        isSensitive,
       };
     }),
   ).flat();
   if (config.tieWordEmbeddings) return layers;
   const output = { inFeatures: hiddenSize, outFeatures: vocabSize, bias: false };
-  return [...layers, { name: OUTPUT_LAYER, ...output, transposed: false, quantisable: false }];
+  return [...layers, { name: OUTPUT_LAYER, ...output, transposed: false, isSensitive: true }];
 }
 
 /** Features of all query heads, and of all key (or value) heads. */

@@ -110,21 +110,21 @@ const PREFIX = 'transformer.';
 /** As Family.linearLayers: c_attn, c_proj, c_fc and c_proj of each block. */
 function linearLayers(config: Gpt2Config): LinearLayer[] {
   const { hiddenSize, intermediateSize, vocabSize } = config;
-  const block: [name: string, inFeatures: number, outFeatures: number, quantisable: boolean][] = [
-    ['attn.c_attn', hiddenSize, 3 * hiddenSize, false],
-    ['attn.c_proj', hiddenSize, hiddenSize, true],
-    ['mlp.c_fc', hiddenSize, intermediateSize, true],
-    ['mlp.c_proj', intermediateSize, hiddenSize, false],
+  const block: [name: string, inFeatures: number, outFeatures: number, isSensitive: boolean][] = [
+    ['attn.c_attn', hiddenSize, 3 * hiddenSize, true],
+    ['attn.c_proj', hiddenSize, hiddenSize, false],
+    ['mlp.c_fc', hiddenSize, intermediateSize, false],
+    ['mlp.c_proj', intermediateSize, hiddenSize, true],
   ];
   const layers = Array.from({ length: config.layers }, (_, index) =>
-    block.map(([layer, inFeatures, outFeatures, quantisable]): LinearLayer => {
+    block.map(([layer, inFeatures, outFeatures, isSensitive]): LinearLayer => {
       const name = `${PREFIX}h.${index}.${layer}`;
-      return { name, inFeatures, outFeatures, bias: true, transposed: true, quantisable };
+      return { name, inFeatures, outFeatures, bias: true, transposed: true, isSensitive };
     }),
   ).flat();
   if (config.tieWordEmbeddings) return layers;
   const output = { inFeatures: hiddenSize, outFeatures: vocabSize, bias: false };
-  return [...layers, { name: OUTPUT_LAYER, ...output, transposed: false, quantisable: false }];
+  return [...layers, { name: OUTPUT_LAYER, ...output, transposed: false, isSensitive: true }];
 }
 
 /** Whether these are layers whose files hold W^T, which PEFT calls fan_in_fan_out. */

@@ -8,6 +8,8 @@ import { ExecutorError } from '../engine/errors.js';
 import type { CompiledGraph, Feeds, Program, RunOptions, TensorData } from '../engine/executor.js';
 import { input, type Value } from '../engine/graph.js';
 import { concat, gather, reshape } from '../engine/ops/index.js';
+import type { CodeMax } from '../engine/ops/quantised.js';
+import { largestCode } from '../engine/overflow-trial.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
 import type { BatchShape, ModelValues } from './family.js';
@@ -22,7 +24,7 @@ import { IGNORED_TARGET, type TokenBatch } from './token-batch.js';
 
 /** What to open, and the shape of its batches. */
 export interface LanguageModelOptions extends BatchShape, ModelToOpen {
-  /** Of its quantisable layers. Default: fp32. */
+  /** Of its linear layers. Default: fp32. */
   readonly precision?: Precision;
   /** Default: normal. */
   readonly memory?: MemoryMode;
@@ -97,7 +99,8 @@ export interface LanguageModel extends BatchShape {
  */
 export async function openLanguageModel(options: LanguageModelOptions): Promise<LanguageModel> {
   checkModel(options, options.sequenceLength);
-  const model = new GraphLanguageModel(options);
+  const codeMax = options.precision === 'int8' ? await largestCode(options.executor) : null;
+  const model = new GraphLanguageModel(options, codeMax);
   model.checkWeights();
   for (const name of options.compile ?? []) await model.graph(name);
   return model;
@@ -120,7 +123,11 @@ class GraphLanguageModel implements LanguageModel {
   private readonly graphs = new Map<GraphName, Promise<CompiledGraph>>();
   private disposed = false;
 
-  constructor(private readonly options: LanguageModelOptions) {
+  /** `codeMax`: of weights in 8-bit integers; null for fp32. */
+  constructor(
+    private readonly options: LanguageModelOptions,
+    private readonly codeMax: CodeMax | null,
+  ) {
     ({
       config: this.config,
       batchSize: this.batchSize,
@@ -259,12 +266,11 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   private buildForward(): Forward {
-    const { config, weights, adapter, batchSize, sequenceLength, precision, trainedMost } =
-      this.options;
+    const { config, weights, adapter, batchSize, sequenceLength, trainedMost } = this.options;
     const values = sliceAdapter(this.theta, adapter);
     const shape = [batchSize, sequenceLength];
     const inputs = inputsOf(this);
-    const model = decoderOf(config).build(weights, values, inputs, precision);
+    const model = decoderOf(config).build(weights, values, inputs, this.codeMax);
     const { tensors } = values;
     if (!trainedMost) return { ...model, tensors, targets: input('targets', 'int32', shape) };
     const hidden = gather(model.hidden, input('rows', 'int32', [trainedMost]));
@@ -273,7 +279,7 @@ class GraphLanguageModel implements LanguageModel {
 
   private buildLoss(): Program {
     const { forward, isLow: plainWeights } = this;
-    const loss = plainWeights ? chunkedLoss(forward) : meanLoss(forward);
+    const loss = plainWeights ? chunkedLoss(forward) : meanLoss(forward, this.codeMax);
     return { outputs: { loss }, plainWeights };
   }
 
@@ -294,11 +300,16 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   private buildExamples(): Program {
-    const { config, weights, adapter, precision } = this.options;
+    const { config, weights, adapter } = this.options;
     const uses = new Map<string, LoraUse>();
     const values = sliceAdapter(this.theta, adapter, (module, use) => uses.set(module, use));
     const shape = this.shapeOf('examples');
-    const { hidden, table } = decoderOf(config).build(weights, values, inputsOf(shape), precision);
+    const { hidden, table } = decoderOf(config).build(
+      weights,
+      values,
+      inputsOf(shape),
+      this.codeMax,
+    );
     const targets = input('targets', 'int32', [shape.batchSize, shape.sequenceLength]);
     const losses = exampleLosses(hidden, table, targets); // [B]
     return { outputs: { losses, gradients: exampleGradients(losses, values, uses, adapter) } };

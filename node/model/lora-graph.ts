@@ -1,8 +1,8 @@
 /** The adapted layer W x + (alpha / r) B A x (LoRA, Hu et al. 2021) as graph. */
 import { adapterLayout, type AdapterSpec, type AdapterTensor } from '../../protocol/adapter.js';
 import { constant, type Value } from '../engine/graph.js';
-import { addMatmul, matmul, quantisedMatmul, reshape, slice } from '../engine/ops/index.js';
-import type { Precision } from './precision.js';
+import { addMatmul, matmul, reshape, slice } from '../engine/ops/index.js';
+import { frozenProduct, type EightBits } from './frozen-product.js';
 
 /** What the model needs to know of the adapter. */
 export type AdapterShape = Pick<AdapterSpec, 'rank' | 'alpha' | 'modules'>;
@@ -79,18 +79,15 @@ export function mergedWeight(weight: Value, lora: LoraFactors | undefined): Valu
   return lora === undefined ? weight : addMatmul(weight, lora.b, lora.a, { alpha: lora.scale });
 }
 
-/** x: [N, in], weight: [out, in] (with `transposed` [in, out]) float32 -> [N, out]. */
+/** x: [N, in], weight: [out, in] (with `transposed` [in, out]) float32 -> [N, out]. `eightBits`: null for fp32. */
 export function linear(
   x: Value,
   weight: Value,
   transposed: boolean,
   lora: LoraFactors | undefined,
-  precision: Precision,
+  eightBits: EightBits | null,
 ): Value {
-  const y =
-    precision === 'int8'
-      ? quantisedMatmul(x, weight, !transposed)
-      : matmul(x, weight, { transB: !transposed });
+  const y = frozenProduct(x, weight, !transposed, eightBits);
   if (lora === undefined) return y;
   const low = matmul(x, lora.a, { transB: true, alpha: lora.scale }); // [N, r]
   const adapted = addMatmul(y, low, lora.b, { transB: true });

@@ -2,6 +2,8 @@
 import { after, gradients } from '../engine/autodiff.js';
 import { scalar, type Value } from '../engine/graph.js';
 import { add, concat, div, maximum, reshape, slice, sum } from '../engine/ops/index.js';
+import type { CodeMax } from '../engine/ops/quantised.js';
+import { frozenProduct } from './frozen-product.js';
 import { tokenLosses, trainedOf } from './token-losses.js';
 
 /** Bytes of the logits of one chunk: enough rows to keep the cores busy with any vocabulary. */
@@ -14,9 +16,16 @@ export interface LossInputs {
   readonly targets: Value;
 }
 
-/** -> mean nats over the trained tokens, [] float32. */
-export function meanLoss(inputs: LossInputs): Value {
-  return total(inputs, chunk(inputs, 0, inputs.hidden.shape[0]!));
+/**
+ * -> mean nats over the trained tokens, [] float32. `codeMax`: of the table in 8-bit integers, for the logits alone:
+ * most probabilities are too small for them, and their sum is not. Null for fp32, as of a table that is computed.
+ */
+export function meanLoss(inputs: LossInputs, codeMax: CodeMax | null = null): Value {
+  const { hidden, table } = inputs;
+  const isFrozen = table.source.kind !== 'operation';
+  const eightBits = codeMax && isFrozen ? { codeMax, isSensitive: true } : null;
+  const logits = frozenProduct(hidden, table, true, eightBits);
+  return total(inputs, chunk(inputs, 0, hidden.shape[0]!), logits);
 }
 
 /** The same, with the logits of a few tokens at a time, which take up to `chunkBytes`. */
@@ -70,8 +79,12 @@ function chunksOf(inputs: LossInputs, chunkBytes: number): Chunk[] {
 }
 
 /** Nats of a chunk's trained tokens, divided by the number of all trained tokens: [] float32. */
-function total({ table, targets: all }: LossInputs, { hidden, targets }: Chunk): Value {
-  const { nats } = tokenLosses(hidden, table, targets); // [n]
+function total(
+  { table, targets: all }: LossInputs,
+  { hidden, targets }: Chunk,
+  logits?: Value,
+): Value {
+  const { nats } = tokenLosses(hidden, table, targets, logits); // [n]
   const flat = reshape(all, [all.shape.reduce((product, length) => product * length, 1)]);
   return div(sum(nats, [0]), maximum(sum(trainedOf(flat), [0]), scalar(1)));
 }

@@ -1,21 +1,22 @@
 /** The parameters of a model inside a graph: weights by name, linear layers with their adapter. */
 import { weight, type Value, type WeightSource } from '../engine/graph.js';
 import { add } from '../engine/ops/index.js';
+import type { CodeMax } from '../engine/ops/quantised.js';
 import { UserError } from '../errors.js';
 import type { LinearLayer } from './family.js';
 import { linear, mergedWeight, type AdapterValues } from './lora-graph.js';
-import type { Precision } from './precision.js';
 import type { WeightIndex } from './safetensors.js';
 
 /** Frozen weights and the adapter over them. */
 export class Parameters {
   private readonly layers: ReadonlyMap<string, LinearLayer>;
 
+  /** `codeMax`: of weights in 8-bit integers; null for fp32. */
   constructor(
     private readonly weights: WeightIndex,
     private readonly adapter: AdapterValues,
     layers: readonly LinearLayer[],
-    private readonly precision: Precision,
+    private readonly codeMax: CodeMax | null,
   ) {
     this.layers = new Map(layers.map((layer) => [layer.name, layer]));
   }
@@ -23,7 +24,7 @@ export class Parameters {
   /** The same with the weights under other names. */
   renamed(rename: (name: string) => string): Parameters {
     const weights = new Map([...this.weights].map(([name, entry]) => [rename(name), entry]));
-    return new Parameters(weights, this.adapter, [...this.layers.values()], this.precision);
+    return new Parameters(weights, this.adapter, [...this.layers.values()], this.codeMax);
   }
 
   /** Whether the model files hold `name`. */
@@ -40,8 +41,9 @@ export class Parameters {
   linear(name: string, x: Value): Value {
     const layer = this.layer(name);
     const lora = this.adapter.factors.get(name);
-    const precision = layer.quantisable ? this.precision : 'fp32';
-    const y = linear(x, this.layerWeight(layer), layer.transposed, lora, precision);
+    const { codeMax } = this;
+    const eightBits = codeMax && { codeMax, isSensitive: layer.isSensitive };
+    const y = linear(x, this.layerWeight(layer), layer.transposed, lora, eightBits);
     return layer.bias ? add(y, this.weight(`${name}.bias`, [layer.outFeatures])) : y;
   }
 

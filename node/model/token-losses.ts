@@ -5,17 +5,18 @@ import { IGNORED_TARGET } from './token-batch.js';
 
 /**
  * hidden: [N, C], table: [V, C] float32, targets: int32 of N elements -> nats, 0 where none is trained, and 1 where
- * one is: [N] float32 each.
+ * one is: [N] float32 each. `logits`: as linearCrossEntropy takes them.
  */
 export function tokenLosses(
   hidden: Value,
   table: Value,
   targets: Value,
+  logits?: Value,
 ): { nats: Value; trained: Value } {
   const flat = reshape(targets, [hidden.shape[0]!]);
   const someToken = select(isIgnored(flat), constant(Int32Array.of(0), []), flat);
   const trained = trainedOf(flat);
-  return { nats: mul(trained, linearCrossEntropy(hidden, table, someToken)), trained };
+  return { nats: mul(trained, linearCrossEntropy(hidden, table, someToken, logits)), trained };
 }
 
 /** targets: int32 -> 1 where a token is trained, else 0: float32 of the same shape. */

@@ -239,46 +239,59 @@ const MATRIX: OperationCase[] = [false, true].flatMap((transA) =>
   }),
 );
 
-/** Codes from -63 to 63 of one column, times its scale. Ties are left to chance: the operands have none. */
-function nearest(column: readonly number[]): number[] {
-  const scale = Math.max(...column.map(Math.abs)) / 63;
-  return column.map((w) => Math.round(w / scale) * scale);
+/** The nearest multiples of `scale`. Ties are left to chance: the operands have none. */
+function nearest(numbers: readonly number[], scale: number): number[] {
+  return numbers.map((x) => Math.round(x / scale) * scale);
 }
 
-/** 8-bit codes without a sign over rows of equal magnitude, as numbers again: [M, K]. */
-function quantisedRows(x: Plain, rows: number, width: number): Plain {
-  const magnitude = (m: number): number =>
-    Math.max(...Array.from({ length: width }, (_, k) => Math.abs(x.at(m, k))));
-  const scaled = Plain.from([rows, width], (m, k) => x.at(m, k) / magnitude(m));
-  const low = Math.min(0, ...scaled.data);
-  const scale = (Math.max(0, ...scaled.data) - low) / 255;
-  const zero = Math.round(-low / scale);
-  return Plain.from([rows, width], (m, k) => {
-    const code = Math.min(255, Math.max(0, Math.round(scaled.at(m, k) / scale) + zero));
-    return (code - zero) * scale * magnitude(m);
-  });
+/** Codes up to `codeMax` of numbers that share a scale, times it; with `isFine` and codes of what that leaves. */
+function quantised(numbers: readonly number[], codeMax: number, isFine = false): number[] {
+  const scale = Math.max(...numbers.map(Math.abs)) / codeMax;
+  const coarse = nearest(numbers, scale);
+  if (!isFine) return coarse;
+  const left = numbers.map((x, i) => x - coarse[i]!);
+  return nearest(left, scale / (2 * codeMax)).map((x, i) => x + coarse[i]!);
 }
 
-const QUANTISED: OperationCase[] = [false, true].flatMap((transB) =>
-  (
-    [
-      ['both signs', centred],
-      ['no negative number', positive],
-    ] as const
-  ).map(([what, operand]): OperationCase => ({
-    operation: 'quantisedMatmul',
-    what: `${what}, transB ${transB}`,
-    inputs: [fixed(operand(3, 5)), fixed(centred(...(transB ? [4, 5] : [5, 4])))],
-    build: ([x, w]) => ops.quantisedMatmul(x!, w!, transB),
-    expected: ([x, w]) => {
-      const rows = quantisedRows(x!, 3, 5);
-      const columns = Array.from({ length: 4 }, (_, n) =>
-        nearest(Array.from({ length: 5 }, (_unused, k) => (transB ? w!.at(n, k) : w!.at(k, n)))),
-      );
-      return Plain.from([3, 4], (m, n) => total(5, (k) => rows.at(m, k) * columns[n]![k]!));
+const QUANTISED: OperationCase[] = [false, true].flatMap((transB) => {
+  const attributes = { transB, codeMax: 63 } as const;
+  const weight = fixed(centred(...(transB ? [4, 5] : [5, 4])));
+  const weightAt = (w: Plain, k: number, n: number): number => (transB ? w.at(n, k) : w.at(k, n));
+  return [
+    ...(
+      [
+        ['both signs', centred, false],
+        ['no negative number', positive, false],
+        ['16 bits', centred, true],
+      ] as const
+    ).map(([what, operand, isFine]): OperationCase => ({
+      operation: 'quantisedMatmul',
+      what: `${what}, transB ${transB}`,
+      inputs: [fixed(operand(3, 5)), weight],
+      build: ([x, w]) => ops.quantisedMatmul(x!, w!, { ...attributes, isFine }),
+      expected: ([x, w]) => {
+        const K = [0, 1, 2, 3, 4];
+        const rows = [0, 1, 2].map((m) => K.map((k) => x!.at(m, k)));
+        const known = rows.map((row) => quantised(row, 127, isFine));
+        const columns = [0, 1, 2, 3].map((n) =>
+          quantised(
+            K.map((k) => weightAt(w!, k, n)),
+            63,
+          ),
+        );
+        return Plain.from([3, 4], (m, n) => total(5, (k) => known[m]![k]! * columns[n]![k]!));
+      },
+    })),
+    {
+      operation: 'matmulWithQuantisedGradient',
+      what: `transB ${transB}`,
+      inputs: [fixed(centred(3, 5)), weight],
+      build: ([x, w]) => ops.matmulWithQuantisedGradient(x!, w!, attributes),
+      expected: ([x, w]) =>
+        Plain.from([3, 4], (m, n) => total(5, (k) => x!.at(m, k) * weightAt(w!, k, n))),
     },
-  })),
-);
+  ];
+});
 
 function softmax(x: Plain, row: number[], width: number, j: number): number {
   return Math.exp(x.at(...row, j)) / total(width, (k) => Math.exp(x.at(...row, k)));
@@ -369,6 +382,17 @@ const both = (build: (a: Value, b: Value) => Value): (() => Value)[] => [
   () => build(f32(2, 3), i32(2, 3)),
 ];
 
+/** Operands that do not fit a product with a frozen weight. */
+function misfits(product: typeof ops.quantisedMatmul): (() => Value)[] {
+  const attributes = { transB: false, codeMax: 63 } as const;
+  return [
+    () => product(f32(2, 3), f32(4, 3), attributes),
+    () => product(f32(2, 3), f32(3, 4), { ...attributes, transB: true }),
+    () => product(f32(6, 2, 3), f32(6, 3, 4), attributes),
+    () => product(f32(2, 3), ops.exp(f32(3, 4)), attributes),
+  ];
+}
+
 /** Builds that must throw ShapeError, by operation. */
 export const REFUSALS: Readonly<Record<string, readonly (() => Value)[]>> = {
   add: both(ops.add),
@@ -405,12 +429,8 @@ export const REFUSALS: Readonly<Record<string, readonly (() => Value)[]>> = {
     () => ops.addMatmul(f32(2, 5), f32(2, 3), f32(3, 4)),
     () => ops.addMatmul(f32(6, 2, 4), f32(6, 2, 3), f32(6, 3, 4)),
   ],
-  quantisedMatmul: [
-    () => ops.quantisedMatmul(f32(2, 3), f32(4, 3)),
-    () => ops.quantisedMatmul(f32(2, 3), f32(3, 4), true),
-    () => ops.quantisedMatmul(f32(6, 2, 3), f32(6, 3, 4)),
-    () => ops.quantisedMatmul(f32(2, 3), ops.exp(f32(3, 4))),
-  ],
+  quantisedMatmul: misfits(ops.quantisedMatmul),
+  matmulWithQuantisedGradient: misfits(ops.matmulWithQuantisedGradient),
   softmax: [() => ops.softmax(scalar(1)), () => ops.softmax(i32(2))],
   logSoftmax: [() => ops.logSoftmax(scalar(1)), () => ops.logSoftmax(i32(2))],
   rmsNorm: [() => ops.rmsNorm(f32(2, 3), f32(2), 1e-5), () => ops.rmsNorm(f32(2, 3), f32(3), 0)],

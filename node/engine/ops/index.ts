@@ -36,6 +36,7 @@ export const OPERATIONS: readonly Operation[] = [
   matrix.matmulOperation,
   matrix.addMatmulOperation,
   quantised.quantisedMatmulOperation,
+  quantised.quantisedGradientOperation,
   neural.siluOperation,
   neural.softmaxOperation,
   neural.logSoftmaxOperation,
@@ -66,5 +67,5 @@ export { layerNorm } from './layer-norm.js';
 export { concat, pad, slice, transpose } from './layout.js';
 export { linearCrossEntropy } from './loss.js';
 export { addMatmul, matmul } from './matmul.js';
-export { quantisedMatmul } from './quantised.js';
+export { matmulWithQuantisedGradient, quantisedMatmul } from './quantised.js';
 export { logSoftmax, rmsNorm, rotary, silu, softmax } from './neural.js';

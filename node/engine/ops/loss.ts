@@ -60,8 +60,16 @@ export const linearCrossEntropyOperation: Operation<NoAttributes> = {
   },
 };
 
-/** hidden: [N, C], table: [V, C] float32, targets: [N] int32 in 0 to V - 1 -> nats [N] float32. */
-export function linearCrossEntropy(hidden: Value, table: Value, targets: Value): Value {
-  const logProbabilities = logSoftmax(matmul(hidden, table, { transB: true }));
+/**
+ * hidden: [N, C], table: [V, C] float32, targets: [N] int32 in 0 to V - 1 -> nats [N] float32. `logits`: [N, V], in
+ * place of the product of hidden and table, where that is computed in other numbers.
+ */
+export function linearCrossEntropy(
+  hidden: Value,
+  table: Value,
+  targets: Value,
+  logits = matmul(hidden, table, { transB: true }),
+): Value {
+  const logProbabilities = logSoftmax(logits);
   return apply(linearCrossEntropyOperation, [hidden, table, logProbabilities, targets], {});
 }

@@ -1,77 +1,119 @@
 /**
- * Products with a frozen weight in 8-bit integers, as ONNX Runtime's DynamicQuantizeMatMul: the weight is
- * quantised once, the other operand at every run (LLM.int8(), Dettmers et al. 2022, without its outliers'
- * part; the backward product is quantised as well).
+ * Products with a frozen weight in 8-bit integers: the weight is quantised once, the other operand at every run
+ * (LLM.int8(), Dettmers et al. 2022, without its outliers' part; the backward product is quantised as well).
  */
 import type * as tensorflow from '@tensorflow/tfjs-core';
-import { apply, type Value } from '../graph.js';
+import { apply, type TensorType, type Value } from '../graph.js';
 import { demand, demandFloat, type OnnxEmitter, type Operation } from '../operation.js';
-import { matmulOperation } from './matmul.js';
+import { matmulOperation, type MatmulAttributes } from './matmul.js';
 
 /**
- * Weight codes go from -63 to 63: AVX2 without VNNI adds two products of 8 bits in 16, and 2 x 255 x 64 is the
- * most that fits.
+ * The largest weight code, of either sign: 127, or 63 where the CPU adds two products of 8 bits in 16 (AVX2 without
+ * VNNI), of which 2 x 255 x 64 is the most that fits. See largestCode.
  */
-const CODE_MAX = 63;
-/** Largest code of the other operand. */
-const BYTE_MAX = 255;
+export type CodeMax = 63 | 127;
+
+/** The largest code of the other operand, of either sign. */
+const ROW_CODE_MAX = 127;
+/** What rounding leaves is half a code at most, and has codes of its own. */
+const FINER = 2 * ROW_CODE_MAX;
+/** What stands for 0: the kernels take it without a sign. */
+const ZERO_CODE = 128;
 /** Stands for the magnitude of a row or column of zeros, whose codes are 0 then. */
 const MAGNITUDE_MIN = 1e-30;
 
-/** How the weight is read. */
+/** How the weight is read, and how finely it is quantised. */
 export type QuantisedMatmulAttributes = {
   /** The weight is given as [N, K]. */
   readonly transB: boolean;
+  readonly codeMax: CodeMax;
+  /** The other operand is taken in 16 bits, as the sum of two of 8, forward: twice the work. Default: false. */
+  readonly isFine?: boolean;
 };
 
 /**
- * x op(w) with op(w) quantised column by column, and x with a scale for each row and one zero point.
- * The gradient by x is the quantised product with w the other way round; the weight is frozen.
+ * x op(w), with a scale for each row of x and for each column of op(w). The gradient by x is the quantised product
+ * with w the other way round; the weight is frozen.
  */
 export const quantisedMatmulOperation: Operation<QuantisedMatmulAttributes> = {
   name: 'quantisedMatmul',
-  type(inputs, { transB }) {
-    const [x, weight] = inputs as [Value, Value];
-    demandFloat('quantisedMatmul', inputs);
-    demand(
-      x.shape.length === 2 && weight.shape.length === 2 && weight.source.kind !== 'operation',
-      'quantisedMatmul',
-      inputs,
-      'needs a matrix and a matrix that is read, not computed',
-    );
-    return matmulOperation.type(inputs, { transA: false, transB, alpha: 1 });
-  },
-  gradient: ({ inputs: [, weight], attributes: { transB }, upstream }) => [
-    quantisedMatmul(upstream, weight!, !transB),
+  type: (inputs, attributes) =>
+    productType('quantisedMatmul', inputs as [Value, Value], attributes),
+  gradient: ({ inputs: [, weight], attributes, upstream }) => [
+    quantisedMatmul(upstream, weight!, turned(attributes)),
     null,
   ],
-  onnx({ emit, names: [x, weight], attributes: { transB }, outputName }) {
-    const { codes, scales } = quantise(emit, weight!, transB);
-    // The kernel has one scale for all rows: brought to one magnitude, none loses to the largest.
-    const perRow = largest(emit, x!, 1, true); // [M, 1]
-    const scaled = emit.node('Div', [x!, perRow]);
-    const product = emit.node('DynamicQuantizeMatMul', [scaled, codes, scales], {
-      domain: 'com.microsoft',
-    });
-    emit.node('Mul', [product, perRow], { output: outputName });
+  onnx({ emit, names: [x, weight], inputs, attributes, outputName }) {
+    const { transB, codeMax, isFine = false } = attributes;
+    const { codes, scales } = quantise(emit, weight!, transB, codeMax);
+    // Two products of one operand share its codes: ONNX Runtime computes equal nodes once.
+    const perRow = emit.node('Div', [largest(emit, x!, 1), emit.float(ROW_CODE_MAX)]); // [M]
+    const zero = emit.node('Cast', [emit.float(ZERO_CODE)], { attributes: { to: { int: UINT8 } } });
+    const zeros = emit.node('Expand', [zero, emit.int64(inputs[0]!.shape.slice(0, 1))]);
+    const ofRows = { attributes: { axis: { int: 0 } } };
+    const rows = emit.node('QuantizeLinear', [x!, perRow, zeros], ofRows);
+    // The kernel has one scale for all rows, so theirs come after it.
+    const multiply = (left: string, scale: number): string =>
+      emit.node('MatMulIntegerToFloat', [left, codes, emit.float(scale), scales, zero], {
+        domain: 'com.microsoft',
+      });
+    let product = multiply(rows, 1);
+    if (isFine) {
+      const known = emit.node('DequantizeLinear', [rows, perRow, zeros], ofRows);
+      const left = emit.node('Sub', [x!, known]);
+      const finer = emit.node('Div', [perRow, emit.float(FINER)]);
+      const rest = emit.node('QuantizeLinear', [left, finer, zeros], ofRows);
+      product = emit.node('Add', [product, multiply(rest, 1 / FINER)]);
+    }
+    const column = emit.node('Unsqueeze', [perRow, emit.int64([1])]);
+    emit.node('Mul', [product, column], { output: outputName });
   },
-  tfjs({ tf, inputs: [x, weight], attributes: { transB } }) {
-    const magnitude = (matrix: tensorflow.Tensor, axis: number): tensorflow.Tensor =>
-      tf.maximum(tf.max(tf.abs(matrix), axis, true), MAGNITUDE_MIN);
-    const scales = tf.div(magnitude(weight!, transB ? 1 : 0), CODE_MAX);
-    const rounded = tf.mul(tf.round(tf.div(weight!, scales)), scales);
-    const perRow = magnitude(x!, 1); // [M, 1]
-    const scaled = tf.div(x!, perRow);
-    // As DynamicQuantizeLinear of ONNX: codes of 8 bits without a sign, 0 being one of them.
-    const low = tf.minimum(tf.min(scaled), 0);
-    const range = tf.sub(tf.maximum(tf.max(scaled), 0), low);
-    const scale = tf.div(tf.maximum(range, MAGNITUDE_MIN), BYTE_MAX);
-    const zero = tf.round(tf.div(tf.neg(low), scale));
-    const codes = tf.clipByValue(tf.add(tf.round(tf.div(scaled, scale)), zero), 0, BYTE_MAX);
-    const known = tf.mul(tf.sub(codes, zero), tf.mul(perRow, scale));
-    return tf.matMul(known, rounded, false, transB);
+  tfjs({ tf, inputs: [x, weight], attributes: { transB, codeMax, isFine = false } }) {
+    const scale = (matrix: tensorflow.Tensor, axis: number, codes: number): tensorflow.Tensor =>
+      tf.div(tf.maximum(tf.max(tf.abs(matrix), axis, true), MAGNITUDE_MIN), codes);
+    const rounded = (matrix: tensorflow.Tensor, to: tensorflow.Tensor): tensorflow.Tensor =>
+      tf.mul(tf.round(tf.div(matrix, to)), to);
+    const perRow = scale(x!, 1, ROW_CODE_MAX);
+    let rows = rounded(x!, perRow);
+    if (isFine) rows = tf.add(rows, rounded(tf.sub(x!, rows), tf.div(perRow, FINER)));
+    const columns = rounded(weight!, scale(weight!, transB ? 1 : 0, codeMax));
+    return tf.matMul(rows, columns, false, transB);
   },
 };
+
+/** x op(w) in float32, whose gradient by x is the quantised product with w the other way round. */
+export const quantisedGradientOperation: Operation<QuantisedMatmulAttributes> = {
+  name: 'matmulWithQuantisedGradient',
+  type: (inputs, attributes) =>
+    productType('matmulWithQuantisedGradient', inputs as [Value, Value], attributes),
+  gradient: (context) => quantisedMatmulOperation.gradient(context),
+  onnx: (context) => matmulOperation.onnx({ ...context, attributes: exact(context.attributes) }),
+  tfjs: (context) => matmulOperation.tfjs({ ...context, attributes: exact(context.attributes) }),
+};
+
+function exact({ transB }: QuantisedMatmulAttributes): MatmulAttributes {
+  return { transA: false, transB, alpha: 1 };
+}
+
+function turned({ transB, codeMax }: QuantisedMatmulAttributes): QuantisedMatmulAttributes {
+  return { transB: !transB, codeMax };
+}
+
+function productType(
+  name: string,
+  inputs: readonly [Value, Value],
+  attributes: QuantisedMatmulAttributes,
+): TensorType {
+  const [x, weight] = inputs;
+  demandFloat(name, inputs);
+  demand(
+    x.shape.length === 2 && weight.shape.length === 2 && weight.source.kind !== 'operation',
+    name,
+    inputs,
+    'needs a matrix and a matrix that is read, not computed',
+  );
+  return matmulOperation.type(inputs, exact(attributes));
+}
 
 /**
  * Codes [K, N] int8 and scales [N] float32 of op(weight): nodes without inputs, computed once, at compiling.
@@ -81,31 +123,44 @@ function quantise(
   emit: OnnxEmitter,
   weight: string,
   transB: boolean,
+  codeMax: CodeMax,
 ): { codes: string; scales: string } {
-  const magnitudes = largest(emit, weight, transB ? 1 : 0, false);
-  const scales = emit.node('Div', [magnitudes, emit.float(CODE_MAX)]);
+  const magnitudes = largest(emit, weight, transB ? 1 : 0);
+  const scales = emit.node('Div', [magnitudes, emit.float(codeMax)]);
   const codes = emit.node('QuantizeLinear', [weight, scales], {
     attributes: { axis: { int: transB ? 0 : 1 }, output_dtype: { int: INT8 } },
   });
   if (!transB) return { codes, scales };
-  const turned = emit.node('Transpose', [codes], { attributes: { perm: { ints: [1, 0] } } });
-  return { codes: turned, scales };
+  const columns = emit.node('Transpose', [codes], { attributes: { perm: { ints: [1, 0] } } });
+  return { codes: columns, scales };
 }
 
-/** The largest magnitude along an axis, never 0. */
-function largest(emit: OnnxEmitter, matrix: string, axis: number, keepDims: boolean): string {
+/** The largest magnitude along an axis, never 0; the axis is gone. */
+function largest(emit: OnnxEmitter, matrix: string, axis: number): string {
   const reduce = (opType: string): string =>
-    emit.node(opType, [matrix, emit.int64([axis])], {
-      attributes: { keepdims: { int: keepDims ? 1 : 0 } },
-    });
+    emit.node(opType, [matrix, emit.int64([axis])], { attributes: { keepdims: { int: 0 } } });
   const below = emit.node('Neg', [reduce('ReduceMin')]);
   return emit.node('Max', [reduce('ReduceMax'), below, emit.float(MAGNITUDE_MIN)]);
 }
 
 /** TensorProto.DataType. */
+const UINT8 = 2;
 const INT8 = 3;
 
 /** x: [M, K] float32, weight: [K, N] float32, read from a file or a constant (transB: [N, K]) -> [M, N]. */
-export function quantisedMatmul(x: Value, weight: Value, transB = false): Value {
-  return apply(quantisedMatmulOperation, [x, weight], { transB });
+export function quantisedMatmul(
+  x: Value,
+  weight: Value,
+  attributes: QuantisedMatmulAttributes,
+): Value {
+  return apply(quantisedMatmulOperation, [x, weight], attributes);
+}
+
+/** As quantisedMatmul, with the product itself in float32. */
+export function matmulWithQuantisedGradient(
+  x: Value,
+  weight: Value,
+  attributes: QuantisedMatmulAttributes,
+): Value {
+  return apply(quantisedGradientOperation, [x, weight], attributes);
 }

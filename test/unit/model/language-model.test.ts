@@ -3,7 +3,10 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { readFile } from 'node:fs/promises';
 import { ExecutorError } from '../../../node/engine/errors.js';
+import type { Executor } from '../../../node/engine/executor.js';
+import { topologicalOrder } from '../../../node/engine/graph.js';
 import { ortExecutor } from '../../../node/engine/ort.js';
+import { openTfjsExecutor } from '../../../node/engine/tfjs/open.js';
 import { readModelConfig } from '../../../node/model/config.js';
 import { decoderOf } from '../../../node/model/families.js';
 import type { LlamaConfig } from '../../../node/model/llama.js';
@@ -24,6 +27,7 @@ import { openWeights } from '../../../node/model/weight-index.js';
 import { adapterLayout } from '../../../protocol/adapter.js';
 import { Prng } from '../../../protocol/prng.js';
 import { l2Norm } from '../../../node/train/optimiser.js';
+import { narrowCpu } from '../engine/narrow-cpu.js';
 import {
   REFERENCE_CASES,
   referenceCase,
@@ -232,21 +236,57 @@ describe('int8', () => {
     });
   }
 
-  it('is for the layers alone that their family declares', async () => {
-    const quantisedLayers = async (name: ReferenceCaseName): Promise<string[]> => {
+  it('multiplies in fp32 where 8 bits are too few and the CPU has no instructions for them', async () => {
+    const { options, model } = await openCase('llama-gqa-tied', ['all-linear']);
+    await model.dispose();
+    const forwardProducts = async (executor: Executor): Promise<Record<string, number>> => {
+      const one = await openLanguageModel({ ...options, executor, precision: 'int8' });
+      const { loss } = one.program('loss').outputs;
+      await one.dispose();
+      const counts = { quantisedMatmul: 0, matmulWithQuantisedGradient: 0, fine: 0 };
+      for (const { source } of topologicalOrder([loss!])) {
+        if (source.kind !== 'operation') continue;
+        const { name } = source.operation;
+        if (name in counts) counts[name as keyof typeof counts] += 1;
+        if (source.attributes['isFine'] === true) counts.fine += 1;
+      }
+      return counts;
+    };
+    const { layers } = options.config;
+    // Queries, keys, values and the way down of each layer, and the output layer.
+    const sensitive = 4 * layers + 1;
+    assert.deepEqual(await forwardProducts(narrowCpu()), {
+      quantisedMatmul: 3 * layers,
+      matmulWithQuantisedGradient: sensitive,
+      fine: 0,
+    });
+    assert.deepEqual(await forwardProducts(await openTfjsExecutor()), {
+      quantisedMatmul: 3 * layers + sensitive,
+      matmulWithQuantisedGradient: 0,
+      fine: sensitive,
+    });
+  });
+
+  it('takes more than 8 bits of what sensitive layers read, which their family declares', async () => {
+    const sensitiveLayers = async (name: ReferenceCaseName): Promise<string[]> => {
       const { options, model } = await openCase(name, ['all-linear']);
       await model.dispose();
       const { layers } = decoderOf(options.config);
-      const names = layers.filter(({ quantisable }) => quantisable).map((layer) => layer.name);
+      const names = layers.filter(({ isSensitive }) => isSensitive).map((layer) => layer.name);
       return [...new Set(names.map((one) => one.replace(/^.*\.\d+\./, '')))].sort();
     };
-    assert.deepEqual(await quantisedLayers('llama-untied-bias'), [
-      'mlp.gate_proj',
-      'mlp.up_proj',
-      'self_attn.o_proj',
+    assert.deepEqual(await sensitiveLayers('llama-gqa-tied'), [
+      'mlp.down_proj',
+      'self_attn.k_proj',
+      'self_attn.q_proj',
+      'self_attn.v_proj',
     ]);
-    assert.deepEqual(await quantisedLayers('phi3'), ['mlp.gate_up_proj', 'self_attn.o_proj']);
-    assert.deepEqual(await quantisedLayers('gpt2'), ['attn.c_proj', 'mlp.c_fc']);
+    assert.deepEqual(await sensitiveLayers('phi3'), [
+      'lm_head',
+      'mlp.down_proj',
+      'self_attn.qkv_proj',
+    ]);
+    assert.deepEqual(await sensitiveLayers('gpt2'), ['attn.c_attn', 'mlp.c_proj']);
   });
 });
 
