@@ -24,6 +24,7 @@ describe('metrics of a peer', () => {
       'murmurate_training_steps_total 31',
       'murmurate_held_out_loss_nats{model="base"} 4.25',
       'murmurate_held_out_loss_nats{model="swarm"} 3.75',
+      'murmurate_held_out_loss_nats{model="personal"} 3.5',
       'murmurate_updates_rejected_total{code="duplicate"} 6',
       'murmurate_traffic_bytes_total{direction="in",purpose="gossip"} 100',
       'murmurate_members{connection="direct"} 1',
@@ -35,7 +36,8 @@ describe('metrics of a peer', () => {
 
   it('leave out what has no value, so that no graph shows a 0 that nobody measured', async () => {
     const report = sampleStatus();
-    report.heldOutLoss = { base: null, now: null, personal: null, history: [] };
+    const none = { base: null, now: null, personal: null, personalEpoch: null };
+    report.heldOutLoss = { ...none, history: [] };
     const text = (await linesOf(report)).join('\n');
     assert.doesNotMatch(text, /held_out|epsilon/);
   });
