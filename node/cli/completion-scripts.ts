@@ -38,7 +38,7 @@ function flagsOf({ options, isUnconfigured }: Verb): Flag[] {
   return [...own, ...(isUnconfigured === true ? [] : [CONFIG]), HELP];
 }
 
-/** The verb whose flags follow another verb's first argument (`config start --rank`), as alternatives of a pattern. */
+/** Verbs whose first argument is another verb, the flags of which follow: `config start --rank`. */
 function wrappers(verbs: readonly Verb[]): string[] {
   return verbs.filter(({ isWrapper }) => isWrapper === true).map(({ name }) => name);
 }

@@ -92,8 +92,10 @@ fail  swarm key  swarm.key can be read by others (mode 0644); it holds a secret:
   },
 });
 
+/** More of a check that reads or writes where the data directory is. */
 const ofDisk = { whenLate: 'look whether that disk still answers, or give a --dir on another' };
 
+/** A check of the usual kind; `more` is what is unusual. */
 function one(name: string, run: Check['run'], more: Partial<Check> = {}): Check {
   return { name, run, deadlineMs: DEADLINE_MS, whenLate: AGAIN, ...more };
 }
@@ -103,14 +105,15 @@ async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
   const { dir, data, swarmKey } = options;
   const directory = new DataDirectory(dir);
   const holder = await holderOf(dir);
-  const report = holder === null ? null : await statusOf(dir);
+  // Within the time of the checks that wait for it.
+  const asking = holder === null ? Promise.resolve(null) : statusOf(dir);
   let planning: Promise<Plan> | null = null;
   // Once for all checks; a model that cannot be read is told by the check of the model.
   const plan = (): Promise<Plan> => (planning ??= planFor(options));
   const machine = [
     one('node', async () => [checkNode(process.versions.node, await oldestNode())]),
     one('processor', () => Promise.resolve([checkThisProcessor()])),
-    one('clock', () => Promise.resolve([checkClock(report)])),
+    one('clock', async () => [checkClock(await asking)]),
     one('directory', async () => [await checkWritable(dir)], ofDisk),
     one(
       'disk',
@@ -158,7 +161,7 @@ async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
         const path = swarmKey ?? directory.pathOf('swarmKey');
         const key = await readSwarmKey(path).catch(() => null);
         const { listen, bootstrap: contacts } = options;
-        const running = holder === null ? null : { holder, report };
+        const running = holder === null ? null : { holder, report: await asking };
         return checkNetwork({ listen, contacts, swarmKey: key, running }, signal);
       },
       { deadlineMs: LONG_MS },

@@ -117,7 +117,7 @@ function createProgram(verbs: readonly Verb[], io: VerbIo, environment: Environm
 }
 
 /** Names the config file; a flag of every verb that reads one. */
-export const CONFIG_OPTION = 'config';
+const CONFIG_OPTION = 'config';
 
 /** Instead of a file: none, also where ./murmurate.yaml is. */
 const NO_FILE = 'none';
