@@ -7,6 +7,8 @@ export interface OptionType<T> {
   placeholder: string;
   /** Completes "it must be ...". */
   expected: string;
+  /** Words that it takes, which a shell can complete; not all that it takes where there are other values. */
+  words?: readonly string[];
   /** Undefined when `text` is not such a value. */
   parse: (text: string) => T | undefined;
 }
@@ -156,6 +158,7 @@ export function choice<const T extends string>(words: readonly T[]): OptionType<
   return {
     placeholder: words.join('|'),
     expected: `one of ${words.join(', ')}`,
+    words,
     parse: (value) => words.find((word) => word === value),
   };
 }
@@ -165,6 +168,7 @@ export function orWord<const W extends string, T>(word: W, type: OptionType<T>):
   return {
     placeholder: `${type.placeholder}|${word}`,
     expected: `${type.expected}, or ${word}`,
+    words: [...(type.words ?? []), word],
     parse: (value) => (value === word ? word : type.parse(value)),
   };
 }

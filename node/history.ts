@@ -14,6 +14,10 @@ export const historyRowSchema = z.object({
   trainingLoss: measured.describe('mean over the steps of this epoch, nats a token; null without'),
   heldOutLoss: measured.describe("of the swarm's adapter after this epoch, nats a token"),
   heldOutBase: measured.describe('of the untouched base model, nats a token'),
+  heldOutPersonal: measured
+    // Not in the rows of earlier versions.
+    .default(null)
+    .describe("of the swarm's adapter after this peer's own steps of this epoch, nats a token"),
   steps: count.describe('optimiser steps of this peer in this epoch'),
   tokensPerSecond: measured,
   updates: count.describe('folded into the adapter, over the life of the run'),
@@ -70,7 +74,7 @@ export class EpochHistory {
       this.#open.row = rowOf(report, this.#open.start, counters, now);
     }
     this.#last = counters;
-    if (state === 'finished') this.#amendLast(report);
+    this.#amendLast(report, state === 'finished');
   }
 
   /** Ends the epoch that goes on; one in which nothing was trained leaves a row of an earlier process alone. */
@@ -82,12 +86,20 @@ export class EpochHistory {
     if (!isKnown || row.steps > 0) this.#add(row);
   }
 
-  /** The last epoch's adapter is measured when the run is over. */
-  #amendLast({ heldOutLoss }: StatusReport): void {
+  /** What was measured of the last row's epoch after that epoch; the swarm's adapter when the run is over. */
+  #amendLast({ heldOutLoss }: StatusReport, isOver: boolean): void {
     const last = this.#rows.at(-1);
-    const point = heldOutLoss.history.at(-1);
-    if (last === undefined || point === undefined || point.epoch !== last.epoch) return;
-    if (point.loss !== last.heldOutLoss) this.#add({ ...last, heldOutLoss: point.loss });
+    if (last === undefined) return;
+    const swarm = isOver ? swarmLossAt(last.epoch, heldOutLoss) : null;
+    const personal = personalLossAt(last.epoch, heldOutLoss);
+    const row = {
+      ...last,
+      heldOutLoss: swarm ?? last.heldOutLoss,
+      heldOutPersonal: personal ?? last.heldOutPersonal,
+    };
+    const isNews =
+      row.heldOutLoss !== last.heldOutLoss || row.heldOutPersonal !== last.heldOutPersonal;
+    if (isNews) this.#add(row);
   }
 
   #add(row: HistoryRow): void {
@@ -116,6 +128,16 @@ function countersOf({ training, traffic, peers }: StatusReport): Counters {
   };
 }
 
+type HeldOutLoss = StatusReport['heldOutLoss'];
+
+function swarmLossAt(epoch: number, { history }: HeldOutLoss): number | null {
+  return history.find((point) => point.epoch === epoch)?.loss ?? null;
+}
+
+function personalLossAt(epoch: number, { personal, personalEpoch }: HeldOutLoss): number | null {
+  return personalEpoch === epoch ? personal : null;
+}
+
 function rowOf(report: StatusReport, start: Counters, now: Counters, time: Date): HistoryRow {
   const { run, training, heldOutLoss, adapter, peers, privacy } = report;
   const steps = Math.max(0, now.steps - start.steps);
@@ -123,8 +145,9 @@ function rowOf(report: StatusReport, start: Counters, now: Counters, time: Date)
     time: time.toISOString(),
     epoch: run.epoch,
     trainingLoss: steps > 0 ? training.loss : null,
-    heldOutLoss: heldOutLoss.history.find(({ epoch }) => epoch === run.epoch)?.loss ?? null,
+    heldOutLoss: swarmLossAt(run.epoch, heldOutLoss),
     heldOutBase: heldOutLoss.base,
+    heldOutPersonal: personalLossAt(run.epoch, heldOutLoss),
     steps,
     tokensPerSecond: steps > 0 ? training.tokensPerSecond : null,
     updates: adapter.updates,

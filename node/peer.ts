@@ -256,6 +256,7 @@ export class Peer {
     const epoch = Math.min(epochAt(this.#run, nowMs), this.#replica.epochsMax);
     const members = this.#members();
     const privacy = this.#c.privacy?.report() ?? null;
+    const personal = this.#epochs?.personalLoss ?? null;
     return {
       runId: this.#run.id,
       epoch,
@@ -274,7 +275,8 @@ export class Peer {
       heldOutLoss: {
         base: state?.heldOutBase ?? null,
         now: state?.heldOutHistory.at(-1)?.loss ?? null,
-        personal: this.#epochs?.personalLoss ?? null,
+        personal: personal?.loss ?? null,
+        personalEpoch: personal?.epoch ?? null,
         history: state?.heldOutHistory ?? [],
       },
       members,

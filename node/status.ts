@@ -98,6 +98,7 @@ export const statusReportSchema = z.object({
       .number()
       .nullable()
       .describe("of that adapter after this peer's own steps of one epoch; measured now and then"),
+    personalEpoch: z.number().int().nullable().describe('the epoch of those steps'),
     history: z.array(z.object({ epoch: z.number().int(), loss: z.number() })),
   }),
   peers: z.array(peerReportSchema),

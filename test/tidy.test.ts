@@ -20,8 +20,16 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'node/errors.ts': [],
   'node/files.ts': [],
   'node/json-file.ts': ['node/errors.ts'],
+  'node/process-owner.ts': ['node/files.ts'],
   'node/engine': [],
-  'node/model': ['node/files.ts', 'node/engine', 'protocol', 'node/errors.ts', 'node/json-file.ts'],
+  'node/model': [
+    'node/files.ts',
+    'node/process-owner.ts',
+    'node/engine',
+    'protocol',
+    'node/errors.ts',
+    'node/json-file.ts',
+  ],
   'node/data': ['node/files.ts', 'node/model', 'protocol', 'node/errors.ts', 'node/json-file.ts'],
   'node/hub': ['node/files.ts', 'node/model', 'node/errors.ts', 'node/version.ts'],
   'node/train': [
@@ -43,7 +51,13 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'node/clock.ts',
     'node/token-bucket.ts',
   ],
-  'node/store': ['node/files.ts', 'protocol', 'node/interfaces.ts', 'node/errors.ts'],
+  'node/store': [
+    'node/files.ts',
+    'node/process-owner.ts',
+    'protocol',
+    'node/interfaces.ts',
+    'node/errors.ts',
+  ],
   // A simulated swarm, and what its peers train on.
   'node/sim': [
     'node/peer.ts',

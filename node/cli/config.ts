@@ -25,7 +25,10 @@ export const configVerb = defineVerb({
   name: 'config',
   summary: 'Print the options of start, join or bootstrap, and where each value comes from.',
   args: [
-    { name: 'VERB', help: `${CONFIGURED.join(', ')} (default: start)`, required: false },
+    {
+      ...{ name: 'VERB', help: `${CONFIGURED.join(', ')} (default: start)` },
+      ...{ required: false, words: CONFIGURED },
+    },
     { name: 'OPTIONS', help: 'flags of that verb', required: false, several: true },
   ],
   options: { ...jsonOption },

@@ -27,7 +27,7 @@ export const dataVerb = defineVerb({
   name: 'data',
   summary: 'Look through data files: what would be trained on, and what is wrong with them.',
   args: [
-    { name: 'check', help: 'what to do: check', required: true },
+    { name: 'check', help: 'what to do: check', required: true, words: ['check'] },
     { name: 'FILE', help: DATA_FILE_KINDS, required: true, several: true },
   ],
   options: {

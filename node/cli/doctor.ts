@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { checkKind, checkSpace, checkWritable, fileSystemAt, nearest } from '../doctor/disk.js';
 import { checkDevice, checkMemory, checkSpeed, threadsOf, type Plan } from '../doctor/computing.js';
 import { checkData, checkModel, checkModelCache, checkSwarmKey } from '../doctor/files.js';
-import { runChecks, warn, type Check, type Named } from '../doctor/finding.js';
+import { AGAIN, runChecks, warn, type Check, type Named } from '../doctor/finding.js';
 import { checkClock, checkNode, checkThisProcessor } from '../doctor/machine.js';
 import { checkAddresses, checkNetwork, checkRouter, ownAddresses } from '../doctor/network.js';
 import { defaultsOf, type OptionValues } from '../config.js';
@@ -36,9 +36,9 @@ import { createBar } from './slow.js';
 import { fetchStatus, storedUrl } from './status.js';
 import { defineVerb } from './verb.js';
 
-/** Most checks end in far less; trying a GPU and opening a large model take longest. */
+/** Most checks end in far less; a step of a large model and contacts that do not answer take longest. */
 const DEADLINE_MS = 8_000;
-const COMPUTING_MS = 15_000;
+const LONG_MS = 15_000;
 
 export const doctorOptions = {
   dir: peerOptions.dir,
@@ -92,33 +92,43 @@ fail  swarm key  swarm.key can be read by others (mode 0644); it holds a secret:
   },
 });
 
+/** More of a check that reads or writes where the data directory is. */
+const ofDisk = { whenLate: 'look whether that disk still answers, or give a --dir on another' };
+
+/** A check of the usual kind; `more` is what is unusual. */
+function one(name: string, run: Check['run'], more: Partial<Check> = {}): Check {
+  return { name, run, deadlineMs: DEADLINE_MS, whenLate: AGAIN, ...more };
+}
+
 /** Lanes run beside each other; what computes does not run beside what computes. */
 async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
   const { dir, data, swarmKey } = options;
   const directory = new DataDirectory(dir);
-  const one = (name: string, run: Check['run'], deadlineMs = DEADLINE_MS): Check => ({
-    name,
-    run,
-    deadlineMs,
-  });
   const holder = await holderOf(dir);
-  const report = holder === null ? null : await statusOf(dir);
+  // Within the time of the checks that wait for it.
+  const asking = holder === null ? Promise.resolve(null) : statusOf(dir);
   let planning: Promise<Plan> | null = null;
   // Once for all checks; a model that cannot be read is told by the check of the model.
   const plan = (): Promise<Plan> => (planning ??= planFor(options));
   const machine = [
     one('node', async () => [checkNode(process.versions.node, await oldestNode())]),
     one('processor', () => Promise.resolve([checkThisProcessor()])),
-    one('clock', () => Promise.resolve([checkClock(report)])),
-    one('directory', async () => [await checkWritable(dir)]),
-    one('disk', async () => {
-      const system = await fileSystemAt(await nearest(resolve(dir)));
-      const size = await plan()
-        .then(({ adapter }) => adapterLayout(adapter).size)
-        .catch(() => null);
-      return [checkSpace(dir, system, size), checkKind(dir, system)];
+    one('clock', async () => [checkClock(await asking)]),
+    one('directory', async () => [await checkWritable(dir)], ofDisk),
+    one(
+      'disk',
+      async () => {
+        const system = await fileSystemAt(await nearest(resolve(dir)));
+        const size = await plan()
+          .then(({ adapter }) => adapterLayout(adapter).size)
+          .catch(() => null);
+        return [checkSpace(dir, system, size), checkKind(dir, system)];
+      },
+      ofDisk,
+    ),
+    one('data', () => checkData(data, columnsOf(options)), {
+      whenLate: 'murmurate data check FILE..., which takes its time and says how far it is',
     }),
-    one('data', () => checkData(data, columnsOf(options))),
     one('model cache', async () => [await checkModelCache(process.env)]),
     one('swarm key', () => checkSwarmKey(swarmKey, directory.pathOf('swarmKey'))),
   ];
@@ -130,27 +140,34 @@ async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
       const room = { processBytes: process.memoryUsage.rss(), free: freeMemory(), refuse: true };
       return [await checkMemory(await plan(), room)];
     }),
-    one('speed', async (signal) => [await checkSpeed(await plan(), signal)], COMPUTING_MS),
+    one('speed', async (signal) => [await checkSpeed(await plan(), signal)], {
+      deadlineMs: LONG_MS,
+      whenLate: 'give a smaller --batch-size or --sequence-length, or free this machine (top)',
+    }),
     ...DEVICES.map((device) =>
-      one(device, (signal) => checkDevice(device, options.device, threadsOf(options), signal)),
+      one(device, (signal) => checkDevice(device, options.device, threadsOf(options), signal), {
+        whenLate: `${AGAIN}; where that is no help, its driver may hang: --device cpu`,
+      }),
     ),
   ];
-  const network = [
+  const own = [
     one('addresses', () => Promise.resolve([checkAddresses(ownAddresses())])),
     one('router', async (signal) => [await checkRouter(signal)]),
+  ];
+  const network = [
     one(
       'network',
       async (signal) => {
         const path = swarmKey ?? directory.pathOf('swarmKey');
         const key = await readSwarmKey(path).catch(() => null);
         const { listen, bootstrap: contacts } = options;
-        const running = holder === null ? null : { holder, report };
+        const running = holder === null ? null : { holder, report: await asking };
         return checkNetwork({ listen, contacts, swarmKey: key, running }, signal);
       },
-      COMPUTING_MS,
+      { deadlineMs: LONG_MS },
     ),
   ];
-  return [machine, computing, network];
+  return [machine, computing, own, network];
 }
 
 /** A directory, the embedded model, or a name whose model is in the cache: nothing is fetched here. Throws UserError. */

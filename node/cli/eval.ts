@@ -3,17 +3,18 @@ import { availableParallelism } from 'node:os';
 import Table from 'cli-table3';
 import { integer, option, text } from '../config.js';
 import { openChatTemplate } from '../data/chat-template.js';
-import { openDataset } from '../data/dataset.js';
+import { openDataset, type ReadExample } from '../data/dataset.js';
 import { DATA_FILE_KINDS } from '../data/sources.js';
 import { openTokenizer } from '../data/tokenizer.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { openLanguageModel } from '../model/language-model.js';
 import { readPeftAdapter } from '../model/peft.js';
 import { evaluate, overall, type MeasuredLoss } from '../train/evaluate.js';
+import { tellReading } from '../train/reading-progress.js';
 import { chooseModel, modelOptions, openDevice, type ChosenModel } from './chosen-model.js';
 import { columnOptions, columnsOf } from './data-options.js';
 import { jsonOption, threadsOption } from './peer-options.js';
-import { reportTenths } from './slow.js';
+import { reportTenths, sayReading } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** Positions of a row where no run says how long its rows are. */
@@ -68,6 +69,7 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
     const { executor, sayMemory } = await openDevice(options.device, threads, io);
     const model = await openLanguageModel({ ...chosen, batchSize, sequenceLength, executor });
     try {
+      const tell = tellReading(sayReading(io.stderr));
       const reading = {
         tokenizer: await openTokenizer(chosen.dir, config),
         chatTemplate: await openChatTemplate(chosen.dir),
@@ -76,6 +78,10 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
         // The order of the rows is no concern of their loss.
         seed: new Uint8Array(32),
         columns: columnsOf(options),
+        onExample: (example: ReadExample) => {
+          io.signal.throwIfAborted();
+          tell(example);
+        },
       };
       const datasets = [];
       for (const file of files) datasets.push(await openDataset([file], reading));

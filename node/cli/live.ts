@@ -17,7 +17,7 @@ import { answerRequests } from './requests.js';
 import type { StatusPage } from './status-page.js';
 import type { VerbIo } from './verb.js';
 
-/** How often progress is read, in ms. */
+/** How often the status is looked at, in ms: once for history and progress alike. */
 const POLL_MS = 500;
 
 /** After the last epoch nothing new may come for so many epochs before --exit-when-finished exits. */
@@ -38,9 +38,9 @@ export interface LiveInit extends Omit<RunningPeerInit, 'isResting' | 'measuresP
 /** Runs the peer until Ctrl-C, a fault that it cannot mend, or the end with --exit-when-finished. */
 export async function live(init: LiveInit): Promise<void> {
   const { options, page, progress } = init;
-  const whileUp = ({ status }: UpPeer, stop: AbortSignal): Promise<void> => {
-    announce(status(), page.server?.url ?? null, init);
-    return watch(status, progress, options, stop);
+  const whileUp = ({ lastStatus }: UpPeer, stop: AbortSignal): Promise<void> => {
+    announce(lastStatus(), page.server?.url ?? null, init);
+    return watch(lastStatus, progress, options, stop);
   };
   const running = { ...init, measuresPersonal: !options.noPersonal };
   await keepRunning(running, whileUp).finally(() => progress.stop());
@@ -53,8 +53,8 @@ export type RunningInit = Omit<LiveInit, 'options' | 'progress'> &
 /** A peer that is on the network. */
 export interface UpPeer {
   peer: RunningPeer;
-  /** What `GET /status` says. */
-  status: () => StatusReport;
+  /** What `GET /status` said when it was looked at last, at most POLL_MS ago. */
+  lastStatus: () => StatusReport;
 }
 
 /**
@@ -87,9 +87,11 @@ export async function keepRunning(
       leave: io.interrupt,
     };
     ending.push(answerRequests(home.directory, controls, logger, stop));
-    ending.push(record(opened, status, stop));
+    let last = status();
+    const look = (): void => opened.observe((last = status()));
+    ending.push(every(POLL_MS, look, stop));
     // `done` rejects when training cannot go on; it does not settle before that by itself.
-    await Promise.race([whileUp({ peer, status }, stop), peer.done]);
+    await Promise.race([whileUp({ peer, lastStatus: () => last }, stop), peer.done]);
   } finally {
     over.abort();
     await home.directory.remove('http').catch(() => undefined);
@@ -99,15 +101,11 @@ export async function keepRunning(
   lost.throwIfAborted();
 }
 
-/** Tells `history` what the status says until `stop` aborts. */
-async function record(
-  history: OpenHistory,
-  status: () => StatusReport,
-  stop: AbortSignal,
-): Promise<void> {
+/** Calls `look` now and every `ms` until `stop` aborts. */
+async function every(ms: number, look: () => void, stop: AbortSignal): Promise<void> {
   while (!stop.aborted) {
-    history.observe(status());
-    await delay(POLL_MS, undefined, { signal: stop }).catch(() => undefined);
+    look();
+    await delay(ms, undefined, { signal: stop }).catch(() => undefined);
   }
 }
 
@@ -139,7 +137,7 @@ function announce(
 
 /** Shows progress until `stop` aborts, or until the end of the run when that is asked for. */
 async function watch(
-  status: () => StatusReport,
+  lastStatus: () => StatusReport,
   progress: Progress,
   options: PeerOptions,
   stop: AbortSignal,
@@ -148,7 +146,7 @@ async function watch(
   let seenMs = performance.now();
   let isOver = false;
   while (!stop.aborted) {
-    const report = status();
+    const report = lastStatus();
     progress.update(report);
     const { run, adapter } = report;
     const now = `${run.state} ${adapter.sha256} ${adapter.updates}`;

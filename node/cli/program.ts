@@ -108,7 +108,8 @@ function createProgram(verbs: readonly Verb[], io: VerbIo, environment: Environm
       const count = Math.max(verb.args.length, command.args.length);
       const args = Array.from({ length: count }, (_, i) => command.args[i] ?? null);
       const { values: options, origins } = await resolveVerb(verb, command);
-      await verb.run({ args, options, given: new Set(origins.keys()), origins, resolve, io });
+      const given = new Set(origins.keys());
+      await verb.run({ args, options, given, origins, verbs, resolve, io });
     });
     program.addCommand(command);
   }

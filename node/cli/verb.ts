@@ -30,6 +30,8 @@ export interface VerbArgument {
   required: boolean;
   /** Whether it may be given again and again; the last argument only. */
   several?: true;
+  /** What it can be, where that is one of a few words. */
+  words?: readonly string[];
 }
 
 export interface VerbCall<S extends OptionSpecs> {
@@ -40,6 +42,8 @@ export interface VerbCall<S extends OptionSpecs> {
   given: ReadonlySet<string>;
   /** Who set each of them. */
   origins: ReadonlyMap<string, Origin>;
+  /** All that there are, in the order of --help. */
+  verbs: readonly Verb[];
   /** What another command line, `args` of the verb `name`, would come to. Throws UserError (wrong usage). */
   resolve: (name: string, args: readonly string[]) => Promise<ResolvedOptions & { verb: Verb }>;
   io: VerbIo;

@@ -2,6 +2,7 @@
 import { bootstrapVerb } from './bootstrap.js';
 import { chatVerb } from './chat.js';
 import { compareVerb } from './compare.js';
+import { completionVerb } from './completion.js';
 import { configVerb } from './config.js';
 import { dataVerb } from './data.js';
 import { doctorVerb } from './doctor.js';
@@ -50,4 +51,5 @@ export const VERBS: readonly Verb[] = [
   evalVerb,
   compareVerb,
   simulateVerb,
+  completionVerb,
 ];

@@ -1,9 +1,15 @@
-/** What murmurate doctor finds: checks in lanes beside each other, each under a deadline, none of which stops the others. */
+/**
+ * What murmurate doctor finds: checks in lanes beside each other, each under a deadline and all under one, none of which
+ * stops the others.
+ */
 import { setTimeout as delay } from 'node:timers/promises';
 import { UserError } from '../errors.js';
 
+/** All checks together have so long, in ms: a person waits for them. */
+export const TOTAL_MS_MAX = 27_000;
+
 /** What was told to stop may take so long to close what it has opened, in ms. */
-const GRACE_MS = 1_000;
+export const GRACE_MS = 1_000;
 
 /** fail: start or join would not work so; warn: they would, but worse than they could. */
 export type Level = 'ok' | 'warn' | 'fail';
@@ -19,8 +25,10 @@ export interface Finding {
 export interface Check {
   /** One or two words. */
   name: string;
-  /** It has this long, in ms. */
+  /** It has this long, in ms; less where the checks before it in its lane took most of TOTAL_MS_MAX. */
   deadlineMs: number;
+  /** What to do when it gives no result in that time. */
+  whenLate: string;
   /** Rejects with UserError for a failure that says itself what to do, `signal.reason`. */
   run: (signal: AbortSignal) => Promise<readonly Finding[]>;
 }
@@ -29,6 +37,9 @@ export interface Check {
 export interface Named extends Finding {
   check: string;
 }
+
+/** What to do about a machine that is too busy to be looked at. */
+export const AGAIN = 'murmurate doctor once more when this machine has less to do (top)';
 
 export function ok(text: string): Finding {
   return { level: 'ok', text, fix: null };
@@ -43,19 +54,21 @@ export function fail(text: string, fix: string | null = null): Finding {
 }
 
 /**
- * Runs each of `lanes` in its order, all lanes at the same time. In the order of the lanes; rejects with
- * `signal.reason` only.
+ * Runs each of `lanes` in its order, all lanes at the same time, and is over `totalMs` and a second of grace later at
+ * most. In the order of the lanes; rejects with `signal.reason` only.
  */
 export async function runChecks(
   lanes: readonly (readonly Check[])[],
   signal: AbortSignal,
   onDone: (check: string) => void = () => undefined,
+  totalMs = TOTAL_MS_MAX,
 ): Promise<Named[]> {
+  const endMs = performance.now() + totalMs;
   const findings = await Promise.all(
     lanes.map(async (lane) => {
       const found: Named[] = [];
       for (const check of lane) {
-        found.push(...(await runCheck(check, signal)));
+        found.push(...(await runCheck(check, endMs, totalMs, signal)));
         onDone(check.name);
       }
       return found;
@@ -64,11 +77,22 @@ export async function runChecks(
   return findings.flat();
 }
 
-async function runCheck(check: Check, signal: AbortSignal): Promise<Named[]> {
+async function runCheck(
+  check: Check,
+  endMs: number,
+  totalMs: number,
+  signal: AbortSignal,
+): Promise<Named[]> {
   signal.throwIfAborted();
+  const deadlineMs = Math.min(check.deadlineMs, endMs - performance.now());
+  const inSeconds = (ms: number): string => `${Number((ms / 1000).toPrecision(2))} s`;
+  if (deadlineMs <= 0) {
+    const text = `not begun: the checks before it took the ${inSeconds(totalMs)} that all have`;
+    return [{ check: check.name, ...warn(text, AGAIN) }];
+  }
   const late = new AbortController();
   // A timer that keeps the process: AbortSignal.timeout() would let it end in silence.
-  const timer = setTimeout(() => late.abort(), check.deadlineMs);
+  const timer = setTimeout(() => late.abort(), deadlineMs);
   const either = AbortSignal.any([signal, late.signal]);
   const named = (findings: readonly Finding[]): Named[] =>
     findings.map((finding) => ({ check: check.name, ...finding }));
@@ -80,7 +104,8 @@ async function runCheck(check: Check, signal: AbortSignal): Promise<Named[]> {
     if (either.aborted) await Promise.race([work.then(ignore, ignore), delay(GRACE_MS)]);
     signal.throwIfAborted();
     if (late.signal.aborted) {
-      return named([warn(`no result within ${check.deadlineMs / 1000} s, so nothing is known`)]);
+      const text = `no result within ${inSeconds(deadlineMs)}, so nothing is known`;
+      return named([warn(text, check.whenLate)]);
     }
     if (error instanceof UserError) return named([fail(error.message)]);
     const reason = error instanceof Error ? error.message : String(error);

@@ -16,6 +16,9 @@ import { listenerOn } from './ports.js';
 /** A router answers at once, or never. */
 const ROUTER_MS_MAX = 3_000;
 
+/** A contact that can be reached answers within seconds, and dials back within some more. */
+const CONTACT_MS_MAX = 10_000;
+
 export interface NetworkSettings {
   listen: readonly string[];
   /** Bootstrap nodes or peers. */
@@ -52,7 +55,8 @@ export async function checkNetwork(
       findings.push(ok(`it can listen on ${listen.join(', ')} (now on port ${port ?? 0})`));
     const { serveReach } = await import('../net/reach.js');
     const stop = await serveReach(host, createLogger({ level: 'silent', format: 'text' }));
-    for (const contact of contacts) findings.push(...(await checkContact(host, contact, signal)));
+    const ofContacts = contacts.map((contact) => checkInTime(host, contact, signal));
+    findings.push(...(await Promise.all(ofContacts)).flat());
     await stop();
     return findings;
   } finally {
@@ -69,6 +73,23 @@ async function portFix(listen: readonly string[]): Promise<string> {
       return `stop ${owner}, which has port ${port}, or give another port with --listen`;
   }
   return 'murmurate start --listen /ip4/0.0.0.0/tcp/0';
+}
+
+/** As checkContact; one that takes too long keeps nobody waiting. */
+async function checkInTime(host: Host, contact: string, signal: AbortSignal): Promise<Finding[]> {
+  const late = AbortSignal.timeout(CONTACT_MS_MAX);
+  try {
+    return await checkContact(host, contact, AbortSignal.any([signal, late]));
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!late.aborted) throw error;
+    return [
+      fail(
+        `${contact} did not answer and dial back within ${CONTACT_MS_MAX / 1000} s`,
+        'check that it runs and that a firewall lets it through, or name another --bootstrap',
+      ),
+    ];
+  }
 }
 
 /** Dials, asks for introductions, and has the other side dial back. */
@@ -100,7 +121,7 @@ async function checkContact(host: Host, contact: string, signal: AbortSignal): P
 async function dialledBack(host: Host, contact: string, signal: AbortSignal): Promise<Finding> {
   const port = host.listenPort();
   const named = peerIdOf(parseAddress(contact));
-  const id = named === null ? host.libp2p.getPeers()[0] : parsePeerId(named);
+  const id = named === null ? whoIsAt(host, contact) : parsePeerId(named);
   if (port === null || !id) return warn('nobody could be asked to dial back');
   try {
     const { checkReach } = await import('../net/reach.js');
@@ -116,6 +137,15 @@ async function dialledBack(host: Host, contact: string, signal: AbortSignal): Pr
       `${contact} did not dial back (${reason}), so nothing is known of who can reach this peer`,
     );
   }
+}
+
+/** The peer that this host is connected to at `address`; undefined for one that was named by DNS beside others. */
+function whoIsAt({ libp2p }: Host, address: string): ReturnType<typeof parsePeerId> | undefined {
+  const connections = libp2p.getConnections();
+  const at = connections.find(({ remoteAddr }) =>
+    `${remoteAddr.toString()}/`.startsWith(`${address}/`),
+  );
+  return (connections.length === 1 ? connections[0] : at)?.remotePeer;
 }
 
 function reachFinding({ state, evidence, fix }: StatusReport['reachability']): Finding {

@@ -123,11 +123,14 @@ export const METRICS: readonly Metric[] = [
   },
   {
     name: 'murmurate_held_out_loss_nats',
-    help: "Loss a token on this peer's held-out text: of the base model, and with the swarm's adapter.",
+    help:
+      "Loss a token on this peer's held-out text: of the base model, with the swarm's adapter, and with that " +
+      'after own steps of an epoch (personal).',
     labels: ['model'],
     values: ({ heldOutLoss }) => [
       [{ model: 'base' }, heldOutLoss.base],
       [{ model: 'swarm' }, heldOutLoss.now],
+      [{ model: 'personal' }, heldOutLoss.personal],
     ],
   },
   {

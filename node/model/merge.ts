@@ -1,11 +1,10 @@
 /** Writes a model with its adapter merged, W + (alpha / r) B A, as a Hugging Face directory that needs no adapter. */
-import { randomUUID } from 'node:crypto';
-import { copyFile, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { adapterLayout } from '../../protocol/adapter.js';
 import { decodeFloats, STORAGE_BYTES, type FloatStorage } from '../engine/storage.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
-import { errnoOf, makeDirectory, renameDurably, replaceFile } from '../files.js';
+import { errnoOf, replaceFile } from '../files.js';
 import type { ModelConfig } from './config.js';
 import { encodeFloats } from './encode-floats.js';
 import { decoderOf } from './families.js';
@@ -19,6 +18,7 @@ import {
   type WeightIndex,
 } from './safetensors.js';
 import { INDEX_FILE } from './weight-index.js';
+import { writeWholeDirectory } from './whole-directory.js';
 
 /** Formats that merged weights can be stored in. */
 export const MERGED_DTYPES = { fp32: 'F32', fp16: 'F16', bf16: 'BF16' } as const;
@@ -53,14 +53,11 @@ export async function writeMergedModel(target: string, options: MergeOptions): P
   checkAdapter(options.config, options.adapter);
   const place = resolve(target);
   await refuseExisting(place);
-  let temporary: string | null = null;
   try {
-    temporary = `${place}.tmp-${randomUUID()}`;
-    await makeDirectory(temporary);
-    await writeWeights(temporary, options);
-    await copyRest(options.dir, temporary, options.dtype);
-    await renameDurably(temporary, place);
-    temporary = null;
+    await writeWholeDirectory(place, async (dir) => {
+      await writeWeights(dir, options);
+      await copyRest(options.dir, dir, options.dtype);
+    });
   } catch (cause) {
     const code = errnoOf(cause);
     if (cause instanceof UserError || code === null) throw cause;
@@ -69,8 +66,6 @@ export async function writeMergedModel(target: string, options: MergeOptions): P
       undefined,
       { cause },
     );
-  } finally {
-    if (temporary !== null) await rm(temporary, { recursive: true, force: true });
   }
 }
 

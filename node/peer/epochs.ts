@@ -24,7 +24,7 @@ import {
 } from '../interfaces.js';
 import { asSentence } from './attention.js';
 import type { Journal } from './journal.js';
-import { PersonalMeter } from './personal.js';
+import { PersonalMeter, type PersonalLoss } from './personal.js';
 import type { Publisher } from './publisher.js';
 import type { Replica } from './replica.js';
 import { Rest } from './rest.js';
@@ -112,8 +112,8 @@ export class Epochs {
   }
 
   /** Held-out loss after this peer's own steps; null before it was measured. */
-  get personalLoss(): number | null {
-    return this.#personal?.loss ?? null;
+  get personalLoss(): PersonalLoss | null {
+    return this.#personal?.newest ?? null;
   }
 
   /** Authors whose updates harm the adapter, by this peer's held-out text. */
@@ -259,7 +259,7 @@ export class Epochs {
     await this.#c.journal.persist(() => this.#c.store.saveState(next.state), this.#signal);
     this.#state = next.state;
     this.#last = result;
-    this.#personal?.note(result);
+    this.#personal?.note({ ...result, epoch });
     this.#progress = null;
     this.#problem = this.#c.replica.addOwn(next.update);
     if (this.#problem !== null) {

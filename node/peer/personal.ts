@@ -8,30 +8,36 @@ import type { Clock, Trainer, TrainResult } from '../interfaces.js';
 /** Evaluations take at most this share of the time that training has taken so far. */
 export const PERSONAL_SHARE_MAX = 0.03;
 
-/** The end of an epoch's training: what is measured. */
-type Trained = Pick<TrainResult, 'theta' | 'seconds'>;
+/** The end of an epoch's training: what is measured. `epoch` is that of the update which was made of it. */
+type Trained = Pick<TrainResult, 'theta' | 'seconds'> & { epoch: number };
+
+/** The loss after the own steps of one epoch, nats per token. */
+export interface PersonalLoss {
+  epoch: number;
+  loss: number;
+}
 
 export class PersonalMeter {
   readonly #trainer: Pick<Trainer, 'evaluate'>;
   readonly #clock: Pick<Clock, 'now'>;
-  #theta: Float32Array | null = null;
+  #trained: Pick<Trained, 'theta' | 'epoch'> | null = null;
   #trainedMs = 0;
   #measuredMs = 0;
-  #loss: number | null = null;
+  #newest: PersonalLoss | null = null;
 
   constructor(trainer: Pick<Trainer, 'evaluate'>, clock: Pick<Clock, 'now'>) {
     this.#trainer = trainer;
     this.#clock = clock;
   }
 
-  /** Held-out loss, nats per token; null before the first measurement, and where it was not finite. */
-  get loss(): number | null {
-    return this.#loss;
+  /** What was measured last, on held-out text; null before the first measurement, and where it was not finite. */
+  get newest(): PersonalLoss | null {
+    return this.#newest;
   }
 
   /** An epoch was trained. */
-  note({ theta, seconds }: Trained): void {
-    this.#theta = theta;
+  note({ theta, epoch, seconds }: Trained): void {
+    this.#trained = { theta, epoch };
     this.#trainedMs += 1000 * seconds;
   }
 
@@ -41,15 +47,16 @@ export class PersonalMeter {
    * is nobody's. Rejects with the reason of `signal`.
    */
   async measure(predictedMs: number, untilMs: number, signal: AbortSignal): Promise<void> {
-    const theta = this.#theta;
-    if (theta === null) return;
+    const trained = this.#trained;
+    if (trained === null) return;
     const startMs = this.#clock.now();
     const isOver = untilMs === Infinity;
     const isAffordable = this.#measuredMs + predictedMs <= PERSONAL_SHARE_MAX * this.#trainedMs;
     if (!isOver && (!isAffordable || startMs + predictedMs > untilMs)) return;
-    this.#theta = null;
-    const loss = await this.#trainer.evaluate(theta, signal);
+    this.#trained = null;
+    const loss = await this.#trainer.evaluate(trained.theta, signal);
     this.#measuredMs += this.#clock.now() - startMs;
-    this.#loss = Number.isFinite(loss) ? loss : null;
+    const isFinite = loss !== null && Number.isFinite(loss);
+    this.#newest = isFinite ? { epoch: trained.epoch, loss } : null;
   }
 }

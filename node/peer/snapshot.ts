@@ -73,6 +73,8 @@ export interface PeerSnapshot {
     now: number | null;
     /** After the own steps of an epoch; null before it was measured in this process, and where it is not to be. */
     personal: number | null;
+    /** The epoch of those steps. */
+    personalEpoch: number | null;
     history: { epoch: number; loss: number }[];
   };
   /** Every author in the log and every connected member. */

@@ -2,28 +2,26 @@
  * One process a data directory. proper-lockfile's directory lock/ is kept fresh while the peer runs;
  * owner.json names the process, so that a peer that was killed does not keep itself out for 10 seconds.
  */
-import { readFile, readlink, rm } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { lock } from 'proper-lockfile';
-import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { readIfThere, writeAtomically } from './atomic-file.js';
 import { disk, errnoOf } from '../files.js';
+import {
+  decodeOwner,
+  describeOwner,
+  encodeOwner,
+  ownerState,
+  thisProcess,
+  type Owner,
+} from '../process-owner.js';
 import { storeUnavailable } from './unavailable.js';
 
 /** A lock that was not refreshed for so long belongs to nobody, when its owner cannot be asked. */
 const STALE_MS = 10_000;
 /** Looking at the owner and taking the lock takes milliseconds; a guard this old was left by a crash. */
 const GUARD_STALE_MS = 3_000;
-
-const ownerSchema = z.object({
-  pid: z.number().int().positive(),
-  host: z.string(),
-  /** Tells a process from a later one with the same pid; null where the system does not say. */
-  processToken: z.string().nullable(),
-});
-type Owner = z.infer<typeof ownerSchema>;
 
 /** Thrown for a directory that another process holds: the message names it. */
 export class DirectoryInUseError extends UserError {}
@@ -54,12 +52,12 @@ export async function lockDirectory(
     // An owner on another machine, or one that was killed before it left its name, cannot be asked: it is
     // gone when the lock stays untouched.
     const waitMs = state === 'unknown' ? STALE_MS + 1_000 : 0;
-    const me = await describeProcess(process.pid);
+    const me = await thisProcess();
     const lost = (): void => void reportLoss(path, ownerPath, me, onLost);
     const release = await take(lockPath, path, STALE_MS, waitMs, lost);
     if (release === null) throw refused(path, owner);
     try {
-      await writeAtomically(ownerPath, [new TextEncoder().encode(`${JSON.stringify(me)}\n`)]);
+      await writeAtomically(ownerPath, [encodeOwner(me)]);
     } catch (error) {
       // A lock without a name would keep everybody out, this process too.
       await release().catch(() => undefined);
@@ -104,64 +102,13 @@ async function take(
 export async function holderOf(path: string): Promise<string | null> {
   const owner = await readOwner(join(path, 'owner.json'));
   if (owner === null || (await ownerState(owner)) === 'dead') return null;
-  return owner.host === hostname()
-    ? `process ${owner.pid}`
-    : `process ${owner.pid} on ${owner.host}`;
+  return describeOwner(owner);
 }
 
 async function readOwner(ownerPath: string): Promise<Owner | null> {
   const bytes = await readIfThere(ownerPath);
-  if (bytes === null) return null;
-  try {
-    return ownerSchema.parse(JSON.parse(new TextDecoder().decode(bytes)));
-  } catch {
-    // Not ours or cut off: the lock's age decides.
-    return null;
-  }
-}
-
-async function ownerState(owner: Owner): Promise<'alive' | 'dead' | 'unknown'> {
-  if (owner.host !== hostname()) return 'unknown';
-  if (owner.processToken !== null) {
-    // Of another boot or container (two can have one host name): its pid says nothing here.
-    const here = await processToken(process.pid);
-    if (here === null || placeOf(here) !== placeOf(owner.processToken)) return 'unknown';
-  }
-  if (!processExists(owner.pid)) return 'dead';
-  if (owner.processToken === null) return 'alive';
-  return (await processToken(owner.pid)) === owner.processToken ? 'alive' : 'dead';
-}
-
-/** Boot and pid namespace of a token. */
-function placeOf(token: string): string {
-  return token.slice(0, token.lastIndexOf(' '));
-}
-
-function processExists(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return errnoOf(error) === 'EPERM';
-  }
-}
-
-async function describeProcess(pid: number): Promise<Owner> {
-  return { pid, host: hostname(), processToken: await processToken(pid) };
-}
-
-/** Linux: boot, pid namespace and start time of a process (proc(5), /proc/pid/stat field 22). */
-async function processToken(pid: number): Promise<string | null> {
-  try {
-    const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8');
-    const namespace = await readlink('/proc/self/ns/pid');
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    // Field 2 is the command in brackets, which may hold spaces and brackets itself.
-    const startTime = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
-    return `${boot.trim()} ${namespace} ${startTime ?? ''}`;
-  } catch {
-    return null;
-  }
+  // Not ours or cut off: the lock's age decides.
+  return bytes && decodeOwner(bytes);
 }
 
 async function reportLoss(
@@ -177,12 +124,7 @@ async function reportLoss(
 }
 
 function refused(path: string, owner: Owner | null): DirectoryInUseError {
-  const holder =
-    owner === null
-      ? 'another process'
-      : owner.host === hostname()
-        ? `process ${owner.pid}`
-        : `process ${owner.pid} on ${owner.host}`;
+  const holder = owner === null ? 'another process' : describeOwner(owner);
   return new DirectoryInUseError(
     `${path} is in use by ${holder}; stop that process or give this peer its own directory with --dir`,
   );

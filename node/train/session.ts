@@ -41,9 +41,9 @@ import {
 } from './personal.js';
 import { heldOutTokensMax, LocalTrainer, type LocalTrainerInit } from './trainer.js';
 
-/** Steps whose time is measured after one to warm up, and how long that may take in all. */
+/** Steps whose time is measured after one to warm up, and how long all may take before no more is begun. */
 const MEASURED_STEPS = 5;
-const MEASURE_MS_MAX = 10_000;
+const MEASURE_MS_MAX = 4_000;
 
 export class TrainingSession {
   readonly #options: SessionOptions;
@@ -204,20 +204,23 @@ export class TrainingSession {
     this.#areWeightsFinite = true;
   }
 
-  /** Median time in ms of a whole step (batch, gradient, AdamW) after a warm-up; changes nothing. */
+  /**
+   * Median time in ms of a whole step (batch, gradient, AdamW) after a warm-up, or of the first where a step takes so long
+   * that warming up is little of it; changes nothing.
+   */
   async measureStepMs(signal: AbortSignal): Promise<number> {
     const theta = initialAdapter(this.#options.adapter);
     const job = { epoch: 0, theta, optimiser: null, steps: 1, deadlineMs: Infinity };
     const noProgress = (): void => undefined;
-    await this.train(job, noProgress, signal);
-    const times: number[] = [];
     const endMs = performance.now() + MEASURE_MS_MAX;
-    do {
+    const first = await this.train(job, noProgress, signal);
+    const times: number[] = [];
+    while (times.length < MEASURED_STEPS && performance.now() < endMs) {
       const { seconds } = await this.#trainer.train(job, noProgress, signal);
       times.push(seconds * 1000);
-    } while (times.length < MEASURED_STEPS && performance.now() < endMs);
+    }
     times.sort((a, b) => a - b);
-    return times[Math.floor(times.length / 2)]!;
+    return times[Math.floor(times.length / 2)] ?? first.seconds * 1000;
   }
 
   /**

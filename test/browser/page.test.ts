@@ -18,7 +18,7 @@ const LOCAL = ['--listen', '/ip4/127.0.0.1/tcp/0', '--threads', '1'];
 /** Tiny steps: the page is on trial here, not the training. */
 const RUN = [
   ...['--name', '<b>offices</b>', '--rank', '2', '--target-modules', 'q_proj', 'v_proj'],
-  ...['--epochs', '500', '--epoch-seconds', '2', '--start-in', '1', '--steps', '2'],
+  ...['--epochs', '500', '--epoch-seconds', '2', '--start-in', '1', '--steps', '8'],
   ...['--sequence-length', '16', '--batch-size', '2'],
 ];
 
@@ -63,7 +63,8 @@ function launch(...args: string[]): CommandLine {
 /** The same command starts the peer and starts it again. */
 function launchFounder(): CommandLine {
   const data = ['--dir', join(place, 'a'), '--data', join(DATA, 'clinic.jsonl')];
-  return launch('start', ...data, ...LOCAL, ...RUN);
+  // The fewer lines are held out, the sooner a share of the training's time is enough to measure the personal adapter.
+  return launch('start', ...data, '--held-out', '0.02', ...LOCAL, ...RUN);
 }
 
 before(async () => {
@@ -109,6 +110,16 @@ async function epochsInTable(): Promise<number[]> {
   const cells = await page.locator('#learning ~ details tbody th').allTextContents();
   return cells.map(Number);
 }
+
+/** Losses in the table's column of that name, one an epoch; none where there is no such column. */
+async function lossesInTable(column: string): Promise<string[]> {
+  const table = page.locator('#learning ~ details table');
+  const at = (await table.locator('thead th').allTextContents()).indexOf(column);
+  return at < 0 ? [] : table.locator(`tbody tr > :nth-child(${at + 1})`).allTextContents();
+}
+
+/** E.g. 3.012. */
+const isLoss = (text: string): boolean => /^\d\.\d{3}$/.test(text);
 
 async function untilEpochs(what: string, isIt: (epochs: number[]) => boolean): Promise<number[]> {
   for (const endMs = performance.now() + PAGE_DEADLINE_MS; ;) {
@@ -212,6 +223,19 @@ describe('the page of a peer', () => {
     }
   });
 
+  it('shows a curve of the personal adapter as soon as that was measured', async () => {
+    for (const endMs = performance.now() + PAGE_DEADLINE_MS; ;) {
+      const losses = await lossesInTable('Personal');
+      if (losses.some(isLoss)) break;
+      assert.ok(performance.now() < endMs, `no personal loss: ${losses.join(' ')}`);
+      await page.waitForTimeout(200);
+    }
+    assert.match(await page.locator('.legend .personal').innerText(), /^Personal\s+\d\.\d{3}/);
+    const chart = await page.locator('.chart [role=img]').first().getAttribute('aria-label');
+    assert.match(chart ?? '', /Personal: \d\.\d{3}$/);
+    assert.deepEqual(watched.complaints, []);
+  });
+
   it('says when the peer is gone, and goes on with whole curves when it is back', async () => {
     const before = await untilEpochs('three epochs', (epochs) => epochs.length >= 3);
     founder.kill('SIGINT');
@@ -231,5 +255,9 @@ describe('the page of a peer', () => {
     assert.deepEqual(again.slice(0, before.length), before);
     const lines = (await readFile(join(place, 'a', 'metrics.jsonl'), 'utf8')).trim().split('\n');
     for (const line of lines) assert.ok('trainingLoss' in (JSON.parse(line) as object));
+    assert.ok(
+      (await lossesInTable('Personal')).some(isLoss),
+      'also what the earlier process measured',
+    );
   });
 });

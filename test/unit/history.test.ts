@@ -11,6 +11,10 @@ import { sampleStatus } from './status-sample.js';
 
 const NOW = new Date('2030-01-02T03:04:05.000Z');
 
+function heldOut(fields: Partial<StatusReport['heldOutLoss']>): StatusReport['heldOutLoss'] {
+  return { base: 4.25, now: null, personal: null, personalEpoch: null, history: [], ...fields };
+}
+
 /** The sample at `epoch` after `step` steps. */
 function at(epoch: number, step: number, fields: Partial<StatusReport> = {}): StatusReport {
   const sample = sampleStatus();
@@ -18,12 +22,7 @@ function at(epoch: number, step: number, fields: Partial<StatusReport> = {}): St
     ...sample,
     run: { ...sample.run, epoch },
     training: { ...sample.training, step, loss: 4 - epoch / 10 },
-    heldOutLoss: {
-      base: 4.25,
-      now: 4,
-      personal: null,
-      history: [{ epoch, loss: 3.5 - epoch / 10 }],
-    },
+    heldOutLoss: heldOut({ now: 4, history: [{ epoch, loss: 3.5 - epoch / 10 }] }),
     traffic: { ...sample.traffic, bytesIn: { total: 100 * (step + 1) }, bytesOut: { total: step } },
     ...fields,
   };
@@ -91,12 +90,9 @@ describe('EpochHistory', () => {
 
   it('takes the loss of the last epoch when it is measured after the end', () => {
     const { history: made, written } = history();
-    made.observe(
-      at(19, 40, { heldOutLoss: { base: 4, now: null, personal: null, history: [] } }),
-      NOW,
-    );
+    made.observe(at(19, 40, { heldOutLoss: heldOut({}) }), NOW);
     const over = at(20, 40, {
-      heldOutLoss: { base: 4, now: 2, personal: null, history: [{ epoch: 19, loss: 2 }] },
+      heldOutLoss: heldOut({ now: 2, history: [{ epoch: 19, loss: 2 }] }),
     });
     over.run.state = 'finished';
     made.observe(over, NOW);
@@ -109,6 +105,31 @@ describe('EpochHistory', () => {
       ],
     );
     assert.equal(made.rows.length, 1);
+  });
+
+  it('has the personal loss of the epoch whose steps it is of, also when that is over by then', () => {
+    const { history: made, written } = history();
+    const personalOf = (epoch: number, personalEpoch: number, personal: number): StatusReport =>
+      at(epoch, 10 * epoch, {
+        heldOutLoss: heldOut({ personal, personalEpoch }),
+      });
+    made.observe(personalOf(4, 3, 2.5), NOW);
+    made.observe(personalOf(4, 4, 2.25), NOW);
+    made.observe(personalOf(5, 4, 2.25), NOW);
+    made.observe(personalOf(6, 4, 2.25), NOW);
+    made.observe(personalOf(6, 5, 2), NOW);
+    made.observe(personalOf(6, 5, 2), NOW);
+    assert.deepEqual(
+      written.map(({ epoch, heldOutPersonal }) => [epoch, heldOutPersonal]),
+      [
+        [4, 2.25],
+        [5, null],
+        [5, 2],
+      ],
+    );
+    const { heldOutPersonal, ...earlier } = written[0] ?? assert.fail();
+    assert.equal(heldOutPersonal, 2.25);
+    assert.equal(historyRowSchema.parse(earlier).heldOutPersonal, null, 'of an earlier version');
   });
 
   it('stays bounded, from the first epoch to the last', () => {

@@ -32,7 +32,13 @@ export function sampleStatus(): StatusReport {
     },
     privacy: null,
     adapter: { sha256: 'cd'.repeat(32), epoch: 2, updates: 9, checkpointEpoch: 0 },
-    heldOutLoss: { base: 4.25, now: 3.75, personal: 3.5, history: [{ epoch: 1, loss: 4 }] },
+    heldOutLoss: {
+      base: 4.25,
+      now: 3.75,
+      personal: 3.5,
+      personalEpoch: 1,
+      history: [{ epoch: 1, loss: 4 }],
+    },
     peers: [
       {
         peerId: '12D3KooWOther',

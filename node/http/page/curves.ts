@@ -11,6 +11,8 @@ export interface Curves {
   base: Values;
   training: Values;
   swarm: Values;
+  /** Of the swarm's adapter after this peer's own steps of that epoch. */
+  personal: Values;
   tokensPerSecond: Values;
 }
 
@@ -20,6 +22,7 @@ const WHOLE_RUN_EPOCHS = 60;
 /** The status knows the newest held-out losses, the history what was before it. */
 export function curvesOf(history: readonly HistoryRow[], report: StatusReport): Curves {
   const rows = new Map(history.map((row) => [row.epoch, row]));
+  const { personal, personalEpoch } = report.heldOutLoss;
   const measured = new Map(report.heldOutLoss.history.map(({ epoch, loss }) => [epoch, loss]));
   const epochs = [...new Set([...rows.keys(), ...measured.keys()])].sort((a, b) => a - b);
   return {
@@ -27,6 +30,9 @@ export function curvesOf(history: readonly HistoryRow[], report: StatusReport): 
     base: epochs.map(() => report.heldOutLoss.base),
     training: epochs.map((epoch) => rows.get(epoch)?.trainingLoss ?? null),
     swarm: epochs.map((epoch) => measured.get(epoch) ?? rows.get(epoch)?.heldOutLoss ?? null),
+    personal: epochs.map((epoch) =>
+      epoch === personalEpoch ? personal : (rows.get(epoch)?.heldOutPersonal ?? null),
+    ),
     tokensPerSecond: epochs.map((epoch) => rows.get(epoch)?.tokensPerSecond ?? null),
   };
 }

@@ -14,9 +14,11 @@ const TABLE_ROWS_MAX = 200;
 
 interface Curve extends Line {
   about: string;
+  /** Only talked of once there is a value. */
+  isOptional?: boolean;
 }
 
-function lossCurves({ base, swarm, training }: Curves): Curve[] {
+function lossCurves({ base, swarm, training, personal }: Curves): Curve[] {
   return [
     {
       label: 'Base model',
@@ -41,16 +43,27 @@ function lossCurves({ base, swarm, training }: Curves): Curve[] {
       colour: '--swarm',
       width: 3,
     },
+    {
+      label: 'Personal',
+      about: 'kept-aside text, with that and then this peer’s own steps of one epoch',
+      values: personal,
+      colour: '--personal',
+      width: 2,
+      isOptional: true,
+    },
   ];
 }
 
 export function Learning({ curves, report }: { curves: Curves; report: StatusReport }) {
   const [hovered, setHovered] = useState<number | null>(null);
   const lines = lossCurves(curves);
+  const told = lines.filter(
+    ({ isOptional, values }) => isOptional !== true || lastOf(values) !== null,
+  );
   const epoch = hovered === null ? undefined : curves.epochs[hovered];
   const valueOf = (values: (number | null)[]): number | null =>
     epoch === undefined ? lastOf(values) : (values[hovered ?? 0] ?? null);
-  const description = lines
+  const description = told
     .map(({ label, values }) => `${label}: ${words.loss(lastOf(values))}`)
     .join(', ');
   return (
@@ -61,7 +74,7 @@ export function Learning({ curves, report }: { curves: Curves; report: StatusRep
       columns={3}
     >
       <ul class="legend">
-        {lines.map(({ label, about, values, colour }) => (
+        {told.map(({ label, about, values, colour }) => (
           <li key={label} class={colour.slice(2)}>
             <span class="name">{label}</span> <b>{words.loss(valueOf(values))}</b>
             <span class="about">{about}</span>
@@ -77,7 +90,7 @@ export function Learning({ curves, report }: { curves: Curves; report: StatusRep
         onHover={setHovered}
       />
       <p class="axis">{epoch === undefined ? 'epoch' : `epoch ${epoch}`}</p>
-      <LossTable curves={curves} lines={lines} />
+      <LossTable curves={curves} lines={told} />
     </Panel>
   );
 }

@@ -81,6 +81,28 @@ describe('eval', () => {
     assert.ok(Math.abs(alone.all.base.loss - files[0]!.base.loss) < 1e-5);
   });
 
+  it('says how far reading is, over all files, and stops there when it is told to', async (t) => {
+    let nowMs = performance.now();
+    // Each example seems to take six seconds, of which every tenth is told.
+    t.mock.method(performance, 'now', () => (nowMs += 6_000));
+    const interruption = new AbortController();
+    const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+    const { signal } = interruption;
+    let said = '';
+    stderr.setEncoding('utf8').on('data', (text: string) => {
+      said += text;
+      if (text.startsWith('read 10 ')) interruption.abort(new Error('stop'));
+    });
+    const io = { stdout, stderr, terminal: false, signal, interrupt: () => undefined };
+    const args = ['eval', '--dir', dir, '--base', notes, notes, notes];
+    assert.equal(await runProgram([evalVerb], args, io), 130);
+    stdout.end();
+    assert.match(said, /\nread 2 records, \d+ tokens\nread 4 records, \d+ tokens\n/);
+    assert.match(said, /read 10 records, \d+ tokens\n/, 'a file has six');
+    assert.doesNotMatch(said, /read 12|measuring/);
+    assert.equal(await collect(stdout), '');
+  });
+
   it('measures every row of a file once, whatever the length of the rows', async () => {
     const [short, long] = [
       await report('--base', notes, '--sequence-length', '128'),

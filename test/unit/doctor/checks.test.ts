@@ -14,7 +14,16 @@ import {
   checkModelCache,
   checkSwarmKey,
 } from '../../../node/doctor/files.js';
-import { fail, ok, runChecks, type Check, type Finding } from '../../../node/doctor/finding.js';
+import {
+  AGAIN,
+  fail,
+  GRACE_MS,
+  ok,
+  runChecks,
+  TOTAL_MS_MAX,
+  type Check,
+  type Finding,
+} from '../../../node/doctor/finding.js';
 import { checkClock, checkNode, checkProcessor } from '../../../node/doctor/machine.js';
 import { checkAddresses, checkRouter } from '../../../node/doctor/network.js';
 import type { Device } from '../../../node/engine/devices.js';
@@ -49,6 +58,7 @@ describe('runChecks()', () => {
     name,
     run,
     deadlineMs,
+    whenLate: `ask ${name} later`,
   });
 
   it('keeps the order of the lanes, and goes on after a check that fails, throws or hangs', async () => {
@@ -74,6 +84,32 @@ describe('runChecks()', () => {
       ],
     );
     assert.equal(seen.length, 4);
+    assert.equal(findings[0]?.fix, 'ask late later');
+  });
+
+  it('are over when the time of all of them is: one is cut, those behind it are not begun', async () => {
+    const hangs = (): Promise<never> => new Promise(() => undefined);
+    const lanes = [
+      [check('quick', () => Promise.resolve([ok('fine')])), check('slow', hangs)],
+      [check('other', hangs), check('behind', () => assert.fail('begun'))],
+    ];
+    const startMs = performance.now();
+    const findings = await runChecks(lanes, signal, undefined, 200);
+    const tookMs = performance.now() - startMs;
+    assert.ok(tookMs < 200 + 1_000 + 2_000, `${tookMs} ms`);
+    assert.deepEqual(
+      findings.map(({ check: name, level, text, fix }) => [`${name} ${level}: ${text}`, fix]),
+      [
+        ['quick ok: fine', null],
+        ['slow warn: no result within 0.2 s, so nothing is known', 'ask slow later'],
+        ['other warn: no result within 0.2 s, so nothing is known', 'ask other later'],
+        ['behind warn: not begun: the checks before it took the 0.2 s that all have', AGAIN],
+      ],
+    );
+  });
+
+  it('of the product end within 30 s', () => {
+    assert.ok(TOTAL_MS_MAX + GRACE_MS <= 30_000);
   });
 
   it('is over when it is told to stop, though a check does not hear', async () => {
@@ -229,7 +265,7 @@ describe('checks of files', () => {
       /5\.5 million weights/,
     );
     const missing: Check = {
-      ...{ name: 'model', deadlineMs: 10_000 },
+      ...{ name: 'model', deadlineMs: 10_000, whenLate: AGAIN },
       run: async () => [await checkModel(await openModelDirectory(path.join(dir, 'none')))],
     };
     says((await runChecks([[missing]], signal))[0], 'fail', /none .*does not exist/);

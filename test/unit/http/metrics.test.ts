@@ -24,6 +24,7 @@ describe('metrics of a peer', () => {
       'murmurate_training_steps_total 31',
       'murmurate_held_out_loss_nats{model="base"} 4.25',
       'murmurate_held_out_loss_nats{model="swarm"} 3.75',
+      'murmurate_held_out_loss_nats{model="personal"} 3.5',
       'murmurate_updates_rejected_total{code="duplicate"} 6',
       'murmurate_traffic_bytes_total{direction="in",purpose="gossip"} 100',
       'murmurate_members{connection="direct"} 1',
@@ -35,7 +36,8 @@ describe('metrics of a peer', () => {
 
   it('leave out what has no value, so that no graph shows a 0 that nobody measured', async () => {
     const report = sampleStatus();
-    report.heldOutLoss = { base: null, now: null, personal: null, history: [] };
+    const none = { base: null, now: null, personal: null, personalEpoch: null };
+    report.heldOutLoss = { ...none, history: [] };
     const text = (await linesOf(report)).join('\n');
     assert.doesNotMatch(text, /held_out|epsilon/);
   });
@@ -72,16 +74,84 @@ describe('metrics of a peer', () => {
     assert.ok(document('DASHBOARD.md').includes(table), `the table must be:\n${table}`);
   });
 
-  it('hold every metric that the Grafana dashboard asks for', async () => {
-    const board = document('grafana-dashboard.json');
-    const asked = new Set(board.match(/\b(murmurate|libp2p|process|nodejs)_[a-z0-9_]+/g));
-    const known = new Set([
-      ...METRICS.map(({ name }) => name),
-      ...(await processMetrics().getMetricsAsJSON()).map(({ name }) => name),
-    ]);
-    const missing = [...asked].filter((name) => !known.has(name));
-    assert.deepEqual(missing, []);
-    assert.ok(asked.size >= 12);
-    assert.doesNotThrow(() => JSON.parse(board) as unknown);
+  it('hold every metric, label and value that the Grafana dashboard asks for', async () => {
+    const report = sampleStatus();
+    const own = await statusMetrics(report).getMetricsAsJSON();
+    const known = new Map(METRICS.map(({ name, labels = [] }) => [name, labels]));
+    for (const { name } of await processMetrics().getMetricsAsJSON()) known.set(name, []);
+    for (const { title, expr, legendFormat } of queries()) {
+      const what = `${title}: ${expr}`;
+      const asked = [...expr.matchAll(/\b([a-z]\w*_\w+)(?:\{([^}]*)\})?/g)];
+      assert.ok(asked.length > 0, what);
+      for (const [, name = '', selector = ''] of asked) {
+        const labels = known.get(name);
+        assert.ok(labels, `${what} asks for ${name}`);
+        for (const [, label = '', value = ''] of selector.matchAll(
+          /(\w+)\s*[!=]=?~?\s*"([^"]*)"/g,
+        )) {
+          if (OF_PROMETHEUS.includes(label)) continue;
+          assert.ok(labels.includes(label), `${what}: ${name} has no label ${label}`);
+          const values = own.find((one) => one.name === name)?.values ?? [];
+          assert.ok(
+            values.some(({ labels: at }) => at[label] === value),
+            `${what}: no ${label} is ${value}`,
+          );
+        }
+        // What is summed keeps the labels that it is summed by.
+        const kept = /\bby \(([^)]*)\)/.exec(expr)?.[1]?.split(/, */);
+        for (const label of kept ?? [])
+          assert.ok([...OF_PROMETHEUS, ...labels].includes(label), `${what}: by ${label}`);
+        for (const [, label = ''] of legendFormat.matchAll(/\{\{(\w+)\}\}/g))
+          assert.ok(
+            (kept ?? [...OF_PROMETHEUS, ...labels]).includes(label),
+            `${what}: {{${label}}}`,
+          );
+      }
+    }
+  });
+
+  it('are shown by the Grafana dashboard in their own units', () => {
+    assert.ok(queries().length >= 15);
+    for (const { title, expr, unit } of queries())
+      assert.equal(unit, unitOf(expr), `${title}: ${expr}`);
   });
 });
+
+/** Labels that Prometheus adds. */
+const OF_PROMETHEUS = ['instance', 'job'];
+
+interface Query {
+  title: string;
+  expr: string;
+  legendFormat: string;
+  /** Of its panel, as Grafana calls it. */
+  unit: string;
+}
+
+interface Board {
+  panels: {
+    title: string;
+    fieldConfig?: { defaults?: { unit?: string } };
+    targets?: { expr: string; legendFormat?: string }[];
+  }[];
+}
+
+/** All that the dashboard asks Prometheus. */
+function queries(): Query[] {
+  const { panels } = JSON.parse(document('grafana-dashboard.json')) as Board;
+  return panels.flatMap(({ title, fieldConfig, targets = [] }) =>
+    targets.map(({ expr, legendFormat = '' }) => ({
+      ...{ title, expr, legendFormat },
+      unit: fieldConfig?.defaults?.unit ?? 'none',
+    })),
+  );
+}
+
+/** The unit of what `expr` gives, by the names of its metrics. */
+function unitOf(expr: string): string {
+  if (/^\S+ \/ \S+$/.test(expr)) return 'percentunit';
+  if (/\brate\(\w+_bytes/.test(expr)) return 'Bps';
+  if (/_bytes\b/.test(expr)) return 'bytes';
+  if (/tokens_per_second\b/.test(expr)) return 'tokens/s';
+  return /_seconds\b/.test(expr) ? 's' : 'none';
+}

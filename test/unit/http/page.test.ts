@@ -13,6 +13,7 @@ function row(epoch: number, fields: Partial<HistoryRow> = {}): HistoryRow {
     trainingLoss: 5 - epoch,
     heldOutLoss: 4 - epoch,
     heldOutBase: 4.25,
+    heldOutPersonal: null,
     steps: 10,
     tokensPerSecond: 100 + epoch,
     updates: 3,
@@ -28,13 +29,16 @@ function row(epoch: number, fields: Partial<HistoryRow> = {}): HistoryRow {
 describe('curves of the page', () => {
   it('join what earlier processes saw with what the status knows, which counts where both do', () => {
     const report = sampleStatus();
-    report.heldOutLoss = { base: 4.25, now: 1, personal: null, history: [{ epoch: 2, loss: 1 }] };
-    const curves = curvesOf([row(0), row(1, { trainingLoss: null })], report);
+    const history = [{ epoch: 2, loss: 1 }];
+    report.heldOutLoss = { base: 4.25, now: 1, personal: 0.5, personalEpoch: 2, history };
+    const rows = [row(0, { heldOutPersonal: 3.5 }), row(1, { trainingLoss: null })];
+    const curves = curvesOf(rows, report);
     assert.deepEqual(curves, {
       epochs: [0, 1, 2],
       base: [4.25, 4.25, 4.25],
       training: [5, null, null],
       swarm: [4, 3, 1],
+      personal: [3.5, null, 0.5],
       tokensPerSecond: [100, 101, null],
     });
     assert.equal(lastOf(curves.training), 5);
