@@ -4,9 +4,9 @@ import type { ModelConfig } from './model/config.js';
 import {
   explainMismatch,
   fingerprintModel,
-  rememberedSha256,
   type FileChange,
 } from './model/fingerprint.js';
+import { rememberedSha256 } from './model/hash-cache.js';
 import { openModelDirectory } from './model/model-directory.js';
 import { DamagedFileError } from './model/safetensors.js';
 import type { ModelFingerprint, Run } from '../protocol/manifest.js';
