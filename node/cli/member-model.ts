@@ -111,14 +111,14 @@ class MemberFetch {
     if (before > 0) this.#say(`${inMb(before)} MB of ${name} are here already, and were checked`);
     const bar = createBar(this.#init.io, `fetching ${name} from members, MB`);
     const filling = this.#fetch.fill(partial);
-    let isFilled = false;
-    const settled = filling.finally(() => (isFilled = true)).catch(() => undefined);
+    const state = { isFilled: false };
+    const settled = filling.finally(() => (state.isFilled = true)).catch(() => undefined);
     try {
-      for (let seen = -1; !isFilled;) {
-        const done = partial.heldBytes + this.#fetch.bytesUnderWay;
+      for (let seen = -1; !state.isFilled;) {
+        const done = Math.min(partial.heldBytes + this.#fetch.bytesUnderWay, partial.totalBytes);
         if (done > seen) this.#progressMs = performance.now();
         seen = Math.max(seen, done);
-        bar.update(Math.min(inMb(done), inMb(partial.totalBytes)), inMb(partial.totalBytes));
+        bar.update(inMb(seen), inMb(partial.totalBytes));
         await Promise.race([settled, delay(LOOK_MS)]);
       }
       await filling;
@@ -154,7 +154,7 @@ class MemberFetch {
   /** The parts are what the catalogue says; the run has the last word. */
   async #accept(partial: PartialModel): Promise<void> {
     const { manifest } = this.#init.run;
-    const { fingerprint } = await openBaseModel(this.#place.partial).catch(async (cause) => {
+    const { fingerprint } = await openBaseModel(this.#place.partial).catch(async (cause: unknown) => {
       await partial.discard();
       throw cause;
     });

@@ -36,6 +36,8 @@ export class ModelFetch {
   /** Members that have given the catalogue. */
   readonly #donors = new Set<string>();
   readonly #underWay = new Set<ModelPart>();
+  /** Of parts that have come and are on their way to the shelf. */
+  #bytesInHand = 0;
   readonly #waiting = new Set<() => void>();
 
   constructor(components: FetcherComponents, signal: AbortSignal) {
@@ -56,9 +58,9 @@ export class ModelFetch {
     return this.#liars.has(peerId);
   }
 
-  /** Bytes that have come of parts that are under way. */
+  /** Bytes that have come of parts that are not on the shelf yet. */
   get bytesUnderWay(): number {
-    let bytes = 0;
+    let bytes = this.#bytesInHand;
     for (const { root } of this.#underWay) {
       const source = this.#fetcher.source(root);
       for (let i = 0; i < (source?.chunkCount ?? 0); i++) {
@@ -95,7 +97,10 @@ export class ModelFetch {
     const queue = [...order].flatMap((i) => shelf.missing[i] ?? []);
     const work = async (): Promise<void> => {
       for (let part = queue.shift(); part !== undefined; part = queue.shift()) {
-        await shelf.put(part, await this.#part(part));
+        const bytes = await this.#part(part);
+        this.#bytesInHand += bytes.length;
+        await shelf.put(part, bytes);
+        this.#bytesInHand -= bytes.length;
       }
     };
     await Promise.all(Array.from({ length: PARTS_MAX }, work));
