@@ -16,7 +16,6 @@ import { findFromMembers } from './member-model.js';
 import { partOf, transfer } from './transfer.js';
 import { inWords, type Asked } from './words.js';
 
-
 export interface FetchOptions {
   env: Environment;
   signal: AbortSignal;

@@ -96,7 +96,9 @@ export function smallFiles({ files }: Listing, name: string): HubFile[] {
     );
   }
   const index = files.has(SINGLE_FILE) ? [] : [INDEX_FILE];
-  const chosen = [...NEEDED_MODEL_FILES, ...EXTRA_MODEL_FILES, ...index].flatMap((file) => files.get(file) ?? []);
+  const chosen = [...NEEDED_MODEL_FILES, ...EXTRA_MODEL_FILES, ...index].flatMap(
+    (file) => files.get(file) ?? [],
+  );
   for (const { name: file, bytes: size } of chosen) {
     if (size > SMALL_FILE_BYTES_MAX) {
       throw new UserError(

@@ -119,7 +119,8 @@ export function turning(
   });
 }
 
-export const breaks = async (stream: FrameStream): Promise<void> => stream.abort(new RangeError('broken'));
+export const breaks = async (stream: FrameStream): Promise<void> =>
+  stream.abort(new RangeError('broken'));
 export const stalls = async (): Promise<void> => undefined;
 export const lies = async (stream: FrameStream, index: number, chunk: Uint8Array): Promise<void> =>
   stream.send(

@@ -9,7 +9,12 @@ import { listModelFiles } from '../../../node/model/model-listing.js';
 import { blobRoot, chunkHashes } from '../../../protocol/blob.js';
 import { toHex } from '../../../protocol/bytes.js';
 import { MODEL_BYTES_MAX, MODEL_PART_BYTES } from '../../../protocol/limits.js';
-import { partCount, partsOf, type ModelFile, type ModelPart } from '../../../protocol/model-files.js';
+import {
+  partCount,
+  partsOf,
+  type ModelFile,
+  type ModelPart,
+} from '../../../protocol/model-files.js';
 import { pattern } from '../../support/blobs.js';
 import { testRun } from '../../support/runs.js';
 import { Scratch, TINY_BASE, userError } from '../model/fixtures.js';
@@ -30,10 +35,7 @@ const FILES: ModelFile[] = [
   {
     name: 'model.safetensors',
     size: LARGE.length,
-    parts: [
-      rootOf(LARGE.subarray(0, MODEL_PART_BYTES)),
-      rootOf(LARGE.subarray(MODEL_PART_BYTES)),
-    ],
+    parts: [rootOf(LARGE.subarray(0, MODEL_PART_BYTES)), rootOf(LARGE.subarray(MODEL_PART_BYTES))],
   },
 ];
 const PARTS = partsOf(FILES);
@@ -122,8 +124,16 @@ describe('a model on its way from members', () => {
       ['own model', 'own-model'],
     ];
     for (const [name = '', expected = ''] of names) {
-      const { dir, directory } = new MemberModelPlace('/cache', { ...model, name }, { root: ROOT, size: 1 });
-      assert.equal(dir, `${directory}/murmurate/${'5a'.repeat(16)}-${'ab'.repeat(16)}/${expected}`, name);
+      const { dir, directory } = new MemberModelPlace(
+        '/cache',
+        { ...model, name },
+        { root: ROOT, size: 1 },
+      );
+      assert.equal(
+        dir,
+        `${directory}/murmurate/${'5a'.repeat(16)}-${'ab'.repeat(16)}/${expected}`,
+        name,
+      );
     }
   });
 

@@ -28,7 +28,9 @@ export const MODEL_CASES = {
   MODEL_FILES_MAX: {
     takes: (value) => {
       const digits = (i: number): string => String(i).padStart(5, '0');
-      const weights = Array.from({ length: value - 2 }, (_, i) => file(`m${digits(i)}.safetensors`));
+      const weights = Array.from({ length: value - 2 }, (_, i) =>
+        file(`m${digits(i)}.safetensors`),
+      );
       return decodes(/files|protobuf/, ...weights);
     },
   },

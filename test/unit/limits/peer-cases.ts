@@ -96,7 +96,10 @@ class World {
   }
 
   /** What serves blob streams, of updates or of the base model, and the bytes that it gave. */
-  blobServer(kind: 'update' | 'model' = 'update'): { open: (from: string, ...said: Uint8Array[]) => FakeStream; bytes: () => number } {
+  blobServer(kind: 'update' | 'model' = 'update'): {
+    open: (from: string, ...said: Uint8Array[]) => FakeStream;
+    bytes: () => number;
+  } {
     const source: BlobSource = {
       ...{ hashes: null, chunkCount: 4096, held: 4096 },
       has: () => true,
@@ -165,9 +168,7 @@ async function opensInTurn(
 }
 
 /** Bytes that one asker is given at once, and within the second after it. */
-async function bytesGiven(
-  kind: 'update' | 'model',
-): Promise<{ atOnce: number; inSecond: number }> {
+async function bytesGiven(kind: 'update' | 'model'): Promise<{ atOnce: number; inSecond: number }> {
   const world = new World();
   const { open, bytes } = world.blobServer(kind);
   open('a', openFrame, ...times(1000, wantFrame));

@@ -27,13 +27,10 @@ async function settle(file: string): Promise<void> {
 describe('the listing of a model directory', () => {
   it('has what a peer reads of it, nothing else, and the roots of the bytes', async () => {
     const { files, catalogue, name } = await listModelFiles(TINY_BASE);
-    assert.deepEqual(
-      files.map((file) => file.name).sort(),
-      [
-        ...['chat_template.jinja', 'config.json', 'generation_config.json', 'model.safetensors'],
-        ...['tokenizer.json', 'tokenizer_config.json'],
-      ],
-    );
+    assert.deepEqual(files.map((file) => file.name).sort(), [
+      ...['chat_template.jinja', 'config.json', 'generation_config.json', 'model.safetensors'],
+      ...['tokenizer.json', 'tokenizer_config.json'],
+    ]);
     for (const file of files) {
       const bytes = await readFile(join(TINY_BASE, file.name));
       assert.deepEqual([file.size, file.parts], [bytes.length, [rootOf(bytes)]], file.name);
@@ -67,7 +64,10 @@ describe('the listing of a model directory', () => {
       { parts?: string[]; sha256: string }
     >;
     assert.equal(cache[weights]?.parts?.length, 1);
-    assert.equal(await rememberedSha256(weights, cacheFile), toHex(sha256(await readFile(weights))));
+    assert.equal(
+      await rememberedSha256(weights, cacheFile),
+      toHex(sha256(await readFile(weights))),
+    );
     cache[config]!.parts = ['ef'.repeat(32)];
     await writeFile(cacheFile, JSON.stringify(cache));
     const second = await listModelFiles(dir, cacheFile);
@@ -75,10 +75,9 @@ describe('the listing of a model directory', () => {
     assert.equal((await fingerprintModel(dir, cacheFile)).weightsSha256, weightsSha256);
     await appendFile(config, '\n');
     const third = await listModelFiles(dir, cacheFile);
-    assert.deepEqual(
-      third.files.find(({ name }) => name === 'config.json')?.parts,
-      [rootOf(await readFile(config))],
-    );
+    assert.deepEqual(third.files.find(({ name }) => name === 'config.json')?.parts, [
+      rootOf(await readFile(config)),
+    ]);
   });
 
   it('cuts files at the bounds of parts', async () => {

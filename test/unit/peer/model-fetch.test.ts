@@ -127,7 +127,10 @@ describe('ModelFetch', () => {
   it('never asks again who lied, in the catalogue or in a part, and loses nothing by it', async () => {
     const world = new World();
     const honest = source(world);
-    await world.member(1, having((bytes) => turning(bytes, 1, lies)));
+    await world.member(
+      1,
+      having((bytes) => turning(bytes, 1, lies)),
+    );
     await world.member(2, turning(pattern(700), 0, lies));
     await world.server(3, nothing, honest);
     const fetch = await fetchIn(world);

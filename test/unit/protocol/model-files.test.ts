@@ -63,7 +63,13 @@ describe('the catalogue of a model', () => {
       assert.ok(isModelFile(name), name);
     for (const name of [
       ...['', '.', '..', '../config.json', 'a/config.json', 'a\\config.json', 'CONFIG.JSON'],
-      ...['.safetensors', '-x.safetensors', '../x.safetensors', 'x.safetensors\n', 'x.safetensors.'],
+      ...[
+        '.safetensors',
+        '-x.safetensors',
+        '../x.safetensors',
+        'x.safetensors\n',
+        'x.safetensors.',
+      ],
       ...['x y.safetensors', 'é.safetensors', 'modeling.py', 'pytorch_model.bin', 'settings.json'],
     ]) {
       assert.ok(!isModelFile(name), name);
@@ -90,7 +96,10 @@ describe('the catalogue of a model', () => {
       { name: 'tokenizer.json' },
     ];
     for (const change of odd)
-      assert.throws(() => encodeModelFiles([{ ...MODEL[0]!, ...change }, ...MODEL.slice(1)]), REFUSED);
+      assert.throws(
+        () => encodeModelFiles([{ ...MODEL[0]!, ...change }, ...MODEL.slice(1)]),
+        REFUSED,
+      );
     const bytes = encodeModelFiles(MODEL);
     const { files } = wire.ModelFiles.decode(bytes);
     for (const bad of [
