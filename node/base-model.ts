@@ -1,11 +1,7 @@
 /** A base model that a peer trains on: its directory, its config, and what names it among peers. */
 import { EXIT_FAILURE, UserError } from './errors.js';
 import type { ModelConfig } from './model/config.js';
-import {
-  explainMismatch,
-  fingerprintModel,
-  type FileChange,
-} from './model/fingerprint.js';
+import { explainMismatch, fingerprintModel, type FileChange } from './model/fingerprint.js';
 import { rememberedSha256 } from './model/hash-cache.js';
 import { openModelDirectory } from './model/model-directory.js';
 import { DamagedFileError } from './model/safetensors.js';

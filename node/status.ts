@@ -122,7 +122,9 @@ export const statusReportSchema = z.object({
     .describe('since the process started'),
   modelBytesGiven: count
     .nullable()
-    .describe('of the base model, to members, since the process started; null without --share-model'),
+    .describe(
+      'of the base model, to members, since the process started; null without --share-model',
+    ),
   lastRecipients: count.nullable().describe('members that the last update was handed to'),
   residualNorm: z.number().nonnegative(),
   attention: z.array(z.string()).describe('what is wrong or awaited, and what happens next'),

@@ -154,12 +154,7 @@ class MemberFetch {
   /** The parts are what the catalogue says; the run has the last word. */
   async #accept(partial: PartialModel): Promise<void> {
     const { manifest } = this.#init.run;
-    const { fingerprint } = await openBaseModel(this.#place.partial).catch(
-      async (cause: unknown) => {
-        await partial.discard();
-        throw cause;
-      },
-    );
+    const { fingerprint } = await openBaseModel(this.#place.partial);
     const [fault] = explainMismatch(manifest.model, fingerprint);
     if (fault !== undefined) {
       await partial.discard();
