@@ -3,12 +3,23 @@ import assert from 'node:assert/strict';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, it } from 'node:test';
+import { PassThrough } from 'node:stream';
+import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
+import { modelFromMembers } from '../../node/cli/member-model.js';
 import { SystemClock } from '../../node/clock.js';
+import type { ModelSource } from '../../node/interfaces.js';
+import { fingerprintModel } from '../../node/model/fingerprint.js';
+import { listModelFiles } from '../../node/model/model-listing.js';
+import { SharedModel } from '../../node/model/shared-model.js';
+import { cleanAddresses } from '../../node/net/addresses.js';
 import { GossipTransport } from '../../node/net/gossip-transport.js';
+import type { Host } from '../../node/net/host.js';
 import { MemberStreams } from '../../node/net/member-streams.js';
+import type { PeerAddresses } from '../../node/net/run-registry.js';
 import { BlobServer } from '../../node/peer/blob-server.js';
 import { ModelFetch } from '../../node/peer/model-fetch.js';
+import type { BlobSource } from '../../protocol/blob.js';
+import type { Run } from '../../protocol/manifest.js';
 import { Prng } from '../../protocol/prng.js';
 import { blobOf, pattern } from '../support/blobs.js';
 import { testRun } from '../support/runs.js';
@@ -102,63 +113,106 @@ it('who lacks the model is told how to get it, gets it from members that share i
   await until('one adapter at all', sha256, () => all.map((each) => each.output()).join('\n'));
 });
 
-it('a run gives its model to those whom it admits alone', async () => {
+describe('a run whose model is shared', () => {
   const clock = new SystemClock();
-  const stop = new AbortController();
-  const run = testRun();
-  const [donor, member, stranger] = [
-    await makeQuietHost(),
-    await makeQuietHost(),
-    await makeQuietHost(),
-  ];
-  const { name, source } = blobOf(pattern(1000));
-  const asked: string[] = [];
-  const server = new BlobServer(
-    {
-      ...{ clock, runId: run.id, find: () => undefined },
-      model: {
-        find: (root) => {
-          asked.push(root);
-          return Promise.resolve(root === name.root ? source : undefined);
-        },
-      },
-    },
-    stop.signal,
-  );
-  const transport = new GossipTransport(donor, run.id, silent);
   const ignore = (): void => undefined;
-  await transport.start({
-    onGossip: () => 'ignore',
-    onStream: (_kind, stream, from) => server.serve(stream, from),
-    onConnect: ignore,
-    onDisconnect: ignore,
-    isMember: (peerId) => peerId === member.peerId,
+  let stop = new AbortController();
+  let hosts: Host[] = [];
+  let transport: GossipTransport;
+
+  beforeEach(async () => {
+    stop = new AbortController();
+    hosts = [await makeQuietHost(), await makeQuietHost(), await makeQuietHost()];
   });
-  const members = [
-    {
-      peerId: donor.peerId,
-      addresses: donor.addresses().map((address) => address.replace(/\/p2p\/.*/, '')),
-    },
-  ];
-  const fetchAt = async (host: typeof donor): Promise<Uint8Array | null> => {
-    const streams = new MemberStreams({ host, run, contacts: [], members, admission: null });
-    assert.ok(await streams.reach(donor.peerId, stop.signal), 'a connection is no membership');
-    const random = new Prng(new Uint8Array(32), host.peerId);
-    const fetch = new ModelFetch(
-      { transport: streams, clock, runId: run.id, random, onLie: ignore },
-      stop.signal,
-    );
-    return fetch.ask(donor.peerId, name);
-  };
-  try {
-    const bytes = await fetchAt(member);
-    assert.deepEqual(bytes && Uint8Array.from(bytes), pattern(1000));
-    assert.deepEqual(asked, [name.root]);
-    assert.equal(await fetchAt(stranger), null);
-    assert.deepEqual(asked, [name.root], 'a stranger is not even heard');
-  } finally {
+
+  afterEach(async () => {
     stop.abort(new RangeError('the test is over'));
     await transport.stop();
-    for (const host of [donor, member, stranger]) await host.stop();
+    for (const host of hosts) await host.stop();
+  });
+
+  /** The first host gives `model` to those whom the run admits; resolves with how it is reached. */
+  async function donate(
+    run: Run,
+    model: ModelSource,
+    isMember: (peerId: string) => boolean,
+  ): Promise<PeerAddresses> {
+    const donor = hosts[0]!;
+    const parts = { clock, runId: run.id, find: () => undefined, model };
+    const server = new BlobServer(parts, stop.signal);
+    transport = new GossipTransport(donor, run.id, silent);
+    await transport.start({
+      onGossip: () => 'ignore',
+      onStream: (_kind, stream, from) => server.serve(stream, from),
+      onConnect: ignore,
+      onDisconnect: ignore,
+      isMember,
+    });
+    return { peerId: donor.peerId, addresses: cleanAddresses(donor.peerId, donor.addresses()) };
   }
+
+  it('gives it to those whom it admits alone', async () => {
+    const run = testRun();
+    const [, member, stranger] = hosts;
+    const { name, source } = blobOf(pattern(1000));
+    const asked: string[] = [];
+    const find = async (root: string): Promise<BlobSource | undefined> => {
+      asked.push(root);
+      return Promise.resolve(root === name.root ? source : undefined);
+    };
+    const donor = await donate(run, { find }, (peerId) => peerId === member!.peerId);
+    const fetchAt = async (host: Host): Promise<Uint8Array | null> => {
+      const streams = new MemberStreams({
+        ...{ host, run, contacts: [], members: [donor], admission: null },
+      });
+      assert.ok(await streams.reach(donor.peerId, stop.signal), 'a connection is no membership');
+      const random = new Prng(new Uint8Array(32), host.peerId);
+      const parts = { transport: streams, clock, runId: run.id, random, onLie: ignore };
+      return new ModelFetch(parts, stop.signal).ask(donor.peerId, name);
+    };
+    const bytes = await fetchAt(member!);
+    assert.deepEqual(bytes && Uint8Array.from(bytes), pattern(1000));
+    assert.equal(await fetchAt(stranger!), null);
+    assert.deepEqual(asked, [name.root], 'a stranger is not even heard');
+  });
+
+  it('is fetched once by two that want it, and not kept where it is another than the run says', async () => {
+    const listing = await listModelFiles(TINY_BASE);
+    const fingerprint = await fingerprintModel(TINY_BASE);
+    const [, first, second] = hosts;
+    const given: string[] = [];
+    const shared = new SharedModel(listing);
+    const find: ModelSource['find'] = (root) => {
+      given.push(root);
+      return shared.find(root);
+    };
+    const runOn = (weightsSha256: string): Run =>
+      testRun((manifest) => ({
+        ...manifest,
+        model: { ...fingerprint, weightsSha256, files: listing.name },
+      }));
+    const env = { HF_HUB_CACHE: join(place, 'another-cache') };
+    const fetchAt = async (host: Host, run: Run, donor: PeerAddresses): Promise<string> => {
+      const io = { stderr: new PassThrough().resume(), terminal: false, signal: stop.signal };
+      const [files, timeoutMs] = [listing.name, 60_000];
+      const asking = { host, run, contacts: [], members: [donor], admission: null };
+      return modelFromMembers({ ...asking, files, env, timeoutMs, io });
+    };
+    const run = runOn(fingerprint.weightsSha256);
+    const donor = await donate(run, { find }, () => true);
+    const dirs = await Promise.all([first!, second!].map((host) => fetchAt(host, run, donor)));
+    assert.equal(dirs[0], dirs[1]);
+    assert.deepEqual(await fingerprintModel(dirs[0]!), fingerprint);
+    const parts = listing.files.flatMap((file) => file.parts);
+    assert.deepEqual(given.filter((root) => parts.includes(root)).sort(), [...parts].sort());
+    await transport.stop();
+    const forged = runOn('ab'.repeat(32));
+    const liar = await donate(forged, { find }, () => true);
+    await assert.rejects(
+      fetchAt(first!, forged, liar),
+      /are not its own base model \(the weights .* differs?.*nothing was kept; tell its founder$/,
+    );
+    const left = await readdir(join(env.HF_HUB_CACHE, 'murmurate'), { recursive: true });
+    assert.ok(!left.some((file) => file.includes('.partial')), left.join(' '));
+  });
 });
