@@ -71,6 +71,8 @@ class MemberFetch {
   #catalogue: Uint8Array | null = null;
   /** When something last came, by performance.now(). */
   #progressMs = performance.now();
+  /** Whether files are being read here, which may take long and is nobody's silence. */
+  #isReading = false;
   #seeking: Promise<void> = Promise.resolve();
 
   constructor(init: MemberModelInit, place: MemberModelPlace, signal: AbortSignal) {
@@ -105,7 +107,7 @@ class MemberFetch {
   async #get(): Promise<void> {
     const files = this.#decode(await this.#awaitCatalogue());
     const partial = new PartialModel(this.#place, files, this.#signal);
-    await partial.open();
+    await this.#reading(partial.open());
     const { name } = this.#place;
     const before = partial.heldBytes;
     if (before > 0) this.#say(`${inMb(before)} MB of ${name} are here already, and were checked`);
@@ -127,6 +129,16 @@ class MemberFetch {
       bar.stop();
     }
     await this.#accept(partial);
+  }
+
+  async #reading<T>(work: Promise<T>): Promise<T> {
+    this.#isReading = true;
+    try {
+      return await work;
+    } finally {
+      this.#isReading = false;
+      this.#progressMs = performance.now();
+    }
   }
 
   async #awaitCatalogue(): Promise<Uint8Array> {
@@ -154,7 +166,7 @@ class MemberFetch {
   /** The parts are what the catalogue says; the run has the last word. */
   async #accept(partial: PartialModel): Promise<void> {
     const { manifest } = this.#init.run;
-    const { fingerprint } = await openBaseModel(this.#place.partial);
+    const { fingerprint } = await this.#reading(openBaseModel(this.#place.partial));
     const [fault] = explainMismatch(manifest.model, fingerprint);
     if (fault !== undefined) {
       await partial.discard();
@@ -171,7 +183,7 @@ class MemberFetch {
     for (let pauseMs = PAUSE_MS_MIN; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MS_MAX)) {
       await this.#askAll();
       const isAlone = this.#fetch.donors.size === 0;
-      const silentMs = performance.now() - this.#progressMs;
+      const silentMs = this.#isReading ? 0 : performance.now() - this.#progressMs;
       const problem = isAlone ? this.#nobody() : `nothing of ${this.#place.name} came`;
       if (silentMs + (isAlone ? pauseMs : 0) > timeoutMs) {
         throw new UserError(`${problem}; gave up after ${timeoutMs / 1000} s (--timeout)`);
