@@ -180,28 +180,34 @@ class MemberFetch {
   /** Asks for members and for the model, over and over, until the signal aborts. Rejects with UserError when out of time. */
   async #seek(): Promise<void> {
     const { timeoutMs } = this.#init;
+    let seenMs = -1;
     for (let pauseMs = PAUSE_MS_MIN; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MS_MAX)) {
       await this.#askAll();
+      if (this.#signal.aborted) return;
       const isAlone = this.#fetch.donors.size === 0;
+      // Who has the catalogue may have nothing else.
+      const isComing = this.#isReading || (!isAlone && this.#progressMs > seenMs);
+      seenMs = this.#progressMs;
       const silentMs = this.#isReading ? 0 : performance.now() - this.#progressMs;
-      const problem = isAlone ? this.#nobody() : `nothing of ${this.#place.name} came`;
-      if (silentMs + (isAlone ? pauseMs : 0) > timeoutMs) {
+      const problem = isAlone ? this.#nobody() : `nothing more of ${this.#place.name} came`;
+      if (silentMs + (isComing ? 0 : pauseMs) > timeoutMs) {
         throw new UserError(`${problem}; gave up after ${timeoutMs / 1000} s (--timeout)`);
       }
-      if (isAlone) this.#say(`${problem}; asking again in ${pauseMs / 1000} s`);
-      else pauseMs = PAUSE_MS_MIN / 2;
-      await this.#pause(isAlone ? pauseMs : PAUSE_MS_MAX);
-      if (this.#signal.aborted) return;
+      if (isComing) {
+        await this.#whileDonors();
+        pauseMs = PAUSE_MS_MIN / 2;
+      } else {
+        this.#say(`${problem}; asking again in ${pauseMs / 1000} s`);
+        await delay(pauseMs, undefined, { signal: this.#signal }).catch(() => undefined);
+      }
     }
   }
 
-  /** For `ms`, or until the last donor is gone. */
-  async #pause(ms: number): Promise<void> {
-    const endMs = performance.now() + ms;
-    const hadDonors = this.#fetch.donors.size > 0;
-    while (performance.now() < endMs && !this.#signal.aborted) {
+  /** Until the last donor is gone, and PAUSE_MS_MAX at most. */
+  async #whileDonors(): Promise<void> {
+    const endMs = performance.now() + PAUSE_MS_MAX;
+    while (performance.now() < endMs && this.#fetch.donors.size > 0 && !this.#signal.aborted) {
       await delay(LOOK_MS, undefined, { signal: this.#signal }).catch(() => undefined);
-      if (hadDonors && this.#fetch.donors.size === 0) return;
     }
   }
 
@@ -218,9 +224,9 @@ class MemberFetch {
   async #ask(peerId: string): Promise<void> {
     if (this.#fetch.isLiar(peerId) || !(await this.#members.reach(peerId, this.#signal))) return;
     const catalogue = await this.#fetch.ask(peerId, this.#init.files);
-    if (catalogue === null) return;
+    if (catalogue === null || this.#catalogue !== null) return;
+    this.#catalogue = catalogue;
     this.#progressMs = performance.now();
-    this.#catalogue ??= catalogue;
   }
 
   #nobody(): string {

@@ -55,7 +55,10 @@ export class SharedModel {
 
   async find(root: string): Promise<BlobSource<Chunk> | undefined> {
     const { catalogue, name } = this.#listing;
-    if (root === name.root) return wholeBlob([catalogue], chunkHashes([catalogue]));
+    if (root === name.root) {
+      // Whoever gives the catalogue is asked for all of it.
+      return this.#lost.size > 0 ? undefined : wholeBlob([catalogue], chunkHashes([catalogue]));
+    }
     const part = this.#parts.get(root);
     if (part === undefined || this.#lost.has(part.file)) return undefined;
     const hashes = await this.#hashesOf(part);

@@ -176,7 +176,7 @@ describe('a run whose model is shared', () => {
     assert.deepEqual(asked, [name.root], 'a stranger is not even heard');
   });
 
-  it('is fetched once by two that want it, and not kept where it is another than the run says', async () => {
+  it('is fetched once by two that want it, not kept where it is another than the run says, and not waited for in silence', async () => {
     const listing = await listModelFiles(TINY_BASE);
     const fingerprint = await fingerprintModel(TINY_BASE);
     const [, first, second] = hosts;
@@ -191,10 +191,15 @@ describe('a run whose model is shared', () => {
         ...manifest,
         model: { ...fingerprint, weightsSha256, files: listing.name },
       }));
-    const env = { HF_HUB_CACHE: join(place, 'another-cache') };
-    const fetchAt = async (host: Host, run: Run, donor: PeerAddresses): Promise<string> => {
+    let env = { HF_HUB_CACHE: join(place, 'another-cache') };
+    const fetchAt = async (
+      host: Host,
+      run: Run,
+      donor: PeerAddresses,
+      timeoutMs = 60_000,
+    ): Promise<string> => {
       const io = { stderr: new PassThrough().resume(), terminal: false, signal: stop.signal };
-      const [files, timeoutMs] = [listing.name, 60_000];
+      const files = listing.name;
       const asking = { host, run, contacts: [], members: [donor], admission: null };
       return modelFromMembers({ ...asking, files, env, timeoutMs, io });
     };
@@ -214,5 +219,15 @@ describe('a run whose model is shared', () => {
     );
     const left = await readdir(join(env.HF_HUB_CACHE, 'murmurate'), { recursive: true });
     assert.ok(!left.some((file) => file.includes('.partial')), left.join(' '));
+    await transport.stop();
+    // It has the catalogue and nothing else.
+    const only: ModelSource['find'] = (root) =>
+      root === listing.name.root ? find(root) : Promise.resolve(undefined);
+    const poor = await donate(run, { find: only }, () => true);
+    env = { HF_HUB_CACHE: join(place, 'third-cache') };
+    await assert.rejects(
+      fetchAt(second!, run, poor, 2500),
+      /^UserError: nothing more of tiny-base came; gave up after 2\.5 s \(--timeout\)$/,
+    );
   });
 });

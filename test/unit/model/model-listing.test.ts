@@ -166,5 +166,6 @@ describe('a shared model', () => {
       ],
     );
     assert.ok(await model.find(rootIn(listing, 'tokenizer.json')));
+    assert.equal(await model.find(listing.name.root), undefined, 'it is no whole model');
   });
 });
