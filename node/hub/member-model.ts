@@ -101,7 +101,7 @@ export class PartialModel {
     const missing: ModelPart[] = [];
     for (const file of this.#files) missing.push(...(await this.#missingOf(file)));
     this.#missing = missing;
-    await checkSpace(name, this.totalBytes - this.heldBytes + SPARE_BYTES, partial);
+    await checkSpace(name, this.totalBytes - this.heldBytes + SPARE_BYTES, this.#place.directory);
   }
 
   /** Takes a part whose bytes were checked. Throws what the system throws. */
