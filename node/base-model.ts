@@ -1,12 +1,8 @@
 /** A base model that a peer trains on: its directory, its config, and what names it among peers. */
 import { EXIT_FAILURE, UserError } from './errors.js';
 import type { ModelConfig } from './model/config.js';
-import {
-  explainMismatch,
-  fingerprintModel,
-  rememberedSha256,
-  type FileChange,
-} from './model/fingerprint.js';
+import { explainMismatch, fingerprintModel, type FileChange } from './model/fingerprint.js';
+import { rememberedSha256 } from './model/hash-cache.js';
 import { openModelDirectory } from './model/model-directory.js';
 import { DamagedFileError } from './model/safetensors.js';
 import type { ModelFingerprint, Run } from '../protocol/manifest.js';

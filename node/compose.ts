@@ -1,7 +1,7 @@
 /** A running peer put together from its parts: directory, host, trainer, peer, dialler, reachability, status. */
 import { SystemClock } from './clock.js';
 import type { Home } from './home.js';
-import type { Logger, PrivacyGuard, Trainer } from './interfaces.js';
+import type { Logger, ModelSource, PrivacyGuard, Trainer } from './interfaces.js';
 import { cleanAddresses } from './net/addresses.js';
 import { Dialler } from './net/dialler.js';
 import { GossipTransport } from './net/gossip-transport.js';
@@ -28,6 +28,12 @@ export interface ClosableTrainer extends Trainer {
   close(): Promise<void>;
 }
 
+/** Files of the base model for other members. */
+export interface SharedModelSource extends ModelSource {
+  /** Sentences for the status. */
+  readonly attention: readonly string[];
+}
+
 export interface RunningPeerInit {
   home: Home;
   run: Run;
@@ -41,6 +47,8 @@ export interface RunningPeerInit {
   trainer: ClosableTrainer;
   /** The budget of private training; null without noise. */
   privacy: PrivacyGuard | null;
+  /** Null where the base model is not shared. */
+  sharedModel: SharedModelSource | null;
   /** Multiaddrs to dial: bootstrap nodes and peers. */
   contacts: readonly string[];
   /** Members that askRuns named. */
@@ -69,7 +77,7 @@ export class RunningPeer {
   /** Throws InvalidManifestError; see Peer. */
   constructor(init: RunningPeerInit) {
     const { home, run, isResting, admission = null, host, trainer, privacy, logger } = init;
-    const { measuresPersonal } = init;
+    const { measuresPersonal, sharedModel } = init;
     const { identity } = home;
     this.#init = init;
     this.#startedAtMs = this.#clock.now();
@@ -84,7 +92,7 @@ export class RunningPeer {
         ...{ transport, clock: this.#clock, store, trainer, logger, identity },
         ...(privacy && { privacy }),
       },
-      { run, isResting, admission, measuresPersonal },
+      { run, isResting, admission, measuresPersonal, sharedModel },
     );
   }
 
@@ -155,7 +163,7 @@ export class RunningPeer {
   }
 
   status(): StatusReport {
-    const { home, run, host, trainer } = this.#init;
+    const { home, run, host, trainer, sharedModel } = this.#init;
     const nowMs = this.#clock.now();
     const connections = this.#transport.connections();
     return buildStatus({
@@ -173,6 +181,7 @@ export class RunningPeer {
         ...this.#store.warnings,
         ...this.#warnings,
         ...trainer.attention,
+        ...(sharedModel?.attention ?? []),
         ...(this.#dialler?.attention(nowMs) ?? []),
         ...this.#reach.attention(connections),
       ],

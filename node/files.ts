@@ -151,6 +151,33 @@ async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
+/** Fills `bytes` from `position` on; returns how many there were, fewer only at the end of the file. */
+export async function readAt(
+  handle: FileHandle,
+  bytes: Uint8Array,
+  position: number,
+): Promise<number> {
+  let done = 0;
+  while (done < bytes.length) {
+    const { bytesRead } = await handle.read(bytes, done, bytes.length - done, position + done);
+    if (bytesRead === 0) break;
+    done += bytesRead;
+  }
+  return done;
+}
+
+/** Writes all of `bytes` at `position`. Throws what the system throws. */
+export async function writeAt(
+  handle: FileHandle,
+  bytes: Uint8Array,
+  position: number,
+): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, position + done);
+    done += bytesWritten;
+  }
+}
+
 /** SHA-256 of a file's bytes, 64 hex digits; about 1 GB a second. */
 export async function fileSha256(file: string): Promise<string> {
   const hash = createHash('sha256');

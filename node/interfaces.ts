@@ -2,6 +2,7 @@
  * What a peer needs from the world, and nothing more. The real implementations live in net/, store/
  * and train/; the simulator in node/sim implements the same interfaces under virtual time.
  */
+import type { BlobSource, Chunk } from '../protocol/blob.js';
 import type { Checkpoint } from '../protocol/checkpoint.js';
 import type { Verdict } from '../protocol/errors.js';
 
@@ -259,6 +260,12 @@ export interface Store {
   loadCheckpoint(): Promise<StoredCheckpoint | null>;
   /** Replaces the checkpoint atomically. The log may still hold older records after a crash. */
   saveCheckpoint(stored: StoredCheckpoint): Promise<void>;
+}
+
+/** Files of the base model that this peer gives to members who lack them. */
+export interface ModelSource {
+  /** The catalogue, or a part of a file, by its root (hex); undefined when it is neither, or gone from the disk. Never rejects. */
+  find(root: string): Promise<BlobSource<Chunk> | undefined>;
 }
 
 /** Thrown by a Store when the disk refuses: full, read-only, gone. The peer retries; nothing is lost. */

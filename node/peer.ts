@@ -17,6 +17,7 @@ import type {
   Clock,
   Identity,
   Logger,
+  ModelSource,
   PeerState,
   PrivacyGuard,
   Store,
@@ -67,6 +68,8 @@ export interface PeerInit {
   admission?: Admission | null;
   /** Whether what its own steps make of the adapter is measured now and then; by default it is. */
   measuresPersonal?: boolean;
+  /** Files of the base model, for members who lack them; by default they are not shared. */
+  sharedModel?: ModelSource | null;
 }
 
 export class Peer {
@@ -76,6 +79,7 @@ export class Peer {
   readonly #run: Run;
   readonly #admission: Admission | null;
   readonly #measuresPersonal: boolean;
+  readonly #sharesModel: boolean;
   readonly #stop = new AbortController();
   readonly #replica: Replica;
   readonly #journal: Journal;
@@ -94,6 +98,7 @@ export class Peer {
   /** @throws InvalidManifestError when this machine draws another initial adapter than the founder's. */
   constructor(components: PeerComponents, init: PeerInit) {
     const { run, isResting = false, admission = null, measuresPersonal = true } = init;
+    const { sharedModel = null } = init;
     const { adapter } = run.manifest;
     if (adapterSha256(initialAdapter(adapter)) !== adapter.initialSha256) {
       throw new InvalidManifestError(
@@ -105,6 +110,7 @@ export class Peer {
     this.#run = run;
     this.#admission = admission;
     this.#measuresPersonal = measuresPersonal;
+    this.#sharesModel = sharedModel !== null;
     setMaxListeners(STOP_LISTENERS_MAX, this.#stop.signal);
     this.#rest = new Rest(isResting, this.#stop.signal);
     this.#journal = new Journal(store, clock, (error) => this.#fail(error));
@@ -139,7 +145,7 @@ export class Peer {
       signal,
     );
     const find = (root: string): BlobSource | undefined => this.#updateFetcher.source(root);
-    this.#blobServer = new BlobServer({ clock, runId: run.id, find }, signal);
+    this.#blobServer = new BlobServer({ clock, runId: run.id, find, model: sharedModel }, signal);
   }
 
   /**
@@ -286,6 +292,7 @@ export class Peer {
         refused: this.door.refused,
       },
       updates: { published: this.#publisher.published, received: this.#replica.received },
+      modelBytesGiven: this.#sharesModel ? this.#blobServer.modelBytes : null,
       lastRecipients: this.#publisher.lastRecipients,
       residualNorm: this.#epochs?.residualNorm() ?? 0,
       suspects: suspicions.map(({ author }) => author),

@@ -121,6 +121,11 @@ export const statusReportSchema = z.object({
       denseBytes: count.describe('what one would take as float32 without compression'),
     })
     .describe('since the process started'),
+  modelBytesGiven: count
+    .nullable()
+    .describe(
+      'of the base model, to members, since the process started; null without --share-model',
+    ),
   lastRecipients: count.nullable().describe('members that the last update was handed to'),
   residualNorm: z.number().nonnegative(),
   attention: z.array(z.string()).describe('what is wrong or awaited, and what happens next'),
@@ -176,6 +181,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
       ...snapshot.updates,
       denseBytes: adapterLayout(manifest.adapter).size * Float32Array.BYTES_PER_ELEMENT,
     },
+    modelBytesGiven: snapshot.modelBytesGiven,
     lastRecipients: snapshot.lastRecipients,
     residualNorm: snapshot.residualNorm,
     attention: [...new Set([...sources.attention, ...snapshot.attention].map(asSentence))],

@@ -18,14 +18,17 @@ export interface BlobName {
   size: number;
 }
 
+/** A chunk that is here, or is read first: that rejects where it is gone by then. */
+export type Chunk = Uint8Array | Promise<Uint8Array>;
+
 /** Something that can be served, whole or as far as it is here. */
-export interface BlobSource {
+export interface BlobSource<C extends Chunk = Uint8Array> {
   /** Of the whole blob, 32 bytes each; null while they are not known. */
   readonly hashes: Uint8Array | null;
   readonly chunkCount: number;
   has(index: number): boolean;
   /** Only of a chunk that it has. */
-  chunk(index: number): Uint8Array;
+  chunk(index: number): C;
   /** Calls `listener` whenever there is more to give; returns how to end that. */
   onMore(listener: () => void): () => void;
 }
@@ -224,13 +227,13 @@ export class BlobAsker {
 }
 
 /** The giving end of one stream: checks that requests come in turn. */
-export class BlobGiver {
-  readonly #source: BlobSource;
+export class BlobGiver<C extends Chunk = Uint8Array> {
+  readonly #source: BlobSource<C>;
   readonly #given = new Set<number>();
   #areHashesSent = false;
   #offered = -1;
 
-  constructor(source: BlobSource) {
+  constructor(source: BlobSource<C>) {
     this.#source = source;
   }
 
@@ -254,7 +257,7 @@ export class BlobGiver {
   }
 
   /** The chunk that a frame asks for. @throws BlobProtocolError unless it was offered, and is asked for once. */
-  receive(frame: Uint8Array): { index: number; bytes: Uint8Array } {
+  receive(frame: Uint8Array): { index: number; bytes: C } {
     const { want } = decodeBlobFrame(frame);
     if (!want) throw new BlobProtocolError('a frame that asks for nothing');
     const { index } = want;

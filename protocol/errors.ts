@@ -48,6 +48,11 @@ export class InvalidManifestError extends Error {
   override readonly name = 'InvalidManifestError';
 }
 
+/** Thrown when bytes that should hold the catalogue of a base model's files do not. The message goes on from "the catalogue: ". */
+export class InvalidModelFilesError extends Error {
+  override readonly name = 'InvalidModelFilesError';
+}
+
 /** Thrown when a sync frame is malformed, out of turn or beyond a bound; the session ends. */
 export class SyncProtocolError extends Error {
   override readonly name = 'SyncProtocolError';

@@ -150,6 +150,28 @@ export const BLOB_OPENS_PER_SECOND = 64;
 export const BLOB_BURST_BYTES = UPDATE_BYTES_MAX;
 export const BLOB_BYTES_PER_SECOND = 4 * 1024 * 1024;
 
+/** Bytes of one part of a file of the base model (the last is shorter): four on their way fit into BLOBS_BYTES_MAX. */
+export const MODEL_PART_BYTES = 32 * 1024 * 1024;
+
+/** Files of one base model: a config, a tokenizer and the like, and shards of weights; 5 GB each are usual. */
+export const MODEL_FILES_MAX = 256;
+
+/** Characters of a file's name: every file system takes so many. */
+export const MODEL_FILE_NAME_LENGTH_MAX = 128;
+
+/** Bytes of all files of one base model: more than any machine trains on. */
+export const MODEL_BYTES_MAX = 1024 * 1024 * 1024 * 1024;
+
+/** Bytes of the catalogue of these files: 32,768 parts of 34 bytes each and the names are 1.2 MB. */
+export const MODEL_CATALOGUE_BYTES_MAX = 2 * 1024 * 1024;
+
+/**
+ * Bytes of the base model served to all peers together: at once, and in a second in the long run. 64 Mbit/s are what two
+ * peers may be given anyway; any number of newcomers leave the rest of an uplink to updates.
+ */
+export const MODEL_BURST_BYTES = MODEL_PART_BYTES;
+export const MODEL_BYTES_PER_SECOND = 2 * BLOB_BYTES_PER_SECOND;
+
 /** Runs that one bootstrap node or peer lists, and peers listed for one run. */
 export const RUNS_MAX = 256;
 export const RUN_PEERS_MAX = 64;

@@ -1,4 +1,5 @@
 /** Manifest <-> canonical bytes. A run id names bytes, so bytes that encode differently are refused. */
+import type { BlobName } from './blob.js';
 import { InvalidManifestError } from './errors.js';
 import { bytesEqual, copyOf, fromHex, sha256, toHex } from './bytes.js';
 import { PROTOCOL_VERSION } from './ids.js';
@@ -69,6 +70,8 @@ function toWire(manifest: Manifest): wire.Manifest {
       configSha256: fromHex(model.configSha256),
       weightsSha256: fromHex(model.weightsSha256),
       tokenizerSha256: fromHex(model.tokenizerSha256),
+      filesRoot: fromHex(model.files?.root ?? ''),
+      filesBytes: model.files?.size ?? 0,
     },
     adapter: {
       rank: adapter.rank,
@@ -111,6 +114,7 @@ function fromWire(message: wire.Manifest): Manifest {
       configSha256: toHex(model.configSha256),
       weightsSha256: toHex(model.weightsSha256),
       tokenizerSha256: toHex(model.tokenizerSha256),
+      files: filesFromWire(model),
     },
     adapter: {
       ...adapter,
@@ -123,6 +127,12 @@ function fromWire(message: wire.Manifest): Manifest {
     fold: { ...fold, mode: foldModeFromWire(fold.mode) },
     membership: membershipFromWire(membership),
   };
+}
+
+/** Half a name is none, and refused with the rest that is out of bounds. */
+function filesFromWire({ filesRoot, filesBytes }: wire.Model): BlobName | null {
+  if (filesRoot.length === 0 && filesBytes === 0) return null;
+  return { root: toHex(filesRoot), size: filesBytes };
 }
 
 function phaseFromWire({ fromEpoch, slices, bits }: wire.CompressionPhase): CompressionPhase {

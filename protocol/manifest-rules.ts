@@ -55,6 +55,9 @@ function checkFingerprint({ model }: Manifest): void {
   for (const field of ['configSha256', 'weightsSha256', 'tokenizerSha256'] as const) {
     hash(`model.${field}`, model[field]);
   }
+  if (model.files === null) return;
+  hash('model.filesRoot', model.files.root);
+  integer('model.filesBytes', model.files.size, 1, limits.MODEL_CATALOGUE_BYTES_MAX);
 }
 
 function checkAdapter({ adapter }: Manifest): void {

@@ -1,5 +1,6 @@
 /** What a run is: everything that peers must agree on. SHA-256 of its canonical bytes is the run id. */
 import type { AdapterSpec } from './adapter.js';
+import type { BlobName } from './blob.js';
 
 export interface ModelFingerprint {
   /** For people, e.g. "tiny-base"; not compared. */
@@ -10,6 +11,12 @@ export interface ModelFingerprint {
   configSha256: string;
   weightsSha256: string;
   tokenizerSha256: string;
+}
+
+/** The base model of a run, and where its files are to be had. */
+export interface AgreedModel extends ModelFingerprint {
+  /** The catalogue of its files (protocol/model-files.ts), for members who lack them; null where the founder named none. */
+  files: BlobName | null;
 }
 
 export interface Schedule {
@@ -104,7 +111,7 @@ export interface Manifest {
   name: string;
   /** Peer id of the founder. */
   founder: string;
-  model: ModelFingerprint;
+  model: AgreedModel;
   adapter: AgreedAdapter;
   schedule: Schedule;
   training: Training;

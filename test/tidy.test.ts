@@ -31,7 +31,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'node/json-file.ts',
   ],
   'node/data': ['node/files.ts', 'node/model', 'protocol', 'node/errors.ts', 'node/json-file.ts'],
-  'node/hub': ['node/files.ts', 'node/model', 'node/errors.ts', 'node/version.ts'],
+  'node/hub': ['node/files.ts', 'node/model', 'protocol', 'node/errors.ts', 'node/version.ts'],
   'node/train': [
     'node/model',
     'node/data',

@@ -7,8 +7,9 @@ import { hubNameOfDirectory, isCommit, parseHubName, type HubName } from '../mod
 import { isModelDirectory } from '../model/model-directory.js';
 import type { Settings } from '../store/settings.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
+import type { BlobName } from '../../protocol/blob.js';
 import type { Run } from '../../protocol/manifest.js';
-import { createBar, sayIfSlow } from './slow.js';
+import { createBar, inMb, sayIfSlow } from './slow.js';
 import type { VerbIo } from './verb.js';
 
 /** --model of every verb that takes one. */
@@ -16,7 +17,7 @@ export const modelOption = {
   model: option(
     text('DIR|NAME', 'a directory, or a name on the hub like OWNER/NAME'),
     null,
-    'the base model: a directory; OWNER/NAME[@REVISION] on the hub, which is fetched into the cache; or auto, the one that the run names',
+    'the base model: a directory; OWNER/NAME[@REVISION] on the hub, which is fetched into the cache; auto, the one that the run names, from the hub or else from members that share it; or peers, the same from members alone',
     'the embedded tiny-base, or that of the run where it is here',
   ),
 } as const;
@@ -24,14 +25,22 @@ export const modelOption = {
 /** Where is said what was chosen, and what ends it. */
 type Io = Pick<VerbIo, 'stderr' | 'terminal' | 'signal'>;
 
-/** --model auto: the model that the run names, fetched where it is not here. */
+/** --model auto: the model that the run names, fetched where it is not here; peers: the same, from members alone. */
 const AUTO = 'auto';
-const BYTES_PER_MB = 1e6;
+const PEERS = 'peers';
 
 /** Whether the run, which a newcomer has yet to ask for, decides which model that is. */
 export function isLeftToRun(given: string | null): boolean {
-  return given === null || given === AUTO;
+  return given === null || mayFetchFromMembers(given);
 }
+
+/** Whether members of the run may be asked for its model, which takes a network. */
+export function mayFetchFromMembers(given: string | null): boolean {
+  return given === AUTO || given === PEERS;
+}
+
+/** Fetches the model of a run from its members, by the catalogue that the run names; returns its directory. */
+export type FromMembers = (run: Run, files: BlobName) => Promise<string>;
 
 /** What a peer was last started with, as far as it chose the model; null before its first start. */
 type Before = Pick<Settings, 'model' | 'modelDir'> | null;
@@ -61,9 +70,9 @@ export async function modelDirectory(
     }
     return given;
   }
-  if (given === AUTO) {
+  if (mayFetchFromMembers(given)) {
     throw new UserError(
-      '--model auto takes the model of a run, and there is none yet; name a model',
+      `--model ${given} takes the model of a run, and there is none yet; name a model`,
       EXIT_USAGE,
     );
   }
@@ -73,7 +82,7 @@ export async function modelDirectory(
 /**
  * The base model of a peer of `run`, which may be another one than the run's if --model says so; with null
  * the run is yet to be founded. What is not here is fetched only where `given` says so. Throws UserError.
- * `cacheFile`: see fingerprintModel.
+ * `cacheFile`: see fingerprintModel. `fromMembers`: null where there is no network to ask them by.
  */
 export async function openBase(
   given: string | null,
@@ -81,6 +90,7 @@ export async function openBase(
   before: Before,
   cacheFile: string,
   io: Io,
+  fromMembers: FromMembers | null = null,
 ): Promise<BaseModel> {
   const read = (dir: string): Promise<BaseModel> =>
     sayIfSlow(io.stderr, `reading the model ${dir}`, openBaseModel(dir, cacheFile));
@@ -99,19 +109,51 @@ export async function openBase(
     io.stderr.write(`model ${model.name}: it is in the cache, in ${cached}\n`);
     return read(cached);
   }
-  const wanted = parseHubName(model.name);
-  if (given === null || wanted?.revision == null || !isCommit(wanted.revision)) throw notHere(run);
-  const dir = await fetchByName(wanted, io, { weightsSha256: model.weightsSha256 });
+  if (given === null) throw notHere(run);
+  const onHub = given === AUTO ? hubNameOf(run) : null;
+  const hasMembers = model.files !== null && fromMembers !== null;
+  if (onHub !== null) {
+    try {
+      return await read(await fetchByName(onHub, io, { weightsSha256: model.weightsSha256 }));
+    } catch (error) {
+      if (!hasMembers || !(await isOfHub(error))) throw error;
+      io.stderr.write(`${(error as UserError).message}; asking the members of the run instead\n`);
+    }
+  }
+  if (model.files === null || fromMembers === null) throw notHere(run);
+  const dir = await fromMembers(run, model.files);
+  io.stderr.write(`model ${model.name}: fetched from members, in ${dir}\n`);
   return read(dir);
 }
 
-function notHere({ manifest: { name: run, model } }: Run): UserError {
+/** The name of the run's model on a hub, at one commit; null where it has none. */
+function hubNameOf({ manifest: { model } }: Run): HubName | null {
   const wanted = parseHubName(model.name);
-  const isOnHub = wanted?.revision != null && isCommit(wanted.revision);
+  return wanted?.revision != null && isCommit(wanted.revision) ? wanted : null;
+}
+
+/** Whether the hub would not give the model, or could not be asked, which somebody else may make up for. */
+async function isOfHub(error: unknown): Promise<boolean> {
+  if (!(error instanceof UserError)) return false;
+  const { HubRefusal, HubUnreachableError } = await import('../hub/client.js');
+  const { endpointOf } = await import('../hub/endpoint.js');
+  const { cause } = error;
+  const isRefused = cause instanceof HubRefusal || cause instanceof HubUnreachableError;
+  return isRefused || endpointOf(process.env).isOffline;
+}
+
+function notHere(run: Run): UserError {
+  const { name, model } = run.manifest;
+  const isOnHub = hubNameOf(run) !== null;
+  const places = [
+    ...(isOnHub ? ['from the hub'] : []),
+    ...(model.files !== null ? ['from members that share it (--share-model)'] : []),
+  ];
+  const word = model.files === null ? model.name : AUTO;
   return new UserError(
-    `the run "${run}" needs the base model ${model.name} (${model.architecture}), which is not here: ` +
-      (isOnHub
-        ? `the same command with --model ${model.name} fetches it from the hub`
+    `the run "${name}" needs the base model ${model.name} (${model.architecture}), which is not here: ` +
+      (places.length > 0
+        ? `the same command with --model ${word} fetches it ${places.join(', or ')}`
         : 'get its files from the founder, and give their directory with --model DIR'),
   );
 }
@@ -151,8 +193,4 @@ async function isThere(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
-}
-
-function inMb(bytes: number): number {
-  return Math.round(bytes / BYTES_PER_MB);
 }

@@ -5,6 +5,7 @@ import { flagOf } from '../config.js';
 import { placeOf, type Origin } from '../config/sources.js';
 import { parseHubName } from '../model/hub-name.js';
 import { adapterSha256, initialAdapter, type LoraModule } from '../../protocol/adapter.js';
+import type { BlobName } from '../../protocol/blob.js';
 import type {
   AlphaPhase,
   CompressionPhase,
@@ -23,6 +24,8 @@ export interface FoundingContext {
   /** Peer id of the founder. */
   founder: string;
   fingerprint: ModelFingerprint;
+  /** The catalogue of its files; null where members cannot fetch them from each other. */
+  files: BlobName | null;
   hiddenSize: number;
   /** As PEFT writes them, e.g. ["q_proj", "v_proj"]. */
   targetModules: readonly string[];
@@ -48,7 +51,7 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
   return {
     name: options.name ?? runName(context.fingerprint.name),
     founder: context.founder,
-    model: context.fingerprint,
+    model: { ...context.fingerprint, files: context.files },
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
     schedule: {
       startMs: context.startMs,

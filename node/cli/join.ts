@@ -20,6 +20,7 @@ import { isListed } from '../../protocol/members.js';
 import { columnsOf } from './data-options.js';
 import { findRun, isRun } from './find-run.js';
 import { live, rememberSettings, type LiveInit } from './live.js';
+import { fromMembers, openSharedModel } from './model-sharing.js';
 import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { withSession, type Session } from './session.js';
@@ -43,7 +44,7 @@ export const joinOptions = {
   timeout: option(
     real('SECONDS', 0, TIMEOUT_SECONDS_MAX),
     null,
-    'give up when ADDRESS has not answered for so long',
+    'give up when ADDRESS has not answered for so long, or no member has given anything of the base model',
     'never',
   ),
 } as const;
@@ -105,8 +106,13 @@ export function joining(
     const wanted = invite?.runId ?? options.run;
     const { run, members } = await openRun(session, addresses, { ...options, run: wanted });
     const admission = await enter(session, run, invite, contacts);
-    const base = await session.openBase(run);
+    const { signed = null } = admission ?? {};
+    const base = await session.openBase(
+      run,
+      fromMembers(session, { contacts, members, admission: signed, timeout: options.timeout }),
+    );
     checkBaseModel(run, base);
+    const sharedModel = await openSharedModel(session, run, base.dir);
     const { batchSize } = run.manifest.training;
     const settings = privacyOf(options, new Set(origins.keys()), batchSize);
     await checkLedger(home.directory, home.run, settings);
@@ -134,7 +140,8 @@ export function joining(
     logger.info({ ...trainer.stats }, 'private data read');
     return {
       ...{ home, run, host, trainer, privacy, logger, page, progress, options, io, lost },
-      ...{ contacts, members, admission, relay: options.relay, mdns: !options.noMdns },
+      ...{ contacts, members, admission, sharedModel },
+      ...{ relay: options.relay, mdns: !options.noMdns },
     };
   };
   return { contacts, invitedKey: invite?.swarmKey ? new SwarmKey(invite.swarmKey) : null, prepare };

@@ -132,6 +132,9 @@ export const peerOptions = {
   ),
   bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
   ...swarmKeyOption,
+  shareModel: switchOption(
+    'give the files of the base model to members who lack them (join --model auto or peers)',
+  ),
   relay: switchOption('pass on what members send to each other that cannot be dialled'),
   noMdns: switchOption('do not look for members on the own network, nor answer those who do'),
   upnp: switchOption('ask the router to forward the port, so that this peer can be dialled'),

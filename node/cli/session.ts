@@ -12,7 +12,7 @@ import { readSwarmKey, type SwarmKey } from '../net/swarm-key.js';
 import { readSettings } from '../store/settings.js';
 import { checkPrecision } from '../train/choose-device.js';
 import type { Run } from '../../protocol/manifest.js';
-import { isLeftToRun, openBase } from './base-choice.js';
+import { isLeftToRun, mayFetchFromMembers, openBase, type FromMembers } from './base-choice.js';
 import { columnsOf, sayDataFiles } from './data-options.js';
 import type { PeerOptions } from './live.js';
 import { createProgress, type Progress } from './progress.js';
@@ -22,8 +22,11 @@ import type { VerbIo } from './verb.js';
 /** Everything of a peer that does not depend on the run. */
 export interface Session {
   home: Home;
-  /** The base model for `run`, null for one that is yet to be founded; opened once. Throws UserError. */
-  openBase(run: Run | null): Promise<BaseModel>;
+  /**
+   * The base model for `run`, null for one that is yet to be founded; opened once. Where it is not here, `fromMembers`
+   * may be asked. Throws UserError.
+   */
+  openBase(run: Run | null, fromMembers?: FromMembers): Promise<BaseModel>;
   host: Host;
   page: StatusPage;
   logger: Logger;
@@ -68,15 +71,16 @@ export async function withSession(
     const before = await readSettings(home.directory);
     const cacheFile = home.directory.pathOf('modelHashes');
     let opening: Promise<BaseModel> | null = null;
-    const openOnce = (run: Run | null): Promise<BaseModel> => {
-      opening ??= openBase(options.model, run, before, cacheFile, io).then((base) => {
+    const openOnce = (run: Run | null, fromMembers?: FromMembers): Promise<BaseModel> => {
+      opening ??= openBase(options.model, run, before, cacheFile, io, fromMembers).then((base) => {
         logger.debug({ model: basename(base.dir) }, 'base model opened');
         return base;
       });
       return opening;
     };
-    // What the run has no say in is told before anything goes on the network.
-    if (home.run !== null || !isLeftToRun(options.model)) await openOnce(home.run);
+    // What needs nobody else is told before anything goes on the network.
+    const isHere = home.run !== null && !mayFetchFromMembers(options.model);
+    if (isHere || !isLeftToRun(options.model)) await openOnce(home.run);
     const page = await openStatusPage(options.http, home.directory);
     opened.push(async () => page.server?.stop());
     const { directory, identity } = home;

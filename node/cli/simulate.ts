@@ -234,6 +234,7 @@ function found(
     founder: ids[0] ?? '',
     targetModules: [...new Set(modules.map(({ name }) => name.split('.').at(-1) ?? ''))],
     modules,
+    files: null,
     startMs: START_MS,
     epochMs: EPOCH_MS,
   };

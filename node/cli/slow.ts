@@ -73,3 +73,9 @@ export function createBar(
     stop: () => isStarted && bar.stop(),
   };
 }
+
+const BYTES_PER_MB = 1e6;
+
+export function inMb(bytes: number): number {
+  return Math.round(bytes / BYTES_PER_MB);
+}

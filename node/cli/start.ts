@@ -14,6 +14,7 @@ import type { Manifest, Run } from '../../protocol/manifest.js';
 import { columnsOf } from './data-options.js';
 import { checkResume, manifestFromOptions } from './found-run.js';
 import { live, rememberSettings, type LiveInit } from './live.js';
+import { fromMembers, listForRun, openSharedModel } from './model-sharing.js';
 import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { runOptions, type RunOptions } from './run-options.js';
@@ -61,10 +62,12 @@ export async function prepareStart(
   origins: ReadonlyMap<string, Origin>,
 ): Promise<LiveInit> {
   const { home, logger, host, page, progress, io, lost } = session;
-  const base = await session.openBase(home.run);
+  const contacts = { contacts: options.bootstrap, members: [], admission: null, timeout: null };
+  const base = await session.openBase(home.run, fromMembers(session, contacts));
   const settings = privacyOf(options, new Set(origins.keys()), batchSizeOf(session, options));
   await checkLedger(home.directory, home.run, settings);
   const { trainer, run } = await openRun({ ...session, base }, options, origins, settings);
+  const sharedModel = await openSharedModel(session, run, base.dir);
   const privacy = await openPrivacyBudget(home.directory, trainer, settings);
   await rememberSettings(home.directory, base.dir, options);
   logger.info({ ...trainer.stats }, 'private data read');
@@ -72,6 +75,7 @@ export async function prepareStart(
     ...{ home, run, host, trainer, privacy, logger, page, progress, options, io, lost },
     contacts: options.bootstrap,
     members: [],
+    sharedModel,
     relay: options.relay,
     mdns: !options.noMdns,
   };
@@ -131,6 +135,7 @@ async function openRun(
     founder: peerId,
     fingerprint: base.fingerprint,
     hiddenSize: base.config.hiddenSize,
+    files: await listForRun(session, base.dir),
     targetModules,
     modules,
   };

@@ -33,8 +33,9 @@ export const KINDS_OF_BYTE: readonly KindOfByte[] = [
   {
     purpose: 'blob',
     name: 'blobs',
-    holds: 'updates too large for gossip, in chunks, to whoever of the run asks',
-    lacks: 'text, tokens, file names',
+    holds:
+      'updates too large for gossip, in chunks, to whoever of the run asks; with --share-model the files of the base model too, to members that lack it',
+    lacks: 'text, tokens, names of other files',
   },
   {
     purpose: 'introduce',

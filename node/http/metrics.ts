@@ -175,6 +175,12 @@ export const METRICS: readonly Metric[] = [
     values: traffic,
   },
   {
+    name: 'murmurate_model_given_bytes_total',
+    help: 'Bytes of the base model given to members since the start; only with --share-model.',
+    isCounter: true,
+    values: ({ modelBytesGiven }) => modelBytesGiven,
+  },
+  {
     name: 'murmurate_members',
     help: 'Other members, by how they are connected to this peer.',
     labels: ['connection'],

@@ -1,26 +1,20 @@
 /** A model by name: from the cache, or from a hub into the cache; always one commit, whole and checked. */
-import { readFile, statfs } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
-import { lock } from 'proper-lockfile';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { UserError } from '../errors.js';
-import { disk, errnoOf, makeDirectory } from '../files.js';
+import { disk, makeDirectory } from '../files.js';
 import { readModelConfig } from '../model/config.js';
 import { formatHubName, type HubName } from '../model/hub-name.js';
 import { isModelDirectory, openModelDirectory } from '../model/model-directory.js';
 import { INDEX_FILE, readWeightMap } from '../model/weight-index.js';
 import { cachedModels, ModelCache, sizeOf, weightsSha256Of } from './cache.js';
+import { checkSpace, locked, SPARE_BYTES } from './cache-room.js';
 import { HubClient, HubUnreachableError } from './client.js';
 import { cacheDirectoryOf, endpointOf, tokenOf, type Environment } from './endpoint.js';
 import { askListing, smallFiles, weightFiles, type HubFile, type Listing } from './listing.js';
+import { findFromMembers } from './member-model.js';
 import { partOf, transfer } from './transfer.js';
 import { inWords, type Asked } from './words.js';
-
-/** Left free on the disk, in bytes: a full disk hurts more than a model helps. */
-const SPARE_BYTES = 64 * 1024 * 1024;
-/** Another process that fetches the same model is gone when it gave no sign of life for so long, in ms. */
-const LOCK_STALE_MS = 10_000;
-const LOCK_STEP_MS = 500;
 
 export interface FetchOptions {
   env: Environment;
@@ -94,13 +88,17 @@ async function fromCache(
   return { dir, commit };
 }
 
-/** The snapshot in the cache whose weights have this hash, by the names of its files; null where there is none. */
+/**
+ * Where in the cache the model lies whose weights have this hash, by the names of its files, or as it came from members;
+ * null where there is none.
+ */
 export async function findCached(weightsSha256: string, env: Environment): Promise<string | null> {
-  for (const model of await cachedModels(cacheDirectoryOf(env))) {
+  const directory = cacheDirectoryOf(env);
+  for (const model of await cachedModels(directory)) {
     if (model.weightsSha256 === weightsSha256 && (await isModelDirectory(model.dir)))
       return model.dir;
   }
-  return null;
+  return findFromMembers(directory, weightsSha256);
 }
 
 /** One model on its way into the cache. */
@@ -187,13 +185,7 @@ class Fetch {
       const path = this.#cache.blob(hash);
       needed += bytes - ((await sizeOf(path)) ?? (await sizeOf(partOf(path))) ?? 0);
     }
-    const { bavail, bsize } = await statfs(this.#cache.root);
-    const free = bavail * bsize;
-    if (needed <= free) return;
-    throw new UserError(
-      `${this.#cache.name} needs ${inGb(needed)} on the disk of ${this.#cache.directory}, which has ${inGb(free)} left: ` +
-        'free some space, or set HF_HUB_CACHE to a directory on another disk',
-    );
+    await checkSpace(this.#cache.name, needed, this.#cache.directory);
   }
 
   #checkWeights(files: readonly HubFile[]): void {
@@ -206,41 +198,8 @@ class Fetch {
     );
   }
 
-  /** Two processes that write one file would spoil it. */
-  async #locked(work: () => Promise<void>): Promise<void> {
+  #locked(work: () => Promise<void>): Promise<void> {
     const { signal, say } = this.#options;
-    const path = this.#cache.lock;
-    await makeDirectory(dirname(path));
-    let release = await take(path);
-    if (release === null) say(`another process is fetching ${this.#cache.name}; waiting for it`);
-    while (release === null) {
-      await delay(LOCK_STEP_MS, undefined, { signal });
-      release = await take(path);
-    }
-    try {
-      await work();
-    } finally {
-      await release().catch(() => undefined);
-    }
+    return locked(this.#cache.lock, this.#cache.name, { signal, say }, work);
   }
-}
-
-/** Null while another process has it. Throws what the system throws. */
-async function take(path: string): Promise<(() => Promise<void>) | null> {
-  try {
-    return await lock(path, {
-      lockfilePath: path,
-      realpath: false,
-      stale: LOCK_STALE_MS,
-      // Only after this process stood still for long: the hash then tells a file that two have written.
-      onCompromised: () => undefined,
-    });
-  } catch (error) {
-    if (errnoOf(error) === 'ELOCKED') return null;
-    throw error;
-  }
-}
-
-function inGb(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(2)} GB`;
 }

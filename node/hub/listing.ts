@@ -1,6 +1,7 @@
 /** What a hub has of a model: the commit, and those of its files that a peer needs. */
 import { listFiles, modelInfo } from '@huggingface/hub';
 import { z } from 'zod';
+import { EXTRA_MODEL_FILES, NEEDED_MODEL_FILES } from '../../protocol/model-files.js';
 import { UserError } from '../errors.js';
 import { isCommit } from '../model/hub-name.js';
 import { INDEX_FILE, SINGLE_FILE } from '../model/weight-index.js';
@@ -13,15 +14,6 @@ const SMALL_FILE_BYTES_MAX = 128 * 1024 * 1024;
 /** Bytes of one file of weights: shards have 5 GB, and what is not sharded has less than this. */
 const WEIGHT_FILE_BYTES_MAX = 1024 ** 4;
 
-const NEEDED = ['config.json', 'tokenizer.json'];
-/** Taken where they are; the tokenizers of Transformers read some that a peer does not. */
-const WANTED = [
-  'generation_config.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'chat_template.jinja',
-];
 const CONVERT =
   'take a model that has safetensors, or convert it with Transformers: ' +
   'AutoModelForCausalLM.from_pretrained(NAME).save_pretrained(DIR), then --model DIR';
@@ -96,7 +88,7 @@ async function heard<T>(asking: Promise<T>): Promise<T> {
  */
 export function smallFiles({ files }: Listing, name: string): HubFile[] {
   if (!files.has(SINGLE_FILE) && !files.has(INDEX_FILE)) throw withoutWeights(files, name);
-  const missing = NEEDED.find((file) => !files.has(file));
+  const missing = NEEDED_MODEL_FILES.find((file) => !files.has(file));
   if (missing !== undefined) {
     throw new UserError(
       `${name} has no ${missing} on the hub, so it is no model that can be trained here: ` +
@@ -104,7 +96,9 @@ export function smallFiles({ files }: Listing, name: string): HubFile[] {
     );
   }
   const index = files.has(SINGLE_FILE) ? [] : [INDEX_FILE];
-  const chosen = [...NEEDED, ...WANTED, ...index].flatMap((file) => files.get(file) ?? []);
+  const chosen = [...NEEDED_MODEL_FILES, ...EXTRA_MODEL_FILES, ...index].flatMap(
+    (file) => files.get(file) ?? [],
+  );
   for (const { name: file, bytes: size } of chosen) {
     if (size > SMALL_FILE_BYTES_MAX) {
       throw new UserError(

@@ -7,7 +7,7 @@ import { createReadStream } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { UserError } from '../errors.js';
-import { disk, renameDurably } from '../files.js';
+import { disk, renameDurably, writeAt } from '../files.js';
 import { sizeOf } from './cache.js';
 import { HubUnreachableError, type HubClient } from './client.js';
 import type { HubFile } from './listing.js';
@@ -115,7 +115,7 @@ class Copy {
         );
       }
       // The hash has only what the disk took.
-      await this.#write(chunk);
+      await writeAt(this.#handle, chunk, this.#size);
       this.#take(chunk);
     }
     if (!this.isWhole) throw new HubUnreachableError('the connection ended early');
@@ -126,14 +126,6 @@ class Copy {
     await this.#handle.truncate(0);
     this.#hash = hashFor(this.#init.file);
     this.#size = 0;
-  }
-
-  async #write(chunk: Uint8Array): Promise<void> {
-    for (let done = 0; done < chunk.length;) {
-      const at = this.#size + done;
-      const { bytesWritten } = await this.#handle.write(chunk, done, chunk.length - done, at);
-      done += bytesWritten;
-    }
   }
 
   #take(chunk: Uint8Array): void {

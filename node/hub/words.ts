@@ -35,8 +35,16 @@ export function inWords(error: unknown, asked: Asked): unknown {
       { cause: error },
     );
   }
-  const sentence = diskSentence(error, asked);
-  return sentence === null ? error : new UserError(sentence, undefined, { cause: error });
+  return diskInWords(error, asked.directory);
+}
+
+/** `error` in words where it came from the disk of the cache `directory`; else itself. */
+export function diskInWords(error: unknown, directory: string): unknown {
+  const code = errnoOf(error);
+  const words = code === null ? undefined : DISK[code];
+  if (code === null || words === undefined) return error;
+  const sentence = `the model cannot be written to the cache ${directory}: ${words} (${code})`;
+  return new UserError(sentence, undefined, { cause: error });
 }
 
 function refusal({ status, code }: HubRefusal, { wanted, url, hasToken }: Asked): string {
@@ -74,10 +82,3 @@ const DISK: Readonly<Record<string, string>> = {
   EEXIST: 'a part of its path is a file; set HF_HUB_CACHE to a directory',
   EIO: 'the disk reports an input/output error; check the disk',
 };
-
-function diskSentence(error: unknown, { directory }: Asked): string | null {
-  const code = errnoOf(error);
-  const words = code === null ? undefined : DISK[code];
-  if (code === null || words === undefined) return null;
-  return `the model cannot be written to the cache ${directory}: ${words} (${code})`;
-}

@@ -1,18 +1,10 @@
 /** What names a base model among peers: hashes of its arithmetic, its weights and its tokenizer. */
 import { createHash } from 'node:crypto';
-import { readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { z } from 'zod';
 import type { ModelFingerprint } from '../../protocol/manifest.js';
-import { fileSha256 } from '../files.js';
-import { unreadable } from '../json-file.js';
 import type { ModelConfig } from './config.js';
+import { cachedSha256, readHashCache, writeHashCache } from './hash-cache.js';
 import { openModelDirectory } from './model-directory.js';
-
-/** Files remembered in a cache; beyond it the cache starts afresh. */
-const CACHE_ENTRIES_MAX = 512;
-/** A file that changed this recently may change again within the clock's resolution: not cached. */
-const SETTLED_AFTER_MS = 2000;
 
 /** A file whose content is no longer what was remembered of it; both hashes are 64 hex digits. */
 export interface FileChange {
@@ -20,12 +12,6 @@ export interface FileChange {
   before: string;
   now: string;
 }
-
-const cacheSchema = z.record(
-  z.string(),
-  z.object({ size: z.string(), mtimeNs: z.string(), sha256: z.string().regex(/^[0-9a-f]{64}$/) }),
-);
-type Cache = z.infer<typeof cacheSchema>;
 
 /**
  * Fingerprint of the model in `dir`. Weight files are streamed through SHA-256 (about 1 GB a second);
@@ -46,7 +32,7 @@ export async function fingerprintModel(
   onChange: (change: FileChange) => void = () => undefined,
 ): Promise<ModelFingerprint> {
   const model = await openModelDirectory(dir);
-  const cache = cacheFile === undefined ? {} : await readCache(cacheFile);
+  const cache = cacheFile === undefined ? {} : await readHashCache(cacheFile);
   const known = { ...cache };
   const files = [...new Set([...model.weights.values()].map(({ file }) => file))];
   const byName = files.map((file) => ({ file, name: basename(file) }));
@@ -63,7 +49,7 @@ export async function fingerprintModel(
   }
   const tokenizerSha256 = await hashOf(model.tokenizerFile);
   if (cacheFile !== undefined && JSON.stringify(cache) !== JSON.stringify(known)) {
-    await writeCache(cacheFile, cache);
+    await writeHashCache(cacheFile, cache);
   }
   return {
     name: model.name,
@@ -120,45 +106,4 @@ export function explainMismatch(run: ModelFingerprint, mine: ModelFingerprint): 
 
 function short(sha256: string): string {
   return `${sha256.slice(0, 12)}...`;
-}
-
-async function cachedSha256(file: string, cache: Cache): Promise<string> {
-  try {
-    const { size, mtimeNs, mtimeMs } = await stat(file, { bigint: true });
-    const entry = cache[file];
-    if (entry?.size === String(size) && entry.mtimeNs === String(mtimeNs)) return entry.sha256;
-    const sha256 = await fileSha256(file);
-    const settled = Date.now() - Number(mtimeMs) > SETTLED_AFTER_MS;
-    if (settled) cache[file] = { size: String(size), mtimeNs: String(mtimeNs), sha256 };
-    return sha256;
-  } catch (cause) {
-    throw unreadable(file, 'a file of the model', cause);
-  }
-}
-
-/** What `cacheFile` remembers of `file` as it was; null when nothing. */
-export async function rememberedSha256(file: string, cacheFile: string): Promise<string | null> {
-  return (await readCache(cacheFile))[file]?.sha256 ?? null;
-}
-
-/** A cache that is missing or damaged costs time, not correctness: it starts afresh. */
-async function readCache(cacheFile: string): Promise<Cache> {
-  try {
-    const cache = cacheSchema.parse(JSON.parse(await readFile(cacheFile, 'utf8')));
-    return Object.keys(cache).length > CACHE_ENTRIES_MAX ? {} : cache;
-  } catch {
-    return {};
-  }
-}
-
-/** Written beside its place and renamed, so that two peers of one machine may share it. */
-async function writeCache(cacheFile: string, cache: Cache): Promise<void> {
-  const temporary = `${cacheFile}.${process.pid}.tmp`;
-  try {
-    await writeFile(temporary, JSON.stringify(cache));
-    await rename(temporary, cacheFile);
-  } catch {
-    // A disk that refuses the cache costs the next start a second reading.
-    await rm(temporary, { force: true });
-  }
 }

@@ -2,12 +2,13 @@
 import { stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
+import { WEIGHT_INDEX_FILE } from '../../protocol/model-files.js';
 import { UserError } from '../errors.js';
 import { readJsonFile } from '../json-file.js';
 import { readSafetensorsHeader, type TensorEntry, type WeightIndex } from './safetensors.js';
 
 export const SINGLE_FILE = 'model.safetensors';
-export const INDEX_FILE = 'model.safetensors.index.json';
+export const INDEX_FILE = WEIGHT_INDEX_FILE;
 
 /** Bytes of a model.safetensors.index.json: 100 bytes a tensor, 100,000 tensors. */
 const INDEX_BYTES_MAX = 32 * 1024 * 1024;

@@ -3,7 +3,7 @@ import './polyfill.js';
 import { TopicValidatorResult, type GossipSub, type Message } from '@chainsafe/libp2p-gossipsub';
 import type { Connection as NetConnection, PeerId, Stream } from '@libp2p/interface';
 import type { Verdict } from '../../protocol/errors.js';
-import { BLOB_PROTOCOL_ID, SYNC_PROTOCOL_ID, updateTopic } from '../../protocol/ids.js';
+import { updateTopic } from '../../protocol/ids.js';
 import * as limits from '../../protocol/limits.js';
 import {
   MessageTooLargeError,
@@ -14,39 +14,14 @@ import {
   type Transport,
   type TransportHandlers,
 } from '../interfaces.js';
-import { parsePeerId } from './addresses.js';
 import { StreamBusyError, TransportStoppedError, UnreachableError, reasonOf } from './errors.js';
-import { NetFrameStream, type FrameStreamLimits } from './frame-stream.js';
+import { NetFrameStream } from './frame-stream.js';
 import { GossipWatchdog, hasGossipStream } from './gossip-watchdog.js';
 import type { Host } from './host.js';
+import { openRunStream, STREAMS } from './run-streams.js';
 
 /** How often, in ms, the members are compared with what gossipsub knows; events come at once. */
 const RECONCILE_INTERVAL_MS = 200;
-
-interface StreamRules extends FrameStreamLimits {
-  protocol: string;
-  /** Streams served at one time: over all peers, and for one of them. */
-  inboundMax: number;
-  inboundPerPeerMax: number;
-}
-
-const STREAMS: Readonly<Record<StreamKind, StreamRules>> = {
-  sync: {
-    protocol: SYNC_PROTOCOL_ID,
-    frameBytesMax: limits.SYNC_FRAME_BYTES_MAX,
-    timeoutMs: limits.SYNC_TIMEOUT_MS,
-    // The peer serves half as many: it decides whose session gives way to another's.
-    inboundMax: 2 * limits.SYNC_SESSIONS_MAX,
-    inboundPerPeerMax: limits.SYNC_SESSIONS_PER_PEER_MAX,
-  },
-  blob: {
-    protocol: BLOB_PROTOCOL_ID,
-    frameBytesMax: limits.SYNC_FRAME_BYTES_MAX,
-    timeoutMs: limits.BLOB_TIMEOUT_MS,
-    inboundMax: limits.BLOB_STREAMS_MAX,
-    inboundPerPeerMax: limits.BLOB_STREAMS_PER_PEER_MAX,
-  },
-};
 
 /** Messages of a stranger that are dropped before it is blamed for them: it may be let in at this very moment. */
 const STRANGE_MESSAGES_MAX = 16;
@@ -160,16 +135,7 @@ export class GossipTransport implements Transport {
   /** @throws UnreachableError; TransportStoppedError; the signal's reason. */
   async open(kind: StreamKind, peerId: string, signal: AbortSignal): Promise<FrameStream> {
     this.#running();
-    signal.throwIfAborted();
-    const id = parsePeerId(peerId);
-    if (id === null) throw new UnreachableError(`"${peerId.slice(0, 64)}" is not a peer id`);
-    let stream: Stream;
-    try {
-      stream = await this.#host.openStream(id, STREAMS[kind].protocol, signal);
-    } catch (cause) {
-      signal.throwIfAborted();
-      throw new UnreachableError(`no ${kind} stream to ${peerId}: ${reasonOf(cause)}`, { cause });
-    }
+    const stream = await openRunStream(this.#host, kind, peerId, signal);
     if (this.#session === null) {
       const error = new TransportStoppedError();
       stream.abort(error);

@@ -1,21 +1,30 @@
-/** Serves blobs to members, chunk by chunk: within bounds on streams, and on bytes for each of them. */
+/** Serves blobs to members, chunk by chunk: within bounds on streams, on bytes for each of them, and on those of the base model for all. */
 import {
   BlobGiver,
   decodeBlobOpen,
   encodeBlobAbsent,
   encodeBlobChunk,
   type BlobSource,
+  type Chunk,
 } from '../../protocol/blob.js';
 import * as limits from '../../protocol/limits.js';
-import type { Clock, FrameStream } from '../interfaces.js';
+import type { Clock, FrameStream, ModelSource } from '../interfaces.js';
 import { cutAfter, StreamGivenUpError } from './streams.js';
-import { SenderBuckets } from '../token-bucket.js';
+import { SenderBuckets, TokenBucket } from '../token-bucket.js';
 
 export interface BlobServerComponents {
   clock: Clock;
   runId: string;
   /** What there is of the blob with this root (hex); undefined for nothing. */
   find: (root: string) => BlobSource | undefined;
+  /** Files of the base model; null where they are not shared. */
+  model?: ModelSource | null;
+}
+
+/** What a stream is given from. */
+interface Found {
+  source: BlobSource<Chunk>;
+  isModel: boolean;
 }
 
 export class BlobServer {
@@ -25,8 +34,10 @@ export class BlobServer {
   readonly #open = new Map<string, number>();
   readonly #openRate: SenderBuckets;
   readonly #byteRate: SenderBuckets;
+  readonly #modelRate: TokenBucket;
   #openCount = 0;
   #bytes = 0;
+  #modelBytes = 0;
 
   constructor(components: BlobServerComponents, signal: AbortSignal) {
     this.#c = components;
@@ -39,11 +50,20 @@ export class BlobServer {
       perSecond: limits.BLOB_BYTES_PER_SECOND,
       burst: limits.BLOB_BURST_BYTES,
     });
+    this.#modelRate = new TokenBucket(components.clock, {
+      perSecond: limits.MODEL_BYTES_PER_SECOND,
+      burst: limits.MODEL_BURST_BYTES,
+    });
   }
 
   /** Bytes of chunks handed to streams. */
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** Of those, bytes of the base model. */
+  get modelBytes(): number {
+    return this.#modelBytes;
   }
 
   /** Serves a stream that `from` opened; rejects as the stream ends. */
@@ -76,11 +96,12 @@ export class BlobServer {
     const frames = stream.frames[Symbol.asyncIterator]();
     const first = await frames.next();
     if (first.done === true) return stream.close();
-    const source = this.#c.find(decodeBlobOpen(this.#c.runId, first.value));
-    if (source === undefined) {
+    const found = await this.#find(decodeBlobOpen(this.#c.runId, first.value));
+    if (found === null) {
       await stream.send(encodeBlobAbsent());
       return stream.close();
     }
+    const { source, isModel } = found;
     const giver = new BlobGiver(source);
     const offers = new Offers(stream, giver);
     const forget = source.onMore(() => void offers.tell());
@@ -88,25 +109,35 @@ export class BlobServer {
       await offers.tell();
       // The next request is read when the last one is answered: the remote cannot pile them up.
       for (let next = await frames.next(); next.done !== true; next = await frames.next()) {
-        const { index, bytes } = giver.receive(next.value);
+        const given = giver.receive(next.value);
+        const bytes = await given.bytes;
+        if (isModel) await this.#modelRate.take(bytes.length, this.#signal);
         await this.#byteRate.of(from).take(bytes.length, this.#signal);
-        await stream.send(encodeBlobChunk(index, bytes));
+        await stream.send(encodeBlobChunk(given.index, bytes));
         this.#bytes += bytes.length;
+        if (isModel) this.#modelBytes += bytes.length;
       }
       await stream.close();
     } finally {
       forget();
     }
   }
+
+  async #find(root: string): Promise<Found | null> {
+    const update = this.#c.find(root);
+    if (update !== undefined) return { source: update, isModel: false };
+    const part = await this.#c.model?.find(root);
+    return part === undefined ? null : { source: part, isModel: true };
+  }
 }
 
 /** Tells a stream of what has come since, one frame at a time: a remote that does not read queues no more. */
 class Offers {
   readonly #stream: FrameStream;
-  readonly #giver: BlobGiver;
+  readonly #giver: BlobGiver<Chunk>;
   #isTelling = false;
 
-  constructor(stream: FrameStream, giver: BlobGiver) {
+  constructor(stream: FrameStream, giver: BlobGiver<Chunk>) {
     this.#stream = stream;
     this.#giver = giver;
   }

@@ -88,6 +88,8 @@ export interface PeerSnapshot {
   };
   /** Since the process started: own updates that went out, and those of others that came in and were new. */
   updates: { published: number; received: number };
+  /** Bytes of the base model given to members since the process started; null where it is not shared. */
+  modelBytesGiven: number | null;
   /** Members that the last update was handed to, who pass it on; null before the first. */
   lastRecipients: number | null;
   /** L2 norm of what compression holds back. */

@@ -10,7 +10,7 @@ export class StreamGivenUpError extends Error {
 }
 
 export interface StreamOpener {
-  transport: Transport;
+  transport: Pick<Transport, 'open'>;
   clock: Clock;
 }
 

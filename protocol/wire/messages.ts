@@ -286,6 +286,16 @@ export namespace Manifest {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface ManifestModelFilesRootFieldEvent {
+    field: '$.model.filesRoot'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface ManifestModelFilesBytesFieldEvent {
+    field: '$.model.filesBytes'
+    value: number
+  }
+
   export interface ManifestAdapterRankFieldEvent {
     field: '$.adapter.rank'
     value: number
@@ -506,7 +516,7 @@ export namespace Manifest {
     return decodeMessage(buf, Manifest.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestFoldHorizonEpochsFieldEvent | ManifestFoldTrimFractionFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent | ManifestMembershipInviteWeightFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestModelFilesRootFieldEvent | ManifestModelFilesBytesFieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestFoldHorizonEpochsFieldEvent | ManifestFoldTrimFractionFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent | ManifestMembershipInviteWeightFieldEvent> {
     return streamMessage(buf, Manifest.codec(), opts)
   }
 }
@@ -517,6 +527,8 @@ export interface Model {
   configSha256: Uint8Array<ArrayBuffer>
   weightsSha256: Uint8Array<ArrayBuffer>
   tokenizerSha256: Uint8Array<ArrayBuffer>
+  filesRoot: Uint8Array<ArrayBuffer>
+  filesBytes: number
 }
 
 export namespace Model {
@@ -554,6 +566,16 @@ export namespace Model {
           w.bytes(obj.tokenizerSha256)
         }
 
+        if ((obj.filesRoot != null && obj.filesRoot.byteLength > 0)) {
+          w.uint32(50)
+          w.bytes(obj.filesRoot)
+        }
+
+        if ((obj.filesBytes != null && obj.filesBytes !== 0)) {
+          w.uint32(56)
+          w.uint32(obj.filesBytes)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
@@ -563,7 +585,9 @@ export namespace Model {
           architecture: '',
           configSha256: uint8ArrayAlloc(0),
           weightsSha256: uint8ArrayAlloc(0),
-          tokenizerSha256: uint8ArrayAlloc(0)
+          tokenizerSha256: uint8ArrayAlloc(0),
+          filesRoot: uint8ArrayAlloc(0),
+          filesBytes: 0
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -590,6 +614,14 @@ export namespace Model {
             }
             case 5: {
               obj.tokenizerSha256 = reader.bytes()
+              break
+            }
+            case 6: {
+              obj.filesRoot = reader.bytes()
+              break
+            }
+            case 7: {
+              obj.filesBytes = reader.uint32()
               break
             }
             default: {
@@ -642,6 +674,20 @@ export namespace Model {
               }
               break
             }
+            case 6: {
+              yield {
+                field: `${prefix}.filesRoot`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 7: {
+              yield {
+                field: `${prefix}.filesBytes`,
+                value: reader.uint32()
+              }
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -679,6 +725,16 @@ export namespace Model {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface ModelFilesRootFieldEvent {
+    field: '$.filesRoot'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface ModelFilesBytesFieldEvent {
+    field: '$.filesBytes'
+    value: number
+  }
+
   export function encode (obj: Partial<Model>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Model.codec())
   }
@@ -687,7 +743,7 @@ export namespace Model {
     return decodeMessage(buf, Model.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Model>): Generator<ModelNameFieldEvent | ModelArchitectureFieldEvent | ModelConfigSha256FieldEvent | ModelWeightsSha256FieldEvent | ModelTokenizerSha256FieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Model>): Generator<ModelNameFieldEvent | ModelArchitectureFieldEvent | ModelConfigSha256FieldEvent | ModelWeightsSha256FieldEvent | ModelTokenizerSha256FieldEvent | ModelFilesRootFieldEvent | ModelFilesBytesFieldEvent> {
     return streamMessage(buf, Model.codec(), opts)
   }
 }
@@ -6642,6 +6698,285 @@ export namespace CheckpointPiece {
 
   export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointPiece>): Generator<CheckpointPieceIndexFieldEvent | CheckpointPieceBytesFieldEvent> {
     return streamMessage(buf, CheckpointPiece.codec(), opts)
+  }
+}
+
+export interface ModelFiles {
+  files: ModelFile[]
+}
+
+export namespace ModelFiles {
+  let _codec: Codec<ModelFiles>
+
+  export const codec = (): Codec<ModelFiles> => {
+    if (_codec == null) {
+      _codec = message<ModelFiles>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if (obj.files != null && obj.files.length > 0) {
+          for (const value of obj.files) {
+            w.uint32(10)
+            ModelFile.codec().encode(value, w)
+          }
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          files: []
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              if (opts.limits?.files != null && obj.files.length === opts.limits.files) {
+                throw new MaxLengthError('Decode error - repeated field "files" had too many elements')
+              }
+
+              obj.files.push(ModelFile.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.files$
+              }))
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const obj = {
+          files: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              if (opts.limits?.files != null && obj.files === opts.limits.files) {
+                throw new MaxLengthError('Streaming decode error - repeated field "files" had too many elements')
+              }
+
+              for (const evt of ModelFile.codec().stream(reader, reader.uint32(), `${prefix}.files[]`, {
+                limits: opts.limits?.files$
+              })) {
+                yield {
+                  ...evt,
+                  index: obj.files
+                }
+              }
+
+              obj.files++
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface ModelFilesFilesNameFieldEvent {
+    field: '$.files[].name'
+    value: string
+    index: number
+  }
+
+  export interface ModelFilesFilesSizeFieldEvent {
+    field: '$.files[].size'
+    value: number
+    index: number
+  }
+
+  export interface ModelFilesFilesPartsFieldEvent {
+    field: '$.files[].parts[]'
+    index: number
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<ModelFiles>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, ModelFiles.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ModelFiles>): ModelFiles {
+    return decodeMessage(buf, ModelFiles.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ModelFiles>): Generator<ModelFilesFilesNameFieldEvent | ModelFilesFilesSizeFieldEvent | ModelFilesFilesPartsFieldEvent> {
+    return streamMessage(buf, ModelFiles.codec(), opts)
+  }
+}
+
+export interface ModelFile {
+  name: string
+  size: number
+  parts: Uint8Array<ArrayBuffer>[]
+}
+
+export namespace ModelFile {
+  let _codec: Codec<ModelFile>
+
+  export const codec = (): Codec<ModelFile> => {
+    if (_codec == null) {
+      _codec = message<ModelFile>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.name != null && obj.name !== '')) {
+          w.uint32(10)
+          w.string(obj.name)
+        }
+
+        if ((obj.size != null && obj.size !== 0)) {
+          w.uint32(16)
+          w.uint64Number(obj.size)
+        }
+
+        if (obj.parts != null && obj.parts.length > 0) {
+          for (const value of obj.parts) {
+            w.uint32(26)
+            w.bytes(value)
+          }
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          name: '',
+          size: 0,
+          parts: []
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.name = reader.string()
+              break
+            }
+            case 2: {
+              obj.size = reader.uint64Number()
+              break
+            }
+            case 3: {
+              if (opts.limits?.parts != null && obj.parts.length === opts.limits.parts) {
+                throw new MaxLengthError('Decode error - repeated field "parts" had too many elements')
+              }
+
+              obj.parts.push(reader.bytes())
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const obj = {
+          parts: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.name`,
+                value: reader.string()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.size`,
+                value: reader.uint64Number()
+              }
+              break
+            }
+            case 3: {
+              if (opts.limits?.parts != null && obj.parts === opts.limits.parts) {
+                throw new MaxLengthError('Streaming decode error - repeated field "parts" had too many elements')
+              }
+
+              yield {
+                field: `${prefix}.parts[]`,
+                index: obj.parts,
+                value: reader.bytes()
+              }
+
+              obj.parts++
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface ModelFileNameFieldEvent {
+    field: '$.name'
+    value: string
+  }
+
+  export interface ModelFileSizeFieldEvent {
+    field: '$.size'
+    value: number
+  }
+
+  export interface ModelFilePartsFieldEvent {
+    field: '$.parts[]'
+    index: number
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<ModelFile>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, ModelFile.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ModelFile>): ModelFile {
+    return decodeMessage(buf, ModelFile.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<ModelFile>): Generator<ModelFileNameFieldEvent | ModelFileSizeFieldEvent | ModelFilePartsFieldEvent> {
+    return streamMessage(buf, ModelFile.codec(), opts)
   }
 }
 

@@ -3,6 +3,7 @@
  * fuzzer made: a member may be hostile.
  */
 import assert from 'node:assert/strict';
+import { basename } from 'node:path';
 import { checkAmendment, createAmendment } from '../../protocol/amendment.js';
 import {
   BlobAsker,
@@ -19,6 +20,7 @@ import { bytesEqual, fromHex, toHex } from '../../protocol/bytes.js';
 import {
   BlobProtocolError,
   InvalidManifestError,
+  InvalidModelFilesError,
   InvalidPeerIdError,
   UpdateRejectedError,
 } from '../../protocol/errors.js';
@@ -35,6 +37,14 @@ import {
 import { peerIdFromPublicKey, publicKeyFromPeerId } from '../../protocol/identity.js';
 import { equivocationProof, UpdateLog } from '../../protocol/log.js';
 import { decodeManifest, encodeManifest } from '../../protocol/manifest-codec.js';
+import { MODEL_PART_BYTES } from '../../protocol/limits.js';
+import {
+  decodeModelFiles,
+  encodeModelFiles,
+  partCount,
+  partsOf,
+  totalBytes,
+} from '../../protocol/model-files.js';
 import { Slicer } from '../../protocol/slice.js';
 import { checkUpdate, updateToWire } from '../../protocol/update.js';
 import * as wire from '../../protocol/wire/messages.js';
@@ -165,6 +175,31 @@ const manifest: FuzzTarget = {
   },
 };
 
+/** Catalogues have one encoding, and no file of one leaves its directory. */
+const modelFiles: FuzzTarget = {
+  seeds: [1, MODEL_PART_BYTES + 1].map((size) =>
+    encodeModelFiles(
+      ['config.json', 'model.safetensors', 'tokenizer.json'].map((name) => ({
+        name,
+        size,
+        parts: Array.from({ length: partCount(size) }, () => 'ab'.repeat(32)),
+      })),
+    ),
+  ),
+  refusals: [InvalidModelFilesError],
+  run: (bytes) => {
+    const files = decodeModelFiles(bytes);
+    assert.ok(bytesEqual(encodeModelFiles(files), bytes));
+    assert.ok(files.every(({ name }) => name === basename(name) && !name.startsWith('.')));
+    const parts = partsOf(files);
+    assert.equal(
+      parts.reduce((sum, { size }) => sum + size, 0),
+      totalBytes(files),
+    );
+    assert.ok(parts.every(({ size }) => size > 0 && size <= MODEL_PART_BYTES));
+  },
+};
+
 const peerId: FuzzTarget = {
   seeds: [new TextEncoder().encode(member.peerId), publicKeyFromPeerId(member.peerId)],
   refusals: [InvalidPeerIdError],
@@ -241,6 +276,7 @@ export const protocolTargets: FuzzTargets = {
   'signed-proof': signedProof,
   'signed-amendment': signedAmendment,
   manifest,
+  'model-files': modelFiles,
   'peer-id': peerId,
   'blob-asker': blobAsker,
   'blob-giver': blobGiver,

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import assert from 'node:assert/strict';
 import { hostname } from 'node:os';
-import { rememberedSha256 } from '../../node/model/fingerprint.js';
+import { rememberedSha256 } from '../../node/model/hash-cache.js';
 import { StoreUnavailableError } from '../../node/interfaces.js';
 import { decodeCheckpoint, encodeCheckpoint } from '../../node/store/checkpoint-codec.js';
 import { makeNote, readNote } from '../../node/store/control-file.js';

@@ -53,7 +53,14 @@ export class SoakNode {
     const path = home.directory.pathOf('port');
     const host = await openHostOnSamePort(path, { identity, listen: LISTEN }, logger);
     const trainer = trainerOf(init.problem, index);
-    const here = { mdns: false, relay: true, members: [], isResting: false, privacy: null };
+    const here = {
+      mdns: false,
+      relay: true,
+      members: [],
+      isResting: false,
+      privacy: null,
+      sharedModel: null,
+    };
     const parts = { home, run, host, trainer, contacts, logger };
     const peer = new RunningPeer({ ...parts, ...here, measuresPersonal: true });
     await peer.start();

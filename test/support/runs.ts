@@ -41,6 +41,7 @@ export function testRun(change: (manifest: Manifest) => Manifest = (manifest) =>
       configSha256: HASH,
       weightsSha256: HASH,
       tokenizerSha256: HASH,
+      files: null,
     },
     adapter: { ...spec, initialSha256: adapterSha256(initialAdapter(spec)) },
     schedule: { startMs: TEST_START_MS, epochMs: 10_000, epochsMax: 40, stepsRef: 8 },

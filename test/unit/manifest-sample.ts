@@ -20,6 +20,7 @@ export function sampleManifest(): Manifest {
       configSha256: '1'.repeat(64),
       weightsSha256: '2'.repeat(64),
       tokenizerSha256: '3'.repeat(64),
+      files: null,
     },
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
     schedule: { startMs: 1_750_000_000_000, epochMs: 7_500, epochsMax: 20, stepsRef: 10 },

@@ -62,6 +62,7 @@ export function sampleStatus(): StatusReport {
       ],
     },
     updates: { published: 8, received: 14, denseBytes: 40_960 },
+    modelBytesGiven: 21,
     lastRecipients: 3,
     residualNorm: 0.5,
     attention: [],

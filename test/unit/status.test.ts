@@ -52,6 +52,7 @@ const snapshot: PeerSnapshot = {
   members: [],
   membership: { mode: 'open', admitted: 0, refused: 0 },
   updates: { published: 2, received: 9 },
+  modelBytesGiven: null,
   lastRecipients: null,
   residualNorm: 0.125,
   suspects: [],

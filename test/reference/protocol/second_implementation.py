@@ -305,6 +305,7 @@ def compress(residual, ranges, bits, stream):
 
 
 CHUNK = 262144
+PART = 128 * CHUNK
 
 
 def chunk_hashes(data):
@@ -684,6 +685,25 @@ def check_blob(vector, _runs):
     check("the root of a blob", blob_root(chunk_hashes(data)).hex(), vector["root"])
 
 
+def check_model_files(vector, runs):
+    def content(size):
+        return bytes((i * 7 + (i >> 8)) & 255 for i in range(size))
+
+    small, large = vector["small"], vector["large"]
+    files = [
+        {"name": name, "size": size, "parts": [blob_root(chunk_hashes(content(size)))]}
+        for name, size in small.items()
+    ]
+    parts = [blob_root(chunk_hashes(content(size))) for size in (1, 2)]
+    check("the parts of a large file", -(-large["size"] // PART), len(parts))
+    files.append({**large, "parts": parts})
+    catalogue = encode("ModelFiles", {"files": sorted(files, key=lambda file: file["name"])})
+    check("the catalogue of a model", catalogue.hex(), vector["bytes"])
+    check("its name", [len(catalogue), blob_root(chunk_hashes(catalogue)).hex()], [vector["size"], vector["root"]])
+    model = runs["filed"].manifest["model"]
+    check("the name in a manifest", [model["filesBytes"], model["filesRoot"].hex()], [vector["size"], vector["root"]])
+
+
 def bitmap(data):
     return [8 * i + bit for i, byte in enumerate(data) for bit in range(8) if byte >> bit & 1]
 
@@ -758,6 +778,7 @@ def main():
         "authors": check_authors,
         "updates": check_updates,
         "blob": check_blob,
+        "modelFiles": check_model_files,
         "messages": check_messages,
         "membership": check_membership,
         "checkpoints": check_checkpoints,

@@ -33,11 +33,12 @@ import {
 import { toHalf } from '../../../protocol/half.js';
 import { encodeHave, encodeOpening, encodeWant, toBitmap } from '../../../protocol/have.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
-import { BLOB_CHUNK_BYTES } from '../../../protocol/limits.js';
+import { BLOB_CHUNK_BYTES, MODEL_PART_BYTES } from '../../../protocol/limits.js';
 import { encodeInvite } from '../../../protocol/invite.js';
 import { equivocationProof, UpdateLog } from '../../../protocol/log.js';
 import type { Manifest, Run } from '../../../protocol/manifest.js';
 import { Members } from '../../../protocol/members.js';
+import { catalogueName, encodeModelFiles, type ModelFile } from '../../../protocol/model-files.js';
 import { Prng } from '../../../protocol/prng.js';
 import { dequantise, quantisedBytes } from '../../../protocol/quantise.js';
 import { accumulate, takeSlice } from '../../../protocol/residual.js';
@@ -103,12 +104,42 @@ function robustManifest(manifest: Manifest): Manifest {
   };
 }
 
-function runs(): Record<'plain' | 'rich' | 'robust' | 'invited', Run> {
+/** Two small files and a large one of two parts, whose roots are those of some bytes. */
+const SMALL_FILES = { 'config.json': 700, 'tokenizer.json': 600_000 };
+const LARGE_FILE = { name: 'model.safetensors', size: MODEL_PART_BYTES + 1 };
+
+function fileBytes(size: number): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from({ length: size }, (_, i) => i * 7 + (i >> 8));
+}
+
+function modelFiles(): ModelFile[] {
+  const rootOf = (bytes: Uint8Array): string => toHex(blobRoot(chunkHashes([bytes])));
+  const small = Object.entries(SMALL_FILES).map(([name, size]) => ({
+    name,
+    size,
+    parts: [rootOf(fileBytes(size))],
+  }));
+  return [...small, { ...LARGE_FILE, parts: [rootOf(fileBytes(1)), rootOf(fileBytes(2))] }];
+}
+
+/** A run that names the files of its base model. */
+function filedManifest(manifest: Manifest): Manifest {
+  const files = catalogueName(encodeModelFiles(modelFiles()));
+  return { ...manifest, model: { ...manifest.model, files } };
+}
+
+function modelFilesVector(): object {
+  const bytes = encodeModelFiles(modelFiles());
+  return { small: SMALL_FILES, large: LARGE_FILE, bytes: toHex(bytes), ...catalogueName(bytes) };
+}
+
+function runs(): Record<'plain' | 'rich' | 'robust' | 'invited' | 'filed', Run> {
   return {
     plain: testRun(),
     rich: testRun(richManifest),
     robust: testRun(robustManifest),
     invited: inviteRun(),
+    filed: testRun(filedManifest),
   };
 }
 
@@ -395,7 +426,7 @@ const HALVES = [0, 1e-9, 3e-8, 6e-5, 2 ** -14, 0.1, 1 / 3, 1 + 2 ** -11, 1 + 2 *
 
 /** The whole content of vectors.json. */
 export function makeVectors(): Record<string, unknown> {
-  const { plain, rich, robust, invited } = runs();
+  const { plain, rich, robust, invited, filed } = runs();
   return {
     peerIds: [0, 1, 2].map((i) => {
       const { peerId } = testIdentity(i);
@@ -415,6 +446,7 @@ export function makeVectors(): Record<string, unknown> {
       rich: runVector(rich),
       robust: runVector(robust),
       invited: runVector(invited),
+      filed: runVector(filed),
     },
     slices: [0, 1, 2, 4, 6, 7, 10, 12, 30].map((epoch) => sliceVector('rich', rich, epoch)),
     authors: [
@@ -429,6 +461,7 @@ export function makeVectors(): Record<string, unknown> {
       updateVector('rich', rich, testUpdate(rich, testIdentity(1), 13)),
     ],
     blob: blobVector(),
+    modelFiles: modelFilesVector(),
     messages: messageVectors(plain),
     membership: membershipVector('invited', invited),
     checkpoints: [checkpointVector('rich', rich)],

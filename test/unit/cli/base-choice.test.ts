@@ -49,7 +49,7 @@ function terminal(): { io: Parameters<typeof modelDirectory>[2]; said: () => Pro
 async function runOn(dir: string): Promise<Run> {
   const { fingerprint } = await openBaseModel(dir);
   const run = testRun();
-  return { ...run, manifest: { ...run.manifest, model: fingerprint } };
+  return { ...run, manifest: { ...run.manifest, model: { ...fingerprint, files: null } } };
 }
 
 describe('--model', () => {
@@ -97,11 +97,13 @@ describe('--model', () => {
     hub.repositories.set(NAME, SMALL);
   });
 
-  it('auto needs a run', async () => {
-    await assert.rejects(
-      modelDirectory('auto', null, terminal().io),
-      userError(/^--model auto takes the model of a run/),
-    );
+  it('auto and peers need a run', async () => {
+    for (const given of ['auto', 'peers']) {
+      await assert.rejects(
+        modelDirectory(given, null, terminal().io),
+        userError(new RegExp(`^--model ${given} takes the model of a run`)),
+      );
+    }
   });
 });
 
@@ -131,7 +133,7 @@ describe('the base of a run', () => {
     assert.deepEqual(hub.requests, []);
     const { io, said } = terminal();
     const base = await openBase('auto', run, null, cacheFile, io);
-    assert.deepEqual(base.fingerprint, run.manifest.model);
+    assert.deepEqual({ ...base.fingerprint, files: null }, run.manifest.model);
     assert.match(
       await said(),
       /fetching people\/small, MB: .*model people\/small at commit c0ffee/s,
@@ -161,6 +163,100 @@ describe('the base of a run', () => {
         ),
       );
     }
+  });
+
+  describe('that names its files', () => {
+    const files = { root: 'cd'.repeat(32), size: 202 };
+    let dir = '';
+    let run: Run;
+    const asked: unknown[] = [];
+    const fromMembers = async (...args: unknown[]): Promise<string> => {
+      asked.push(args);
+      return Promise.resolve(dir);
+    };
+
+    beforeEach(async () => {
+      dir = await modelDirectory(NAME, null, terminal().io);
+      run = await runOn(dir);
+      run.manifest.model.files = files;
+      process.env.HF_HOME = await scratch.directory();
+      delete process.env.HF_HUB_OFFLINE;
+      hub.requests.length = 0;
+      asked.length = 0;
+    });
+
+    it('is not fetched without being told, and the sentence says from where it would be', async () => {
+      await assert.rejects(
+        openBase(null, run, null, cacheFile, terminal().io, fromMembers),
+        userError(
+          /which is not here: the same command with --model auto fetches it from the hub, or from members that share it/,
+        ),
+      );
+      run.manifest.model.name = 'own model';
+      await assert.rejects(
+        openBase(null, run, null, cacheFile, terminal().io, fromMembers),
+        userError(/with --model auto fetches it from members that share it \(--share-model\)$/),
+      );
+      assert.deepEqual([hub.requests, asked], [[], []]);
+    });
+
+    it('is asked of members alone with peers, and remembered', async () => {
+      const { io, said } = terminal();
+      const base = await openBase('peers', run, null, cacheFile, io, fromMembers);
+      assert.equal(base.dir, dir);
+      assert.deepEqual(asked, [[run, files]]);
+      assert.match(await said(), /^model people\/small@.*: fetched from members, in /m);
+      const before = { model: 'peers', modelDir: dir };
+      await openBase('peers', run, before, cacheFile, terminal().io, fromMembers);
+      assert.equal(asked.length, 1);
+      assert.deepEqual(hub.requests, []);
+    });
+
+    it('is asked of the hub with auto, and of members where that has none, refuses it or is not there', async () => {
+      await openBase('auto', run, null, cacheFile, terminal().io, fromMembers);
+      assert.deepEqual(asked, []);
+      const without = async (why: RegExp): Promise<void> => {
+        process.env.HF_HOME = await scratch.directory();
+        asked.length = 0;
+        const { io, said } = terminal();
+        assert.equal((await openBase('auto', run, null, cacheFile, io, fromMembers)).dir, dir);
+        assert.equal(asked.length, 1);
+        assert.match(await said(), why);
+      };
+      hub.repositories.delete(NAME);
+      await without(/^there is no model people\/small .*; asking the members of the run instead$/m);
+      hub.repositories.set(NAME, SMALL);
+      process.env.HF_HUB_OFFLINE = '1';
+      await without(/^HF_HUB_OFFLINE is set.*; asking the members of the run instead$/m);
+      delete process.env.HF_HUB_OFFLINE;
+      hub.requests.length = 0;
+      run.manifest.model.name = 'own model';
+      await without(/^model own model: fetched from members/m);
+      assert.deepEqual(hub.requests, []);
+    });
+
+    it('is not asked of members where the hub has it with other weights', async () => {
+      run.manifest.model.weightsSha256 = 'ab'.repeat(32);
+      await assert.rejects(
+        openBase('auto', run, null, cacheFile, terminal().io, fromMembers),
+        userError(/other weights than the run's model/),
+      );
+      assert.deepEqual(asked, []);
+    });
+
+    it('needs members, and their names of files, to be fetched from them', async () => {
+      await assert.rejects(
+        openBase('peers', run, null, cacheFile, terminal().io),
+        userError(/which is not here/),
+      );
+      run.manifest.model.files = null;
+      run.manifest.model.name = 'own model';
+      await assert.rejects(
+        openBase('peers', run, null, cacheFile, terminal().io, fromMembers),
+        userError(/get its files from the founder/),
+      );
+      assert.deepEqual(asked, []);
+    });
   });
 
   it('of another commit than the run has is not fetched', async () => {

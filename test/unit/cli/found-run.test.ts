@@ -29,6 +29,7 @@ function found(changed: Partial<RunOptions> = {}): Manifest {
   return manifestFromOptions(options(changed), {
     founder,
     fingerprint: model,
+    files: model.files,
     hiddenSize: 512,
     targetModules: adapter.targetModules,
     modules: adapter.modules,
@@ -184,7 +185,14 @@ describe('manifestFromOptions()', () => {
 
   it('caps the automatic learning rate for tiny models', () => {
     const { founder, model, adapter } = sampleManifest();
-    const context = { founder, fingerprint: model, ...adapter, startMs: 0, epochMs: 1000 };
+    const context = {
+      founder,
+      fingerprint: model,
+      files: null,
+      ...adapter,
+      startMs: 0,
+      epochMs: 1000,
+    };
     const rate = (hiddenSize: number): number =>
       manifestFromOptions(options(), { ...context, hiddenSize }).training.learningRate;
     assert.equal(rate(16), 0.004);

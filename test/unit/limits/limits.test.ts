@@ -5,12 +5,14 @@ import * as limits from '../../../protocol/limits.js';
 import { OVER_SOCKETS, type LimitCase, type LimitName } from './limit-case.js';
 import { MANIFEST_CASES } from './manifest-cases.js';
 import { MESSAGE_CASES } from './message-cases.js';
+import { MODEL_CASES } from './model-cases.js';
 import { PEER_CASES } from './peer-cases.js';
 import { REGISTRY_CASES } from './registry-cases.js';
 
 const CASES: Partial<Record<LimitName, LimitCase>> = {
   ...MANIFEST_CASES,
   ...MESSAGE_CASES,
+  ...MODEL_CASES,
   ...PEER_CASES,
   ...REGISTRY_CASES,
 };

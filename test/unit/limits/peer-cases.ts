@@ -95,15 +95,24 @@ class World {
     };
   }
 
-  /** What serves blob streams, and the bytes that it gave. */
-  blobServer(): { open: (from: string, ...said: Uint8Array[]) => FakeStream; bytes: () => number } {
-    const find = (): BlobSource => ({
+  /** What serves blob streams, of updates or of the base model, and the bytes that it gave. */
+  blobServer(kind: 'update' | 'model' = 'update'): {
+    open: (from: string, ...said: Uint8Array[]) => FakeStream;
+    bytes: () => number;
+  } {
+    const source: BlobSource = {
       ...{ hashes: null, chunkCount: 4096, held: 4096 },
       has: () => true,
       chunk: () => CHUNK,
       onMore: () => ignore,
-    });
-    const server = new BlobServer({ clock: this.clock, runId: run.id, find }, this.stop.signal);
+    };
+    const parts = {
+      clock: this.clock,
+      runId: run.id,
+      find: () => (kind === 'update' ? source : undefined),
+      model: { find: () => Promise.resolve(source) },
+    };
+    const server = new BlobServer(parts, this.stop.signal);
     const open = (from: string, ...said: Uint8Array[]): FakeStream => {
       const stream = new FakeStream(...said);
       server.serve(stream, from).catch(ignore);
@@ -158,10 +167,10 @@ async function opensInTurn(
   return world.end(areServed);
 }
 
-/** Chunks that one asker is given at once, and within the second after it. */
-async function chunksGiven(): Promise<{ atOnce: number; inSecond: number }> {
+/** Bytes that one asker is given at once, and within the second after it. */
+async function bytesGiven(kind: 'update' | 'model'): Promise<{ atOnce: number; inSecond: number }> {
   const world = new World();
-  const { open, bytes } = world.blobServer();
+  const { open, bytes } = world.blobServer(kind);
   open('a', openFrame, ...times(1000, wantFrame));
   // Each chunk is a turn of the event loop.
   await world.pass(0);
@@ -269,14 +278,28 @@ export const PEER_CASES = {
     // Whole chunks; the last that fits is the last that is given at once.
     step: limits.BLOB_CHUNK_BYTES,
     takes: async (value) => {
-      const { atOnce } = await chunksGiven();
+      const { atOnce } = await bytesGiven('update');
       return atOnce > value - limits.BLOB_CHUNK_BYTES;
     },
   },
   BLOB_BYTES_PER_SECOND: {
     step: 2 * limits.BLOB_CHUNK_BYTES,
     takes: async (value) => {
-      const { inSecond } = await chunksGiven();
+      const { inSecond } = await bytesGiven('update');
+      return inSecond >= value;
+    },
+  },
+  MODEL_BURST_BYTES: {
+    step: limits.BLOB_CHUNK_BYTES,
+    takes: async (value) => {
+      const { atOnce } = await bytesGiven('model');
+      return atOnce > value - limits.BLOB_CHUNK_BYTES;
+    },
+  },
+  MODEL_BYTES_PER_SECOND: {
+    step: 2 * limits.BLOB_CHUNK_BYTES,
+    takes: async (value) => {
+      const { inSecond } = await bytesGiven('model');
       return inSecond >= value;
     },
   },

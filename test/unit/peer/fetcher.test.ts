@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { FrameStream } from '../../../node/interfaces.js';
 import { BlobServer } from '../../../node/peer/blob-server.js';
-import { Fetcher } from '../../../node/peer/fetcher.js';
-import { BlobGiver, encodeBlobChunk, type BlobSource } from '../../../protocol/blob.js';
+import type { Fetcher } from '../../../node/peer/fetcher.js';
+import { NO_FAULTS } from '../../../node/sim/network.js';
+import { encodeBlobChunk, type BlobSource } from '../../../protocol/blob.js';
 import {
   BLOB_BURST_BYTES,
   BLOB_BYTES_PER_SECOND,
@@ -13,126 +13,12 @@ import {
   BLOBS_MAX,
   BLOBS_WAITING_MAX,
 } from '../../../protocol/limits.js';
-import { Prng } from '../../../protocol/prng.js';
 import * as wire from '../../../protocol/wire/messages.js';
-import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
-import { NO_FAULTS, SimNetwork } from '../../../node/sim/network.js';
+import { breaks, donor, lies, RUN_ID, stalls, turning, World } from '../../support/blob-world.js';
 import { blobOf, pattern } from '../../support/blobs.js';
-import { testIdentity } from '../../support/runs.js';
 
-const RUN_ID = 'ab'.repeat(32);
 const CHUNK = BLOB_CHUNK_BYTES;
 const nothing = (): void => undefined;
-
-type Serve = (stream: FrameStream, from: string) => Promise<void>;
-
-class World {
-  readonly time = new VirtualTime(0);
-  readonly network = new SimNetwork(this.time, new Prng(new Uint8Array(32), 'test'), NO_FAULTS);
-  readonly clock = new VirtualClock(this.time);
-  readonly stop = new AbortController();
-  readonly lies: string[] = [];
-
-  id(index: number): string {
-    return testIdentity(index, 'node').peerId;
-  }
-
-  async member(index: number, serve: Serve): Promise<string> {
-    await this.network.transport(this.id(index)).start({
-      onGossip: () => 'ignore',
-      onStream: (_kind, stream, from) => serve(stream, from),
-      onConnect: nothing,
-      isMember: () => true,
-      onDisconnect: nothing,
-    });
-    return this.id(index);
-  }
-
-  /** A member that serves what `find` finds as any peer does. */
-  async server(index: number, find: (root: string) => BlobSource | undefined): Promise<BlobServer> {
-    const server = new BlobServer({ clock: this.clock, runId: RUN_ID, find }, this.stop.signal);
-    await this.member(index, (stream, from) => server.serve(stream, from));
-    return server;
-  }
-
-  async fetcher(index = 0, serve: Serve = async () => undefined): Promise<Fetcher> {
-    await this.member(index, serve);
-    const transport = this.network.online(this.id(index))!;
-    return new Fetcher(
-      {
-        transport,
-        clock: this.clock,
-        runId: RUN_ID,
-        random: new Prng(new Uint8Array(32), `fetcher ${index}`),
-        onLie: (peerId) => this.lies.push(peerId),
-      },
-      this.stop.signal,
-    );
-  }
-
-  async pass(ms: number): Promise<void> {
-    await this.time.advanceTo(this.time.nowMs + ms);
-  }
-
-  /** The result of `work`, letting time pass, and how much passed. */
-  async run<T>(work: Promise<T>, patienceMs = 300_000): Promise<{ value: T; tookMs: number }> {
-    const startMs = this.time.nowMs;
-    const state = { isSettled: false };
-    void work.catch(nothing).finally(() => (state.isSettled = true));
-    while (!state.isSettled) {
-      assert.ok(this.time.nowMs < startMs + patienceMs, 'it takes too long');
-      await this.pass(50);
-    }
-    return { value: await work, tookMs: this.time.nowMs - startMs };
-  }
-
-  async end(): Promise<void> {
-    this.stop.abort(new Error('the test is over'));
-    await this.pass(1000);
-  }
-}
-
-/** A donor that offers `bytes` and then answers each request as `answer` says. */
-function donor(
-  bytes: Uint8Array,
-  answer: (stream: FrameStream, index: number, chunk: Uint8Array) => Promise<void>,
-): Serve {
-  return async (stream) => {
-    const giver = new BlobGiver(blobOf(bytes).source);
-    let isOpen = false;
-    for await (const frame of stream.frames) {
-      if (!isOpen) await stream.send(giver.offer()!);
-      else {
-        const given = giver.receive(frame);
-        await answer(stream, given.index, given.bytes);
-      }
-      isOpen = true;
-    }
-  };
-}
-
-/** A donor that does as it should `count` times and then as `after` does. */
-function turning(
-  bytes: Uint8Array,
-  count: number,
-  after: (stream: FrameStream, index: number, chunk: Uint8Array) => Promise<void>,
-): Serve {
-  let given = 0;
-  return donor(bytes, async (stream, index, chunk) => {
-    if (given++ < count) await stream.send(encodeBlobChunk(index, chunk));
-    else await after(stream, index, chunk);
-  });
-}
-
-const breaks = async (stream: FrameStream): Promise<void> => stream.abort(new RangeError('broken'));
-const stalls = async (): Promise<void> => undefined;
-const lies = async (stream: FrameStream, index: number, chunk: Uint8Array): Promise<void> =>
-  stream.send(
-    encodeBlobChunk(
-      index,
-      chunk.map((byte) => byte ^ 1),
-    ),
-  );
 
 describe('Fetcher', () => {
   const bytes = pattern(12 * CHUNK + 99);
