@@ -1,4 +1,7 @@
-/** Our side of bench/engine: see protocol.ts. Its one argument is the workload as JSON. */
+/**
+ * Our side of bench/engine: see protocol.ts. Its one argument is the workload as JSON. As many sequences go through the
+ * model at once as a peer takes.
+ */
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { ortExecutor } from '../../node/engine/ort.js';
@@ -6,6 +9,11 @@ import { openLanguageModel } from '../../node/model/language-model.js';
 import { loraModules } from '../../node/model/lora.js';
 import { openModelDirectory } from '../../node/model/model-directory.js';
 import { IGNORED_TARGET } from '../../node/model/token-batch.js';
+import {
+  accumulatedGradient,
+  fastestMicroBatch,
+  microBatchSize,
+} from '../../node/train/accumulate.js';
 import { adamWStep, clipGradientNorm, newOptimiserState } from '../../node/train/optimiser.js';
 import { initialAdapter } from '../../protocol/adapter.js';
 import { Prng } from '../../protocol/prng.js';
@@ -21,7 +29,7 @@ const adapter = { rank, alpha: 2 * rank, seed, targetModules: ['all-linear'], mo
 const model = await openLanguageModel({
   ...directory,
   adapter,
-  batchSize: batch,
+  batchSize: microBatchSize(batch, fastestMicroBatch(length, threads)),
   sequenceLength: length,
   executor: ortExecutor({ threads }),
   precision: workload.precision === 'int8' ? 'int8' : 'fp32',
@@ -36,10 +44,12 @@ const targets = tokens.map((_, i) =>
   (i + 1) % length === 0 ? IGNORED_TARGET : (tokens[i + 1] ?? IGNORED_TARGET),
 );
 const segments = new Int32Array(tokens.length);
+const never = new AbortController().signal;
 const settings = { learningRate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.01 };
 
 async function step(): Promise<number> {
-  const { loss, gradient } = await model.gradient({ tokens, targets, segments }, theta);
+  const whole = { tokens, targets, segments };
+  const { loss, gradient } = await accumulatedGradient(model, whole, theta, never);
   clipGradientNorm(gradient, 1);
   adamWStep(theta, gradient, optimiser, settings);
   return loss;

@@ -65,7 +65,7 @@ export const microBatchOption = {
     orWord('auto', integer('N', 1, MICRO_BATCH_MAX)),
     'auto',
     "the most of a step's sequences that go through the model at once: less is slower and takes less " +
-      'memory; auto is as many as fit into it',
+      'memory; auto is what is fastest and fits',
   ),
 } as const;
 

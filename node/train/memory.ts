@@ -33,6 +33,8 @@ export interface MemoryPlan {
 export interface MemoryNeeds {
   batchSize: number;
   sequenceLength: number;
+  /** Sequences at once beyond which a step is no faster: see fastestMicroBatch. */
+  fastest: number;
   /** Coordinates. */
   adapterSize: number;
   /** The graphs that training compiles, in order, for so many sequences at once; each holds what it takes to the end. */
@@ -60,7 +62,7 @@ const ADAPTER_ARRAYS = 12;
 
 /** What the user asks for. */
 export interface MemoryRequest {
-  /** The most sequences at once; "auto": as many of a step as fit. */
+  /** The most sequences at once; "auto": as many as make a step fast and fit. */
   most: number | 'auto';
   /**
    * "auto": normal where that fits, for low memory costs a third more time, and a batch in parts costs next to
@@ -84,7 +86,7 @@ export async function planMemory(
   return largest(needs, low, machine);
 }
 
-/** The plan for as many sequences as fit; `least` is that for one. */
+/** The plan for as many sequences as make a step fast and fit; `least` is that for one. */
 async function largest(
   needs: MemoryNeeds,
   least: MemoryPlan,
@@ -95,12 +97,13 @@ async function largest(
     ...(await predict(needs, microBatchSize(batchSize, microBatch), memory, machine)),
     otherwise,
   });
-  if (batchSize === 1) return least;
-  const whole = await plan(batchSize);
-  if (fits(whole)) return whole;
+  const most = Math.min(batchSize, needs.fastest);
+  if (most === 1) return least;
+  const wanted = await plan(most);
+  if (fits(wanted)) return wanted;
   // More sequences never take less, so that halving the range finds the most that fit.
   let best = least;
-  for (let low = 1, high = batchSize; high - low > 1;) {
+  for (let low = 1, high = most; high - low > 1;) {
     const middle = (low + high) >>> 1;
     const one = await plan(middle);
     if (fits(one)) [low, best] = [middle, one];

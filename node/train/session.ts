@@ -13,7 +13,7 @@ import { placesFor } from '../model/trained-rows.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { WeightIndex } from '../model/safetensors.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
-import { microBatchSize } from './accumulate.js';
+import { fastestMicroBatch, microBatchSize } from './accumulate.js';
 import {
   COMPARISON_TOKENS_MAX,
   compareAdapters,
@@ -323,12 +323,13 @@ function exampleShape(
 
 /** How the session will use what memory is free now. Throws UserError when that is refused. */
 function planSession(
-  { training, adapter, microBatch, memory, refuseTooLarge }: SessionOptions,
+  { training, adapter, microBatch, memory, threads, refuseTooLarge }: SessionOptions,
   programs: MemoryNeeds['programs'],
 ): Promise<MemoryPlan> {
   const { batchSize, sequenceLength } = training;
   const { size: adapterSize } = adapterLayout(adapter);
-  const needs = { batchSize, sequenceLength, adapterSize, programs };
+  const fastest = fastestMicroBatch(sequenceLength, threads);
+  const needs = { batchSize, sequenceLength, fastest, adapterSize, programs };
   const request = { most: microBatch, memory };
   return planMemory(needs, request, {
     processBytes: process.memoryUsage.rss(),

@@ -2,7 +2,11 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { openLanguageModel, type LanguageModel } from '../../../node/model/language-model.js';
 import { IGNORED_TARGET, type TokenBatch } from '../../../node/model/token-batch.js';
-import { accumulatedGradient, microBatchSize } from '../../../node/train/accumulate.js';
+import {
+  accumulatedGradient,
+  fastestMicroBatch,
+  microBatchSize,
+} from '../../../node/train/accumulate.js';
 import { LocalTrainer } from '../../../node/train/trainer.js';
 import { initialAdapter, type AdapterSpec } from '../../../protocol/adapter.js';
 import { Prng } from '../../../protocol/prng.js';
@@ -149,6 +153,20 @@ describe('microBatchSize', () => {
     ];
     for (const [batchSize, most, size] of cuts) {
       assert.equal(microBatchSize(batchSize, most), size, `${batchSize} by ${most}`);
+    }
+  });
+});
+
+describe('fastestMicroBatch', () => {
+  it('is 512 tokens or more for many threads, and a sequence at least', () => {
+    for (const [length, threads, size] of [
+      [128, 1, 4],
+      [128, 2, 4],
+      [128, 8, 16],
+      [200, 1, 2],
+      [2048, 2, 1],
+    ] as const) {
+      assert.equal(fastestMicroBatch(length, threads), size, `${length}, ${threads}`);
     }
   });
 });

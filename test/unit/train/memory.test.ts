@@ -22,7 +22,8 @@ function rows(b: number): Program {
 
 function needs(changes: Partial<MemoryNeeds> = {}): MemoryNeeds {
   const programs = (b: number): Promise<Program[]> => Promise.resolve([rows(b), rows(b)]);
-  return { batchSize: 12, sequenceLength: 64, adapterSize: 1000, programs, ...changes };
+  const fastest = Infinity;
+  return { batchSize: 12, sequenceLength: 64, fastest, adapterSize: 1000, programs, ...changes };
 }
 
 /** `free` beyond what ONNX Runtime itself takes. */
@@ -49,6 +50,19 @@ describe('planMemory', () => {
     assert.ok(plan.weights > 2 * 4000 && plan.weights < 2 * 4000 + 100_000);
     assert.equal(plan.adapter, 12 * 4 * 1000);
     assert.ok(plan.process > 100 * MB);
+  });
+
+  it('takes no more at once than make a step fast', async () => {
+    for (const [fastest, microBatch] of [
+      [1, 1],
+      [5, 4],
+      [6, 6],
+      [12, 12],
+    ] as const) {
+      const plan = await planFor(needs({ fastest }), 'auto', machine(1000 * MB));
+      assert.equal(plan.microBatch, microBatch, `${fastest}`);
+    }
+    assert.equal((await planFor(needs({ fastest: 2 }), 12, machine(1000 * MB))).microBatch, 12);
   });
 
   it('finds the largest part that fits, in few looks', async () => {
