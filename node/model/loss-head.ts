@@ -23,7 +23,7 @@ export interface LossInputs {
 export function meanLoss(inputs: LossInputs, codeMax: CodeMax | null = null): Value {
   const { hidden, table } = inputs;
   const isFrozen = table.source.kind !== 'operation';
-  const eightBits = codeMax && isFrozen ? { codeMax, isSensitive: false } : null;
+  const eightBits = codeMax && isFrozen ? { codeMax, isSensitive: true } : null;
   const logits = frozenProduct(hidden, table, true, eightBits);
   return total(inputs, chunk(inputs, 0, hidden.shape[0]!), logits);
 }
