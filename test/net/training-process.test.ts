@@ -232,7 +232,7 @@ describe('TrainerHost', () => {
     const training = { ...options.training, sequenceLength: 512, batchSize: 9 };
     const plans: MemoryPlan[] = [];
     const onPlan = (plan: MemoryPlan): void => void plans.push(plan);
-    const host = await TrainerHost.open({ ...options, training, onPlan });
+    const host = await TrainerHost.open({ ...options, training, microBatch: 9, onPlan });
     try {
       assert.deepEqual([plans[0]?.microBatch, host.attention], [9, []]);
       await leaveLittleMemory(host.pid);
