@@ -2,11 +2,12 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '../errors.js';
+import { WEIGHT_INDEX_FILE } from '../../protocol/model-files.js';
 import { disk, makeDirectory } from '../files.js';
 import { readModelConfig } from '../model/config.js';
 import { formatHubName, type HubName } from '../model/hub-name.js';
 import { isModelDirectory, openModelDirectory } from '../model/model-directory.js';
-import { INDEX_FILE, readWeightMap } from '../model/weight-index.js';
+import { readWeightMap } from '../model/weight-index.js';
 import { cachedModels, ModelCache, sizeOf, weightsSha256Of } from './cache.js';
 import { checkSpace, locked, SPARE_BYTES } from './cache-room.js';
 import { HubClient, HubUnreachableError } from './client.js';
@@ -127,8 +128,8 @@ class Fetch {
     }
     const source = `config.json of ${this.#cache.name}`;
     readModelConfig(await readFile(join(dir, 'config.json')), source);
-    const isSharded = small.some(({ name }) => name === INDEX_FILE);
-    const map = isSharded ? await readWeightMap(join(dir, INDEX_FILE)) : null;
+    const isSharded = small.some(({ name }) => name === WEIGHT_INDEX_FILE);
+    const map = isSharded ? await readWeightMap(join(dir, WEIGHT_INDEX_FILE)) : null;
     const shards = map === null ? null : [...new Set(map.map(([, file]) => file))];
     const weights = weightFiles(this.#listing, this.#cache.name, shards);
     this.#checkWeights(weights);

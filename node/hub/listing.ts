@@ -1,10 +1,14 @@
 /** What a hub has of a model: the commit, and those of its files that a peer needs. */
 import { listFiles, modelInfo } from '@huggingface/hub';
 import { z } from 'zod';
-import { EXTRA_MODEL_FILES, NEEDED_MODEL_FILES } from '../../protocol/model-files.js';
+import {
+  EXTRA_MODEL_FILES,
+  NEEDED_MODEL_FILES,
+  WEIGHT_INDEX_FILE,
+} from '../../protocol/model-files.js';
 import { UserError } from '../errors.js';
 import { isCommit } from '../model/hub-name.js';
-import { INDEX_FILE, SINGLE_FILE } from '../model/weight-index.js';
+import { SINGLE_FILE } from '../model/weight-index.js';
 import { HubAnswerError, type HubClient } from './client.js';
 
 /** Files in one repository; larger ones hold data sets. */
@@ -87,7 +91,7 @@ async function heard<T>(asking: Promise<T>): Promise<T> {
  * index. Throws UserError for a repository that holds no model that a peer can use.
  */
 export function smallFiles({ files }: Listing, name: string): HubFile[] {
-  if (!files.has(SINGLE_FILE) && !files.has(INDEX_FILE)) throw withoutWeights(files, name);
+  if (!files.has(SINGLE_FILE) && !files.has(WEIGHT_INDEX_FILE)) throw withoutWeights(files, name);
   const missing = NEEDED_MODEL_FILES.find((file) => !files.has(file));
   if (missing !== undefined) {
     throw new UserError(
@@ -95,7 +99,7 @@ export function smallFiles({ files }: Listing, name: string): HubFile[] {
         'take another model, or another revision of it (--model NAME@REVISION)',
     );
   }
-  const index = files.has(SINGLE_FILE) ? [] : [INDEX_FILE];
+  const index = files.has(SINGLE_FILE) ? [] : [WEIGHT_INDEX_FILE];
   const chosen = [...NEEDED_MODEL_FILES, ...EXTRA_MODEL_FILES, ...index].flatMap(
     (file) => files.get(file) ?? [],
   );

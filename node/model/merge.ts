@@ -2,6 +2,7 @@
 import { copyFile, readdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { adapterLayout } from '../../protocol/adapter.js';
+import { WEIGHT_INDEX_FILE } from '../../protocol/model-files.js';
 import { decodeFloats, STORAGE_BYTES, type FloatStorage } from '../engine/storage.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { errnoOf, replaceFile } from '../files.js';
@@ -17,7 +18,6 @@ import {
   type TensorEntry,
   type WeightIndex,
 } from './safetensors.js';
-import { INDEX_FILE } from './weight-index.js';
 import { writeWholeDirectory } from './whole-directory.js';
 
 /** Formats that merged weights can be stored in. */
@@ -129,7 +129,7 @@ async function writeWeights(dir: string, options: MergeOptions): Promise<void> {
   const names = [...weights].map(([name, { file }]) => [name, basename(file)] as const);
   const size = [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
   const index = { metadata: { total_size: size }, weight_map: Object.fromEntries(names) };
-  await replaceFile(join(dir, INDEX_FILE), [`${JSON.stringify(index, null, 2)}\n`]);
+  await replaceFile(join(dir, WEIGHT_INDEX_FILE), [`${JSON.stringify(index, null, 2)}\n`]);
 }
 
 function bytesOf({ length, shape }: TensorEntry): number {
@@ -242,7 +242,8 @@ const COMPANIONS = /\.(json|jinja|model|txt)$|^(LICEN[CS]E|NOTICE)/;
 async function copyRest(from: string, to: string, dtype: MergedDtype | null): Promise<void> {
   const entries = await readdir(from, { withFileTypes: true });
   for (const entry of entries) {
-    if (entry.isDirectory() || !COMPANIONS.test(entry.name) || entry.name === INDEX_FILE) continue;
+    if (entry.isDirectory() || !COMPANIONS.test(entry.name) || entry.name === WEIGHT_INDEX_FILE)
+      continue;
     const [source, target] = [join(from, entry.name), join(to, entry.name)];
     if (entry.name === 'config.json' && dtype !== null) {
       await writeFile(target, withDtype(await readFile(source, 'utf8'), dtype));

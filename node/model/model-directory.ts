@@ -1,12 +1,13 @@
 /** Opens a Hugging Face model directory and says in one sentence what is missing or inconsistent. */
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
+import { WEIGHT_INDEX_FILE } from '../../protocol/model-files.js';
 import { UserError } from '../errors.js';
 import { readBoundedFile, unreadable } from '../json-file.js';
 import { CONFIG_BYTES_MAX, readModelConfig, type ModelConfig } from './config.js';
 import { formatHubName, hubNameOfDirectory } from './hub-name.js';
 import type { WeightIndex } from './safetensors.js';
-import { INDEX_FILE, openWeights, SINGLE_FILE } from './weight-index.js';
+import { openWeights, SINGLE_FILE } from './weight-index.js';
 
 export interface ModelDirectory {
   /** Absolute path. */
@@ -45,7 +46,7 @@ export async function openModelDirectory(path: string): Promise<ModelDirectory> 
     await readBoundedFile(configPath, CONFIG_BYTES_MAX, "the model's config"),
     configPath,
   );
-  if (!files.has(SINGLE_FILE) && !files.has(INDEX_FILE)) throw noWeights(dir, files);
+  if (!files.has(SINGLE_FILE) && !files.has(WEIGHT_INDEX_FILE)) throw noWeights(dir, files);
   const weights = await openWeights(dir);
   if (!files.has(TOKENIZER_FILE)) throw noTokenizer(dir, files);
   return { dir, name: modelName(dir), config, weights, tokenizerFile: join(dir, TOKENIZER_FILE) };
@@ -76,11 +77,11 @@ function noWeights(dir: string, files: ReadonlySet<string>): UserError {
   const shard = [...files].find((file) => file.endsWith('.safetensors'));
   if (shard !== undefined) {
     return new UserError(
-      `${dir} has ${shard} but no ${INDEX_FILE}, which says where each tensor is: get the rest of the model's files`,
+      `${dir} has ${shard} but no ${WEIGHT_INDEX_FILE}, which says where each tensor is: get the rest of the model's files`,
     );
   }
   return new UserError(
-    `${dir} has neither ${SINGLE_FILE} nor ${INDEX_FILE}: get the rest of the model's files`,
+    `${dir} has neither ${SINGLE_FILE} nor ${WEIGHT_INDEX_FILE}: get the rest of the model's files`,
   );
 }
 

@@ -7,13 +7,14 @@ import {
   EXTRA_MODEL_FILES,
   isModelFile,
   NEEDED_MODEL_FILES,
+  WEIGHT_INDEX_FILE,
   type ModelFile,
 } from '../../protocol/model-files.js';
 import type { BlobName } from '../../protocol/blob.js';
 import { UserError } from '../errors.js';
 import { cachedParts, readHashCache, writeHashCache } from './hash-cache.js';
 import { openModelDirectory } from './model-directory.js';
-import { INDEX_FILE, isFile, SINGLE_FILE } from './weight-index.js';
+import { isFile, SINGLE_FILE } from './weight-index.js';
 
 export interface ModelListing {
   /** Absolute. */
@@ -34,7 +35,7 @@ export async function listModelFiles(dir: string, cacheFile?: string): Promise<M
   const before = JSON.stringify(cache);
   const names: string[] = [...NEEDED_MODEL_FILES];
   const isSingle = await isFile(join(model.dir, SINGLE_FILE));
-  for (const name of [...EXTRA_MODEL_FILES, ...(isSingle ? [] : [INDEX_FILE])]) {
+  for (const name of [...EXTRA_MODEL_FILES, ...(isSingle ? [] : [WEIGHT_INDEX_FILE])]) {
     if (await isFile(join(model.dir, name))) names.push(name);
   }
   names.push(...new Set([...model.weights.values()].map(({ file }) => basename(file))));

@@ -8,7 +8,6 @@ import { readJsonFile } from '../json-file.js';
 import { readSafetensorsHeader, type TensorEntry, type WeightIndex } from './safetensors.js';
 
 export const SINGLE_FILE = 'model.safetensors';
-export const INDEX_FILE = WEIGHT_INDEX_FILE;
 
 /** Bytes of a model.safetensors.index.json: 100 bytes a tensor, 100,000 tensors. */
 const INDEX_BYTES_MAX = 32 * 1024 * 1024;
@@ -30,7 +29,7 @@ export async function openWeights(dir: string): Promise<WeightIndex> {
     const { tensors } = await readSafetensorsHeader(single);
     return new Map(tensors.map((tensor) => [tensor.name, tensor]));
   }
-  const indexPath = join(dir, INDEX_FILE);
+  const indexPath = join(dir, WEIGHT_INDEX_FILE);
   const shards = new Map<string, Map<string, TensorEntry>>();
   const weights = new Map<string, TensorEntry>();
   for (const [name, shard] of await readWeightMap(indexPath)) {
