@@ -45,7 +45,7 @@ export interface QueryBlock {
   readonly to: number;
   /** The first key that one of them sees; the last is that of `to` - 1. */
   readonly first: number;
-  /** [B, 1, 1, to - from, keys] float32: 0 where a token may see a key, else MASKED. */
+  /** [B, 1, group (to - from), keys] float32: 0 where a token may see a key, else MASKED; for each head of a group in turn. */
   readonly mask: Value;
 }
 
@@ -55,10 +55,12 @@ const BLOCK_TOKENS_MIN = 32;
 
 /**
  * The T tokens in blocks, none of whose keys lies behind the last token of the block. With a cache there is one,
- * and the places of the cache come before its keys. With `window` a token sees that many at most, itself the last.
+ * and the places of the cache come before its keys. `group`: query heads of one key/value head. With `window` a token
+ * sees that many at most, itself the last.
  */
 export function queryBlocks(
   { segments, positions, cache }: ModelInputs,
+  group: number,
   window: number | null = null,
 ): QueryBlock[] {
   const [, T] = segments.shape as [number, number];
@@ -68,12 +70,13 @@ export function queryBlocks(
     const [from, to] = [i * length, Math.min(T, (i + 1) * length)];
     const first = window === null ? 0 : Math.max(0, from + 1 - window);
     const own = ownMask(segments, { from, to, first }, window);
-    const mask = cache === undefined ? own : concat([cache.mask(positions, window), own], 4);
+    const one = cache === undefined ? own : concat([cache.mask(positions, window), own], 3);
+    const mask = group === 1 ? one : concat(new Array<Value>(group).fill(one), 2);
     return { from, to, first, mask };
   });
 }
 
-/** The mask of a block over the keys of `segments`: [B, T] int32. */
+/** The mask of a block for one head, over the keys of `segments`: [B, T] int32 -> [B, 1, to - from, keys]. */
 function ownMask(
   segments: Value,
   { from, to, first }: Omit<QueryBlock, 'mask'>,
@@ -87,8 +90,8 @@ function ownMask(
     causal.fill(0, start + seen - first, start + t + 1 - first);
   }
   const same = equal(
-    reshape(range(segments, 1, from, to), [B, 1, 1, rows, 1]),
-    reshape(range(segments, 1, first, to), [B, 1, 1, 1, columns]),
+    reshape(range(segments, 1, from, to), [B, 1, rows, 1]),
+    reshape(range(segments, 1, first, to), [B, 1, 1, columns]),
   );
   return select(same, constant(causal, [rows, columns]), scalar(MASKED));
 }
@@ -113,15 +116,13 @@ export function attention(
   const { keys, values } = cache?.extend(own) ?? own; // [B, KV, S, D]
   const alpha = 1 / Math.sqrt(scoreScalar ?? headDim);
   const attended = blocks.map(({ from, to, first, mask }) => {
-    const [, , , rows, columns] = mask.shape as [number, number, number, number, number];
+    const [rows, columns] = [to - from, mask.shape[3]!];
     const queries = reshape(transpose(range(perToken, 1, from, to), [0, 2, 3, 1, 4]), [
       ...[B, keyValueHeads, group * rows, headDim],
     ]);
     const seen = (y: Value): Value => range(y, 2, first, first + columns);
     const scores = matmul(queries, seen(keys), { transB: true, alpha });
-    const masked = add(reshape(scores, [B, keyValueHeads, group, rows, columns]), mask);
-    const shares = reshape(softmax(masked), [B, keyValueHeads, group * rows, columns]);
-    const context = matmul(shares, seen(values));
+    const context = matmul(softmax(add(scores, mask)), seen(values));
     const perQuery = reshape(context, [B, keyValueHeads, group, rows, headDim]);
     return transpose(perQuery, [0, 3, 1, 2, 4]); // [B, rows, KV, G, D]
   });

@@ -22,7 +22,7 @@ export class KeyValueCache {
   constructor(readonly capacity: number) {}
 
   /**
-   * positions: [1, T] int32, of which the first says how many tokens the cache holds -> [1, 1, 1, T,
+   * positions: [1, T] int32, of which the first says how many tokens the cache holds -> [1, 1, T,
    * capacity] float32: 0 for those, with `window` only where the position still sees them, else MASKED.
    */
   mask(positions: Value, window: number | null): Value {
@@ -31,13 +31,13 @@ export class KeyValueCache {
     const placesFrom = (first: number): Value =>
       constant(
         Int32Array.from({ length: capacity }, (_, place) => first + place),
-        [1, 1, 1, 1, capacity],
+        [1, 1, 1, capacity],
       );
-    const held = reshape(slice(positions, 1, 0, 1), [1, 1, 1, 1, 1]);
+    const held = reshape(slice(positions, 1, 0, 1), [1, 1, 1, 1]);
     const filled = select(lessThan(placesFrom(0), held), scalar(0), scalar(MASKED));
-    if (window === null) return expand(filled, [1, 1, 1, T, capacity]);
+    if (window === null) return expand(filled, [1, 1, T, capacity]);
     // A token is in sight until `window` positions later.
-    const near = lessThan(reshape(positions, [1, 1, 1, T, 1]), placesFrom(window));
+    const near = lessThan(reshape(positions, [1, 1, T, 1]), placesFrom(window));
     return select(near, filled, scalar(MASKED));
   }
 

@@ -13,8 +13,8 @@ import {
   reshape,
   rmsNorm,
   rotary,
-  silu,
   slice,
+  swiglu,
 } from '../engine/ops/index.js';
 import { attention, queryBlocks, type QueryBlock } from './attention.js';
 import type { LinearLayer, ModelInputs, ModelValues } from './family.js';
@@ -145,13 +145,14 @@ class GatedDecoder {
   }
 
   private view(window: number | null): View {
-    const { headDim, rotaryDim, localRope, ropeTheta: theta, ropeScaling: scaling } = this.config;
+    const { heads, keyValueHeads, headDim, rotaryDim, localRope } = this.config;
+    const { ropeTheta: theta, ropeScaling: scaling } = this.config;
     const rope = (window === null ? null : localRope) ?? { theta, scaling };
     const { cache, positions } = this.inputs;
     const places = cache?.capacity ?? this.length;
     const tables = rotaryTables(places, rotaryDim ?? headDim, rope.theta, rope.scaling);
     return {
-      blocks: queryBlocks(this.inputs, window),
+      blocks: queryBlocks(this.inputs, heads / keyValueHeads, window),
       // Whole sequences lie in the order of the tables, for only differences of places count.
       rotation: cache === undefined ? tables : tablesAt(positions, tables),
     };
@@ -201,9 +202,11 @@ class GatedDecoder {
 
   /** x: [N, C] -> queries, keys and values, [N, H D] each. */
   private projections(name: string, x: Value): [Value, Value, Value] {
-    const project = (layer: string): Value => this.linear(`${name}.${layer}`, x);
-    if (!this.variant.fused) return [project('q_proj'), project('k_proj'), project('v_proj')];
-    const fused = project('qkv_proj');
+    if (!this.variant.fused) {
+      const layers = ['q_proj', 'k_proj', 'v_proj'].map((layer) => `${name}.${layer}`);
+      return this.parameters.linears(layers, x) as [Value, Value, Value];
+    }
+    const fused = this.linear(`${name}.qkv_proj`, x);
     const [query, keyValue] = attentionWidths(this.config);
     return [
       slice(fused, 1, 0, query),
@@ -215,15 +218,15 @@ class GatedDecoder {
   /** x: [N, C] -> [N, C]. */
   private mlp(name: string, x: Value): Value {
     const [gate, up] = this.gateAndUp(name, x);
-    const activate = this.config.hiddenAct === 'silu' ? silu : geluTanh;
-    return this.linear(`${name}.down_proj`, mul(activate(gate), up));
+    const inner = this.config.hiddenAct === 'silu' ? swiglu(gate, up) : mul(geluTanh(gate), up);
+    return this.linear(`${name}.down_proj`, inner);
   }
 
   /** x: [N, C] -> [N, intermediateSize] each. */
   private gateAndUp(name: string, x: Value): [Value, Value] {
     const { intermediateSize } = this.config;
     if (!this.variant.fused) {
-      return [this.linear(`${name}.gate_proj`, x), this.linear(`${name}.up_proj`, x)];
+      return this.parameters.linears([`${name}.gate_proj`, `${name}.up_proj`], x) as [Value, Value];
     }
     const fused = this.linear(`${name}.gate_up_proj`, x);
     return [

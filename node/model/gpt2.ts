@@ -149,7 +149,7 @@ class Gpt2 {
     private readonly parameters: Parameters,
     private readonly inputs: ModelInputs,
   ) {
-    this.blocks = queryBlocks(inputs);
+    this.blocks = queryBlocks(inputs, 1);
   }
 
   build(): ModelValues {

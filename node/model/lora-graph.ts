@@ -1,7 +1,7 @@
 /** The adapted layer W x + (alpha / r) B A x (LoRA, Hu et al. 2021) as graph. */
 import { adapterLayout, type AdapterSpec, type AdapterTensor } from '../../protocol/adapter.js';
 import { constant, type Value } from '../engine/graph.js';
-import { addMatmul, matmul, reshape, slice } from '../engine/ops/index.js';
+import { addMatmul, concat, matmul, reshape, slice } from '../engine/ops/index.js';
 import { frozenProduct, type EightBits } from './frozen-product.js';
 
 /** What the model needs to know of the adapter. */
@@ -79,17 +79,43 @@ export function mergedWeight(weight: Value, lora: LoraFactors | undefined): Valu
   return lora === undefined ? weight : addMatmul(weight, lora.b, lora.a, { alpha: lora.scale });
 }
 
-/** x: [N, in], weight: [out, in] (with `transposed` [in, out]) float32 -> [N, out]. `eightBits`: null for fp32. */
+/**
+ * scale x A^T: [N, r] for each of the layers that read x: [N, in], null for those without an adapter. They are parts of
+ * one product, for which x is read once, and so is it for the gradient by all of their A. `loras` are of one adapter.
+ */
+export function lowRankParts(
+  x: Value,
+  loras: readonly (LoraFactors | undefined)[],
+): (Value | null)[] {
+  const adapted = loras.filter((lora) => lora !== undefined);
+  const [first] = adapted;
+  if (first === undefined) return loras.map(() => null);
+  const factors = adapted.map(({ a }) => a);
+  const stacked = factors.length === 1 ? first.a : concat(factors, 0); // [layers r, in]
+  const low = matmul(x, stacked, { transB: true, alpha: first.scale }); // [N, layers r]
+  const [rank] = first.a.shape as [number, number];
+  let start = 0;
+  return loras.map((lora) => {
+    if (lora === undefined) return null;
+    start += rank;
+    return adapted.length === 1 ? low : slice(low, 1, start - rank, start);
+  });
+}
+
+/**
+ * x: [N, in], weight: [out, in] (with `transposed` [in, out]) float32 -> [N, out]. `low`: of lowRankParts.
+ * `eightBits`: null for fp32.
+ */
 export function linear(
   x: Value,
   weight: Value,
   transposed: boolean,
   lora: LoraFactors | undefined,
+  low: Value | null,
   eightBits: EightBits | null,
 ): Value {
   const y = frozenProduct(x, weight, !transposed, eightBits);
-  if (lora === undefined) return y;
-  const low = matmul(x, lora.a, { transB: true, alpha: lora.scale }); // [N, r]
+  if (lora === undefined || low === null) return y;
   const adapted = addMatmul(y, low, lora.b, { transB: true });
   lora.onUse?.({ x, low, y: adapted });
   return adapted;

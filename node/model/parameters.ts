@@ -4,7 +4,7 @@ import { add } from '../engine/ops/index.js';
 import type { CodeMax } from '../engine/ops/quantised.js';
 import { UserError } from '../errors.js';
 import type { LinearLayer } from './family.js';
-import { linear, mergedWeight, type AdapterValues } from './lora-graph.js';
+import { linear, lowRankParts, mergedWeight, type AdapterValues } from './lora-graph.js';
 import type { WeightIndex } from './safetensors.js';
 
 /** Frozen weights and the adapter over them. */
@@ -39,12 +39,21 @@ export class Parameters {
 
   /** x: [N, in] float32 -> [N, out]: the layer `name` with bias and adapter. */
   linear(name: string, x: Value): Value {
-    const layer = this.layer(name);
-    const lora = this.adapter.factors.get(name);
-    const { codeMax } = this;
-    const eightBits = codeMax && { codeMax, isSensitive: layer.isSensitive };
-    const y = linear(x, this.layerWeight(layer), layer.transposed, lora, eightBits);
-    return layer.bias ? add(y, this.weight(`${name}.bias`, [layer.outFeatures])) : y;
+    return this.linears([name], x)[0]!;
+  }
+
+  /** The same of several layers that read the same x. */
+  linears(names: readonly string[], x: Value): Value[] {
+    const loras = names.map((name) => this.adapter.factors.get(name));
+    const lows = lowRankParts(x, loras);
+    return names.map((name, i) => {
+      const layer = this.layer(name);
+      const { codeMax } = this;
+      const eightBits = codeMax && { codeMax, isSensitive: layer.isSensitive };
+      const weight = this.layerWeight(layer);
+      const y = linear(x, weight, layer.transposed, loras[i], lows[i]!, eightBits);
+      return layer.bias ? add(y, this.weight(`${name}.bias`, [layer.outFeatures])) : y;
+    });
   }
 
   /** The weight of the output layer `name`, adapter merged: [V, C] float32. */

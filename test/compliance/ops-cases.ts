@@ -105,6 +105,13 @@ const ELEMENTWISE: OperationCase[] = [
     return (x * (1 + Math.tanh(u))) / 2;
   }),
   {
+    operation: 'swiglu',
+    what: 'two matrices',
+    inputs: [centred(3, 5), centred(3, 5)],
+    build: ([gate, up]) => ops.swiglu(gate!, up!),
+    expected: each([3, 5], (gate, up) => gate * sigmoid(gate) * up),
+  },
+  {
     operation: 'equal',
     what: 'integers, broadcast',
     inputs: [whole(3, 4, 1), whole(3, 1, 5)],
@@ -407,6 +414,7 @@ export const REFUSALS: Readonly<Record<string, readonly (() => Value)[]>> = {
   sigmoid: [() => ops.sigmoid(i32(2))],
   geluTanh: [() => ops.geluTanh(i32(2))],
   silu: [() => ops.silu(i32(2))],
+  swiglu: [() => ops.swiglu(f32(2, 3), f32(1, 3)), () => ops.swiglu(f32(2), i32(2))],
   select: [
     () => ops.select(f32(2), f32(2), f32(2)),
     () => ops.select(ops.equal(f32(2), f32(2)), f32(2), i32(2)),

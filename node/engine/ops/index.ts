@@ -38,6 +38,7 @@ export const OPERATIONS: readonly Operation[] = [
   quantised.quantisedMatmulOperation,
   quantised.quantisedGradientOperation,
   neural.siluOperation,
+  neural.swigluOperation,
   neural.softmaxOperation,
   neural.logSoftmaxOperation,
   neural.rmsNormOperation,
@@ -68,4 +69,4 @@ export { concat, pad, slice, transpose } from './layout.js';
 export { linearCrossEntropy } from './loss.js';
 export { addMatmul, matmul } from './matmul.js';
 export { matmulWithQuantisedGradient, quantisedMatmul } from './quantised.js';
-export { logSoftmax, rmsNorm, rotary, silu, softmax } from './neural.js';
+export { logSoftmax, rmsNorm, rotary, silu, softmax, swiglu } from './neural.js';

@@ -1,6 +1,12 @@
 /** Matrix products, one kernel each (ONNX Runtime's FusedMatMul: no copy of a transposed operand). */
 import { apply, sameShape, type TensorType, type Value } from '../graph.js';
-import { demand, demandFloat, type OnnxAttribute, type Operation } from '../operation.js';
+import {
+  demand,
+  demandFloat,
+  type OnnxAttribute,
+  type OnnxNodeOptions,
+  type Operation,
+} from '../operation.js';
 
 /** How the operands of a product are read. */
 export type MatmulAttributes = {
@@ -9,6 +15,9 @@ export type MatmulAttributes = {
   /** Factor on the product. */
   readonly alpha: number;
 };
+
+/** Columns of a product that count as few: see isTall. */
+const NARROW = 16;
 
 /** alpha op(a) op(b), where op transposes the last two axes or does nothing. */
 export const matmulOperation: Operation<MatmulAttributes> = {
@@ -44,11 +53,22 @@ export const matmulOperation: Operation<MatmulAttributes> = {
         : matmul(a!, upstream, { transA: !transA, alpha }),
     ];
   },
-  onnx({ emit, names, attributes, outputName }) {
-    emit.node('FusedMatMul', names, {
+  onnx({ emit, names, inputs, attributes, output, outputName }) {
+    const fused = (factors: readonly string[], options: OnnxNodeOptions): string =>
+      emit.node('FusedMatMul', factors, {
+        domain: 'com.microsoft',
+        attributes: onnxAttributes(attributes),
+        ...options,
+      });
+    if (!isTall(inputs, attributes, output)) {
+      fused(names, { output: outputName });
+      return;
+    }
+    // (a^T b) = (b^T a)^T
+    const turned = fused([...names].reverse(), {});
+    emit.node('Transpose', [turned], {
       output: outputName,
-      domain: 'com.microsoft',
-      attributes: onnxAttributes(attributes),
+      attributes: { perm: { ints: [1, 0] } },
     });
   },
   tfjs({ tf, inputs: [a, b], attributes: { transA, transB, alpha } }) {
@@ -117,6 +137,18 @@ export function matmulFactors(
 function matrix(type: TensorType, transposed: boolean): [number, number] {
   const [rows, columns] = type.shape.slice(-2) as [number, number];
   return transposed ? [columns, rows] : [rows, columns];
+}
+
+/**
+ * Whether op(a)^T would have to be laid out anew for a few columns, as for the gradient by a low-rank factor: the product
+ * the other way round takes 0.6 to 0.8 of the time (ONNX Runtime 1.30 on the CPU).
+ */
+function isTall(
+  inputs: readonly TensorType[],
+  { transA, transB }: MatmulAttributes,
+  { shape }: TensorType,
+): boolean {
+  return inputs[0]!.shape.length === 2 && transA && !transB && shape[1]! <= NARROW;
 }
 
 function onnxAttributes({

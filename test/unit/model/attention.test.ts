@@ -10,6 +10,8 @@ import { total } from '../../compliance/tensors.js';
 
 const B = 2;
 const SHAPE = { heads: 4, keyValueHeads: 2, headDim: 4 };
+/** Query heads of one key/value head. */
+const GROUP = 2;
 const WIDTH = { q: 16, k: 8, v: 8 } as const;
 const BOUND = 2e-6;
 /** Half the distance of a central difference, and the bound of what it gives. */
@@ -59,7 +61,7 @@ function attentionGraph(T: number, window: number | null): { y: Value; operands:
   );
   const [q, k, v] = operands as [Value, Value, Value];
   const segments = input('segments', 'int32', [B, T]);
-  const blocks = queryBlocks({ tokens: segments, segments, positions: segments }, window);
+  const blocks = queryBlocks({ tokens: segments, segments, positions: segments }, GROUP, window);
   return { y: attention({ q, k, v, blocks, cache: undefined }, SHAPE), operands };
 }
 
@@ -77,11 +79,11 @@ describe('attention in blocks of queries', () => {
       [512, 4],
     ] as const) {
       const segments = input('segments', 'int32', [B, T]);
-      const blocks = queryBlocks({ tokens: segments, segments, positions: segments });
+      const blocks = queryBlocks({ tokens: segments, segments, positions: segments }, GROUP);
       assert.equal(blocks.length, count);
       assert.deepEqual(
-        blocks.map(({ from, mask }) => [mask.shape[3], mask.shape[4], from]),
-        blocks.map(({ from, to }, i) => [to - from, to, blocks[i - 1]?.to ?? 0]),
+        blocks.map(({ from, mask }) => [mask.shape[2], mask.shape[3], from]),
+        blocks.map(({ from, to }, i) => [GROUP * (to - from), to, blocks[i - 1]?.to ?? 0]),
       );
       assert.equal(blocks.at(-1)?.to, T);
     }
