@@ -58,13 +58,13 @@ const WORKSPACE: ReadonlyMap<Operation<never>, Workspace> = new Map<Operation<ne
 
 /**
  * The operand's codes, and the product before its rows are scaled back; where the operand is taken in 16 bits, what
- * rounding left of it and the codes of that as well.
+ * the codes stand for, what rounding left, the codes of that, and both products.
  */
 function besideQuantised(result: Value, [x]: readonly Value[]): number {
   const { source } = result;
   const isFine = source.kind === 'operation' && source.attributes['isFine'] === true;
   const codes = elementCount(x!.shape);
-  return isFine ? 2 * codes + bytesOf(x!) + bytesOf(result) : Math.max(codes, bytesOf(result));
+  return isFine ? 2 * (codes + bytesOf(x!) + bytesOf(result)) : Math.max(codes, bytesOf(result));
 }
 
 /** Memory of `program` once it is compiled. Costs no more than walking the graph. */

@@ -19,8 +19,12 @@ export function frozenProduct(
 ): Value {
   if (eightBits === null) return matmul(x, weight, { transB });
   const { codeMax, isSensitive } = eightBits;
-  // Where the CPU has no instructions for sums of 8-bit products, two of them take longer than one in fp32.
-  return isSensitive && codeMax < 127
+  return isSensitive && !hasQuickSums(codeMax)
     ? matmulWithQuantisedGradient(x, weight, { transB, codeMax })
     : quantisedMatmul(x, weight, { transB, codeMax, isFine: isSensitive });
+}
+
+/** Whether the CPU has instructions for sums of 8-bit products. Where it has none, two products take longer than one in fp32. */
+export function hasQuickSums(codeMax: CodeMax): boolean {
+  return codeMax === 127;
 }

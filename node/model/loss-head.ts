@@ -2,8 +2,9 @@
 import { after, gradients } from '../engine/autodiff.js';
 import { scalar, type Value } from '../engine/graph.js';
 import { add, concat, div, maximum, reshape, slice, sum } from '../engine/ops/index.js';
+import type { CrossEntropyOptions } from '../engine/ops/loss.js';
 import type { CodeMax } from '../engine/ops/quantised.js';
-import { frozenProduct } from './frozen-product.js';
+import { frozenProduct, hasQuickSums } from './frozen-product.js';
 import { tokenLosses, trainedOf } from './token-losses.js';
 
 /** Bytes of the logits of one chunk: enough rows to keep the cores busy with any vocabulary. */
@@ -17,15 +18,16 @@ export interface LossInputs {
 }
 
 /**
- * -> mean nats over the trained tokens, [] float32. `codeMax`: of the table in 8-bit integers, for the logits alone:
- * most probabilities are too small for them, and their sum is not. Null for fp32, as of a table that is computed.
+ * -> mean nats over the trained tokens, [] float32. `codeMax`: of the table in 8-bit integers; null for fp32, in which
+ * a table that is computed is multiplied with in any case.
  */
 export function meanLoss(inputs: LossInputs, codeMax: CodeMax | null = null): Value {
   const { hidden, table } = inputs;
   const isFrozen = table.source.kind !== 'operation';
-  const eightBits = codeMax && isFrozen ? { codeMax, isSensitive: true } : null;
-  const logits = frozenProduct(hidden, table, true, eightBits);
-  return total(inputs, chunk(inputs, 0, hidden.shape[0]!), logits);
+  const whole = chunk(inputs, 0, hidden.shape[0]!);
+  if (codeMax === null || !isFrozen) return total(inputs, whole);
+  const logits = frozenProduct(hidden, table, true, { codeMax, isSensitive: true });
+  return total(inputs, whole, { logits, ...(hasQuickSums(codeMax) ? { codeMax } : {}) });
 }
 
 /** The same, with the logits of a few tokens at a time, which take up to `chunkBytes`. */
@@ -82,9 +84,9 @@ function chunksOf(inputs: LossInputs, chunkBytes: number): Chunk[] {
 function total(
   { table, targets: all }: LossInputs,
   { hidden, targets }: Chunk,
-  logits?: Value,
+  options?: CrossEntropyOptions,
 ): Value {
-  const { nats } = tokenLosses(hidden, table, targets, logits); // [n]
+  const { nats } = tokenLosses(hidden, table, targets, options); // [n]
   const flat = reshape(all, [all.shape.reduce((product, length) => product * length, 1)]);
   return div(sum(nats, [0]), maximum(sum(trainedOf(flat), [0]), scalar(1)));
 }

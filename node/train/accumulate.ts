@@ -7,16 +7,14 @@ import type { GradientResult, LanguageModel } from '../model/language-model.js';
 import { IGNORED_TARGET, type TokenBatch } from '../model/token-batch.js';
 
 /**
- * Tokens at once that keep one thread's matrix products busy, and the least that do. More make a step slower: what one
+ * Tokens at once that keep one thread's matrix products busy. More make a step no faster, or slower, where what one
  * operation writes is out of the CPU's caches when the next reads it (docs/ENGINE.md, What paid).
  */
 const TOKENS_PER_THREAD = 256;
-const TOKENS_MIN = 512;
 
 /** Sequences of `sequenceLength` tokens that go through the model at once where a step is to be fast, on the CPU. */
 export function fastestMicroBatch(sequenceLength: number, threads: number): number {
-  const tokens = Math.max(TOKENS_MIN, TOKENS_PER_THREAD * threads);
-  return Math.max(1, Math.floor(tokens / sequenceLength));
+  return Math.max(1, Math.floor((TOKENS_PER_THREAD * threads) / sequenceLength));
 }
 
 /**

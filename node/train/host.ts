@@ -291,7 +291,7 @@ export class TrainerHost implements Trainer {
    */
   async #open(chosen: ChosenDevice): Promise<Opened> {
     this.#closing.signal.throwIfAborted();
-    const process = TrainingProcess.fork(this.#logger);
+    const process = TrainingProcess.fork(this.#logger, chosen.device);
     this.#process = process;
     const silence = new SilenceTimer(OPEN_TIMEOUT_MS);
     const { privacy } = this.#session;

@@ -33,6 +33,12 @@ export const ABORT_GRACE_MS = 2000;
 /** From SIGTERM to SIGKILL; a step under way is not waited for, its result would count nothing. */
 const CLOSE_GRACE_MS = 1000;
 
+/**
+ * glibc gives a freed block back to the system where it was mapped by itself, as blocks of this size and more are; it would
+ * raise the bound to the size of those that it sees freed. So weights that 8-bit codes were made from are gone.
+ */
+const GIVING_BACK = { MALLOC_MMAP_THRESHOLD_: String(128 * 1024) } as const;
+
 /** Characters of one line of the child's stderr in the log. */
 const STDERR_LINE_MAX = 500;
 
@@ -100,12 +106,14 @@ export class TrainingProcess {
     }
   }
 
-  /** Starts worker.ts, which lies beside this file, with this process's loader flags. */
-  static fork(logger: Logger): TrainingProcess {
+  /** Starts worker.ts, which lies beside this file, with this process's loader flags, to compute on `device`. */
+  static fork(logger: Logger, device: string): TrainingProcess {
     const worker = fileURLToPath(import.meta.url).replace(/training-process(?=\.[jt]s$)/, 'worker');
     const child = fork(worker, [], {
       serialization: 'advanced',
       execArgv: loaderFlags(process.execArgv),
+      // TensorFlow allocates each value anew, for which mapping it would be slow.
+      env: device === 'tfjs' ? process.env : { ...GIVING_BACK, ...process.env },
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });
     return new TrainingProcess(child, logger);

@@ -257,7 +257,7 @@ function quantised(numbers: readonly number[], codeMax: number, isFine = false):
   const coarse = nearest(numbers, scale);
   if (!isFine) return coarse;
   const left = numbers.map((x, i) => x - coarse[i]!);
-  return nearest(left, scale / (2 * codeMax)).map((x, i) => x + coarse[i]!);
+  return nearest(left, scale / 254).map((x, i) => x + coarse[i]!);
 }
 
 const QUANTISED: OperationCase[] = [false, true].flatMap((transB) => {
@@ -267,19 +267,22 @@ const QUANTISED: OperationCase[] = [false, true].flatMap((transB) => {
   return [
     ...(
       [
-        ['both signs', centred, false],
-        ['no negative number', positive, false],
-        ['16 bits', centred, true],
+        ['both signs', centred, {}],
+        ['no negative number', positive, {}],
+        ['16 bits', centred, { isFine: true }],
+        ['no sign', positive, { isPositive: true }],
+        ['16 bits and no sign', positive, { isFine: true, isPositive: true }],
       ] as const
-    ).map(([what, operand, isFine]): OperationCase => ({
+    ).map(([what, operand, options]): OperationCase => ({
       operation: 'quantisedMatmul',
       what: `${what}, transB ${transB}`,
       inputs: [fixed(operand(3, 5)), weight],
-      build: ([x, w]) => ops.quantisedMatmul(x!, w!, { ...attributes, isFine }),
+      build: ([x, w]) => ops.quantisedMatmul(x!, w!, { ...attributes, ...options }),
       expected: ([x, w]) => {
         const K = [0, 1, 2, 3, 4];
         const rows = [0, 1, 2].map((m) => K.map((k) => x!.at(m, k)));
-        const known = rows.map((row) => quantised(row, 127, isFine));
+        const { isFine, isPositive }: { isFine?: boolean; isPositive?: boolean } = options;
+        const known = rows.map((row) => quantised(row, isPositive ? 255 : 127, isFine));
         const columns = [0, 1, 2, 3].map((n) =>
           quantised(
             K.map((k) => weightAt(w!, k, n)),

@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { loraModules } from '../../node/model/lora.js';
 import type { MemoryMode } from '../../node/model/memory-mode.js';
 import { openModelDirectory } from '../../node/model/model-directory.js';
+import type { Precision } from '../../node/model/precision.js';
 import { TrainerHost } from '../../node/train/host.js';
 import type { MemoryPlan } from '../../node/train/memory.js';
 import { initialAdapter } from '../../protocol/adapter.js';
@@ -32,6 +33,7 @@ async function trainOnce(
   batchSize: number,
   sequenceLength: number,
   memory: MemoryMode,
+  precision: Precision,
 ): Promise<{ predicted: number; measured: number }> {
   const { config } = await openModelDirectory(MODEL);
   const modules = loraModules(config, ['all-linear']);
@@ -44,7 +46,7 @@ async function trainOnce(
       adapter,
       device: 'cpu',
       threads: 1,
-      precision: 'fp32',
+      precision,
       memory,
     },
     training: { ...TRAINING, batchSize, sequenceLength },
@@ -70,14 +72,16 @@ async function trainOnce(
 
 describe('the memory that training takes', () => {
   it('is predicted within a fifth, and hardly ever too low', isLinux, async () => {
-    for (const [batchSize, sequenceLength, memory] of [
-      [1, 64, 'normal'],
-      [8, 128, 'low'],
-      [3, 512, 'normal'],
+    for (const [batchSize, sequenceLength, memory, precision] of [
+      [1, 64, 'normal', 'fp32'],
+      [8, 128, 'low', 'fp32'],
+      [8, 128, 'normal', 'int8'],
+      [3, 512, 'normal', 'fp32'],
     ] as const) {
-      const { predicted, measured } = await trainOnce(batchSize, sequenceLength, memory);
+      const shape = [batchSize, sequenceLength, memory, precision] as const;
+      const { predicted, measured } = await trainOnce(...shape);
       const ratio = predicted / measured;
-      const words = `${batchSize} x ${sequenceLength}, ${memory}: ${predicted} bytes for ${measured}`;
+      const words = `${shape.join(' ')}: ${predicted} bytes for ${measured}`;
       assert.ok(ratio > 0.9 && ratio < 1.2, words);
     }
   });

@@ -1,18 +1,25 @@
 /** Cross-entropy of a linear output layer, without a gradient as large as the logits. */
-import { apply, elementCount, sameShape, type Value } from '../graph.js';
-import { demand, type NoAttributes, type Operation } from '../operation.js';
-import { reshape } from './broadcast.js';
-import { exp, mul, sub } from './elementwise.js';
+import { apply, constant, elementCount, sameShape, scalar, type Value } from '../graph.js';
+import { demand, type Operation } from '../operation.js';
+import { reshape, sum } from './broadcast.js';
+import { add, exp, mul, sub } from './elementwise.js';
 import { gather, scatterRows } from './indexing.js';
 import { matmul } from './matmul.js';
 import { logSoftmax } from './neural.js';
+import { quantisedMatmul, type CodeMax } from './quantised.js';
+
+/** How the gradient by hidden is computed. */
+export type CrossEntropyAttributes = {
+  /** In 8-bit integers, with table codes up to that; absent: in float32. */
+  readonly codeMax?: CodeMax;
+};
 
 /**
  * -log p(target) per row, given logProbabilities = logSoftmax(hidden table^T). With upstream g and p the
  * probabilities, d hidden = g (p table - table[target]): the logits' own gradient g (p - onehot), as large
  * as the logits, is never written. The gradient goes to hidden and table, none through logProbabilities.
  */
-export const linearCrossEntropyOperation: Operation<NoAttributes> = {
+export const linearCrossEntropyOperation: Operation<CrossEntropyAttributes> = {
   name: 'linearCrossEntropy',
   type(inputs) {
     const [hidden, table, logProbabilities, targets] = inputs as [Value, Value, Value, Value];
@@ -31,13 +38,17 @@ export const linearCrossEntropyOperation: Operation<NoAttributes> = {
     );
     return { dtype: 'float32', shape: [rows] };
   },
-  gradient({ inputs, upstream }) {
+  gradient({ inputs, attributes: { codeMax }, upstream }) {
     const [hidden, table, logProbabilities, targets] = inputs as [Value, Value, Value, Value];
     const perRow = reshape(upstream, [elementCount(upstream.shape), 1]); // [N, 1]
     const probabilities = exp(logProbabilities); // [N, V]
     const weighted = mul(perRow, hidden); // [N, C]
+    const expected =
+      codeMax === undefined
+        ? matmul(probabilities, table)
+        : quantisedExpectation(probabilities, table, codeMax);
     return [
-      mul(perRow, sub(matmul(probabilities, table), gather(table, targets))),
+      mul(perRow, sub(expected, gather(table, targets))),
       sub(
         matmul(probabilities, weighted, { transA: true }),
         scatterRows(targets, weighted, table.shape[0]!),
@@ -61,15 +72,31 @@ export const linearCrossEntropyOperation: Operation<NoAttributes> = {
 };
 
 /**
- * hidden: [N, C], table: [V, C] float32, targets: [N] int32 in 0 to V - 1 -> nats [N] float32. `logits`: [N, V], in
- * place of the product of hidden and table, where that is computed in other numbers.
+ * probabilities: [N, V], table: [V, C] -> about their product. Most probabilities are too small for 8 bits beside the
+ * largest of their row, and many for 16; what is missing of their sum goes to the mean row, for those are nearly all.
  */
+function quantisedExpectation(probabilities: Value, table: Value, codeMax: CodeMax): Value {
+  const attributes = { transB: false, codeMax, isFine: true, isPositive: true };
+  const [V] = table.shape as [number, number];
+  const ones = constant(new Float32Array(V).fill(1), [V, 1]);
+  const missing = sub(scalar(1), quantisedMatmul(probabilities, ones, attributes)); // [N, 1]
+  const mean = mul(sum(table, [0], true), scalar(1 / V)); // [1, C]
+  return add(quantisedMatmul(probabilities, table, attributes), mul(missing, mean));
+}
+
+/** What of a cross-entropy is computed in other numbers than float32. */
+export interface CrossEntropyOptions extends CrossEntropyAttributes {
+  /** [N, V], in place of the product of hidden and table. */
+  readonly logits?: Value;
+}
+
+/** hidden: [N, C], table: [V, C] float32, targets: [N] int32 in 0 to V - 1 -> nats [N] float32. */
 export function linearCrossEntropy(
   hidden: Value,
   table: Value,
   targets: Value,
-  logits = matmul(hidden, table, { transB: true }),
+  { logits = matmul(hidden, table, { transB: true }), ...attributes }: CrossEntropyOptions = {},
 ): Value {
   const logProbabilities = logSoftmax(logits);
-  return apply(linearCrossEntropyOperation, [hidden, table, logProbabilities, targets], {});
+  return apply(linearCrossEntropyOperation, [hidden, table, logProbabilities, targets], attributes);
 }

@@ -15,9 +15,11 @@ export type CodeMax = 63 | 127;
 
 /** The largest code of the other operand, of either sign. */
 const ROW_CODE_MAX = 127;
+/** The same where it has no negative element. */
+const POSITIVE_CODE_MAX = 255;
 /** What rounding leaves is half a code at most, and has codes of its own. */
 const FINER = 2 * ROW_CODE_MAX;
-/** What stands for 0: the kernels take it without a sign. */
+/** What stands for 0 where there are two signs: the kernels take it without one. */
 const ZERO_CODE = 128;
 /** Stands for the magnitude of a row or column of zeros, whose codes are 0 then. */
 const MAGNITUDE_MIN = 1e-30;
@@ -29,6 +31,8 @@ export type QuantisedMatmulAttributes = {
   readonly codeMax: CodeMax;
   /** The other operand is taken in 16 bits, as the sum of two of 8, forward: twice the work. Default: false. */
   readonly isFine?: boolean;
+  /** The other operand has no negative element, and all codes are for the others. Default: false. */
+  readonly isPositive?: boolean;
 };
 
 /**
@@ -44,36 +48,37 @@ export const quantisedMatmulOperation: Operation<QuantisedMatmulAttributes> = {
     null,
   ],
   onnx({ emit, names: [x, weight], inputs, attributes, outputName }) {
-    const { transB, codeMax, isFine = false } = attributes;
+    const { transB, codeMax, isFine = false, isPositive = false } = attributes;
     const { codes, scales } = quantise(emit, weight!, transB, codeMax);
+    const rows = inputs[0]!.shape.slice(0, 1);
     // Two products of one operand share its codes: ONNX Runtime computes equal nodes once.
-    const perRow = emit.node('Div', [largest(emit, x!, 1), emit.float(ROW_CODE_MAX)]); // [M]
-    const zero = emit.node('Cast', [emit.float(ZERO_CODE)], { attributes: { to: { int: UINT8 } } });
-    const zeros = emit.node('Expand', [zero, emit.int64(inputs[0]!.shape.slice(0, 1))]);
-    const ofRows = { attributes: { axis: { int: 0 } } };
-    const rows = emit.node('QuantizeLinear', [x!, perRow, zeros], ofRows);
+    const most = isPositive ? largestPositive(emit, x!, 1) : largest(emit, x!, 1);
+    const [codeMost, zeroCode] = isPositive ? [POSITIVE_CODE_MAX, 0] : [ROW_CODE_MAX, ZERO_CODE];
+    const perRow = emit.node('Div', [most, emit.float(codeMost)]); // [M]
+    const coarse = quantiseRows(emit, x!, perRow, zeroCode, rows);
     // The kernel has one scale for all rows, so theirs come after it.
-    const multiply = (left: string, scale: number): string =>
+    const multiply = ({ codes: left, zero }: RowCodes, scale: number): string =>
       emit.node('MatMulIntegerToFloat', [left, codes, emit.float(scale), scales, zero], {
         domain: 'com.microsoft',
       });
-    let product = multiply(rows, 1);
+    let product = multiply(coarse, 1);
     if (isFine) {
-      const known = emit.node('DequantizeLinear', [rows, perRow, zeros], ofRows);
+      const known = emit.node('DequantizeLinear', [coarse.codes, perRow, coarse.zeros], OF_ROWS);
       const left = emit.node('Sub', [x!, known]);
       const finer = emit.node('Div', [perRow, emit.float(FINER)]);
-      const rest = emit.node('QuantizeLinear', [left, finer, zeros], ofRows);
+      const rest = quantiseRows(emit, left, finer, ZERO_CODE, rows);
       product = emit.node('Add', [product, multiply(rest, 1 / FINER)]);
     }
     const column = emit.node('Unsqueeze', [perRow, emit.int64([1])]);
     emit.node('Mul', [product, column], { output: outputName });
   },
-  tfjs({ tf, inputs: [x, weight], attributes: { transB, codeMax, isFine = false } }) {
+  tfjs({ tf, inputs: [x, weight], attributes }) {
+    const { transB, codeMax, isFine = false, isPositive = false } = attributes;
     const scale = (matrix: tensorflow.Tensor, axis: number, codes: number): tensorflow.Tensor =>
       tf.div(tf.maximum(tf.max(tf.abs(matrix), axis, true), MAGNITUDE_MIN), codes);
     const rounded = (matrix: tensorflow.Tensor, to: tensorflow.Tensor): tensorflow.Tensor =>
       tf.mul(tf.round(tf.div(matrix, to)), to);
-    const perRow = scale(x!, 1, ROW_CODE_MAX);
+    const perRow = scale(x!, 1, isPositive ? POSITIVE_CODE_MAX : ROW_CODE_MAX);
     let rows = rounded(x!, perRow);
     if (isFine) rows = tf.add(rows, rounded(tf.sub(x!, rows), tf.div(perRow, FINER)));
     const columns = rounded(weight!, scale(weight!, transB ? 1 : 0, codeMax));
@@ -115,6 +120,28 @@ function productType(
   return matmulOperation.type(inputs, exact(attributes));
 }
 
+/** A matrix as codes: [M, K] uint8, what stands for 0 in them, and that once for each row. */
+interface RowCodes {
+  readonly codes: string;
+  readonly zero: string;
+  readonly zeros: string;
+}
+
+const OF_ROWS = { attributes: { axis: { int: 0 } } } as const;
+
+/** matrix: [M, K] float32, perRow: [M] float32, what one code is worth. */
+function quantiseRows(
+  emit: OnnxEmitter,
+  matrix: string,
+  perRow: string,
+  zeroCode: number,
+  rows: readonly number[],
+): RowCodes {
+  const zero = emit.node('Cast', [emit.float(zeroCode)], { attributes: { to: { int: UINT8 } } });
+  const zeros = emit.node('Expand', [zero, emit.int64(rows)]);
+  return { codes: emit.node('QuantizeLinear', [matrix, perRow, zeros], OF_ROWS), zero, zeros };
+}
+
 /**
  * Codes [K, N] int8 and scales [N] float32 of op(weight): nodes without inputs, computed once, at compiling.
  * All that they make in between is held until the last weight is done: none of it is float32 of its size.
@@ -137,10 +164,21 @@ function quantise(
 
 /** The largest magnitude along an axis, never 0; the axis is gone. */
 function largest(emit: OnnxEmitter, matrix: string, axis: number): string {
-  const reduce = (opType: string): string =>
-    emit.node(opType, [matrix, emit.int64([axis])], { attributes: { keepdims: { int: 0 } } });
-  const below = emit.node('Neg', [reduce('ReduceMin')]);
-  return emit.node('Max', [reduce('ReduceMax'), below, emit.float(MAGNITUDE_MIN)]);
+  const below = emit.node('Neg', [reduce(emit, 'ReduceMin', matrix, axis)]);
+  return emit.node('Max', [
+    reduce(emit, 'ReduceMax', matrix, axis),
+    below,
+    emit.float(MAGNITUDE_MIN),
+  ]);
+}
+
+/** The same of a matrix without negative elements. */
+function largestPositive(emit: OnnxEmitter, matrix: string, axis: number): string {
+  return emit.node('Max', [reduce(emit, 'ReduceMax', matrix, axis), emit.float(MAGNITUDE_MIN)]);
+}
+
+function reduce(emit: OnnxEmitter, opType: string, matrix: string, axis: number): string {
+  return emit.node(opType, [matrix, emit.int64([axis])], { attributes: { keepdims: { int: 0 } } });
 }
 
 /** TensorProto.DataType. */

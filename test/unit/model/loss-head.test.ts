@@ -79,7 +79,7 @@ describe('the loss over chunks of tokens', () => {
 });
 
 describe('the loss with a table in 8-bit integers', () => {
-  it('is nearly the exact one, and so is its gradient, which takes the table as it is', async () => {
+  it('is nearly the exact one, and so is its gradient', async () => {
     const outputsOf = (loss: Value): Record<string, Value> => {
       const [hidden, table] = gradients(loss, [inputs.hidden, inputs.table]) as [Value, Value];
       return { loss, hidden, table };

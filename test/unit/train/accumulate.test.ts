@@ -158,12 +158,12 @@ describe('microBatchSize', () => {
 });
 
 describe('fastestMicroBatch', () => {
-  it('is 512 tokens or more for many threads, and a sequence at least', () => {
+  it('is 256 tokens a thread, and a sequence at least', () => {
     for (const [length, threads, size] of [
-      [128, 1, 4],
+      [128, 1, 2],
       [128, 2, 4],
       [128, 8, 16],
-      [200, 1, 2],
+      [200, 1, 1],
       [2048, 2, 1],
     ] as const) {
       assert.equal(fastestMicroBatch(length, threads), size, `${length}, ${threads}`);
