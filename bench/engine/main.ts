@@ -12,6 +12,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { EMBEDDED_MODEL_DIRECTORY } from '../../node/version.js';
+import { trainingEnvironment } from '../../node/train/training-process.js';
 import { startSide, type Side, type Workload } from './protocol.js';
 
 const { values } = parseArgs({
@@ -60,6 +61,8 @@ function openSides(): Side[] {
   });
   const interpreter = python();
   const script = resolve('bench/engine/pytorch_peft.py');
+  // As a peer trains; PyTorch's is left as it is.
+  const environment = trainingEnvironment('cpu');
   const ours = [process.execPath, join(import.meta.dirname, 'murmurate.js')];
   return [
     ...values.against
@@ -67,8 +70,8 @@ function openSides(): Side[] {
       .map((precision) =>
         startSide(`PyTorch + PEFT, ${precision}`, [interpreter, script], workload(precision)),
       ),
-    startSide('Murmurate, fp32', ours, workload('fp32')),
-    startSide('Murmurate, int8', ours, workload('int8')),
+    startSide('Murmurate, fp32', ours, workload('fp32'), environment),
+    startSide('Murmurate, int8', ours, workload('int8'), environment),
   ];
 }
 

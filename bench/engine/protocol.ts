@@ -57,10 +57,16 @@ export class Side {
 }
 
 /** Starts a side: `command` with the workload as one JSON argument. */
-export function startSide(name: string, command: readonly string[], workload: Workload): Side {
+export function startSide(
+  name: string,
+  command: readonly string[],
+  workload: Workload,
+  env: NodeJS.ProcessEnv = process.env,
+): Side {
   const [program = '', ...args] = command;
   const child = spawn(program, [...args, JSON.stringify(workload)], {
     stdio: ['pipe', 'pipe', 'inherit'],
+    env,
   });
   return new Side(name, child);
 }

@@ -42,6 +42,12 @@ const GIVING_BACK = { MALLOC_MMAP_THRESHOLD_: String(128 * 1024) } as const;
 /** Characters of one line of the child's stderr in the log. */
 const STDERR_LINE_MAX = 500;
 
+/** The environment of a process that trains on `device`, as it must be before the process starts. */
+export function trainingEnvironment(device: string): NodeJS.ProcessEnv {
+  // TensorFlow allocates each value anew, for which mapping it would be slow.
+  return device === 'tfjs' ? process.env : { ...GIVING_BACK, ...process.env };
+}
+
 /** Thrown when a call failed inside the training process in a way that no user caused. */
 export class TrainingProcessError extends Error {
   override readonly name = 'TrainingProcessError';
@@ -112,8 +118,7 @@ export class TrainingProcess {
     const child = fork(worker, [], {
       serialization: 'advanced',
       execArgv: loaderFlags(process.execArgv),
-      // TensorFlow allocates each value anew, for which mapping it would be slow.
-      env: device === 'tfjs' ? process.env : { ...GIVING_BACK, ...process.env },
+      env: trainingEnvironment(device),
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });
     return new TrainingProcess(child, logger);
