@@ -76,7 +76,8 @@ async function describe(name: string, type: string, sizes: readonly number[]): P
     const model = await openLanguageModel({ config, weights, adapter, executor, memory, ...shape });
     return [model.program('gradient')];
   };
-  const needs = { ...BATCH, fastest: 8, adapterSize: adapterLayout(adapter).size, programs };
+  const { size: adapterSize } = adapterLayout(adapter);
+  const needs = { ...BATCH, fastest: 8, replications: [], adapterSize, programs };
   const machine = { processBytes: process.memoryUsage.rss(), free: Infinity, refuse: false };
   const whole = await planMemory(needs, { most: 8, memory: 'normal' }, machine);
   const least = await planMemory(needs, { most: 1, memory: 'low' }, machine);

@@ -1,21 +1,24 @@
 /**
- * Our side of bench/engine: see protocol.ts. Its one argument is the workload as JSON. As many sequences go through the
- * model at once as a peer takes.
+ * Our side of bench/engine: see protocol.ts. Its one argument is the workload as JSON. The batch goes through
+ * the model as a peer with so much memory free would have it.
  */
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { ortExecutor } from '../../node/engine/ort.js';
-import { openLanguageModel } from '../../node/model/language-model.js';
+import { openLanguageModel, type LanguageModel } from '../../node/model/language-model.js';
 import { loraModules } from '../../node/model/lora.js';
+import type { MemoryMode } from '../../node/model/memory-mode.js';
 import { openModelDirectory } from '../../node/model/model-directory.js';
 import { IGNORED_TARGET } from '../../node/model/token-batch.js';
 import {
   accumulatedGradient,
   fastestMicroBatch,
-  microBatchSize,
+  replications,
 } from '../../node/train/accumulate.js';
+import { freeMemory } from '../../node/train/free-memory.js';
+import { planMemory } from '../../node/train/memory.js';
 import { adamWStep, clipGradientNorm, newOptimiserState } from '../../node/train/optimiser.js';
-import { initialAdapter } from '../../protocol/adapter.js';
+import { adapterLayout, initialAdapter } from '../../protocol/adapter.js';
 import { Prng } from '../../protocol/prng.js';
 import type { Workload } from './protocol.js';
 
@@ -26,15 +29,25 @@ const random = new Prng(seed, 'bench/engine');
 const directory = await openModelDirectory(workload.model);
 const modules = loraModules(directory.config, ['all-linear']);
 const adapter = { rank, alpha: 2 * rank, seed, targetModules: ['all-linear'], modules };
-const model = await openLanguageModel({
-  ...directory,
-  adapter,
-  batchSize: microBatchSize(batch, fastestMicroBatch(length, threads)),
-  sequenceLength: length,
-  executor: ortExecutor({ threads }),
-  precision: workload.precision === 'int8' ? 'int8' : 'fp32',
-  compile: ['gradient'],
-});
+const open = (batchSize: number, memory: MemoryMode): Promise<LanguageModel> =>
+  openLanguageModel({
+    ...{ ...directory, adapter, batchSize, memory, sequenceLength: length },
+    executor: ortExecutor({ threads }),
+    precision: workload.precision === 'int8' ? 'int8' : 'fp32',
+  });
+const plan = await planMemory(
+  {
+    ...{ batchSize: batch, sequenceLength: length, adapterSize: adapterLayout(adapter).size },
+    fastest: fastestMicroBatch(length, threads),
+    replications: replications(batch, length, threads),
+    programs: async (...shape) => [(await open(...shape)).program('gradient')],
+  },
+  { most: 'auto', memory: 'auto' },
+  { processBytes: process.memoryUsage.rss(), free: freeMemory(), refuse: false },
+);
+const model = await open(plan.microBatch, plan.memory);
+model.replicas = plan.replicas;
+await model.compile('gradient');
 const theta = initialAdapter(adapter);
 const optimiser = newOptimiserState(theta.length);
 const tokens = Int32Array.from({ length: batch * length }, () =>

@@ -22,7 +22,16 @@ export interface Executor {
   /** What the graph runs on, e.g. "cpu (2 threads)". */
   readonly device: string;
   /** Throws ExecutorError when the backend refuses: a weight file that is gone, out of memory. */
-  compile(program: Program): Promise<CompiledGraph>;
+  compile(program: Program, options?: CompileOptions): Promise<CompiledGraph>;
+}
+
+/** How a graph is compiled. */
+export interface CompileOptions {
+  /**
+   * Copies of the graph and its weights, each with its share of the threads, so that as many runs compute at the same
+   * time. Default: 1. Taken for 1 by what has no use for it.
+   */
+  readonly replicas?: number;
 }
 
 /** What a run is fed, by name. */
@@ -43,7 +52,7 @@ export interface CompiledGraph {
   /**
    * Runs once. `feeds` holds each input, row-major; the results are the caller's own copies. Throws
    * ExecutorError for missing, unknown or mis-sized feeds, for a brief run of a program that has none, and
-   * after `dispose`. Runs must not overlap.
+   * after `dispose`. No more runs may overlap than there are replicas.
    */
   run(feeds: Feeds, options?: RunOptions): Promise<Record<string, TensorData>>;
   /** Frees weights and buffers; a second call does nothing. */

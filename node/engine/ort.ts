@@ -5,21 +5,22 @@
  */
 import { realpath } from 'node:fs/promises';
 import { dirname, relative, sep } from 'node:path';
-import './no-telemetry.js';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { OrtDevice } from './devices.js';
-import { ExecutorError, isOutOfMemory, OutOfMemoryError } from './errors.js';
+import { ExecutorError } from './errors.js';
 import type {
   CompiledGraph,
+  CompileOptions,
   Executor,
   Feeds,
   Program,
   RunOptions,
   TensorData,
 } from './executor.js';
-import { checkFeeds, NO_BRIEF_RUN } from './feeds.js';
+import { checkFeeds } from './feeds.js';
 import { topologicalOrder, type TensorType, type Value, type WeightSource } from './graph.js';
-import { BRIEF_INPUT, inputName, outputName, writeOnnx } from './onnx/writer.js';
+import { writeOnnx } from './onnx/writer.js';
+import { openOrtGraph, reason, type OrtGraph, type OrtModel } from './ort-graph.js';
+import { openReplicas } from './ort-replicas.js';
 
 /** Providers that would leave FusedMatMul to the CPU. */
 const WITHOUT_FUSED_PRODUCTS: readonly OrtDevice[] = ['webgpu', 'coreml'];
@@ -40,17 +41,21 @@ export function ortExecutor({ threads, device = 'cpu' }: OrtOptions): Executor {
   const cpu = `cpu (${threads} ${threads === 1 ? 'thread' : 'threads'})`;
   return {
     device: device === 'cpu' ? cpu : device,
-    compile: (program) => compile(program, threads, device),
+    compile: (program, options) => compile(program, { threads, device }, options),
   };
 }
 
 /** On the CPU one session takes both kinds of run; a GPU's gets none of the nodes that decide. */
 async function compile(
   program: Program,
-  threads: number,
-  device: OrtDevice,
+  { threads, device }: Required<OrtOptions>,
+  { replicas = 1 }: CompileOptions = {},
 ): Promise<CompiledGraph> {
   const { outputs, brief } = program;
+  if (device === 'cpu' && replicas > 1) {
+    const each = Math.max(1, Math.floor(threads / replicas));
+    return openReplicas(await prepare(program, each, device), replicas);
+  }
   if (device === 'cpu' || brief === undefined) return open(program, threads, device);
   const full = await open({ outputs }, threads, device);
   const names = Object.keys(brief);
@@ -58,12 +63,20 @@ async function compile(
 }
 
 async function open(program: Program, threads: number, device: OrtDevice): Promise<OrtGraph> {
-  const { outputs, brief = {} } = program;
-  const files = await locateWeights([...Object.values(outputs), ...Object.values(brief)]);
+  return openOrtGraph(await prepare(program, threads, device));
+}
+
+async function prepare(program: Program, threads: number, device: OrtDevice): Promise<OrtModel> {
+  const { outputs, brief } = program;
+  const files = await locateWeights([...Object.values(outputs), ...Object.values(brief ?? {})]);
   const standard = WITHOUT_FUSED_PRODUCTS.includes(device);
-  const model = writeOnnx(program, (weight) => files.paths.get(weight.file)!, { standard });
-  try {
-    const session = await InferenceSession.create(model.bytes, {
+  const pathOf = (weight: WeightSource): string => files.paths.get(weight.file)!;
+  const { bytes, inputs } = writeOnnx(program, pathOf, { standard });
+  return {
+    bytes,
+    inputs,
+    names: { full: Object.keys(outputs), brief: brief === undefined ? null : Object.keys(brief) },
+    options: {
       executionProviders: [device],
       intraOpNumThreads: threads,
       interOpNumThreads: 1,
@@ -83,11 +96,8 @@ async function open(program: Program, threads: number, device: OrtDevice): Promi
           model_external_initializers_file_folder_path: files.folder,
         },
       },
-    });
-    return new OrtGraph(session, model.inputs, program);
-  } catch (error) {
-    throw failure('ONNX Runtime refused the graph', error);
-  }
+    },
+  };
 }
 
 /**
@@ -118,47 +128,6 @@ async function resolveFile(weight: WeightSource): Promise<string> {
     throw new ExecutorError(`${weight.file}, which holds weight ${weight.name}: ${reason(error)}`, {
       cause: error,
     });
-  }
-}
-
-class OrtGraph implements CompiledGraph {
-  private session: InferenceSession | null;
-  private readonly names: { readonly full: readonly string[]; readonly brief: readonly string[] };
-  private readonly hasBrief: boolean;
-
-  constructor(
-    session: InferenceSession,
-    readonly inputs: ReadonlyMap<string, TensorType>,
-    { outputs, brief }: Program,
-  ) {
-    this.session = session;
-    this.hasBrief = brief !== undefined;
-    this.names = { full: Object.keys(outputs), brief: Object.keys(brief ?? {}) };
-  }
-
-  async run(feeds: Feeds, { brief = false }: RunOptions = {}): Promise<Record<string, TensorData>> {
-    if (this.session === null) throw new ExecutorError('the graph was disposed');
-    if (brief && !this.hasBrief) throw new ExecutorError(NO_BRIEF_RUN);
-    checkFeeds(this.inputs, feeds);
-    const tensors: Record<string, Tensor> = {};
-    for (const [name, { dtype, shape }] of this.inputs) {
-      tensors[inputName(name)] = new Tensor(dtype, feeds[name]!, shape);
-    }
-    if (this.hasBrief) tensors[BRIEF_INPUT] = new Tensor('bool', [brief], []);
-    let results: InferenceSession.OnnxValueMapType;
-    try {
-      results = await this.session.run(tensors);
-    } catch (error) {
-      throw failure('ONNX Runtime failed', error);
-    }
-    const names = brief ? this.names.brief : this.names.full;
-    return Object.fromEntries(names.map((name) => [name, takeData(results[outputName(name)]!)]));
-  }
-
-  async dispose(): Promise<void> {
-    const { session } = this;
-    this.session = null;
-    await session?.release();
   }
 }
 
@@ -211,24 +180,4 @@ class TwoGraphs implements CompiledGraph {
       () => undefined,
     );
   }
-}
-
-function takeData(tensor: Tensor): TensorData {
-  const { data } = tensor;
-  if (!(data instanceof Float32Array) && !(data instanceof Int32Array)) {
-    throw new ExecutorError(`an output has type ${tensor.type}, but only float32 and int32 return`);
-  }
-  return data;
-}
-
-function failure(what: string, cause: unknown): ExecutorError {
-  const words = reason(cause);
-  if (!isOutOfMemory(words)) return new ExecutorError(`${what}: ${words}`, { cause });
-  const bytes = /buffer of size (\d+)/.exec(words)?.[1];
-  const wanted = bytes === undefined ? 'its weights' : `${bytes} more bytes`;
-  return new OutOfMemoryError(`${what}: no memory for ${wanted}`, { cause });
-}
-
-function reason(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

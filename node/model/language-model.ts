@@ -68,13 +68,15 @@ export interface ExampleGradients {
 }
 
 /**
- * Calls must not overlap. All throw ExecutorError when the executor fails, and after `dispose`; the first
+ * No more calls may overlap than there are replicas. All throw ExecutorError when the executor fails, and after `dispose`; the first
  * of a kind compiles its graph and throws UserError when the model cannot be loaded.
  */
 export interface LanguageModel extends BatchShape {
   readonly config: ModelConfig;
   /** Coordinates of the flat adapter. */
   readonly adapterSize: number;
+  /** As CompileOptions, of what is compiled from now on; 1 at first. */
+  replicas: number;
   /** theta: [adapterSize] float32. Throws UserError for a token outside of the vocabulary. */
   gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult>;
   /** batch: the shape of the option `examples`, an example a row; one row's gradient knows nothing of the others. */
@@ -117,6 +119,7 @@ class GraphLanguageModel implements LanguageModel {
   readonly batchSize: number;
   readonly sequenceLength: number;
   readonly adapterSize: number;
+  replicas = 1;
   remark: string | null = null;
   private built: Forward | null = null;
   private readonly programs = new Map<GraphName, Program>();
@@ -244,7 +247,9 @@ class GraphLanguageModel implements LanguageModel {
     if (this.disposed) throw new ExecutorError('the language model was disposed');
     const known = this.graphs.get(name);
     if (known !== undefined) return known;
-    const graph = loadGraph(this.options.executor, this.program(name));
+    const graph = loadGraph(this.options.executor, this.program(name), {
+      replicas: this.replicas,
+    });
     this.graphs.set(name, graph);
     try {
       return await graph;

@@ -1,6 +1,6 @@
 /** What opening a model has in common, whatever it is opened for: checks, and compiling its graph. */
 import { ExecutorError, OutOfMemoryError } from '../engine/errors.js';
-import type { CompiledGraph, Executor, Program } from '../engine/executor.js';
+import type { CompiledGraph, CompileOptions, Executor, Program } from '../engine/executor.js';
 import { UserError } from '../errors.js';
 import type { ModelConfig } from './config.js';
 import { checkAdapter, type AdapterShape } from './lora.js';
@@ -52,9 +52,13 @@ export function checkVocabulary({ vocabSize }: ModelConfig, tokens: ArrayLike<nu
 }
 
 /** Compiles a graph of the model. Throws OutOfMemoryError, and UserError when it cannot be loaded otherwise. */
-export async function loadGraph(executor: Executor, program: Program): Promise<CompiledGraph> {
+export async function loadGraph(
+  executor: Executor,
+  program: Program,
+  options?: CompileOptions,
+): Promise<CompiledGraph> {
   try {
-    return await executor.compile(program);
+    return await executor.compile(program, options);
   } catch (error) {
     if (!(error instanceof ExecutorError) || error instanceof OutOfMemoryError) throw error;
     throw new UserError(`the model could not be loaded: ${error.message}`, undefined, {

@@ -2,9 +2,9 @@
  * Gradient accumulation: a batch goes through the model a few sequences at a time, where all of them at
  * once would not fit into memory, and the sum is the gradient of the whole batch.
  */
-import { setImmediate } from 'node:timers/promises';
 import type { GradientResult, LanguageModel } from '../model/language-model.js';
 import { IGNORED_TARGET, type TokenBatch } from '../model/token-batch.js';
+import { inTurn } from './in-turn.js';
 
 /**
  * Tokens at once that keep one thread's matrix products busy. More make a step no faster, or slower, where what one
@@ -15,6 +15,33 @@ const TOKENS_PER_THREAD = 256;
 /** Sequences of `sequenceLength` tokens that go through the model at once where a step is to be fast, on the CPU. */
 export function fastestMicroBatch(sequenceLength: number, threads: number): number {
   return Math.max(1, Math.floor((TOKENS_PER_THREAD * threads) / sequenceLength));
+}
+
+/** Replicas beyond which the memory for their weights is better spent otherwise. */
+const REPLICAS_MAX = 4;
+
+/** Copies of a model that compute at the same time, and the sequences that go through each at once. */
+export interface Replication {
+  readonly replicas: number;
+  readonly microBatch: number;
+}
+
+/**
+ * How replicas make a step fast on the CPU, the fastest first: each has a thread at least, and as many tokens as keep that
+ * busy. Empty where there is no more than one.
+ */
+export function replications(
+  batchSize: number,
+  sequenceLength: number,
+  threads: number,
+): Replication[] {
+  const busy = Math.floor((batchSize * sequenceLength) / TOKENS_PER_THREAD);
+  const most = Math.max(1, Math.min(REPLICAS_MAX, threads, batchSize, busy));
+  return Array.from({ length: most - 1 }, (_, i) => {
+    const replicas = most - i;
+    const fastest = fastestMicroBatch(sequenceLength, Math.floor(threads / replicas));
+    return { replicas, microBatch: microBatchSize(Math.ceil(batchSize / replicas), fastest) };
+  });
 }
 
 /**
@@ -35,7 +62,7 @@ export function microBatchSize(batchSize: number, most: number | 'auto'): number
  * two parts, where it rejects with `signal.reason`. A part that is not finite makes the result so.
  */
 export async function accumulatedGradient(
-  model: Pick<LanguageModel, 'gradient' | 'batchSize' | 'sequenceLength'>,
+  model: AccumulatingModel,
   batch: TokenBatch,
   theta: Float32Array,
   signal: AbortSignal,
@@ -44,18 +71,27 @@ export async function accumulatedGradient(
   if (batch.tokens.length === size) return model.gradient(batch, theta);
   const total = trainedTokens(batch);
   const sum: GradientResult = { loss: 0, targets: 0, gradient: new Float32Array(theta.length) };
-  for (let start = 0; start < batch.tokens.length; start += size) {
-    const part = rowsOf(batch, start, size);
-    if (trainedTokens(part) === 0) continue;
-    if (start > 0) await setImmediate();
-    signal.throwIfAborted();
-    const { loss, targets, gradient } = await model.gradient(part, theta);
+  const gradientOf = (part: TokenBatch): Promise<GradientResult> => model.gradient(part, theta);
+  for await (const part of inTurn(partsOf(batch, size), gradientOf, signal, model.replicas)) {
+    const { loss, targets, gradient } = part;
     const share = targets / total;
     sum.loss += share * loss;
     sum.targets += targets;
     for (let i = 0; i < gradient.length; i++) sum.gradient[i]! += share * gradient[i]!;
   }
   return sum;
+}
+
+/** What accumulatedGradient needs of a model; without `replicas` there is one. */
+export type AccumulatingModel = Pick<LanguageModel, 'gradient' | 'batchSize' | 'sequenceLength'> &
+  Partial<Pick<LanguageModel, 'replicas'>>;
+
+/** The parts of a batch in which something is trained. */
+function* partsOf(batch: TokenBatch, size: number): Generator<TokenBatch> {
+  for (let start = 0; start < batch.tokens.length; start += size) {
+    const part = rowsOf(batch, start, size);
+    if (trainedTokens(part) > 0) yield part;
+  }
 }
 
 function trainedTokens({ targets }: TokenBatch): number {

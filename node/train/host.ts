@@ -359,7 +359,11 @@ export class TrainerHost implements Trainer {
   #spare({ device }: ChosenDevice): boolean {
     if (GPU_DEVICES.includes(device)) return false;
     const { training, microBatch, memory } = this.#session;
-    const from = this.#plan?.microBatch ?? microBatchSize(training.batchSize, microBatch);
+    const plan = this.#plan;
+    const from =
+      plan === null
+        ? microBatchSize(training.batchSize, microBatch)
+        : plan.replicas * plan.microBatch;
     const canBeLow = memory === 'auto' && this.#plan?.memory === 'normal';
     this.#isExhausted = this.#spared !== null || (from === 1 && !canBeLow);
     if (this.#isExhausted) return false;

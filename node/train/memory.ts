@@ -6,7 +6,7 @@ import { graphMemory } from '../engine/memory.js';
 import type { Program } from '../engine/executor.js';
 import { UserError } from '../errors.js';
 import type { MemoryMode } from '../model/memory-mode.js';
-import { microBatchSize } from './accumulate.js';
+import { microBatchSize, type Replication } from './accumulate.js';
 
 /** How the batch of a step goes through the model, and what that takes; sizes in bytes. */
 export interface MemoryPlan {
@@ -14,6 +14,8 @@ export interface MemoryPlan {
   batchSize: number;
   microBatch: number;
   sequenceLength: number;
+  /** Copies of the model that compute at the same time, microBatch sequences each. */
+  replicas: number;
   memory: MemoryMode;
   /** What one sequence would have taken in the other mode, for which that was not chosen; else null. */
   otherwise: number | null;
@@ -35,6 +37,8 @@ export interface MemoryNeeds {
   sequenceLength: number;
   /** Sequences at once beyond which a step is no faster: see fastestMicroBatch. */
   fastest: number;
+  /** Ways to be faster with more memory, the fastest first: see replications. */
+  replications: readonly Replication[];
   /** Coordinates. */
   adapterSize: number;
   /** The graphs that training compiles, in order, for so many sequences at once; each holds what it takes to the end. */
@@ -57,6 +61,11 @@ export const NODE_BYTES = 12_000;
 export const RUNTIME_BYTES = 32 * 2 ** 20;
 /** What its arena takes for buffers is more than the buffers, by blocks too small for what comes next: measured 0.96 to 1.13. */
 export const FRAGMENTATION = 1.08;
+/** The share of what is free that copies of a model may take together, where one can do the work: speed that costs little. */
+const REPLICAS_SHARE = 0.1;
+/** A thread's own JavaScript, and arrays of the adapter's size that are on their way to it and back. */
+const REPLICA_BYTES = 40 * 2 ** 20;
+const REPLICA_ARRAYS = 4;
 /** Arrays of the adapter's size: as it came, as it is trained, two moments of each, gradients, messages. */
 const ADAPTER_ARRAYS = 12;
 
@@ -79,11 +88,24 @@ export async function planMemory(
 ): Promise<MemoryPlan> {
   const least = most === 'auto' ? 1 : microBatchSize(needs.batchSize, most);
   const first = await predict(needs, least, memory === 'auto' ? 'normal' : memory, machine);
-  if (fits(first)) return most === 'auto' ? largest(needs, first, machine) : first;
+  if (fits(first)) {
+    if (most !== 'auto') return first;
+    const shared = memory === 'low' ? null : await replicated(needs, machine);
+    return shared ?? largest(needs, first, machine);
+  }
   if (memory !== 'auto') return accept(first, machine, memory === 'normal');
   const low = { ...(await predict(needs, least, 'low', machine)), otherwise: needed(first) };
   if (most !== 'auto' || !fits(low)) return accept(low, machine, false);
   return largest(needs, low, machine);
+}
+
+/** The plan for the most replicas that are no waste of memory; null for one. */
+async function replicated(needs: MemoryNeeds, machine: MachineMemory): Promise<MemoryPlan | null> {
+  for (const { replicas, microBatch } of needs.replications) {
+    const plan = await predict(needs, microBatch, 'normal', machine, replicas);
+    if (needed(plan) <= REPLICAS_SHARE * plan.free) return plan;
+  }
+  return null;
 }
 
 /** The plan for as many sequences as make a step fast and fit; `least` is that for one. */
@@ -117,6 +139,7 @@ async function predict(
   microBatch: number,
   memory: MemoryMode,
   { processBytes, free }: MachineMemory,
+  replicas = 1,
 ): Promise<MemoryPlan> {
   let [weights, activations, loading] = [0, 0, 0];
   for (const program of await programs(microBatch, memory)) {
@@ -127,11 +150,12 @@ async function predict(
     activations += FRAGMENTATION * graph.peak;
   }
   weights = Math.max(weights, loading - activations);
+  const threads = replicas === 1 ? 0 : replicas;
   return {
-    ...{ batchSize, microBatch, sequenceLength, memory, otherwise: null },
-    weights: Math.ceil(weights),
-    activations: Math.ceil(activations),
-    adapter: ADAPTER_ARRAYS * 4 * adapterSize,
+    ...{ batchSize, microBatch, sequenceLength, replicas, memory, otherwise: null },
+    weights: Math.ceil(replicas * weights) + threads * REPLICA_BYTES,
+    activations: Math.ceil(replicas * activations),
+    adapter: (ADAPTER_ARRAYS + threads * REPLICA_ARRAYS) * 4 * adapterSize,
     process: processBytes + RUNTIME_BYTES,
     free: Math.max(0, free - RUNTIME_BYTES),
   };
@@ -161,12 +185,14 @@ function accept(plan: MemoryPlan, { refuse }: MachineMemory, isNormalAsked: bool
 
 /** E.g. "training takes about 3.5 GB of memory (weights 1.2 GB, ...) of 21.1 GB: all 8 sequences of a step at once". */
 export function describePlan(plan: MemoryPlan): string {
-  const { microBatch, batchSize, weights, activations, adapter, process, free, otherwise } = plan;
+  const { microBatch, batchSize, replicas, weights, activations, adapter } = plan;
+  const { process, free, otherwise } = plan;
   const parts = Math.ceil(batchSize / microBatch);
   const how =
     parts === 1
       ? `${batchSize === 1 ? 'the only sequence' : `all ${batchSize} sequences`} of a step at once`
-      : `the ${sequences(batchSize)} of a step in ${parts} parts of at most ${microBatch}`;
+      : `the ${sequences(batchSize)} of a step in ${parts} parts of at most ${microBatch}` +
+        (replicas === 1 ? '' : `, by ${replicas} copies of the model side by side`);
   return (
     `training takes about ${size(needed(plan) + process)} of memory (weights ${size(weights)}, activations ` +
     `${size(activations)}, adapter ${size(adapter)}, the process ${size(process)}) of ` +

@@ -98,6 +98,7 @@ const memoryPlan = z.object({
   batchSize: count,
   microBatch: z.int().min(1),
   sequenceLength: count,
+  replicas: z.int().min(1),
   memory: z.enum(MEMORY_MODES),
   otherwise: z.number().nullable(),
   weights: count,

@@ -2,10 +2,10 @@
  * The gradient of differentially private training (DP-SGD: Abadi et al., 1607.00133, of an adapter: Yu et al.,
  * 2110.06500): records drawn by Poisson sampling, the gradient of each clipped, noise on their sum.
  */
-import { setImmediate } from 'node:timers/promises';
-import type { SingleRows } from '../data/single-rows.js';
+import type { SingleBatch, SingleRows } from '../data/single-rows.js';
 import type { BatchShape } from '../model/family.js';
-import type { GradientResult, LanguageModel } from '../model/language-model.js';
+import type { ExampleGradients, GradientResult, LanguageModel } from '../model/language-model.js';
+import { inTurn } from './in-turn.js';
 import { cryptographic, type Randomness } from './randomness.js';
 
 /** How a peer hides its records. */
@@ -26,7 +26,7 @@ export interface StepGradient extends GradientResult {
 }
 
 export interface PrivateGradientInit {
-  model: Pick<LanguageModel, 'exampleGradients'>;
+  model: Pick<LanguageModel, 'exampleGradients'> & Partial<Pick<LanguageModel, 'replicas'>>;
   /** Records that go through the model at once, and their length. */
   shape: BatchShape;
   records: Pick<SingleRows, 'count' | 'batch'>;
@@ -52,20 +52,24 @@ export async function privateGradient(
   const sum = new Float64Array(theta.length);
   const total = { nats: 0, targets: 0, inputTokens: 0 };
   const drawn = random.sample(records.count, sampleRate);
-  for (let start = 0; start < drawn.length; start += shape.batchSize) {
-    if (start > 0) await setImmediate();
-    signal.throwIfAborted();
-    const part = drawn.slice(start, start + shape.batchSize);
-    const { rowTargets, ...batch } = records.batch(part, shape, (count) => random.below(count));
-    const { losses, gradients } = await model.exampleGradients(batch, theta);
-    for (let i = 0; i < part.length; i++) {
+  const measure = async (part: readonly number[]): Promise<ExampleGradients & SingleBatch> => {
+    const batch = records.batch(part, shape, (count) => random.below(count));
+    return { ...batch, ...(await model.exampleGradients(batch, theta)) };
+  };
+  const count = Math.ceil(drawn.length / shape.batchSize);
+  const parts = Array.from({ length: count }, (_, i) =>
+    drawn.slice(i * shape.batchSize, (i + 1) * shape.batchSize),
+  );
+  for await (const part of inTurn(parts, measure, signal, model.replicas)) {
+    const { losses, gradients, rowTargets, inputTokens } = part;
+    for (let i = 0; i < rowTargets.length; i++) {
       addClipped(sum, gradients.subarray(i * theta.length, (i + 1) * theta.length), clip);
       const targets = rowTargets[i]!;
       if (!Number.isFinite(losses[i])) continue;
       total.nats += targets * losses[i]!;
       total.targets += targets;
     }
-    total.inputTokens += batch.inputTokens;
+    total.inputTokens += inputTokens;
   }
   random.addGaussians(sum, noise * clip);
   return {

@@ -13,7 +13,7 @@ import { placesFor } from '../model/trained-rows.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { WeightIndex } from '../model/safetensors.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
-import { fastestMicroBatch, microBatchSize } from './accumulate.js';
+import { fastestMicroBatch, microBatchSize, replications } from './accumulate.js';
 import {
   COMPARISON_TOKENS_MAX,
   compareAdapters,
@@ -140,6 +140,7 @@ export class TrainingSession {
     const graphs: readonly GraphName[] = hasLossGraph ? [trained, 'loss'] : [trained];
     let microBatch = microBatchSize(batchSize, options.microBatch);
     let memory: MemoryMode = options.memory === 'low' ? 'low' : 'normal';
+    let replicas = 1;
     // What is predicted is how the CPU executor uses the memory of the machine.
     if (options.device === 'cpu') {
       const plan = await planSession(options, async (...shape) => {
@@ -147,9 +148,10 @@ export class TrainingSession {
         return graphs.map((name) => model.program(name));
       });
       onPlan(plan);
-      ({ microBatch, memory } = plan);
+      ({ microBatch, memory, replicas } = plan);
     }
     const model = await open(microBatch, memory);
+    model.replicas = replicas;
     // The first epoch shall not pay for compiling.
     await model.compile(trained);
     return new TrainingSession(options, model, weights, data, dataOptions, shapeFor(microBatch));
@@ -328,8 +330,11 @@ function planSession(
 ): Promise<MemoryPlan> {
   const { batchSize, sequenceLength } = training;
   const { size: adapterSize } = adapterLayout(adapter);
-  const fastest = fastestMicroBatch(sequenceLength, threads);
-  const needs = { batchSize, sequenceLength, fastest, adapterSize, programs };
+  const needs = {
+    ...{ batchSize, sequenceLength, adapterSize, programs },
+    fastest: fastestMicroBatch(sequenceLength, threads),
+    replications: replications(batchSize, sequenceLength, threads),
+  };
   const request = { most: microBatch, memory };
   return planMemory(needs, request, {
     processBytes: process.memoryUsage.rss(),

@@ -6,18 +6,16 @@ import { setImmediate } from 'node:timers/promises';
 import type { Training } from '../../protocol/manifest.js';
 import type { TrainingRows } from '../data/dataset.js';
 import type { Batch } from '../data/packing.js';
-import type { LanguageModel } from '../model/language-model.js';
+import type { LanguageModel, LossResult } from '../model/language-model.js';
 import type { TrainJob, TrainProgress, TrainResult } from '../interfaces.js';
-import { accumulatedGradient } from './accumulate.js';
+import { accumulatedGradient, type AccumulatingModel } from './accumulate.js';
+import { inTurn } from './in-turn.js';
 import type { StepGradient } from './private-gradient.js';
 import { adamWStep, clipGradientNorm, copyOptimiserState, newOptimiserState } from './optimiser.js';
 import { learningRateAt, runProgress, type RunLength } from './schedule.js';
 
 /** What the trainer needs of a language model. */
-export type DifferentiableModel = Pick<
-  LanguageModel,
-  'gradient' | 'loss' | 'batchSize' | 'sequenceLength'
->;
+export type DifferentiableModel = AccumulatingModel & Pick<LanguageModel, 'loss'>;
 
 export interface LocalTrainerInit {
   /** Takes the batch of a step in parts where its batchSize is below the run's: see accumulate.ts. */
@@ -178,12 +176,10 @@ export async function meanLoss(
   signal: AbortSignal,
 ): Promise<number | null> {
   let [sum, count] = [0, 0];
-  for (const batch of batches) {
-    signal.throwIfAborted();
-    const { loss, targets } = await model.loss(batch, theta);
+  const lossOf = (batch: Batch): Promise<LossResult> => model.loss(batch, theta);
+  for await (const { loss, targets } of inTurn(batches, lossOf, signal, model.replicas)) {
     sum += loss * targets;
     count += targets;
-    await setImmediate();
   }
   if (count === 0) return null;
   return Number.isFinite(sum) ? sum / count : NaN;

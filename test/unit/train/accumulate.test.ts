@@ -5,6 +5,7 @@ import { IGNORED_TARGET, type TokenBatch } from '../../../node/model/token-batch
 import {
   accumulatedGradient,
   fastestMicroBatch,
+  replications,
   microBatchSize,
 } from '../../../node/train/accumulate.js';
 import { LocalTrainer } from '../../../node/train/trainer.js';
@@ -153,6 +154,29 @@ describe('microBatchSize', () => {
     ];
     for (const [batchSize, most, size] of cuts) {
       assert.equal(microBatchSize(batchSize, most), size, `${batchSize} by ${most}`);
+    }
+  });
+});
+
+describe('replications', () => {
+  it('give each replica a thread and 256 tokens at least, and all of them the batch', () => {
+    assert.deepEqual(replications(8, 128, 2), [{ replicas: 2, microBatch: 2 }]);
+    assert.deepEqual(replications(4, 256, 2), [{ replicas: 2, microBatch: 1 }]);
+    assert.deepEqual(replications(8, 128, 16), [
+      { replicas: 4, microBatch: 2 },
+      { replicas: 3, microBatch: 3 },
+      { replicas: 2, microBatch: 4 },
+    ]);
+    assert.deepEqual(
+      replications(64, 512, 64).map(({ replicas }) => replicas),
+      [4, 3, 2],
+    );
+    for (const none of [
+      replications(8, 128, 1),
+      replications(1, 4096, 8),
+      replications(7, 64, 8),
+    ]) {
+      assert.deepEqual(none, []);
     }
   });
 });

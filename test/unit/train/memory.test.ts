@@ -22,8 +22,11 @@ function rows(b: number): Program {
 
 function needs(changes: Partial<MemoryNeeds> = {}): MemoryNeeds {
   const programs = (b: number): Promise<Program[]> => Promise.resolve([rows(b), rows(b)]);
-  const fastest = Infinity;
-  return { batchSize: 12, sequenceLength: 64, fastest, adapterSize: 1000, programs, ...changes };
+  return {
+    ...{ batchSize: 12, sequenceLength: 64, adapterSize: 1000, programs },
+    ...{ fastest: Infinity, replications: [] },
+    ...changes,
+  };
 }
 
 /** `free` beyond what ONNX Runtime itself takes. */
@@ -85,6 +88,26 @@ describe('planMemory', () => {
       const parts = Math.ceil(12 / most);
       assert.equal(microBatch, Math.ceil(12 / parts));
     }
+  });
+
+  it('takes as many replicas as are no waste, where nobody says how many sequences, and never in low memory', async () => {
+    const side = [
+      { replicas: 3, microBatch: 2 },
+      { replicas: 2, microBatch: 3 },
+    ];
+    const one = await planFor(needs(), 4, machine(1000 * MB));
+    const planned = async (free: number, most: number | 'auto' = 'auto'): Promise<number[]> => {
+      const plan = await planFor(needs({ replications: side }), most, machine(free * MB));
+      return [plan.replicas, plan.microBatch];
+    };
+    assert.deepEqual(await planned(2000), [3, 2]);
+    // Six sequences at once in two graphs take 53 MB, three threads 126 and two 84.
+    assert.deepEqual(await planned(10 * 160), [2, 3]);
+    assert.deepEqual(await planned(10 * 120), [1, 12]);
+    assert.deepEqual(await planned(2000, 4), [one.replicas, one.microBatch]);
+    const request = { most: 'auto', memory: 'low' } as const;
+    const low = await planMemory(needs({ replications: side }), request, machine(2000 * MB));
+    assert.equal(low.replicas, 1);
   });
 
   it('takes what is asked for, in equal parts', async () => {
@@ -155,7 +178,7 @@ describe('planMemory in the modes', () => {
 describe('describePlan', () => {
   it('is one line with what is taken, of how much, and how a step is cut', () => {
     const plan = {
-      ...{ batchSize: 8, microBatch: 3, sequenceLength: 256 },
+      ...{ batchSize: 8, microBatch: 3, sequenceLength: 256, replicas: 1 },
       ...{ memory: 'normal' as const, otherwise: null },
       ...{ weights: 1.2e9, activations: 2.04e9, adapter: 117 * MB, process: 160 * MB },
       free: 21e9,
@@ -169,6 +192,10 @@ describe('describePlan', () => {
     assert.match(
       describePlan({ ...plan, memory: 'low', otherwise: 23e9 }),
       /in 3 parts of at most 3, with low memory \(--memory low: slower by about a third\), for one sequence would take 23\.0 GB without$/,
+    );
+    assert.match(
+      describePlan({ ...plan, microBatch: 2, replicas: 2 }),
+      /in 4 parts of at most 2, by 2 copies of the model side by side$/,
     );
     assert.match(
       describePlan({ ...plan, batchSize: 1, microBatch: 1 }),

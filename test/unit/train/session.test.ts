@@ -74,6 +74,30 @@ describe('TrainingSession', () => {
     for (const loss of losses) assert.ok(Math.abs(loss - losses[0]!) < 1e-5, losses.join(', '));
   });
 
+  it('trains the same with replicas of the model', async () => {
+    const training = { ...options.training, sequenceLength: 128, batchSize: 4 };
+    const results = [];
+    for (const [threads, replicas] of [
+      [1, 1],
+      [2, 2],
+    ] as const) {
+      const plans: MemoryPlan[] = [];
+      const session = await TrainingSession.open({ ...options, training, threads }, (plan) =>
+        plans.push(plan),
+      );
+      assert.deepEqual(
+        plans.map((plan) => [plan.replicas, plan.microBatch]),
+        [[replicas, 2]],
+      );
+      const { loss, tokens } = await session.train(job(), ignore, never);
+      results.push({ loss, tokens, heldOut: await session.evaluate(job().theta, never) });
+    }
+    const [one, two] = results;
+    assert.ok(Math.abs(one!.loss - two!.loss) < 1e-5, `${one!.loss}, ${two!.loss}`);
+    assert.ok(Math.abs(one!.heldOut! - two!.heldOut!) < 1e-5);
+    assert.equal(one!.tokens, two!.tokens);
+  });
+
   it('trains in int8, with less memory for the weights, and says so', async () => {
     const plans: MemoryPlan[] = [];
     const losses: number[] = [];
