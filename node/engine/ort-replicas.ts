@@ -86,7 +86,7 @@ class Replica {
     const request: ReplicaRun = { feeds: Object.fromEntries(own), brief };
     this.worker.postMessage(
       request,
-      own.map(([, { buffer }]) => buffer as ArrayBuffer),
+      own.map(([, { buffer }]) => buffer),
     );
     return this.answer();
   }
