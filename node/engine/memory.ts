@@ -10,7 +10,11 @@ import { reshapeOperation } from './ops/broadcast.js';
 import * as elementwise from './ops/elementwise.js';
 import { addMatmulOperation, matmulOperation } from './ops/matmul.js';
 import * as neural from './ops/neural.js';
-import { quantisedGradientOperation, quantisedMatmulOperation } from './ops/quantised.js';
+import {
+  quantisedGradientOperation,
+  quantisedMatmulOperation,
+  roundingRestOperation,
+} from './ops/quantised.js';
 
 /** What one compiled graph takes, in bytes. */
 export interface GraphMemory {
@@ -54,17 +58,14 @@ const WORKSPACE: ReadonlyMap<Operation<never>, Workspace> = new Map<Operation<ne
   // ONNX's Where makes two halves first.
   [elementwise.selectOperation, (result) => 2 * bytesOf(result)],
   [quantisedMatmulOperation, besideQuantised],
+  // The codes, and what they stand for.
+  [roundingRestOperation, (result) => elementCount(result.shape) + bytesOf(result)],
 ]);
 
-/**
- * The operand's codes, and the product before its rows are scaled back; where the operand is taken in 16 bits, what
- * the codes stand for, what rounding left, the codes of that, and both products.
- */
-function besideQuantised(result: Value, [x]: readonly Value[]): number {
-  const { source } = result;
-  const isFine = source.kind === 'operation' && source.attributes['isFine'] === true;
+/** The codes of the operand and of its rest, and the products of both before their sum and the scaling of its rows. */
+function besideQuantised(result: Value, [x, , rest]: readonly Value[]): number {
   const codes = elementCount(x!.shape);
-  return isFine ? 2 * (codes + bytesOf(x!) + bytesOf(result)) : Math.max(codes, bytesOf(result));
+  return rest === undefined ? Math.max(codes, bytesOf(result)) : 2 * (codes + bytesOf(result));
 }
 
 /** Memory of `program` once it is compiled. Costs no more than walking the graph. */

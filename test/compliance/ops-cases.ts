@@ -260,6 +260,23 @@ function quantised(numbers: readonly number[], codeMax: number, isFine = false):
   return nearest(left, scale / 254).map((x, i) => x + coarse[i]!);
 }
 
+const ROUNDING = (
+  [
+    ['both signs', centred, false],
+    ['no sign', positive, true],
+  ] as const
+).map(([what, operand, isPositive]): OperationCase => ({
+  operation: 'roundingRest',
+  what,
+  inputs: [fixed(operand(3, 5))],
+  build: ([x]) => ops.roundingRest(x!, isPositive),
+  expected: ([x]) => {
+    const rows = [0, 1, 2].map((m) => [0, 1, 2, 3, 4].map((k) => x!.at(m, k)));
+    const known = rows.map((row) => quantised(row, isPositive ? 255 : 127));
+    return Plain.from([3, 5], (m, k) => rows[m]![k]! - known[m]![k]!);
+  },
+}));
+
 const QUANTISED: OperationCase[] = [false, true].flatMap((transB) => {
   const attributes = { transB, codeMax: 63 } as const;
   const weight = fixed(centred(...(transB ? [4, 5] : [5, 4])));
@@ -375,6 +392,7 @@ export const CASES: readonly OperationCase[] = [
   ...ELEMENTWISE,
   ...LAYOUT,
   ...MATRIX,
+  ...ROUNDING,
   ...QUANTISED,
   ...NEURAL,
 ];
@@ -441,6 +459,10 @@ export const REFUSALS: Readonly<Record<string, readonly (() => Value)[]>> = {
     () => ops.addMatmul(f32(6, 2, 4), f32(6, 2, 3), f32(6, 3, 4)),
   ],
   quantisedMatmul: misfits(ops.quantisedMatmul),
+  roundingRest: [
+    () => ops.roundingRest(f32(2, 3, 4), false),
+    () => ops.roundingRest(i32(2, 3), true),
+  ],
   matmulWithQuantisedGradient: misfits(ops.matmulWithQuantisedGradient),
   softmax: [() => ops.softmax(scalar(1)), () => ops.softmax(i32(2))],
   logSoftmax: [() => ops.logSoftmax(scalar(1)), () => ops.logSoftmax(i32(2))],

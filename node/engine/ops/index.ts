@@ -37,6 +37,7 @@ export const OPERATIONS: readonly Operation[] = [
   matrix.addMatmulOperation,
   quantised.quantisedMatmulOperation,
   quantised.quantisedGradientOperation,
+  quantised.roundingRestOperation,
   neural.siluOperation,
   neural.swigluOperation,
   neural.softmaxOperation,
@@ -68,5 +69,5 @@ export { layerNorm } from './layer-norm.js';
 export { concat, pad, slice, transpose } from './layout.js';
 export { linearCrossEntropy } from './loss.js';
 export { addMatmul, matmul } from './matmul.js';
-export { matmulWithQuantisedGradient, quantisedMatmul } from './quantised.js';
+export { matmulWithQuantisedGradient, quantisedMatmul, roundingRest } from './quantised.js';
 export { logSoftmax, rmsNorm, rotary, silu, softmax, swiglu } from './neural.js';

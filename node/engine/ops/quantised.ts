@@ -3,7 +3,7 @@
  * (LLM.int8(), Dettmers et al. 2022, without its outliers' part; the backward product is quantised as well).
  */
 import type * as tensorflow from '@tensorflow/tfjs-core';
-import { apply, type TensorType, type Value } from '../graph.js';
+import { apply, sameShape, type TensorType, type Value } from '../graph.js';
 import { demand, demandFloat, type OnnxEmitter, type Operation } from '../operation.js';
 import { matmulOperation, type MatmulAttributes } from './matmul.js';
 
@@ -29,9 +29,11 @@ export type QuantisedMatmulAttributes = {
   /** The weight is given as [N, K]. */
   readonly transB: boolean;
   readonly codeMax: CodeMax;
-  /** The other operand is taken in 16 bits, as the sum of two of 8, forward: twice the work. Default: false. */
-  readonly isFine?: boolean;
-  /** The other operand has no negative element, and all codes are for the others. Default: false. */
+} & RowAttributes;
+
+/** How the rows of the other operand become codes. */
+type RowAttributes = {
+  /** It has no negative element, and all codes are for the others. Default: false. */
   readonly isPositive?: boolean;
 };
 
@@ -41,50 +43,90 @@ export type QuantisedMatmulAttributes = {
  */
 export const quantisedMatmulOperation: Operation<QuantisedMatmulAttributes> = {
   name: 'quantisedMatmul',
-  type: (inputs, attributes) =>
-    productType('quantisedMatmul', inputs as [Value, Value], attributes),
+  type(inputs, attributes) {
+    const [x, weight, rest = x] = inputs as [Value, Value, Value?];
+    demand(sameShape(rest.shape, x.shape), 'quantisedMatmul', inputs, 'needs the rest of x');
+    return productType('quantisedMatmul', [x, weight], attributes);
+  },
   gradient: ({ inputs: [, weight], attributes, upstream }) => [
     quantisedMatmul(upstream, weight!, turned(attributes)),
     null,
+    null,
   ],
-  onnx({ emit, names: [x, weight], inputs, attributes, outputName }) {
-    const { transB, codeMax, isFine = false, isPositive = false } = attributes;
+  onnx({ emit, names: [x, weight, rest], inputs, attributes, outputName }) {
+    const { transB, codeMax, isPositive = false } = attributes;
     const { codes, scales } = quantise(emit, weight!, transB, codeMax);
-    const rows = inputs[0]!.shape.slice(0, 1);
-    // Two products of one operand share its codes: ONNX Runtime computes equal nodes once.
-    const most = isPositive ? largestPositive(emit, x!, 1) : largest(emit, x!, 1);
-    const [codeMost, zeroCode] = isPositive ? [POSITIVE_CODE_MAX, 0] : [ROW_CODE_MAX, ZERO_CODE];
-    const perRow = emit.node('Div', [most, emit.float(codeMost)]); // [M]
-    const coarse = quantiseRows(emit, x!, perRow, zeroCode, rows);
+    const coarse = quantiseRows(emit, x!, inputs[0]!, isPositive);
     // The kernel has one scale for all rows, so theirs come after it.
     const multiply = ({ codes: left, zero }: RowCodes, scale: number): string =>
       emit.node('MatMulIntegerToFloat', [left, codes, emit.float(scale), scales, zero], {
         domain: 'com.microsoft',
       });
     let product = multiply(coarse, 1);
-    if (isFine) {
-      const known = emit.node('DequantizeLinear', [coarse.codes, perRow, coarse.zeros], OF_ROWS);
-      const left = emit.node('Sub', [x!, known]);
-      const finer = emit.node('Div', [perRow, emit.float(FINER)]);
-      const rest = quantiseRows(emit, left, finer, ZERO_CODE, rows);
-      product = emit.node('Add', [product, multiply(rest, 1 / FINER)]);
+    if (rest !== undefined) {
+      const finer = emit.node('Div', [coarse.perRow, emit.float(FINER)]);
+      const fine = rowCodes(emit, rest, inputs[0]!, finer, ZERO_CODE);
+      product = emit.node('Add', [product, multiply(fine, 1 / FINER)]);
     }
-    const column = emit.node('Unsqueeze', [perRow, emit.int64([1])]);
+    const column = emit.node('Unsqueeze', [coarse.perRow, emit.int64([1])]);
     emit.node('Mul', [product, column], { output: outputName });
   },
-  tfjs({ tf, inputs: [x, weight], attributes }) {
-    const { transB, codeMax, isFine = false, isPositive = false } = attributes;
-    const scale = (matrix: tensorflow.Tensor, axis: number, codes: number): tensorflow.Tensor =>
-      tf.div(tf.maximum(tf.max(tf.abs(matrix), axis, true), MAGNITUDE_MIN), codes);
-    const rounded = (matrix: tensorflow.Tensor, to: tensorflow.Tensor): tensorflow.Tensor =>
-      tf.mul(tf.round(tf.div(matrix, to)), to);
-    const perRow = scale(x!, 1, isPositive ? POSITIVE_CODE_MAX : ROW_CODE_MAX);
-    let rows = rounded(x!, perRow);
-    if (isFine) rows = tf.add(rows, rounded(tf.sub(x!, rows), tf.div(perRow, FINER)));
-    const columns = rounded(weight!, scale(weight!, transB ? 1 : 0, codeMax));
+  tfjs({ tf, inputs: [x, weight, rest], attributes: { transB, codeMax, isPositive = false } }) {
+    const perRow = rowScale(tf, x!, isPositive);
+    let rows = rounded(tf, x!, perRow);
+    if (rest !== undefined) rows = tf.add(rows, rounded(tf, rest, tf.div(perRow, FINER)));
+    const columns = rounded(tf, weight!, scaleOf(tf, weight!, transB ? 1 : 0, codeMax));
     return tf.matMul(rows, columns, false, transB);
   },
 };
+
+/**
+ * What rounding to codes of 8 bits leaves of a matrix: for another product, of as many bits again. Layers that read the
+ * same share it. It has no gradient: that of the product with x is the exact one's.
+ */
+export const roundingRestOperation: Operation<RowAttributes> = {
+  name: 'roundingRest',
+  type(inputs) {
+    demandFloat('roundingRest', inputs);
+    demand(inputs[0]!.shape.length === 2, 'roundingRest', inputs, 'needs a matrix');
+    return inputs[0]!;
+  },
+  gradient: () => [null],
+  onnx({ emit, names: [x], inputs, attributes: { isPositive = false }, outputName }) {
+    const { codes, perRow, zeros } = quantiseRows(emit, x!, inputs[0]!, isPositive);
+    const known = emit.node('DequantizeLinear', [codes, perRow, zeros], OF_ROWS);
+    emit.node('Sub', [x!, known], { output: outputName });
+  },
+  tfjs: ({ tf, inputs: [x], attributes: { isPositive = false } }) =>
+    tf.sub(x!, rounded(tf, x!, rowScale(tf, x!, isPositive))),
+};
+
+function rowScale(
+  tf: typeof tensorflow,
+  matrix: tensorflow.Tensor,
+  isPositive: boolean,
+): tensorflow.Tensor {
+  return scaleOf(tf, matrix, 1, isPositive ? POSITIVE_CODE_MAX : ROW_CODE_MAX);
+}
+
+/** What one code is worth, for each of the other axis. */
+function scaleOf(
+  tf: typeof tensorflow,
+  matrix: tensorflow.Tensor,
+  axis: number,
+  codes: number,
+): tensorflow.Tensor {
+  return tf.div(tf.maximum(tf.max(tf.abs(matrix), axis, true), MAGNITUDE_MIN), codes);
+}
+
+/** To multiples of `scale`. */
+function rounded(
+  tf: typeof tensorflow,
+  matrix: tensorflow.Tensor,
+  scale: tensorflow.Tensor,
+): tensorflow.Tensor {
+  return tf.mul(tf.round(tf.div(matrix, scale)), scale);
+}
 
 /** x op(w) in float32, whose gradient by x is the quantised product with w the other way round. */
 export const quantisedGradientOperation: Operation<QuantisedMatmulAttributes> = {
@@ -120,26 +162,43 @@ function productType(
   return matmulOperation.type(inputs, exact(attributes));
 }
 
-/** A matrix as codes: [M, K] uint8, what stands for 0 in them, and that once for each row. */
+/** A matrix as codes. */
 interface RowCodes {
+  /** [M, K] uint8. */
   readonly codes: string;
+  /** What stands for 0 in them, and that once for each row. */
   readonly zero: string;
   readonly zeros: string;
+  /** What one code is worth: [M] float32. */
+  readonly perRow: string;
 }
 
 const OF_ROWS = { attributes: { axis: { int: 0 } } } as const;
 
-/** matrix: [M, K] float32, perRow: [M] float32, what one code is worth. */
+/** ONNX Runtime computes equal nodes once, so that products of one operand share its codes. */
 function quantiseRows(
   emit: OnnxEmitter,
   matrix: string,
+  type: TensorType,
+  isPositive: boolean,
+): RowCodes {
+  const most = isPositive ? largestPositive(emit, matrix, 1) : largest(emit, matrix, 1);
+  const [codeMost, zeroCode] = isPositive ? [POSITIVE_CODE_MAX, 0] : [ROW_CODE_MAX, ZERO_CODE];
+  const perRow = emit.node('Div', [most, emit.float(codeMost)]);
+  return rowCodes(emit, matrix, type, perRow, zeroCode);
+}
+
+function rowCodes(
+  emit: OnnxEmitter,
+  matrix: string,
+  { shape: [M] }: TensorType,
   perRow: string,
   zeroCode: number,
-  rows: readonly number[],
 ): RowCodes {
   const zero = emit.node('Cast', [emit.float(zeroCode)], { attributes: { to: { int: UINT8 } } });
-  const zeros = emit.node('Expand', [zero, emit.int64(rows)]);
-  return { codes: emit.node('QuantizeLinear', [matrix, perRow, zeros], OF_ROWS), zero, zeros };
+  const zeros = emit.node('Expand', [zero, emit.int64([M!])]);
+  const codes = emit.node('QuantizeLinear', [matrix, perRow, zeros], OF_ROWS);
+  return { codes, zero, zeros, perRow };
 }
 
 /**
@@ -185,13 +244,35 @@ function reduce(emit: OnnxEmitter, opType: string, matrix: string, axis: number)
 const UINT8 = 2;
 const INT8 = 3;
 
+/** How quantisedMatmul is asked for. */
+export type QuantisedMatmulOptions = QuantisedMatmulAttributes & {
+  /** x is taken in 16 bits, as the sum of two of 8: twice the work. Its gradient is not. Default: false. */
+  readonly isFine?: boolean;
+};
+
 /** x: [M, K] float32, weight: [K, N] float32, read from a file or a constant (transB: [N, K]) -> [M, N]. */
 export function quantisedMatmul(
   x: Value,
   weight: Value,
-  attributes: QuantisedMatmulAttributes,
+  { isFine = false, ...attributes }: QuantisedMatmulOptions,
 ): Value {
-  return apply(quantisedMatmulOperation, [x, weight], attributes);
+  const { isPositive = false } = attributes;
+  const operands = isFine ? [x, weight, roundingRest(x, isPositive)] : [x, weight];
+  return apply(quantisedMatmulOperation, operands, attributes);
+}
+
+/** One rest for all that read it: ONNX Runtime would compute equal ones anew. */
+const RESTS = {
+  signed: new WeakMap<Value, Value>(),
+  positive: new WeakMap<Value, Value>(),
+};
+
+/** x: [M, K] float32 -> the same shape: x less what its codes stand for. */
+export function roundingRest(x: Value, isPositive: boolean): Value {
+  const rests = isPositive ? RESTS.positive : RESTS.signed;
+  const rest = rests.get(x) ?? apply(roundingRestOperation, [x], { isPositive });
+  rests.set(x, rest);
+  return rest;
 }
 
 /** As quantisedMatmul, with the product itself in float32. */

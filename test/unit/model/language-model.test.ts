@@ -248,7 +248,7 @@ describe('int8', () => {
         if (source.kind !== 'operation') continue;
         const { name } = source.operation;
         if (name in counts) counts[name as keyof typeof counts] += 1;
-        if (source.attributes['isFine'] === true) counts.fine += 1;
+        if (name === 'quantisedMatmul' && source.inputs.length === 3) counts.fine += 1;
       }
       return counts;
     };
