@@ -6,8 +6,8 @@ import { constant, input } from '../../../node/engine/graph.js';
 import { matmul } from '../../../node/engine/ops/index.js';
 import { ortExecutor } from '../../../node/engine/ort.js';
 
-/** The rows of a batch, and the width of a product that takes a while. */
-const [N, C] = [64, 256];
+/** The rows of a batch, and the width of a product that takes some milliseconds. */
+const [N, C] = [512, 1024];
 const weights = Float32Array.from({ length: C * C }, (_, i) => Math.sin(i));
 
 async function withReplicas(work: (graph: CompiledGraph) => Promise<void>): Promise<void> {
@@ -29,7 +29,7 @@ describe('replicas of a graph', () => {
       const results = await Promise.all([graph.run(one), graph.run(two)]);
       const [first, second] = results.map(({ y }) => y!) as [TensorData, TensorData];
       const column = weights.reduce((sum, value, i) => sum + (i % C === 0 ? value : 0), 0);
-      assert.ok(Math.abs(first[0]! - column) < 1e-4, `${first[0]} for ${column}`);
+      assert.ok(Math.abs(first[0]! - column) < 1e-3, `${first[0]} for ${column}`);
       assert.deepEqual(
         [...second],
         [...first].map((value) => 2 * value),

@@ -1,22 +1,37 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate } from 'node:timers/promises';
 import { inTurn } from '../../../node/train/in-turn.js';
 
 const never = new AbortController().signal;
+const ITEMS = [0, 1, 2, 3, 4];
 
-/** Each item takes so many ms, and comes back as it is; `most` says how many were under way at a time. */
+/** Each item takes until it is ended, and comes back as it is. */
 class Work {
-  underWay = 0;
-  most = 0;
+  readonly begun: number[] = [];
+  private readonly ends = new Map<number, () => void>();
 
-  readonly run = async (ms: number): Promise<number> => {
-    this.most = Math.max(this.most, ++this.underWay);
-    await delay(ms);
-    this.underWay--;
-    if (ms === 13) throw new Error('thirteen');
-    return ms;
+  readonly run = (item: number): Promise<number> => {
+    this.begun.push(item);
+    return new Promise((resolve, reject) => {
+      this.ends.set(item, () => (item === 3 ? reject(new Error('three')) : resolve(item)));
+    });
   };
+
+  /** The items under way, once no more are begun. */
+  async underWay(): Promise<number[]> {
+    for (let before = -1; before !== this.begun.length;) {
+      before = this.begun.length;
+      for (let i = 0; i < 5; i++) await setImmediate();
+    }
+    return [...this.ends.keys()];
+  }
+
+  end(item: number): void {
+    const end = this.ends.get(item)!;
+    this.ends.delete(item);
+    end();
+  }
 }
 
 async function all<T>(results: AsyncIterable<T>): Promise<T[]> {
@@ -29,27 +44,41 @@ describe('inTurn', () => {
   it('gives the results in the order of the items, with as many under way as there are replicas', async () => {
     for (const replicas of [1, 2, 3, 9]) {
       const work = new Work();
-      const items = [9, 1, 5, 0, 7];
-      assert.deepEqual(await all(inTurn(items, work.run, never, replicas)), items);
-      assert.equal(work.most, Math.min(replicas, items.length));
+      const items = ITEMS.filter((item) => item !== 3);
+      const results = all(inTurn(items, work.run, never, replicas));
+      assert.deepEqual(await work.underWay(), items.slice(0, replicas));
+      // The last begun ends first.
+      for (let now = await work.underWay(); now.length > 0; now = await work.underWay()) {
+        for (const item of now.reverse()) work.end(item);
+      }
+      assert.deepEqual(await results, items);
     }
   });
 
   it('ends with the first error in that order, when nothing is under way any more', async () => {
     const work = new Work();
-    await assert.rejects(all(inTurn([1, 30, 13, 2], work.run, never, 3)), /thirteen/);
-    assert.equal(work.underWay, 0);
+    let hasEnded = false;
+    const results = all(inTurn(ITEMS, work.run, never, 3)).finally(() => (hasEnded = true));
+    const rejected = assert.rejects(results, /three/);
+    for (const item of [0, 1, 2]) {
+      await work.underWay();
+      work.end(item);
+    }
+    assert.deepEqual(await work.underWay(), [3, 4]);
+    work.end(3);
+    assert.deepEqual([await work.underWay(), hasEnded], [[4], false]);
+    work.end(4);
+    await rejected;
   });
 
   it('begins nothing after an abort', async () => {
     const [work, controller] = [new Work(), new AbortController()];
-    const started: number[] = [];
-    const run = (ms: number): Promise<number> => {
-      started.push(ms);
-      if (started.length === 2) controller.abort(new Error('enough'));
-      return work.run(ms);
-    };
-    await assert.rejects(all(inTurn([1, 2, 3, 4], run, controller.signal, 1)), /enough/);
-    assert.deepEqual([started, work.underWay], [[1, 2], 0]);
+    const rejected = assert.rejects(all(inTurn(ITEMS, work.run, controller.signal, 2)), /enough/);
+    assert.deepEqual(await work.underWay(), [0, 1]);
+    controller.abort(new Error('enough'));
+    work.end(0);
+    assert.deepEqual([await work.underWay(), work.begun], [[1], [0, 1]]);
+    work.end(1);
+    await rejected;
   });
 });
