@@ -24,13 +24,11 @@ export type ReplicaReply =
 /** As openOrtGraph, `count` times. */
 export async function openReplicas(model: OrtModel, count: number): Promise<CompiledGraph> {
   const replicas = Array.from({ length: count }, () => new Replica(model));
-  try {
-    await Promise.all(replicas.map((replica) => replica.answer()));
-  } catch (error) {
-    await Promise.all(replicas.map((replica) => replica.close()));
-    throw error;
-  }
-  return new ReplicatedGraph(model, replicas);
+  const opened = await Promise.allSettled(replicas.map((replica) => replica.answer()));
+  const failed = opened.find(({ status }) => status === 'rejected');
+  if (failed === undefined) return new ReplicatedGraph(model, replicas);
+  await Promise.all(replicas.map((replica) => replica.close()));
+  throw (failed as PromiseRejectedResult).reason;
 }
 
 class ReplicatedGraph implements CompiledGraph {
@@ -71,6 +69,8 @@ class ReplicatedGraph implements CompiledGraph {
 /** One thread, asked one thing at a time. */
 class Replica {
   private readonly worker: Worker;
+  /** Settles with the last answer. */
+  private answered: Promise<unknown> = Promise.resolve();
   /** Rejects when the thread has ended. */
   private readonly end: Promise<never>;
 
@@ -88,7 +88,9 @@ class Replica {
       request,
       own.map(([, { buffer }]) => buffer),
     );
-    return this.answer();
+    const answer = this.answer();
+    this.answered = answer;
+    return answer;
   }
 
   /** The answer to what it was asked last, for which the process stays alive. */
@@ -104,7 +106,9 @@ class Replica {
     }
   }
 
+  /** A thread that is stopped while native code runs in it may abort the process. */
   async close(): Promise<void> {
+    await this.answered.catch(() => undefined);
     await this.worker.terminate();
   }
 

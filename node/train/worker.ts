@@ -113,7 +113,8 @@ process.on('message', (message) => {
   aborts.set(request.id, abort);
   queue = queue.then(() => answer(request.id, request.call, request.params, abort.signal));
 });
-process.on('disconnect', () => process.exit());
+// Not by exit: threads that compute in native code meanwhile would abort the process, with a core file.
+process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));
 // Ctrl-C reaches the whole group; the parent finishes the step and then ends this process.
 process.on('SIGINT', () => undefined);
 // An error's message may quote private text; its class and place are enough to find the fault.

@@ -48,12 +48,14 @@ describe('replicas of a graph', () => {
     });
   });
 
-  it('end a run with an error where they are disposed of meanwhile', async () => {
+  it('end what is under way before they are disposed of, and take nothing after', async () => {
     await withReplicas(async (graph) => {
-      const running = graph.run(feeds(1));
-      const rejected = assert.rejects(running, ExecutorError);
-      await graph.dispose();
-      await rejected;
+      let ended = 0;
+      const running = [1, 2].map((x) => graph.run(feeds(x)).then(() => ended++));
+      const disposed = graph.dispose().then(() => ended);
+      await assert.rejects(graph.run(feeds(3)), ExecutorError);
+      assert.equal(await disposed, 2);
+      await Promise.all(running);
     });
   });
 });
