@@ -22,7 +22,7 @@ export async function openOrtGraph(model: OrtModel): Promise<OrtGraph> {
   try {
     return new OrtGraph(await InferenceSession.create(model.bytes, model.options), model);
   } catch (error) {
-    throw failure('ONNX Runtime refused the graph', error);
+    throw failure('ONNX Runtime refused the graph', error, 'its weights');
   }
 }
 
@@ -51,7 +51,7 @@ export class OrtGraph implements CompiledGraph {
     try {
       results = await this.session.run(tensors);
     } catch (error) {
-      throw failure('ONNX Runtime failed', error);
+      throw failure('ONNX Runtime failed', error, 'what it computes');
     }
     return Object.fromEntries(names.map((name) => [name, takeData(results[outputName(name)]!)]));
   }
@@ -71,12 +71,13 @@ function takeData(tensor: Tensor): TensorData {
   return data;
 }
 
-function failure(what: string, cause: unknown): ExecutorError {
+/** `wanted`: what memory was for, where that is not known to the byte. */
+function failure(what: string, cause: unknown, wanted: string): ExecutorError {
   const words = reason(cause);
   if (!isOutOfMemory(words)) return new ExecutorError(`${what}: ${words}`, { cause });
   const bytes = /buffer of size (\d+)/.exec(words)?.[1];
-  const wanted = bytes === undefined ? 'its weights' : `${bytes} more bytes`;
-  return new OutOfMemoryError(`${what}: no memory for ${wanted}`, { cause });
+  const lacking = bytes === undefined ? wanted : `${bytes} more bytes`;
+  return new OutOfMemoryError(`${what}: no memory for ${lacking}`, { cause });
 }
 
 /** What went wrong, in the words of what failed. */
