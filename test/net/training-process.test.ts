@@ -238,7 +238,8 @@ describe('TrainerHost', () => {
       await leaveLittleMemory(host.pid);
       await assert.rejects(host.train(job({ steps: 1 }), ignore, never), {
         name: 'TrainerDiedError',
-        message: /^The training process has no memory left: .*no memory for (\d+ more bytes|what it computes)\.$/,
+        message:
+          /^The training process has no memory left: .*no memory for (\d+ more bytes|what it computes)\.$/,
       });
       assert.equal(host.attention.length, 1);
       assert.match(
