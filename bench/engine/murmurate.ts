@@ -10,11 +10,7 @@ import { loraModules } from '../../node/model/lora.js';
 import type { MemoryMode } from '../../node/model/memory-mode.js';
 import { openModelDirectory } from '../../node/model/model-directory.js';
 import { IGNORED_TARGET } from '../../node/model/token-batch.js';
-import {
-  accumulatedGradient,
-  fastestMicroBatch,
-  replications,
-} from '../../node/train/accumulate.js';
+import { accumulatedGradient, fastestWays } from '../../node/train/accumulate.js';
 import { freeMemory } from '../../node/train/free-memory.js';
 import { planMemory } from '../../node/train/memory.js';
 import { adamWStep, clipGradientNorm, newOptimiserState } from '../../node/train/optimiser.js';
@@ -38,8 +34,7 @@ const open = (batchSize: number, memory: MemoryMode): Promise<LanguageModel> =>
 const plan = await planMemory(
   {
     ...{ batchSize: batch, sequenceLength: length, adapterSize: adapterLayout(adapter).size },
-    fastest: fastestMicroBatch(length, threads),
-    replications: replications(batch, length, threads),
+    ...fastestWays(batch, length, threads),
     programs: async (...shape) => [(await open(...shape)).program('gradient')],
   },
   { most: 'auto', memory: 'auto' },

@@ -10,7 +10,7 @@ import { UserError } from '../errors.js';
 import { createLogger } from '../log.js';
 import { openLanguageModel } from '../model/language-model.js';
 import type { ModelDirectory } from '../model/model-directory.js';
-import { fastestMicroBatch, replications } from '../train/accumulate.js';
+import { fastestWays } from '../train/accumulate.js';
 import { probeDevice, type DeviceWorld } from '../train/choose-device.js';
 import { describePlan, planMemory, type MachineMemory, type MemoryPlan } from '../train/memory.js';
 import { adapterLayout, type AdapterSpec } from '../../protocol/adapter.js';
@@ -38,8 +38,7 @@ export async function planTraining(plan: Plan, machine: MachineMemory): Promise<
   const executor = await openExecutor({ device: 'cpu', threads: 1 });
   const needs = {
     ...{ batchSize, sequenceLength, adapterSize: adapterLayout(adapter).size },
-    fastest: fastestMicroBatch(sequenceLength, threadsOf(options)),
-    replications: replications(batchSize, sequenceLength, threadsOf(options)),
+    ...fastestWays(batchSize, sequenceLength, threadsOf(options)),
     programs: async (microBatch: number, memory: MemoryPlan['memory']) => {
       const opened = await openLanguageModel({
         ...{ config, weights, adapter, sequenceLength, executor, memory },

@@ -44,6 +44,18 @@ export function replications(
   });
 }
 
+/** Both, as planMemory takes them. */
+export function fastestWays(
+  batchSize: number,
+  sequenceLength: number,
+  threads: number,
+): { fastest: number; replications: Replication[] } {
+  return {
+    fastest: fastestMicroBatch(sequenceLength, threads),
+    replications: replications(batchSize, sequenceLength, threads),
+  };
+}
+
 /**
  * Sequences that go through the model at once when at most `most` may, `most` and `batchSize` from 1:
  * the batch in as few parts as that allows, the parts as equal as can be. "auto", where nothing says what fits

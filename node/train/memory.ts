@@ -90,7 +90,7 @@ export async function planMemory(
   const first = await predict(needs, least, memory === 'auto' ? 'normal' : memory, machine);
   if (fits(first)) {
     if (most !== 'auto') return first;
-    const shared = memory === 'low' ? null : await replicated(needs, machine);
+    const shared = memory === 'low' ? null : await replicated(needs, first, machine);
     return shared ?? largest(needs, first, machine);
   }
   if (memory !== 'auto') return accept(first, machine, memory === 'normal');
@@ -99,11 +99,18 @@ export async function planMemory(
   return largest(needs, low, machine);
 }
 
-/** The plan for the most replicas that are no waste of memory; null for one. */
-async function replicated(needs: MemoryNeeds, machine: MachineMemory): Promise<MemoryPlan | null> {
+/** The plan for the most replicas that are no waste of memory; null for one. `least` is that for one sequence. */
+async function replicated(
+  needs: MemoryNeeds,
+  least: MemoryPlan,
+  machine: MachineMemory,
+): Promise<MemoryPlan | null> {
+  const room = REPLICAS_SHARE * least.free;
   for (const { replicas, microBatch } of needs.replications) {
+    // More sequences never take less, and no graph need be built to see that these are too many.
+    if (replicas * (least.weights + least.activations) > room) continue;
     const plan = await predict(needs, microBatch, 'normal', machine, replicas);
-    if (needed(plan) <= REPLICAS_SHARE * plan.free) return plan;
+    if (needed(plan) <= room) return plan;
   }
   return null;
 }

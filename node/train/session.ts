@@ -13,7 +13,7 @@ import { placesFor } from '../model/trained-rows.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { WeightIndex } from '../model/safetensors.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
-import { fastestMicroBatch, microBatchSize, replications } from './accumulate.js';
+import { fastestWays, microBatchSize } from './accumulate.js';
 import {
   COMPARISON_TOKENS_MAX,
   compareAdapters,
@@ -332,8 +332,7 @@ function planSession(
   const { size: adapterSize } = adapterLayout(adapter);
   const needs = {
     ...{ batchSize, sequenceLength, adapterSize, programs },
-    fastest: fastestMicroBatch(sequenceLength, threads),
-    replications: replications(batchSize, sequenceLength, threads),
+    ...fastestWays(batchSize, sequenceLength, threads),
   };
   const request = { most: microBatch, memory };
   return planMemory(needs, request, {

@@ -182,9 +182,8 @@ function quantiseRows(
   type: TensorType,
   isPositive: boolean,
 ): RowCodes {
-  const most = isPositive ? largestPositive(emit, matrix, 1) : largest(emit, matrix, 1);
   const [codeMost, zeroCode] = isPositive ? [POSITIVE_CODE_MAX, 0] : [ROW_CODE_MAX, ZERO_CODE];
-  const perRow = emit.node('Div', [most, emit.float(codeMost)]);
+  const perRow = emit.node('Div', [largest(emit, matrix, 1, isPositive), emit.float(codeMost)]);
   return rowCodes(emit, matrix, type, perRow, zeroCode);
 }
 
@@ -221,23 +220,12 @@ function quantise(
   return { codes: columns, scales };
 }
 
-/** The largest magnitude along an axis, never 0; the axis is gone. */
-function largest(emit: OnnxEmitter, matrix: string, axis: number): string {
-  const below = emit.node('Neg', [reduce(emit, 'ReduceMin', matrix, axis)]);
-  return emit.node('Max', [
-    reduce(emit, 'ReduceMax', matrix, axis),
-    below,
-    emit.float(MAGNITUDE_MIN),
-  ]);
-}
-
-/** The same of a matrix without negative elements. */
-function largestPositive(emit: OnnxEmitter, matrix: string, axis: number): string {
-  return emit.node('Max', [reduce(emit, 'ReduceMax', matrix, axis), emit.float(MAGNITUDE_MIN)]);
-}
-
-function reduce(emit: OnnxEmitter, opType: string, matrix: string, axis: number): string {
-  return emit.node(opType, [matrix, emit.int64([axis])], { attributes: { keepdims: { int: 0 } } });
+/** The largest magnitude along an axis, never 0; the axis is gone. `isPositive`: no element is negative. */
+function largest(emit: OnnxEmitter, matrix: string, axis: number, isPositive = false): string {
+  const reduce = (opType: string): string =>
+    emit.node(opType, [matrix, emit.int64([axis])], { attributes: { keepdims: { int: 0 } } });
+  const below = isPositive ? [] : [emit.node('Neg', [reduce('ReduceMin')])];
+  return emit.node('Max', [reduce('ReduceMax'), ...below, emit.float(MAGNITUDE_MIN)]);
 }
 
 /** TensorProto.DataType. */
