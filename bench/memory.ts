@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openModelDirectory } from '../node/model/model-directory.js';
 import { loraModules } from '../node/model/lora.js';
+import { MEMORY_MODES } from '../node/model/memory-mode.js';
 import { TrainerHost } from '../node/train/host.js';
 import type { MemoryPlan } from '../node/train/memory.js';
 import { initialAdapter } from '../protocol/adapter.js';
@@ -39,7 +40,7 @@ async function measure(shape: string): Promise<void> {
     device: 'cpu',
     threads: 1,
     precision: options.includes('int8') ? 'int8' : 'fp32',
-    memory: options.includes('low') ? 'low' : 'normal',
+    memory: MEMORY_MODES.find((mode) => options.includes(mode)) ?? 'normal',
     heldOutShare: 0.1,
     dataSeed: new Uint8Array(32),
     logger: { debug: ignore, info: ignore, warn: console.error, error: console.error },

@@ -283,17 +283,19 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   private buildLoss(): Program {
-    const { forward, isLow: plainWeights } = this;
-    const loss = plainWeights ? chunkedLoss(forward) : meanLoss(forward, this.codeMax);
-    return { outputs: { loss }, plainWeights };
+    const { forward, isLow } = this;
+    const loss = isLow ? chunkedLoss(forward) : meanLoss(forward, this.codeMax);
+    // Forward alone each weight has one product, whose layout takes the place of the plain copy.
+    return { outputs: { loss }, plainWeights: isLow };
   }
 
   private buildGradient(): Program {
-    const { forward, isLow: plainWeights } = this;
+    const { forward, isLow, plainWeights } = this;
     const { outputs: brief } = this.program('loss');
-    if (!plainWeights) {
+    if (!isLow) {
       const loss = brief['loss']!;
-      return { outputs: { loss, gradient: flattened(gradients(loss, forward.tensors)) }, brief };
+      const gradient = flattened(gradients(loss, forward.tensors));
+      return { outputs: { loss, gradient }, brief, plainWeights };
     }
     const { loss, hidden, table } = chunkedLossAndGradient(forward);
     const known = new Map([
@@ -317,7 +319,8 @@ class GraphLanguageModel implements LanguageModel {
     );
     const targets = input('targets', 'int32', [shape.batchSize, shape.sequenceLength]);
     const losses = exampleLosses(hidden, table, targets); // [B]
-    return { outputs: { losses, gradients: exampleGradients(losses, values, uses, adapter) } };
+    const rows = exampleGradients(losses, values, uses, adapter);
+    return { outputs: { losses, gradients: rows }, plainWeights: this.plainWeights };
   }
 
   private get theta(): Value {
@@ -326,6 +329,12 @@ class GraphLanguageModel implements LanguageModel {
 
   private get isLow(): boolean {
     return this.options.memory === 'low';
+  }
+
+  /** Of graphs that multiply with a weight in both directions. */
+  private get plainWeights(): boolean {
+    const { memory = 'normal' } = this.options;
+    return memory === 'low' || (memory === 'normal' && this.codeMax === null);
   }
 
   /** Throws for a batch or adapter that does not fit; returns the number of trained tokens. */

@@ -364,7 +364,7 @@ export class TrainerHost implements Trainer {
       plan === null
         ? microBatchSize(training.batchSize, microBatch)
         : plan.replicas * plan.microBatch;
-    const canBeLow = memory === 'auto' && this.#plan?.memory === 'normal';
+    const canBeLow = memory === 'auto' && plan !== null && plan.memory !== 'low';
     this.#isExhausted = this.#spared !== null || (from === 1 && !canBeLow);
     if (this.#isExhausted) return false;
     this.#spared =

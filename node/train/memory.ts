@@ -17,7 +17,7 @@ export interface MemoryPlan {
   /** Copies of the model that compute at the same time, microBatch sequences each. */
   replicas: number;
   memory: MemoryMode;
-  /** What one sequence would have taken in the other mode, for which that was not chosen; else null. */
+  /** Of low memory that was not asked for: what one sequence would have taken in the normal mode; else null. */
   otherwise: number | null;
   /** Frozen weights in all copies, with the graphs around them, and what it takes to load them. */
   weights: number;
@@ -61,8 +61,8 @@ export const NODE_BYTES = 12_000;
 export const RUNTIME_BYTES = 32 * 2 ** 20;
 /** What its arena takes for buffers is more than the buffers, by blocks too small for what comes next: measured 0.96 to 1.13. */
 export const FRAGMENTATION = 1.08;
-/** The share of what is free that copies of a model may take together, where one can do the work: speed that costs little. */
-const REPLICAS_SHARE = 0.1;
+/** The share of what is free that may go into speed: copies of a model where one can do the work, weights laid out for each product. */
+const SPEED_SHARE = 0.2;
 /** A thread's own JavaScript, and arrays of the adapter's size that are on their way to it and back. */
 const REPLICA_BYTES = 40 * 2 ** 20;
 const REPLICA_ARRAYS = 4;
@@ -74,8 +74,8 @@ export interface MemoryRequest {
   /** The most sequences at once; "auto": as many as make a step fast and fit. */
   most: number | 'auto';
   /**
-   * "auto": normal where that fits, for low memory costs a third more time, and a batch in parts costs next to
-   * nothing.
+   * "auto": fast where all of it takes SPEED_SHARE at most; low where not one sequence fits else, for that costs a
+   * third more time, and a batch in parts costs next to nothing; else normal.
    */
   memory: MemoryMode | 'auto';
 }
@@ -89,27 +89,37 @@ export async function planMemory(
   const least = most === 'auto' ? 1 : microBatchSize(needs.batchSize, most);
   const first = await predict(needs, least, memory === 'auto' ? 'normal' : memory, machine);
   if (fits(first)) {
-    if (most !== 'auto') return first;
-    const shared = memory === 'low' ? null : await replicated(needs, first, machine);
-    return shared ?? largest(needs, first, machine);
+    const fast = await fastWithinShare(needs, { most, memory }, first, machine);
+    return fast ?? (most === 'auto' ? largest(needs, first, machine) : first);
   }
-  if (memory !== 'auto') return accept(first, machine, memory === 'normal');
+  if (memory !== 'auto') return accept(first, machine, memory !== 'low');
   const low = { ...(await predict(needs, least, 'low', machine)), otherwise: needed(first) };
   if (most !== 'auto' || !fits(low)) return accept(low, machine, false);
   return largest(needs, low, machine);
 }
 
-/** The plan for the most replicas that are no waste of memory; null for one. `least` is that for one sequence. */
-async function replicated(
+/**
+ * The fastest plan that the request leaves open and that is no waste of memory; null for none. `least` takes no more than
+ * any of them.
+ */
+async function fastWithinShare(
   needs: MemoryNeeds,
+  { most, memory }: MemoryRequest,
   least: MemoryPlan,
   machine: MachineMemory,
 ): Promise<MemoryPlan | null> {
-  const room = REPLICAS_SHARE * least.free;
-  for (const { replicas, microBatch } of needs.replications) {
+  if (memory === 'low') return null;
+  const room = SPEED_SHARE * least.free;
+  const ways = most === 'auto' ? [...needs.replications] : [];
+  if (memory === 'auto') {
+    const alone = most === 'auto' ? Math.min(needs.batchSize, needs.fastest) : least.microBatch;
+    ways.push({ replicas: 1, microBatch: microBatchSize(needs.batchSize, alone) });
+  }
+  for (const { replicas, microBatch } of ways) {
     // More sequences never take less, and no graph need be built to see that these are too many.
     if (replicas * (least.weights + least.activations) > room) continue;
-    const plan = await predict(needs, microBatch, 'normal', machine, replicas);
+    const mode = memory === 'auto' ? 'fast' : memory;
+    const plan = await predict(needs, microBatch, mode, machine, replicas);
     if (needed(plan) <= room) return plan;
   }
   return null;
@@ -177,11 +187,11 @@ function fits(plan: MemoryPlan): boolean {
   return needed(plan) <= plan.free;
 }
 
-function accept(plan: MemoryPlan, { refuse }: MachineMemory, isNormalAsked: boolean): MemoryPlan {
+function accept(plan: MemoryPlan, { refuse }: MachineMemory, canTakeLess: boolean): MemoryPlan {
   if (!refuse || fits(plan)) return plan;
   const { microBatch, sequenceLength, weights, activations, adapter, free } = plan;
   const fewer = microBatch > 1 ? 'leave --micro-batch to auto, ' : '';
-  const less = isNormalAsked ? 'leave --memory to auto, ' : '';
+  const less = canTakeLess ? 'leave --memory to auto, ' : '';
   throw new UserError(
     `the model does not fit into memory: training ${sequences(microBatch)} of ${sequenceLength} tokens at once takes ` +
       `${size(needed(plan))} (weights ${size(weights)}, activations ${size(activations)}, adapter ` +
@@ -194,6 +204,7 @@ function accept(plan: MemoryPlan, { refuse }: MachineMemory, isNormalAsked: bool
 export function describePlan(plan: MemoryPlan): string {
   const { microBatch, batchSize, replicas, weights, activations, adapter } = plan;
   const { process, free, otherwise } = plan;
+  const why = otherwise === null ? '' : `, for one sequence would take ${size(otherwise)} without`;
   const parts = Math.ceil(batchSize / microBatch);
   const how =
     parts === 1
@@ -203,14 +214,15 @@ export function describePlan(plan: MemoryPlan): string {
   return (
     `training takes about ${size(needed(plan) + process)} of memory (weights ${size(weights)}, activations ` +
     `${size(activations)}, adapter ${size(adapter)}, the process ${size(process)}) of ` +
-    `${size(free + process)}: ${how}${plan.memory === 'normal' ? '' : lowInWords(otherwise)}`
+    `${size(free + process)}: ${how}${MODE_IN_WORDS[plan.memory]}${why}`
   );
 }
 
-function lowInWords(otherwise: number | null): string {
-  const why = otherwise === null ? '' : `, for one sequence would take ${size(otherwise)} without`;
-  return `, with low memory (--memory low: slower by about a third)${why}`;
-}
+const MODE_IN_WORDS: Readonly<Record<MemoryMode, string>> = {
+  fast: ', with weights laid out for each product (--memory fast)',
+  normal: '',
+  low: ', with low memory (--memory low: slower by about a third)',
+};
 
 function sequences(count: number): string {
   return count === 1 ? '1 sequence' : `${count} sequences`;

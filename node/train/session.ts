@@ -139,7 +139,7 @@ export class TrainingSession {
     const hasLossGraph = trained === 'examples' && data.heldOut !== null;
     const graphs: readonly GraphName[] = hasLossGraph ? [trained, 'loss'] : [trained];
     let microBatch = microBatchSize(batchSize, options.microBatch);
-    let memory: MemoryMode = options.memory === 'low' ? 'low' : 'normal';
+    let memory: MemoryMode = options.memory === 'auto' ? 'fast' : options.memory;
     let replicas = 1;
     // What is predicted is how the CPU executor uses the memory of the machine.
     if (options.device === 'cpu') {

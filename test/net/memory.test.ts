@@ -74,6 +74,7 @@ describe('the memory that training takes', () => {
   it('is predicted within a fifth, and hardly ever too low', isLinux, async () => {
     for (const [batchSize, sequenceLength, memory, precision] of [
       [1, 64, 'normal', 'fp32'],
+      [8, 128, 'fast', 'fp32'],
       [8, 128, 'low', 'fp32'],
       [8, 128, 'normal', 'int8'],
       [3, 512, 'normal', 'fp32'],

@@ -498,7 +498,7 @@ describe('low memory', () => {
 });
 
 describe('an output layer for few tokens', () => {
-  for (const memory of ['normal', 'low'] as const) {
+  for (const memory of ['fast', 'normal', 'low'] as const) {
     it(`computes the same, in as many runs as it takes, with memory ${memory}`, async () => {
       const { options, model, theta } = await openCase('llama-gqa-tied', ['all-linear']);
       const few = await openLanguageModel({ ...options, memory, trainedMost: 4 });

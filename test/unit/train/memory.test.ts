@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import type { Program } from '../../../node/engine/executor.js';
 import { constant, input } from '../../../node/engine/graph.js';
 import { matmul } from '../../../node/engine/ops/index.js';
+import type { MemoryMode } from '../../../node/model/memory-mode.js';
 import {
   describePlan,
   planMemory,
@@ -102,8 +103,8 @@ describe('planMemory', () => {
     };
     assert.deepEqual(await planned(2000), [3, 2]);
     // Six sequences at once in two graphs take 53 MB, three threads 126 and two 84.
-    assert.deepEqual(await planned(10 * 160), [2, 3]);
-    assert.deepEqual(await planned(10 * 120), [1, 12]);
+    assert.deepEqual(await planned(5 * 160), [2, 3]);
+    assert.deepEqual(await planned(5 * 120), [1, 12]);
     assert.deepEqual(await planned(2000, 4), [one.replicas, one.microBatch]);
     const request = { most: 'auto', memory: 'low' } as const;
     const low = await planMemory(needs({ replications: side }), request, machine(2000 * MB));
@@ -141,20 +142,39 @@ describe('planMemory', () => {
 });
 
 describe('planMemory in the modes', () => {
-  /** Three times as much in the normal mode as in the low one. */
+  const factor = { fast: 4, normal: 3, low: 1 };
   const programs: MemoryNeeds['programs'] = (b, memory) =>
-    Promise.resolve([rows(memory === 'low' ? b : 3 * b)]);
+    Promise.resolve([rows(factor[memory] * b)]);
   const planned = async (
     free: number,
-    memory: 'auto' | 'normal' | 'low',
+    memory: MemoryMode | 'auto',
     most: number | 'auto' = 'auto',
+    replications: MemoryNeeds['replications'] = [],
   ): Promise<[string, number, number | null]> => {
-    const one = await planMemory(needs({ programs }), { most, memory }, machine(free * MB));
+    const request = { most, memory };
+    const one = await planMemory(needs({ programs, replications }), request, machine(free * MB));
     return [one.memory, one.microBatch, one.otherwise && Math.round(one.otherwise / MB)];
   };
 
+  it('is fast where all of it takes a fifth of what is free, and where that is asked for', async () => {
+    // Twelve sequences take 208 MB, four 69 MB.
+    assert.deepEqual(await planned(5 * 210, 'auto'), ['fast', 12, null]);
+    assert.deepEqual(await planned(5 * 200, 'auto'), ['normal', 12, null]);
+    assert.deepEqual(await planned(5 * 70, 'auto', 4), ['fast', 4, null]);
+    assert.deepEqual(await planned(5 * 65, 'auto', 4), ['normal', 4, null]);
+    assert.deepEqual(await planned(5 * 210, 'normal'), ['normal', 12, null]);
+    assert.deepEqual(await planned(230, 'fast'), ['fast', 12, null]);
+    assert.deepEqual(await planned(110, 'fast'), ['fast', 6, null]);
+  });
+
+  it('lays weights out for replicas too, but where that mode is not', async () => {
+    const side = [{ replicas: 2, microBatch: 1 }];
+    assert.deepEqual(await planned(5 * 150, 'auto', 'auto', side), ['fast', 1, null]);
+    assert.deepEqual(await planned(5 * 150, 'normal', 'auto', side), ['normal', 1, null]);
+  });
+
   it('saves memory by parts of a batch first, and by time only where one sequence does not fit', async () => {
-    assert.deepEqual(await planned(1000, 'auto'), ['normal', 12, null]);
+    assert.deepEqual(await planned(500, 'auto'), ['normal', 12, null]);
     assert.deepEqual(await planned(30, 'auto'), ['normal', 2, null]);
     assert.deepEqual(await planned(10, 'auto'), ['low', 2, 13]);
     assert.deepEqual(await planned(30, 'low'), ['low', 6, null]);
@@ -171,6 +191,7 @@ describe('planMemory in the modes', () => {
       planned(10, 'normal'),
       userError(/14 MB .*: leave --memory to auto, close/),
     );
+    await assert.rejects(planned(10, 'fast'), userError(/18 MB .*: leave --memory to auto, close/));
     await assert.rejects(planned(3, 'low'), userError(/takes 5 MB .* 3 MB are free: close other/));
   });
 });
@@ -192,6 +213,10 @@ describe('describePlan', () => {
     assert.match(
       describePlan({ ...plan, memory: 'low', otherwise: 23e9 }),
       /in 3 parts of at most 3, with low memory \(--memory low: slower by about a third\), for one sequence would take 23\.0 GB without$/,
+    );
+    assert.match(
+      describePlan({ ...plan, memory: 'fast' }),
+      /in 3 parts of at most 3, with weights laid out for each product \(--memory fast\)$/,
     );
     assert.match(
       describePlan({ ...plan, microBatch: 2, replicas: 2 }),
