@@ -112,7 +112,10 @@ console.log(
 );
 console.log(`average deviation of a step's loss        ${percent(mean(deviations.map(Math.abs)))}`);
 console.log(`with its sign                             ${percent(mean(deviations))}`);
+const magnitudes = deviations.map(Math.abs);
+const worst = magnitudes.indexOf(Math.max(...magnitudes));
 console.log(
-  `largest                                   ${percent(Math.max(...deviations.map(Math.abs)))}`,
+  `largest                                   ${percent(magnitudes[worst]!)}, ` +
+    `step ${worst + 1}: ${int8.losses[worst]!.toFixed(4)} instead of ${fp32.losses[worst]!.toFixed(4)}`,
 );
 console.log(`time of a step against fp32's             ${(int8.ms / fp32.ms).toFixed(2)}`);

@@ -79,17 +79,18 @@ async function describe(name: string, type: string, sizes: readonly number[]): P
   const { size: adapterSize } = adapterLayout(adapter);
   const needs = { ...BATCH, fastest: 8, replications: [], adapterSize, programs };
   const machine = { processBytes: process.memoryUsage.rss(), free: Infinity, refuse: false };
-  const whole = await planMemory(needs, { most: 8, memory: 'normal' }, machine);
-  const least = await planMemory(needs, { most: 1, memory: 'low' }, machine);
+  const taken = async (most: number, memory: MemoryMode): Promise<string> =>
+    size(total(await planMemory(needs, { most, memory }, machine)));
+  const plans = [await taken(2, 'fast'), await taken(2, 'normal'), await taken(1, 'low')];
   const bytes = [...weights.values()].reduce((sum, { length }) => sum + length, 0);
   const millions = (bytes / WEIGHT_BYTES / 1e6).toFixed(1);
-  return `| ${name} | ${millions} M | ${size(bytes)} | ${size(total(whole))} | ${size(total(least))} |`;
+  return `| ${[name, `${millions} M`, size(bytes), ...plans].join(' | ')} |`;
 }
 
 function total({ weights, activations, adapter, process: code }: MemoryPlan): number {
   return weights + activations + adapter + code;
 }
 
-console.log('| model | weights | files (bf16) | memory, whole batch | memory, at least |');
-console.log('|---|---|---|---|---|');
+console.log('| model | weights | files (bf16) | fast | normal | low |');
+console.log('|---|---|---|---|---|---|');
 for (const [name, type, sizes] of MODELS) console.log(await describe(name, type, sizes));
