@@ -73,7 +73,7 @@ export const memoryOption = {
   memory: option(
     choice(['auto', ...MEMORY_MODES]),
     'auto',
-    'fast is up to a tenth faster for twice the memory of the weights, low takes far less and a third longer; ' +
+    'fast is about a tenth faster for twice the memory of the weights, low takes far less and a third longer; ' +
       'auto: fast where all of it takes at most a fifth of what is free, low where not one sequence fits else',
   ),
 } as const;

@@ -69,6 +69,12 @@ const REPLICA_ARRAYS = 4;
 /** Arrays of the adapter's size: as it came, as it is trained, two moments of each, gradients, messages. */
 const ADAPTER_ARRAYS = 12;
 
+const MODE_IN_WORDS: Readonly<Record<MemoryMode, string>> = {
+  fast: ', with weights laid out for each product (--memory fast)',
+  normal: '',
+  low: ', with low memory (--memory low: slower by about a third)',
+};
+
 /** What the user asks for. */
 export interface MemoryRequest {
   /** The most sequences at once; "auto": as many as make a step fast and fit. */
@@ -217,12 +223,6 @@ export function describePlan(plan: MemoryPlan): string {
     `${size(free + process)}: ${how}${MODE_IN_WORDS[plan.memory]}${why}`
   );
 }
-
-const MODE_IN_WORDS: Readonly<Record<MemoryMode, string>> = {
-  fast: ', with weights laid out for each product (--memory fast)',
-  normal: '',
-  low: ', with low memory (--memory low: slower by about a third)',
-};
 
 function sequences(count: number): string {
   return count === 1 ? '1 sequence' : `${count} sequences`;

@@ -3,12 +3,8 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { readFile } from 'node:fs/promises';
 import { ExecutorError } from '../../../node/engine/errors.js';
-import type { Executor } from '../../../node/engine/executor.js';
-import { topologicalOrder } from '../../../node/engine/graph.js';
 import { ortExecutor } from '../../../node/engine/ort.js';
-import { openTfjsExecutor } from '../../../node/engine/tfjs/open.js';
 import { readModelConfig } from '../../../node/model/config.js';
-import { decoderOf } from '../../../node/model/families.js';
 import type { LlamaConfig } from '../../../node/model/llama.js';
 import {
   openLanguageModel,
@@ -23,54 +19,10 @@ import {
   writeSafetensors,
   type WeightIndex,
 } from '../../../node/model/safetensors.js';
-import { openWeights } from '../../../node/model/weight-index.js';
 import { adapterLayout } from '../../../protocol/adapter.js';
 import { Prng } from '../../../protocol/prng.js';
-import { l2Norm } from '../../../node/train/optimiser.js';
-import { narrowCpu } from '../engine/narrow-cpu.js';
-import {
-  REFERENCE_CASES,
-  referenceCase,
-  Scratch,
-  userError,
-  type ReferenceCaseName,
-} from './fixtures.js';
-
-const T = 17;
-
-function randomTheta(size: number): Float32Array {
-  const random = new Prng(new Uint8Array(32), 'theta');
-  return Float32Array.from({ length: size }, () => 0.2 * (random.nextFloat() - 0.5));
-}
-
-function randomTokens(count: number, vocabSize: number): Int32Array {
-  const random = new Prng(new Uint8Array(32), 'tokens');
-  return Int32Array.from({ length: count }, () => random.nextBelow(vocabSize));
-}
-
-/** Next-token targets inside each row; the last position of a row has none. */
-function nextTokens(tokens: Int32Array): Int32Array {
-  return tokens.map((_, i) => (i % T === T - 1 ? IGNORED_TARGET : tokens[i + 1]!));
-}
-
-async function openCase(
-  name: ReferenceCaseName,
-  targetModules: string[],
-): Promise<{ options: LanguageModelOptions; model: LanguageModel; theta: Float32Array }> {
-  const dir = join(referenceCase(name), 'base');
-  const path = join(dir, 'config.json');
-  const config = readModelConfig(await readFile(path), path);
-  const options = {
-    config,
-    weights: await openWeights(dir),
-    adapter: { rank: 3, alpha: 5, modules: loraModules(config, targetModules) },
-    batchSize: 2,
-    sequenceLength: T,
-    executor: ortExecutor({ threads: 1 }),
-  };
-  const model = await openLanguageModel(options);
-  return { options, model, theta: randomTheta(model.adapterSize) };
-}
+import { referenceCase, Scratch, userError } from './fixtures.js';
+import { nextTokens, openCase, randomTheta, randomTokens, T } from './small-case.js';
 
 /** Compares single coordinates of the gradient, spread over the adapter, with difference quotients. */
 async function checkGradient(
@@ -208,85 +160,6 @@ describe('a language model', () => {
     const modules = [{ name: 'model.layers.7.mlp.up_proj', inFeatures: 48, outFeatures: 80 }];
     const foreign = { ...options, adapter: { ...options.adapter, modules } };
     await assert.rejects(openLanguageModel(foreign), userError(/no linear layer of this model/));
-  });
-});
-
-describe('int8', () => {
-  for (const name of ['llama-gqa-tied', 'qwen3', 'gemma3', 'phi3', 'gpt2'] as const) {
-    it(`computes nearly the loss and gradient of fp32, in other numbers: ${name}`, async () => {
-      const { options, model, theta } = await openCase(name, ['all-linear']);
-      const quantised = await openLanguageModel({ ...options, precision: 'int8' });
-      try {
-        assert.equal(quantised.describe(), 'cpu (1 thread), int8');
-        const tokens = randomTokens(2 * T, model.config.vocabSize);
-        const segments = new Int32Array(2 * T);
-        const batch = { tokens, targets: nextTokens(tokens), segments };
-        const exact = await model.gradient(batch, theta);
-        const result = await quantised.gradient(batch, theta);
-        const error = Math.abs(result.loss / exact.loss - 1);
-        assert.ok(error > 0 && error < 5e-3, `loss ${result.loss} for ${exact.loss}`);
-        const difference = result.gradient.map((value, i) => value - exact.gradient[i]!);
-        const relative = Math.hypot(...difference) / Math.hypot(...exact.gradient);
-        assert.ok(relative > 1e-4 && relative < 0.1, `gradient off by ${relative}`);
-        assert.equal((await quantised.loss(batch, theta)).loss, result.loss);
-      } finally {
-        await model.dispose();
-        await quantised.dispose();
-      }
-    });
-  }
-
-  it('multiplies in fp32 where 8 bits are too few and the CPU has no instructions for them', async () => {
-    const { options, model } = await openCase('llama-gqa-tied', ['all-linear']);
-    await model.dispose();
-    const forwardProducts = async (executor: Executor): Promise<Record<string, number>> => {
-      const one = await openLanguageModel({ ...options, executor, precision: 'int8' });
-      const { loss } = one.program('loss').outputs;
-      await one.dispose();
-      const counts = { quantisedMatmul: 0, matmulWithQuantisedGradient: 0, fine: 0 };
-      for (const { source } of topologicalOrder([loss!])) {
-        if (source.kind !== 'operation') continue;
-        const { name } = source.operation;
-        if (name in counts) counts[name as keyof typeof counts] += 1;
-        if (name === 'quantisedMatmul' && source.inputs.length === 3) counts.fine += 1;
-      }
-      return counts;
-    };
-    const { layers } = options.config;
-    // Queries, keys, values and the way down of each layer, and the output layer.
-    const sensitive = 4 * layers + 1;
-    assert.deepEqual(await forwardProducts(narrowCpu()), {
-      quantisedMatmul: 3 * layers,
-      matmulWithQuantisedGradient: sensitive,
-      fine: 0,
-    });
-    assert.deepEqual(await forwardProducts(await openTfjsExecutor()), {
-      quantisedMatmul: 3 * layers + sensitive,
-      matmulWithQuantisedGradient: 0,
-      fine: sensitive,
-    });
-  });
-
-  it('takes more than 8 bits of what sensitive layers read, which their family declares', async () => {
-    const sensitiveLayers = async (name: ReferenceCaseName): Promise<string[]> => {
-      const { options, model } = await openCase(name, ['all-linear']);
-      await model.dispose();
-      const { layers } = decoderOf(options.config);
-      const names = layers.filter(({ isSensitive }) => isSensitive).map((layer) => layer.name);
-      return [...new Set(names.map((one) => one.replace(/^.*\.\d+\./, '')))].sort();
-    };
-    assert.deepEqual(await sensitiveLayers('llama-gqa-tied'), [
-      'mlp.down_proj',
-      'self_attn.k_proj',
-      'self_attn.q_proj',
-      'self_attn.v_proj',
-    ]);
-    assert.deepEqual(await sensitiveLayers('phi3'), [
-      'lm_head',
-      'mlp.down_proj',
-      'self_attn.qkv_proj',
-    ]);
-    assert.deepEqual(await sensitiveLayers('gpt2'), ['attn.c_attn', 'mlp.c_proj']);
   });
 });
 
@@ -471,56 +344,4 @@ describe('GPT-2', () => {
       await untied.dispose();
     }
   });
-});
-
-describe('low memory', () => {
-  for (const name of REFERENCE_CASES) {
-    it(`computes the same: ${name}`, async () => {
-      const { options, model, theta } = await openCase(name, ['all-linear']);
-      const low = await openLanguageModel({ ...options, memory: 'low' });
-      const tokens = randomTokens(2 * T, model.config.vocabSize);
-      const batch = { tokens, targets: nextTokens(tokens), segments: new Int32Array(2 * T) };
-      const [expected, actual] = [
-        await model.gradient(batch, theta),
-        await low.gradient(batch, theta),
-      ];
-      const brief = await low.loss(batch, theta);
-      await model.dispose();
-      await low.dispose();
-      for (const { loss } of [actual, brief]) {
-        assert.ok(Math.abs(loss - expected.loss) < 1e-5, `${loss} for ${expected.loss}`);
-      }
-      const distance = l2Norm(actual.gradient.map((g, i) => g - expected.gradient[i]!));
-      const norm = l2Norm(expected.gradient);
-      assert.ok(norm > 0.01 && distance < 1e-5 * norm, `${distance} of ${norm}`);
-    });
-  }
-});
-
-describe('an output layer for few tokens', () => {
-  for (const memory of ['fast', 'normal', 'low'] as const) {
-    it(`computes the same, in as many runs as it takes, with memory ${memory}`, async () => {
-      const { options, model, theta } = await openCase('llama-gqa-tied', ['all-linear']);
-      const few = await openLanguageModel({ ...options, memory, trainedMost: 4 });
-      const tokens = randomTokens(2 * T, model.config.vocabSize);
-      const segments = new Int32Array(2 * T);
-      for (const trained of [3, 10, 0]) {
-        const targets = tokens.map((_, i) => (i % 3 === 0 && i < 3 * trained ? 5 : IGNORED_TARGET));
-        const batch = { tokens, targets, segments };
-        const [expected, actual] = [
-          await model.gradient(batch, theta),
-          await few.gradient(batch, theta),
-        ];
-        const brief = await few.loss(batch, theta);
-        for (const { loss, targets: count } of [actual, brief]) {
-          assert.ok(Math.abs(loss - expected.loss) < 1e-5, `${loss} for ${expected.loss}`);
-          assert.equal(count, trained);
-        }
-        const distance = l2Norm(actual.gradient.map((g, i) => g - expected.gradient[i]!));
-        assert.ok(distance <= 1e-5 * l2Norm(expected.gradient), `${trained}: ${distance}`);
-      }
-      await model.dispose();
-      await few.dispose();
-    });
-  }
 });
