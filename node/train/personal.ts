@@ -3,8 +3,8 @@
  * alone. Two such ends: *continued*, some more steps on own text from the swarm's adapter, measured on held-out text
  * after each round and stopped when that gets no better (early stopping: Prechelt, 1998); and *alone*, the adapter of a
  * peer that never met the swarm. Of the points on the lines from the swarm's adapter to both (interpolating weights:
- * Wortsman et al., 2109.01903) the one with the lowest held-out loss is taken, which is therefore never above that of
- * the swarm's or of the lone adapter. It is for this peer's own use: nothing of it goes into an update.
+ * Wortsman et al., 2109.01903) the one with the lowest held-out loss is taken, towards *alone* only where that is lower by
+ * MARGIN, for there lies nothing of what the others know. It is for this peer's own use: nothing of it goes into an update.
  */
 import type { Training } from '../../protocol/manifest.js';
 import type { OptimiserState, TrainResult } from '../interfaces.js';
@@ -24,6 +24,9 @@ const WARMUP_FRACTION = 0.1;
 
 /** Points of a line that are tried: shares of the way from the swarm's adapter to its end. */
 export const SHARES = [0.25, 0.5, 0.75, 1] as const;
+
+/** Nats per token, a hundredth of the perplexity: chance decides on less than that, and what the others know is worth more. */
+export const MARGIN = 0.01;
 
 /** What tuning needs of a trainer. */
 export interface PersonalInit {
@@ -104,13 +107,16 @@ export async function tunePersonal(
     { end: 'continued', theta: continued.theta, loss: continued.loss },
     { end: 'alone', theta: alone, loss: await measure(alone) },
   ] as const;
-  let found = { end: ends[0].end as PersonalEnd, theta: swarm, loss: first, share: 0 };
+  let found = { end: 'continued' as PersonalEnd, theta: swarm, loss: first, share: 0 };
   for (const { end, theta, loss: lossOfEnd } of ends) {
     if (theta === swarm) continue;
+    let least = found.loss - (end === 'alone' ? MARGIN : 0);
     for (const share of SHARES) {
       const point = share === 1 ? theta : pointBetween(swarm, theta, share);
       const loss = share === 1 ? lossOfEnd : await measure(point);
-      if (isBetter(loss, found.loss)) found = { end, theta: point, loss, share };
+      if (!isBetter(loss, least)) continue;
+      found = { end, theta: point, loss, share };
+      least = loss;
     }
   }
   const losses = { swarm: first, alone: ends[1].loss, personal: found.loss };

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { OptimiserState } from '../../../node/interfaces.js';
 import {
+  MARGIN,
   PATIENCE,
   personalTraining,
   SHARES,
@@ -68,7 +69,17 @@ describe('tunePersonal', () => {
     assert.equal(between?.losses.personal, 2);
   });
 
-  it('is never worse than the swarm’s adapter or the lone one', async () => {
+  it('turns from what the swarm knows to the lone adapter only for a gain that counts', async () => {
+    // 10, 6, 2, -2: at 2 the loss is 4.
+    const towards = async (alone: number): Promise<unknown> => {
+      const one = await tunePersonal(walk({ stride: 4, alone }).init, ignore);
+      return [one?.end, one?.share];
+    };
+    assert.deepEqual(await towards(2 - 0.9 * MARGIN), ['continued', 1]);
+    assert.deepEqual(await towards(2 - 1.1 * MARGIN), ['alone', 1]);
+  });
+
+  it('is never worse than the swarm’s adapter, nor by more than that than the lone one', async () => {
     const alone = await tunePersonal(walk({ stride: 4, alone: 0.5 }).init, ignore);
     assert.deepEqual([alone?.end, alone?.share, alone?.losses.personal], ['alone', 1, 2.5]);
     assert.equal(alone?.losses.alone, 2.5);
