@@ -1,5 +1,6 @@
 /** Checks of the network: whether this peer can listen, who could dial it, whether the nodes that it is given answer. */
 import { networkInterfaces } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { UserError } from '../errors.js';
 import { createLogger } from '../log.js';
 import { isOpenInternet, parseAddress, peerIdOf, parsePeerId } from '../net/addresses.js';
@@ -8,6 +9,7 @@ import { createIdentity } from '../net/identity.js';
 import { askRuns } from '../net/introduce.js';
 import { judge } from '../net/reachability.js';
 import type { Router } from '../net/router.js';
+import type { KnownRun } from '../net/run-registry.js';
 import type { SwarmKey } from '../net/swarm-key.js';
 import type { StatusReport } from '../status.js';
 import { fail, ok, warn, type Finding } from './finding.js';
@@ -18,6 +20,9 @@ const ROUTER_MS_MAX = 3_000;
 
 /** A contact that can be reached answers within seconds, and dials back within some more. */
 const CONTACT_MS_MAX = 10_000;
+
+/** Before a contact that could not be reached is dialled once more. */
+const SECOND_TRY_MS = 1_000;
 
 export interface NetworkSettings {
   listen: readonly string[];
@@ -97,7 +102,7 @@ async function checkContact(host: Host, contact: string, signal: AbortSignal): P
   const startMs = performance.now();
   let runs;
   try {
-    runs = await askRuns(host, contact, signal);
+    runs = await askTwice(host, contact, signal);
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
     return [fail(error.message)];
@@ -115,6 +120,17 @@ async function checkContact(host: Host, contact: string, signal: AbortSignal): P
     `${contact} answered after ${dialMs} ms, then within ${latencyMs} ms, and knows ${known}`,
   );
   return [answer, await dialledBack(host, contact, signal)];
+}
+
+/** Peers dial again, too: a node that has just started, or has too much to do, may cut one connection. */
+async function askTwice(host: Host, contact: string, signal: AbortSignal): Promise<KnownRun[]> {
+  try {
+    return await askRuns(host, contact, signal);
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error;
+    await delay(SECOND_TRY_MS, undefined, { signal });
+    return askRuns(host, contact, signal);
+  }
 }
 
 /** What `contact` finds when it dials this host, judged as a peer judges it. */

@@ -1,7 +1,7 @@
 /** murmurate doctor against real sockets, files and training processes: what it finds, and what each failure looks like. */
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
-import { createServer, type AddressInfo } from 'node:net';
+import { connect, createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { text as collect } from 'node:stream/consumers';
@@ -54,6 +54,30 @@ describe('murmurate doctor', () => {
     await directory.remove();
   });
   const network = { listen: LISTEN, contacts: [], swarmKey: null, running: null };
+
+  it('dials a node that cut the first connection once more', async () => {
+    const [address = ''] = node.addresses();
+    const [, port = '', id = ''] = /tcp\/(\d+)\/p2p\/(\w+)/.exec(address) ?? [];
+    let dialled = 0;
+    const door = createServer((caller) => {
+      dialled += 1;
+      if (dialled === 1) return void caller.destroy();
+      const onward = connect(Number(port), '127.0.0.1');
+      caller.on('error', () => onward.destroy()).pipe(onward);
+      onward.on('error', () => caller.destroy()).pipe(caller);
+    });
+    await new Promise<void>((resolve) => door.listen(0, '127.0.0.1', resolve));
+    const contact = `/ip4/127.0.0.1/tcp/${(door.address() as AddressInfo).port}/p2p/${id}`;
+    try {
+      const found = await checkNetwork({ ...network, contacts: [contact] }, signal);
+      const [, answer] = found;
+      assert.equal(answer?.level, 'ok', JSON.stringify(found));
+      assert.ok(answer.text.startsWith(`${contact} answered after `), answer.text);
+      assert.equal(dialled, 2);
+    } finally {
+      door.close();
+    }
+  });
 
   it('dials the nodes it is given, has them dial back, and says how long that took', async () => {
     const [address = ''] = node.addresses();
