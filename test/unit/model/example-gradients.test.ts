@@ -12,16 +12,14 @@ import { readModelConfig } from '../../../node/model/config.js';
 import { PRECISIONS, type Precision } from '../../../node/model/precision.js';
 import { IGNORED_TARGET, type TokenBatch } from '../../../node/model/token-batch.js';
 import { openWeights } from '../../../node/model/weight-index.js';
-import { Prng } from '../../../protocol/prng.js';
 import { REFERENCE_CASES, referenceCase, type ReferenceCaseName } from './fixtures.js';
+import { randomTheta, randomTokens } from './small-case.js';
 
 const [B, T] = [3, 10];
-const SEED = new Uint8Array(32);
 
 /** Rows of unlike length, the last one without anything to train. */
 function unlikeRows(vocabSize: number): TokenBatch {
-  const random = new Prng(SEED, 'tokens');
-  const tokens = Int32Array.from({ length: B * T }, () => random.nextBelow(vocabSize));
+  const tokens = randomTokens(B * T, vocabSize);
   const lengths = [T, 4, 0];
   const inside = (i: number): boolean => i % T < lengths[Math.floor(i / T)]!;
   return {
@@ -38,11 +36,6 @@ function row({ tokens, targets, segments }: TokenBatch, index: number): TokenBat
     targets: targets.slice(from, to),
     segments: segments.slice(from, to),
   };
-}
-
-function randomTheta(size: number): Float32Array {
-  const random = new Prng(SEED, 'theta');
-  return Float32Array.from({ length: size }, () => 0.2 * (random.nextFloat() - 0.5));
 }
 
 async function open(
