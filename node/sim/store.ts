@@ -22,7 +22,22 @@ export class SimDisk {
 
   /** `keep` gives an array with the bytes of a record that nobody writes to. */
   constructor(readonly keep = (record: Uint8Array): Uint8Array => record.slice()) {}
+
+  /** What a backup, or a snapshot of a virtual machine, has of the data directory. */
+  snapshot(): DiskSnapshot {
+    const { state, log, checkpoint } = this;
+    return { ...structuredClone({ state, checkpoint }), log: [...log] };
+  }
+
+  /** Puts the whole data directory back; nobody may have it open. */
+  restore(snapshot: DiskSnapshot): void {
+    const { state, checkpoint } = structuredClone({ ...snapshot, log: [] });
+    [this.state, this.checkpoint, this.log] = [state, checkpoint, [...snapshot.log]];
+  }
 }
+
+/** Records are shared, for nobody writes to them. */
+export type DiskSnapshot = Pick<SimDisk, 'state' | 'log' | 'checkpoint'>;
 
 /** The open disk of one incarnation: after kill() writes on their way never happen. */
 export class SimStore implements Store {

@@ -6,6 +6,7 @@ import { Swarm, type SwarmOptions } from './swarm.js';
 import { gap } from '../../node/sim/synthetic-trainer.js';
 import { LARGE } from './large.js';
 import { HORIZON_SCENARIOS } from './horizon-scenarios.js';
+import { HOSTILE } from './hostile/run.js';
 import { MACHINE_SCENARIOS } from './machine-scenarios.js';
 
 /** A scenario in which all peers live from start to end and only the network misbehaves. */
@@ -184,6 +185,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
 
   ...MACHINE_SCENARIOS,
   large: LARGE,
+  hostile: HOSTILE,
   ...HORIZON_SCENARIOS,
 
   everything: {

@@ -22,6 +22,8 @@ export interface SwarmOptions {
 
 export class Swarm extends AnySwarm<SyntheticTrainer> {
   readonly problem: Problem;
+  /** Of processes that draw other noise than their machine would: what is trained again comes out differently. */
+  readonly noise: WeakMap<AnyNode, Uint8Array>;
 
   constructor({ peers, change, ...options }: SwarmOptions) {
     forgetShared();
@@ -33,10 +35,15 @@ export class Swarm extends AnySwarm<SyntheticTrainer> {
       return change?.(manifest) ?? manifest;
     });
     const problem = makeProblem(seed, peers, adapterSize(run));
-    const openTrainer = ({ index, stepMs }: SimNode, clock: VirtualClock): SyntheticTrainer =>
-      new SyntheticTrainer(problem, index, clock, { stepMs, learningRate: 0.02, seed });
+    const noise = new WeakMap<AnyNode, Uint8Array>();
+    const openTrainer = (node: SimNode, clock: VirtualClock): SyntheticTrainer => {
+      const { index, stepMs } = node;
+      const options = { stepMs, learningRate: 0.02, seed: noise.get(node) ?? seed };
+      return new SyntheticTrainer(problem, index, clock, options);
+    };
     const openDisk = (): SimDisk => new SimDisk(sharedRecord);
     super({ ...options, run, identities, seed, openTrainer, openDisk });
     this.problem = problem;
+    this.noise = noise;
   }
 }

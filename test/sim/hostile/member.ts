@@ -1,0 +1,101 @@
+/** A hostile member: on the allowlist, with a real key, and free to send any frame to anybody at any instant. */
+import type { FrameStream, Identity, StreamKind } from '../../../node/interfaces.js';
+import type { SimTransport } from '../../../node/sim/network.js';
+import { createAdmission, type Invitation } from '../../../protocol/admission.js';
+import { toHex } from '../../../protocol/bytes.js';
+import { decodeGossip, encodeAdmission } from '../../../protocol/gossip.js';
+import { GOSSIP_BYTES_MAX } from '../../../protocol/limits.js';
+import type { Prng } from '../../../protocol/prng.js';
+import { Slicer } from '../../../protocol/slice.js';
+import type { Signer, Update } from '../../../protocol/update.js';
+import type { Swarm } from '../swarm.js';
+import { serveBlob } from './blob-lies.js';
+import { talkSync } from './sync-lies.js';
+
+/** Messages that a member remembers to say again. */
+const HEARD_MAX = 400;
+
+export class HostileMember {
+  readonly transport: SimTransport;
+  readonly slicer: Slicer;
+  /** Gossip as it came, oldest first. */
+  readonly heard: Uint8Array[] = [];
+  /** Updates of anybody that came, and its own, told or held back. */
+  readonly updates: Update[] = [];
+  /** Body root in hex -> an update whose body it has. */
+  readonly bodies = new Map<string, Update>();
+  /** By which it came in, in a run with invites. */
+  invited: { invitation: Invitation; oneTime: Signer } | null = null;
+
+  constructor(
+    readonly swarm: Swarm,
+    readonly identity: Identity,
+    /** Of how it answers: what it does of its own accord draws from its fault. */
+    readonly random: Prng,
+  ) {
+    this.transport = swarm.network.transport(identity.peerId);
+    this.slicer = new Slicer(swarm.run);
+  }
+
+  get peerId(): string {
+    return this.identity.peerId;
+  }
+
+  /** The slot of the true time. */
+  get epochNow(): number {
+    const { startMs, epochMs } = this.swarm.run.manifest.schedule;
+    return Math.floor((this.swarm.time.nowMs - startMs) / epochMs);
+  }
+
+  async start(): Promise<void> {
+    await this.transport.start({
+      onGossip: (message) => {
+        this.#hear(message);
+        // On a mesh it passes on what it likes.
+        return this.random.nextFloat() < 0.5 ? 'accept' : 'ignore';
+      },
+      onStream: (kind, stream) => this.#serve(kind, stream),
+      onConnect: () => undefined,
+      onDisconnect: () => undefined,
+      isMember: () => true,
+    });
+    if (this.invited === null) return;
+    const { invitation, oneTime } = this.invited;
+    this.tell(encodeAdmission(createAdmission(invitation, oneTime, this.identity, 0)));
+  }
+
+  remember(update: Update): void {
+    if (this.updates.length < HEARD_MAX) this.updates.push(update);
+    this.bodies.set(toHex(update.bodyRoot), update);
+  }
+
+  /** Tells these peers alone (null: all), if it is small enough for gossip. */
+  tell(message: Uint8Array, only: ReadonlySet<string> | null = null): void {
+    if (message.length <= GOSSIP_BYTES_MAX) void this.transport.publish(message, only);
+  }
+
+  /** Opens a sync session with `peerId` and lies in it as `random` says. Never rejects. */
+  async openSync(peerId: string, random: Prng): Promise<void> {
+    try {
+      const stream = await this.transport.open('sync', peerId, new AbortController().signal);
+      await talkSync(this, stream, random);
+    } catch {
+      // Whom it talked to had enough of it, which is its right.
+    }
+  }
+
+  async #serve(kind: StreamKind, stream: FrameStream): Promise<void> {
+    if (kind === 'sync') await talkSync(this, stream, this.random);
+    else await serveBlob(this, stream, this.random);
+  }
+
+  #hear(message: Uint8Array): void {
+    if (this.heard.length < HEARD_MAX) this.heard.push(message);
+    try {
+      const decoded = decodeGossip(this.swarm.run, this.slicer, message);
+      if (decoded.kind === 'update') this.remember(decoded.update);
+    } catch {
+      // Another hostile member's nonsense.
+    }
+  }
+}
