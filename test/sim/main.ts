@@ -4,10 +4,12 @@
  * --only 3,17 keeps of a plan that is drawn (scenario hostile) these faults alone.
  */
 import { parseArgs } from 'node:util';
+import { expectedRed, runKnown } from './hostile/expected-red.js';
+import { KNOWN_FAULTS } from './hostile/known-faults.js';
 import { LARGE_SCENARIOS } from './large-scenarios.js';
 import { SCENARIOS } from './scenarios.js';
 
-const ALL = { ...SCENARIOS, ...LARGE_SCENARIOS };
+const ALL = { ...SCENARIOS, ...LARGE_SCENARIOS, ...KNOWN_FAULTS };
 
 const { values } = parseArgs({
   options: {
@@ -32,7 +34,15 @@ for (const name of names) {
   for (let seed = first; seed < first + Number(values.seeds); seed++) {
     const startMs = performance.now();
     try {
-      const { sha256, gap, updates } = await scenario.run(seed, peers, console.log, only);
+      const outcome =
+        name in KNOWN_FAULTS
+          ? await runKnown(name, scenario, seed, peers)
+          : await scenario.run(seed, peers, console.log, only);
+      if (outcome === null) {
+        console.log(`${name.padEnd(14)} seed ${seed}  fails as expected: ${expectedRed[name]}`);
+        continue;
+      }
+      const { sha256, gap, updates } = outcome;
       const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
       console.log(
         `${name.padEnd(14)} seed ${seed}  ${updates} updates  gap ${gap.toFixed(5)}  ` +

@@ -1,7 +1,6 @@
 /** Does what a plan says to the network, to honest machines, and in the name of hostile members. */
 import type { DiskSnapshot } from '../../../node/sim/store.js';
 import type { Prng } from '../../../protocol/prng.js';
-import type { SimNode } from '../swarm.js';
 import { act } from './messages.js';
 import { isHostileAct, isMachineFault, randomOf, type Fault, type MachineFault } from './plan.js';
 import { between, pick } from './settings.js';
@@ -118,7 +117,7 @@ function takeDown(
   const node = world.node(target);
   const { network } = world.swarm;
   node.crash();
-  world.drawAgain(node);
+  world.swarm.drawAgain(node);
   meanwhile();
   world.at(to, async () => {
     if (node.peer !== null) return;
@@ -149,8 +148,9 @@ function disturbClock(world: World, { kind, from, to, target }: Fault, random: P
   world.at(to, () => node.setClock(0));
 }
 
-/** Ends whatever is still wrong: from now on nothing but the hostile members' answers is. */
-export async function endAll(world: World): Promise<void> {
+/** Ends whatever is still wrong: from now on nothing but the hostile members' answers is; `held`: see quieten(). */
+export async function endAll(world: World, held: ReadonlySet<string>): Promise<void> {
+  for (const member of world.hostile) member.quieten(held);
   const { network, nodes } = world.swarm;
   network.heal();
   network.faults = { ...world.plan.settings.faults, loss: 0, reset: 0, duplicate: 0 };
@@ -161,8 +161,4 @@ export async function endAll(world: World): Promise<void> {
     node.rest(false);
     if (node.peer === null) await node.start();
   }
-}
-
-export function isUp(node: SimNode): boolean {
-  return node.peer !== null;
 }

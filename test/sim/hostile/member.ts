@@ -21,9 +21,11 @@ export class HostileMember {
   /** Gossip as it came, oldest first. */
   readonly heard: Uint8Array[] = [];
   /** Updates of anybody that came, and its own, told or held back. */
-  readonly updates: Update[] = [];
+  updates: Update[] = [];
   /** Body root in hex -> an update whose body it has. */
   readonly bodies = new Map<string, Update>();
+  /** Whether it may say what no honest peer holds yet; lies about what there is go on all the same. */
+  isQuiet = false;
   /** By which it came in, in a run with invites. */
   invited: { invitation: Invitation; oneTime: Signer } | null = null;
 
@@ -67,6 +69,13 @@ export class HostileMember {
   remember(update: Update): void {
     if (this.updates.length < HEARD_MAX) this.updates.push(update);
     this.bodies.set(toHex(update.bodyRoot), update);
+  }
+
+  /** From now on it gives nothing new: `held` are the ids of the updates on the disks of honest peers. */
+  quieten(held: ReadonlySet<string>): void {
+    this.isQuiet = true;
+    this.updates = this.updates.filter(({ id }) => held.has(id));
+    for (const [root, { id }] of this.bodies) if (!held.has(id)) this.bodies.delete(root);
   }
 
   /** Tells these peers alone (null: all), if it is small enough for gossip. */

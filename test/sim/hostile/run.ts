@@ -53,7 +53,7 @@ export async function playHostile(
       await watch.check();
     }
   }
-  await endAll(world);
+  await endAll(world, watch.held());
   const { epochMs } = swarm.run.manifest.schedule;
   const settleEpochs = Math.max(SETTLE_EPOCHS, Math.ceil((2 * SYNC_TIMEOUT_MS) / epochMs));
   // Late in the epoch: its own updates have reached everybody.

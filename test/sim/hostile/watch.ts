@@ -44,6 +44,12 @@ export class Watch {
     }
   }
 
+  /** Ids of the updates on the disks of honest peers. */
+  held(): Set<string> {
+    const records = this.#world.swarm.nodes.flatMap(({ disk }) => disk.log);
+    return new Set(this.#disks.updates(records).map(({ id }) => id));
+  }
+
   /** Liveness: all honest peers have one adapter now. */
   checkOneAdapter(when: string): void {
     const { nodes } = this.#world.swarm;

@@ -1,6 +1,4 @@
 /** The swarm of a hostile run: honest peers on the real program, hostile members, and what each has on its disk. */
-import { SimNode } from '../../../node/sim/swarm.js';
-import type { SyntheticTrainer } from '../../../node/sim/synthetic-trainer.js';
 import {
   createAdmission,
   createInvitation,
@@ -64,19 +62,11 @@ export class World {
   async startCopy(node: TestNode): Promise<TestNode> {
     const disk = sharedDisk();
     disk.restore(node.disk.snapshot());
-    const copy = new SimNode<SyntheticTrainer>(this.swarm, node.index, node.identity, disk);
-    copy.stepMs = node.stepMs;
+    const copy = this.swarm.copyOf(node, disk);
     this.copies.push(copy);
-    this.drawAgain(copy);
     this.doubled.add(node.peerId);
     await copy.start();
     return copy;
-  }
-
-  /** From its next start on `node` trains with other randomness: no two processes train alike. */
-  drawAgain(node: TestNode): void {
-    const label = `noise/${node.peerId}/${this.copies.length}/${this.swarm.time.nowMs}`;
-    this.swarm.noise.set(node, sha256(Buffer.from(label)));
   }
 
   /** Does `effect` when `epoch` (which may be a fraction) of the true time begins, and `shiftMs` later. */
