@@ -10,6 +10,7 @@ import { Slicer } from '../../../protocol/slice.js';
 import type { Signer, Update } from '../../../protocol/update.js';
 import type { Swarm } from '../swarm.js';
 import { serveBlob } from './blob-lies.js';
+import type { Temper } from './settings.js';
 import { talkSync } from './sync-lies.js';
 
 /** Messages that a member remembers to say again. */
@@ -26,12 +27,15 @@ export class HostileMember {
   readonly bodies = new Map<string, Update>();
   /** Whether it may say what no honest peer holds yet; lies about what there is go on all the same. */
   isQuiet = false;
+  /** Epoch -> the first update that it signed for it. */
+  readonly #slots = new Map<number, Update>();
   /** By which it came in, in a run with invites. */
   invited: { invitation: Invitation; oneTime: Signer } | null = null;
 
   constructor(
     readonly swarm: Swarm,
     readonly identity: Identity,
+    readonly temper: Temper,
     /** Of how it answers: what it does of its own accord draws from its fault. */
     readonly random: Prng,
   ) {
@@ -64,6 +68,16 @@ export class HostileMember {
     if (this.invited === null) return;
     const { invitation, oneTime } = this.invited;
     this.tell(encodeAdmission(createAdmission(invitation, oneTime, this.identity, 0)));
+  }
+
+  /** What it signs for a slot: `make`s it, unless it takes care and has signed for that slot before. */
+  sign(epoch: number, make: () => Update): Update {
+    const held = this.#slots.get(epoch);
+    if (held !== undefined && this.temper !== 'reckless') return held;
+    const update = make();
+    this.#slots.set(epoch, held ?? update);
+    this.remember(update);
+    return update;
   }
 
   remember(update: Update): void {

@@ -6,7 +6,7 @@ import {
   type Admission,
 } from '../../../protocol/admission.js';
 import { createAmendment } from '../../../protocol/amendment.js';
-import { sha256 } from '../../../protocol/bytes.js';
+import { sha256, toHex } from '../../../protocol/bytes.js';
 import {
   encodeAdmission,
   encodeAmendment,
@@ -81,8 +81,7 @@ export function act(
   const salt = String(random.nextUint32());
   const tell = (message: Uint8Array): void => member.tell(message, audience(random, victims));
   const send = (fields: UpdateFields): void => {
-    const update = makeUpdate(member, { salt, ...fields });
-    member.remember(update);
+    const update = member.sign(fields.epoch, () => makeUpdate(member, { salt, ...fields }));
     tell(encodeUpdateMessage(update));
   };
   switch (kind) {
@@ -162,8 +161,9 @@ function announce(
   epoch: number,
 ): void {
   for (let i = between(random, 1, 4); i > 0; i--) {
-    const update = makeUpdate(member, { epoch: random.nextBelow(epoch + 1), salt: 'usual' });
-    if (random.nextFloat() < 0.6) member.remember(update);
+    const past = random.nextBelow(epoch + 1);
+    const update = member.sign(past, () => makeUpdate(member, { epoch: past, salt: 'usual' }));
+    if (random.nextFloat() < 0.4) member.bodies.delete(toHex(update.bodyRoot));
     member.tell(encodeAnnouncement(update), audience(random, victims));
   }
 }
@@ -174,10 +174,10 @@ function futureEpoch(member: HostileMember, random: Prng, epoch: number): number
   return pick(random, [epoch + 1, epoch + 2, epochsMax - 1, epochsMax, EPOCHS_MAX - 1]);
 }
 
-/** Signed by the member, and against a rule: each must be refused. */
+/** Against a rule: each must be refused, but for one in open runs. */
 function malformed(member: HostileMember, random: Prng, epoch: number, salt: string): Uint8Array {
   const { run } = member.swarm;
-  switch (random.nextBelow(5)) {
+  switch (random.nextBelow(6)) {
     case 0:
       return encodeUpdateMessage(
         makeUpdate(member, { epoch, salt, scale: pick(random, BAD_SCALES) }),
@@ -196,6 +196,9 @@ function malformed(member: HostileMember, random: Prng, epoch: number, salt: str
       const signer = { peerId: other?.author ?? member.peerId, sign: () => new Uint8Array(64) };
       return encodeUpdateMessage(makeUpdate(member, { epoch, salt }, signer));
     }
+    case 4:
+      // Of nobody: in an open run that is somebody.
+      return encodeUpdateMessage(makeUpdate(member, { epoch, salt }, testIdentity(0, salt)));
     default:
       return encodeUpdateMessage(makeUpdate(member, { epoch, salt, baseEpoch: epoch + 1 }));
   }
@@ -210,7 +213,7 @@ function falseAdmission(
 ): Admission {
   const { run } = member.swarm;
   const { invited } = member;
-  if (invited !== null && random.nextFloat() < 0.3) {
+  if (invited !== null && member.temper === 'reckless' && random.nextFloat() < 0.3) {
     const second = testIdentity(0, `made-up/${salt}`);
     return createAdmission(invited.invitation, invited.oneTime, second, 0);
   }

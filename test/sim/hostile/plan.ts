@@ -80,7 +80,24 @@ export function drawPlan(seed: number, kinds: ReadonlySet<FaultKind>): Plan {
     const shiftMs = isAtEnd ? between(random, -1, 1) : 0;
     add(pick(random, HOSTILE_ACTS), from, from, random.nextBelow(settings.hostile), shiftMs);
   }
-  return { seed, settings, faults: oneAtATime(faults), quietEpoch };
+  const calendar = oneAtATime(faults).filter(isInCharacter(settings));
+  return { seed, settings, faults: calendar, quietEpoch };
+}
+
+/** Acts by which a member proves that it signed twice. */
+const SLIPS: readonly FaultKind[] = ['equivocate', 'own-proof'];
+
+/** Leaves to each hostile member the acts of its temper; call the result in order of time. */
+function isInCharacter({ tempers }: Settings): (fault: Fault) => boolean {
+  const slipped = new Set<number>();
+  return ({ kind, target, from }) => {
+    const temper = tempers[target];
+    if (!SLIPS.includes(kind) || temper === 'reckless') return true;
+    // Not at once: it is trusted by then.
+    if (temper === 'careful' || from < 2 || slipped.has(target)) return false;
+    slipped.add(target);
+    return true;
+  };
 }
 
 /** Two faults of one machine do not overlap, nor do two that part the network: the later one is left out. */
@@ -116,9 +133,9 @@ export function randomOf({ seed }: Plan, { index }: Fault): Prng {
 }
 
 export function describePlan({ settings, faults, quietEpoch }: Plan): string[] {
-  const { honest, hostile, mode, isRobust, epochMs, epochsMax, lagMax, degree } = settings;
+  const { honest, mode, isRobust, epochMs, epochsMax, lagMax, degree, tempers } = settings;
   const head =
-    `${honest} honest and ${hostile} hostile members, ${mode}, ${isRobust ? 'robust' : 'mean'} fold, ` +
+    `${honest} honest members and hostile ones (${tempers.join(', ')}), ${mode}, ${isRobust ? 'robust' : 'mean'} fold, ` +
     `${epochsMax} epochs of ${epochMs} ms, lag at most ${lagMax}, degree ${degree}, quiet from epoch ${quietEpoch} on`;
   const lines = faults.map(
     ({ index, kind, from, to, target, shiftMs }) =>

@@ -4,6 +4,13 @@ import type { Identity } from '../../../node/interfaces.js';
 import type { Manifest, Membership } from '../../../protocol/manifest.js';
 import type { Prng } from '../../../protocol/prng.js';
 
+/**
+ * How soon a hostile member is found out: a reckless one signs twice all the time and is evicted early; one that slips
+ * does so once; a careful one never does, and stays a member to the end.
+ */
+export const TEMPERS = ['careful', 'slips', 'reckless'] as const;
+export type Temper = (typeof TEMPERS)[number];
+
 export interface Settings {
   /** Peers that run the real program, and members that send what they like. */
   honest: number;
@@ -24,6 +31,8 @@ export interface Settings {
   faults: NetworkFaults;
   /** Duration of one optimiser step of each honest peer, in ms. */
   stepMs: readonly number[];
+  /** Of each hostile member. */
+  tempers: readonly Temper[];
   /** By index of the honest peer, the epoch in which it starts; 0 for those that found the swarm. */
   startEpochs: readonly number[];
 }
@@ -69,6 +78,7 @@ export function drawSettings(random: Prng): Settings {
     stepMs: Array.from({ length: honest }, () =>
       Math.round((epochMs / STEPS) * pick(random, [0.1, 0.1, 0.3, 0.8])),
     ),
+    tempers: Array.from({ length: hostile }, () => pick(random, TEMPERS)),
     startEpochs: Array.from({ length: honest }, (_, i) =>
       i < 2 || random.nextFloat() < 0.7 ? 0 : between(random, 2, 8),
     ),

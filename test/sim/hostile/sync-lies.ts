@@ -153,7 +153,7 @@ class LyingSession {
     const { run } = this.#member.swarm;
     const label = `sync/${this.#random.nextUint32()}`;
     const proofs = [throwAwayProof(run, label)];
-    if (this.#random.nextFloat() < 0.3) {
+    if (this.#member.temper === 'reckless' && this.#random.nextFloat() < 0.3) {
       const [a, b] = [1, 2].map((salt) => makeUpdate(this.#member, { epoch: 0, salt: `${salt}` }));
       if (a && b) proofs.push(equivocationProof(a, b));
     }

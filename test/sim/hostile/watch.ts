@@ -75,8 +75,7 @@ export class Watch {
     this.#count();
     this.checkOneAdapter('at the end');
     const records = swarm.nodes.flatMap(({ disk }) => disk.log);
-    for (const record of records)
-      assert.ok(this.#disks.message(record) !== null, 'nothing invalid lies on an honest disk');
+    this.#checkRecords(records);
     const union = this.#disks.set(records);
     const order = [...random.permutation(records.length)].map((i) => records[i]!);
     assert.deepEqual(this.#disks.set(order).digest(), union.digest(), 'a set has no order');
@@ -91,6 +90,26 @@ export class Watch {
     assert.deepEqual(innocent, [], 'no honest peer is taken for one that signed twice');
     this.#checkWork(union);
     return { sha256, updates: union.size };
+  }
+
+  /** Nothing that peers keep or fold breaks a rule. Said again here, for a rule that the program forgot is one. */
+  #checkRecords(records: readonly Uint8Array[]): void {
+    const { swarm, hostile, honestIds, plan } = this.#world;
+    for (const record of records)
+      assert.ok(this.#disks.message(record) !== null, 'nothing invalid lies on an honest disk');
+    const members = new Set([...honestIds, ...hostile.map(({ peerId }) => peerId)]);
+    for (const { author, scales, epoch, baseEpoch } of this.#disks.updates(records)) {
+      if (plan.settings.mode === 'allowlist') assert.ok(members.has(author), `${author} is listed`);
+      assert.ok(baseEpoch <= epoch && epoch - baseEpoch <= plan.settings.lagMax);
+      // Sign, and an exponent of all ones: negative, infinite or NaN.
+      const isScale = (high: number): boolean => (high & 0x80) === 0 && (high & 0x7c) !== 0x7c;
+      assert.ok(
+        scales.every((byte, i) => i % 2 === 0 || isScale(byte)),
+        'scales are numbers',
+      );
+    }
+    for (const { peer } of swarm.nodes)
+      assert.ok(peer!.theta().every(Number.isFinite), 'every coordinate of the adapter is finite');
   }
 
   /** Acknowledged work: what a majority of honest peers held is counted, exactly once. */

@@ -34,7 +34,8 @@ export class World {
     for (const node of this.swarm.nodes) node.stepMs = settings.stepMs[node.index] ?? node.stepMs;
     this.hostile = hostile.map((identity, i) => {
       const fault = { ...NEVER, index: -1 - i };
-      return new HostileMember(this.swarm, identity, randomOf(plan, fault));
+      const temper = settings.tempers[i] ?? 'careful';
+      return new HostileMember(this.swarm, identity, temper, randomOf(plan, fault));
     });
     if (settings.mode === 'invite') this.#invite();
   }
