@@ -148,7 +148,7 @@ function equivocate(
     const update = makeUpdate(member, { epoch, salt: `story ${story}` });
     member.remember(update);
     const only = new Set(victims.filter((_, i) => i % stories === story));
-    const isAnnounced = random.nextFloat() < 0.3;
+    const isAnnounced = random.nextFloat() < 0.15;
     member.tell((isAnnounced ? encodeAnnouncement : encodeUpdateMessage)(update), only);
   }
 }

@@ -93,8 +93,9 @@ function isInCharacter({ tempers }: Settings): (fault: Fault) => boolean {
   return ({ kind, target, from }) => {
     const temper = tempers[target];
     if (!SLIPS.includes(kind) || temper === 'reckless') return true;
-    // Not at once: it is trusted by then.
-    if (temper === 'careful' || from < 2 || slipped.has(target)) return false;
+    // Not at once, when it is trusted; and not by a proof against itself, which leaves nothing to find out.
+    const isSlip = temper === 'slips' && kind === 'equivocate' && from >= 2;
+    if (!isSlip || slipped.has(target)) return false;
     slipped.add(target);
     return true;
   };
