@@ -23,7 +23,7 @@ export async function serveBlob(
   for await (const frame of stream.frames) {
     const { open, want } = wire.BlobFrame.decode(frame);
     if (lie === 'silent') return;
-    if (lie === 'late') await sleep(member, TRICKLE_MS);
+    if (lie === 'late') await member.place.sleep(TRICKLE_MS);
     if (open) await answerOpen(member, stream, frame, lie);
     if (want) await answerWant(member, stream, want.index, lie);
   }
@@ -38,7 +38,7 @@ async function answerOpen(
   frame: Uint8Array,
   lie: (typeof LIES)[number],
 ): Promise<void> {
-  const root = decodeBlobOpen(member.swarm.run.id, frame);
+  const root = decodeBlobOpen(member.run.id, frame);
   asked.set(stream, root);
   const update = member.bodies.get(root);
   if (lie === 'absent' || update === undefined) return stream.send(encodeBlobAbsent());
@@ -61,8 +61,4 @@ async function answerWant(
   const body = Buffer.concat([update.scales, update.codes]);
   if (lie === 'wrong-chunk') body.fill(0);
   await stream.send(encodeBlobChunk(index, body));
-}
-
-export function sleep(member: HostileMember, delayMs: number): Promise<void> {
-  return new Promise((resolve) => member.swarm.time.after(delayMs, resolve));
 }

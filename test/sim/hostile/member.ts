@@ -1,14 +1,13 @@
 /** A hostile member: on the allowlist, with a real key, and free to send any frame to anybody at any instant. */
-import type { FrameStream, Identity, StreamKind } from '../../../node/interfaces.js';
-import type { SimTransport } from '../../../node/sim/network.js';
+import type { FrameStream, Identity, StreamKind, Transport } from '../../../node/interfaces.js';
 import { createAdmission, type Invitation } from '../../../protocol/admission.js';
 import { toHex } from '../../../protocol/bytes.js';
 import { decodeGossip, encodeAdmission } from '../../../protocol/gossip.js';
 import { GOSSIP_BYTES_MAX } from '../../../protocol/limits.js';
+import type { Run } from '../../../protocol/manifest.js';
 import type { Prng } from '../../../protocol/prng.js';
 import { Slicer } from '../../../protocol/slice.js';
 import type { Signer, Update } from '../../../protocol/update.js';
-import type { Swarm } from '../swarm.js';
 import { serveBlob } from './blob-lies.js';
 import type { Temper } from './settings.js';
 import { talkSync } from './sync-lies.js';
@@ -16,8 +15,19 @@ import { talkSync } from './sync-lies.js';
 /** Messages that a member remembers to say again. */
 const HEARD_MAX = 400;
 
+/** Where a hostile member is: in a simulated swarm, or on a real network. */
+export interface HostilePlace {
+  run: Run;
+  /** `only`: whom alone to tell, where the network can. */
+  transport: Pick<Transport, 'start' | 'open'> & {
+    publish(message: Uint8Array, only?: ReadonlySet<string> | null): Promise<number>;
+  };
+  /** The true time, in ms since 1970. */
+  now(): number;
+  sleep(delayMs: number): Promise<void>;
+}
+
 export class HostileMember {
-  readonly transport: SimTransport;
   readonly slicer: Slicer;
   /** Gossip as it came, oldest first. */
   readonly heard: Uint8Array[] = [];
@@ -33,14 +43,17 @@ export class HostileMember {
   invited: { invitation: Invitation; oneTime: Signer } | null = null;
 
   constructor(
-    readonly swarm: Swarm,
+    readonly place: HostilePlace,
     readonly identity: Identity,
     readonly temper: Temper,
     /** Of how it answers: what it does of its own accord draws from its fault. */
     readonly random: Prng,
   ) {
-    this.transport = swarm.network.transport(identity.peerId);
-    this.slicer = new Slicer(swarm.run);
+    this.slicer = new Slicer(place.run);
+  }
+
+  get run(): Run {
+    return this.place.run;
   }
 
   get peerId(): string {
@@ -49,12 +62,12 @@ export class HostileMember {
 
   /** The slot of the true time. */
   get epochNow(): number {
-    const { startMs, epochMs } = this.swarm.run.manifest.schedule;
-    return Math.floor((this.swarm.time.nowMs - startMs) / epochMs);
+    const { startMs, epochMs } = this.run.manifest.schedule;
+    return Math.floor((this.place.now() - startMs) / epochMs);
   }
 
   async start(): Promise<void> {
-    await this.transport.start({
+    await this.place.transport.start({
       onGossip: (message) => {
         this.#hear(message);
         // On a mesh it passes on what it likes.
@@ -94,13 +107,14 @@ export class HostileMember {
 
   /** Tells these peers alone (null: all), if it is small enough for gossip. */
   tell(message: Uint8Array, only: ReadonlySet<string> | null = null): void {
-    if (message.length <= GOSSIP_BYTES_MAX) void this.transport.publish(message, only);
+    if (message.length <= GOSSIP_BYTES_MAX)
+      void this.place.transport.publish(message, only).catch(() => undefined);
   }
 
   /** Opens a sync session with `peerId` and lies in it as `random` says. Never rejects. */
   async openSync(peerId: string, random: Prng): Promise<void> {
     try {
-      const stream = await this.transport.open('sync', peerId, new AbortController().signal);
+      const stream = await this.place.transport.open('sync', peerId, new AbortController().signal);
       await talkSync(this, stream, random);
     } catch {
       // Whom it talked to had enough of it, which is its right.
@@ -115,7 +129,7 @@ export class HostileMember {
   #hear(message: Uint8Array): void {
     if (this.heard.length < HEARD_MAX) this.heard.push(message);
     try {
-      const decoded = decodeGossip(this.swarm.run, this.slicer, message);
+      const decoded = decodeGossip(this.run, this.slicer, message);
       if (decoded.kind === 'update') this.remember(decoded.update);
     } catch {
       // Another hostile member's nonsense.

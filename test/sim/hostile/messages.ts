@@ -49,7 +49,7 @@ export function makeUpdate(
   { epoch, baseEpoch = epoch, steps = 8, salt = '', scale = null }: UpdateFields,
   signer: Signer = member.identity,
 ): Update {
-  const { run } = member.swarm;
+  const { run } = member;
   const slice = member.slicer.slice(epoch);
   const random = new Prng(sha256(Buffer.from(`${signer.peerId}/${epoch}/${salt}`)), 'contents');
   const values = Float64Array.from({ length: slice.coordinates }, () => 2 * random.nextFloat() - 1);
@@ -106,7 +106,7 @@ export function act(
     }
     case 'throw-away-proofs':
       for (let i = between(random, 1, 8); i > 0; i--) {
-        tell(encodeEquivocation(throwAwayProof(member.swarm.run, `${salt}/${i}`)));
+        tell(encodeEquivocation(throwAwayProof(member.run, `${salt}/${i}`)));
       }
       return;
     case 'announce':
@@ -120,8 +120,8 @@ export function act(
     case 'admit':
       return tell(encodeAdmission(falseAdmission(member, random, epoch, salt)));
     case 'amend': {
-      const epochs = member.swarm.run.manifest.schedule.epochsMax + between(random, 1, 50);
-      return tell(encodeAmendment(createAmendment(member.swarm.run, member.identity, epochs)));
+      const epochs = member.run.manifest.schedule.epochsMax + between(random, 1, 50);
+      return tell(encodeAmendment(createAmendment(member.run, member.identity, epochs)));
     }
   }
 }
@@ -170,13 +170,13 @@ function announce(
 
 /** From the next slot to the end of all runs. */
 function futureEpoch(member: HostileMember, random: Prng, epoch: number): number {
-  const { epochsMax } = member.swarm.run.manifest.schedule;
+  const { epochsMax } = member.run.manifest.schedule;
   return pick(random, [epoch + 1, epoch + 2, epochsMax - 1, epochsMax, EPOCHS_MAX - 1]);
 }
 
 /** Against a rule: each must be refused, but for one in open runs. */
 function malformed(member: HostileMember, random: Prng, epoch: number, salt: string): Uint8Array {
-  const { run } = member.swarm;
+  const { run } = member;
   switch (random.nextBelow(6)) {
     case 0:
       return encodeUpdateMessage(
@@ -211,7 +211,7 @@ function falseAdmission(
   epoch: number,
   salt: string,
 ): Admission {
-  const { run } = member.swarm;
+  const { run } = member;
   const { invited } = member;
   if (invited !== null && member.temper === 'reckless' && random.nextFloat() < 0.3) {
     const second = testIdentity(0, `made-up/${salt}`);

@@ -7,7 +7,6 @@ import { equivocationProof } from '../../../protocol/log.js';
 import type { Prng } from '../../../protocol/prng.js';
 import { updateToWire } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
-import { sleep } from './blob-lies.js';
 import type { HostileMember } from './member.js';
 import { makeUpdate, throwAwayProof } from './messages.js';
 import { between, pick } from './settings.js';
@@ -94,13 +93,13 @@ class LyingSession {
   async #open({ logDigest, admissionsDigest }: wire.Have): Promise<void> {
     const random = this.#random;
     const clocks = [0, 1, CLOCK_MS_MAX];
-    const clockMs = this.#lie === 'clock' ? pick(random, clocks) : this.#member.swarm.time.nowMs;
+    const clockMs = this.#lie === 'clock' ? pick(random, clocks) : this.#member.place.now();
     const other = sha256(Uint8Array.of(random.nextBelow(256)));
     const digests =
       this.#lie === 'same'
         ? { logDigest, admissionsDigest }
         : { logDigest: other, admissionsDigest: pick(random, [admissionsDigest, other]) };
-    const runId = fromHex(this.#member.swarm.run.id);
+    const runId = fromHex(this.#member.run.id);
     const opening = { runId, clockMs, authors: [], evicted: [], last: false, ...digests };
     await this.#send(wire.SyncFrame.encode({ have: opening }));
     if (this.#lie === 'unknown-frames') {
@@ -150,7 +149,7 @@ class LyingSession {
   }
 
   async #proofs(): Promise<void> {
-    const { run } = this.#member.swarm;
+    const { run } = this.#member;
     const label = `sync/${this.#random.nextUint32()}`;
     const proofs = [throwAwayProof(run, label)];
     if (this.#member.temper === 'reckless' && this.#random.nextFloat() < 0.3) {
@@ -162,7 +161,7 @@ class LyingSession {
   }
 
   async #send(frame: Uint8Array): Promise<void> {
-    if (this.#lie === 'trickles') await sleep(this.#member, TRICKLE_MS);
+    if (this.#lie === 'trickles') await this.#member.place.sleep(TRICKLE_MS);
     await this.#stream.send(frame);
   }
 

@@ -10,7 +10,7 @@ import type { Identity } from '../../../node/interfaces.js';
 import type { Signer } from '../../../protocol/update.js';
 import { testIdentity } from '../../support/runs.js';
 import { Swarm, type SimNode as TestNode } from '../swarm.js';
-import { HostileMember } from './member.js';
+import { HostileMember, type HostilePlace } from './member.js';
 import { randomOf, type Plan } from './plan.js';
 import { manifestOf } from './settings.js';
 import { sharedDisk } from './disks.js';
@@ -35,7 +35,7 @@ export class World {
     this.hostile = hostile.map((identity, i) => {
       const fault = { ...NEVER, index: -1 - i };
       const temper = settings.tempers[i] ?? 'careful';
-      return new HostileMember(this.swarm, identity, temper, randomOf(plan, fault));
+      return new HostileMember(this.#place(identity), identity, temper, randomOf(plan, fault));
     });
     if (settings.mode === 'invite') this.#invite();
   }
@@ -77,6 +77,14 @@ export class World {
     time.after(dueMs - time.nowMs, () => {
       void (async () => effect())().catch((error: unknown) => failures.push(error));
     });
+  }
+
+  #place({ peerId }: Identity): HostilePlace {
+    const { run, network, time } = this.swarm;
+    return {
+      ...{ run, transport: network.transport(peerId), now: () => time.nowMs },
+      sleep: (delayMs) => new Promise((resolve) => void time.after(delayMs, resolve)),
+    };
   }
 
   #invite(): void {
