@@ -1,7 +1,7 @@
 /**
  * A member that lies, on a real network, until it is killed: `lying-member.js ADDRESS`. It does what hostile members
- * of the simulator do (test/sim/hostile), but never signs two updates for one slot: a store with a proof in it is a finding
- * of a chaos run.
+ * of the simulator do (test/sim/hostile), but proves nothing against anybody, itself or a key made for that: a store with a
+ * proof in it is a finding of a chaos run.
  */
 import '../../node/net/polyfill.js';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -20,8 +20,8 @@ import { silent } from '../net/harness.js';
 /** Acts in an epoch, on average. */
 const ACTS_PER_EPOCH = 3;
 
-/** By these it would be evicted at once, and lie no more. */
-const SLIPS = ['equivocate', 'own-proof'];
+/** What leaves proofs. */
+const PROOFS: readonly string[] = ['equivocate', 'own-proof', 'throw-away-proofs'];
 
 const [address = ''] = process.argv.slice(2);
 const identity = await createIdentity();
@@ -38,6 +38,7 @@ const member = new HostileMember(
   'careful',
   new Prng(new Uint8Array(32), 'answers'),
 );
+member.givesProofs = false;
 await member.start();
 for (const { addresses } of known.peers) {
   for (const one of addresses) {
@@ -48,7 +49,7 @@ for (const { addresses } of known.peers) {
 // Whoever started it waits for this.
 process.stdout.write('begun\n');
 const random = new Prng(new Uint8Array(32), 'acts');
-const kinds = HOSTILE_ACTS.filter((kind) => !SLIPS.includes(kind));
+const kinds = HOSTILE_ACTS.filter((kind) => !PROOFS.includes(kind));
 for (;;) {
   await delay(((0.5 + random.nextFloat()) * run.manifest.schedule.epochMs) / ACTS_PER_EPOCH);
   const victims = transport.connections().map(({ peerId }) => peerId);

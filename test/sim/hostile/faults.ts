@@ -1,5 +1,5 @@
 /** Does what a plan says to the network, to honest machines, and in the name of hostile members. */
-import type { DiskSnapshot } from '../../../node/sim/store.js';
+import type { SimDisk as DiskSnapshot } from '../../../node/sim/store.js';
 import type { Prng } from '../../../protocol/prng.js';
 import { act } from './messages.js';
 import { isHostileAct, isMachineFault, randomOf, type Fault, type MachineFault } from './plan.js';

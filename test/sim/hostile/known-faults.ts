@@ -1,6 +1,6 @@
 /** Faults that were found in the program, each as a scenario: expected-red.ts says which of them it still has. */
 import assert from 'node:assert/strict';
-import type { DiskSnapshot } from '../../../node/sim/store.js';
+import type { SimDisk as DiskSnapshot } from '../../../node/sim/store.js';
 import { encodeEquivocation } from '../../../protocol/gossip.js';
 import type { Manifest } from '../../../protocol/manifest.js';
 import { testIdentity } from '../../support/runs.js';

@@ -35,8 +35,8 @@ export class HostileMember {
   updates: Update[] = [];
   /** Body root in hex -> an update whose body it has. */
   readonly bodies = new Map<string, Update>();
-  /** Whether it may say what no honest peer holds yet; lies about what there is go on all the same. */
-  isQuiet = false;
+  /** Whether it gives proofs that nobody holds yet in sync sessions. */
+  givesProofs = true;
   /** Epoch -> the first update that it signed for it. */
   readonly #slots = new Map<number, Update>();
   /** By which it came in, in a run with invites. */
@@ -100,7 +100,7 @@ export class HostileMember {
 
   /** From now on it gives nothing new: `held` are the ids of the updates on the disks of honest peers. */
   quieten(held: ReadonlySet<string>): void {
-    this.isQuiet = true;
+    this.givesProofs = false;
     this.updates = this.updates.filter(({ id }) => held.has(id));
     for (const [root, { id }] of this.bodies) if (!held.has(id)) this.bodies.delete(root);
   }

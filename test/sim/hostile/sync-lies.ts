@@ -136,7 +136,7 @@ class LyingSession {
       this.#stream.abort(new Error('had enough'));
       return;
     }
-    if (this.#lie === 'proofs' && !this.#member.isQuiet) await this.#proofs();
+    if (this.#lie === 'proofs' && this.#member.givesProofs) await this.#proofs();
     const isMean = this.#lie !== 'gives-all' && this.#lie !== 'trickles';
     const count = isMean ? between(this.#random, 0, 3) : updates.length;
     for (const update of updates.slice(-count || updates.length)) {
