@@ -23,21 +23,21 @@ export class SimDisk {
   /** `keep` gives an array with the bytes of a record that nobody writes to. */
   constructor(readonly keep = (record: Uint8Array): Uint8Array => record.slice()) {}
 
-  /** What a backup, or a snapshot of a virtual machine, has of the data directory. */
-  snapshot(): DiskSnapshot {
-    const { state, log, checkpoint } = this;
-    return { ...structuredClone({ state, checkpoint }), log: [...log] };
+  /** What a backup would hold now. */
+  snapshot(): SimDisk {
+    const copy = new SimDisk(this.keep);
+    copy.state = structuredClone(this.state);
+    copy.log = [...this.log];
+    copy.checkpoint = structuredClone(this.checkpoint);
+    return copy;
   }
 
-  /** Puts the whole data directory back; nobody may have it open. */
-  restore(snapshot: DiskSnapshot): void {
-    const { state, checkpoint } = structuredClone({ ...snapshot, log: [] });
-    [this.state, this.checkpoint, this.log] = [state, checkpoint, [...snapshot.log]];
+  /** Puts a backup back; what the disk ever held is still known to checkers. */
+  restore(backup: SimDisk): void {
+    const { state, log, checkpoint } = backup.snapshot();
+    Object.assign(this, { state, log, checkpoint });
   }
 }
-
-/** Records are shared, for nobody writes to them. */
-export type DiskSnapshot = Pick<SimDisk, 'state' | 'log' | 'checkpoint'>;
 
 /** The open disk of one incarnation: after kill() writes on their way never happen. */
 export class SimStore implements Store {

@@ -1,5 +1,5 @@
 /** Does what a plan says to the network, to honest machines, and in the name of hostile members. */
-import type { SimDisk as DiskSnapshot } from '../../../node/sim/store.js';
+import type { SimDisk } from '../../../node/sim/store.js';
 import type { Prng } from '../../../protocol/prng.js';
 import { act } from './messages.js';
 import { isHostileAct, isMachineFault, randomOf, type Fault, type MachineFault } from './plan.js';
@@ -85,7 +85,7 @@ function scheduleMachine(world: World, fault: Fault, kind: MachineFault, random:
       return world.at(to, () => node.rest(false));
     case 'rollback':
     case 'rollback-offline': {
-      let backup: DiskSnapshot | null = null;
+      let backup: SimDisk | null = null;
       const isOffline = kind === 'rollback-offline';
       whenUp(from, () => void (backup = node.disk.snapshot()));
       whenUp(to - 1e-6, () =>

@@ -1,6 +1,6 @@
 /** Faults that were found in the program, each as a scenario: expected-red.ts says which of them it still has. */
 import assert from 'node:assert/strict';
-import type { SimDisk as DiskSnapshot } from '../../../node/sim/store.js';
+import type { SimDisk } from '../../../node/sim/store.js';
 import { encodeEquivocation } from '../../../protocol/gossip.js';
 import type { Manifest } from '../../../protocol/manifest.js';
 import { testIdentity } from '../../support/runs.js';
@@ -151,7 +151,7 @@ function restored(title: string, offlineMs: number): Scenario {
       await swarm.startAll();
       const owner = swarm.node(2);
       await swarm.runToEpoch(8.5);
-      const backup: DiskSnapshot = owner.disk.snapshot();
+      const backup: SimDisk = owner.disk.snapshot();
       await swarm.runToEpoch(10.2);
       owner.crash();
       owner.disk.restore(backup);
