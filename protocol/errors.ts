@@ -20,10 +20,10 @@ export type RejectionCode =
   | 'bad-steps'
   | 'bad-epoch'
   | 'future-epoch'
-  | 'behind-horizon'
+  | 'sealed'
+  | 'no-quorum'
   | 'past-end'
   | 'unknown-kind'
-  | 'duplicate'
   | 'wrong-blob'
   | 'evicted'
   | 'equivocation'
@@ -51,6 +51,15 @@ export class InvalidManifestError extends Error {
 /** Thrown when bytes that should hold the catalogue of a base model's files do not. The message goes on from "the catalogue: ". */
 export class InvalidModelFilesError extends Error {
   override readonly name = 'InvalidModelFilesError';
+}
+
+/** Thrown when bytes that should be the contents of a seal are not. */
+export class SealContentsError extends Error {
+  override readonly name = 'SealContentsError';
+
+  constructor(detail: string, options?: ErrorOptions) {
+    super(`invalid contents of a seal: ${detail}`, options);
+  }
 }
 
 /** Thrown when a sync frame is malformed, out of turn or beyond a bound; the session ends. */

@@ -132,19 +132,3 @@ function authorOf(publicKey: Uint8Array): string {
   }
   return peerIdFromPublicKey(publicKey);
 }
-
-/** Numbers as a bitmap: bit n mod 8 of byte floor(n / 8). `epochs` ascending. */
-export function toBitmap(epochs: readonly number[]): Uint8Array<ArrayBuffer> {
-  const bitmap = new Uint8Array(((epochs.at(-1) ?? -1) >> 3) + 1);
-  for (const epoch of epochs) bitmap[epoch >> 3] = (bitmap[epoch >> 3] ?? 0) | (1 << (epoch & 7));
-  return bitmap;
-}
-
-/** The numbers from `start` to `end` - 1 whose bit is set, ascending. */
-export function fromBitmap(bitmap: Uint8Array, start = 0, end = 8 * bitmap.length): number[] {
-  const numbers: number[] = [];
-  for (let n = start; n < end; n++) {
-    if (((bitmap[n >> 3] ?? 0) >> (n & 7)) & 1) numbers.push(n);
-  }
-  return numbers;
-}

@@ -47,6 +47,9 @@ export const STEPS_MAX = 1_000_000;
 /** Authors in one run's log: bounds the log, and the have-vectors exchanged in a sync. */
 export const AUTHORS_MAX = 1024;
 
+/** Proofs of equivocation kept in an open run, beside those against authors whose updates are held. */
+export const PROOFS_MAX = 1024;
+
 /** Authors in a run with the robust fold: it compares each row with every other, so 64 cost 2,016 pairs. */
 export const ROBUST_AUTHORS_MAX = 64;
 
@@ -88,10 +91,22 @@ export const SYNC_CHUNK_BYTES = 256 * 1024;
 /** Bytes of a have-vector in all its frames: AUTHORS_MAX authors of EPOCHS_MAX epochs fit. */
 export const HAVE_BYTES_MAX = 16 * 1024 * 1024;
 
-/** Digests of earlier checkpoints in a have-vector: 512 bytes, four horizons. */
-export const CHECKPOINT_ANCESTORS_MAX = 16;
+/** Epochs between two seals, and between an epoch and its seal: a vote that comes later helps nobody. */
+export const SEAL_EPOCHS_MAX = 1000;
 
-/** Bytes of updates and pieces of a checkpoint asked for in one sync session (one at least); the rest follows in the next. */
+/** Epochs whose seals are collected at one time: the newest that are due. Earlier ones found no quorum. */
+export const SEALS_OPEN_MAX = 4;
+
+/** Seals in one sync session: one of each member for each open epoch. */
+export const SEALS_MAX = SEALS_OPEN_MAX * 1024;
+
+/** Bytes of an encoded seal statement, which has about 190. */
+export const SEAL_STATEMENT_BYTES_MAX = 256;
+
+/** Bytes of the contents of a seal: a have-vector, and ids of SEAL_EPOCHS_MAX epochs of 512 authors. */
+export const SEAL_CONTENTS_BYTES_MAX = 32 * 1024 * 1024;
+
+/** Bytes of updates asked for in one sync session (one at least); the rest follows in the next. */
 export const SYNC_SESSION_BYTES_MAX = 32 * 1024 * 1024;
 
 /** One sync session may take this long in ms before it is cut. */

@@ -14,6 +14,10 @@ export const GAIN_MAX = 3;
 /** Of m rows fewer than half may lie: above this, floor(m trimFraction) leaves too few of them. */
 export const TRIM_FRACTION_MAX = 0.45;
 
+/** Bounds on fold.sealAfter, with seals and without. */
+const SEAL_AFTER = [1, limits.SEAL_EPOCHS_MAX] as const;
+const NO_SEAL = [0, 0] as const;
+
 /** Entries in a compression or alpha table: a schedule, not a data channel. */
 const PHASES_MAX = 64;
 
@@ -43,6 +47,9 @@ export function checkManifest(manifest: Manifest): void {
   checkFold(manifest.fold);
   if (manifest.fold.mode === 'robust') checkRobust(manifest);
   checkMembership(manifest.membership);
+  if (manifest.membership.mode === 'open' && manifest.fold.sealEvery !== 0) {
+    fail('fold.sealEvery', manifest.fold.sealEvery, '0 in an open run: nobody knows who could vote');
+  }
 }
 
 function checkFingerprint({ model }: Manifest): void {
@@ -98,13 +105,12 @@ function checkCompression({ blockSize, beta, phases }: Compression): void {
   }
 }
 
-function checkFold({ mode, trimFraction, clip, lagMax, alpha, horizonEpochs }: FoldRule): void {
+function checkFold({ mode, trimFraction, clip, lagMax, alpha, ...seal }: FoldRule): void {
   if (mode === 'mean' && trimFraction !== 0) fail('fold.trimFraction', trimFraction, '0 in a mean');
   real('fold.clip', clip, 0, 1e6);
   integer('fold.lagMax', lagMax, 2, 1000);
-  // A horizon within the lag would drop updates that are still allowed to come.
-  if (horizonEpochs !== 0)
-    integer('fold.horizonEpochs', horizonEpochs, lagMax + 1, limits.EPOCHS_MAX);
+  integer('fold.sealEvery', seal.sealEvery, 0, limits.SEAL_EPOCHS_MAX);
+  integer('fold.sealAfter', seal.sealAfter, ...(seal.sealEvery > 0 ? SEAL_AFTER : NO_SEAL));
   ascending('fold.alpha', alpha);
   for (const { numerator, denominator } of alpha) {
     integer('alpha denominator', denominator, 1, 1_000_000);

@@ -24,8 +24,6 @@ export interface UpdateHeader {
   baseEpoch: number;
   /** Optimiser steps behind the update. */
   steps: number;
-  /** Digest of the author's log at that time, 32 bytes. */
-  logDigest: Uint8Array;
   /** Root (protocol/blob.ts) of scales followed by codes, 32 bytes. */
   bodyRoot: Uint8Array;
   /** SHA-256 of the encoded header, 64 hex digits: names the update. */
@@ -56,7 +54,13 @@ export const UPDATE_OVERHEAD_BYTES_MAX = 512;
 export function createUpdate(
   run: Run,
   signer: Signer,
-  fields: Pick<Update, 'epoch' | 'baseEpoch' | 'steps' | 'logDigest' | 'scales' | 'codes'>,
+  {
+    logDigest,
+    ...fields
+  }: Pick<Update, 'epoch' | 'baseEpoch' | 'steps' | 'scales' | 'codes'> & {
+    /** Digest of the author's log when it trained, 32 bytes: for whoever looks into a run later. */
+    logDigest: Uint8Array;
+  },
 ): Update {
   const bodyHashes = chunkHashes([fields.scales, fields.codes]);
   const bodyRoot = blobRoot(bodyHashes);
@@ -67,7 +71,7 @@ export function createUpdate(
     epoch: fields.epoch,
     baseEpoch: fields.baseEpoch,
     steps: fields.steps,
-    logDigest: Uint8Array.from(fields.logDigest),
+    logDigest: Uint8Array.from(logDigest),
     bodyRoot,
   });
   const signature = Uint8Array.from(signer.sign(signedBytes(header)));
@@ -79,6 +83,17 @@ export function createUpdate(
     id: toHex(sha256(header)),
     signed: { header, signature },
   };
+}
+
+/** An update without its body: what a log keeps in memory. */
+export function headerOf(update: UpdateHeader): UpdateHeader {
+  const { author, epoch, baseEpoch, steps, bodyRoot, id, signed } = update;
+  return { author, epoch, baseEpoch, steps, bodyRoot, id, signed };
+}
+
+/** An update whose header a log holds, with its body. */
+export function updateOf(header: UpdateHeader, { scales, codes }: Quantised): wire.Update {
+  return { ...header.signed, scales, codes };
 }
 
 export function updateToWire(update: Update): wire.Update {
@@ -148,7 +163,6 @@ export function checkHeader(run: Run, { header, signature }: wire.SignedHeader):
     epoch,
     baseEpoch,
     steps,
-    logDigest: copyOf(fields.logDigest),
     bodyRoot: copyOf(fields.bodyRoot),
     id: toHex(sha256(header)),
     signed: { header: copyOf(header), signature: copyOf(signature) },

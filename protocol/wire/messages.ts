@@ -476,13 +476,18 @@ export namespace Manifest {
     index: number
   }
 
-  export interface ManifestFoldHorizonEpochsFieldEvent {
-    field: '$.fold.horizonEpochs'
+  export interface ManifestFoldSealEveryFieldEvent {
+    field: '$.fold.sealEvery'
     value: number
   }
 
   export interface ManifestFoldTrimFractionFieldEvent {
     field: '$.fold.trimFraction'
+    value: number
+  }
+
+  export interface ManifestFoldSealAfterFieldEvent {
+    field: '$.fold.sealAfter'
     value: number
   }
 
@@ -516,7 +521,7 @@ export namespace Manifest {
     return decodeMessage(buf, Manifest.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestModelFilesRootFieldEvent | ManifestModelFilesBytesFieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestFoldHorizonEpochsFieldEvent | ManifestFoldTrimFractionFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent | ManifestMembershipInviteWeightFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestModelFilesRootFieldEvent | ManifestModelFilesBytesFieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestFoldSealEveryFieldEvent | ManifestFoldTrimFractionFieldEvent | ManifestFoldSealAfterFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent | ManifestMembershipInviteWeightFieldEvent> {
     return streamMessage(buf, Manifest.codec(), opts)
   }
 }
@@ -1927,8 +1932,9 @@ export interface Fold {
   clip: number
   lagMax: number
   alpha: AlphaPhase[]
-  horizonEpochs: number
+  sealEvery: number
   trimFraction: number
+  sealAfter: number
 }
 
 export namespace Fold {
@@ -1963,14 +1969,19 @@ export namespace Fold {
           }
         }
 
-        if ((obj.horizonEpochs != null && obj.horizonEpochs !== 0)) {
+        if ((obj.sealEvery != null && obj.sealEvery !== 0)) {
           w.uint32(40)
-          w.uint32(obj.horizonEpochs)
+          w.uint32(obj.sealEvery)
         }
 
         if ((obj.trimFraction != null && obj.trimFraction !== 0)) {
           w.uint32(49)
           w.double(obj.trimFraction)
+        }
+
+        if ((obj.sealAfter != null && obj.sealAfter !== 0)) {
+          w.uint32(56)
+          w.uint32(obj.sealAfter)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -1982,8 +1993,9 @@ export namespace Fold {
           clip: 0,
           lagMax: 0,
           alpha: [],
-          horizonEpochs: 0,
-          trimFraction: 0
+          sealEvery: 0,
+          trimFraction: 0,
+          sealAfter: 0
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -2015,11 +2027,15 @@ export namespace Fold {
               break
             }
             case 5: {
-              obj.horizonEpochs = reader.uint32()
+              obj.sealEvery = reader.uint32()
               break
             }
             case 6: {
               obj.trimFraction = reader.double()
+              break
+            }
+            case 7: {
+              obj.sealAfter = reader.uint32()
               break
             }
             default: {
@@ -2082,7 +2098,7 @@ export namespace Fold {
             }
             case 5: {
               yield {
-                field: `${prefix}.horizonEpochs`,
+                field: `${prefix}.sealEvery`,
                 value: reader.uint32()
               }
               break
@@ -2091,6 +2107,13 @@ export namespace Fold {
               yield {
                 field: `${prefix}.trimFraction`,
                 value: reader.double()
+              }
+              break
+            }
+            case 7: {
+              yield {
+                field: `${prefix}.sealAfter`,
+                value: reader.uint32()
               }
               break
             }
@@ -2139,13 +2162,18 @@ export namespace Fold {
     index: number
   }
 
-  export interface FoldHorizonEpochsFieldEvent {
-    field: '$.horizonEpochs'
+  export interface FoldSealEveryFieldEvent {
+    field: '$.sealEvery'
     value: number
   }
 
   export interface FoldTrimFractionFieldEvent {
     field: '$.trimFraction'
+    value: number
+  }
+
+  export interface FoldSealAfterFieldEvent {
+    field: '$.sealAfter'
     value: number
   }
 
@@ -2157,7 +2185,7 @@ export namespace Fold {
     return decodeMessage(buf, Fold.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Fold>): Generator<FoldModeFieldEvent | FoldClipFieldEvent | FoldLagMaxFieldEvent | FoldAlphaFromEpochFieldEvent | FoldAlphaNumeratorFieldEvent | FoldAlphaDenominatorFieldEvent | FoldHorizonEpochsFieldEvent | FoldTrimFractionFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Fold>): Generator<FoldModeFieldEvent | FoldClipFieldEvent | FoldLagMaxFieldEvent | FoldAlphaFromEpochFieldEvent | FoldAlphaNumeratorFieldEvent | FoldAlphaDenominatorFieldEvent | FoldSealEveryFieldEvent | FoldTrimFractionFieldEvent | FoldSealAfterFieldEvent> {
     return streamMessage(buf, Fold.codec(), opts)
   }
 }
@@ -3921,6 +3949,8 @@ export interface Gossip {
   equivocation?: Equivocation
   amendment?: SignedAmendment
   admission?: SignedAdmission
+  seal?: SignedSeal
+  sealEquivocation?: SealEquivocation
 }
 
 export namespace Gossip {
@@ -3956,6 +3986,16 @@ export namespace Gossip {
         if (obj.admission != null) {
           w.uint32(42)
           SignedAdmission.codec().encode(obj.admission, w)
+        }
+
+        if (obj.seal != null) {
+          w.uint32(50)
+          SignedSeal.codec().encode(obj.seal, w)
+        }
+
+        if (obj.sealEquivocation != null) {
+          w.uint32(58)
+          SealEquivocation.codec().encode(obj.sealEquivocation, w)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -3997,6 +4037,18 @@ export namespace Gossip {
             case 5: {
               obj.admission = SignedAdmission.codec().decode(reader, reader.uint32(), {
                 limits: opts.limits?.admission
+              })
+              break
+            }
+            case 6: {
+              obj.seal = SignedSeal.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.seal
+              })
+              break
+            }
+            case 7: {
+              obj.sealEquivocation = SealEquivocation.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.sealEquivocation
               })
               break
             }
@@ -4046,6 +4098,20 @@ export namespace Gossip {
             case 5: {
               yield * SignedAdmission.codec().stream(reader, reader.uint32(), `${prefix}.admission`, {
                 limits: opts.limits?.admission
+              })
+
+              break
+            }
+            case 6: {
+              yield * SignedSeal.codec().stream(reader, reader.uint32(), `${prefix}.seal`, {
+                limits: opts.limits?.seal
+              })
+
+              break
+            }
+            case 7: {
+              yield * SealEquivocation.codec().stream(reader, reader.uint32(), `${prefix}.sealEquivocation`, {
+                limits: opts.limits?.sealEquivocation
               })
 
               break
@@ -4137,6 +4203,51 @@ export namespace Gossip {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface GossipSealStatementFieldEvent {
+    field: '$.seal.statement'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipSealMemberFieldEvent {
+    field: '$.seal.member'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipSealSignatureFieldEvent {
+    field: '$.seal.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipSealEquivocationFirstStatementFieldEvent {
+    field: '$.sealEquivocation.first.statement'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipSealEquivocationFirstMemberFieldEvent {
+    field: '$.sealEquivocation.first.member'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipSealEquivocationFirstSignatureFieldEvent {
+    field: '$.sealEquivocation.first.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipSealEquivocationSecondStatementFieldEvent {
+    field: '$.sealEquivocation.second.statement'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipSealEquivocationSecondMemberFieldEvent {
+    field: '$.sealEquivocation.second.member'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface GossipSealEquivocationSecondSignatureFieldEvent {
+    field: '$.sealEquivocation.second.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<Gossip>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Gossip.codec())
   }
@@ -4145,8 +4256,1063 @@ export namespace Gossip {
     return decodeMessage(buf, Gossip.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gossip>): Generator<GossipUpdateHeaderFieldEvent | GossipUpdateSignatureFieldEvent | GossipUpdateScalesFieldEvent | GossipUpdateCodesFieldEvent | GossipAnnouncementHeaderFieldEvent | GossipAnnouncementSignatureFieldEvent | GossipEquivocationFirstHeaderFieldEvent | GossipEquivocationFirstSignatureFieldEvent | GossipEquivocationSecondHeaderFieldEvent | GossipEquivocationSecondSignatureFieldEvent | GossipAmendmentAmendmentFieldEvent | GossipAmendmentSignatureFieldEvent | GossipAdmissionAdmissionFieldEvent | GossipAdmissionKeySignatureFieldEvent | GossipAdmissionMemberSignatureFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Gossip>): Generator<GossipUpdateHeaderFieldEvent | GossipUpdateSignatureFieldEvent | GossipUpdateScalesFieldEvent | GossipUpdateCodesFieldEvent | GossipAnnouncementHeaderFieldEvent | GossipAnnouncementSignatureFieldEvent | GossipEquivocationFirstHeaderFieldEvent | GossipEquivocationFirstSignatureFieldEvent | GossipEquivocationSecondHeaderFieldEvent | GossipEquivocationSecondSignatureFieldEvent | GossipAmendmentAmendmentFieldEvent | GossipAmendmentSignatureFieldEvent | GossipAdmissionAdmissionFieldEvent | GossipAdmissionKeySignatureFieldEvent | GossipAdmissionMemberSignatureFieldEvent | GossipSealStatementFieldEvent | GossipSealMemberFieldEvent | GossipSealSignatureFieldEvent | GossipSealEquivocationFirstStatementFieldEvent | GossipSealEquivocationFirstMemberFieldEvent | GossipSealEquivocationFirstSignatureFieldEvent | GossipSealEquivocationSecondStatementFieldEvent | GossipSealEquivocationSecondMemberFieldEvent | GossipSealEquivocationSecondSignatureFieldEvent> {
     return streamMessage(buf, Gossip.codec(), opts)
+  }
+}
+
+export interface SealStatement {
+  version: number
+  runId: Uint8Array<ArrayBuffer>
+  epoch: number
+  previous: Uint8Array<ArrayBuffer>
+  contentsRoot: Uint8Array<ArrayBuffer>
+  contentsBytes: number
+  sumRoot: Uint8Array<ArrayBuffer>
+  updates: number
+}
+
+export namespace SealStatement {
+  let _codec: Codec<SealStatement>
+
+  export const codec = (): Codec<SealStatement> => {
+    if (_codec == null) {
+      _codec = message<SealStatement>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.version != null && obj.version !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.version)
+        }
+
+        if ((obj.runId != null && obj.runId.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.runId)
+        }
+
+        if ((obj.epoch != null && obj.epoch !== 0)) {
+          w.uint32(24)
+          w.uint32(obj.epoch)
+        }
+
+        if ((obj.previous != null && obj.previous.byteLength > 0)) {
+          w.uint32(34)
+          w.bytes(obj.previous)
+        }
+
+        if ((obj.contentsRoot != null && obj.contentsRoot.byteLength > 0)) {
+          w.uint32(42)
+          w.bytes(obj.contentsRoot)
+        }
+
+        if ((obj.contentsBytes != null && obj.contentsBytes !== 0)) {
+          w.uint32(48)
+          w.uint32(obj.contentsBytes)
+        }
+
+        if ((obj.sumRoot != null && obj.sumRoot.byteLength > 0)) {
+          w.uint32(58)
+          w.bytes(obj.sumRoot)
+        }
+
+        if ((obj.updates != null && obj.updates !== 0)) {
+          w.uint32(64)
+          w.uint64Number(obj.updates)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          version: 0,
+          runId: uint8ArrayAlloc(0),
+          epoch: 0,
+          previous: uint8ArrayAlloc(0),
+          contentsRoot: uint8ArrayAlloc(0),
+          contentsBytes: 0,
+          sumRoot: uint8ArrayAlloc(0),
+          updates: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.version = reader.uint32()
+              break
+            }
+            case 2: {
+              obj.runId = reader.bytes()
+              break
+            }
+            case 3: {
+              obj.epoch = reader.uint32()
+              break
+            }
+            case 4: {
+              obj.previous = reader.bytes()
+              break
+            }
+            case 5: {
+              obj.contentsRoot = reader.bytes()
+              break
+            }
+            case 6: {
+              obj.contentsBytes = reader.uint32()
+              break
+            }
+            case 7: {
+              obj.sumRoot = reader.bytes()
+              break
+            }
+            case 8: {
+              obj.updates = reader.uint64Number()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.version`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.runId`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.epoch`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 4: {
+              yield {
+                field: `${prefix}.previous`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 5: {
+              yield {
+                field: `${prefix}.contentsRoot`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 6: {
+              yield {
+                field: `${prefix}.contentsBytes`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 7: {
+              yield {
+                field: `${prefix}.sumRoot`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 8: {
+              yield {
+                field: `${prefix}.updates`,
+                value: reader.uint64Number()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface SealStatementVersionFieldEvent {
+    field: '$.version'
+    value: number
+  }
+
+  export interface SealStatementRunIdFieldEvent {
+    field: '$.runId'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealStatementEpochFieldEvent {
+    field: '$.epoch'
+    value: number
+  }
+
+  export interface SealStatementPreviousFieldEvent {
+    field: '$.previous'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealStatementContentsRootFieldEvent {
+    field: '$.contentsRoot'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealStatementContentsBytesFieldEvent {
+    field: '$.contentsBytes'
+    value: number
+  }
+
+  export interface SealStatementSumRootFieldEvent {
+    field: '$.sumRoot'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealStatementUpdatesFieldEvent {
+    field: '$.updates'
+    value: number
+  }
+
+  export function encode (obj: Partial<SealStatement>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, SealStatement.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealStatement>): SealStatement {
+    return decodeMessage(buf, SealStatement.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealStatement>): Generator<SealStatementVersionFieldEvent | SealStatementRunIdFieldEvent | SealStatementEpochFieldEvent | SealStatementPreviousFieldEvent | SealStatementContentsRootFieldEvent | SealStatementContentsBytesFieldEvent | SealStatementSumRootFieldEvent | SealStatementUpdatesFieldEvent> {
+    return streamMessage(buf, SealStatement.codec(), opts)
+  }
+}
+
+export interface SignedSeal {
+  statement: Uint8Array<ArrayBuffer>
+  member: Uint8Array<ArrayBuffer>
+  signature: Uint8Array<ArrayBuffer>
+}
+
+export namespace SignedSeal {
+  let _codec: Codec<SignedSeal>
+
+  export const codec = (): Codec<SignedSeal> => {
+    if (_codec == null) {
+      _codec = message<SignedSeal>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.statement != null && obj.statement.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.statement)
+        }
+
+        if ((obj.member != null && obj.member.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.member)
+        }
+
+        if ((obj.signature != null && obj.signature.byteLength > 0)) {
+          w.uint32(26)
+          w.bytes(obj.signature)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          statement: uint8ArrayAlloc(0),
+          member: uint8ArrayAlloc(0),
+          signature: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.statement = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.member = reader.bytes()
+              break
+            }
+            case 3: {
+              obj.signature = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.statement`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.member`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.signature`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface SignedSealStatementFieldEvent {
+    field: '$.statement'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SignedSealMemberFieldEvent {
+    field: '$.member'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SignedSealSignatureFieldEvent {
+    field: '$.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<SignedSeal>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, SignedSeal.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SignedSeal>): SignedSeal {
+    return decodeMessage(buf, SignedSeal.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SignedSeal>): Generator<SignedSealStatementFieldEvent | SignedSealMemberFieldEvent | SignedSealSignatureFieldEvent> {
+    return streamMessage(buf, SignedSeal.codec(), opts)
+  }
+}
+
+export interface SealEquivocation {
+  first?: SignedSeal
+  second?: SignedSeal
+}
+
+export namespace SealEquivocation {
+  let _codec: Codec<SealEquivocation>
+
+  export const codec = (): Codec<SealEquivocation> => {
+    if (_codec == null) {
+      _codec = message<SealEquivocation>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if (obj.first != null) {
+          w.uint32(10)
+          SignedSeal.codec().encode(obj.first, w)
+        }
+
+        if (obj.second != null) {
+          w.uint32(18)
+          SignedSeal.codec().encode(obj.second, w)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {}
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.first = SignedSeal.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.first
+              })
+              break
+            }
+            case 2: {
+              obj.second = SignedSeal.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.second
+              })
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield * SignedSeal.codec().stream(reader, reader.uint32(), `${prefix}.first`, {
+                limits: opts.limits?.first
+              })
+
+              break
+            }
+            case 2: {
+              yield * SignedSeal.codec().stream(reader, reader.uint32(), `${prefix}.second`, {
+                limits: opts.limits?.second
+              })
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface SealEquivocationFirstStatementFieldEvent {
+    field: '$.first.statement'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealEquivocationFirstMemberFieldEvent {
+    field: '$.first.member'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealEquivocationFirstSignatureFieldEvent {
+    field: '$.first.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealEquivocationSecondStatementFieldEvent {
+    field: '$.second.statement'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealEquivocationSecondMemberFieldEvent {
+    field: '$.second.member'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealEquivocationSecondSignatureFieldEvent {
+    field: '$.second.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<SealEquivocation>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, SealEquivocation.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealEquivocation>): SealEquivocation {
+    return decodeMessage(buf, SealEquivocation.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealEquivocation>): Generator<SealEquivocationFirstStatementFieldEvent | SealEquivocationFirstMemberFieldEvent | SealEquivocationFirstSignatureFieldEvent | SealEquivocationSecondStatementFieldEvent | SealEquivocationSecondMemberFieldEvent | SealEquivocationSecondSignatureFieldEvent> {
+    return streamMessage(buf, SealEquivocation.codec(), opts)
+  }
+}
+
+export interface SealCertificate {
+  statement: Uint8Array<ArrayBuffer>
+  signatures: SealSignature[]
+}
+
+export namespace SealCertificate {
+  let _codec: Codec<SealCertificate>
+
+  export const codec = (): Codec<SealCertificate> => {
+    if (_codec == null) {
+      _codec = message<SealCertificate>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.statement != null && obj.statement.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.statement)
+        }
+
+        if (obj.signatures != null && obj.signatures.length > 0) {
+          for (const value of obj.signatures) {
+            w.uint32(18)
+            SealSignature.codec().encode(value, w)
+          }
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          statement: uint8ArrayAlloc(0),
+          signatures: []
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.statement = reader.bytes()
+              break
+            }
+            case 2: {
+              if (opts.limits?.signatures != null && obj.signatures.length === opts.limits.signatures) {
+                throw new MaxLengthError('Decode error - repeated field "signatures" had too many elements')
+              }
+
+              obj.signatures.push(SealSignature.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.signatures$
+              }))
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const obj = {
+          signatures: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.statement`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              if (opts.limits?.signatures != null && obj.signatures === opts.limits.signatures) {
+                throw new MaxLengthError('Streaming decode error - repeated field "signatures" had too many elements')
+              }
+
+              for (const evt of SealSignature.codec().stream(reader, reader.uint32(), `${prefix}.signatures[]`, {
+                limits: opts.limits?.signatures$
+              })) {
+                yield {
+                  ...evt,
+                  index: obj.signatures
+                }
+              }
+
+              obj.signatures++
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface SealCertificateStatementFieldEvent {
+    field: '$.statement'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealCertificateSignaturesMemberFieldEvent {
+    field: '$.signatures[].member'
+    value: Uint8Array<ArrayBuffer>
+    index: number
+  }
+
+  export interface SealCertificateSignaturesSignatureFieldEvent {
+    field: '$.signatures[].signature'
+    value: Uint8Array<ArrayBuffer>
+    index: number
+  }
+
+  export function encode (obj: Partial<SealCertificate>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, SealCertificate.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealCertificate>): SealCertificate {
+    return decodeMessage(buf, SealCertificate.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealCertificate>): Generator<SealCertificateStatementFieldEvent | SealCertificateSignaturesMemberFieldEvent | SealCertificateSignaturesSignatureFieldEvent> {
+    return streamMessage(buf, SealCertificate.codec(), opts)
+  }
+}
+
+export interface SealSignature {
+  member: Uint8Array<ArrayBuffer>
+  signature: Uint8Array<ArrayBuffer>
+}
+
+export namespace SealSignature {
+  let _codec: Codec<SealSignature>
+
+  export const codec = (): Codec<SealSignature> => {
+    if (_codec == null) {
+      _codec = message<SealSignature>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.member != null && obj.member.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.member)
+        }
+
+        if ((obj.signature != null && obj.signature.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.signature)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          member: uint8ArrayAlloc(0),
+          signature: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.member = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.signature = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.member`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.signature`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface SealSignatureMemberFieldEvent {
+    field: '$.member'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealSignatureSignatureFieldEvent {
+    field: '$.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<SealSignature>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, SealSignature.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealSignature>): SealSignature {
+    return decodeMessage(buf, SealSignature.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealSignature>): Generator<SealSignatureMemberFieldEvent | SealSignatureSignatureFieldEvent> {
+    return streamMessage(buf, SealSignature.codec(), opts)
+  }
+}
+
+export interface SealContents {
+  fromEpoch: number
+  authors: SealedAuthor[]
+}
+
+export namespace SealContents {
+  let _codec: Codec<SealContents>
+
+  export const codec = (): Codec<SealContents> => {
+    if (_codec == null) {
+      _codec = message<SealContents>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.fromEpoch != null && obj.fromEpoch !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.fromEpoch)
+        }
+
+        if (obj.authors != null && obj.authors.length > 0) {
+          for (const value of obj.authors) {
+            w.uint32(18)
+            SealedAuthor.codec().encode(value, w)
+          }
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          fromEpoch: 0,
+          authors: []
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.fromEpoch = reader.uint32()
+              break
+            }
+            case 2: {
+              if (opts.limits?.authors != null && obj.authors.length === opts.limits.authors) {
+                throw new MaxLengthError('Decode error - repeated field "authors" had too many elements')
+              }
+
+              obj.authors.push(SealedAuthor.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.authors$
+              }))
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const obj = {
+          authors: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.fromEpoch`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 2: {
+              if (opts.limits?.authors != null && obj.authors === opts.limits.authors) {
+                throw new MaxLengthError('Streaming decode error - repeated field "authors" had too many elements')
+              }
+
+              for (const evt of SealedAuthor.codec().stream(reader, reader.uint32(), `${prefix}.authors[]`, {
+                limits: opts.limits?.authors$
+              })) {
+                yield {
+                  ...evt,
+                  index: obj.authors
+                }
+              }
+
+              obj.authors++
+
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface SealContentsFromEpochFieldEvent {
+    field: '$.fromEpoch'
+    value: number
+  }
+
+  export interface SealContentsAuthorsAuthorFieldEvent {
+    field: '$.authors[].author'
+    value: Uint8Array<ArrayBuffer>
+    index: number
+  }
+
+  export interface SealContentsAuthorsEpochsFieldEvent {
+    field: '$.authors[].epochs'
+    value: Uint8Array<ArrayBuffer>
+    index: number
+  }
+
+  export interface SealContentsAuthorsIdsFieldEvent {
+    field: '$.authors[].ids'
+    value: Uint8Array<ArrayBuffer>
+    index: number
+  }
+
+  export function encode (obj: Partial<SealContents>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, SealContents.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealContents>): SealContents {
+    return decodeMessage(buf, SealContents.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealContents>): Generator<SealContentsFromEpochFieldEvent | SealContentsAuthorsAuthorFieldEvent | SealContentsAuthorsEpochsFieldEvent | SealContentsAuthorsIdsFieldEvent> {
+    return streamMessage(buf, SealContents.codec(), opts)
+  }
+}
+
+export interface SealedAuthor {
+  author: Uint8Array<ArrayBuffer>
+  epochs: Uint8Array<ArrayBuffer>
+  ids: Uint8Array<ArrayBuffer>
+}
+
+export namespace SealedAuthor {
+  let _codec: Codec<SealedAuthor>
+
+  export const codec = (): Codec<SealedAuthor> => {
+    if (_codec == null) {
+      _codec = message<SealedAuthor>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.author != null && obj.author.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.author)
+        }
+
+        if ((obj.epochs != null && obj.epochs.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.epochs)
+        }
+
+        if ((obj.ids != null && obj.ids.byteLength > 0)) {
+          w.uint32(26)
+          w.bytes(obj.ids)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          author: uint8ArrayAlloc(0),
+          epochs: uint8ArrayAlloc(0),
+          ids: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.author = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.epochs = reader.bytes()
+              break
+            }
+            case 3: {
+              obj.ids = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.author`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.epochs`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 3: {
+              yield {
+                field: `${prefix}.ids`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface SealedAuthorAuthorFieldEvent {
+    field: '$.author'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealedAuthorEpochsFieldEvent {
+    field: '$.epochs'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SealedAuthorIdsFieldEvent {
+    field: '$.ids'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<SealedAuthor>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, SealedAuthor.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealedAuthor>): SealedAuthor {
+    return decodeMessage(buf, SealedAuthor.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealedAuthor>): Generator<SealedAuthorAuthorFieldEvent | SealedAuthorEpochsFieldEvent | SealedAuthorIdsFieldEvent> {
+    return streamMessage(buf, SealedAuthor.codec(), opts)
   }
 }
 
@@ -4156,9 +5322,9 @@ export interface SyncFrame {
   chunk?: Chunk
   equivocation?: Equivocation
   end?: End
-  checkpointWant?: CheckpointWant
-  checkpointHashes?: CheckpointHashes
-  checkpointPiece?: CheckpointPiece
+  certificate?: SealCertificate
+  seal?: SignedSeal
+  sealEquivocation?: SealEquivocation
   admission?: SignedAdmission
 }
 
@@ -4197,19 +5363,19 @@ export namespace SyncFrame {
           End.codec().encode(obj.end, w)
         }
 
-        if (obj.checkpointWant != null) {
+        if (obj.certificate != null) {
           w.uint32(50)
-          CheckpointWant.codec().encode(obj.checkpointWant, w)
+          SealCertificate.codec().encode(obj.certificate, w)
         }
 
-        if (obj.checkpointHashes != null) {
+        if (obj.seal != null) {
           w.uint32(58)
-          CheckpointHashes.codec().encode(obj.checkpointHashes, w)
+          SignedSeal.codec().encode(obj.seal, w)
         }
 
-        if (obj.checkpointPiece != null) {
+        if (obj.sealEquivocation != null) {
           w.uint32(66)
-          CheckpointPiece.codec().encode(obj.checkpointPiece, w)
+          SealEquivocation.codec().encode(obj.sealEquivocation, w)
         }
 
         if (obj.admission != null) {
@@ -4260,20 +5426,20 @@ export namespace SyncFrame {
               break
             }
             case 6: {
-              obj.checkpointWant = CheckpointWant.codec().decode(reader, reader.uint32(), {
-                limits: opts.limits?.checkpointWant
+              obj.certificate = SealCertificate.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.certificate
               })
               break
             }
             case 7: {
-              obj.checkpointHashes = CheckpointHashes.codec().decode(reader, reader.uint32(), {
-                limits: opts.limits?.checkpointHashes
+              obj.seal = SignedSeal.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.seal
               })
               break
             }
             case 8: {
-              obj.checkpointPiece = CheckpointPiece.codec().decode(reader, reader.uint32(), {
-                limits: opts.limits?.checkpointPiece
+              obj.sealEquivocation = SealEquivocation.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.sealEquivocation
               })
               break
             }
@@ -4334,22 +5500,22 @@ export namespace SyncFrame {
               break
             }
             case 6: {
-              yield * CheckpointWant.codec().stream(reader, reader.uint32(), `${prefix}.checkpointWant`, {
-                limits: opts.limits?.checkpointWant
+              yield * SealCertificate.codec().stream(reader, reader.uint32(), `${prefix}.certificate`, {
+                limits: opts.limits?.certificate
               })
 
               break
             }
             case 7: {
-              yield * CheckpointHashes.codec().stream(reader, reader.uint32(), `${prefix}.checkpointHashes`, {
-                limits: opts.limits?.checkpointHashes
+              yield * SignedSeal.codec().stream(reader, reader.uint32(), `${prefix}.seal`, {
+                limits: opts.limits?.seal
               })
 
               break
             }
             case 8: {
-              yield * CheckpointPiece.codec().stream(reader, reader.uint32(), `${prefix}.checkpointPiece`, {
-                limits: opts.limits?.checkpointPiece
+              yield * SealEquivocation.codec().stream(reader, reader.uint32(), `${prefix}.sealEquivocation`, {
+                limits: opts.limits?.sealEquivocation
               })
 
               break
@@ -4401,10 +5567,16 @@ export namespace SyncFrame {
     index: number
   }
 
-  export interface SyncFrameHaveEvictedFieldEvent {
-    field: '$.have.evicted[]'
-    index: number
+  export interface SyncFrameHaveEvictedAuthorFieldEvent {
+    field: '$.have.evicted[].author'
     value: Uint8Array<ArrayBuffer>
+    index: number
+  }
+
+  export interface SyncFrameHaveEvictedFromEpochFieldEvent {
+    field: '$.have.evicted[].fromEpoch'
+    value: number
+    index: number
   }
 
   export interface SyncFrameHaveLastFieldEvent {
@@ -4412,29 +5584,13 @@ export namespace SyncFrame {
     value: boolean
   }
 
-  export interface SyncFrameHaveCheckpointEpochFieldEvent {
-    field: '$.have.checkpoint.epoch'
+  export interface SyncFrameHaveSealedEpochFieldEvent {
+    field: '$.have.sealed.epoch'
     value: number
   }
 
-  export interface SyncFrameHaveCheckpointDigestFieldEvent {
-    field: '$.have.checkpoint.digest'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export interface SyncFrameHaveCheckpointContributionsFieldEvent {
-    field: '$.have.checkpoint.contributions'
-    value: number
-  }
-
-  export interface SyncFrameHaveCheckpointThetaFieldEvent {
-    field: '$.have.checkpoint.theta'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export interface SyncFrameHaveCheckpointAncestorsFieldEvent {
-    field: '$.have.checkpoint.ancestors[]'
-    index: number
+  export interface SyncFrameHaveSealedStatementFieldEvent {
+    field: '$.have.sealed.statement'
     value: Uint8Array<ArrayBuffer>
   }
 
@@ -4455,6 +5611,11 @@ export namespace SyncFrame {
 
   export interface SyncFrameHaveAdmissionsDigestFieldEvent {
     field: '$.have.admissionsDigest'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameHaveSealsDigestFieldEvent {
+    field: '$.have.sealsDigest'
     value: Uint8Array<ArrayBuffer>
   }
 
@@ -4505,33 +5666,65 @@ export namespace SyncFrame {
     value: Uint8Array<ArrayBuffer>
   }
 
-  export interface SyncFrameCheckpointWantThetaFieldEvent {
-    field: '$.checkpointWant.theta'
+  export interface SyncFrameCertificateStatementFieldEvent {
+    field: '$.certificate.statement'
     value: Uint8Array<ArrayBuffer>
   }
 
-  export interface SyncFrameCheckpointWantHashesFieldEvent {
-    field: '$.checkpointWant.hashes'
-    value: boolean
+  export interface SyncFrameCertificateSignaturesMemberFieldEvent {
+    field: '$.certificate.signatures[].member'
+    value: Uint8Array<ArrayBuffer>
+    index: number
   }
 
-  export interface SyncFrameCheckpointWantPiecesFieldEvent {
-    field: '$.checkpointWant.pieces'
+  export interface SyncFrameCertificateSignaturesSignatureFieldEvent {
+    field: '$.certificate.signatures[].signature'
+    value: Uint8Array<ArrayBuffer>
+    index: number
+  }
+
+  export interface SyncFrameSealStatementFieldEvent {
+    field: '$.seal.statement'
     value: Uint8Array<ArrayBuffer>
   }
 
-  export interface SyncFrameCheckpointHashesHashesFieldEvent {
-    field: '$.checkpointHashes.hashes'
+  export interface SyncFrameSealMemberFieldEvent {
+    field: '$.seal.member'
     value: Uint8Array<ArrayBuffer>
   }
 
-  export interface SyncFrameCheckpointPieceIndexFieldEvent {
-    field: '$.checkpointPiece.index'
-    value: number
+  export interface SyncFrameSealSignatureFieldEvent {
+    field: '$.seal.signature'
+    value: Uint8Array<ArrayBuffer>
   }
 
-  export interface SyncFrameCheckpointPieceBytesFieldEvent {
-    field: '$.checkpointPiece.bytes'
+  export interface SyncFrameSealEquivocationFirstStatementFieldEvent {
+    field: '$.sealEquivocation.first.statement'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameSealEquivocationFirstMemberFieldEvent {
+    field: '$.sealEquivocation.first.member'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameSealEquivocationFirstSignatureFieldEvent {
+    field: '$.sealEquivocation.first.signature'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameSealEquivocationSecondStatementFieldEvent {
+    field: '$.sealEquivocation.second.statement'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameSealEquivocationSecondMemberFieldEvent {
+    field: '$.sealEquivocation.second.member'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface SyncFrameSealEquivocationSecondSignatureFieldEvent {
+    field: '$.sealEquivocation.second.signature'
     value: Uint8Array<ArrayBuffer>
   }
 
@@ -4558,7 +5751,7 @@ export namespace SyncFrame {
     return decodeMessage(buf, SyncFrame.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameHaveCheckpointEpochFieldEvent | SyncFrameHaveCheckpointDigestFieldEvent | SyncFrameHaveCheckpointContributionsFieldEvent | SyncFrameHaveCheckpointThetaFieldEvent | SyncFrameHaveCheckpointAncestorsFieldEvent | SyncFrameHaveAmendmentAmendmentFieldEvent | SyncFrameHaveAmendmentSignatureFieldEvent | SyncFrameHaveLogDigestFieldEvent | SyncFrameHaveAdmissionsDigestFieldEvent | SyncFrameWantAuthorsAuthorFieldEvent | SyncFrameWantAuthorsEpochsFieldEvent | SyncFrameWantLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameCheckpointWantThetaFieldEvent | SyncFrameCheckpointWantHashesFieldEvent | SyncFrameCheckpointWantPiecesFieldEvent | SyncFrameCheckpointHashesHashesFieldEvent | SyncFrameCheckpointPieceIndexFieldEvent | SyncFrameCheckpointPieceBytesFieldEvent | SyncFrameAdmissionAdmissionFieldEvent | SyncFrameAdmissionKeySignatureFieldEvent | SyncFrameAdmissionMemberSignatureFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SyncFrame>): Generator<SyncFrameHaveRunIdFieldEvent | SyncFrameHaveClockMsFieldEvent | SyncFrameHaveAuthorsAuthorFieldEvent | SyncFrameHaveAuthorsEpochsFieldEvent | SyncFrameHaveAuthorsDigestFieldEvent | SyncFrameHaveEvictedAuthorFieldEvent | SyncFrameHaveEvictedFromEpochFieldEvent | SyncFrameHaveLastFieldEvent | SyncFrameHaveSealedEpochFieldEvent | SyncFrameHaveSealedStatementFieldEvent | SyncFrameHaveAmendmentAmendmentFieldEvent | SyncFrameHaveAmendmentSignatureFieldEvent | SyncFrameHaveLogDigestFieldEvent | SyncFrameHaveAdmissionsDigestFieldEvent | SyncFrameHaveSealsDigestFieldEvent | SyncFrameWantAuthorsAuthorFieldEvent | SyncFrameWantAuthorsEpochsFieldEvent | SyncFrameWantLastFieldEvent | SyncFrameChunkBytesFieldEvent | SyncFrameChunkLastFieldEvent | SyncFrameEquivocationFirstHeaderFieldEvent | SyncFrameEquivocationFirstSignatureFieldEvent | SyncFrameEquivocationSecondHeaderFieldEvent | SyncFrameEquivocationSecondSignatureFieldEvent | SyncFrameCertificateStatementFieldEvent | SyncFrameCertificateSignaturesMemberFieldEvent | SyncFrameCertificateSignaturesSignatureFieldEvent | SyncFrameSealStatementFieldEvent | SyncFrameSealMemberFieldEvent | SyncFrameSealSignatureFieldEvent | SyncFrameSealEquivocationFirstStatementFieldEvent | SyncFrameSealEquivocationFirstMemberFieldEvent | SyncFrameSealEquivocationFirstSignatureFieldEvent | SyncFrameSealEquivocationSecondStatementFieldEvent | SyncFrameSealEquivocationSecondMemberFieldEvent | SyncFrameSealEquivocationSecondSignatureFieldEvent | SyncFrameAdmissionAdmissionFieldEvent | SyncFrameAdmissionKeySignatureFieldEvent | SyncFrameAdmissionMemberSignatureFieldEvent> {
     return streamMessage(buf, SyncFrame.codec(), opts)
   }
 }
@@ -4567,12 +5760,13 @@ export interface Have {
   runId: Uint8Array<ArrayBuffer>
   clockMs: number
   authors: Held[]
-  evicted: Uint8Array<ArrayBuffer>[]
+  evicted: Evicted[]
   last: boolean
-  checkpoint?: Checkpoint
+  sealed?: SealName
   amendment?: SignedAmendment
   logDigest: Uint8Array<ArrayBuffer>
   admissionsDigest: Uint8Array<ArrayBuffer>
+  sealsDigest: Uint8Array<ArrayBuffer>
 }
 
 export namespace Have {
@@ -4605,7 +5799,7 @@ export namespace Have {
         if (obj.evicted != null && obj.evicted.length > 0) {
           for (const value of obj.evicted) {
             w.uint32(34)
-            w.bytes(value)
+            Evicted.codec().encode(value, w)
           }
         }
 
@@ -4614,9 +5808,9 @@ export namespace Have {
           w.bool(obj.last)
         }
 
-        if (obj.checkpoint != null) {
+        if (obj.sealed != null) {
           w.uint32(50)
-          Checkpoint.codec().encode(obj.checkpoint, w)
+          SealName.codec().encode(obj.sealed, w)
         }
 
         if (obj.amendment != null) {
@@ -4634,6 +5828,11 @@ export namespace Have {
           w.bytes(obj.admissionsDigest)
         }
 
+        if ((obj.sealsDigest != null && obj.sealsDigest.byteLength > 0)) {
+          w.uint32(90)
+          w.bytes(obj.sealsDigest)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
@@ -4645,7 +5844,8 @@ export namespace Have {
           evicted: [],
           last: false,
           logDigest: uint8ArrayAlloc(0),
-          admissionsDigest: uint8ArrayAlloc(0)
+          admissionsDigest: uint8ArrayAlloc(0),
+          sealsDigest: uint8ArrayAlloc(0)
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -4677,7 +5877,9 @@ export namespace Have {
                 throw new MaxLengthError('Decode error - repeated field "evicted" had too many elements')
               }
 
-              obj.evicted.push(reader.bytes())
+              obj.evicted.push(Evicted.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.evicted$
+              }))
               break
             }
             case 5: {
@@ -4685,8 +5887,8 @@ export namespace Have {
               break
             }
             case 6: {
-              obj.checkpoint = Checkpoint.codec().decode(reader, reader.uint32(), {
-                limits: opts.limits?.checkpoint
+              obj.sealed = SealName.codec().decode(reader, reader.uint32(), {
+                limits: opts.limits?.sealed
               })
               break
             }
@@ -4702,6 +5904,10 @@ export namespace Have {
             }
             case 10: {
               obj.admissionsDigest = reader.bytes()
+              break
+            }
+            case 11: {
+              obj.sealsDigest = reader.bytes()
               break
             }
             default: {
@@ -4761,10 +5967,13 @@ export namespace Have {
                 throw new MaxLengthError('Streaming decode error - repeated field "evicted" had too many elements')
               }
 
-              yield {
-                field: `${prefix}.evicted[]`,
-                index: obj.evicted,
-                value: reader.bytes()
+              for (const evt of Evicted.codec().stream(reader, reader.uint32(), `${prefix}.evicted[]`, {
+                limits: opts.limits?.evicted$
+              })) {
+                yield {
+                  ...evt,
+                  index: obj.evicted
+                }
               }
 
               obj.evicted++
@@ -4779,8 +5988,8 @@ export namespace Have {
               break
             }
             case 6: {
-              yield * Checkpoint.codec().stream(reader, reader.uint32(), `${prefix}.checkpoint`, {
-                limits: opts.limits?.checkpoint
+              yield * SealName.codec().stream(reader, reader.uint32(), `${prefix}.sealed`, {
+                limits: opts.limits?.sealed
               })
 
               break
@@ -4802,6 +6011,13 @@ export namespace Have {
             case 10: {
               yield {
                 field: `${prefix}.admissionsDigest`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 11: {
+              yield {
+                field: `${prefix}.sealsDigest`,
                 value: reader.bytes()
               }
               break
@@ -4846,10 +6062,16 @@ export namespace Have {
     index: number
   }
 
-  export interface HaveEvictedFieldEvent {
-    field: '$.evicted[]'
-    index: number
+  export interface HaveEvictedAuthorFieldEvent {
+    field: '$.evicted[].author'
     value: Uint8Array<ArrayBuffer>
+    index: number
+  }
+
+  export interface HaveEvictedFromEpochFieldEvent {
+    field: '$.evicted[].fromEpoch'
+    value: number
+    index: number
   }
 
   export interface HaveLastFieldEvent {
@@ -4857,29 +6079,13 @@ export namespace Have {
     value: boolean
   }
 
-  export interface HaveCheckpointEpochFieldEvent {
-    field: '$.checkpoint.epoch'
+  export interface HaveSealedEpochFieldEvent {
+    field: '$.sealed.epoch'
     value: number
   }
 
-  export interface HaveCheckpointDigestFieldEvent {
-    field: '$.checkpoint.digest'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export interface HaveCheckpointContributionsFieldEvent {
-    field: '$.checkpoint.contributions'
-    value: number
-  }
-
-  export interface HaveCheckpointThetaFieldEvent {
-    field: '$.checkpoint.theta'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export interface HaveCheckpointAncestorsFieldEvent {
-    field: '$.checkpoint.ancestors[]'
-    index: number
+  export interface HaveSealedStatementFieldEvent {
+    field: '$.sealed.statement'
     value: Uint8Array<ArrayBuffer>
   }
 
@@ -4903,6 +6109,11 @@ export namespace Have {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface HaveSealsDigestFieldEvent {
+    field: '$.sealsDigest'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<Have>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Have.codec())
   }
@@ -4911,8 +6122,232 @@ export namespace Have {
     return decodeMessage(buf, Have.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedFieldEvent | HaveLastFieldEvent | HaveCheckpointEpochFieldEvent | HaveCheckpointDigestFieldEvent | HaveCheckpointContributionsFieldEvent | HaveCheckpointThetaFieldEvent | HaveCheckpointAncestorsFieldEvent | HaveAmendmentAmendmentFieldEvent | HaveAmendmentSignatureFieldEvent | HaveLogDigestFieldEvent | HaveAdmissionsDigestFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Have>): Generator<HaveRunIdFieldEvent | HaveClockMsFieldEvent | HaveAuthorsAuthorFieldEvent | HaveAuthorsEpochsFieldEvent | HaveAuthorsDigestFieldEvent | HaveEvictedAuthorFieldEvent | HaveEvictedFromEpochFieldEvent | HaveLastFieldEvent | HaveSealedEpochFieldEvent | HaveSealedStatementFieldEvent | HaveAmendmentAmendmentFieldEvent | HaveAmendmentSignatureFieldEvent | HaveLogDigestFieldEvent | HaveAdmissionsDigestFieldEvent | HaveSealsDigestFieldEvent> {
     return streamMessage(buf, Have.codec(), opts)
+  }
+}
+
+export interface Evicted {
+  author: Uint8Array<ArrayBuffer>
+  fromEpoch: number
+}
+
+export namespace Evicted {
+  let _codec: Codec<Evicted>
+
+  export const codec = (): Codec<Evicted> => {
+    if (_codec == null) {
+      _codec = message<Evicted>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.author != null && obj.author.byteLength > 0)) {
+          w.uint32(10)
+          w.bytes(obj.author)
+        }
+
+        if ((obj.fromEpoch != null && obj.fromEpoch !== 0)) {
+          w.uint32(16)
+          w.uint32(obj.fromEpoch)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          author: uint8ArrayAlloc(0),
+          fromEpoch: 0
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.author = reader.bytes()
+              break
+            }
+            case 2: {
+              obj.fromEpoch = reader.uint32()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.author`,
+                value: reader.bytes()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.fromEpoch`,
+                value: reader.uint32()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface EvictedAuthorFieldEvent {
+    field: '$.author'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export interface EvictedFromEpochFieldEvent {
+    field: '$.fromEpoch'
+    value: number
+  }
+
+  export function encode (obj: Partial<Evicted>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, Evicted.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Evicted>): Evicted {
+    return decodeMessage(buf, Evicted.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Evicted>): Generator<EvictedAuthorFieldEvent | EvictedFromEpochFieldEvent> {
+    return streamMessage(buf, Evicted.codec(), opts)
+  }
+}
+
+export interface SealName {
+  epoch: number
+  statement: Uint8Array<ArrayBuffer>
+}
+
+export namespace SealName {
+  let _codec: Codec<SealName>
+
+  export const codec = (): Codec<SealName> => {
+    if (_codec == null) {
+      _codec = message<SealName>((obj, w, opts = {}) => {
+        if (opts.lengthDelimited !== false) {
+          w.fork()
+        }
+
+        if ((obj.epoch != null && obj.epoch !== 0)) {
+          w.uint32(8)
+          w.uint32(obj.epoch)
+        }
+
+        if ((obj.statement != null && obj.statement.byteLength > 0)) {
+          w.uint32(18)
+          w.bytes(obj.statement)
+        }
+
+        if (opts.lengthDelimited !== false) {
+          w.ldelim()
+        }
+      }, (reader, length, opts = {}) => {
+        const obj: any = {
+          epoch: 0,
+          statement: uint8ArrayAlloc(0)
+        }
+
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              obj.epoch = reader.uint32()
+              break
+            }
+            case 2: {
+              obj.statement = reader.bytes()
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+
+        return obj
+      }, function * (reader, length, prefix, opts = {}) {
+        const end = length == null ? reader.len : reader.pos + length
+
+        while (reader.pos < end) {
+          const tag = reader.uint32()
+
+          switch (tag >>> 3) {
+            case 1: {
+              yield {
+                field: `${prefix}.epoch`,
+                value: reader.uint32()
+              }
+              break
+            }
+            case 2: {
+              yield {
+                field: `${prefix}.statement`,
+                value: reader.bytes()
+              }
+              break
+            }
+            default: {
+              reader.skipType(tag & 7)
+              break
+            }
+          }
+        }
+      })
+    }
+
+    return _codec
+  }
+
+  export interface SealNameEpochFieldEvent {
+    field: '$.epoch'
+    value: number
+  }
+
+  export interface SealNameStatementFieldEvent {
+    field: '$.statement'
+    value: Uint8Array<ArrayBuffer>
+  }
+
+  export function encode (obj: Partial<SealName>): Uint8Array<ArrayBuffer> {
+    return encodeMessage(obj, SealName.codec())
+  }
+
+  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealName>): SealName {
+    return decodeMessage(buf, SealName.codec(), opts)
+  }
+
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<SealName>): Generator<SealNameEpochFieldEvent | SealNameStatementFieldEvent> {
+    return streamMessage(buf, SealName.codec(), opts)
   }
 }
 
@@ -6162,542 +7597,6 @@ export namespace BlobAbsent {
 
   export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<BlobAbsent>): Generator<{}> {
     return streamMessage(buf, BlobAbsent.codec(), opts)
-  }
-}
-
-export interface Checkpoint {
-  epoch: number
-  digest: Uint8Array<ArrayBuffer>
-  contributions: number
-  theta: Uint8Array<ArrayBuffer>
-  ancestors: Uint8Array<ArrayBuffer>[]
-}
-
-export namespace Checkpoint {
-  let _codec: Codec<Checkpoint>
-
-  export const codec = (): Codec<Checkpoint> => {
-    if (_codec == null) {
-      _codec = message<Checkpoint>((obj, w, opts = {}) => {
-        if (opts.lengthDelimited !== false) {
-          w.fork()
-        }
-
-        if ((obj.epoch != null && obj.epoch !== 0)) {
-          w.uint32(8)
-          w.uint32(obj.epoch)
-        }
-
-        if ((obj.digest != null && obj.digest.byteLength > 0)) {
-          w.uint32(18)
-          w.bytes(obj.digest)
-        }
-
-        if ((obj.contributions != null && obj.contributions !== 0)) {
-          w.uint32(24)
-          w.uint64Number(obj.contributions)
-        }
-
-        if ((obj.theta != null && obj.theta.byteLength > 0)) {
-          w.uint32(34)
-          w.bytes(obj.theta)
-        }
-
-        if (obj.ancestors != null && obj.ancestors.length > 0) {
-          for (const value of obj.ancestors) {
-            w.uint32(42)
-            w.bytes(value)
-          }
-        }
-
-        if (opts.lengthDelimited !== false) {
-          w.ldelim()
-        }
-      }, (reader, length, opts = {}) => {
-        const obj: any = {
-          epoch: 0,
-          digest: uint8ArrayAlloc(0),
-          contributions: 0,
-          theta: uint8ArrayAlloc(0),
-          ancestors: []
-        }
-
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              obj.epoch = reader.uint32()
-              break
-            }
-            case 2: {
-              obj.digest = reader.bytes()
-              break
-            }
-            case 3: {
-              obj.contributions = reader.uint64Number()
-              break
-            }
-            case 4: {
-              obj.theta = reader.bytes()
-              break
-            }
-            case 5: {
-              if (opts.limits?.ancestors != null && obj.ancestors.length === opts.limits.ancestors) {
-                throw new MaxLengthError('Decode error - repeated field "ancestors" had too many elements')
-              }
-
-              obj.ancestors.push(reader.bytes())
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-
-        return obj
-      }, function * (reader, length, prefix, opts = {}) {
-        const obj = {
-          ancestors: 0
-        }
-
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              yield {
-                field: `${prefix}.epoch`,
-                value: reader.uint32()
-              }
-              break
-            }
-            case 2: {
-              yield {
-                field: `${prefix}.digest`,
-                value: reader.bytes()
-              }
-              break
-            }
-            case 3: {
-              yield {
-                field: `${prefix}.contributions`,
-                value: reader.uint64Number()
-              }
-              break
-            }
-            case 4: {
-              yield {
-                field: `${prefix}.theta`,
-                value: reader.bytes()
-              }
-              break
-            }
-            case 5: {
-              if (opts.limits?.ancestors != null && obj.ancestors === opts.limits.ancestors) {
-                throw new MaxLengthError('Streaming decode error - repeated field "ancestors" had too many elements')
-              }
-
-              yield {
-                field: `${prefix}.ancestors[]`,
-                index: obj.ancestors,
-                value: reader.bytes()
-              }
-
-              obj.ancestors++
-
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-      })
-    }
-
-    return _codec
-  }
-
-  export interface CheckpointEpochFieldEvent {
-    field: '$.epoch'
-    value: number
-  }
-
-  export interface CheckpointDigestFieldEvent {
-    field: '$.digest'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export interface CheckpointContributionsFieldEvent {
-    field: '$.contributions'
-    value: number
-  }
-
-  export interface CheckpointThetaFieldEvent {
-    field: '$.theta'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export interface CheckpointAncestorsFieldEvent {
-    field: '$.ancestors[]'
-    index: number
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export function encode (obj: Partial<Checkpoint>): Uint8Array<ArrayBuffer> {
-    return encodeMessage(obj, Checkpoint.codec())
-  }
-
-  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Checkpoint>): Checkpoint {
-    return decodeMessage(buf, Checkpoint.codec(), opts)
-  }
-
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Checkpoint>): Generator<CheckpointEpochFieldEvent | CheckpointDigestFieldEvent | CheckpointContributionsFieldEvent | CheckpointThetaFieldEvent | CheckpointAncestorsFieldEvent> {
-    return streamMessage(buf, Checkpoint.codec(), opts)
-  }
-}
-
-export interface CheckpointWant {
-  theta: Uint8Array<ArrayBuffer>
-  hashes: boolean
-  pieces: Uint8Array<ArrayBuffer>
-}
-
-export namespace CheckpointWant {
-  let _codec: Codec<CheckpointWant>
-
-  export const codec = (): Codec<CheckpointWant> => {
-    if (_codec == null) {
-      _codec = message<CheckpointWant>((obj, w, opts = {}) => {
-        if (opts.lengthDelimited !== false) {
-          w.fork()
-        }
-
-        if ((obj.theta != null && obj.theta.byteLength > 0)) {
-          w.uint32(10)
-          w.bytes(obj.theta)
-        }
-
-        if ((obj.hashes != null && obj.hashes !== false)) {
-          w.uint32(16)
-          w.bool(obj.hashes)
-        }
-
-        if ((obj.pieces != null && obj.pieces.byteLength > 0)) {
-          w.uint32(26)
-          w.bytes(obj.pieces)
-        }
-
-        if (opts.lengthDelimited !== false) {
-          w.ldelim()
-        }
-      }, (reader, length, opts = {}) => {
-        const obj: any = {
-          theta: uint8ArrayAlloc(0),
-          hashes: false,
-          pieces: uint8ArrayAlloc(0)
-        }
-
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              obj.theta = reader.bytes()
-              break
-            }
-            case 2: {
-              obj.hashes = reader.bool()
-              break
-            }
-            case 3: {
-              obj.pieces = reader.bytes()
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-
-        return obj
-      }, function * (reader, length, prefix, opts = {}) {
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              yield {
-                field: `${prefix}.theta`,
-                value: reader.bytes()
-              }
-              break
-            }
-            case 2: {
-              yield {
-                field: `${prefix}.hashes`,
-                value: reader.bool()
-              }
-              break
-            }
-            case 3: {
-              yield {
-                field: `${prefix}.pieces`,
-                value: reader.bytes()
-              }
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-      })
-    }
-
-    return _codec
-  }
-
-  export interface CheckpointWantThetaFieldEvent {
-    field: '$.theta'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export interface CheckpointWantHashesFieldEvent {
-    field: '$.hashes'
-    value: boolean
-  }
-
-  export interface CheckpointWantPiecesFieldEvent {
-    field: '$.pieces'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export function encode (obj: Partial<CheckpointWant>): Uint8Array<ArrayBuffer> {
-    return encodeMessage(obj, CheckpointWant.codec())
-  }
-
-  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointWant>): CheckpointWant {
-    return decodeMessage(buf, CheckpointWant.codec(), opts)
-  }
-
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointWant>): Generator<CheckpointWantThetaFieldEvent | CheckpointWantHashesFieldEvent | CheckpointWantPiecesFieldEvent> {
-    return streamMessage(buf, CheckpointWant.codec(), opts)
-  }
-}
-
-export interface CheckpointHashes {
-  hashes: Uint8Array<ArrayBuffer>
-}
-
-export namespace CheckpointHashes {
-  let _codec: Codec<CheckpointHashes>
-
-  export const codec = (): Codec<CheckpointHashes> => {
-    if (_codec == null) {
-      _codec = message<CheckpointHashes>((obj, w, opts = {}) => {
-        if (opts.lengthDelimited !== false) {
-          w.fork()
-        }
-
-        if ((obj.hashes != null && obj.hashes.byteLength > 0)) {
-          w.uint32(10)
-          w.bytes(obj.hashes)
-        }
-
-        if (opts.lengthDelimited !== false) {
-          w.ldelim()
-        }
-      }, (reader, length, opts = {}) => {
-        const obj: any = {
-          hashes: uint8ArrayAlloc(0)
-        }
-
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              obj.hashes = reader.bytes()
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-
-        return obj
-      }, function * (reader, length, prefix, opts = {}) {
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              yield {
-                field: `${prefix}.hashes`,
-                value: reader.bytes()
-              }
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-      })
-    }
-
-    return _codec
-  }
-
-  export interface CheckpointHashesHashesFieldEvent {
-    field: '$.hashes'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export function encode (obj: Partial<CheckpointHashes>): Uint8Array<ArrayBuffer> {
-    return encodeMessage(obj, CheckpointHashes.codec())
-  }
-
-  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointHashes>): CheckpointHashes {
-    return decodeMessage(buf, CheckpointHashes.codec(), opts)
-  }
-
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointHashes>): Generator<CheckpointHashesHashesFieldEvent> {
-    return streamMessage(buf, CheckpointHashes.codec(), opts)
-  }
-}
-
-export interface CheckpointPiece {
-  index: number
-  bytes: Uint8Array<ArrayBuffer>
-}
-
-export namespace CheckpointPiece {
-  let _codec: Codec<CheckpointPiece>
-
-  export const codec = (): Codec<CheckpointPiece> => {
-    if (_codec == null) {
-      _codec = message<CheckpointPiece>((obj, w, opts = {}) => {
-        if (opts.lengthDelimited !== false) {
-          w.fork()
-        }
-
-        if ((obj.index != null && obj.index !== 0)) {
-          w.uint32(8)
-          w.uint32(obj.index)
-        }
-
-        if ((obj.bytes != null && obj.bytes.byteLength > 0)) {
-          w.uint32(18)
-          w.bytes(obj.bytes)
-        }
-
-        if (opts.lengthDelimited !== false) {
-          w.ldelim()
-        }
-      }, (reader, length, opts = {}) => {
-        const obj: any = {
-          index: 0,
-          bytes: uint8ArrayAlloc(0)
-        }
-
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              obj.index = reader.uint32()
-              break
-            }
-            case 2: {
-              obj.bytes = reader.bytes()
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-
-        return obj
-      }, function * (reader, length, prefix, opts = {}) {
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              yield {
-                field: `${prefix}.index`,
-                value: reader.uint32()
-              }
-              break
-            }
-            case 2: {
-              yield {
-                field: `${prefix}.bytes`,
-                value: reader.bytes()
-              }
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-      })
-    }
-
-    return _codec
-  }
-
-  export interface CheckpointPieceIndexFieldEvent {
-    field: '$.index'
-    value: number
-  }
-
-  export interface CheckpointPieceBytesFieldEvent {
-    field: '$.bytes'
-    value: Uint8Array<ArrayBuffer>
-  }
-
-  export function encode (obj: Partial<CheckpointPiece>): Uint8Array<ArrayBuffer> {
-    return encodeMessage(obj, CheckpointPiece.codec())
-  }
-
-  export function decode (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointPiece>): CheckpointPiece {
-    return decodeMessage(buf, CheckpointPiece.codec(), opts)
-  }
-
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<CheckpointPiece>): Generator<CheckpointPieceIndexFieldEvent | CheckpointPieceBytesFieldEvent> {
-    return streamMessage(buf, CheckpointPiece.codec(), opts)
   }
 }
 
