@@ -4,7 +4,7 @@
  * each end of one may say; no I/O. The size is never taken from the network: whoever fetches knows it.
  */
 import { bytesEqual, fromHex, sha256, toHex } from './bytes.js';
-import { BlobProtocolError } from './errors.js';
+import { BlobProtocolError, messageOf } from './errors.js';
 import { BLOB_BYTES_MAX, BLOB_CHUNK_BYTES } from './limits.js';
 import * as wire from './wire/messages.js';
 
@@ -293,7 +293,7 @@ function decodeBlobFrame(bytes: Uint8Array): wire.BlobFrame {
   try {
     frame = wire.BlobFrame.decode(bytes);
   } catch (cause) {
-    throw new BlobProtocolError('a frame that is not a valid protobuf message', { cause });
+    throw new BlobProtocolError(`a frame that is not valid: ${messageOf(cause)}`, { cause });
   }
   const kinds = Object.keys(frame).length;
   if (kinds !== 1) throw new BlobProtocolError(`a frame of ${kinds} kinds; exactly one is allowed`);

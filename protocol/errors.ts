@@ -43,6 +43,19 @@ export class UpdateRejectedError extends Error {
   }
 }
 
+/**
+ * Thrown when bytes break a rule of the wire format, or a field is beyond its bound. The message names fields and
+ * numbers only, never what the sender wrote.
+ */
+export class WireFormatError extends Error {
+  override readonly name = 'WireFormatError';
+}
+
+/** What an error says, for the error that is thrown in its place. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** Thrown when bytes that should hold a manifest do not, or hold one that no peer may run. */
 export class InvalidManifestError extends Error {
   override readonly name = 'InvalidManifestError';

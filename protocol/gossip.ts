@@ -5,7 +5,7 @@
 import { checkAdmission, type Admission } from './admission.js';
 import { checkAmendment, type Amendment } from './amendment.js';
 import { bytesEqual, sha256, toHex } from './bytes.js';
-import { UpdateRejectedError } from './errors.js';
+import { messageOf, UpdateRejectedError } from './errors.js';
 import { GOSSIP_BYTES_MAX, UPDATE_BYTES_MAX, UPDATE_INLINE_BYTES_MAX } from './limits.js';
 import { equivocationProof, type EquivocationProof, type UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
@@ -82,7 +82,7 @@ export function decodeGossip(
   try {
     message = wire.Gossip.decode(bytes);
   } catch (cause) {
-    throw malformed('not a valid protobuf message', { cause });
+    throw malformed(messageOf(cause), { cause });
   }
   const { update, announcement, equivocation, amendment, admission } = message;
   const kinds = Object.keys(message).length;

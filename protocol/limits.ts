@@ -100,6 +100,18 @@ export const SEALS_OPEN_MAX = 4;
 /** Seals in one sync session: one of each member for each open epoch. */
 export const SEALS_MAX = SEALS_OPEN_MAX * 1024;
 
+/** Members who may vote on a seal: those that a manifest lists, and as many who were invited. */
+export const VOTERS_MAX = 2 * AUTHORS_MAX;
+
+/** Authors with a proof against them: those whose updates are held, and PROOFS_MAX others. */
+export const EVICTED_MAX = AUTHORS_MAX + PROOFS_MAX;
+
+/** Bytes of a bitmap of epochs: a run may be longer at the other side, by an amendment. */
+export const BITMAP_BYTES_MAX = Math.ceil(EPOCHS_MAX / 8);
+
+/** Bytes of the ids of one author in a seal, if no seal before it found a quorum. */
+export const SEALED_IDS_BYTES_MAX = 32 * EPOCHS_MAX;
+
 /** Bytes of an encoded seal statement, which has about 190. */
 export const SEAL_STATEMENT_BYTES_MAX = 256;
 

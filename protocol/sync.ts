@@ -8,7 +8,7 @@ import type { Amendment } from './amendment.js';
 import { bytesEqual, copyOf, fromHex, toHex } from './bytes.js';
 import { pieceCount, pieceOf, type Checkpoint, type CheckpointStatement } from './checkpoint.js';
 import { statementFromWire, type CheckpointWish } from './checkpoint-transfer.js';
-import { SyncProtocolError } from './errors.js';
+import { messageOf, SyncProtocolError } from './errors.js';
 import { equivocationToWire } from './gossip.js';
 import { encodeHave, encodeOpening, encodeWant, fromBitmap, HaveVector, toBitmap } from './have.js';
 import * as limits from './limits.js';
@@ -378,7 +378,7 @@ export class SyncSession {
     try {
       return { kind: 'update', update: wire.Update.decode(encoded) };
     } catch (cause) {
-      throw new SyncProtocolError('an update that is not a valid protobuf message', { cause });
+      throw new SyncProtocolError(`an update that is not valid: ${messageOf(cause)}`, { cause });
     }
   }
 }
@@ -396,21 +396,11 @@ function encodeWish({ thetaSha256, hashes, pieces }: CheckpointWish): Uint8Array
 }
 
 function decodeFrame(bytes: Uint8Array): wire.SyncFrame {
-  const { AUTHORS_MAX, CHECKPOINT_ANCESTORS_MAX } = limits;
   let frame: wire.SyncFrame;
   try {
-    frame = wire.SyncFrame.decode(bytes, {
-      limits: {
-        have$: {
-          authors: AUTHORS_MAX,
-          evicted: AUTHORS_MAX,
-          checkpoint$: { ancestors: CHECKPOINT_ANCESTORS_MAX },
-        },
-        want$: { authors: AUTHORS_MAX },
-      },
-    });
+    frame = wire.SyncFrame.decode(bytes);
   } catch (cause) {
-    throw new SyncProtocolError('a frame that is not a valid protobuf message', { cause });
+    throw new SyncProtocolError(`a frame that is not valid: ${messageOf(cause)}`, { cause });
   }
   const kinds = Object.keys(frame).length;
   if (kinds > 1) throw new SyncProtocolError(`a frame of ${kinds} kinds; one is allowed`);

@@ -17,8 +17,6 @@ import {
   INTRODUCTIONS_BURST,
   INTRODUCTIONS_PER_SECOND,
   MANIFEST_BYTES_MAX,
-  RUNS_MAX,
-  RUN_PEERS_MAX,
 } from '../../protocol/limits.js';
 import { decodeManifest } from '../../protocol/manifest-codec.js';
 import type { Run } from '../../protocol/manifest.js';
@@ -60,12 +58,6 @@ const INBOUND_STREAMS_MAX = 2;
  */
 export const EXCHANGES_MAX = 32;
 
-export const REQUEST_LIMITS = { addresses: ADDRESSES_MAX };
-export const RESPONSE_LIMITS = {
-  runs: RUNS_MAX,
-  runs$: { peers: RUN_PEERS_MAX + 1, peers$: { addresses: ADDRESSES_MAX } },
-};
-
 /** What introductions are answered from. */
 export interface Introducer {
   registry: RunRegistry;
@@ -95,7 +87,7 @@ export async function serveIntroductions(
     try {
       const signal = AbortSignal.timeout(SERVE_TIMEOUT_MS);
       const pb = pbStream(stream, { maxDataLength: REQUEST_BYTES_MAX });
-      const request = await pb.read(IntroduceRequest, { limits: REQUEST_LIMITS, signal });
+      const request = await pb.read(IntroduceRequest, { signal });
       const response = answer(request, peerId, introducer);
       await pb.write(response, IntroduceResponse, { signal });
       await stream.close({ signal });
@@ -266,7 +258,7 @@ async function exchange(
   try {
     const pb = pbStream(stream, { maxDataLength: RESPONSE_BYTES_MAX });
     await pb.write(request, IntroduceRequest, { signal });
-    const response = await pb.read(IntroduceResponse, { limits: RESPONSE_LIMITS, signal });
+    const response = await pb.read(IntroduceResponse, { signal });
     await stream.close({ signal });
     return response;
   } catch (error) {

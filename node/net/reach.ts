@@ -39,9 +39,6 @@ const CHECKS_MAX = 4;
 
 const PORT_MAX = 65_535;
 
-/** Bounds on the decoding of a request or a response. */
-export const PORTS_LIMITS = { ports: REACH_PORTS_MAX };
-
 /** What came of one check. */
 export interface ReachResult {
   /** Where the other side sees us, e.g. "/ip4/192.0.2.7". */
@@ -67,7 +64,7 @@ export async function serveReach(host: Host, logger: Logger): Promise<() => Prom
     try {
       const signal = AbortSignal.timeout(SERVE_TIMEOUT_MS);
       const pb = pbStream(stream, { maxDataLength: MESSAGE_BYTES_MAX });
-      const { ports } = await pb.read(ReachRequest, { limits: PORTS_LIMITS, signal });
+      const { ports } = await pb.read(ReachRequest, { signal });
       const seen = sourceOf(connection);
       const reached = await tryPorts(seen, peerId, usablePorts(ports), host.swarmKey, signal);
       await pb.write({ seen, ports: reached }, ReachResponse, { signal });
@@ -146,7 +143,7 @@ export async function checkReach(
   try {
     const pb = pbStream(stream, { maxDataLength: MESSAGE_BYTES_MAX });
     await pb.write({ ports: ports.slice(0, REACH_PORTS_MAX) }, ReachRequest, { signal });
-    const response = await pb.read(ReachResponse, { limits: PORTS_LIMITS, signal });
+    const response = await pb.read(ReachResponse, { signal });
     await stream.close({ signal });
     return usableResult(response, ports);
   } catch (error) {

@@ -7,13 +7,13 @@ import { UserError } from '../../node/errors.js';
 import { cleanAddresses, parseAddress, parsePeerId } from '../../node/net/addresses.js';
 import { IntroduceError, ReachError } from '../../node/net/errors.js';
 import { loadOrCreateIdentity } from '../../node/net/identity.js';
-import { answer, decodeRuns, REQUEST_LIMITS, RESPONSE_LIMITS } from '../../node/net/introduce.js';
+import { answer, decodeRuns } from '../../node/net/introduce.js';
 import { loadKnownPeers } from '../../node/net/known-peers.js';
-import { usablePorts, usableResult, PORTS_LIMITS } from '../../node/net/reach.js';
+import { usablePorts, usableResult } from '../../node/net/reach.js';
 import { RunRegistry } from '../../node/net/run-registry.js';
 import { fromHex } from '../../protocol/bytes.js';
 import { InvalidManifestError } from '../../protocol/errors.js';
-import { ADDRESSES_MAX } from '../../protocol/limits.js';
+import { ADDRESSES_MAX, REACH_PORTS_MAX } from '../../protocol/limits.js';
 import {
   IntroduceRequest,
   IntroduceResponse,
@@ -58,7 +58,7 @@ const introduceRequest: FuzzTarget = {
   ],
   refusals: [IntroduceError, InvalidManifestError],
   run: (bytes) => {
-    const request = tryDecode(() => IntroduceRequest.decode(bytes, { limits: REQUEST_LIMITS }));
+    const request = tryDecode(() => IntroduceRequest.decode(bytes));
     if (request === null) return;
     for (const own of [run, null]) {
       const registry = new RunRegistry({ own });
@@ -83,7 +83,7 @@ const introduceResponse: FuzzTarget = {
   ],
   refusals: [InvalidManifestError],
   run: (bytes) => {
-    const response = tryDecode(() => IntroduceResponse.decode(bytes, { limits: RESPONSE_LIMITS }));
+    const response = tryDecode(() => IntroduceResponse.decode(bytes));
     if (response === null) return;
     for (const { peers } of decodeRuns({ peerId: self }, response.runs)) {
       for (const { peerId, addresses: usable } of peers) {
@@ -103,10 +103,10 @@ const reachRequest: FuzzTarget = {
   seeds: [ReachRequest.encode({ ports: [4001, 65_535] })],
   refusals: [ReachError],
   run: (bytes) => {
-    const request = tryDecode(() => ReachRequest.decode(bytes, { limits: PORTS_LIMITS }));
+    const request = tryDecode(() => ReachRequest.decode(bytes));
     const ports = usablePorts(request?.ports ?? []);
     assert.ok(
-      ports.length <= PORTS_LIMITS.ports && ports.every((port) => port > 0 && port < 65_536),
+      ports.length <= REACH_PORTS_MAX && ports.every((port) => port > 0 && port < 65_536),
     );
   },
 };
@@ -115,7 +115,7 @@ const reachResponse: FuzzTarget = {
   seeds: [ReachResponse.encode({ seen: '/ip4/192.0.2.7', ports: [4001] })],
   refusals: [ReachError],
   run: (bytes) => {
-    const response = tryDecode(() => ReachResponse.decode(bytes, { limits: PORTS_LIMITS }));
+    const response = tryDecode(() => ReachResponse.decode(bytes));
     if (response === null) return;
     const { seen, ports } = usableResult(response, [4001]);
     assert.match(seen, /^\/ip[46]\/[0-9a-f.:]+$/);
