@@ -3,7 +3,7 @@
  * can be checked by itself and come from anyone. Here are the root, the frames of a blob stream and what
  * each end of one may say; no I/O. The size is never taken from the network: whoever fetches knows it.
  */
-import { bytesEqual, fromHex, sha256, toHex } from './bytes.js';
+import { bytesEqual, fromHex, sha256, toHex, viewOf } from './bytes.js';
 import { BlobProtocolError, messageOf } from './errors.js';
 import { BLOB_BYTES_MAX, BLOB_CHUNK_BYTES } from './limits.js';
 import * as wire from './wire/messages.js';
@@ -298,12 +298,4 @@ function decodeBlobFrame(bytes: Uint8Array): wire.BlobFrame {
   const kinds = Object.keys(frame).length;
   if (kinds !== 1) throw new BlobProtocolError(`a frame of ${kinds} kinds; exactly one is allowed`);
   return frame;
-}
-
-/** The same memory with the type that the encoder asks for; only memory that is shared is copied. */
-function viewOf(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  const { buffer, byteOffset, byteLength } = bytes;
-  return buffer instanceof ArrayBuffer
-    ? new Uint8Array(buffer, byteOffset, byteLength)
-    : Uint8Array.from(bytes);
 }

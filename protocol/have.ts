@@ -1,17 +1,13 @@
 /** Have-vectors: which epochs of which author a log holds, as bitmaps in frames of bounded size. */
 import type { Amendment } from './amendment.js';
 import { copyOf, fromHex, toHex } from './bytes.js';
-import type { CheckpointStatement } from './checkpoint.js';
-import { statementToWire } from './checkpoint-transfer.js';
+import { fromBitmap, toBitmap } from './bitmap.js';
 import { SyncProtocolError } from './errors.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
 import * as limits from './limits.js';
 import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
 import * as wire from './wire/messages.js';
-
-/** A run may be longer at the other side, by an amendment. */
-const BITMAP_BYTES_MAX = Math.ceil(limits.EPOCHS_MAX / 8);
 
 /** Two fields of 32 bytes, their tags and lengths, and the tag and length of the bitmap. */
 const ENTRY_OVERHEAD_BYTES = 80;
@@ -20,22 +16,23 @@ const ENTRY_OVERHEAD_BYTES = 80;
 export class HaveVector {
   readonly #epochs = new Map<string, Uint8Array>();
   readonly #digests = new Map<string, string>();
-  readonly evicted = new Set<string>();
+  /** Author -> the epoch from which on its updates do not count. */
+  readonly evicted = new Map<string, number>();
   #bytes = 0;
 
   /** Adds the entries of one frame. @throws SyncProtocolError beyond a bound. */
-  add(entries: readonly (wire.Held | wire.Wanted)[], evicted: readonly Uint8Array[]): void {
+  add(entries: readonly (wire.Held | wire.Wanted)[], evicted: readonly wire.Evicted[]): void {
     for (const entry of entries) {
       this.#bytes += entry.epochs.length + ENTRY_OVERHEAD_BYTES;
-      if (entry.epochs.length > BITMAP_BYTES_MAX || this.#bytes > limits.HAVE_BYTES_MAX) {
+      if (entry.epochs.length > limits.BITMAP_BYTES_MAX || this.#bytes > limits.HAVE_BYTES_MAX) {
         throw new SyncProtocolError('a vector longer than the run or the limit');
       }
       const author = authorOf(entry.author);
       this.#epochs.set(author, copyOf(entry.epochs));
       if ('digest' in entry) this.#digests.set(author, toHex(entry.digest));
     }
-    for (const key of evicted) this.evicted.add(authorOf(key));
-    if (this.#epochs.size > limits.AUTHORS_MAX || this.evicted.size > limits.AUTHORS_MAX) {
+    for (const { author, fromEpoch } of evicted) this.evicted.set(authorOf(author), fromEpoch);
+    if (this.#epochs.size > limits.AUTHORS_MAX || this.evicted.size > limits.EVICTED_MAX) {
       throw new SyncProtocolError(`a vector of more than ${limits.AUTHORS_MAX} authors`);
     }
   }
@@ -56,15 +53,22 @@ export class HaveVector {
   }
 }
 
-/**
- * The frame that a side opens with: the digests of its log, the checkpoint that it goes on from in a run
- * with a horizon, and the run's amendment.
- */
+/** What a side says of its seals: the certificate that it has adopted, and a digest of the seals that it holds. */
+export interface SealSummary {
+  /** Null before the first certificate. */
+  sealed: { epoch: number; statement: string } | null;
+  /** 32 bytes; none when no seal is held. */
+  digest: Uint8Array;
+}
+
+export const NO_SEALS: SealSummary = { sealed: null, digest: new Uint8Array() };
+
+/** The frame that a side opens with: the digests of its log and its seals, and the run's amendment. */
 export function encodeOpening(
   run: Run,
   log: UpdateLog,
   clockMs: number,
-  statement: CheckpointStatement | null = null,
+  { sealed, digest }: SealSummary,
   amendment: Amendment | null = null,
 ): Uint8Array {
   return wire.SyncFrame.encode({
@@ -72,22 +76,33 @@ export function encodeOpening(
       ...{ runId: fromHex(run.id), clockMs, authors: [], evicted: [], last: false },
       logDigest: Uint8Array.from(log.digest()),
       admissionsDigest: log.members.digest(),
-      ...(statement !== null && { checkpoint: statementToWire(statement) }),
+      sealsDigest: Uint8Array.from(digest),
+      ...(sealed !== null && {
+        sealed: { epoch: sealed.epoch, statement: fromHex(sealed.statement) },
+      }),
       ...(amendment !== null && { amendment: amendment.signed }),
     },
   });
 }
 
+/** Those of the first frame, left out of all others. */
+const DIGESTS = {
+  logDigest: new Uint8Array(),
+  admissionsDigest: new Uint8Array(),
+  sealsDigest: new Uint8Array(),
+};
+
 /** The frames that say what `log` holds. */
 export function* encodeHave(run: Run, log: UpdateLog): Generator<Uint8Array> {
-  const evicted = log.proofs().map(({ author }) => publicKeyFromPeerId(author));
+  const evicted = log
+    .proofs()
+    .map(({ author, epoch }) => ({ author: publicKeyFromPeerId(author), fromEpoch: epoch }));
   const entries = log.authors().map((author) => ({
     author: publicKeyFromPeerId(author),
     epochs: toBitmap(log.epochsOf(author)),
     digest: Uint8Array.from(log.authorDigest(author)),
   }));
-  const none = new Uint8Array();
-  const fixed = { runId: fromHex(run.id), clockMs: 0, logDigest: none, admissionsDigest: none };
+  const fixed = { runId: fromHex(run.id), clockMs: 0, ...DIGESTS };
   for (const { authors, last } of inFrames(entries)) {
     yield wire.SyncFrame.encode({
       have: { ...fixed, authors, evicted: evicted.splice(0), last },

@@ -61,6 +61,8 @@ export class UpdateLog {
   #newestEpoch = -1;
   #floor = 0;
   #sealed = '';
+  /** Ids of updates that a certificate which is to be adopted does not count. */
+  readonly #excluded = new Set<string>();
 
   constructor(init: UpdateLogInit = {}) {
     this.members = init.members ?? new Members();
@@ -89,6 +91,7 @@ export class UpdateLog {
     this.#floor = epoch;
     this.#sealed = id;
     this.#digest = null;
+    this.#excluded.clear();
     for (const author of [...this.#authors.keys()]) this.#drop(author, (e) => e < epoch);
   }
 
@@ -100,6 +103,7 @@ export class UpdateLog {
   insert(update: Update): InsertResult {
     const { author: id, epoch } = update;
     this.checkOpen(epoch);
+    if (this.#excluded.has(update.id)) throw sealed(epoch, 'a certificate does not count it');
     this.#checkMember(id, epoch);
     if (epoch >= (this.#proofs.get(id)?.epoch ?? Infinity)) {
       throw new UpdateRejectedError('evicted', 'ignore', `${id} was evicted for equivocation`);
@@ -127,8 +131,7 @@ export class UpdateLog {
   /** @throws UpdateRejectedError for an epoch that is sealed. */
   checkOpen(epoch: number): void {
     if (epoch >= this.#floor) return;
-    const detail = `epoch ${epoch} is sealed: the members have agreed on all updates before ${this.#floor}`;
-    throw new UpdateRejectedError('sealed', 'ignore', detail);
+    throw sealed(epoch, `the members have agreed on all updates before ${this.#floor}`);
   }
 
   /**
@@ -158,11 +161,12 @@ export class UpdateLog {
     return this.#drop(author, (e) => e >= epoch);
   }
 
-  /** Drops updates that a certificate does not count. Returns their epochs. */
-  drop(headers: Iterable<UpdateHeader>): number[] {
-    return [...headers].flatMap(({ author, epoch, id }) =>
-      this.get(author, epoch)?.id === id ? this.#drop(author, (e) => e === epoch) : [],
-    );
+  /** Drops updates and refuses them until the next seal. Returns their epochs. */
+  exclude(headers: Iterable<UpdateHeader>): number[] {
+    return [...headers].flatMap(({ author, epoch, id }) => {
+      this.#excluded.add(id);
+      return this.get(author, epoch)?.id === id ? this.#drop(author, (e) => e === epoch) : [];
+    });
   }
 
   get(author: string, epoch: number): UpdateHeader | undefined {
@@ -347,6 +351,10 @@ export class UpdateLog {
     }
     return updates;
   }
+}
+
+function sealed(epoch: number, why: string): UpdateRejectedError {
+  return new UpdateRejectedError('sealed', 'ignore', `an update of epoch ${epoch}: ${why}`);
 }
 
 function newest(epochs: Iterable<number>): number {

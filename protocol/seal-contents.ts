@@ -43,11 +43,10 @@ export class SealContents {
   static of(log: UpdateLog, previous: SealContents | null, epoch: number): SealContents {
     const fromEpoch = previous?.epoch ?? 0;
     const authors = new Map<string, SealedAuthor>();
-    const names = new Set([...(previous?.#authors.keys() ?? []), ...log.authors()]);
+    const names = new Set([...(previous?.authors() ?? []), ...log.authors()]);
     for (const author of names) {
       const epochs = log.epochsOf(author).filter((e) => e >= fromEpoch && e < epoch);
-      const earlier = previous?.#authors.get(author)?.bitmap ?? new Uint8Array();
-      const all = [...fromBitmap(earlier), ...epochs];
+      const all = [...(previous?.epochsOf(author) ?? []), ...epochs];
       if (all.length === 0) continue;
       const ids = new Map(epochs.map((e) => [e, log.get(author, e)?.id ?? '']));
       authors.set(author, { bitmap: toBitmap(all), ids });
@@ -120,9 +119,9 @@ export class SealContents {
     return ((byte >> (epoch & 7)) & 1) === 1;
   }
 
-  /** Sealed epochs of `author` since the beginning of the run. */
-  countOf(author: string): number {
-    return fromBitmap(this.#authors.get(author)?.bitmap ?? new Uint8Array()).length;
+  /** Sealed epochs of `author` since the beginning of the run, ascending. */
+  epochsOf(author: string): number[] {
+    return fromBitmap(this.#authors.get(author)?.bitmap ?? new Uint8Array());
   }
 
   /** Ids of the sealed updates from `fromEpoch` on. */

@@ -3,13 +3,14 @@
  * from members with more than two thirds of the weight are a certificate; with one, later updates for those epochs
  * are refused and their bodies may be dropped. Without one everything is kept (docs/PROTOCOL.md, "Seals").
  */
-import { blobRoot, chunkHashes, type BlobName } from './blob.js';
+import { blobRoot, type BlobName } from './blob.js';
 import { copyOf, fromHex, littleEndian, sha256, toHex } from './bytes.js';
 import { PROTOCOL_VERSION } from './ids.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId, verifySignature } from './identity.js';
 import { UpdateRejectedError } from './errors.js';
 import {
   AUTHORS_MAX,
+  BLOB_CHUNK_BYTES,
   EPOCHS_MAX,
   SEAL_CONTENTS_BYTES_MAX,
   SEAL_STATEMENT_BYTES_MAX,
@@ -71,10 +72,23 @@ export function sealDueFrom({ manifest }: Run, epoch: number): number {
   return epoch + manifest.fold.sealAfter;
 }
 
-/** Root and chunk hashes of a sum as a blob. */
-export function hashSum(sum: Float64Array): { root: string; hashes: Uint8Array<ArrayBuffer> } {
-  const hashes = chunkHashes([littleEndian(sum)]);
-  return { root: toHex(blobRoot(hashes)), hashes };
+/** A sum as a blob: its root, and SHA-256 of each chunk. */
+export interface SumHashes {
+  root: string;
+  hashes: Uint8Array<ArrayBuffer>;
+}
+
+/** In pieces of one chunk, each of which gives its number of coordinates. */
+export function* hashSumSteps(sum: Float64Array): Generator<number, SumHashes> {
+  const length = BLOB_CHUNK_BYTES / Float64Array.BYTES_PER_ELEMENT;
+  const hashes: Uint8Array[] = [];
+  for (let start = 0; start < sum.length; start += length) {
+    const chunk = sum.subarray(start, start + length);
+    hashes.push(sha256(littleEndian(chunk)));
+    yield chunk.length;
+  }
+  const all = Uint8Array.from(Buffer.concat(hashes));
+  return { root: toHex(blobRoot(all)), hashes: all };
 }
 
 export function encodeStatement(
@@ -169,6 +183,17 @@ export function checkCertificate(
       throw rejected('bad-signature', `a certificate holds a signature that is not ${peerId}'s`);
     }
   }
+  return { statement, wire: { statement: statement.bytes, signatures } };
+}
+
+/** A certificate that was checked when it came. @throws UpdateRejectedError when it is not one of `run`. */
+export function decodeCertificate(run: Run, bytes: Uint8Array): SealCertificate {
+  const message = decodeCanonical(wire.SealCertificate, bytes, rejected, 'the certificate');
+  const signatures = message.signatures.map(({ member, signature }) => ({
+    member: copyOf(member),
+    signature: copyOf(signature),
+  }));
+  const statement = checkStatement(run, message.statement);
   return { statement, wire: { statement: statement.bytes, signatures } };
 }
 

@@ -169,6 +169,16 @@ export function checkHeader(run: Run, { header, signature }: wire.SignedHeader):
   };
 }
 
+/** Who a header says is its author, before anything is checked; null where it says nothing that can be read. */
+export function peekAuthor({ header }: wire.SignedHeader): string | null {
+  try {
+    const { author } = decodeHeader(header);
+    return author.length === 32 ? peerIdFromPublicKey(author) : null;
+  } catch {
+    return null;
+  }
+}
+
 function decodeHeader(header: Uint8Array): wire.UpdateHeader {
   if (header.length > UPDATE_OVERHEAD_BYTES_MAX) {
     throw rejected('oversize', `a header of ${header.length} bytes`);
