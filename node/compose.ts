@@ -77,7 +77,7 @@ export class RunningPeer {
   /** Throws InvalidManifestError; see Peer. */
   constructor(init: RunningPeerInit) {
     const { home, run, isResting, admission = null, host, trainer, privacy, logger } = init;
-    const { measuresPersonal, sharedModel } = init;
+    const { measuresPersonal, sharedModel, logBytesMax } = init;
     const { identity } = home;
     this.#init = init;
     this.#startedAtMs = this.#clock.now();
@@ -92,7 +92,10 @@ export class RunningPeer {
         ...{ transport, clock: this.#clock, store, trainer, logger, identity },
         ...(privacy && { privacy }),
       },
-      { run, isResting, admission, measuresPersonal, sharedModel },
+      {
+        ...{ run, isResting, admission, measuresPersonal, sharedModel, logBytesMax },
+        isNewKey: identity.isNew,
+      },
     );
   }
 

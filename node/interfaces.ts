@@ -204,17 +204,21 @@ export interface PrivacyGuard {
   report(): PrivacyReport;
   /** Counts `steps`: on disk when it resolves. Rejects with StoreUnavailableError, having counted nothing. */
   charge(steps: number): Promise<void>;
+  /**
+   * Counts what is missing to `steps` over the life of this peer: so many stand in its own updates, which the swarm
+   * holds, and an older copy of its files does not know of them. As charge.
+   */
+  atLeast(steps: number): Promise<void>;
   /** Takes back `steps` of the last charge that were never taken. As charge. */
   refund(steps: number): Promise<void>;
 }
 
-/** Everything a peer must remember besides the log. Written as one atomic unit. */
+/** Everything a peer must remember besides the log and the optimiser's moments. Written as one atomic unit. */
 export interface PeerState {
   /** The last epoch that was trained; -1 before the first. */
   epoch: number;
   /** Error feedback after that epoch's update was taken out: [adapterSize] float64. */
   residual: Float64Array;
-  optimiser: OptimiserState | null;
   /** This peer's own update for `epoch`, as it was (or will be) published; null before the first. */
   update: Uint8Array | null;
   /**
@@ -252,6 +256,10 @@ export interface Store {
   loadState(): Promise<PeerState | null>;
   /** Replaces the state atomically: after a crash either the old or the new one is there, whole. */
   saveState(state: PeerState): Promise<void>;
+  /** Null when there are none, or they were damaged. */
+  loadMoments(): Promise<OptimiserState | null>;
+  /** Replaces the optimiser's moments atomically: apart from the state, and not in every epoch, for they are large. */
+  saveMoments(moments: OptimiserState): Promise<void>;
   /** Calls `onRecord` for each record that was appended, in order; a torn record at the end is dropped. */
   loadLog(onRecord: (record: Uint8Array, place: RecordPlace) => void): Promise<void>;
   /** Appends one record (an encoded gossip message). Resolves with its place. */

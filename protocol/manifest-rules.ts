@@ -14,10 +14,6 @@ export const GAIN_MAX = 3;
 /** Of m rows fewer than half may lie: above this, floor(m trimFraction) leaves too few of them. */
 export const TRIM_FRACTION_MAX = 0.45;
 
-/** Bounds on fold.sealAfter, with seals and without. */
-const SEAL_AFTER = [1, limits.SEAL_EPOCHS_MAX] as const;
-const NO_SEAL = [0, 0] as const;
-
 /** Entries in a compression or alpha table: a schedule, not a data channel. */
 const PHASES_MAX = 64;
 
@@ -110,7 +106,8 @@ function checkFold({ mode, trimFraction, clip, lagMax, alpha, ...seal }: FoldRul
   real('fold.clip', clip, 0, 1e6);
   integer('fold.lagMax', lagMax, 2, 1000);
   integer('fold.sealEvery', seal.sealEvery, 0, limits.SEAL_EPOCHS_MAX);
-  integer('fold.sealAfter', seal.sealAfter, ...(seal.sealEvery > 0 ? SEAL_AFTER : NO_SEAL));
+  const [least, most] = seal.sealEvery > 0 ? [1, limits.SEAL_EPOCHS_MAX] : [0, 0];
+  integer('fold.sealAfter', seal.sealAfter, least, most);
   ascending('fold.alpha', alpha);
   for (const { numerator, denominator } of alpha) {
     integer('alpha denominator', denominator, 1, 1_000_000);

@@ -20,6 +20,11 @@ export function takeSlice(residual: Float64Array, slice: Slice, random: Prng): Q
   return quantised;
 }
 
+/** Adds what receivers read of an update that came to nothing, so that it is sent again; in place. */
+export function addUpdate(residual: Float64Array, slice: Slice, quantised: Quantised): void {
+  scatterAdd(residual, slice, dequantise(quantised, slice), 1);
+}
+
 /** L2 norm of `vector`, summed in order. */
 export function norm(vector: Float64Array): number {
   let sum = 0;

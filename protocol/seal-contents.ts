@@ -7,12 +7,10 @@ import { blobRoot, chunkHashes, type BlobName } from './blob.js';
 import { bytesEqual, copyOf, fromHex, toHex } from './bytes.js';
 import { SealContentsError } from './errors.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
-import { AUTHORS_MAX, EPOCHS_MAX } from './limits.js';
 import type { UpdateLog } from './log.js';
 import * as wire from './wire/messages.js';
 
 const ID_BYTES = 32;
-const BITMAP_BYTES_MAX = Math.ceil(EPOCHS_MAX / 8);
 
 interface SealedAuthor {
   /** All sealed epochs of the author since the beginning of the run. */
@@ -61,7 +59,7 @@ export class SealContents {
   static decode(bytes: Uint8Array, epoch: number): SealContents {
     let message: wire.SealContents;
     try {
-      message = wire.SealContents.decode(bytes, { limits: { authors: AUTHORS_MAX } });
+      message = wire.SealContents.decode(bytes);
     } catch (cause) {
       throw new SealContentsError('not a valid protobuf message', { cause });
     }
@@ -69,9 +67,7 @@ export class SealContents {
     if (fromEpoch >= epoch) throw new SealContentsError(`they begin with epoch ${fromEpoch}`);
     const authors = new Map<string, SealedAuthor>();
     for (const entry of message.authors) {
-      if (entry.author.length !== 32 || entry.epochs.length > BITMAP_BYTES_MAX) {
-        throw new SealContentsError('an entry is out of its bounds');
-      }
+      if (entry.author.length !== 32) throw new SealContentsError('an entry without its author');
       const epochs = fromBitmap(entry.epochs, fromEpoch);
       if ((epochs.at(-1) ?? 0) >= epoch || entry.ids.length !== ID_BYTES * epochs.length) {
         throw new SealContentsError('an entry whose ids are not those of its epochs');

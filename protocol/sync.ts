@@ -5,7 +5,7 @@
  * A missing share p of the set shrinks to about p^2 in a round of random pairs.
  */
 import type { Amendment } from './amendment.js';
-import { bytesEqual, copyOf, toHex } from './bytes.js';
+import { bytesEqual, toHex } from './bytes.js';
 import { messageOf, SyncProtocolError } from './errors.js';
 import { equivocationToWire } from './gossip.js';
 import { encodeHave, encodeOpening, encodeWant, HaveVector, NO_SEALS, type SealSummary } from './have.js';

@@ -31,10 +31,7 @@ export interface UpdateHeader {
   signed: wire.SignedHeader;
 }
 
-export interface Update extends UpdateHeader, Quantised {
-  /** SHA-256 of each chunk of the body, 32 bytes each: what `bodyRoot` hashes. */
-  bodyHashes: Uint8Array;
-}
+export interface Update extends UpdateHeader, Quantised {}
 
 /** Signs bytes as the author; see Identity in node/interfaces.ts. */
 export interface Signer {
@@ -62,8 +59,7 @@ export function createUpdate(
     logDigest: Uint8Array;
   },
 ): Update {
-  const bodyHashes = chunkHashes([fields.scales, fields.codes]);
-  const bodyRoot = blobRoot(bodyHashes);
+  const bodyRoot = blobRoot(chunkHashes([fields.scales, fields.codes]));
   const header = wire.UpdateHeader.encode({
     version: PROTOCOL_VERSION,
     runId: fromHex(run.id),
@@ -79,7 +75,6 @@ export function createUpdate(
     ...fields,
     author: signer.peerId,
     bodyRoot,
-    bodyHashes,
     id: toHex(sha256(header)),
     signed: { header, signature },
   };
@@ -113,15 +108,14 @@ export function checkUpdate(run: Run, slicer: Slicer, message: wire.Update): Upd
         `the manifest fixes ${expected.scales} + ${expected.codes}`,
     );
   }
-  const bodyHashes = chunkHashes([scales, codes]);
-  if (!bytesEqual(blobRoot(bodyHashes), header.bodyRoot)) {
+  if (!bytesEqual(blobRoot(chunkHashes([scales, codes])), header.bodyRoot)) {
     throw rejected('bad-signature', 'the body does not match the hash that its author signed');
   }
   if (!isWellFormed({ scales, codes }, slice)) {
     throw rejected('bad-scale', 'a scale is negative or not finite, or a code is out of range');
   }
   // Views into a network buffer would keep all of it alive, so the log holds copies.
-  return { ...header, bodyHashes, scales: copyOf(scales), codes: copyOf(codes) };
+  return { ...header, scales: copyOf(scales), codes: copyOf(codes) };
 }
 
 /** @throws UpdateRejectedError unless this header is for `run`, in its bounds and signed by its author. */

@@ -19,7 +19,11 @@ export class NetIdentity implements Identity {
   readonly #libp2pKey: Ed25519PrivateKey;
   readonly #signingKey: KeyObject;
 
-  constructor(key: Ed25519PrivateKey) {
+  /** `isNew`: it was made just now, so that no earlier process can have signed with it. */
+  constructor(
+    key: Ed25519PrivateKey,
+    readonly isNew = false,
+  ) {
     this.peerId = peerIdFromPublicKey(key.publicKey.raw);
     this.#libp2pKey = key;
     // RFC 8037: d is the seed, the first half of libp2p's 64 raw bytes.
@@ -64,7 +68,7 @@ export async function loadOrCreateIdentity(path: string): Promise<NetIdentity> {
   } catch (cause) {
     throw keyFileError(path, 'written', cause);
   }
-  return new NetIdentity(key);
+  return new NetIdentity(key, true);
 }
 
 function decodeKey(path: string, bytes: Uint8Array): NetIdentity {

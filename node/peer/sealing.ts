@@ -37,6 +37,8 @@ export interface SealingComponents {
   epochNow: () => number;
   /** Tells the members of a seal. */
   tell: (message: Uint8Array) => void;
+  /** The log goes on from a certificate now. */
+  onAdopted: () => void;
   /** Bytes of the log on disk beyond which sealed updates are dropped from it. */
   logBytesMax: number;
 }
@@ -301,6 +303,7 @@ export class Sealing {
     if (this.#next === next) this.#next = null;
     this.#isFetching = false;
     this.#shelf.keep(epoch);
+    this.#c.onAdopted();
     logger.debug({ epoch, updates: certificate.statement.updates }, 'seal adopted');
     if (store.logBytes > COMPACT_SHARE * this.#c.logBytesMax || !adoption.isOwn) {
       this.#logStart = epoch;

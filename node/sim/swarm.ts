@@ -50,6 +50,7 @@ export class SimNode<T extends Trainer = Trainer> {
   /** See PeerInit; of the next start. */
   measuresPersonal = true;
   #isResting = false;
+  #hasStarted = false;
   #clock: VirtualClock | null = null;
   #store: SimStore | null = null;
   #transport: SimTransport | null = null;
@@ -94,7 +95,9 @@ export class SimNode<T extends Trainer = Trainer> {
       isResting: this.#isResting,
       admission: this.admission,
       measuresPersonal: this.measuresPersonal,
+      isNewKey: !this.#hasStarted,
     });
+    this.#hasStarted = true;
     await this.peer.start();
     this.peer.done.catch((error: unknown) => this.swarm.failures.push(error));
   }
