@@ -2,8 +2,9 @@
  * The adapters that a run had, epoch by epoch, made again from what a peer keeps: the fold is a function of the log, so
  * the adapter after an epoch is the fold of the updates up to it. An update that came late counts where it belongs.
  */
-import { adapterSha256 } from '../protocol/adapter.js';
+import { adapterSha256, initialAdapter } from '../protocol/adapter.js';
 import { EpochFold } from '../protocol/epoch-fold.js';
+import { subtractSteps } from '../protocol/grid.js';
 import { UserError } from './errors.js';
 import type { StoredRun } from './stored-run.js';
 
@@ -34,20 +35,20 @@ type History = Pick<StoredRun, 'run' | 'log' | 'checkpoint'>;
  */
 export function* pastAdapters({ run, log, checkpoint }: History): Generator<PastAdapter> {
   const rows = new EpochFold(run);
-  const theta = checkpoint.theta.slice();
+  const initial = initialAdapter(run.manifest.adapter);
+  const sum = checkpoint.theta.slice();
   let updates = checkpoint.contributions;
   const adapter = (epoch: number, authors: string[] | null): PastAdapter => {
-    const now = Float32Array.from(theta);
+    const now = new Float32Array(initial.length);
+    subtractSteps(initial, sum, now);
     return { epoch, theta: now, sha256: adapterSha256(now), updates, authors };
   };
   if (checkpoint.epoch > 0) yield adapter(checkpoint.epoch - 1, null);
   for (let epoch = checkpoint.epoch; epoch <= log.newestEpoch; epoch++) {
     const held = log.inEpoch(epoch);
     if (held.length === 0) continue;
-    const steps = rows.steps(epoch, held);
-    let piece = steps.next();
-    while (piece.done !== true) piece = steps.next();
-    piece.value(theta);
+    const steps = rows.add(sum, 1, epoch, held, log);
+    while (steps.next().done !== true);
     updates += held.length;
     yield adapter(
       epoch,

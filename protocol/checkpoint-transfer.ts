@@ -10,6 +10,7 @@ import {
   type CheckpointStatement,
 } from './checkpoint.js';
 import { SyncProtocolError } from './errors.js';
+import { isSumOfSteps } from './grid.js';
 import { AUTHORS_MAX, CHECKPOINT_ANCESTORS_MAX, EPOCHS_MAX, SYNC_CHUNK_BYTES } from './limits.js';
 import type { Run } from './manifest.js';
 import type * as wire from './wire/messages.js';
@@ -128,6 +129,8 @@ export class CheckpointTransfer {
   complete(): Checkpoint | null {
     if (this.#missing.size > 0 || !this.#hashes || !this.#theta) return null;
     swapLittleEndian(new Uint8Array(this.#theta.buffer), Float64Array.BYTES_PER_ELEMENT);
+    if (!isSumOfSteps(this.#theta, this.statement.epoch))
+      throw new SyncProtocolError('a checkpoint that is no sum of steps');
     return { ...this.statement, theta: this.#theta, pieceHashes: this.#hashes };
   }
 }

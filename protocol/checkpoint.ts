@@ -3,7 +3,7 @@
  * sets give equal checkpoints, whatever the order in which they came (docs/PROTOCOL.md, "Checkpoints").
  */
 import { createHash } from 'node:crypto';
-import { initialAdapter } from './adapter.js';
+import { adapterLayout } from './adapter.js';
 import { fromHex, littleEndian, sha256, toHex } from './bytes.js';
 import { EpochFold } from './epoch-fold.js';
 import { CHECKPOINT_ANCESTORS_MAX, SYNC_CHUNK_BYTES } from './limits.js';
@@ -28,7 +28,7 @@ export interface CheckpointStatement {
 }
 
 export interface Checkpoint extends CheckpointStatement {
-  /** The fold of all epochs before `epoch`: [adapterSize] float64, not written to. */
+  /** The sum of all epochs before `epoch` (fold.ts): [adapterSize] whole steps, not written to. */
   theta: Float64Array;
   /** SHA-256 of each SYNC_CHUNK_BYTES of theta as little-endian float64, one after the other. */
   pieceHashes: Uint8Array;
@@ -61,9 +61,9 @@ export function checkpointName(statement: CheckpointStatement): string {
   return `${epoch}/${digest}/${contributions}/${thetaSha256}`;
 }
 
-/** Before epoch 0: theta0 and nothing folded. */
+/** Before epoch 0: nothing folded. */
 export function initialCheckpoint(run: Run): Checkpoint {
-  const theta = Float64Array.from(initialAdapter(run.manifest.adapter));
+  const theta = new Float64Array(adapterLayout(run.manifest.adapter).size);
   return { epoch: 0, digest: run.id, contributions: 0, ancestors: [], ...describeTheta(theta) };
 }
 
@@ -107,7 +107,7 @@ export function* nextCheckpoint(
   const digest = createHash('sha256').update(fromHex(from.digest)).update(uint32(epoch));
   let { contributions } = from;
   for (const { epoch: folded, updates } of epochs) {
-    (yield* rows.steps(folded, updates))(theta);
+    yield* rows.add(theta, 1, folded, updates, log);
     for (const { id } of updates) digest.update(fromHex(id));
     contributions += updates.length;
   }

@@ -9,6 +9,7 @@ import type { Admission } from './admission.js';
 import { UpdateRejectedError } from './errors.js';
 import { AUTHORS_MAX } from './limits.js';
 import { Members } from './members.js';
+import type { Quantised } from './quantise.js';
 import type { Update, UpdateHeader } from './update.js';
 
 /** Two headers of one author for one epoch, in ascending order of id. */
@@ -170,6 +171,12 @@ export class UpdateLog {
   inEpoch(epoch: number): Update[] {
     const updates = [...(this.#byEpoch.get(epoch)?.values() ?? [])];
     return updates.sort((a, b) => (a.author < b.author ? -1 : 1));
+  }
+
+  /** The body of an update that the log gave, evicted or not. */
+  read(header: UpdateHeader): Quantised {
+    // What the log gives are whole updates.
+    return header as Update;
   }
 
   /** Authors in ascending order of peer id. */

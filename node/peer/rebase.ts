@@ -5,6 +5,7 @@
  * a part of the time sends that part (docs/PROTOCOL.md, "Rebase").
  */
 import type { CheckpointStatement, Checkpoint } from '../../protocol/checkpoint.js';
+import { GRID } from '../../protocol/grid.js';
 import type { Debt } from '../interfaces.js';
 
 /**
@@ -33,7 +34,8 @@ export function debtOf(
   if (share === 0) return before;
   const vector = before?.vector.slice() ?? new Float64Array(mine.theta.length);
   for (let i = 0; i < vector.length; i++) {
-    const difference = (theirs.theta[i] ?? 0) - (mine.theta[i] ?? 0);
+    // Sums are subtracted from theta0.
+    const difference = ((mine.theta[i] ?? 0) - (theirs.theta[i] ?? 0)) / GRID;
     vector[i] = (vector[i] ?? 0) + share * difference;
   }
   return { name: `${mine.digest} ${theirs.digest}`, vector };

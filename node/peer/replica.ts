@@ -86,12 +86,12 @@ export class Replica {
       epochsMax: () => this.epochsMax,
       self,
       onCheckpoint: (checkpoint, change) => {
-        this.#fold.rebase(checkpoint, change);
+        this.#fold.rebase({ epoch: checkpoint.epoch, sum: checkpoint.theta }, change);
         this.#sha256 = null;
         if (!this.#isRestoring) this.#handlers.onCheckpoint?.();
       },
     });
-    this.#fold = new Fold(run, rows, this.horizon.isOn ? this.horizon.checkpoint : undefined);
+    this.#fold = new Fold(run, rows);
     this.#size = adapterLayout(run.manifest.adapter).size;
     this.#epochNow = epochNow;
     this.#handlers = handlers;
@@ -119,12 +119,19 @@ export class Replica {
 
   /** The fold of the whole log as the trainer takes it: a new [adapterSize] float32. */
   theta(): Float32Array {
-    return Float32Array.from(this.#fold.compute(this.log));
+    this.#fold.compute(this.log);
+    return this.#fold.theta();
+  }
+
+  /** The sum behind theta(): [adapterSize] whole steps, not to be written to. */
+  foldSum(): Float64Array {
+    this.#fold.compute(this.log);
+    return this.#fold.sum();
   }
 
   /**
-   * Folds what is new in pieces, so that messages get through meanwhile: a row of a large adapter takes
-   * tens of ms, and a late update can make hundreds of rows due. theta() is quick right after it.
+   * Folds what is new in pieces, so that messages get through meanwhile: the rows of a large adapter take
+   * seconds. theta() is quick right after it.
    */
   async settle(signal: AbortSignal): Promise<void> {
     await inPieces(this.#fold.steps(this.log), signal);
@@ -362,7 +369,7 @@ export class Replica {
     const result = this.log.insert(update);
     if (result.kind === 'added') this.#invalidate(update.epoch);
     if (result.kind === 'evicted') {
-      this.#invalidate(result.fromEpoch);
+      this.#invalidateAll(result.fromEpoch);
       this.#count(update.author, 'equivocation');
       this.#handlers.onRecord(encodeEquivocation(result.proof));
       this.#handlers.onProof(result.proof);
@@ -396,7 +403,7 @@ export class Replica {
   #enter(admission: Admission): boolean {
     const fromEpoch = this.log.admit(admission);
     if (fromEpoch === null) return false;
-    this.#invalidate(fromEpoch);
+    this.#invalidateAll(fromEpoch);
     return true;
   }
 
@@ -410,13 +417,19 @@ export class Replica {
   #evict(proof: EquivocationProof): boolean {
     const fromEpoch = this.log.evict(proof);
     if (fromEpoch === null) return false;
-    this.#invalidate(fromEpoch);
+    this.#invalidateAll(fromEpoch);
     this.#count(proof.author, 'equivocation');
     return true;
   }
 
   #invalidate(epoch: number): void {
     this.#fold.invalidate(epoch);
+    this.#sha256 = null;
+  }
+
+  /** The updates of `fromEpoch` and any later epoch may have changed. */
+  #invalidateAll(fromEpoch: number): void {
+    this.#fold.invalidateAll(fromEpoch);
     this.#sha256 = null;
   }
 

@@ -6,6 +6,7 @@ import { debtOf, shareOfWork } from '../../../node/peer/rebase.js';
 import { initialCheckpoint, pieceOf, type Checkpoint } from '../../../protocol/checkpoint.js';
 import { EpochFold } from '../../../protocol/epoch-fold.js';
 import { UpdateLog } from '../../../protocol/log.js';
+import { GRID } from '../../../protocol/grid.js';
 import { norm } from '../../../protocol/residual.js';
 import { adapterSize, testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
@@ -57,7 +58,9 @@ describe('what is owed after a rebase', () => {
       const mine = horizon.checkpoint;
       adopt(horizon, theirs);
       const weight = epochs.length / 9;
-      const expected = mine.theta.map((value, i) => weight * ((theirs.theta[i] ?? 0) - value));
+      const expected = mine.theta.map(
+        (value, i) => weight * ((value - (theirs.theta[i] ?? 0)) / GRID),
+      );
       assert.deepEqual(horizon.stored.debt?.vector, expected);
     }
   });
@@ -89,7 +92,7 @@ describe('what is owed after a rebase', () => {
 
   it('adds to what was still owed', () => {
     const [mine, theirs] = [initialCheckpoint(run), initialCheckpoint(run)];
-    const other = { ...theirs, theta: theirs.theta.map((value) => value + 8) };
+    const other = { ...theirs, theta: theirs.theta.map((value) => value - 8 * GRID) };
     const first = debtOf(null, mine, other, 0.5);
     assert.deepEqual(debtOf(first, mine, other, 0), first);
     const sum = debtOf(first, mine, other, 0.25)?.vector ?? assert.fail('a debt');
