@@ -138,7 +138,7 @@ function measureFold(run: Run, authors: number): void {
   const slicer = new Slicer(run);
   const size = adapterSize(run);
   const updates = Array.from({ length: authors }, (_, author) => updateOf(run, slicer, author));
-  const base = { epoch: 0, theta: new Float64Array(size) };
+  const base = { epoch: 0, sum: new Float64Array(size) };
   const prepare = (): { fold: Fold; log: UpdateLog } => {
     const log = new UpdateLog();
     // Copies, because the norm of an update that was folded before is known.

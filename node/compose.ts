@@ -47,6 +47,8 @@ export interface RunningPeerInit {
   trainer: ClosableTrainer;
   /** The budget of private training; null without noise. */
   privacy: PrivacyGuard | null;
+  /** See PeerInit. */
+  logBytesMax: number;
   /** Null where the base model is not shared. */
   sharedModel: SharedModelSource | null;
   /** Multiaddrs to dial: bootstrap nodes and peers. */

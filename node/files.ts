@@ -81,7 +81,12 @@ export async function readIfThere(path: string): Promise<Uint8Array | null> {
  */
 export async function readDurably(path: string): Promise<Uint8Array | null> {
   const bytes = await readIfThere(path);
-  if (bytes === null) return null;
+  if (bytes !== null) await makeDurable(path);
+  return bytes;
+}
+
+/** What lies at `path` survives power loss from now on. Throws what the system throws. */
+export async function makeDurable(path: string): Promise<void> {
   const handle = await disk.open(path, 'r+');
   try {
     await handle.sync();
@@ -89,7 +94,6 @@ export async function readDurably(path: string): Promise<Uint8Array | null> {
     await handle.close();
   }
   await syncDirectory(dirname(path));
-  return bytes;
 }
 
 /**

@@ -7,7 +7,7 @@ import { flagOf, parseValue, type OptionSpec, type OptionSpecs } from '../config
 import { CONFIG_FILE, readConfigFile } from '../config/file.js';
 import { Sources, type ResolvedOptions } from '../config/sources.js';
 import { StoreUnavailableError, TrainerDiedError } from '../interfaces.js';
-import { ForeignLogError } from '../store/log-file.js';
+import { ForeignLogError } from '../store/log-scan.js';
 import {
   InvalidManifestError,
   InvalidPeerIdError,

@@ -152,9 +152,15 @@ export class Replica {
     return this.#fold.theta();
   }
 
+  /** The sum behind theta(): [adapterSize] whole steps, not to be written to. */
+  foldSum(): Float64Array {
+    this.#fold.compute(this.log);
+    return this.#fold.sum();
+  }
+
   /**
-   * Folds what is new in pieces, so that messages get through meanwhile: a row of a large adapter takes
-   * tens of ms, and a late update can make hundreds of rows due. theta() is quick right after it.
+   * Folds what is new in pieces, so that messages get through meanwhile: the rows of a large adapter take
+   * seconds. theta() is quick right after it.
    */
   async settle(signal: AbortSignal): Promise<void> {
     await inPieces(this.#fold.steps(this.log), signal);
@@ -278,14 +284,21 @@ export class Replica {
     return decodeCertificate(this.run, bytes);
   }
 
-  /** Restores one record of the log on disk. Returns false when the record is not valid for this run. */
-  restore(record: Uint8Array, place: number): boolean {
+  /**
+   * Restores one record of the log on disk. Returns false when the record is not valid for this run. `counts`: whether
+   * an update of this author for this epoch is to be restored.
+   */
+  restore(
+    record: Uint8Array,
+    place: number,
+    counts: (author: string, epoch: number) => boolean = () => true,
+  ): boolean {
     try {
       const message = decodeGossip(this.run, this.slicer, record, 'disk');
       switch (message.kind) {
         case 'update':
-          this.#bodies.saved(message.update.id, place);
-          this.#insert(message.update);
+          if (!counts(message.update.author, message.update.epoch)) break;
+          this.#restoreUpdate(message.update, place);
           break;
         case 'equivocation':
           this.#evict(message.proof);
@@ -495,6 +508,17 @@ export class Replica {
     this.#record(update);
     if (update.author === this.#self) this.#handlers.onOwnFound?.(update);
     return 'accept';
+  }
+
+  #restoreUpdate(update: Update, place: number): void {
+    // First, so that its body is left on disk.
+    this.#bodies.saved(update.id, place);
+    try {
+      if (this.#insert(update) === 'added') return;
+    } catch (error) {
+      this.#bodies.forget(update.id);
+      throw error;
+    }
   }
 
   #record(update: Update): void {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { adapterSha256 } from '../../protocol/adapter.js';
 import { checkpointName, initialCheckpoint, type Checkpoint } from '../../protocol/checkpoint.js';
 import { EpochFold } from '../../protocol/epoch-fold.js';
-import { Fold } from '../../protocol/fold.js';
+import { Fold, foldOnce } from '../../protocol/fold.js';
 import { decodeGossip } from '../../protocol/gossip.js';
 import { UpdateLog } from '../../protocol/log.js';
 import { Slicer } from '../../protocol/slice.js';
@@ -45,8 +45,10 @@ export function checkAgreement(swarm: Swarm): Outcome {
   const base = checkpointOfDisks(swarm);
   const union = unionOfDisks(swarm, base.epoch);
   assert.equal(union.proofs().length, 0, 'no honest author signs two updates for one epoch');
-  const fold = new Fold(swarm.run, new EpochFold(swarm.run), base);
-  const theta = Float32Array.from(fold.compute(union));
+  const { epoch, theta: sum } = base;
+  const fold = new Fold(swarm.run, new EpochFold(swarm.run), { epoch, sum });
+  fold.compute(union);
+  const theta = fold.theta();
   assert.equal(
     snapshots[0]!.adapter.sha256,
     adapterSha256(theta),
@@ -81,7 +83,7 @@ export function foldOfEverything(swarm: Swarm): string {
   const log = new UpdateLog();
   for (const { disk } of swarm.nodes)
     for (const update of updatesIn(swarm, disk.everAppended)) log.insert(update);
-  return adapterSha256(Float32Array.from(new Fold(swarm.run).compute(log)));
+  return adapterSha256(foldOnce(swarm.run, log));
 }
 
 /** The set of all updates on the disks of all live peers from epoch `floor` on. */
