@@ -38,6 +38,14 @@ export class SimDisk {
     for (const [epoch, sum] of this.sums) copy.sums.set(epoch, sum.slice());
     return copy;
   }
+
+  /** Puts a backup back; what the disk ever held is still known to checkers. */
+  restore(backup: SimDisk): void {
+    const { state, moments, log, seal, sums } = backup.snapshot();
+    Object.assign(this, { state, moments, log, seal });
+    this.sums.clear();
+    for (const [epoch, sum] of sums) this.sums.set(epoch, sum);
+  }
 }
 
 /** The open disk of one incarnation: after kill() writes on their way never happen. */

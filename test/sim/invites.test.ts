@@ -37,7 +37,7 @@ function makeSwarm(seed: number): Swarm {
 function unionOf(swarm: Swarm): { log: UpdateLog; sha256: string } {
   const { run } = swarm;
   const slicer = new Slicer(run);
-  const log = new UpdateLog(new Members(run.manifest.membership));
+  const log = new UpdateLog({ members: new Members(run.manifest.membership) });
   const messages = swarm.nodes
     .flatMap(({ disk }) => disk.everAppended)
     .map((record) => decodeGossip(run, slicer, record, 'disk'));
