@@ -10,9 +10,6 @@ import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
 import * as wire from './wire/messages.js';
 
-/** A run may be longer at the other side, by an amendment. */
-const BITMAP_BYTES_MAX = Math.ceil(limits.EPOCHS_MAX / 8);
-
 /** Two fields of 32 bytes, their tags and lengths, and the tag and length of the bitmap. */
 const ENTRY_OVERHEAD_BYTES = 80;
 
@@ -23,16 +20,25 @@ export class HaveVector {
   readonly evicted = new Set<string>();
   #bytes = 0;
 
-  /** Adds the entries of one frame. @throws SyncProtocolError beyond a bound. */
-  add(entries: readonly (wire.Held | wire.Wanted)[], evicted: readonly Uint8Array[]): void {
+  /**
+   * Adds the entries of one frame of `frameBytes`: what it costs its sender counts, whatever is in it.
+   * @throws SyncProtocolError beyond a bound.
+   */
+  add(
+    entries: readonly (wire.Held | wire.Wanted)[],
+    evicted: readonly Uint8Array[],
+    frameBytes: number,
+  ): void {
+    this.#bytes += frameBytes;
+    if (this.#bytes > limits.HAVE_BYTES_MAX) {
+      throw new SyncProtocolError(`a vector of more than ${limits.HAVE_BYTES_MAX} bytes`);
+    }
     for (const entry of entries) {
-      this.#bytes += entry.epochs.length + ENTRY_OVERHEAD_BYTES;
-      if (entry.epochs.length > BITMAP_BYTES_MAX || this.#bytes > limits.HAVE_BYTES_MAX) {
-        throw new SyncProtocolError('a vector longer than the run or the limit');
-      }
       const author = authorOf(entry.author);
       this.#epochs.set(author, copyOf(entry.epochs));
-      if ('digest' in entry) this.#digests.set(author, toHex(entry.digest));
+      if (!('digest' in entry)) continue;
+      if (entry.digest.length !== 32) throw new SyncProtocolError('an entry without its digest');
+      this.#digests.set(author, toHex(entry.digest));
     }
     for (const key of evicted) this.evicted.add(authorOf(key));
     if (this.#epochs.size > limits.AUTHORS_MAX || this.evicted.size > limits.AUTHORS_MAX) {
@@ -44,10 +50,14 @@ export class HaveVector {
     return [...this.#epochs.keys()].sort();
   }
 
-  /** Epochs of `author` from `epochMin` to `epochMax` in ascending order. */
-  epochsOf(author: string, epochMax = Infinity, epochMin = 0): number[] {
-    const bitmap = this.#epochs.get(author) ?? new Uint8Array();
-    return fromBitmap(bitmap, epochMin, Math.min(8 * bitmap.length, epochMax + 1));
+  /** Epochs of `author` from `epochMin` to `epochMax` in ascending order: the range is what this peer can use. */
+  epochsOf(author: string, epochMin: number, epochMax: number): number[] {
+    return fromBitmap(this.#epochs.get(author) ?? new Uint8Array(), epochMin, epochMax + 1);
+  }
+
+  /** Whether it names this epoch of `author`. */
+  has(author: string, epoch: number): boolean {
+    return (((this.#epochs.get(author)?.[epoch >> 3] ?? 0) >> (epoch & 7)) & 1) === 1;
   }
 
   /** Hex SHA-256 over the ids of the author's updates; undefined when not said. */
@@ -140,11 +150,17 @@ export function toBitmap(epochs: readonly number[]): Uint8Array<ArrayBuffer> {
   return bitmap;
 }
 
-/** The numbers from `start` to `end` - 1 whose bit is set, ascending. */
-export function fromBitmap(bitmap: Uint8Array, start = 0, end = 8 * bitmap.length): number[] {
+/**
+ * The numbers from `start` to `end` - 1 whose bit is set, ascending. The sender chose the bitmap, the receiver the
+ * range: what lies outside of it costs nothing, and a byte without bits one step.
+ */
+export function fromBitmap(bitmap: Uint8Array, start: number, end: number): number[] {
   const numbers: number[] = [];
-  for (let n = start; n < end; n++) {
-    if (((bitmap[n >> 3] ?? 0) >> (n & 7)) & 1) numbers.push(n);
+  const stop = Math.min(end, 8 * bitmap.length);
+  for (let n = start; n < stop; n++) {
+    const byte = bitmap[n >> 3] ?? 0;
+    if (byte === 0) n |= 7;
+    else if ((byte >> (n & 7)) & 1) numbers.push(n);
   }
   return numbers;
 }
