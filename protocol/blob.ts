@@ -216,7 +216,8 @@ export class BlobAsker {
       throw new BlobProtocolError('an offer of too many chunks');
     if (hashes.length > 0) this.#blob.takeHashes(hashes);
     let count = 0;
-    for (let i = 0; i < chunkCount; i++) count += ((held[i >> 3] ?? 0) >> (i & 7)) & 1;
+    const end = Math.min(chunkCount, 8 * held.length);
+    for (let i = 0; i < end; i++) count += ((held[i >> 3] ?? 0) >> (i & 7)) & 1;
     // Each offer grows, so there are no more than chunks, and one that is empty.
     if (count <= this.#heldCount) throw new BlobProtocolError('an offer of nothing new');
     if (count > 0 && this.#blob.hashes === null) throw new BlobProtocolError('chunks, no hashes');

@@ -20,16 +20,25 @@ export class HaveVector {
   readonly evicted = new Map<string, number>();
   #bytes = 0;
 
-  /** Adds the entries of one frame. @throws SyncProtocolError beyond a bound. */
-  add(entries: readonly (wire.Held | wire.Wanted)[], evicted: readonly wire.Evicted[]): void {
+  /**
+   * Adds the entries of one frame of `frameBytes`: what it costs its sender counts, whatever is in it.
+   * @throws SyncProtocolError beyond a bound.
+   */
+  add(
+    entries: readonly (wire.Held | wire.Wanted)[],
+    evicted: readonly wire.Evicted[],
+    frameBytes: number,
+  ): void {
+    this.#bytes += frameBytes;
+    if (this.#bytes > limits.HAVE_BYTES_MAX) {
+      throw new SyncProtocolError(`a vector of more than ${limits.HAVE_BYTES_MAX} bytes`);
+    }
     for (const entry of entries) {
-      this.#bytes += entry.epochs.length + ENTRY_OVERHEAD_BYTES;
-      if (entry.epochs.length > limits.BITMAP_BYTES_MAX || this.#bytes > limits.HAVE_BYTES_MAX) {
-        throw new SyncProtocolError('a vector longer than the run or the limit');
-      }
       const author = authorOf(entry.author);
       this.#epochs.set(author, copyOf(entry.epochs));
-      if ('digest' in entry) this.#digests.set(author, toHex(entry.digest));
+      if (!('digest' in entry)) continue;
+      if (entry.digest.length !== 32) throw new SyncProtocolError('an entry without its digest');
+      this.#digests.set(author, toHex(entry.digest));
     }
     for (const { author, fromEpoch } of evicted) this.evicted.set(authorOf(author), fromEpoch);
     if (this.#epochs.size > limits.AUTHORS_MAX || this.evicted.size > limits.EVICTED_MAX) {
@@ -41,10 +50,14 @@ export class HaveVector {
     return [...this.#epochs.keys()].sort();
   }
 
-  /** Epochs of `author` from `epochMin` to `epochMax` in ascending order. */
-  epochsOf(author: string, epochMax = Infinity, epochMin = 0): number[] {
-    const bitmap = this.#epochs.get(author) ?? new Uint8Array();
-    return fromBitmap(bitmap, epochMin, Math.min(8 * bitmap.length, epochMax + 1));
+  /** Epochs of `author` from `epochMin` to `epochMax` in ascending order: the range is what this peer can use. */
+  epochsOf(author: string, epochMin: number, epochMax: number): number[] {
+    return fromBitmap(this.#epochs.get(author) ?? new Uint8Array(), epochMin, epochMax + 1);
+  }
+
+  /** Whether it names this epoch of `author`. */
+  has(author: string, epoch: number): boolean {
+    return (((this.#epochs.get(author)?.[epoch >> 3] ?? 0) >> (epoch & 7)) & 1) === 1;
   }
 
   /** Hex SHA-256 over the ids of the author's updates; undefined when not said. */

@@ -1,5 +1,6 @@
 /**
- * Every bound on what another peer can make us store, compute or wait for: its unit and its reason.
+ * Every bound on what another peer can make us store, compute or wait for: its unit and its reason. Which field
+ * has which, and the sizes that follow from the format itself, stand in wire/messages.proto.
  * A bound that a run can choose (epochs, rank) is checked when its manifest is decoded.
  */
 
@@ -88,7 +89,7 @@ export const SYNC_FRAME_BYTES_MAX = 256 * 1024 + 64;
 /** Bytes of update data in one sync frame. */
 export const SYNC_CHUNK_BYTES = 256 * 1024;
 
-/** Bytes of a have-vector in all its frames: AUTHORS_MAX authors of EPOCHS_MAX epochs fit. */
+/** Encoded bytes of a have-vector in all its frames: AUTHORS_MAX authors of EPOCHS_MAX epochs fit. */
 export const HAVE_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Epochs between two seals, and between an epoch and its seal: a vote that comes later helps nobody. */

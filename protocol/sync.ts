@@ -13,7 +13,7 @@ import * as limits from './limits.js';
 import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
 import { maxUpdateBytes } from './slice.js';
-import { UPDATE_OVERHEAD_BYTES_MAX, updateOf } from './update.js';
+import { UPDATE_OVERHEAD_BYTES_MAX, updateOf, type UpdateHeader } from './update.js';
 import * as wire from './wire/messages.js';
 
 /** What a received frame asks of the peer. Updates and proofs are not checked yet. */
@@ -84,6 +84,9 @@ export class SyncSession {
   #partial = new Uint8Array();
   #partialBytes = 0;
   #wantedCount = 0;
+  /** Encoded bytes of all frames, and how many may come: two vectors and what was asked for; the rest is small. */
+  #received = 0;
+  readonly #receivedMax: number;
   #updates = 0;
   #proofs = 0;
 
@@ -101,6 +104,8 @@ export class SyncSession {
     this.#have = new HaveVector();
     this.#want = new HaveVector();
     this.#updateBytesMax = maxUpdateBytes(run) + UPDATE_OVERHEAD_BYTES_MAX;
+    this.#receivedMax =
+      2 * limits.HAVE_BYTES_MAX + Math.max(limits.SYNC_SESSION_BYTES_MAX, this.#updateBytesMax);
   }
 
   /** Whether a bound left something out that the remote holds: another session is worth its while. */
@@ -150,11 +155,15 @@ export class SyncSession {
 
   /** @throws SyncProtocolError when the frame is malformed, out of turn or beyond a bound. */
   receive(bytes: Uint8Array): SyncEvent {
+    this.#received += bytes.length;
+    if (this.#received > this.#receivedMax) {
+      throw new SyncProtocolError(`more than ${this.#receivedMax} bytes in one session`);
+    }
     const frame = decodeFrame(bytes);
     const { have, want, chunk, equivocation, sealEquivocation, end } = frame;
-    if (have) return this.#onHave(this.#inPhase('have', have));
+    if (have) return this.#onHave(this.#inPhase('have', have), bytes.length);
     if (frame.admission) return this.#onAdmission(this.#inPhase('have', frame.admission));
-    if (want) return this.#onWant(this.#inPhase('want', want));
+    if (want) return this.#onWant(this.#inPhase('want', want), bytes.length);
     if (equivocation) return this.#onEquivocation(this.#inPhase('updates', equivocation));
     if (sealEquivocation)
       return this.#onSealEquivocation(this.#inPhase('updates', sealEquivocation));
@@ -217,16 +226,11 @@ export class SyncSession {
       yield wire.SyncFrame.encode(equivocationToWire(proof));
     }
     let bytes = 0;
-    for (const author of this.#want.authors()) {
-      if (this.#log.epochsOf(author).length === 0) continue;
-      for (const epoch of this.#want.epochsOf(author, this.#log.newestEpoch, this.#log.floor)) {
-        const header = this.#log.get(author, epoch);
-        if (header === undefined) continue;
-        const encoded = wire.Update.encode(updateOf(header, this.#log.read(header)));
-        if (bytes > 0 && bytes + encoded.length > limits.SYNC_SESSION_BYTES_MAX) break;
-        bytes += encoded.length;
-        yield* chunks(encoded);
-      }
+    for (const header of this.#wantedUpdates()) {
+      const encoded = wire.Update.encode(updateOf(header, this.#log.read(header)));
+      if (bytes > 0 && bytes + encoded.length > limits.SYNC_SESSION_BYTES_MAX) break;
+      bytes += encoded.length;
+      yield* chunks(encoded);
     }
     yield wire.SyncFrame.encode({ end: {} });
   }
@@ -237,9 +241,20 @@ export class SyncSession {
     this.#wanted.clear();
   }
 
+  /** The held updates that the remote wants: work goes by what is held, not by what it asks for. */
+  *#wantedUpdates(): Generator<UpdateHeader> {
+    for (const author of this.#want.authors()) {
+      for (const epoch of this.#log.epochsOf(author)) {
+        const header = this.#want.has(author, epoch) ? this.#log.get(author, epoch) : undefined;
+        if (header !== undefined) yield header;
+      }
+    }
+  }
+
   /** Epochs of `author` that the remote should send. */
   #lacking(author: string, epochMax: number, epochMin: number): number[] {
-    const remote = this.#have.epochsOf(author, epochMax, Math.max(epochMin, this.#log.floor));
+    const floor = Math.max(epochMin, this.#log.floor);
+    const remote = this.#have.epochsOf(author, floor, epochMax);
     const lacking = remote.filter((epoch) => this.#log.get(author, epoch) === undefined);
     // Digests over different ranges say nothing.
     if ((this.#remoteSealed?.epoch ?? 0) !== this.#log.floor) return lacking;
@@ -260,10 +275,10 @@ export class SyncSession {
     );
   }
 
-  #onHave(have: wire.Have): SyncEvent {
+  #onHave(have: wire.Have, bytes: number): SyncEvent {
     if (toHex(have.runId) !== this.#run.id) throw new SyncProtocolError('another run');
     if (this.#clockMs === null) return this.#onOpening(have);
-    this.#have.add(have.authors, have.evicted);
+    this.#have.add(have.authors, have.evicted, bytes);
     return have.last ? this.#onHaveEnd(this.#clockMs) : partOf(have.authors);
   }
 
@@ -310,8 +325,8 @@ export class SyncSession {
     return { kind: 'nothing' };
   }
 
-  #onWant(want: wire.Want): SyncEvent {
-    this.#want.add(want.authors, []);
+  #onWant(want: wire.Want, bytes: number): SyncEvent {
+    this.#want.add(want.authors, [], bytes);
     if (!want.last) return partOf(want.authors);
     this.#phase = 'updates';
     return { kind: 'want' };

@@ -337,10 +337,10 @@ describe('decodeManifest()', () => {
   });
 
   it('refuses bytes that encode differently', () => {
-    const canonical = /not in canonical form/;
+    const canonical = /not in canonical form|may occur once|varint/;
     refused(appended('7801'), canonical, 'an unknown field');
     refused(appended('0801'), canonical, 'a field that comes twice');
-    refused(appended('3800'), /not a valid|lacks|must be|canonical/, 'a section of the wrong type');
+    refused(appended('3800'), /wire type/, 'a section of the wrong type');
     const [tag = 0, version = 0] = base.bytes;
     assert.deepEqual([tag, version], [8, 1], 'the first field is the version');
     const rest = base.bytes.subarray(2);
