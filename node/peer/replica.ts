@@ -46,6 +46,9 @@ import type { AdapterSnapshot } from './snapshot.js';
 /** `status` waits for the fold of so many coordinates: 20 ms at 5 ns. */
 const QUICK_COORDINATES = 1 << 22;
 
+/** Sealed epochs whose updates can still be read: a survey of authors (survey.ts) looks back, and takes its time. */
+const SEALED_EPOCHS_KEPT = 48;
+
 export interface ReplicaHandlers {
   /** A record to append to the log on disk. */
   onRecord(record: LogRecord): void;
@@ -99,8 +102,10 @@ export class Replica {
   readonly #deferred = new Map<string, Update>();
   readonly #rejected = new Map<string, Partial<Record<RejectionCode, number>>>();
   #seals: SealHandlers | null = null;
-  /** Updates before the log's floor. */
+  /** Updates before the log's floor, and those of the last such epochs, as far back as this peer held them. */
   #sealedUpdates = 0;
+  readonly #sealed = new Map<number, readonly UpdateHeader[]>();
+  #sealedFrom = 0;
   #amendment: Amendment | null = null;
   #sha256: string | null = null;
   #adapter: AdapterSnapshot | null = null;
@@ -233,12 +238,30 @@ export class Replica {
     { isSame, keep }: { isSame: boolean; keep: readonly UpdateHeader[] },
   ): void {
     const kept = new Set(keep.map((header) => header.id));
-    const old = this.headersBefore(epoch).filter((header) => !kept.has(header.id));
+    for (let e = this.log.floor; e < epoch; e++) {
+      const updates = this.log.inEpoch(e).filter((header) => !kept.has(header.id));
+      if (updates.length > 0) this.#sealed.set(e, updates);
+    }
     this.log.seal(epoch, id);
-    for (const header of old) this.#bodies.forget(header.id);
     this.#sealedUpdates = updates;
+    for (const [old, headers] of this.#sealed) {
+      if (old >= this.readableFrom) break;
+      for (const header of headers) this.#bodies.forget(header.id);
+      this.#sealed.delete(old);
+    }
+    if (!isSame) this.#sealedFrom = epoch;
     this.#fold.rebase({ epoch, sum }, { isSame });
     this.#sha256 = null;
+  }
+
+  /** The updates of epochs from here on can still be read: those of the log, and of the last sealed epochs. */
+  get readableFrom(): number {
+    return Math.max(this.#sealedFrom, this.log.floor - SEALED_EPOCHS_KEPT);
+  }
+
+  /** The updates of a readable epoch that are in the fold, in ascending order of peer id. */
+  inEpoch(epoch: number): readonly UpdateHeader[] {
+    return epoch < this.log.floor ? (this.#sealed.get(epoch) ?? []) : this.log.inEpoch(epoch);
   }
 
   /** What the log holds before `epoch`. */

@@ -94,6 +94,10 @@ export class Surveyor {
       this.#survey ??= await this.#begin(epoch, signal);
       const survey = this.#survey;
       if (survey === null) return;
+      if (survey.fromEpoch < this.#c.replica.readableFrom) {
+        this.#survey = null;
+        return;
+      }
       if (survey.withAll === null) survey.withAll = await this.#loss(survey, null, signal);
       else await this.#lookAtNext(survey, signal);
       if (survey.left.length > 0) continue;
@@ -104,11 +108,11 @@ export class Surveyor {
 
   /** Null while the log has too few epochs or authors. */
   async #begin(epoch: number, signal: AbortSignal): Promise<Survey | null> {
-    const { log } = this.#c.replica;
+    const { replica } = this.#c;
     const fromEpoch = epoch - SURVEY_EPOCHS;
-    if (fromEpoch < log.floor) return null;
-    const count = Math.max(SURVEY_EPOCHS, log.newestEpoch - fromEpoch + 1);
-    const since = Array.from({ length: count }, (_, i) => [...log.inEpoch(fromEpoch + i)]);
+    if (fromEpoch < replica.readableFrom) return null;
+    const count = Math.max(SURVEY_EPOCHS, replica.log.newestEpoch - fromEpoch + 1);
+    const since = Array.from({ length: count }, (_, i) => replica.inEpoch(fromEpoch + i));
     const epochs = since.slice(0, SURVEY_EPOCHS);
     const left = [...new Set(epochs.flat().map(({ author }) => author))].sort();
     if (left.length < AUTHORS_MIN) return null;
