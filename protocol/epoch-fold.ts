@@ -3,12 +3,13 @@
  * (docs/PROTOCOL.md, "Fold").
  */
 import { GRID, roundToSteps } from './grid.js';
-import { fastestKernel, TILE_COORDINATES, type Kernel, type WeightedRow } from './kernel.js';
+import { TILE_COORDINATES, type Kernel, type WeightedRow } from './kernel.js';
 import type { AlphaPhase, Run } from './manifest.js';
 import { addSquares, hasFiniteScales, type Quantised } from './quantise.js';
 import { RobustMean } from './robust.js';
-import { phaseAt, Slicer, type Slice } from './slice.js';
+import { phaseAt, scatterAdd, Slicer, type Slice } from './slice.js';
 import type { UpdateHeader } from './update.js';
+import { fastestKernel } from './wasm-kernel.js';
 
 /** What the fold reads: the headers of each epoch, and their bodies, which may lie on disk. */
 export interface FoldSource {
@@ -45,7 +46,7 @@ export class EpochFold {
   /** Norms of rows, which depend on the update alone: folding an epoch again saves a pass. */
   readonly #norms = new WeakMap<UpdateHeader, number>();
 
-  constructor(run: Run, slicer = new Slicer(run), kernel = fastestKernel()) {
+  constructor(run: Run, slicer = new Slicer(run), kernel: Kernel = fastestKernel()) {
     this.#run = run;
     this.#slicer = slicer;
     this.#kernel = kernel;
@@ -91,7 +92,7 @@ export class EpochFold {
       const factor = (header === undefined ? 0 : staleness(header)) * (clips[i] ?? 1);
       return { quantised, factor };
     });
-    const robust = new RobustMean(rows, slice, trimFraction);
+    const robust = new RobustMean(rows, slice, trimFraction, this.#kernel);
     yield* robust.prepare();
     return { addTo: (sum, sign) => addRobust(robust, slice, factor, sum, sign) };
   }
@@ -125,7 +126,7 @@ export class EpochFold {
     for (let block = 0; block < blocks.length; block += tileBlocks) {
       const length = Math.min(tileBlocks * blockSize, coordinates - block * blockSize);
       const steps = this.#kernel.steps(rows, slice, block, length, factor);
-      scatter(steps, slice, block, sum, sign);
+      scatterAdd(sum, slice, steps, sign, block);
       yield length * rows.length;
     }
   }
@@ -184,29 +185,8 @@ function* addRobust(
     const mean = tile.subarray(0, length);
     robust.tile(block, mean);
     roundToSteps(mean, factor);
-    scatter(mean, slice, block, sum, sign);
+    scatterAdd(sum, slice, mean, sign, block);
     yield robust.work(length);
-  }
-}
-
-/** sum <- sum + sign x steps, which are those of the slice from its block `firstBlock` on. */
-function scatter(
-  steps: Float64Array,
-  { blocks, blockSize }: Slice,
-  firstBlock: number,
-  sum: Float64Array,
-  sign: 1 | -1,
-): void {
-  for (let block = firstBlock, from = 0; from < steps.length;) {
-    // Blocks that follow one another in the adapter are one piece.
-    const first = blocks[block] ?? 0;
-    let end = from;
-    for (let next = first; end < steps.length && blocks[block] === next; next++, block++)
-      end = Math.min(end + blockSize, steps.length);
-    const offset = first * blockSize - from;
-    for (let i = from; i < end; i++)
-      sum[offset + i] = (sum[offset + i] ?? 0) + sign * (steps[i] ?? 0);
-    from = end;
   }
 }
 

@@ -146,7 +146,7 @@ export class Fold {
   }
 
   /** The adapter as far as it was folded (see sum), [adapterSize] float32, into `out` when given. */
-  theta(out = new Float32Array(this.#sum.length)): Float32Array {
+  theta(out: Float32Array = new Float32Array(this.#sum.length)): Float32Array {
     this.#initial ??= initialAdapter(this.#run.manifest.adapter);
     subtractSteps(this.#initial, this.sum(), out);
     return out;

@@ -26,7 +26,8 @@ export function roundToSteps(values: Float64Array, factor: number): void {
 
 /** out <- initial - sum in steps, rounded to float32 once. A coordinate that nothing moved keeps its bits. */
 export function subtractSteps(initial: Float32Array, sum: Float64Array, out: Float32Array): void {
-  for (let i = 0; i < out.length; i++) out[i] = (initial[i] ?? 0) - (sum[i] ?? 0) / GRID;
+  const unit = 1 / GRID;
+  for (let i = 0; i < out.length; i++) out[i] = (initial[i] ?? 0) - (sum[i] ?? 0) * unit;
 }
 
 /** Whether `sum` can be that of the epochs below `epoch`: whole steps, and no more than so many epochs take. */

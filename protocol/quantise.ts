@@ -27,23 +27,47 @@ export function quantisedBytes(slice: Slice): { scales: number; codes: number } 
 
 /** `values`: [slice.coordinates] float64. `random` decides the stochastic rounding of 4 bits. */
 export function quantise(values: Float64Array, slice: Slice, random: Prng): Quantised {
-  const { blockSize, bits } = slice;
+  const out = emptyBody(slice);
+  takeRow(values.slice(), slice, random, out, 0);
+  return out;
+}
+
+/** Zeros in the place of scales and codes. */
+export function emptyBody(slice: Slice): Quantised {
   const size = quantisedBytes(slice);
-  const scales = new Uint8Array(size.scales);
-  const codes = new Uint8Array(size.codes);
-  for (let block = 0, start = 0; start < values.length; block++, start += blockSize) {
-    const end = Math.min(start + blockSize, values.length);
-    const half = blockScale(values, start, end, bits);
+  return { scales: new Uint8Array(size.scales), codes: new Uint8Array(size.codes) };
+}
+
+/**
+ * Quantises `values`, which are those of the slice from block `firstBlock` on, into their place in `out`, and
+ * subtracts from them what receivers will read.
+ */
+export function takeRow(
+  values: Float64Array,
+  { blockSize, bits }: Slice,
+  random: Prng,
+  { scales, codes }: Quantised,
+  firstBlock: number,
+): void {
+  const levels = LEVELS[bits];
+  let position = (firstBlock * blockSize * bits) >>> 3;
+  for (let block = firstBlock, i = 0; i < values.length; block++) {
+    const end = Math.min(i + blockSize, values.length);
+    const half = blockScale(values, i, end, bits);
     scales[2 * block] = half & 0xff;
     scales[2 * block + 1] = half >>> 8;
     const scale = fromHalf(half);
-    for (let i = start; i < end; i++) {
-      const code = codeOf(values[i] ?? 0, scale, bits, random);
-      const position = i * bits;
-      codes[position >>> 3] = (codes[position >>> 3] ?? 0) | (code << (position & 7));
+    while (i < end) {
+      let byte = 0;
+      for (let shift = 0; shift < 8 && i < end; shift += bits, i++) {
+        const value = values[i] ?? 0;
+        const code = codeOf(value, scale, bits, random);
+        byte |= code << shift;
+        values[i] = value - (levels[code] ?? 0) * scale;
+      }
+      codes[position++] = byte;
     }
   }
-  return { scales, codes };
 }
 
 /**
@@ -53,7 +77,7 @@ export function quantise(values: Float64Array, slice: Slice, random: Prng): Quan
 export function dequantise(
   { scales, codes }: Quantised,
   slice: Slice,
-  out = new Float64Array(slice.coordinates),
+  out: Float64Array = new Float64Array(slice.coordinates),
   firstBlock = 0,
 ): Float64Array {
   const { blockSize, bits } = slice;

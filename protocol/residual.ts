@@ -2,9 +2,11 @@
  * Error feedback (Seide et al. 2014; Karimireddy et al. 1901.09847): what compression holds back is
  * added to the next delta.   E <- beta E + D;  q = Q(E[s]);  E[s] -= q
  */
+import { TILE_COORDINATES } from './kernel.js';
 import type { Prng } from './prng.js';
-import { dequantise, quantise, type Quantised } from './quantise.js';
-import { gather, scatterAdd, type Slice } from './slice.js';
+import { emptyBody, type Quantised } from './quantise.js';
+import { gatherTile, scatterTile, type Slice } from './slice.js';
+import { fastestKernel } from './wasm-kernel.js';
 
 /** residual <- beta x residual + delta, both [adapterSize] float64; `residual` is changed in place. */
 export function accumulate(residual: Float64Array, delta: Float64Array, beta: number): void {
@@ -14,10 +16,24 @@ export function accumulate(residual: Float64Array, delta: Float64Array, beta: nu
 }
 
 /** Quantises the slice of `residual` and subtracts, in place, exactly what receivers will read. */
-export function takeSlice(residual: Float64Array, slice: Slice, random: Prng): Quantised {
-  const quantised = quantise(gather(residual, slice), slice, random);
-  scatterAdd(residual, slice, dequantise(quantised, slice), -1);
-  return quantised;
+export function takeSlice(
+  residual: Float64Array,
+  slice: Slice,
+  random: Prng,
+  kernel = fastestKernel(),
+): Quantised {
+  const out = emptyBody(slice);
+  const { blocks, blockSize, coordinates } = slice;
+  const tileBlocks = Math.floor(TILE_COORDINATES / blockSize);
+  const tile = new Float64Array(tileBlocks * blockSize);
+  for (let block = 0; block < blocks.length; block += tileBlocks) {
+    const length = Math.min(tile.length, coordinates - block * blockSize);
+    const values = tile.subarray(0, length);
+    gatherTile(residual, slice, block, values);
+    kernel.take(values, slice, random, out, block);
+    scatterTile(residual, slice, block, values);
+  }
+  return out;
 }
 
 /** Adds what receivers read of an update that came to nothing, so that it is sent again; in place. */

@@ -4,8 +4,7 @@
  * coordinates, as slices see to. Of m rows it bears f = floor(trimFraction m) that lie. Only + - * / and
  * comparison, each sum in one fixed order, so that equal logs give equal bits.
  */
-import type { WeightedRow } from './kernel.js';
-import { dequantise } from './quantise.js';
+import type { Kernel, WeightedRow } from './kernel.js';
 import type { Slice } from './slice.js';
 
 /** All rows are held for about so many coordinates at a time: 64 rows are 1 MiB. */
@@ -18,15 +17,17 @@ const PAIRS_PER_COORDINATE = 4;
 export class RobustMean {
   readonly #rows: readonly WeightedRow[];
   readonly #slice: Slice;
+  readonly #kernel: Kernel;
   readonly #faulty: number;
   /** For each row those that it is mixed with. */
   #neighbours: readonly (readonly number[])[] = [];
   /** The rows of one tile, before and after mixing. */
-  readonly #values: readonly Float64Array<ArrayBuffer>[];
+  readonly #values: readonly Float64Array[];
   readonly #mixed: readonly Float64Array[];
 
   /** `rows` in ascending order of peer id; `trimFraction` in [0, 0.5). */
-  constructor(rows: readonly WeightedRow[], slice: Slice, trimFraction: number) {
+  constructor(rows: readonly WeightedRow[], slice: Slice, trimFraction: number, kernel: Kernel) {
+    this.#kernel = kernel;
     this.#rows = rows;
     this.#slice = slice;
     this.#faulty = Math.floor(trimFraction * rows.length);
@@ -72,7 +73,7 @@ export class RobustMean {
   #read(firstBlock: number, length: number): Float64Array[] {
     return this.#rows.map(({ quantised, factor }, i) => {
       const row = (this.#values[i] ?? new Float64Array(length)).subarray(0, length);
-      dequantise(quantised, this.#slice, row, firstBlock);
+      this.#kernel.decode(quantised, this.#slice, firstBlock, row);
       for (let k = 0; k < length; k++) row[k] = (row[k] ?? 0) * factor;
       return row;
     });

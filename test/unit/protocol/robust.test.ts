@@ -5,7 +5,7 @@ import { adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
 import { staleness } from '../../../protocol/epoch-fold.js';
 import { Fold, foldOnce } from '../../../protocol/fold.js';
 import { GRID } from '../../../protocol/grid.js';
-import type { WeightedRow } from '../../../protocol/kernel.js';
+import { javascriptKernel, type WeightedRow } from '../../../protocol/kernel.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import type { Run } from '../../../protocol/manifest.js';
 import { dequantise } from '../../../protocol/quantise.js';
@@ -63,7 +63,7 @@ function foldOf(run: Run, updates: readonly Update[]): Float64Array {
 }
 
 function meanOf(rows: readonly WeightedRow[], slice: Slice, trimFraction: number): Float64Array {
-  const robust = new RobustMean(rows, slice, trimFraction);
+  const robust = new RobustMean(rows, slice, trimFraction, javascriptKernel);
   for (const work of robust.prepare()) assert.ok(work > 0);
   const mean = new Float64Array(slice.coordinates);
   const size = robust.tileBlocks * slice.blockSize;
