@@ -98,7 +98,10 @@ class Walk {
     const expected = typeof kind === 'string' ? WIRE_TYPES[kind] : DELIMITED;
     if (wireType !== expected) throw fault(message, field, `has wire type ${wireType}`);
     const seen = (message.counts[number] ?? 0) + 1;
-    if (seen > count) throw fault(message, field, `occurs more than ${count} times`);
+    if (seen > count) {
+      const allowed = field.count === undefined ? 'once' : `${count} times at most`;
+      throw fault(message, field, `may occur ${allowed}`);
+    }
     message.counts[number] = seen;
     switch (kind) {
       case 'uint32':
@@ -114,7 +117,7 @@ class Walk {
         this.#step(this.#sized(message, field, end), end, message.name);
         break;
       default:
-        this.message(kind, this.#at + this.#lengthWithin(end, message.name));
+        this.message(kind, this.#endOfDelimited(end, message.name));
     }
   }
 
@@ -136,7 +139,7 @@ class Walk {
     if (wireType === VARINT) this.#unknownVarint(end, within);
     else if (wireType === FIXED64) this.#step(8, end, within);
     else if (wireType === FIXED32) this.#step(4, end, within);
-    else if (wireType === DELIMITED) this.#at += this.#lengthWithin(end, within);
+    else if (wireType === DELIMITED) this.#at = this.#endOfDelimited(end, within);
     else throw new WireFormatError(`${within} has a field of wire type ${wireType}`);
   }
 
@@ -147,10 +150,11 @@ class Walk {
     throw new WireFormatError(`${within} has a varint without an end`);
   }
 
-  #lengthWithin(end: number, within: string): number {
+  /** Where the value ends whose length comes next. */
+  #endOfDelimited(end: number, within: string): number {
     const length = this.#varint(end, VARINT_MAX.uint32, within);
     if (length > end - this.#at) throw endsEarly(within);
-    return length;
+    return this.#at + length;
   }
 
   #step(bytes: number, end: number, within: string): void {
