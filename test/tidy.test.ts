@@ -187,6 +187,20 @@ describe('the house rules', () => {
     assert.deepEqual(wrong, []);
   });
 
+  it('every message is decoded through the guard of the wire format', () => {
+    const around = /decodeMessage|streamMessage|\.codec\(/;
+    // The guard, what puts it in, and this test.
+    const allowed = ['protocol/wire/guard.ts', 'test/wire/generate.ts', 'test/tidy.test.ts'];
+    const wrong = own.filter((file) => !allowed.includes(file) && around.test(text(file)));
+    assert.deepEqual(wrong, []);
+    // What protons generates would decode by itself: npm run generate:wire puts the guard in.
+    const generatedCode = text('protocol/wire/messages.ts');
+    assert.doesNotMatch(generatedCode, /decodeMessage|streamMessage/);
+    const decoders = [...generatedCode.matchAll(/function decode \(.*\n(.*)/g)];
+    assert.ok(decoders.length > 40);
+    for (const [, body] of decoders) assert.match(body ?? '', /return decodeBounded\(/);
+  });
+
   it('files stay small: none over 500 lines, nine in ten under 400, half under 150', () => {
     const sizes = own
       .filter((file) => !file.startsWith('test/'))

@@ -31,8 +31,10 @@ export function boundsSource(messages: readonly SchemaMessage[]): string {
   return `${lines.join('\n')}\n`;
 }
 
-const RUNTIME = "import { decodeMessage, encodeMessage, MaxLengthError, message, streamMessage } from";
-const DECODE = / {2}export function decode \(buf: ([^,]+), opts\?: [^)]+\): (\w+) \{\n.*\n {2}\}\n/g;
+const RUNTIME =
+  'import { decodeMessage, encodeMessage, MaxLengthError, message, streamMessage } from';
+const DECODE =
+  / {2}export function decode \(buf: ([^,]+), opts\?: [^)]+\): (\w+) \{\n.*\n {2}\}\n/g;
 const STREAM = /\n {2}export function stream \(.*\n.*\n {2}\}\n/g;
 const STREAM_CODEC = /\}, function \* \([\s\S]*?\n {6}\}\)\n {4}\}\n\n {4}return _codec/g;
 const EVENT = / {2}export interface \w+FieldEvent \{\n(?: {4}.*\n)+ {2}\}\n\n/g;
