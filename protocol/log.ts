@@ -111,7 +111,7 @@ export class UpdateLog {
     const held = this.#authors.get(id)?.updates.get(epoch);
     if (held?.id === update.id) return { kind: 'held' };
     if (held !== undefined) {
-      const proof = equivocationProof(held, update);
+      const proof = equivocationProof(held, headerOf(update));
       return { kind: 'evicted', proof, changed: this.evict(proof) ?? [] };
     }
     const changed = this.#makeRoom(id, epoch);
