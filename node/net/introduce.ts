@@ -4,6 +4,7 @@
  * with addresses is a member's announcement of itself and gets the other members.
  */
 import './polyfill.js';
+import { setImmediate } from 'node:timers/promises';
 import type { Connection, PeerId, Stream } from '@libp2p/interface';
 import { pbStream } from '@libp2p/utils';
 import type { Multiaddr } from '@multiformats/multiaddr';
@@ -169,7 +170,7 @@ export async function askRuns(
       { runId: new Uint8Array(), manifest: new Uint8Array(), addresses: [] },
       signal,
     );
-    return decodeRuns(host, response.runs);
+    return await decodeRuns(host, response.runs);
   } catch (cause) {
     signal.throwIfAborted();
     if (cause instanceof InvalidManifestError) {
@@ -193,8 +194,27 @@ export async function askRuns(
   }
 }
 
-/** The runs that can be decoded. @throws InvalidManifestError when there are some, and none can. */
-export function decodeRuns(host: Pick<Host, 'peerId'>, infos: readonly RunInfo[]): KnownRun[] {
+/**
+ * The runs that can be decoded; others get their turn after each, for a response may name some hundred thousand
+ * addresses. @throws InvalidManifestError when there are some, and none can.
+ */
+export async function decodeRuns(
+  host: Pick<Host, 'peerId'>,
+  infos: readonly RunInfo[],
+): Promise<KnownRun[]> {
+  const steps = decodingRuns(host, infos);
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    await setImmediate();
+  }
+}
+
+/** decodeRuns() in pieces, one for each run. */
+export function* decodingRuns(
+  host: Pick<Host, 'peerId'>,
+  infos: readonly RunInfo[],
+): Generator<void, KnownRun[]> {
   const known: KnownRun[] = [];
   let fault: InvalidManifestError | null = null;
   for (const info of infos) {
@@ -204,6 +224,7 @@ export function decodeRuns(host: Pick<Host, 'peerId'>, infos: readonly RunInfo[]
       if (!(error instanceof InvalidManifestError)) throw error;
       fault = error;
     }
+    yield;
   }
   if (known.length === 0 && fault !== null) throw fault;
   return known;

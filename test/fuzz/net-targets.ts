@@ -82,10 +82,10 @@ const introduceResponse: FuzzTarget = {
     IntroduceResponse.encode({ runs: [] }),
   ],
   refusals: [InvalidManifestError],
-  run: (bytes) => {
+  run: async (bytes) => {
     const response = tryDecode(() => IntroduceResponse.decode(bytes));
     if (response === null) return;
-    for (const { peers } of decodeRuns({ peerId: self }, response.runs)) {
+    for (const { peers } of await decodeRuns({ peerId: self }, response.runs)) {
       for (const { peerId, addresses: usable } of peers) {
         assert.notEqual(peerId, self);
         checkUsable(usable);
@@ -105,9 +105,7 @@ const reachRequest: FuzzTarget = {
   run: (bytes) => {
     const request = tryDecode(() => ReachRequest.decode(bytes));
     const ports = usablePorts(request?.ports ?? []);
-    assert.ok(
-      ports.length <= REACH_PORTS_MAX && ports.every((port) => port > 0 && port < 65_536),
-    );
+    assert.ok(ports.length <= REACH_PORTS_MAX && ports.every((port) => port > 0 && port < 65_536));
   },
 };
 
