@@ -217,8 +217,8 @@ export interface PrivacyGuard {
 export interface PeerState {
   /** The last epoch that was trained; -1 before the first. */
   epoch: number;
-  /** Error feedback after that epoch's update was taken out: [adapterSize] float64. */
-  residual: Float64Array;
+  /** Error feedback after that epoch's update was taken out: [adapterSize] float32. */
+  residual: Float32Array;
   /** This peer's own update for `epoch`, as it was (or will be) published; null before the first. */
   update: Uint8Array | null;
   /**

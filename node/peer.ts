@@ -360,7 +360,7 @@ export class Peer {
     return (
       state ?? {
         epoch: -1,
-        residual: new Float64Array(this.#replica.size),
+        residual: new Float32Array(this.#replica.size),
         update: null,
         settledSeal: null,
         steps: 0,

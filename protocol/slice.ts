@@ -27,6 +27,9 @@ export function phaseAt<T extends AlphaPhase | CompressionPhase>(
   return phase;
 }
 
+/** [adapterSize]; what is kept between epochs is float32, what is summed float64. */
+export type Vector = Float32Array | Float64Array;
+
 /** Derives slices of one run; the last permutation is kept. */
 export class Slicer {
   readonly #run: Run;
@@ -105,7 +108,7 @@ export function gather(vector: Float64Array, slice: Slice): Float64Array {
 
 /** tile <- the coordinates of `vector` from block `firstBlock` of the slice on, as far as `tile` goes. */
 export function gatherTile(
-  vector: Float64Array,
+  vector: Vector,
   slice: Slice,
   firstBlock: number,
   tile: Float64Array,
@@ -116,7 +119,7 @@ export function gatherTile(
 
 /** The other way round. */
 export function scatterTile(
-  vector: Float64Array,
+  vector: Vector,
   slice: Slice,
   firstBlock: number,
   tile: Float64Array,
@@ -127,7 +130,7 @@ export function scatterTile(
 
 /** vector[slice] += factor x values, which are those from block `firstBlock` of the slice on. */
 export function scatterAdd(
-  vector: Float64Array,
+  vector: Vector,
   slice: Slice,
   values: Float64Array,
   factor: number,

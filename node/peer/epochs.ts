@@ -7,7 +7,7 @@ import { encodeAnnouncement, encodeUpdateMessage, isInline } from '../../protoco
 import type { Run } from '../../protocol/manifest.js';
 import { Prng } from '../../protocol/prng.js';
 import { fromHex } from '../../protocol/bytes.js';
-import { accumulate, addUpdate, norm, takeSlice } from '../../protocol/residual.js';
+import { accumulateMove, addUpdate, norm, takeSlice } from '../../protocol/residual.js';
 import { createUpdate, type Update } from '../../protocol/update.js';
 import {
   TrainerDiedError,
@@ -119,7 +119,7 @@ export class Epochs {
   /** Epochs in a row without one finite step, and why training has ended when there were too many. */
   #brokenEpochs = 0;
   #breakdown: string | null = null;
-  #norm: { of: Float64Array; value: number } | null = null;
+  #norm: { of: PeerState; value: number } | null = null;
   /**
    * No slot up to this one is used: an earlier process may have signed for it, or this one gave it up. What
    * this process signed is in the log, so a clock that is set back costs no slots beyond those.
@@ -178,8 +178,8 @@ export class Epochs {
 
   /** L2 norm of the residual; computed once for each residual, as `status` is asked for often. */
   residualNorm(): number {
-    const { residual } = this.#state;
-    if (this.#norm?.of !== residual) this.#norm = { of: residual, value: norm(residual) };
+    const state = this.#state;
+    if (this.#norm?.of !== state) this.#norm = { of: state, value: norm(state.residual) };
     return this.#norm.value;
   }
 
@@ -350,19 +350,17 @@ export class Epochs {
   ): { state: PeerState; update: Update } | null {
     const { schedule, compression, fold } = this.#run.manifest;
     const scale = Math.min(schedule.stepsRef / result.steps, STEP_SCALE_MAX);
-    const delta = new Float64Array(theta.length);
-    for (let i = 0; i < delta.length; i++) {
-      delta[i] = ((theta[i] ?? 0) - (result.theta[i] ?? 0)) * scale;
-    }
-    if (!delta.every(Number.isFinite)) {
+    if (!result.theta.every(Number.isFinite)) {
       this.#onBroken(epoch);
       return null;
     }
     this.#brokenEpochs = 0;
     // After a long absence the residual corrects a path that the swarm has left.
     const isFresh = epoch - this.#state.epoch <= fold.lagMax;
-    const residual = isFresh ? this.#state.residual.slice() : new Float64Array(theta.length);
-    accumulate(residual, delta, compression.beta);
+    // In place: it is as large as the adapter, and what is on disk stays until the new one is there.
+    const { residual } = this.#state;
+    if (!isFresh) residual.fill(0);
+    accumulateMove(residual, { from: theta, to: result.theta, scale }, compression.beta);
     const { replica, identity, sealing } = this.#c;
     const { returned } = sealing;
     for (const header of returned?.updates ?? []) {

@@ -68,7 +68,7 @@ export function encodeState(runId: string, state: PeerState): Uint8Array[] {
 export function decodeState(runId: string, bytes: Uint8Array): PeerState {
   const { header, reader } = decode(STATE, runId, bytes);
   const { runId: _, adapterSize: size, updateBytes, ...fields } = header;
-  const residual = reader.float64(size);
+  const residual = reader.float32(size);
   const update = updateBytes === null ? null : reader.bytes(updateBytes);
   reader.end();
   if (!residual.every(Number.isFinite)) {
