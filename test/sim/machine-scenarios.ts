@@ -34,7 +34,7 @@ export const MACHINE_SCENARIOS: Readonly<Record<string, Scenario>> = {
       'peers that come back after days, one with its clock gone wrong, go on from the swarm’s adapter with E = 0',
     async run(seed, peers) {
       const outcome = await backAfterDays(seed, peers, (residual) => residual);
-      const emptied = await backAfterDays(seed, peers, ({ length }) => new Float64Array(length));
+      const emptied = await backAfterDays(seed, peers, ({ length }) => new Float32Array(length));
       assert.equal(outcome.sha256, emptied.sha256, 'what compression held back then is dropped');
       return outcome;
     },
@@ -258,7 +258,7 @@ function dropNewestOwn(swarm: Swarm, node: SimNode): void {
 async function backAfterDays(
   seed: number,
   peers: number,
-  change: (residual: Float64Array) => Float64Array,
+  change: (residual: Float32Array) => Float32Array,
 ): Promise<Outcome> {
   const swarm = new Swarm({ seed, peers, faults: { loss: 0.1 } });
   const { schedule, fold } = swarm.run.manifest;
