@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { z } from 'zod';
-import { swapLittleEndian } from '../../protocol/bytes.js';
+import { swapLittleEndian, viewOf } from '../../protocol/bytes.js';
 
 const PREFIX_BYTES = 16;
 const DIGEST_BYTES = 32;
@@ -85,7 +85,8 @@ export class PayloadReader {
   #offset = 0;
 
   constructor(payload: Uint8Array) {
-    this.#payload = payload;
+    // Not a Buffer, whose slice() would share its memory.
+    this.#payload = viewOf(payload);
   }
 
   /** Throws DamagedStateError where the payload is shorter. */
