@@ -16,6 +16,7 @@ import { DirectUpgrade } from './direct-upgrade.js';
 import { reasonOf } from './errors.js';
 import type { Host } from './host.js';
 import { announce } from './introduce.js';
+import { originOf } from './origin.js';
 import { findMembers, provideRun } from './run-routing.js';
 import type { Door, PeerAddresses, RunRegistry } from './run-registry.js';
 
@@ -192,7 +193,8 @@ export class Dialler {
     const { registry, run, logger } = this.#init;
     for (const { peerId, addresses } of this.#candidates.markConnected(connected, nowMs)) {
       try {
-        registry.announce(peerId, { runId: run.id, manifest: null, addresses });
+        const origin = this.#originOf(peerId);
+        registry.announce(peerId, { runId: run.id, manifest: null, addresses, origin });
       } catch (error) {
         // Someone who gossips without being on the list: its messages are refused elsewhere.
         logger.debug({ peerId, reason: reasonOf(error) }, 'a connected peer is not listed');
@@ -205,6 +207,12 @@ export class Dialler {
       this.#told.add(peerId);
       this.#launch(this.#announceTo(id));
     }
+  }
+
+  #originOf(peerId: string): string {
+    const id = parsePeerId(peerId);
+    const [connection] = id === null ? [] : this.#init.host.libp2p.getConnections(id);
+    return originOf(peerId, connection?.remoteAddr.toString() ?? '');
   }
 
   #dialDue(connected: ReadonlySet<string>, nowMs: number): void {

@@ -184,6 +184,11 @@ export class Host {
     return null;
   }
 
+  /** Peer ids. */
+  connectedPeers(): Set<string> {
+    return new Set(this.#node.getPeers().map(String));
+  }
+
   traffic(): Traffic {
     return this.#meter.traffic();
   }
