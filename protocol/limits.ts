@@ -215,3 +215,7 @@ export const INTRODUCED_PEERS_MAX = 32;
 /** Reach checks made for one peer: at once, and in a minute in the long run. It asks every minute at most. */
 export const REACH_CHECKS_BURST = 4;
 export const REACH_CHECKS_PER_MINUTE = 4;
+
+/** The same for all keys of one public network together. */
+export const NETWORK_REACH_CHECKS_BURST = 16;
+export const NETWORK_REACH_CHECKS_PER_MINUTE = 16;

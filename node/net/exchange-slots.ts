@@ -3,9 +3,6 @@
  * else waiting: the origin with the most makes room, and any that takes long.
  */
 
-/** An exchange under way for so long, in ms, gives way to whoever comes when all slots are taken. */
-export const SLOW_EXCHANGE_MS = 2_000;
-
 interface Exchange {
   origin: string;
   startedMs: number;
@@ -14,13 +11,15 @@ interface Exchange {
 
 export class ExchangeSlots {
   readonly #slots: number;
+  readonly #slowMs: number;
   readonly #now: () => number;
   /** The oldest first. */
   readonly #served = new Set<Exchange>();
 
-  /** `now` in ms. */
-  constructor(slots: number, now: () => number = () => performance.now()) {
+  /** Those under way for longer than `slowMs` give way to anybody. `now` in ms. */
+  constructor(slots: number, slowMs: number, now: () => number = () => performance.now()) {
     this.#slots = slots;
+    this.#slowMs = slowMs;
     this.#now = now;
   }
 
@@ -48,7 +47,7 @@ export class ExchangeSlots {
     if (count > (counts.get(origin) ?? 0) + 1) {
       return [...this.#served].find((each) => each.origin === largest) ?? null;
     }
-    const isSlow = oldest !== undefined && nowMs - oldest.startedMs > SLOW_EXCHANGE_MS;
+    const isSlow = oldest !== undefined && nowMs - oldest.startedMs > this.#slowMs;
     return isSlow ? oldest : null;
   }
 }

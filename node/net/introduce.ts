@@ -64,7 +64,10 @@ const INBOUND_STREAMS_MAX = 2;
  */
 export const EXCHANGES_MAX = 32;
 
-const INTRODUCTION_RATES = {
+/** An exchange that has taken so long, in ms, gives way to the next one when all slots are taken. */
+const SLOW_MS = 2_000;
+
+export const INTRODUCTION_RATES = {
   perKey: { burst: INTRODUCTIONS_BURST, perSecond: INTRODUCTIONS_PER_SECOND },
   perOrigin: { burst: NETWORK_INTRODUCTIONS_BURST, perSecond: NETWORK_INTRODUCTIONS_PER_SECOND },
 };
@@ -89,7 +92,7 @@ export async function serveIntroductions(
   introducer: Introducer,
   logger: Logger,
 ): Promise<() => Promise<void>> {
-  const slots = new ExchangeSlots(EXCHANGES_MAX);
+  const slots = new ExchangeSlots(EXCHANGES_MAX, SLOW_MS);
   const rates = new OriginRates(new SystemClock(), INTRODUCTION_RATES);
   const serve = async (stream: Stream, connection: Connection): Promise<void> => {
     const peerId = connection.remotePeer.toString();

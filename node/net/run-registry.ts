@@ -45,6 +45,17 @@ const RUN_COST_MIN = MANIFESTS_BYTES_MAX / limits.RUNS_MAX;
 /** Members named for each run to whoever asks for all runs: enough to get in. */
 const PEERS_OF_MANY = 8;
 
+export const CHECK_RATES = {
+  perKey: {
+    burst: limits.INTRODUCTION_CHECKS_BURST,
+    perSecond: limits.INTRODUCTION_CHECKS_PER_MINUTE / 60,
+  },
+  perOrigin: {
+    burst: limits.NETWORK_INTRODUCTION_CHECKS_BURST,
+    perSecond: limits.NETWORK_INTRODUCTION_CHECKS_PER_MINUTE / 60,
+  },
+};
+
 const NO_ROOM = 'no room for another run';
 
 /** How to reach a member: a peer id and multiaddrs without their /p2p part. */
@@ -157,16 +168,7 @@ export class RunRegistry {
     this.#secret = secretFrom(this.#random);
     this.#connected = init.connected ?? ((): ReadonlySet<string> => new Set());
     this.#onChange = init.onChange ?? ((): void => undefined);
-    this.#checks = new OriginRates(this.#clock, {
-      perKey: {
-        burst: limits.INTRODUCTION_CHECKS_BURST,
-        perSecond: limits.INTRODUCTION_CHECKS_PER_MINUTE / 60,
-      },
-      perOrigin: {
-        burst: limits.NETWORK_INTRODUCTION_CHECKS_BURST,
-        perSecond: limits.NETWORK_INTRODUCTION_CHECKS_PER_MINUTE / 60,
-      },
-    });
+    this.#checks = new OriginRates(this.#clock, CHECK_RATES);
     if (init.own !== null) {
       const entry = entryOf(init.own, '', '', this.#now());
       this.#entries.set(init.own.id, { ...entry, pinned: true });

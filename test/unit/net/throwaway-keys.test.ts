@@ -60,6 +60,7 @@ const onLoopback =
 class World {
   nowMs = 1_700_000_000_000;
   readonly registry: RunRegistry;
+  readonly connected = new Set<string>();
 
   constructor(seed: string) {
     const prng = new Prng(new Uint8Array(32), seed);
@@ -67,6 +68,7 @@ class World {
       own: null,
       clock: { now: () => this.nowMs, sleep: () => Promise.reject(new RangeError('no waiting')) },
       random: () => prng.nextFloat(),
+      connected: () => this.connected,
     });
   }
 
@@ -194,12 +196,17 @@ describe('65 names that announce themselves every 2 s', () => {
     assert.ok(members.every(({ peerId }) => listed.has(peerId)));
   });
 
-  it('lose their places when they say nothing more, and a member that is connected keeps its own', () => {
+  it('lose their places when they say nothing more, unlike a member that is still connected', () => {
     const world = new World('silence');
+    const [silent, ...late] = honest(RUN_PEERS_MAX);
+    assert.ok(silent, 'a member');
+    world.connected.add(silent.peerId);
+    world.announce(silent, run);
     world.pass(HOUR_MS / 12, run, [], hostile(NAMES));
-    const late = honest(RUN_PEERS_MAX);
     world.pass(HOUR_MS / 6, run, late, null);
     assert.equal(share(world.listed(run)), 1);
+    world.pass(HOUR_MS / 6, run, late, hostile(NAMES));
+    assert.ok(world.listed(run).includes(silent.peerId), 'it has been there all the time');
   });
 });
 
@@ -292,16 +299,19 @@ describe('32 names that register 256 runs', () => {
       // A network has its manifests checked at a limited rate: it comes back until it has all it gets.
       for (let i = 0; i < 20; i++, world.nowMs += 60_000)
         for (const [name, run] of junk) world.announce(name, run);
-      assert.ok(world.registry.list(null).length > RUNS_MAX / 2);
-      assert.equal(world.announce(who, founded), true);
+      assert.ok(world.registry.list(null).length > RUNS_MAX / 2, 'most of them are taken');
+      assert.equal(world.announce(who, founded), true, 'there is room');
       for (let i = 0; i < 20; i++, world.nowMs += 60_000) {
         for (const [name, run] of junk) world.announce(name, run);
         assert.equal(world.announce(who, founded), true);
         assert.deepEqual(world.listed(founded), [who.peerId], `after ${i} min`);
       }
       const all = world.registry.introduce('newcomer', null, ANSWER_BYTES);
-      assert.ok(all.some(({ run }) => run.id === founded.id));
-      assert.ok(world.registry.list(null).length <= RUNS_MAX);
+      assert.ok(
+        all.some(({ run }) => run.id === founded.id),
+        'named to who asks for all',
+      );
+      assert.ok(world.registry.list(null).length <= RUNS_MAX, 'the bound');
     });
   }
 
@@ -313,8 +323,12 @@ describe('32 names that register 256 runs', () => {
     const answers = Array.from({ length: 20 }, () =>
       world.registry.introduce('newcomer', null, small).map(({ run }) => run.id),
     );
-    assert.ok(answers.every((ids) => ids.length <= 16));
-    assert.ok(answers.filter((ids) => ids.includes(founded.id)).length >= 15);
+    assert.ok(
+      answers.every((ids) => ids.length <= 16),
+      'the bound',
+    );
+    const named = answers.filter((ids) => ids.includes(founded.id)).length;
+    assert.ok(named >= 15, `named in ${named} of 20 answers`);
   });
 
   it('have no manifest decoded twice, whatever came of it', () => {
