@@ -106,7 +106,7 @@ export class RunningPeer {
     const { host, run, logger, home, contacts, members, relay, mdns } = this.#init;
     await this.#peer.start();
     const { door } = this.#peer;
-    const registry = new RunRegistry({ own: run, door });
+    const registry = new RunRegistry({ own: run, door, connected: () => host.connectedPeers() });
     const self = (): PeerAddresses => ({
       peerId: host.peerId,
       addresses: cleanAddresses(host.peerId, host.addresses()),

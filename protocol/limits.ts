@@ -221,6 +221,29 @@ export const REACH_PORTS_MAX = 4;
 export const INTRODUCTIONS_BURST = 16;
 export const INTRODUCTIONS_PER_SECOND = 1;
 
+/**
+ * The same for all keys of one public network together, because a key costs nothing: at once, what 128 peers behind one
+ * router need when they start together; in the long run, 80 of them that are alone, or 480 that are not.
+ */
+export const NETWORK_INTRODUCTIONS_BURST = 256;
+export const NETWORK_INTRODUCTIONS_PER_SECOND = 16;
+
+/**
+ * Manifests decoded and admissions verified (10 ms of a core at most) for one key that announces itself, and for all keys
+ * of one public network. A peer needs one of each, once; 64 that were invited may sit behind one router.
+ */
+export const INTRODUCTION_CHECKS_BURST = 8;
+export const INTRODUCTION_CHECKS_PER_MINUTE = 6;
+export const NETWORK_INTRODUCTION_CHECKS_BURST = 64;
+export const NETWORK_INTRODUCTION_CHECKS_PER_MINUTE = 30;
+
+/** Members of a run named in one answer: five times as many as a newcomer connects to. */
+export const INTRODUCED_PEERS_MAX = 32;
+
 /** Reach checks made for one peer: at once, and in a minute in the long run. It asks every minute at most. */
 export const REACH_CHECKS_BURST = 4;
 export const REACH_CHECKS_PER_MINUTE = 4;
+
+/** The same for all keys of one public network together. */
+export const NETWORK_REACH_CHECKS_BURST = 16;
+export const NETWORK_REACH_CHECKS_PER_MINUTE = 16;

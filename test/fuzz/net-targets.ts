@@ -34,6 +34,7 @@ const addresses = [
   `/dns4/example.org/tcp/4001/p2p/${relay}/p2p-circuit`,
 ];
 const listed = { peerId: asker, addresses: cleanAddresses(asker, addresses) };
+const origin = `key ${asker}`;
 const nothing = new Uint8Array();
 const silent = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
@@ -63,7 +64,7 @@ const introduceRequest: FuzzTarget = {
     for (const own of [run, null]) {
       const registry = new RunRegistry({ own });
       const introducer = { registry, self: () => ({ peerId: self, addresses }), door: null };
-      const response = answer(request, asker, introducer);
+      const response = answer(request, { peerId: asker, origin }, introducer);
       assert.ok(response.runs.length <= 1);
       const snapshot = registry.snapshot();
       const again = new RunRegistry({ own: null });
@@ -145,7 +146,7 @@ const knownPeers: FuzzTarget = {
 
 function sampleRegistry(): RunRegistry {
   const registry = new RunRegistry({ own: null });
-  registry.announce(asker, { runId: run.id, manifest: run.bytes, addresses });
+  registry.announce(asker, { runId: run.id, manifest: run.bytes, addresses, origin });
   return registry;
 }
 
