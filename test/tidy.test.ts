@@ -18,6 +18,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   protocol: [],
   'node/interfaces.ts': ['protocol'],
   'node/errors.ts': [],
+  'node/printable.ts': [],
   'node/files.ts': [],
   'node/json-file.ts': ['node/errors.ts'],
   'node/process-owner.ts': ['node/files.ts'],
@@ -30,7 +31,14 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'node/errors.ts',
     'node/json-file.ts',
   ],
-  'node/data': ['node/files.ts', 'node/model', 'protocol', 'node/errors.ts', 'node/json-file.ts'],
+  'node/data': [
+    'node/files.ts',
+    'node/model',
+    'protocol',
+    'node/errors.ts',
+    'node/json-file.ts',
+    'node/printable.ts',
+  ],
   'node/hub': ['node/files.ts', 'node/model', 'protocol', 'node/errors.ts', 'node/version.ts'],
   'node/train': [
     'node/model',
