@@ -20,7 +20,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'node/errors.ts': [],
   'node/printable.ts': [],
   'node/files.ts': [],
-  'node/json-file.ts': ['node/errors.ts'],
+  'node/json-file.ts': ['node/errors.ts', 'node/printable.ts'],
   'node/process-owner.ts': ['node/files.ts'],
   'node/engine': [],
   'node/model': [

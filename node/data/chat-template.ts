@@ -57,7 +57,7 @@ export async function openChatTemplate(
       `${path} has a chat template of ${source.length} characters, more than ${TEMPLATE_BYTES_MAX}: ${program.remedy}`,
     );
   }
-  const template = attempt(program, timeFor(source.length, callMs), PARSING, () => {
+  const template = attempt(program, timeFor(0, callMs), PARSING, () => {
     return new BoundedTemplate(source);
   });
   const variables = {
@@ -76,7 +76,7 @@ export async function openChatTemplate(
 /** What an attempt was for, where the template itself is the reason that it failed. */
 type Failure = (program: ModelProgram, reason: string) => string;
 const PARSING: Failure = ({ path, remedy }, reason) =>
-  `the chat template in ${path} cannot be read (${reason}): ${remedy}`;
+  `the chat template of ${path} cannot be read (${reason}): ${remedy}`;
 const RENDERING: Failure = (_, reason) =>
   `the model's chat template does not take this conversation (${reason}): check the order of the roles`;
 

@@ -24,8 +24,8 @@ export const SPECIAL_TOKENS_MAX = 16_384;
 /** Added tokens, and their characters: each takes a node of a tree. Image tokens make for 100,000. */
 const ADDED_TOKENS_MAX = 1 << 17;
 const ADDED_CHARACTERS_MAX = 1 << 20;
-/** Characters of a Unigram vocabulary, each a node of a tree of 200 bytes: 250,000 tokens have 1.6 million. */
-const UNIGRAM_CHARACTERS_MAX = 1 << 22;
+/** Nodes of the tree of a Unigram vocabulary, each of some 300 bytes: 250,000 tokens make fewer than a million. */
+const UNIGRAM_NODES_MAX = 1 << 21;
 
 const tokenId = z
   .int({ error: 'but must be a token id' })
@@ -155,17 +155,15 @@ function checkVocabulary(model: TokenizerFile['model'], refuse: Refuse): void {
   }
   const { vocab } = model;
   if (Array.isArray(vocab)) {
-    let characters = 0;
-    for (const entry of vocab as unknown[]) {
+    const tokens = (vocab as unknown[]).map((entry) => {
       const [token, score] = Array.isArray(entry) ? (entry as unknown[]) : [];
       // A score of text would grow with each one that is added to it.
-      if (typeof token !== 'string' || typeof score !== 'number') {
-        refuse('"model.vocab" must list pairs of a token and its score');
-      }
-      characters += token.length;
-    }
-    if (characters > UNIGRAM_CHARACTERS_MAX) {
-      refuse(`the vocabulary has ${characters} characters, more than ${UNIGRAM_CHARACTERS_MAX}`);
+      if (typeof token === 'string' && typeof score === 'number') return token;
+      return refuse('"model.vocab" must list pairs of a token and its score');
+    });
+    const nodes = treeNodes(tokens);
+    if (nodes > UNIGRAM_NODES_MAX) {
+      refuse(`the vocabulary makes a tree of ${nodes} characters, more than ${UNIGRAM_NODES_MAX}`);
     }
   } else if (isRecord(vocab)) {
     // An id far beyond the others would be a list with as many empty places.
@@ -177,6 +175,20 @@ function checkVocabulary(model: TokenizerFile['model'], refuse: Refuse): void {
       }
     }
   }
+}
+
+/** Characters that no other token begins with as well; an upper bound where that is small enough. */
+function treeNodes(tokens: readonly string[]): number {
+  const characters = tokens.reduce((sum, token) => sum + token.length, 0);
+  if (characters <= UNIGRAM_NODES_MAX) return characters;
+  let [nodes, last] = [0, ''];
+  for (const token of tokens.toSorted()) {
+    let shared = 0;
+    while (shared < token.length && token[shared] === last[shared]) shared++;
+    nodes += token.length - shared;
+    last = token;
+  }
+  return nodes;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

@@ -131,6 +131,13 @@ function messageOf(cause: unknown): string {
   return typeof message === 'string' ? printableLine(message.slice(0, 200)) : 'unknown fault';
 }
 
+/** The library hands the tokens of one piece over as the arguments of one call. */
+function isOutOfStack(cause: unknown): boolean {
+  return (
+    typeof cause === 'object' && cause !== null && 'name' in cause && cause.name === 'RangeError'
+  );
+}
+
 function wrap(
   hub: BoundedTokenizer,
   config: TokenizerConfig,
@@ -190,6 +197,11 @@ function guard(
         return work();
       } catch (cause) {
         if (cause instanceof TooMuchError) throw tooMuch(program, cause);
+        if (isOutOfStack(cause)) {
+          throw new UserError(
+            `${program.path}: the tokenizer cannot take a text of ${size} characters or tokens, which it does not split into pieces: give shorter records`,
+          );
+        }
         throw new UserError(
           `${program.path} is damaged: a tokenizer made of it fails at some text: ${program.remedy}`,
         );
