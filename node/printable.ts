@@ -10,7 +10,7 @@
 const STEERING = /[\p{Cc}\p{Cs}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu;
 const STEERING_BUT_LINES = /[^\P{Cc}\n\t]|[\p{Cs}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu;
 
-/** Of several lines: line feeds and tabs stay, everything else that steers becomes an escape such as \x1b. */
+/** Of several lines: line feeds and tabs stay, everything else that steers becomes an escape such as \u001b. */
 export function printable(text: string): string {
   return text.replace(STEERING_BUT_LINES, escape);
 }
@@ -20,11 +20,9 @@ export function printableLine(text: string): string {
   return text.replace(STEERING, escape);
 }
 
+const SHORT: Readonly<Record<string, string>> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+
+/** As JSON writes it, so that JSON with such a character in it stays JSON of the same value. */
 function escape(character: string): string {
-  const code = character.codePointAt(0) ?? 0;
-  if (character === '\n') return '\\n';
-  if (character === '\t') return '\\t';
-  if (character === '\r') return '\\r';
-  const digits = code.toString(16);
-  return code <= 0xff ? `\\x${digits.padStart(2, '0')}` : `\\u{${digits}}`;
+  return SHORT[character] ?? `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }

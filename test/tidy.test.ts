@@ -93,7 +93,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   // For the browser: types alone come from elsewhere.
   'node/http/page': ['node/status.ts', 'node/history.ts', 'protocol/errors.ts'],
   'node/clock.ts': ['node/interfaces.ts'],
-  'node/log.ts': ['node/interfaces.ts', 'node/errors.ts'],
+  'node/log.ts': ['node/interfaces.ts', 'node/errors.ts', 'node/printable.ts'],
   'node/config.ts': ['node/errors.ts', 'protocol'],
   node: ['node', 'protocol', 'bootstrap'],
   bootstrap: ['node/files.ts', 'node/net', 'node/interfaces.ts', 'node/errors.ts', 'protocol'],

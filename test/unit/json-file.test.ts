@@ -34,7 +34,7 @@ describe('parseJson', () => {
     );
     refuses(
       `{"layers": [{"size": "\u202e\\u001b"}]}`,
-      /is "\\u{202e}\\u001b", but must/,
+      /is "\\u202e\\u001b", but must/,
     );
   });
 

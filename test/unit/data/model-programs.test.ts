@@ -118,7 +118,7 @@ describe('a hostile chat template', () => {
       () => rude.render([{ role: 'user', content: '\u202egnp'.repeat(200) }], false),
       (error) =>
         error instanceof UserError &&
-        error.message.includes('\\x1b[2J\\u{202e}gnp') &&
+        error.message.includes('\\u001b[2J\\u202egnp') &&
         !/[\u001b\u202e]/.test(error.message) &&
         error.message.length < 1000,
     );
