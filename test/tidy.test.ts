@@ -19,6 +19,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'node/interfaces.ts': ['protocol'],
   'node/errors.ts': [],
   'node/printable.ts': [],
+  'node/private-file.ts': ['node/files.ts', 'node/errors.ts'],
   'node/files.ts': [],
   'node/json-file.ts': ['node/errors.ts', 'node/printable.ts'],
   'node/process-owner.ts': ['node/files.ts'],
@@ -53,6 +54,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'node/peer': ['protocol', 'node/interfaces.ts', 'node/token-bucket.ts'],
   'node/net': [
     'node/files.ts',
+    'node/private-file.ts',
     'protocol',
     'node/interfaces.ts',
     'node/errors.ts',
@@ -61,6 +63,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   'node/store': [
     'node/files.ts',
+    'node/private-file.ts',
     'node/process-owner.ts',
     'protocol',
     'node/interfaces.ts',

@@ -44,7 +44,7 @@ Elsewhere: murmurate start --bootstrap /ip4/192.0.2.1/tcp/4001/p2p/12D3KooWRm4t.
       out: rawOutput(io.stderr),
       colour: io.terminal,
     });
-    await new DataDirectory(dir).create();
+    for (const sentence of await new DataDirectory(dir).create()) io.stderr.write(`${sentence}\n`);
     const lost = new AbortController();
     const lock = await lockDirectory(dir, (sentence) => lost.abort(new UserError(sentence)));
     try {

@@ -66,7 +66,9 @@ export async function withSession(
   });
   await sayDataFiles(options.data, progress.log);
   const lost = new AbortController();
-  const home = await openHome(options.dir, (sentence) => lost.abort(new UserError(sentence)));
+  const stop = (sentence: string): void => lost.abort(new UserError(sentence));
+  const say = (sentence: string): void => void progress.log.write(`${sentence}\n`);
+  const home = await openHome(options.dir, stop, say);
   const opened: (() => Promise<void>)[] = [() => home.lock.release()];
   try {
     const before = await readSettings(home.directory);
