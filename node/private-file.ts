@@ -38,14 +38,19 @@ export function tighterMode({ uid, mode }: Access, self: number | null): string 
  * Why `path` is no place for a secret: somebody else's, or open to others; null when it is one. A group may read it
  * where root owns it and this process is not root: that is how systemd and Kubernetes hand a secret to a service.
  */
-export function exposure(path: string, access: Access, self: number | null): string | null {
+export function exposure(
+  path: string,
+  access: Access,
+  self: number | null,
+  held = 'a secret',
+): string | null {
   if (self === null) return null;
   if (access.uid !== self && access.uid !== ROOT) {
     return `${path} belongs to another user (uid ${access.uid}, this process has ${self}), who can read and change it: copy it to a file of your own, or chown ${self} ${path}`;
   }
   const wanted = tighterMode(access, self);
   if (wanted === null) return null;
-  return `${path} can be read by others (mode ${octal(access)}); it holds a secret: chmod ${wanted} ${path}`;
+  return `${path} holds ${held} and can be read by others (mode ${octal(access)}): chmod ${wanted} ${path}`;
 }
 
 /**

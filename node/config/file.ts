@@ -114,6 +114,6 @@ class Reader {
 /** An invite is worth a place in a run to whoever reads it. */
 async function checkSecrecy(path: string, text: string): Promise<void> {
   if (!text.toLowerCase().includes(INVITE_PREFIX)) return;
-  const problem = exposure(path, await stat(path), process.getuid?.() ?? null);
-  if (problem !== null) throw new UserError(problem.replace('a secret', 'an invite'));
+  const problem = exposure(path, await stat(path), process.getuid?.() ?? null, 'an invite');
+  if (problem !== null) throw new UserError(problem);
 }

@@ -53,7 +53,7 @@ describe('a key file', { skip: !hasModes }, () => {
         await chmod(path, mode);
         await assert.rejects(
           read(path),
-          userError(/can be read by others \(mode 06\d\d\).*: chmod 600 /),
+          userError(/holds a secret and can be read by others \(mode 06\d\d\).*: chmod 600 /),
         );
       }
       await chmod(path, 0o400);
