@@ -85,14 +85,19 @@ export function decodeCheckpoint(runId: string, bytes: Uint8Array): StoredCheckp
     const copy = new Uint8Array(body.subarray(offset, offset + length));
     return new Float64Array(swapLittleEndian(copy, Float64Array.BYTES_PER_ELEMENT).buffer);
   };
-  const described = describeTheta(vector(start));
+  const finite = (offset: number): Float64Array => {
+    const values = vector(offset);
+    if (values.every(Number.isFinite)) return values;
+    throw new DamagedStateError('it holds NaN or infinity');
+  };
+  const described = describeTheta(finite(start));
   if (described.thetaSha256 !== header.thetaSha256) {
     throw new DamagedStateError('its adapter is not the one that it names');
   }
   return {
     checkpoint: { epoch, digest, contributions, ancestors, ...described },
     own,
-    debt: debt === null ? null : { name: debt, vector: vector(start + length) },
+    debt: debt === null ? null : { name: debt, vector: finite(start + length) },
   };
 }
 

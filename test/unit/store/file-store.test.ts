@@ -17,8 +17,10 @@ import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { StoreUnavailableError } from '../../../node/interfaces.js';
 import { DataDirectory } from '../../../node/store/directory.js';
+import { decodeCheckpoint, encodeCheckpoint } from '../../../node/store/checkpoint-codec.js';
 import { FileStore } from '../../../node/store/file-store.js';
 import { readLog } from '../../../node/store/log-file.js';
+import { describeTheta } from '../../../protocol/checkpoint.js';
 import { sampleCheckpoint, sampleState, storeCompliance } from '../../compliance/store.js';
 import { RecordingDisk } from '../../support/recording-disk.js';
 
@@ -256,6 +258,24 @@ describe('checkpoint.bin', () => {
     const stranger = new FileStore(directory, 'cd'.repeat(32));
     assert.equal(await stranger.loadCheckpoint(), null);
     assert.match(stranger.warnings.join(), /belongs to run abab/);
+  });
+});
+
+describe('a checkpoint with NaN or infinity', () => {
+  it('is damaged, though all of its hashes match', () => {
+    for (const broken of [NaN, Infinity, -Infinity]) {
+      const theta = Float64Array.of(1, broken, 2);
+      const { checkpoint, own } = sampleCheckpoint(2);
+      const spoilt = { ...checkpoint, ...describeTheta(theta) };
+      const sound = { ...checkpoint, ...describeTheta(Float64Array.of(1, 2, 3)) };
+      for (const stored of [
+        { checkpoint: spoilt, own, debt: null },
+        { checkpoint: sound, own, debt: { name: 'a', vector: theta } },
+      ]) {
+        const bytes = Buffer.concat(encodeCheckpoint(RUN_ID, stored));
+        assert.throws(() => decodeCheckpoint(RUN_ID, bytes), /holds NaN or infinity/);
+      }
+    }
   });
 });
 
