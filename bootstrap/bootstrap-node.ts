@@ -34,7 +34,7 @@ import { RunRegistry } from '../node/net/run-registry.js';
  */
 const FILES = { key: 'key', port: 'port', registry: 'registry.json' } as const;
 
-const FILE_MODE = 0o644;
+const FILE_MODE = 0o600;
 
 /** The registry is written at most this often, in ms: what a crash loses is announced again within 30 s. */
 const SAVE_INTERVAL_MS = 1_000;

@@ -18,8 +18,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   protocol: [],
   'node/interfaces.ts': ['protocol'],
   'node/errors.ts': [],
+  'node/printable.ts': [],
+  'node/private-file.ts': ['node/files.ts', 'node/errors.ts'],
   'node/files.ts': [],
-  'node/json-file.ts': ['node/errors.ts'],
+  'node/json-file.ts': ['node/errors.ts', 'node/printable.ts'],
   'node/process-owner.ts': ['node/files.ts'],
   'node/engine': [],
   'node/model': [
@@ -30,7 +32,14 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'node/errors.ts',
     'node/json-file.ts',
   ],
-  'node/data': ['node/files.ts', 'node/model', 'protocol', 'node/errors.ts', 'node/json-file.ts'],
+  'node/data': [
+    'node/files.ts',
+    'node/model',
+    'protocol',
+    'node/errors.ts',
+    'node/json-file.ts',
+    'node/printable.ts',
+  ],
   'node/hub': ['node/files.ts', 'node/model', 'protocol', 'node/errors.ts', 'node/version.ts'],
   'node/train': [
     'node/model',
@@ -45,6 +54,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'node/peer': ['protocol', 'node/interfaces.ts', 'node/token-bucket.ts'],
   'node/net': [
     'node/files.ts',
+    'node/private-file.ts',
     'protocol',
     'node/interfaces.ts',
     'node/errors.ts',
@@ -53,6 +63,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   'node/store': [
     'node/files.ts',
+    'node/private-file.ts',
     'node/process-owner.ts',
     'protocol',
     'node/interfaces.ts',
@@ -85,7 +96,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   // For the browser: types alone come from elsewhere.
   'node/http/page': ['node/status.ts', 'node/history.ts', 'protocol/errors.ts'],
   'node/clock.ts': ['node/interfaces.ts'],
-  'node/log.ts': ['node/interfaces.ts', 'node/errors.ts'],
+  'node/log.ts': ['node/interfaces.ts', 'node/errors.ts', 'node/printable.ts'],
   'node/config.ts': ['node/errors.ts', 'protocol'],
   node: ['node', 'protocol', 'bootstrap'],
   bootstrap: ['node/files.ts', 'node/net', 'node/interfaces.ts', 'node/errors.ts', 'protocol'],

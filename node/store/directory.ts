@@ -28,6 +28,8 @@
 import { join, resolve } from 'node:path';
 import { readIfThere, writeAtomically } from './atomic-file.js';
 import { disk, makeDirectory } from '../files.js';
+import { makePrivate, PRIVATE_DIRECTORY } from '../private-file.js';
+import { UserError } from '../errors.js';
 import { storeUnavailable } from './unavailable.js';
 
 /** Names of the files in the data directory. */
@@ -54,8 +56,12 @@ export const DIRECTORY_FILES = {
 /** Bytes of a text file of this directory; the addresses in it are few. */
 const TEXT_BYTES_MAX = 64 * 1024;
 
-/** Mode of a new data directory: it holds a private key. */
-const OWNER_ONLY = 0o700;
+/** All that this program writes into a data directory. */
+const PRIVATE_NAMES = [
+  ...Object.values(DIRECTORY_FILES),
+  ...['state.bin.damaged', 'moments.bin.damaged', 'seal.bin.damaged'],
+  ...['metrics.1.jsonl', 'owner.json'],
+];
 
 /** Paths and small files of one data directory. */
 export class DataDirectory {
@@ -71,11 +77,16 @@ export class DataDirectory {
     return join(this.path, `sum-${epoch}.bin`);
   }
 
-  /** Makes the directory where it is missing. Throws StoreUnavailableError. */
-  async create(): Promise<void> {
+  /**
+   * Makes the directory where it is missing, and takes from others what they may do with it and with its files.
+   * Returns a sentence for each change. Throws UserError for a directory that is not this user's, StoreUnavailableError.
+   */
+  async create(): Promise<string[]> {
     try {
-      await makeDirectory(resolve(this.path), OWNER_ONLY);
+      await makeDirectory(resolve(this.path), PRIVATE_DIRECTORY);
+      return await makePrivate(this.path, PRIVATE_NAMES);
     } catch (error) {
+      if (error instanceof UserError) throw error;
       throw storeUnavailable('make the directory', this.path, error);
     }
   }

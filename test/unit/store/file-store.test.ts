@@ -28,6 +28,7 @@ import {
   sampleSum,
   storeCompliance,
 } from '../../compliance/store.js';
+import { RecordingDisk } from '../../support/recording-disk.js';
 
 const RUN_ID = 'ab'.repeat(32);
 const made: string[] = [];
@@ -321,18 +322,19 @@ describe('a log larger than what is read at one time', () => {
 describe('a disk that refuses', () => {
   const linux = process.platform === 'linux';
 
-  it('full: says so, keeps the old state and the log', { skip: !linux }, async () => {
+  it('full: says so, keeps the old state and the log', async () => {
     const directory = await withLog([1]);
     const store = new FileStore(directory, RUN_ID);
     await recordsOf(store);
     await store.saveState(sampleState(2));
-    // /dev/full takes no byte: every write gives ENOSPC, as on a full disk.
-    await symlink('/dev/full', `${directory.pathOf('state')}.tmp`);
+    const full = new RecordingDisk();
+    full.faultAt = (_, name) => (name.startsWith('write ') ? { errno: 'ENOSPC' } : null);
     await assert.rejects(store.saveState(sampleState(3)), (error) => {
       assert.ok(error instanceof StoreUnavailableError);
       assert.match(error.message, /^cannot write .*state\.bin: the disk is full; free some space/);
       return true;
     });
+    full.close();
     assert.deepEqual(await store.loadState(), sampleState(2));
     await store.saveState(sampleState(4));
     assert.deepEqual(await store.loadState(), sampleState(4));
@@ -346,6 +348,7 @@ describe('a disk that refuses', () => {
       const store = new FileStore(directory, RUN_ID);
       await recordsOf(store);
       await rename(directory.pathOf('log'), `${directory.pathOf('log')}.away`);
+      // /dev/full takes no byte: every write gives ENOSPC, as on a full disk.
       await symlink('/dev/full', directory.pathOf('log'));
       await assert.rejects(store.appendLog(Uint8Array.of(2)), /the disk is full/);
       await rm(directory.pathOf('log'));
