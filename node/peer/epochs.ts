@@ -78,6 +78,9 @@ const HISTORY_MAX = 500;
 /** The optimiser's moments go to disk every so many epochs: after a crash they are as old, which costs little. */
 const MOMENTS_EPOCHS = 8;
 
+/** What is remembered of a finished epoch: not the arrays, each as large as the adapter. */
+export type TrainSummary = Omit<TrainResult, 'theta' | 'optimiser'>;
+
 /** What the disk had when the peer started. */
 export interface EpochsInit {
   state: PeerState;
@@ -108,7 +111,7 @@ export class Epochs {
   readonly #signed = new Set<number>();
   #runState: RunState = 'waiting';
   #progress: TrainProgress | null = null;
-  #last: TrainResult | null = null;
+  #last: TrainSummary | null = null;
   /** Hash of the fold that was evaluated last, and how long that took. */
   #evaluated: string | null = null;
   #evaluationMs = 0;
@@ -172,7 +175,7 @@ export class Epochs {
   }
 
   /** The last finished epoch of this process; null before the first. */
-  get last(): TrainResult | null {
+  get last(): TrainSummary | null {
     return this.#last;
   }
 
@@ -283,10 +286,10 @@ export class Epochs {
     this.#runState = 'training';
     const { schedule, training, fold } = this.#run.manifest;
     const theta = this.#c.replica.theta();
-    const result = await this.#train({
+    const result = await this.#trainOrReload({
       epoch: baseEpoch,
       theta,
-      optimiser: training.resetMoments ? null : this.#moments,
+      optimiser: training.resetMoments ? null : this.#takeMoments(),
       steps: schedule.stepsRef,
       deadlineMs: trainingDeadlineMs(this.#run, baseEpoch),
     });
@@ -311,7 +314,8 @@ export class Epochs {
     if (epoch >= this.#momentsEpoch + MOMENTS_EPOCHS) {
       await this.#c.journal.persist(() => this.#saveMoments(epoch), this.#signal);
     }
-    this.#last = result;
+    const { theta: _, optimiser: __, ...summary } = result;
+    this.#last = summary;
     this.#personal?.note({ ...result, epoch });
     this.#progress = null;
     this.#problem = this.#c.replica.addOwn(next.update);
@@ -324,6 +328,22 @@ export class Epochs {
       { epoch, loss: result.loss, steps: result.steps, seconds: result.seconds },
       'epoch trained',
     );
+  }
+
+  /** Hands the moments over: the trainer gives new ones, and two copies are two thirds of a gigabyte at 40 M coordinates. */
+  #takeMoments(): OptimiserState | null {
+    const moments = this.#moments;
+    this.#moments = null;
+    return moments;
+  }
+
+  /** As #train; where it fails, the moments are those on disk again. */
+  #trainOrReload(job: TrainJob): Promise<TrainResult> {
+    // Not awaited here: the job would stay in memory as long as training takes.
+    return this.#train(job).catch(async (error: unknown) => {
+      if (!this.#signal.aborted) this.#moments = await this.#c.store.loadMoments();
+      throw error;
+    });
   }
 
   /**

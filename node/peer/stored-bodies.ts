@@ -8,8 +8,8 @@ import type { Quantised } from '../../protocol/quantise.js';
 import type { Update, UpdateHeader } from '../../protocol/update.js';
 import type { RecordPlace } from '../interfaces.js';
 
-/** Bytes of bodies kept in memory besides those that are not on disk yet. */
-const CACHE_BYTES_MAX = 256 * 1024 * 1024;
+/** Bytes of bodies kept in memory besides those that are not on disk yet: an epoch is folded again as its updates come. */
+const CACHE_BYTES_MAX = 128 * 1024 * 1024;
 
 /** Bytes of bodies that may wait for a disk that refuses; beyond that updates are left to a later sync. */
 const UNSAVED_BYTES_MAX = 256 * 1024 * 1024;
