@@ -46,7 +46,7 @@ const SLOWEST = [
     'net/private-run',
     'net/crash',
   ],
-  ...['net/horizon', 'net/dialler', 'net/flood', 'net/package'],
+  ...['net/dialler', 'net/flood', 'net/package'],
   ...[
     'net/training-process',
     'unit/store/power-loss',

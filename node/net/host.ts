@@ -38,6 +38,7 @@ import type { NetIdentity } from './identity.js';
 import { innerOf, type InnerGossip } from './inner-gossip.js';
 import { calmYamux } from './muxer.js';
 import { registeringMetrics } from './libp2p-metrics.js';
+import { originOf } from './origin.js';
 import { overriding } from './overriding.js';
 import { relayedTransport } from './relay-client.js';
 import { Relay, type RelayRules } from './relay-server.js';
@@ -182,6 +183,11 @@ export class Host {
       if (port !== undefined) return Number(port);
     }
     return null;
+  }
+
+  /** Peer ids. */
+  connectedPeers(): Set<string> {
+    return new Set(this.#node.getPeers().map(String));
   }
 
   traffic(): Traffic {
@@ -338,10 +344,21 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
         ...(init.upnp === true ? { upnp: uPnPNAT() } : {}),
       },
     });
-    datastore.isSpared = (name) =>
-      [node.peerId, ...node.getPeers()].some(
-        (id) => name === `${PEERS_PREFIX}/${id.toCID().toString()}`,
-      );
+    datastore.isSpared = (name) => {
+      const id = peerOf(name);
+      if (id === null) return false;
+      // One that is connected may write any number of records into the DHT, but has one entry among the peers.
+      return name.startsWith(PEERS_PREFIX)
+        ? id.equals(node.peerId) || node.getConnections(id).length > 0
+        : id.equals(node.peerId);
+    };
+    datastore.originOf = (name) => {
+      const id = peerOf(name);
+      const [connection] = id === null ? [] : node.getConnections(id);
+      return connection === undefined
+        ? null
+        : originOf(connection.remotePeer.toString(), connection.remoteAddr.toString());
+    };
     meter.remoteOf = (stream) => {
       const isOf = (connection: Connection): boolean =>
         connection.streams.some((one) => one === stream);
@@ -351,6 +368,11 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
   } catch (cause) {
     throw listenError(listen, cause);
   }
+}
+
+/** Whom an entry of the datastore is about: both kinds of keys end in a peer id. */
+function peerOf(name: string): PeerId | null {
+  return parsePeerId(name.slice(name.lastIndexOf('/') + 1));
 }
 
 /** What libp2p needs to know of a private network. */

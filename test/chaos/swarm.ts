@@ -30,13 +30,13 @@ const LINK_QUEUE = 'burst 64kb latency 400ms';
  * Epochs after which updates become a checkpoint: so few that the longest partition, between clocks that differ
  * most, reaches to its edge, and that also a short run makes some.
  */
-const HORIZON = 12;
+const SEAL_EVERY = 12;
 
 /** Tiny steps: 8 peers fit on two cores. The network is on trial here, not the training. */
 const RUN = [
   ...['--name', 'chaos', '--rank', '2', '--target-modules', 'q_proj', 'v_proj', '--steps', '2'],
   ...['--sequence-length', '16', '--batch-size', '2', '--start-in', '5'],
-  ...['--horizon', String(HORIZON)],
+  ...['--seal-every', String(SEAL_EVERY)],
 ];
 
 export interface SwarmInit {

@@ -16,6 +16,7 @@ import {
 } from '../../protocol/errors.js';
 import { checkEquivocation } from '../../protocol/gossip.js';
 import { encodeHave, HaveVector, toBitmap } from '../../protocol/have.js';
+import { EPOCHS_MAX } from '../../protocol/limits.js';
 import { UpdateLog } from '../../protocol/log.js';
 import { Slicer } from '../../protocol/slice.js';
 import { SyncSession } from '../../protocol/sync.js';
@@ -104,17 +105,19 @@ const haveVector: FuzzTarget = {
       return;
     }
     const vector = new HaveVector();
-    vector.add(have.authors, have.evicted);
+    vector.add(have.authors, have.evicted, bytes.length);
     for (const author of vector.authors()) {
-      const epochs = vector.epochsOf(author);
+      const epochs = vector.epochsOf(author, 0, EPOCHS_MAX);
       assert.ok(epochs.every((epoch, i) => epoch >= 0 && epoch > (epochs[i - 1] ?? -1)));
       assert.deepEqual(
-        vector.epochsOf(author, 20),
-        epochs.filter((epoch) => epoch <= 20),
+        vector.epochsOf(author, 3, 20),
+        epochs.filter((epoch) => epoch >= 3 && epoch <= 20),
       );
       const again = new HaveVector();
-      again.add([{ author: have.authors[0]!.author, epochs: toBitmap(epochs) }], []);
-      assert.equal(again.authors().length, 1);
+      again.add([{ author: have.authors[0]!.author, epochs: toBitmap(epochs) }], [], 0);
+      const [first = ''] = again.authors();
+      assert.deepEqual(again.epochsOf(first, 0, EPOCHS_MAX), epochs);
+      assert.ok(epochs.every((epoch) => again.has(first, epoch)));
     }
   },
 };

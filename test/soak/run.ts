@@ -219,6 +219,6 @@ function runOf(durationMs: number): Run {
       epochsMax,
     },
     compression: { ...manifest.compression, phases: [{ fromEpoch: 0, slices: 1, bits: 1 }] },
-    fold: { ...manifest.fold, lagMax: LAG_MAX, horizonEpochs: HORIZON },
+    fold: { ...manifest.fold, lagMax: LAG_MAX },
   }));
 }

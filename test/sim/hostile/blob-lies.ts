@@ -1,6 +1,11 @@
 /** What a hostile member answers when it is asked for the body of an update: nothing, late, wrong, or right. */
 import type { FrameStream } from '../../../node/interfaces.js';
-import { decodeBlobOpen, encodeBlobAbsent, encodeBlobChunk } from '../../../protocol/blob.js';
+import {
+  chunkHashes,
+  decodeBlobOpen,
+  encodeBlobAbsent,
+  encodeBlobChunk,
+} from '../../../protocol/blob.js';
 import type { Prng } from '../../../protocol/prng.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import type { HostileMember } from './member.js';
@@ -43,7 +48,7 @@ async function answerOpen(
   const update = member.bodies.get(root);
   if (lie === 'absent' || update === undefined) return stream.send(encodeBlobAbsent());
   if (lie === 'unasked') return stream.send(encodeBlobChunk(0, new Uint8Array(8)));
-  const hashes = Uint8Array.from(update.bodyHashes);
+  const hashes = chunkHashes([update.scales, update.codes]);
   if (lie === 'wrong-hashes') hashes.fill(7);
   const held = lie === 'empty-offer' ? new Uint8Array() : Uint8Array.of(1);
   await stream.send(wire.BlobFrame.encode({ offer: { hashes, held } }));

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import type { TransportHandlers } from '../../../node/interfaces.js';
 import { adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
 import { fromHex, sha256 } from '../../../protocol/bytes.js';
-import { EpochFold } from '../../../protocol/epoch-fold.js';
 import { Fold } from '../../../protocol/fold.js';
 import { encodeUpdateMessage } from '../../../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
@@ -41,7 +40,7 @@ export const COST_FAULTS: Readonly<Record<string, Scenario>> = {
         return createUpdate(run, ids[i] ?? assert.fail(), { ...fields, scales, codes });
       };
       const log = new UpdateLog();
-      const fold = new Fold(run, new EpochFold(run));
+      const fold = new Fold(run);
       const times: number[] = [];
       for (let epoch = 0; epoch < EPOCHS; epoch++) {
         for (let i = 1; i < AUTHORS; i++) log.insert(make(i, epoch));
@@ -62,7 +61,7 @@ export const COST_FAULTS: Readonly<Record<string, Scenario>> = {
         `a late update costs ${factor.toFixed(0)} epochs of CPU time, ${LATE_FACTOR_MAX} are allowed`,
       );
       return {
-        sha256: adapterSha256(Float32Array.from(fold.compute(log))),
+        sha256: adapterOf(fold, log),
         gap: 0,
         updates: log.size,
       };
@@ -105,6 +104,11 @@ export const COST_FAULTS: Readonly<Record<string, Scenario>> = {
   },
 };
 
+function adapterOf(fold: Fold, log: UpdateLog): string {
+  fold.compute(log);
+  return adapterSha256(fold.theta());
+}
+
 const SILENT_HANDLERS: TransportHandlers = {
   onGossip: () => 'ignore',
   onStream: async () => undefined,
@@ -116,7 +120,13 @@ const SILENT_HANDLERS: TransportHandlers = {
 /** An opening, an empty vector, and wishes for all but one of 100,000 epochs of each author. */
 function wishes(run: Run, keys: readonly Uint8Array<ArrayBuffer>[]): Uint8Array[] {
   const none = new Uint8Array();
-  const have = { runId: fromHex(run.id), authors: [], evicted: [], admissionsDigest: none };
+  const have = {
+    runId: fromHex(run.id),
+    authors: [],
+    evicted: [],
+    admissionsDigest: none,
+    sealsDigest: none,
+  };
   const logDigest = sha256(Uint8Array.of(1));
   const epochs = new Uint8Array(BITMAP_BYTES).fill(0xff);
   epochs[0] = 0xfd;

@@ -12,6 +12,8 @@ import type { Scenario } from '../checkers.js';
 const PEERS = 10;
 const HOSTILE = 2;
 const EPOCHS = 40;
+/** So that a member can hold back eight epochs at most. */
+const SEALS = { lagMax: 4, sealEvery: 4, sealAfter: 4 };
 /** Times the loss that the same rows leave when they are sent in their own time. */
 const FACTOR_MAX = 1.5;
 
@@ -28,7 +30,7 @@ function robustRun(label: string): Run {
       adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
       schedule: { ...base.schedule, epochsMax: EPOCHS, stepsRef: 10 },
       compression: { ...base.compression, phases: [{ fromEpoch: 0, slices: 1, bits: 1 }] },
-      fold: { ...base.fold, mode: 'robust', trimFraction: HOSTILE / PEERS, lagMax: 4 },
+      fold: { ...base.fold, mode: 'robust', trimFraction: HOSTILE / PEERS, ...SEALS },
       membership: { mode: 'allowlist', members },
     };
   });

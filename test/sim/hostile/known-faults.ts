@@ -6,7 +6,7 @@ import type { Manifest } from '../../../protocol/manifest.js';
 import { testIdentity } from '../../support/runs.js';
 import type { Outcome, Scenario } from '../checkers.js';
 import { Swarm } from '../swarm.js';
-import { BaseLiar, compacting, compactionEpochs, FORGED_VALUE } from './base-liar.js';
+import { BaseLiar, FORGED_VALUE, sealing, sealInstants } from './base-liar.js';
 import { COST_FAULTS } from './cost-faults.js';
 import { HIDDEN_ROWS } from './hidden-rows.js';
 import { RESTORED_LEDGER } from './restored-ledger.js';
@@ -21,12 +21,12 @@ export const KNOWN_FAULTS: Readonly<Record<string, Scenario>> = {
       const epochsMax = 40;
       const swarm = new Swarm({
         ...{ seed, peers },
-        change: (base) => closed(compacting(base, epochsMax), `swarm/${seed}`, peers, liar.peerId),
+        change: (base) => closed(sealing(base, epochsMax), `swarm/${seed}`, peers, liar.peerId),
       });
-      const member = new BaseLiar(swarm, liar.peerId);
+      const member = new BaseLiar(swarm, liar);
       await member.start();
       await swarm.startAll();
-      for (const epoch of compactionEpochs(swarm, epochsMax)) {
+      for (const epoch of sealInstants(swarm, epochsMax)) {
         await swarm.runToEpoch(epoch);
         await pass(swarm, 1);
         member.speakFirst();
@@ -43,9 +43,12 @@ export const KNOWN_FAULTS: Readonly<Record<string, Scenario>> = {
   },
 
   'three-apart': {
-    title: 'three that were each alone for longer than logs are kept whole have one adapter again',
+    title: 'three that were each alone for many seals have one adapter again',
     async run(seed) {
-      const swarm = new Swarm({ seed, peers: 4, change: (base) => compacting(base, 90) });
+      const swarm = new Swarm({
+        ...{ seed, peers: 4 },
+        change: (base) => closed(sealing(base, 90), `swarm/${seed}`, 4),
+      });
       const visitor = swarm.node(3);
       await swarm.startAll();
       await swarm.runToEpoch(12);
@@ -179,15 +182,17 @@ function endOf(swarm: Swarm): Outcome {
   const hashes = new Set(adapters.map(({ sha256 }) => sha256));
   assert.equal(hashes.size, 1, `one adapter; adapter:updates ${said}`);
   const reader = new DiskReader(swarm.run);
-  const everything = reader.set(swarm.nodes.flatMap(({ disk }) => disk.everAppended));
+  const records = swarm.nodes.flatMap(({ disk }) => disk.everAppended);
+  reader.note(reader.updates(records));
+  const everything = reader.set(records, null);
   const { sha256, updates } = adapters[0]!;
   assert.equal(sha256, reader.adapterOf(everything), 'the fold of all that any disk ever held');
   return { sha256, updates, gap: 0 };
 }
 
-function closed(base: Manifest, label: string, peers: number, other: string): Manifest {
+function closed(base: Manifest, label: string, peers: number, ...others: string[]): Manifest {
   const ids = Array.from({ length: peers }, (_, i) => testIdentity(i, label).peerId);
-  const members = [...ids, other].map((peerId) => ({ peerId, weight: 1 }));
+  const members = [...ids, ...others].map((peerId) => ({ peerId, weight: 1 }));
   return { ...base, membership: { mode: 'allowlist', members } };
 }
 

@@ -6,11 +6,12 @@ import { decodeGossip, encodeAdmission } from '../../../protocol/gossip.js';
 import { GOSSIP_BYTES_MAX } from '../../../protocol/limits.js';
 import type { Run } from '../../../protocol/manifest.js';
 import type { Prng } from '../../../protocol/prng.js';
+import type { Seal, SealStatement } from '../../../protocol/seal.js';
 import { Slicer } from '../../../protocol/slice.js';
 import type { Signer, Update } from '../../../protocol/update.js';
 import { serveBlob } from './blob-lies.js';
 import type { Temper } from './settings.js';
-import { talkSync } from './sync-lies.js';
+import { talkSync, type SyncLie } from './sync-lies.js';
 
 /** Messages that a member remembers to say again. */
 const HEARD_MAX = 400;
@@ -37,6 +38,10 @@ export class HostileMember {
   readonly bodies = new Map<string, Update>();
   /** Whether it gives proofs that nobody holds yet in sync sessions. */
   givesProofs = true;
+  /** Honest members' seals as they came. */
+  readonly seals: Seal[] = [];
+  /** Epoch -> the statement that it sealed first. */
+  readonly sealed = new Map<number, SealStatement>();
   /** Epoch -> the first update that it signed for it. */
   readonly #slots = new Map<number, Update>();
   /** By which it came in, in a run with invites. */
@@ -111,11 +116,11 @@ export class HostileMember {
       void this.place.transport.publish(message, only).catch(() => undefined);
   }
 
-  /** Opens a sync session with `peerId` and lies in it as `random` says. Never rejects. */
-  async openSync(peerId: string, random: Prng): Promise<void> {
+  /** Opens a sync session with `peerId` and lies in it, as `random` says or in one way. Never rejects. */
+  async openSync(peerId: string, random: Prng, lie: SyncLie | null = null): Promise<void> {
     try {
       const stream = await this.place.transport.open('sync', peerId, new AbortController().signal);
-      await talkSync(this, stream, random);
+      await talkSync(this, stream, random, lie);
     } catch {
       // Whom it talked to had enough of it, which is its right.
     }
@@ -131,6 +136,7 @@ export class HostileMember {
     try {
       const decoded = decodeGossip(this.run, this.slicer, message);
       if (decoded.kind === 'update') this.remember(decoded.update);
+      if (decoded.kind === 'seal' && this.seals.length < HEARD_MAX) this.seals.push(decoded.seal);
     } catch {
       // Another hostile member's nonsense.
     }

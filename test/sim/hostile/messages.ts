@@ -15,7 +15,7 @@ import {
   encodeUpdateMessage,
 } from '../../../protocol/gossip.js';
 import { EPOCHS_MAX } from '../../../protocol/limits.js';
-import { equivocationProof, type EquivocationProof } from '../../../protocol/log.js';
+import { equivocationProof, type EquivocationProof } from '../../../protocol/equivocation.js';
 import type { Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
 import { quantise, quantisedBytes } from '../../../protocol/quantise.js';
@@ -23,6 +23,7 @@ import { createUpdate, type Signer, type Update } from '../../../protocol/update
 import { testIdentity, testUpdate } from '../../support/runs.js';
 import type { HostileMember } from './member.js';
 import type { HostileAct } from './plan.js';
+import { actOnSeals } from './seal-lies.js';
 import { between, pick } from './settings.js';
 
 /** The largest finite binary16, little-endian. */
@@ -117,6 +118,11 @@ export function act(
     case 'sync':
       for (const victim of victims) void member.openSync(victim, random);
       return;
+    case 'seal':
+    case 'seal-along':
+    case 'seal-twice':
+    case 'false-certificate':
+      return actOnSeals(member, kind, random, victims);
     case 'admit':
       return tell(encodeAdmission(falseAdmission(member, random, epoch, salt)));
     case 'amend': {

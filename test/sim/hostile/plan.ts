@@ -15,6 +15,7 @@ export const MACHINE_FAULTS = [
 export const HOSTILE_ACTS = [
   ...['update', 'equivocate', 'back-date', 'future-date', 'wrong-base', 'extreme', 'malformed'],
   ...['own-proof', 'throw-away-proofs', 'announce', 'replay', 'sync', 'admit', 'amend'],
+  ...['seal', 'seal-along', 'seal-twice', 'false-certificate'],
 ] as const;
 
 export type FaultKind = (typeof NETWORK_FAULTS)[number] | MachineFault | HostileAct;
@@ -85,7 +86,7 @@ export function drawPlan(seed: number, kinds: ReadonlySet<FaultKind>): Plan {
 }
 
 /** Acts by which a member proves that it signed twice. */
-const SLIPS: readonly FaultKind[] = ['equivocate', 'own-proof'];
+const SLIPS: readonly FaultKind[] = ['equivocate', 'own-proof', 'seal-twice'];
 
 /** Leaves to each hostile member the acts of its temper; call the result in order of time. */
 function isInCharacter({ tempers }: Settings): (fault: Fault) => boolean {
@@ -94,7 +95,7 @@ function isInCharacter({ tempers }: Settings): (fault: Fault) => boolean {
     const temper = tempers[target];
     if (!SLIPS.includes(kind) || temper === 'reckless') return true;
     // Not at once, when it is trusted; and not by a proof against itself, which leaves nothing to find out.
-    const isSlip = temper === 'slips' && kind === 'equivocate' && from >= 2;
+    const isSlip = temper === 'slips' && kind !== 'own-proof' && from >= 2;
     if (!isSlip || slipped.has(target)) return false;
     slipped.add(target);
     return true;
@@ -135,9 +136,11 @@ export function randomOf({ seed }: Plan, { index }: Fault): Prng {
 
 export function describePlan({ settings, faults, quietEpoch }: Plan): string[] {
   const { honest, mode, isRobust, epochMs, epochsMax, lagMax, degree, tempers } = settings;
+  const { sealEvery, sealAfter } = settings;
   const head =
     `${honest} honest members and hostile ones (${tempers.join(', ')}), ${mode}, ${isRobust ? 'robust' : 'mean'} fold, ` +
-    `${epochsMax} epochs of ${epochMs} ms, lag at most ${lagMax}, degree ${degree}, quiet from epoch ${quietEpoch} on`;
+    `${epochsMax} epochs of ${epochMs} ms, lag at most ${lagMax}, seals every ${sealEvery} after ${sealAfter}, ` +
+    `degree ${degree}, quiet from epoch ${quietEpoch} on`;
   const lines = faults.map(
     ({ index, kind, from, to, target, shiftMs }) =>
       `  ${String(index).padStart(3)}  ${kind.padEnd(18)} ${from.toFixed(3)} to ${to.toFixed(3)}` +

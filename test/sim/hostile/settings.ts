@@ -23,6 +23,9 @@ export interface Settings {
   epochMs: number;
   epochsMax: number;
   lagMax: number;
+  /** Epochs between two seals, 0 for none, and after which members sign. */
+  sealEvery: number;
+  sealAfter: number;
   phases: Manifest['compression']['phases'];
   blockSize: number;
   /** Connections that a peer seeks; Infinity: all are connected to all. */
@@ -63,11 +66,14 @@ export function drawSettings(random: Prng): Settings {
     mode === 'allowlist' && !isRobust && i < honest ? between(random, 1, 3) : 1,
   );
   const isLossy = random.nextFloat() < 0.5;
+  const lagMax = between(random, 2, 6);
+  const seals = { sealEvery: pick(random, [1, 2, 3, 4]), sealAfter: between(random, 1, 7) };
   return {
     ...{ honest, hostile, mode, weights, isRobust, epochMs },
     clip: pick(random, [0, 1, 1, 2]),
     epochsMax: between(random, 16, 24),
-    lagMax: between(random, 2, 6),
+    lagMax,
+    ...(mode === 'open' || random.nextFloat() < 0.2 ? { sealEvery: 0, sealAfter: 0 } : seals),
     phases: drawPhases(random),
     blockSize: pick(random, [8, 64, 128]),
     degree: random.nextFloat() < 0.7 ? Infinity : 3,
@@ -100,13 +106,14 @@ export function manifestOf(
   settings: Settings,
   members: readonly Identity[],
 ): (base: Manifest) => Manifest {
-  const { mode, weights, isRobust, clip, lagMax, epochMs, epochsMax, phases, blockSize } = settings;
+  const { mode, weights, isRobust, clip, epochMs, epochsMax, phases, blockSize } = settings;
+  const { lagMax, sealEvery, sealAfter } = settings;
   return (base) => ({
     ...base,
     schedule: { ...base.schedule, epochMs, epochsMax, stepsRef: STEPS },
     compression: { ...base.compression, phases, blockSize },
     fold: {
-      ...{ ...base.fold, clip, lagMax },
+      ...{ ...base.fold, clip, lagMax, sealEvery, sealAfter },
       ...(isRobust && { mode: 'robust', trimFraction: TRIM_FRACTION }),
     },
     membership: membershipOf(mode, base.founder, members, weights),

@@ -3,12 +3,13 @@ import type { FrameStream } from '../../../node/interfaces.js';
 import { fromHex, sha256 } from '../../../protocol/bytes.js';
 import { equivocationToWire } from '../../../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
-import { equivocationProof } from '../../../protocol/log.js';
+import { equivocationProof } from '../../../protocol/equivocation.js';
 import type { Prng } from '../../../protocol/prng.js';
 import { updateToWire } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import type { HostileMember } from './member.js';
 import { makeUpdate, throwAwayProof } from './messages.js';
+import { inventedSeals } from './seal-lies.js';
 import { between, pick } from './settings.js';
 
 const LIES = [
@@ -31,10 +32,12 @@ const LIES = [
   'trickles',
   /** Frames of kinds that do not exist yet. */
   'unknown-frames',
+  /** A certificate and seals of its own invention. */
+  'invents-seals',
   /** A clock at the beginning or the end of time. */
   'clock',
 ] as const;
-type Lie = (typeof LIES)[number];
+export type SyncLie = (typeof LIES)[number];
 
 /** Within every deadline of the reader, in ms. */
 const TRICKLE_MS = 9_000;
@@ -46,8 +49,9 @@ export async function talkSync(
   member: HostileMember,
   stream: FrameStream,
   random: Prng,
+  chosen: SyncLie | null = null,
 ): Promise<void> {
-  const lie = pick(random, LIES);
+  const lie = chosen ?? pick(random, LIES);
   if (lie === 'silent') return;
   const session = new LyingSession(member, stream, random, lie);
   await session.talk();
@@ -57,11 +61,11 @@ class LyingSession {
   readonly #member: HostileMember;
   readonly #stream: FrameStream;
   readonly #random: Prng;
-  readonly #lie: Lie;
+  readonly #lie: SyncLie;
   #isOpened = false;
   #hasAsked = false;
 
-  constructor(member: HostileMember, stream: FrameStream, random: Prng, lie: Lie) {
+  constructor(member: HostileMember, stream: FrameStream, random: Prng, lie: SyncLie) {
     this.#member = member;
     this.#stream = stream;
     this.#random = random;
@@ -90,21 +94,29 @@ class LyingSession {
     }
   }
 
-  async #open({ logDigest, admissionsDigest }: wire.Have): Promise<void> {
+  async #open({ logDigest, admissionsDigest, sealsDigest, sealed }: wire.Have): Promise<void> {
     const random = this.#random;
     const clocks = [0, 1, CLOCK_MS_MAX];
     const clockMs = this.#lie === 'clock' ? pick(random, clocks) : this.#member.place.now();
     const other = sha256(Uint8Array.of(random.nextBelow(256)));
     const digests =
       this.#lie === 'same'
-        ? { logDigest, admissionsDigest }
-        : { logDigest: other, admissionsDigest: pick(random, [admissionsDigest, other]) };
+        ? { logDigest, admissionsDigest, sealsDigest, ...(sealed && { sealed }) }
+        : {
+            logDigest: other,
+            admissionsDigest: pick(random, [admissionsDigest, other]),
+            sealsDigest: pick(random, [sealsDigest, other]),
+            ...this.#sealed(sealed),
+          };
     const runId = fromHex(this.#member.run.id);
     const opening = { runId, clockMs, authors: [], evicted: [], last: false, ...digests };
     await this.#send(wire.SyncFrame.encode({ have: opening }));
     if (this.#lie === 'unknown-frames') {
       // Field 2000, a varint: what a later version may send.
       for (let i = 0; i < 20; i++) await this.#send(Uint8Array.of(0x80, 0x7d, i));
+    }
+    if (this.#lie === 'invents-seals') {
+      for (const frame of inventedSeals(this.#member, random)) await this.#send(frame);
     }
     if (this.#lie !== 'same') await this.#vectors(runId);
   }
@@ -118,11 +130,22 @@ class LyingSession {
         digest: sha256(held.author),
       }),
     );
-    const evicted = this.#lie === 'all-evicted' ? [...all] : [];
-    if (this.#lie === 'proofs') evicted.push(publicKeyFromPeerId(identity.peerId));
+    const named = this.#lie === 'all-evicted' ? [...all] : [];
+    if (this.#lie === 'proofs') named.push(publicKeyFromPeerId(identity.peerId));
+    const evicted = named.map((author) => ({ author, fromEpoch: this.#random.nextBelow(4) }));
     const none = new Uint8Array();
-    const fixed = { runId, clockMs: 0, logDigest: none, admissionsDigest: none };
+    const digests = { logDigest: none, admissionsDigest: none, sealsDigest: none };
+    const fixed = { runId, clockMs: 0, ...digests };
     await this.#send(wire.SyncFrame.encode({ have: { ...fixed, authors, evicted, last: true } }));
+  }
+
+  /** The certificate that it says it has adopted: the other's, none, or one that nobody has. */
+  #sealed(theirs: wire.SealName | undefined): Pick<wire.Have, 'sealed'> {
+    const { sealEvery } = this.#member.run.manifest.fold;
+    if (sealEvery === 0 || this.#random.nextFloat() < 0.3) return {};
+    const epoch = sealEvery * between(this.#random, 1, 10);
+    const sealed = pick(this.#random, [theirs, { epoch, statement: sha256(Uint8Array.of(epoch)) }]);
+    return sealed ? { sealed } : {};
   }
 
   /** What the other should send: often nothing, for it is told everything anyway. */
@@ -156,8 +179,7 @@ class LyingSession {
       const [a, b] = [1, 2].map((salt) => makeUpdate(this.#member, { epoch: 0, salt: `${salt}` }));
       if (a && b) proofs.push(equivocationProof(a, b));
     }
-    for (const proof of proofs)
-      await this.#send(wire.SyncFrame.encode({ equivocation: equivocationToWire(proof) }));
+    for (const proof of proofs) await this.#send(wire.SyncFrame.encode(equivocationToWire(proof)));
   }
 
   async #send(frame: Uint8Array): Promise<void> {

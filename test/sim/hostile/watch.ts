@@ -1,9 +1,9 @@
 /** What must hold in a hostile run at every instant and at its end, looked at from outside the peers. */
 import assert from 'node:assert/strict';
 import type { Prng } from '../../../protocol/prng.js';
-import type { UpdateLog } from '../../../protocol/log.js';
 import type { SimNode } from '../swarm.js';
-import { DiskReader } from './disks.js';
+import type { SealContents } from '../../../protocol/seal-contents.js';
+import { DiskReader, type CountedSet } from './disks.js';
 import type { World } from './world.js';
 
 /** A write takes 2 ms: disk and memory of a peer that has just heard something differ for so long, in ms. */
@@ -17,7 +17,7 @@ export class Watch {
   readonly #holders = new Map<string, Set<number>>();
   /** Update id of an honest author -> who and when. */
   readonly #honestWork = new Map<string, { author: string; epoch: number }>();
-  /** Author -> epoch -> ids of the updates that it signed, as far as any disk has seen them. */
+  /** Author -> epoch -> updates and seals that it signed for it, as far as any disk has seen them. */
   readonly #signed = new Map<string, Map<number, Set<string>>>();
   /** Records of each disk that were counted. */
   readonly #counted = new Map<object, number>();
@@ -33,6 +33,8 @@ export class Watch {
   async check(): Promise<void> {
     const { swarm } = this.#world;
     this.#count();
+    // First of all disks: one may have come by a seal that goes on from another's.
+    for (const { disk } of swarm.nodes) this.#disks.sealOf(disk);
     for (const node of swarm.nodes) {
       for (let tries = 0; !this.#isFold(node); tries++) {
         assert.ok(
@@ -76,20 +78,21 @@ export class Watch {
     this.checkOneAdapter('at the end');
     const records = swarm.nodes.flatMap(({ disk }) => disk.log);
     this.#checkRecords(records);
-    const union = this.#disks.set(records);
+    const seal = this.#newestSeal();
+    const union = this.#disks.set(records, seal);
     const order = [...random.permutation(records.length)].map((i) => records[i]!);
-    assert.deepEqual(this.#disks.set(order).digest(), union.digest(), 'a set has no order');
+    const again = this.#disks.set(order, seal);
+    assert.deepEqual(again.log.digest(), union.log.digest(), 'a set has no order');
     const { sha256 } = swarm.node(0).peer!.snapshot().adapter;
     assert.equal(
       sha256,
       this.#disks.adapterOf(union),
       'the adapter is the fold of all honest disks',
     );
-    const forked = union.proofs().map(({ author }) => author);
-    const innocent = forked.filter((id) => honestIds.includes(id) && !doubled.has(id));
+    const innocent = union.evicted.filter((id) => honestIds.includes(id) && !doubled.has(id));
     assert.deepEqual(innocent, [], 'no honest peer is taken for one that signed twice');
     this.#checkWork(union);
-    return { sha256, updates: union.size };
+    return { sha256, updates: union.log.size };
   }
 
   /** Nothing that peers keep or fold breaks a rule. Said again here, for a rule that the program forgot is one. */
@@ -113,16 +116,34 @@ export class Watch {
   }
 
   /** Acknowledged work: what a majority of honest peers held is counted, exactly once. */
-  #checkWork(union: UpdateLog): void {
+  #checkWork({ log }: CountedSet): void {
     const { nodes } = this.#world.swarm;
     const lost: string[] = [];
     for (const [id, { author, epoch }] of this.#honestWork) {
       const holders = this.#holders.get(id)?.size ?? 0;
       if (2 * holders <= nodes.length || epoch >= this.#firstFork(author)) continue;
-      if (union.get(author, epoch)?.id !== id)
+      if (log.get(author, epoch)?.id !== id && !this.#isReturned(author, epoch))
         lost.push(`epoch ${epoch} of ${author.slice(-6)}, which ${holders} peers held`);
     }
     assert.deepEqual(lost, [], 'all acknowledged work is counted in the end');
+  }
+
+  /** Whether a seal left an update out whose work is back in its author's residual. */
+  #isReturned(author: string, epoch: number): boolean {
+    const node = this.#world.swarm.nodes.find(({ peerId }) => peerId === author);
+    const isSealed = epoch < (node?.disk.seal?.epoch ?? 0);
+    return isSealed && node?.disk.state?.settledSeal != null;
+  }
+
+  #newestSeal(): SealContents | null {
+    const seals = this.#world.swarm.nodes.map(({ disk }) => this.#disks.sealOf(disk));
+    return seals.reduce((a, b) => ((b?.epoch ?? 0) > (a?.epoch ?? 0) ? b : a), null);
+  }
+
+  /** The oldest epoch up to which any honest peer has adopted a seal. */
+  get sealedEpoch(): number {
+    const { nodes } = this.#world.swarm;
+    return Math.min(...nodes.map(({ disk }) => disk.seal?.epoch ?? 0));
   }
 
   /** Whether the adapter of a peer is the fold of its disk; true where it cannot be told at the moment. */
@@ -130,17 +151,25 @@ export class Watch {
     const { peer, disk } = node;
     if (peer === null || disk.isFull) return true;
     const { adapter } = peer.snapshot();
-    const set = this.#disks.set(disk.log);
+    const set = this.#disks.set(disk.log, this.#disks.sealOf(disk));
     // Writing is behind: what the adapter holds is not on the disk yet.
-    if (set.size !== adapter.updates) return true;
+    if (set.log.size !== adapter.updates) return true;
     this.compared += 1;
     return this.#disks.adapterOf(set) === adapter.sha256;
   }
 
-  /** The first epoch for which a peer whose directory was used twice signed two updates; Infinity for none. */
+  /** The first epoch for which a peer whose directory was used twice signed two things; Infinity for none. */
   #firstFork(author: string): number {
-    const twice = [...(this.#signed.get(author) ?? [])].filter(([, ids]) => ids.size > 1);
+    const areTwo = (signed: ReadonlySet<string>): boolean =>
+      ['update', 'seal'].some((kind) => [...signed].filter((s) => s.startsWith(kind)).length > 1);
+    const twice = [...(this.#signed.get(author) ?? [])].filter(([, signed]) => areTwo(signed));
     return Math.min(Infinity, ...twice.map(([epoch]) => epoch));
+  }
+
+  #noteSigned(author: string, epoch: number, what: string): void {
+    const epochs = this.#signed.get(author) ?? new Map<number, Set<string>>();
+    this.#signed.set(author, epochs);
+    epochs.set(epoch, (epochs.get(epoch) ?? new Set()).add(what));
   }
 
   /** Notes what has come to any disk since the last time. */
@@ -150,12 +179,15 @@ export class Watch {
       const { everAppended } = node.disk;
       const counted = this.#counted.get(node) ?? 0;
       this.#counted.set(node, everAppended.length);
-      for (const { id, author, epoch } of this.#disks.updates(everAppended.slice(counted))) {
+      const records = everAppended.slice(counted);
+      for (const { member, statement } of this.#disks.seals(records))
+        this.#noteSigned(member, statement.epoch, `seal ${statement.id}`);
+      const updates = this.#disks.updates(records);
+      this.#disks.note(updates);
+      for (const { id, author, epoch } of updates) {
         if (!honestIds.includes(author)) continue;
         this.#honestWork.set(id, { author, epoch });
-        const epochs = this.#signed.get(author) ?? new Map<number, Set<string>>();
-        this.#signed.set(author, epochs);
-        epochs.set(epoch, (epochs.get(epoch) ?? new Set()).add(id));
+        this.#noteSigned(author, epoch, `update ${id}`);
         if (copies.includes(node)) continue;
         this.#holders.set(id, (this.#holders.get(id) ?? new Set()).add(node.index));
       }

@@ -91,7 +91,9 @@ describe('manifestFromOptions()', () => {
       beta: 0.9,
       clip: 4,
       lagMax: 6,
-      horizon: 40,
+      sealEvery: 12,
+      sealAfter: 5,
+      allow: [OTHER],
       foldAlpha: ['0:1/1', '20:3/4'],
     });
     assert.deepEqual(manifest.training, {
@@ -120,7 +122,8 @@ describe('manifestFromOptions()', () => {
       trimFraction: 0,
       clip: 4,
       lagMax: 6,
-      horizonEpochs: 40,
+      sealEvery: 12,
+      sealAfter: 5,
       alpha: [
         { fromEpoch: 0, numerator: 1, denominator: 1 },
         { fromEpoch: 20, numerator: 3, denominator: 4 },
@@ -278,7 +281,8 @@ describe('checkResume()', () => {
       trim: 0.3,
       clip: 0.5,
       lagMax: 9,
-      horizon: 40,
+      sealEvery: 12,
+      sealAfter: 5,
       foldAlpha: ['0:1/2'],
       allow: [OTHER],
       inviteOnly: true,

@@ -3,20 +3,21 @@ import { Replica } from '../../../node/peer/replica.js';
 import { checkAdmission } from '../../../protocol/admission.js';
 import { checkAmendment } from '../../../protocol/amendment.js';
 import { chunkHashes, PartialBlob } from '../../../protocol/blob.js';
+import { fromHex } from '../../../protocol/bytes.js';
 import { pieceCount } from '../../../protocol/checkpoint.js';
 import { statementFromWire } from '../../../protocol/checkpoint-transfer.js';
 import { UpdateRejectedError } from '../../../protocol/errors.js';
 import { decodeGossip, encodeUpdateMessage, isInline } from '../../../protocol/gossip.js';
-import { encodeOpening, HaveVector } from '../../../protocol/have.js';
+import { encodeOpening } from '../../../protocol/have.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
 import { decodeInvite, encodeInvite, INVITE_PREFIX } from '../../../protocol/invite.js';
-import { EPOCHS_MAX } from '../../../protocol/limits.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import { maxUpdateBytes, Slicer } from '../../../protocol/slice.js';
 import { SyncSession } from '../../../protocol/sync.js';
 import { UPDATE_OVERHEAD_BYTES_MAX } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
+import { delimited } from '../../wire/encodings.js';
 import { isTaken, isWithin, type LimitCase, type LimitName } from './limit-case.js';
 
 const run = testRun();
@@ -186,18 +187,27 @@ export const MESSAGE_CASES = {
   },
   HAVE_BYTES_MAX: {
     takes: (value) => {
-      // Each entry counts its bitmap and 80 bytes.
-      const largest = EPOCHS_MAX / 8;
-      const vector = new HaveVector();
+      // Two sides with different logs; what is padding to one version may be a field of the next.
+      const session = new SyncSession(run, new UpdateLog(), new Set());
+      session.hello(0);
+      const runId = fromHex(run.id);
+      const digests = { logDigest: Uint8Array.from(hash, () => 1), admissionsDigest: hash };
+      const have = { runId, clockMs: 0, authors: [], evicted: [], last: false, ...digests };
+      session.receive(wire.SyncFrame.encode({ have }));
       const author = publicKeyFromPeerId(testIdentity(1).peerId);
-      const add = (length: number): void =>
-        vector.add([{ author, epochs: new Uint8Array(length), digest: hash }], []);
-      return isTaken(/longer than the run or the limit/, () => {
+      const authors = [{ author, epochs: new Uint8Array(), digest: hash }];
+      const entry = wire.Have.encode({ ...have, authors });
+      const frame = (bytes: number): Uint8Array => {
+        // Longer by the tags and lengths around it: 8 bytes.
+        const padding = delimited(15, new Uint8Array(bytes - entry.length - 8));
+        return delimited(1, Buffer.concat([entry, padding]));
+      };
+      return isTaken(/a vector of more than/, () => {
+        const most = 200_000;
         let left = value;
-        for (; left > 2 * (largest + 80); left -= largest + 80) add(largest);
-        const half = Math.floor(left / 2);
-        add(half - 80);
-        add(left - half - 80);
+        for (; left > 2 * most; left -= most) session.receive(frame(most));
+        session.receive(frame(left - most));
+        session.receive(frame(most));
       });
     },
   },

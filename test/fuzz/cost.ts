@@ -1,0 +1,147 @@
+/**
+ * What a session costs its victim: how long it blocks the processor, and what it retains, for each byte that a hostile
+ * remote sends. A decoder that is cheap by itself can still be one of a million calls, or keep all of them.
+ */
+import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { Prng } from '../../protocol/prng.js';
+import { FuzzFindingError, type FuzzTarget } from './oracle.js';
+
+/** What a script may cost. Fixed parts are what a session has at its emptiest, and the noise of measuring. */
+export interface CostBounds {
+  /** Processor time in all: so much, and so much for each received byte. */
+  fixedMs: number;
+  usPerByte: number;
+  /** The longest stretch of work between two waits, in processor time: whatever was sent, others wait for it. */
+  stretchMs: number;
+  /** Retained while the session goes on: heap after garbage collection, and buffers. */
+  fixedBytes: number;
+  bytesPerByte: number;
+}
+
+export interface Session {
+  /**
+   * Takes one frame as the product does, sends its answers to nobody, and yields wherever the product waits. Throws
+   * what the product throws.
+   */
+  take(frame: Uint8Array): Iterable<unknown> | Promise<void>;
+  /** What is kept may be let go of. */
+  end?(): void | Promise<void>;
+}
+
+export interface SessionScript extends Pick<FuzzTarget, 'refusals'> {
+  readonly bounds: CostBounds;
+  /** Whether the next frame is taken after one that was refused: each is a message by itself. */
+  readonly goesOn: boolean;
+  /** Frames of a hostile remote, of `bytesMax` in all at most (or one more). */
+  frames(random: Prng, bytesMax: number): Iterable<Uint8Array>;
+  /** A new session with an empty memory. */
+  start(): Session | Promise<Session>;
+}
+
+export interface Cost {
+  frames: number;
+  bytes: number;
+  ms: number;
+  stretchMs: number;
+  retainedBytes: number;
+}
+
+/** A sequence over its bounds is measured again: a busy machine takes time once, a fault each time. */
+const ATTEMPTS = 3;
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+/** Collected twice, and with a pause: buffers are freed in the background after the first. */
+async function heldBytes(): Promise<number> {
+  collectGarbage();
+  await setImmediate();
+  collectGarbage();
+  // "external" holds the bytes of buffers too.
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
+
+function processorMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1_000;
+}
+
+/** Runs one session of `script` with the frames that `seed` names. Throws what it does not document. */
+export async function costOf(script: SessionScript, seed: string, bytesMax: number): Promise<Cost> {
+  const cost: Cost = { frames: 0, bytes: 0, ms: 0, stretchMs: 0, retainedBytes: 0 };
+  const session = await script.start();
+  const before = await heldBytes();
+  for (const frame of script.frames(new Prng(new Uint8Array(32), seed), bytesMax)) {
+    cost.frames += 1;
+    cost.bytes += frame.length;
+    const startMs = processorMs();
+    const isTaken = await takes(script, session, frame, cost);
+    cost.ms += processorMs() - startMs;
+    if (!isTaken && !script.goesOn) break;
+  }
+  cost.retainedBytes = (await heldBytes()) - before;
+  await session.end?.();
+  return cost;
+}
+
+async function takes(
+  script: SessionScript,
+  session: Session,
+  frame: Uint8Array,
+  cost: Cost,
+): Promise<boolean> {
+  let startMs = processorMs();
+  const note = (): void => {
+    cost.stretchMs = Math.max(cost.stretchMs, processorMs() - startMs);
+    startMs = processorMs();
+  };
+  try {
+    const work = session.take(frame);
+    if (work instanceof Promise) await work;
+    else {
+      for (const wait of work) {
+        void wait;
+        note();
+      }
+      note();
+    }
+    return true;
+  } catch (error) {
+    if (script.refusals.some((kind) => error instanceof kind)) return false;
+    throw new FuzzFindingError(`an error that is not documented: ${String(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** What of `cost` is over the bounds; null for nothing. */
+export function excessOf({ bounds }: SessionScript, cost: Cost): string | null {
+  const { bytes, frames, ms, stretchMs, retainedBytes } = cost;
+  const sent = `${bytes} bytes in ${frames} frames`;
+  const msMax = bounds.fixedMs + (bounds.usPerByte * bytes) / 1_000;
+  const retainedMax = bounds.fixedBytes + bounds.bytesPerByte * bytes;
+  if (ms > msMax) return `${sent} took ${ms.toFixed(0)} ms; ${msMax.toFixed(0)} are allowed`;
+  if (stretchMs > bounds.stretchMs) {
+    return `${sent}: blocked for ${stretchMs.toFixed(0)} ms; ${bounds.stretchMs} are allowed`;
+  }
+  if (retainedBytes <= retainedMax) return null;
+  return `${sent}: ${retainedBytes} bytes are retained; ${Math.floor(retainedMax)} are allowed`;
+}
+
+/** Throws FuzzFindingError when the session that `seed` names is over its bounds each time. */
+export async function checkCost(
+  script: SessionScript,
+  seed: string,
+  bytesMax: number,
+): Promise<Cost> {
+  let excess: string | null = null;
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const cost = await costOf(script, seed, bytesMax);
+    excess = excessOf(script, cost);
+    if (excess === null) return cost;
+  }
+  throw new FuzzFindingError(`session "${seed}": ${excess}`);
+}
