@@ -27,18 +27,25 @@ export function phaseAt<T extends AlphaPhase | CompressionPhase>(
   return phase;
 }
 
-/** Derives slices of one run; the last permutation is kept. */
+/** Derives slices of one run; the last permutation and the last slice are kept. */
 export class Slicer {
   readonly #run: Run;
   readonly #size: number;
   #cycle: { start: number; order: Uint32Array } | undefined;
+  #last: { epoch: number; slice: Slice } | undefined;
 
   constructor(run: Run) {
     this.#run = run;
     this.#size = adapterLayout(run.manifest.adapter).size;
   }
 
+  /** Its blocks are only to be read: whoever asks next may get the same array. */
   slice(epoch: number): Slice {
+    if (this.#last?.epoch !== epoch) this.#last = { epoch, slice: this.#derive(epoch) };
+    return this.#last.slice;
+  }
+
+  #derive(epoch: number): Slice {
     const { blockSize, phases } = this.#run.manifest.compression;
     const { fromEpoch, slices, bits } = phaseAt(phases, epoch);
     const blockCount = Math.ceil(this.#size / blockSize);
