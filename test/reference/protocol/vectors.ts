@@ -133,9 +133,11 @@ function modelFilesVector(): object {
   return { small: SMALL_FILES, large: LARGE_FILE, bytes: toHex(bytes), ...catalogueName(bytes) };
 }
 
-function runs(): Record<'plain' | 'rich' | 'robust' | 'invited' | 'filed', Run> {
+function runs(): Record<'plain' | 'unclipped' | 'rich' | 'robust' | 'invited' | 'filed', Run> {
   return {
     plain: testRun(),
+    // One author moves some coordinates by more than an epoch may.
+    unclipped: testRun((m) => ({ ...m, fold: { ...m.fold, clip: 0 } })),
     rich: testRun(richManifest),
     robust: testRun(robustManifest),
     invited: inviteRun(),
@@ -227,7 +229,7 @@ function foldLog(run: Run): { messages: Uint8Array[]; forged: Uint8Array } {
   const updates = [
     testUpdate(run, c, 5, { baseEpoch: 1 }),
     testUpdate(run, a, 0),
-    testUpdate(run, b, 0, { size: 40 }),
+    testUpdate(run, b, 0, { size: 60 }),
     testUpdate(run, c, 0),
     testUpdate(run, b, 5, { baseEpoch: 2 }),
     testUpdate(run, a, 5),
@@ -428,7 +430,7 @@ const HALVES = [0, 1e-9, 3e-8, 6e-5, 2 ** -14, 0.1, 1 / 3, 1 + 2 ** -11, 1 + 2 *
 
 /** The whole content of vectors.json. */
 export function makeVectors(): Record<string, unknown> {
-  const { plain, rich, robust, invited, filed } = runs();
+  const { plain, unclipped, rich, robust, invited, filed } = runs();
   return {
     peerIds: [0, 1, 2].map((i) => {
       const { peerId } = testIdentity(i);
@@ -445,6 +447,7 @@ export function makeVectors(): Record<string, unknown> {
     })),
     runs: {
       plain: runVector(plain),
+      unclipped: runVector(unclipped),
       rich: runVector(rich),
       robust: runVector(robust),
       invited: runVector(invited),
@@ -467,6 +470,11 @@ export function makeVectors(): Record<string, unknown> {
     messages: messageVectors(plain),
     membership: membershipVector('invited', invited),
     checkpoints: [checkpointVector('rich', rich)],
-    folds: [foldVector('plain', plain), foldVector('rich', rich), foldVector('robust', robust)],
+    folds: [
+      foldVector('plain', plain),
+      foldVector('unclipped', unclipped),
+      foldVector('rich', rich),
+      foldVector('robust', robust),
+    ],
   };
 }
