@@ -105,9 +105,7 @@ const reachRequest: FuzzTarget = {
   run: (bytes) => {
     const request = tryDecode(() => ReachRequest.decode(bytes));
     const ports = usablePorts(request?.ports ?? []);
-    assert.ok(
-      ports.length <= REACH_PORTS_MAX && ports.every((port) => port > 0 && port < 65_536),
-    );
+    assert.ok(ports.length <= REACH_PORTS_MAX && ports.every((port) => port > 0 && port < 65_536));
   },
 };
 
