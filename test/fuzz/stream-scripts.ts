@@ -240,11 +240,15 @@ const introduceAnswer: SessionScript = {
       *take(frame) {
         from = (from + 1) % 256;
         const request = wire.IntroduceRequest.decode(frame);
-        yield answer(request, testIdentity(from, 'asker').peerId, {
-          registry,
-          self: null,
-          door: null,
-        });
+        yield answer(
+          request,
+          { peerId: testIdentity(from, 'asker').peerId, origin: `/ip4/192.0.2.${from}` },
+          {
+            registry,
+            self: null,
+            door: null,
+          },
+        );
       },
     };
   },

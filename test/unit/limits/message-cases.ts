@@ -6,7 +6,7 @@ import { chunkHashes, PartialBlob } from '../../../protocol/blob.js';
 import { fromHex } from '../../../protocol/bytes.js';
 import { UpdateRejectedError } from '../../../protocol/errors.js';
 import { decodeGossip, encodeUpdateMessage, isInline } from '../../../protocol/gossip.js';
-import { encodeOpening, HaveVector, NO_SEALS } from '../../../protocol/have.js';
+import { encodeOpening, NO_SEALS } from '../../../protocol/have.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
 import { decodeInvite, encodeInvite, INVITE_PREFIX } from '../../../protocol/invite.js';
 import { UpdateLog } from '../../../protocol/log.js';
@@ -188,7 +188,10 @@ export const MESSAGE_CASES = {
       const session = new SyncSession(run, new UpdateLog(), new Set());
       session.hello(0);
       const runId = fromHex(run.id);
-      const digests = { logDigest: Uint8Array.from(hash, () => 1), admissionsDigest: hash };
+      const digests = {
+        ...{ logDigest: Uint8Array.from(hash, () => 1), admissionsDigest: hash },
+        sealsDigest: new Uint8Array(),
+      };
       const have = { runId, clockMs: 0, authors: [], evicted: [], last: false, ...digests };
       session.receive(wire.SyncFrame.encode({ have }));
       const author = publicKeyFromPeerId(testIdentity(1).peerId);

@@ -29,7 +29,11 @@ export const SEAL_CASES = {
   BITMAP_BYTES_MAX: {
     takes: (value) =>
       isTaken(/longer than the run/, () =>
-        new HaveVector().add([{ author: key, epochs: new Uint8Array(value), digest: hash }], []),
+        new HaveVector().add(
+          [{ author: key, epochs: new Uint8Array(value), digest: hash }],
+          [],
+          value,
+        ),
       ),
   },
   EVICTED_MAX: {
@@ -38,7 +42,7 @@ export const SEAL_CASES = {
         author: anyKey(i),
         fromEpoch: 0,
       }));
-      return isTaken(/a vector of more than/, () => new HaveVector().add([], evicted));
+      return isTaken(/a vector of more than/, () => new HaveVector().add([], evicted, 0));
     },
   },
   PROOFS_MAX: {

@@ -27,7 +27,7 @@ async function setUp() {
 /** Codes of the first update after a restart with a changed residual and an absence of some epochs. */
 async function updateAfterRestart(
   pauseEpochs: number,
-  change: (residual: Float64Array) => Float64Array,
+  change: (residual: Float32Array) => Float32Array,
 ): Promise<Uint8Array> {
   const { swarm, heard, node } = await setUp();
   await node.start();
