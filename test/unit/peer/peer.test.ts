@@ -85,7 +85,7 @@ describe('Peer', () => {
       const again = await updateAfterRestart(pauseEpochs, (residual) => residual);
       const emptied = await updateAfterRestart(
         pauseEpochs,
-        ({ length }) => new Float64Array(length),
+        ({ length }) => new Float32Array(length),
       );
       assert.deepEqual(kept, again);
       assert.equal(Buffer.compare(kept, emptied) !== 0, isCarried, `after ${pauseEpochs} epochs`);
