@@ -3,7 +3,12 @@ import { createHash } from 'node:crypto';
 import assert from 'node:assert/strict';
 import { hostname } from 'node:os';
 import { rememberedSha256 } from '../../node/model/hash-cache.js';
-import { StoreUnavailableError } from '../../node/interfaces.js';
+import {
+  StoreUnavailableError,
+  type OptimiserState,
+  type PeerState,
+  type StoredSeal,
+} from '../../node/interfaces.js';
 import { DamagedStateError } from '../../node/store/array-file.js';
 import { makeNote, readNote } from '../../node/store/control-file.js';
 import { DataDirectory } from '../../node/store/directory.js';
@@ -62,21 +67,21 @@ function arrayFile<T>(
   };
 }
 
-const state = arrayFile(
+const state = arrayFile<PeerState>(
   [bareState, fullState],
   (one) => codec.encodeState(run.id, one),
   (bytes) => codec.decodeState(run.id, bytes),
   ({ residual }) => assert.ok(residual.every(Number.isFinite)),
 );
 
-const moments = arrayFile(
+const moments = arrayFile<OptimiserState>(
   [optimiser],
   (one) => codec.encodeMoments(run.id, one),
   (bytes) => codec.decodeMoments(run.id, bytes),
   ({ m, v }) => assert.ok(m.every(Number.isFinite) && v.every((one) => one >= 0)),
 );
 
-const seal = arrayFile(
+const seal = arrayFile<StoredSeal>(
   [0, 8].map((previousEpoch) => ({
     ...{ epoch: 12, previousEpoch, logStart: previousEpoch },
     ...{ certificate: new Uint8Array(40).fill(1), contents: new Uint8Array(30).fill(2) },
@@ -86,7 +91,7 @@ const seal = arrayFile(
   ({ epoch }) => assert.ok(epoch >= 0),
 );
 
-const sum = arrayFile(
+const sum = arrayFile<Float64Array>(
   [new Float64Array(size).fill(3)],
   (one) => codec.encodeSum(run.id, 12, one),
   (bytes) => codec.decodeSum(run.id, bytes),
