@@ -275,7 +275,7 @@ const reach: SessionScript = {
       { 'ReachResponse.seen': () => Buffer.from('/ip4/192.0.2.7') },
       256,
     );
-    return upTo(bytesMax / 8, () => hostile.message('ReachResponse', ['seen', 'ports'], random));
+    return upTo(bytesMax / 32, () => hostile.message('ReachResponse', ['seen', 'ports'], random));
   },
   start: () => ({
     *take(frame) {
