@@ -119,10 +119,8 @@ async function takes(
     const work = session.take(frame);
     if (work instanceof Promise) await work;
     else {
-      for (const wait of work) {
-        void wait;
-        note();
-      }
+      const steps = work[Symbol.iterator]();
+      while (steps.next().done !== true) note();
       note();
     }
     return true;
