@@ -9,7 +9,7 @@ import { SCRIPTS } from '../../fuzz/scripts.js';
 /** Sessions of each script, the same on every machine, and bytes of each: `npm run fuzz` tries more and longer ones. */
 const SESSIONS = 3;
 /** A sync session has more phases than the others, and more ways through them. */
-const SYNC_SESSIONS = 24;
+const SYNC_SESSIONS = 30;
 const BYTES_MAX = 512 * 1024;
 const SYNC_BYTES_MAX = 2 * 1024 * 1024;
 
