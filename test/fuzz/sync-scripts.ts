@@ -169,7 +169,7 @@ const REFUSALS = [SyncProtocolError, InvalidPeerIdError, UpdateRejectedError];
 
 /** Both sides of a session say and hear the same; this one has much, and the remote lacks it. */
 const sync: SessionScript = {
-  bounds: { fixedMs: 200, usPerByte: 0.1, stretchMs: 60, fixedBytes: 1e6, bytesPerByte: 1.1 },
+  bounds: { fixedMs: 200, usPerByte: 0.1, stretchMs: 100, fixedBytes: 1e6, bytesPerByte: 1.1 },
   refusals: REFUSALS,
   goesOn: false,
   frames: (random, bytesMax) => sayings(openWorld, random, bytesMax),
@@ -219,7 +219,8 @@ const gossip: SessionScript = {
         taken += 1;
         if (taken % 64 !== 0) return;
         clock.epoch = Math.min(clock.epoch + 1, 16);
-        yield replica.retryDeferred();
+        yield;
+        replica.retryDeferred();
       },
     };
   },
