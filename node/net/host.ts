@@ -342,21 +342,7 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
         ...(init.upnp === true ? { upnp: uPnPNAT() } : {}),
       },
     });
-    datastore.isSpared = (name) => {
-      const id = peerOf(name);
-      if (id === null) return false;
-      // One that is connected may write any number of records into the DHT, but has one entry among the peers.
-      return name.startsWith(PEERS_PREFIX)
-        ? id.equals(node.peerId) || node.getConnections(id).length > 0
-        : id.equals(node.peerId);
-    };
-    datastore.originOf = (name) => {
-      const id = peerOf(name);
-      const [connection] = id === null ? [] : node.getConnections(id);
-      return connection === undefined
-        ? null
-        : originOf(connection.remotePeer.toString(), connection.remoteAddr.toString());
-    };
+    attach(datastore, node);
     meter.remoteOf = (stream) => {
       const isOf = (connection: Connection): boolean =>
         connection.streams.some((one) => one === stream);
@@ -366,6 +352,25 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
   } catch (cause) {
     throw listenError(listen, cause);
   }
+}
+
+/** Tells `datastore` which of its entries are in use, and where those come from that they are about. */
+function attach(datastore: BoundedDatastore, node: Node): void {
+  datastore.isSpared = (name) => {
+    const id = peerOf(name);
+    if (id === null) return false;
+    // One that is connected may write any number of records into the DHT, but has one entry among the peers.
+    return name.startsWith(PEERS_PREFIX)
+      ? id.equals(node.peerId) || node.getConnections(id).length > 0
+      : id.equals(node.peerId);
+  };
+  datastore.originOf = (name) => {
+    const id = peerOf(name);
+    const [connection] = id === null ? [] : node.getConnections(id);
+    return connection === undefined
+      ? null
+      : originOf(connection.remotePeer.toString(), connection.remoteAddr.toString());
+  };
 }
 
 /** Whom an entry of the datastore is about: both kinds of keys end in a peer id. */
