@@ -270,7 +270,7 @@ export interface Store {
   readonly logBytes: number;
   /**
    * Replaces the log, atomically, by `records`, each a place in the old one or encoded. Calls `onMoved` with the new place of each, in the same
-   * order, at the moment from which readLog() takes these.
+   * order, at the moment from which readLog() takes these; that may have come when it rejects.
    */
   compactLog(
     records: readonly (RecordPlace | Uint8Array)[],

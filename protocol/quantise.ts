@@ -120,7 +120,7 @@ export function addRow(
 
 /**
  * The sum of the squares of blocks `from` to before `to`, added to `sum` block by block. The sum of one block is
- * exact, in whatever order: a scale has 11 significant bits, and the squares of 4,096 levels take 18 more.
+ * exact, in whatever order: the square of a scale has 22 significant bits, and those of 4,096 levels take 18 more.
  */
 export function addSquares(
   { scales, codes }: Quantised,

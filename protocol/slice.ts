@@ -30,18 +30,25 @@ export function phaseAt<T extends AlphaPhase | CompressionPhase>(
 /** [adapterSize]; what is kept between epochs is float32, what is summed float64. */
 export type Vector = Float32Array | Float64Array;
 
-/** Derives slices of one run; the last permutation is kept. */
+/** Derives slices of one run; the last permutation and the last slice are kept. */
 export class Slicer {
   readonly #run: Run;
   readonly #size: number;
   #cycle: { start: number; order: Uint32Array } | undefined;
+  #last: { epoch: number; slice: Slice } | undefined;
 
   constructor(run: Run) {
     this.#run = run;
     this.#size = adapterLayout(run.manifest.adapter).size;
   }
 
+  /** Its blocks are only to be read: whoever asks next may get the same array. */
   slice(epoch: number): Slice {
+    if (this.#last?.epoch !== epoch) this.#last = { epoch, slice: this.#derive(epoch) };
+    return this.#last.slice;
+  }
+
+  #derive(epoch: number): Slice {
     const { blockSize, phases } = this.#run.manifest.compression;
     const { fromEpoch, slices, bits } = phaseAt(phases, epoch);
     const blockCount = Math.ceil(this.#size / blockSize);

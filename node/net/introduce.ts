@@ -167,7 +167,8 @@ function sizeOf(manifest: Uint8Array, peers: readonly PeerAddresses[]): number {
 }
 
 /**
- * Asks the peer or bootstrap node at `address` which runs it knows.
+ * Asks the peer or bootstrap node at `address` which runs it knows, or for the one with `runId` alone, of which it
+ * then names more members.
  * @throws UserError when the address is malformed, nobody answers there, or the answer is no introduction;
  * the signal's reason when it aborts.
  */
@@ -175,13 +176,17 @@ export async function askRuns(
   host: Host,
   address: string,
   signal: AbortSignal,
+  runId: string | null = null,
 ): Promise<KnownRun[]> {
   const target = parseAddress(address);
   try {
     const response = await exchange(
       host,
       target,
-      { runId: new Uint8Array(), manifest: new Uint8Array(), addresses: [] },
+      {
+        ...{ manifest: new Uint8Array(), addresses: [] },
+        runId: runId === null ? new Uint8Array() : fromHex(runId),
+      },
       signal,
     );
     return await decodeRuns(host, response.runs);

@@ -219,12 +219,14 @@ export class RunRegistry {
     const { runId, manifest, origin } = announcement;
     const known = this.#entries.get(runId);
     if (known === undefined && manifest === null) return false;
+    const admission = announcement.admission ?? null;
+    const isPlain = known !== undefined && admission === null;
+    // Checked first, so that an announcement that is refused takes no room.
+    const early = isPlain ? this.#admit(known.run, peerId, origin, null) : undefined;
     const addresses = usableAddresses(peerId, announcement.addresses);
     if (known?.members.has(peerId) !== true) this.#checkShare(peerId);
     const run = known?.run ?? this.#decodeOffer(peerId, announcement);
-    const admission = announcement.admission ?? null;
-    // Checked first, so that an announcement that is refused takes no room.
-    const invitation = this.#admit(run, peerId, origin, admission);
+    const invitation = early === undefined ? this.#admit(run, peerId, origin, admission) : early;
     const entry = known ?? this.#makeRoom(entryOf(run, peerId, origin, this.#now()));
     this.#note(entry, { peerId, addresses, origin, invitation }, this.#now());
     return true;

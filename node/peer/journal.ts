@@ -86,9 +86,13 @@ export class Journal {
           this.#pending.shift();
           record.onSaved?.(place);
         } else if (this.#compaction !== null) {
-          const { records, onMoved } = this.#compaction();
+          const compaction = this.#compaction;
           this.#compaction = null;
-          await this.persist(() => this.#store.compactLog(records, onMoved), signal);
+          // Asked again for each try: one that failed may have moved the records.
+          await this.persist(() => {
+            const { records, onMoved } = compaction();
+            return this.#store.compactLog(records, onMoved);
+          }, signal);
         } else break;
       }
     } catch (error) {

@@ -296,8 +296,11 @@ export class Replica {
     return {
       records: [...others, ...updates.map(({ place }) => place)],
       onMoved: (places) => {
-        for (const [i, { id }] of updates.entries())
+        for (const [i, { id }] of updates.entries()) {
+          // One that a seal dropped meanwhile stays forgotten.
+          if (this.#bodies.placeOf(id) === undefined) continue;
           this.#bodies.saved(id, places[others.length + i] ?? -1);
+        }
       },
     };
   }

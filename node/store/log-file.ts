@@ -2,7 +2,7 @@
  * log.bin as its peer writes it (log-scan.ts has the format): appended to, each append synced; read record by record;
  * and replaced as a whole, by the records that are to stay.
  */
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { StoreUnavailableError, type RecordPlace } from '../interfaces.js';
 import { disk, errnoOf, makeDurable, writeAt } from '../files.js';
@@ -110,7 +110,7 @@ export class LogFile {
   /**
    * Replaces all records by `records`, each a place in the file as it is or a new one. Resolves when they survive
    * power loss; `onMoved` gets their places when read() takes these. Throws StoreUnavailableError; the log is then
-   * as before.
+   * as before, or replaced, if onMoved was called: power loss may bring the old one back until a compaction succeeds.
    */
   async compact(
     records: readonly (RecordPlace | Uint8Array)[],
@@ -134,6 +134,13 @@ export class LogFile {
         await writeAtomically(this.#path, parts);
         this.#end = end;
         onMoved(places);
+      } catch (error) {
+        // Where the directory alone could not be synced, the new file lies there already.
+        if (isReplaced(this.#oldFile, this.#path)) {
+          this.#end = end;
+          onMoved(places);
+        }
+        throw error;
       } finally {
         closeSync(this.#oldFile);
         this.#oldFile = null;
@@ -220,6 +227,14 @@ function openOld(path: string): number {
     return openSync(path, 'r');
   } catch (error) {
     throw storeUnavailable('read', path, error);
+  }
+}
+
+function isReplaced(oldFile: number, path: string): boolean {
+  try {
+    return fstatSync(oldFile).ino !== statSync(path).ino;
+  } catch {
+    return false;
   }
 }
 

@@ -31,11 +31,13 @@ import {
   encodeAmendment,
   encodeAnnouncement,
   encodeEquivocation,
+  encodeSeal,
   encodeUpdateMessage,
   type GossipMessage,
 } from '../../protocol/gossip.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from '../../protocol/identity.js';
-import { equivocationProof, UpdateLog } from '../../protocol/log.js';
+import { equivocationProof } from '../../protocol/equivocation.js';
+import { UpdateLog } from '../../protocol/log.js';
 import { decodeManifest, encodeManifest } from '../../protocol/manifest-codec.js';
 import { MODEL_PART_BYTES } from '../../protocol/limits.js';
 import {
@@ -76,6 +78,8 @@ function encode(message: GossipMessage): Uint8Array | null {
       return encodeAmendment(message.amendment);
     case 'admission':
       return encodeAdmission(message.admission);
+    case 'seal':
+      return encodeSeal(message.seal);
   }
 }
 

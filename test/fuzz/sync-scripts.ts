@@ -1,5 +1,4 @@
 /** Sync sessions with a hostile remote, and gossip from a hostile member. */
-import { Replica } from '../../node/peer/replica.js';
 import { checkAdmission, type Admission } from '../../protocol/admission.js';
 import { fromHex } from '../../protocol/bytes.js';
 import {
@@ -9,12 +8,13 @@ import {
 } from '../../protocol/errors.js';
 import {
   checkEquivocation,
-  encodeUpdateMessage,
-  equivocationToWire,
-} from '../../protocol/gossip.js';
+  equivocationProof,
+  type EquivocationProof,
+} from '../../protocol/equivocation.js';
+import { encodeUpdateMessage, equivocationToWire } from '../../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../../protocol/identity.js';
 import { GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js';
-import { equivocationProof, UpdateLog, type EquivocationProof } from '../../protocol/log.js';
+import { UpdateLog } from '../../protocol/log.js';
 import type { Run } from '../../protocol/manifest.js';
 import type { Prng } from '../../protocol/prng.js';
 import { Slicer } from '../../protocol/slice.js';
@@ -22,6 +22,7 @@ import { SyncSession } from '../../protocol/sync.js';
 import { checkUpdate, updateToWire, type Update } from '../../protocol/update.js';
 import * as wire from '../../protocol/wire/messages.js';
 import { inviteRun, testAdmission } from '../support/invites.js';
+import { testReplica } from '../support/replicas.js';
 import { testIdentity, testRun, testUpdate } from '../support/runs.js';
 import { change } from './changes.js';
 import type { Session, SessionScript } from './cost.js';
@@ -124,7 +125,7 @@ function* sayings(world: World, random: Prng, bytesMax: number): Generator<Uint8
   };
   const share = (): number => pick(random, [0, bytesMax / 16, bytesMax / 3, bytesMax]);
   const empty = { runId: fromHex(run.id), clockMs: 0, authors: [], evicted: [] };
-  const digests = { logDigest: none, admissionsDigest: none };
+  const digests = { logDigest: none, admissionsDigest: none, sealsDigest: none };
   const logDigest = new Uint8Array(32).fill(1);
   yield wire.SyncFrame.encode({ have: { ...empty, ...digests, last: false, logDigest } });
   if (admission !== null) yield* upTo(share() / 16, () => make('admission', ADMISSION_FIELDS));
@@ -135,7 +136,7 @@ function* sayings(world: World, random: Prng, bytesMax: number): Generator<Uint8
   yield wire.SyncFrame.encode({ want: { authors: [], last: true } });
   yield* upTo(share() / 16, () => {
     if (random.nextBelow(8) === 0) return make('equivocation', ['first', 'second']);
-    return wire.SyncFrame.encode({ equivocation: equivocationToWire(proof) });
+    return wire.SyncFrame.encode(equivocationToWire(proof));
   });
   yield* upTo(share(), () => {
     if (random.nextBelow(4) === 0) return make('chunk', ['bytes', 'last']);
@@ -168,7 +169,7 @@ const REFUSALS = [SyncProtocolError, InvalidPeerIdError, UpdateRejectedError];
 
 /** Both sides of a session say and hear the same; this one has much, and the remote lacks it. */
 const sync: SessionScript = {
-  bounds: { fixedMs: 200, usPerByte: 0.1, stretchMs: 60, fixedBytes: 1e6, bytesPerByte: 1.1 },
+  bounds: { fixedMs: 200, usPerByte: 0.1, stretchMs: 100, fixedBytes: 1e6, bytesPerByte: 1.1 },
   refusals: REFUSALS,
   goesOn: false,
   frames: (random, bytesMax) => sayings(openWorld, random, bytesMax),
@@ -209,9 +210,7 @@ const gossip: SessionScript = {
   },
   start: () => {
     const clock = { epoch: 4 };
-    const ignore = (): void => undefined;
-    const handlers = { onRecord: ignore, onAnnounced: ignore, onProof: ignore };
-    const replica = new Replica(open, () => clock.epoch, handlers);
+    const { replica } = testReplica(open, () => clock.epoch);
     let taken = 0;
     return {
       *take(frame) {
@@ -220,7 +219,8 @@ const gossip: SessionScript = {
         taken += 1;
         if (taken % 64 !== 0) return;
         clock.epoch = Math.min(clock.epoch + 1, 16);
-        yield replica.retryDeferred();
+        yield;
+        replica.retryDeferred();
       },
     };
   },

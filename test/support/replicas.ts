@@ -12,7 +12,7 @@ const ignore = (): void => undefined;
 export interface TestReplica {
   replica: Replica;
   /** The log on disk. */
-  records: Uint8Array[];
+  readonly records: Uint8Array[];
 }
 
 /** A replica of `run` at the slot that `epochNow` gives; `handlers` hear of all but the records. */
@@ -21,10 +21,11 @@ export function testReplica(
   epochNow: () => number = () => Infinity,
   {
     self = null,
+    disk = { log: [] },
     ...handlers
-  }: Partial<Omit<ReplicaHandlers, 'onRecord'>> & Pick<ReplicaInit, 'self'> = {},
+  }: Partial<Omit<ReplicaHandlers, 'onRecord'>> &
+    Pick<ReplicaInit, 'self'> & { disk?: { log: Uint8Array[] } } = {},
 ): TestReplica {
-  const records: Uint8Array[] = [];
   const replica = new Replica({
     run,
     epochNow,
@@ -32,13 +33,18 @@ export function testReplica(
     handlers: {
       ...{ onAnnounced: ignore, onProof: ignore, ...handlers },
       onRecord: ({ encode, onSaved }) => {
-        const place = records.push(encode()) - 1;
+        const place = disk.log.push(encode()) - 1;
         onSaved?.(place);
       },
     },
-    bodies: new StoredBodies((place) => records[place] ?? new Uint8Array()),
+    bodies: new StoredBodies((place) => disk.log[place] ?? new Uint8Array()),
   });
-  return { replica, records };
+  return {
+    replica,
+    get records() {
+      return disk.log;
+    },
+  };
 }
 
 /** Restores `records` as after a restart; returns what each was worth. */

@@ -1,14 +1,12 @@
 /** Bounds of what members send each other: messages, updates, logs, sync frames, blobs. */
-import { Replica } from '../../../node/peer/replica.js';
+import type { Replica } from '../../../node/peer/replica.js';
 import { checkAdmission } from '../../../protocol/admission.js';
 import { checkAmendment } from '../../../protocol/amendment.js';
 import { chunkHashes, PartialBlob } from '../../../protocol/blob.js';
 import { fromHex } from '../../../protocol/bytes.js';
-import { pieceCount } from '../../../protocol/checkpoint.js';
-import { statementFromWire } from '../../../protocol/checkpoint-transfer.js';
 import { UpdateRejectedError } from '../../../protocol/errors.js';
 import { decodeGossip, encodeUpdateMessage, isInline } from '../../../protocol/gossip.js';
-import { encodeOpening } from '../../../protocol/have.js';
+import { encodeOpening, NO_SEALS } from '../../../protocol/have.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
 import { decodeInvite, encodeInvite, INVITE_PREFIX } from '../../../protocol/invite.js';
 import { UpdateLog } from '../../../protocol/log.js';
@@ -16,6 +14,7 @@ import { maxUpdateBytes, Slicer } from '../../../protocol/slice.js';
 import { SyncSession } from '../../../protocol/sync.js';
 import { UPDATE_OVERHEAD_BYTES_MAX } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
+import { testReplica } from '../../support/replicas.js';
 import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
 import { delimited } from '../../wire/encodings.js';
 import { isTaken, isWithin, type LimitCase, type LimitName } from './limit-case.js';
@@ -24,11 +23,9 @@ const run = testRun();
 const slicer = new Slicer(run);
 const hash = new Uint8Array(32);
 const FROM = testIdentity(99).peerId;
-const ignore = (): void => undefined;
 
 function replicaAt(clock: { epoch: number }): Replica {
-  const handlers = { onRecord: ignore, onAnnounced: ignore, onProof: ignore };
-  return new Replica(run, () => clock.epoch, handlers);
+  return testReplica(run, () => clock.epoch).replica;
 }
 
 /** Whether bytes are refused for something else than their number. */
@@ -55,7 +52,8 @@ function asksForAll(count: number): boolean {
   epochs[epochs.length - 1] = 0xff >> (8 * epochs.length - count);
   const author = publicKeyFromPeerId(testIdentity(1).peerId);
   const runId = Uint8Array.from(Buffer.from(large.id, 'hex'));
-  const digests = { logDigest: hash, admissionsDigest: new Uint8Array() };
+  const none = new Uint8Array();
+  const digests = { logDigest: hash, admissionsDigest: none, sealsDigest: none };
   const have = { runId, clockMs: 0, authors: [], evicted: [], last: false, ...digests };
   session.hello(0);
   session.receive(wire.SyncFrame.encode({ have }));
@@ -86,11 +84,6 @@ function inviteWith(addresses: readonly string[]): string {
   return encodeInvite({ ...parts, addresses, signature: new Uint8Array(64) });
 }
 
-const withHorizon = testRun((manifest) => ({
-  ...manifest,
-  fold: { ...manifest.fold, horizonEpochs: 12 },
-}));
-
 export const MESSAGE_CASES = {
   AMENDMENT_BYTES_MAX: {
     takes: (value) => {
@@ -107,7 +100,7 @@ export const MESSAGE_CASES = {
   ADMISSIONS_MAX: {
     takes: (value) => {
       const session = new SyncSession(byInvitation, new UpdateLog(), new Set());
-      session.receive(encodeOpening(byInvitation, new UpdateLog(), 0));
+      session.receive(encodeOpening(byInvitation, new UpdateLog(), 0, NO_SEALS));
       const frame = wire.SyncFrame.encode({ admission: noAdmission });
       return isTaken(/too many admissions/, () => {
         for (let i = 0; i < value; i++) session.receive(frame);
@@ -140,7 +133,8 @@ export const MESSAGE_CASES = {
     takes: (value) => {
       const log = new UpdateLog();
       return isTaken(/more than 1024 authors/, () => {
-        for (let i = 0; i < value; i++) log.insert(testUpdate(run, testIdentity(i), 0));
+        // One that came later ranks behind them all.
+        for (let i = 0; i < value; i++) log.insert(testUpdate(run, testIdentity(i), i >> 10));
       });
     },
   },
@@ -181,9 +175,12 @@ export const MESSAGE_CASES = {
     },
   },
   SYNC_CHUNK_BYTES: {
-    // A piece of a checkpoint is what one frame carries; its coordinates have 8 bytes.
-    step: 8,
-    takes: (value) => pieceCount(value / 8) === 1,
+    takes: (value) => {
+      const chunk = { bytes: new Uint8Array(value), last: true };
+      return isTaken(/Chunk.bytes has/, () =>
+        wire.SyncFrame.decode(wire.SyncFrame.encode({ chunk })),
+      );
+    },
   },
   HAVE_BYTES_MAX: {
     takes: (value) => {
@@ -191,7 +188,10 @@ export const MESSAGE_CASES = {
       const session = new SyncSession(run, new UpdateLog(), new Set());
       session.hello(0);
       const runId = fromHex(run.id);
-      const digests = { logDigest: Uint8Array.from(hash, () => 1), admissionsDigest: hash };
+      const digests = {
+        ...{ logDigest: Uint8Array.from(hash, () => 1), admissionsDigest: hash },
+        sealsDigest: new Uint8Array(),
+      };
       const have = { runId, clockMs: 0, authors: [], evicted: [], last: false, ...digests };
       session.receive(wire.SyncFrame.encode({ have }));
       const author = publicKeyFromPeerId(testIdentity(1).peerId);
@@ -209,14 +209,6 @@ export const MESSAGE_CASES = {
         session.receive(frame(left - most));
         session.receive(frame(most));
       });
-    },
-  },
-  CHECKPOINT_ANCESTORS_MAX: {
-    takes: (value) => {
-      const ancestors = Array.from({ length: value }, () => hash);
-      const { epoch, contributions } = { epoch: 9, contributions: 1 };
-      const checkpoint = { epoch, digest: hash, contributions, theta: hash, ancestors };
-      return isTaken(/ancestors|checkpoint/, () => statementFromWire(withHorizon, checkpoint));
     },
   },
   SYNC_SESSION_BYTES_MAX: {

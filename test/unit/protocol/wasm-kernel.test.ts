@@ -82,6 +82,21 @@ describe('the kernel in WebAssembly', () => {
     assert.equal(fastestKernel(), wasm);
   });
 
+  it('gives way to JavaScript where WebAssembly is missing or has no SIMD', async () => {
+    const real: unknown = Reflect.get(globalThis, 'WebAssembly');
+    for (const [i, instead] of [undefined, { validate: () => false }].entries()) {
+      Reflect.set(globalThis, 'WebAssembly', instead);
+      try {
+        // A query makes it a module of its own, which has not looked yet.
+        const url = new URL(`../../../protocol/wasm-kernel.js?${i}`, import.meta.url).href;
+        const fresh = (await import(url)) as { fastestKernel: () => Kernel };
+        assert.equal(fresh.fastestKernel(), javascriptKernel);
+      } finally {
+        Reflect.set(globalThis, 'WebAssembly', real);
+      }
+    }
+  });
+
   it('sums rows to the bits of JavaScript: any width, block size, number of rows and factor', () => {
     fc.assert(
       fc.property(

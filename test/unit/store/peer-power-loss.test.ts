@@ -13,6 +13,7 @@ import { Slicer } from '../../../protocol/slice.js';
 import type { Update } from '../../../protocol/update.js';
 import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
 import { makeProblem, SyntheticTrainer } from '../../../node/sim/synthetic-trainer.js';
+import { recordsOf } from '../../compliance/store.js';
 import { cutPower } from '../../support/power-loss.js';
 import { RecordingDisk, type Operation } from '../../support/recording-disk.js';
 import { adapterSize, TEST_START_MS, testIdentity, testRun } from '../../support/runs.js';
@@ -106,8 +107,8 @@ async function fault(path: string, { published, nowMs }: Note): Promise<string |
       const before = published.find((update) => update.epoch === epoch);
       if (before && before.id !== id) return `two updates for epoch ${epoch}`;
     }
-    const records = await new FileStore(new DataDirectory(path), run.id).loadLog();
-    const ids = records.map((record) => updateOf(record)?.id);
+    const records = await recordsOf(new FileStore(new DataDirectory(path), run.id));
+    const ids = records.map(({ bytes }) => updateOf(bytes)?.id);
     const lost = [...published, ...later].filter(({ id }) => !ids.includes(id));
     if (lost.length > 0) return `published, but not on disk: epoch ${lost[0]?.epoch}`;
     return later.length > 0 ? null : 'it does not go on';
