@@ -68,7 +68,12 @@ export const KNOWN_FAULTS: Readonly<Record<string, Scenario>> = {
       assert.equal(new Set(adapters).size, 1, 'one adapter 49 epochs after they met again');
       await visitor.start();
       await swarm.runToEnd(20);
-      return endOf(swarm);
+      const outcome = endOf(swarm);
+      assert.ok(
+        outcome.updates >= 3 * 90,
+        `${outcome.updates} updates: all work of the three counts`,
+      );
+      return outcome;
     },
   },
 
@@ -96,7 +101,8 @@ export const KNOWN_FAULTS: Readonly<Record<string, Scenario>> = {
       await emptied.start();
       await swarm.runToEnd(10);
       const outcome = endOf(swarm);
-      assert.ok(outcome.updates >= 40 * 4 + 30, `${outcome.updates} updates: the newcomer counts`);
+      // Each start of a process leaves a slot out.
+      assert.ok(outcome.updates >= 40 * 4 + 25, `${outcome.updates} updates: the newcomer counts`);
       return outcome;
     },
   },
@@ -184,9 +190,15 @@ function endOf(swarm: Swarm): Outcome {
   const reader = new DiskReader(swarm.run);
   const records = swarm.nodes.flatMap(({ disk }) => disk.everAppended);
   reader.note(reader.updates(records));
-  const everything = reader.set(records, null);
+  const seals = swarm.nodes.map(({ disk }) => reader.sealOf(disk));
+  const newest = seals.reduce((a, b) => ((b?.epoch ?? 0) > (a?.epoch ?? 0) ? b : a), null);
+  const everything = reader.set(records, newest);
   const { sha256, updates } = adapters[0]!;
-  assert.equal(sha256, reader.adapterOf(everything), 'the fold of all that any disk ever held');
+  assert.equal(
+    sha256,
+    reader.adapterOf(everything),
+    'the fold of all that was ever on a disk, but for what a seal left out',
+  );
   return { sha256, updates, gap: 0 };
 }
 

@@ -35,7 +35,7 @@ export function provenKinds(): Set<FaultKind> {
 export async function playHostile(
   plan: Plan,
   without: ReadonlySet<number> = new Set(),
-): Promise<Outcome & { compared: number }> {
+): Promise<Outcome & { compared: number; sealedEpoch: number }> {
   const world = new World(plan);
   const { swarm } = world;
   const watch = new Watch(world);
@@ -64,7 +64,7 @@ export async function playHostile(
   await advance(world, Math.max(settled, plan.settings.epochsMax) + SETTLE_EPOCHS);
   await watch.check();
   const { sha256, updates } = watch.checkEnd(random);
-  return { sha256, updates, gap: 0, compared: watch.compared };
+  return { sha256, updates, gap: 0, compared: watch.compared, sealedEpoch: watch.sealedEpoch };
 }
 
 const NO_FAULT = { kind: 'update', from: 0, to: 0, target: 0, shiftMs: 0 } as const;
