@@ -57,6 +57,8 @@ interface ShelvedSum extends SumHashes {
 export class SumShelf {
   readonly #store: Store;
   #sums: ShelvedSum[] = [];
+  /** Of the certificate that was adopted: whoever comes late needs its sum, however many seals find no quorum after it. */
+  #adopted = 0;
 
   constructor(store: Store) {
     this.#store = store;
@@ -65,7 +67,9 @@ export class SumShelf {
   /** `sum` lies on disk under `epoch`. */
   note(epoch: number, sum: Float64Array, hashes: SumHashes): void {
     const others = this.#sums.filter((one) => one.epoch !== epoch);
-    this.#sums = [...others, { epoch, ...hashes, bytes: sum.byteLength }].slice(-SUMS_MAX);
+    const sums = [...others, { epoch, ...hashes, bytes: sum.byteLength }];
+    const newest = sums.slice(-SUMS_MAX);
+    this.#sums = sums.filter((one) => one.epoch === this.#adopted || newest.includes(one));
   }
 
   has(root: string): boolean {
@@ -74,6 +78,7 @@ export class SumShelf {
 
   /** Forgets those that the store has dropped when a seal of `epoch` was saved. */
   keep(epoch: number): void {
+    this.#adopted = epoch;
     const before = this.#sums.filter((one) => one.epoch < epoch).at(-1);
     this.#sums = this.#sums.filter((one) => one.epoch >= epoch || one === before);
   }

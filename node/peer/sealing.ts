@@ -3,7 +3,7 @@
  * certificate: from its own log where that agrees, else with the help of others (docs/PROTOCOL.md, "Seals").
  */
 import { wholeBlob, type BlobSource, type Chunk } from '../../protocol/blob.js';
-import { SealContentsError } from '../../protocol/errors.js';
+import { SealContentsError, UpdateRejectedError } from '../../protocol/errors.js';
 import { encodeSeal } from '../../protocol/gossip.js';
 import { FUTURE_EPOCHS_MAX, SEAL_CONTENTS_BYTES_MAX } from '../../protocol/limits.js';
 import { SealContents } from '../../protocol/seal-contents.js';
@@ -180,6 +180,7 @@ export class Sealing {
     }
     [this.#previousEpoch, this.#logStart] = [stored.previousEpoch, stored.logStart];
     this.#shelf.note(stored.epoch, sum, hashes);
+    this.#shelf.keep(stored.epoch);
     this.#loaded = { certificate, contents, sum, isOwn: false };
     replica.log.seal(stored.previousEpoch, '');
   }
@@ -287,7 +288,12 @@ export class Sealing {
     journal.append({ encode: () => encodeSeal(seal) }, signal);
     await journal.flush();
     signal.throwIfAborted();
-    this.add(seal);
+    try {
+      this.add(seal);
+    } catch (error) {
+      // The clock was set meanwhile: others may collect what this peer, by its clock, does not.
+      if (!(error instanceof UpdateRejectedError)) throw error;
+    }
     this.#c.tell(encodeSeal(seal));
     logger.debug({ epoch: due, updates: statement.updates }, 'updates sealed');
   }

@@ -10,6 +10,7 @@ import { BaseLiar, FORGED_VALUE, sealing, sealInstants } from './base-liar.js';
 import { COST_FAULTS } from './cost-faults.js';
 import { HIDDEN_ROWS } from './hidden-rows.js';
 import { RESTORED_LEDGER } from './restored-ledger.js';
+import { SEAL_FAULTS } from './seal-faults.js';
 import { DiskReader, sharedDisk } from './disks.js';
 import { throwAwayProof } from './messages.js';
 
@@ -140,6 +141,7 @@ export const KNOWN_FAULTS: Readonly<Record<string, Scenario>> = {
   },
 
   ...COST_FAULTS,
+  ...SEAL_FAULTS,
   'hidden-rows': HIDDEN_ROWS,
   'restored-ledger': RESTORED_LEDGER,
 };

@@ -1,0 +1,71 @@
+/** Faults of sealing that random plans found. */
+import assert from 'node:assert/strict';
+import type { Manifest } from '../../../protocol/manifest.js';
+import { testIdentity } from '../../support/runs.js';
+import { checkAgreement, type Scenario } from '../checkers.js';
+import { Swarm } from '../swarm.js';
+
+/** A run of listed members that seals each epoch, so that little time is enough for many seals. */
+function makeSwarm(seed: number, peers: number): Swarm {
+  const members = Array.from({ length: peers }, (_, i) => ({
+    peerId: testIdentity(i, `swarm/${seed}`).peerId,
+    weight: 1,
+  }));
+  const change = (base: Manifest): Manifest => ({
+    ...base,
+    fold: { ...base.fold, sealEvery: 1, sealAfter: 2 },
+    membership: { mode: 'allowlist', members },
+  });
+  return new Swarm({ seed, peers, change });
+}
+
+export const SEAL_FAULTS: Readonly<Record<string, Scenario>> = {
+  'clock-jump-between-seals': {
+    title: 'a clock that jumps over many seals and back makes its owner sign none of them twice',
+    async run(seed, peers) {
+      const swarm = makeSwarm(seed, peers);
+      const { epochMs } = swarm.run.manifest.schedule;
+      const jumper = swarm.node(1);
+      await swarm.startAll();
+      await swarm.runToEpoch(4);
+      // No quorum from here on: what is signed stays open.
+      const halves = swarm.nodes.map(({ peerId }, i): [string, number] => [peerId, i % 2]);
+      swarm.network.partition(new Map(halves));
+      for (let epoch = 8; epoch < 24; epoch += 2) {
+        await swarm.runToEpoch(epoch + 0.3);
+        // Also in the 2 ms in which what it signs is written.
+        jumper.setClock(7 * epochMs);
+        await swarm.time.advanceTo(swarm.time.nowMs + ((3 * epoch + seed) % 40));
+        jumper.setClock(0);
+        await swarm.runToEpoch(epoch + 1.3);
+        jumper.setClock(-3 * epochMs);
+        await swarm.runToEpoch(epoch + 1.8);
+        jumper.setClock(0);
+      }
+      swarm.network.partition(new Map());
+      await swarm.runToEnd(10);
+      return checkAgreement(swarm);
+    },
+  },
+
+  'sum-of-an-old-seal': {
+    title: 'the sum of the newest certificate can be had however many seals found no quorum since',
+    async run(seed) {
+      const swarm = makeSwarm(seed, 4);
+      await swarm.startAll();
+      await swarm.runToEpoch(8.5);
+      const [emptied, away] = [swarm.node(2), swarm.node(3)];
+      for (const node of [emptied, away]) node.crash();
+      await swarm.runToEpoch(20.5);
+      Object.assign(emptied.disk, { log: [], state: null, moments: null, seal: null });
+      emptied.disk.sums.clear();
+      await emptied.start();
+      await swarm.runToEpoch(24.9);
+      const [mine, theirs] = [emptied, swarm.node(0)].map((node) => node.peer!.snapshot().adapter);
+      assert.equal(mine!.sha256, theirs!.sha256, 'it has the adapter of the others');
+      await away.start();
+      await swarm.runToEnd(10);
+      return checkAgreement(swarm);
+    },
+  },
+};
