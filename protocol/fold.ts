@@ -38,7 +38,7 @@ export class Fold {
   readonly #rows: EpochFold;
   readonly #sum: Float64Array;
   /** theta0, once somebody asks for theta. */
-  #initial: Float32Array | null = null;
+  #initial: readonly InitialTensor[] | null = null;
   #baseEpoch = 0;
   /** The updates in the sum, of each epoch that has any. */
   readonly #folded = new Map<number, readonly UpdateHeader[]>();
@@ -147,8 +147,12 @@ export class Fold {
 
   /** The adapter as far as it was folded (see sum), [adapterSize] float32, into `out` when given. */
   theta(out: Float32Array = new Float32Array(this.#sum.length)): Float32Array {
-    this.#initial ??= initialAdapter(this.#run.manifest.adapter);
-    subtractSteps(this.#initial, this.sum(), out);
+    this.#initial ??= initialTensors(this.#run);
+    const sum = this.sum();
+    for (const { offset, length, values } of this.#initial) {
+      const end = offset + length;
+      subtractSteps(values, sum.subarray(offset, end), out.subarray(offset, end));
+    }
     return out;
   }
 
@@ -218,6 +222,22 @@ export class Fold {
   #throwFailure(): void {
     if (this.#failure !== null) throw this.#failure;
   }
+}
+
+/** One tensor of theta0; no values where they are all zero, which is the case of half of them. */
+interface InitialTensor {
+  readonly offset: number;
+  readonly length: number;
+  readonly values: Float32Array | null;
+}
+
+function initialTensors({ manifest }: Run): InitialTensor[] {
+  const theta = initialAdapter(manifest.adapter);
+  return adapterLayout(manifest.adapter).tensors.map(({ offset, length }) => {
+    const values = theta.slice(offset, offset + length);
+    const isZero = values.every((value) => Object.is(value, 0));
+    return { offset, length, values: isZero ? null : values };
+  });
 }
 
 /** Both in ascending order of peer id. An id names the signed header, and that its body. */
