@@ -46,7 +46,7 @@ const SLOWEST = [
     'net/private-run',
     'net/crash',
   ],
-  ...['net/horizon', 'net/dialler', 'net/flood', 'net/package'],
+  ...['net/dialler', 'net/flood', 'net/package'],
   ...['net/training-process', 'unit/store/power-loss', 'unit/store/peer-power-loss', 'sim/seeds'],
 ].map((name) => path.join(import.meta.dirname, `${name}.test.js`));
 
