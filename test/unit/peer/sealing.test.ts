@@ -223,12 +223,12 @@ describe('Sealing', () => {
     await world.turn(author);
     assert.equal(author.replica.log.floor, 4);
     assert.equal(author.replica.sha256(), other.replica.sha256());
+    const { returned } = author.sealing;
     assert.deepEqual(
-      author.sealing.returned?.updates.map(({ id }) => id),
-      [extra.id],
+      [returned?.seal, returned?.updates.map(({ id }) => id)],
+      [statement.id, [extra.id]],
     );
     assert.deepEqual(author.replica.log.read(extra), { scales: extra.scales, codes: extra.codes });
-    assert.equal(author.sealing.returned?.seal, statement.id);
     author.sealing.settle(statement.id);
     assert.deepEqual([author.sealing.returned, other.sealing.returned], [null, null]);
     await world.end();
