@@ -107,7 +107,8 @@ function boundedJoin(pieces: unknown[], separator: string): string {
 
 /** As `join` writes what is not a string. */
 function textOf(piece: unknown): string {
-  return piece === undefined || piece === null ? '' : String(piece);
+  // The values of a template know how to write themselves.
+  return piece === undefined || piece === null ? '' : String(piece as string);
 }
 
 type Replacement = string | ((...match: string[]) => string);
