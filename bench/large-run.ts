@@ -30,10 +30,11 @@ import { NO_FAULTS, SimNetwork } from '../node/sim/network.js';
 import { DataDirectory } from '../node/store/directory.js';
 import { FileStore } from '../node/store/file-store.js';
 import { adapterSha256, initialAdapter } from '../protocol/adapter.js';
+import { toHalf } from '../protocol/half.js';
 import { UpdateLog } from '../protocol/log.js';
 import type { Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
-import { quantise, type Quantised } from '../protocol/quantise.js';
+import { emptyBody, type Quantised } from '../protocol/quantise.js';
 import { Slicer } from '../protocol/slice.js';
 import { SyncSession } from '../protocol/sync.js';
 import { createUpdate } from '../protocol/update.js';
@@ -52,6 +53,9 @@ const PEERS = Number(values.peers);
 const EPOCHS = Number(values.epochs);
 
 const RANK = 16;
+
+/** Of all blocks: about 1e-4. */
+const SCALE = toHalf(1e-4);
 
 /** Length of a virtual epoch: whatever a part takes, it ends in its epoch. */
 const EPOCH_MS = 60_000;
@@ -125,12 +129,12 @@ class Crowd {
     readonly identities: readonly Identity[],
   ) {
     this.#slicer = new Slicer(run);
-    const random = new Prng(new Uint8Array(32), 'crowd');
-    const slice = this.#slicer.slice(0);
-    const tile = Float64Array.from({ length: 4096 }, () => 1e-4 * (random.nextFloat() - 0.5));
-    const all = new Float64Array(slice.coordinates);
-    for (let i = 0; i < all.length; i++) all[i] = tile[i % tile.length] ?? 0;
-    this.body = quantise(all, slice, random);
+    const body = emptyBody(this.#slicer.slice(0));
+    for (let i = 0; i < body.codes.length; i++) body.codes[i] = (i * 97) & 0xff;
+    for (let i = 0; i < body.scales.length; i += 2) {
+      [body.scales[i], body.scales[i + 1]] = [SCALE & 0xff, SCALE >>> 8];
+    }
+    this.body = body;
   }
 
   add(epoch: number): void {
