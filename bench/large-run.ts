@@ -3,14 +3,7 @@
  * fold are the product's; training is a few random numbers, time is virtual, and one process answers for all other
  * members.   npm run bench:large-run -- --coordinates 40000000 --peers 8 --epochs 100
  */
-import {
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -236,8 +229,12 @@ try {
   await peer.start();
   // From here on: what the crowd took at its start is not the peer's.
   writeFileSync('/proc/self/clear_refs', '5');
-  console.log(`${adapterSize(run)} coordinates, ${PEERS} peers, update ${crowd.body.codes.length} + ${crowd.body.scales.length} bytes`);
-  console.log('| epoch | updates | resident now (MB) | most so far (MB) | disk (MB) | CPU s an epoch |');
+  console.log(
+    `${adapterSize(run)} coordinates, ${PEERS} peers, update ${crowd.body.codes.length} + ${crowd.body.scales.length} bytes`,
+  );
+  console.log(
+    '| epoch | updates | resident now (MB) | most so far (MB) | disk (MB) | CPU s an epoch |',
+  );
   console.log('|---|---|---|---|---|---|');
   let cpu = process.cpuUsage();
   for (let epoch = 0; epoch < EPOCHS; epoch++) {
@@ -254,10 +251,15 @@ try {
     const disk = readdirSync(dir).reduce((sum, name) => sum + statSync(join(dir, name)).size, 0);
     const figures = [now / 1e6, peak / 1e6, disk / 1e6].map((value) => value.toFixed(0));
     const each = (user + system) / 1e6 / Number(values.every);
-    console.log(`| ${epoch} | ${peer.snapshot().adapter.updates} | ${figures.join(' | ')} | ${each.toFixed(1)} |`);
+    console.log(
+      `| ${epoch} | ${peer.snapshot().adapter.updates} | ${figures.join(' | ')} | ${each.toFixed(1)} |`,
+    );
   }
   await Promise.race([peer.stop(), time.advanceTo(time.nowMs + 60_000).then(() => delay(60_000))]);
-  console.log('seconds in the store:', Object.fromEntries([...seconds].map(([name, s]) => [name, Number(s.toFixed(1))])));
+  console.log(
+    'seconds in the store:',
+    Object.fromEntries([...seconds].map(([name, s]) => [name, Number(s.toFixed(1))])),
+  );
 } finally {
   rmSync(dir, { recursive: true, force: true });
 }

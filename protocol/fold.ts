@@ -5,6 +5,7 @@
  * costs two epochs of work, however old it is, and equal logs give equal bits on every machine.
  */
 import { adapterLayout, initialAdapter } from './adapter.js';
+import { littleEndian } from './bytes.js';
 import { EpochFold, type EpochSteps, type FoldSource } from './epoch-fold.js';
 import { isSumOfSteps, subtractSteps } from './grid.js';
 import type { Run } from './manifest.js';
@@ -27,6 +28,9 @@ interface Job {
   isApplying: boolean;
   readonly pieces: Generator<number>;
 }
+
+/** Coordinates of a piece of thetaBytes(). */
+const PIECE_COORDINATES = 1 << 16;
 
 /** Looking at so many unchanged epochs counts as one piece of LOOK_COORDINATES. */
 const LOOKS_PER_PIECE = 256;
@@ -147,13 +151,32 @@ export class Fold {
 
   /** The adapter as far as it was folded (see sum), [adapterSize] float32, into `out` when given. */
   theta(out: Float32Array = new Float32Array(this.#sum.length)): Float32Array {
-    this.#initial ??= initialTensors(this.#run);
     const sum = this.sum();
-    for (const { offset, length, values } of this.#initial) {
+    for (const { offset, length, values } of this.#tensors()) {
       const end = offset + length;
       subtractSteps(values, sum.subarray(offset, end), out.subarray(offset, end));
     }
     return out;
+  }
+
+  /** The bytes of theta() in little-endian order, in pieces that hold until the next one: for a hash of it. */
+  *thetaBytes(): Generator<Uint8Array> {
+    const sum = this.sum();
+    const scratch = new Float32Array(PIECE_COORDINATES);
+    for (const { offset, length, values } of this.#tensors()) {
+      for (let start = 0; start < length; start += PIECE_COORDINATES) {
+        const end = Math.min(start + PIECE_COORDINATES, length);
+        const piece = scratch.subarray(0, end - start);
+        const initial = values?.subarray(start, end) ?? null;
+        subtractSteps(initial, sum.subarray(offset + start, offset + end), piece);
+        yield littleEndian(piece);
+      }
+    }
+  }
+
+  #tensors(): readonly InitialTensor[] {
+    this.#initial ??= initialTensors(this.#run);
+    return this.#initial;
   }
 
   /** Begins a job if the next epoch that may have changed has. Returns false when there is none left. */

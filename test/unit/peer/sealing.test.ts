@@ -67,7 +67,7 @@ class World {
     replica.setSeals(sealing);
     await sealing.load(startEpoch, signal);
     restoreAll(made, updates.map(encodeUpdateMessage));
-    sealing.begin(null);
+    await sealing.begin(null, signal);
     const server = new BlobServer({ clock, runId: run.id, find: (r) => sealing.source(r) }, signal);
     await transport.start({
       onGossip: () => 'ignore',
