@@ -47,7 +47,13 @@ const SLOWEST = [
     'net/crash',
   ],
   ...['net/dialler', 'net/flood', 'net/package'],
-  ...['net/training-process', 'unit/store/power-loss', 'unit/store/peer-power-loss', 'sim/seeds'],
+  ...[
+    'net/training-process',
+    'unit/store/power-loss',
+    'unit/store/peer-power-loss',
+    'sim/seeds',
+    'sim/hostile/hostile',
+  ],
 ].map((name) => path.join(import.meta.dirname, `${name}.test.js`));
 
 /** A file that takes longer hangs: the slowest needs about a quarter of this on two cores. */

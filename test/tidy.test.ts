@@ -104,6 +104,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'node/sim',
     'node/peer',
     'node/interfaces.ts',
+    // What a simulated peer has spent of its privacy.
+    'node/train',
     'protocol',
     'test/support',
     'test/compliance',

@@ -82,6 +82,11 @@ export class Sealing {
   #excluded: UpdateHeader[] = [];
   #returned: { seal: string; updates: readonly UpdateHeader[] } | null = null;
   #isBusy = false;
+  /**
+   * Own seals that no certificate has overtaken. A clock that jumps ahead lets the box forget what is still open for
+   * all others; when it is set back, none of these may be signed again.
+   */
+  readonly #own = new Map<number, Seal>();
 
   constructor(components: SealingComponents) {
     const { replica, store } = components;
@@ -213,7 +218,10 @@ export class Sealing {
 
   /** Takes a checked seal. See SealBox.add. */
   add(seal: Seal): ReturnType<SealBox['add']> {
-    const { replica, epochNow } = this.#c;
+    const { replica, epochNow, identity } = this.#c;
+    const { epoch } = seal.statement;
+    if (seal.member === identity.peerId && epoch > replica.log.floor && !this.#own.has(epoch))
+      this.#own.set(epoch, seal);
     const result = this.#box.add(seal, {
       floor: replica.log.floor,
       newest: sealDue(replica.run, epochNow() + FUTURE_EPOCHS_MAX, replica.epochsMax),
@@ -276,7 +284,7 @@ export class Sealing {
     const { replica, identity } = this.#c;
     const { log } = replica;
     if (epoch <= Math.max(log.floor, this.#closedEpoch) || this.#next !== null) return false;
-    if (this.#box.get(epoch, identity.peerId) !== undefined) return false;
+    if (this.#own.has(epoch)) return false;
     return log.members.voters(epoch).has(identity.peerId) && !log.proofAgainst(identity.peerId);
   }
 
@@ -332,7 +340,8 @@ export class Sealing {
       this.#logStart = epoch;
       await this.#save({ ...adoption, certificate }, signal);
       const returned = this.#returned?.updates ?? [];
-      journal.compact(() => replica.compaction(returned, this.#box.all()), signal);
+      const seals = new Set([...this.#box.all(), ...this.#own.values()]);
+      journal.compact(() => replica.compaction(returned, [...seals]), signal);
     }
   }
 
@@ -366,6 +375,7 @@ export class Sealing {
     this.#certificate = certificate;
     this.#contents = contents;
     this.#box.overtake(epoch);
+    for (const old of this.#own.keys()) if (old <= epoch) this.#own.delete(old);
     replica.seal(certificate.statement, sum, { isSame, keep: lost });
   }
 

@@ -20,6 +20,8 @@ export class SimDisk {
   readonly sums = new Map<number, Float64Array>();
   /** Every record that was ever appended, also when the log was compacted since: for checkers. */
   readonly everAppended: Uint8Array[] = [];
+  /** Every certificate that was ever adopted: for checkers. */
+  readonly everSealed: StoredSeal[] = [];
   /** Most records that the log held at one time. */
   recordsMax = 0;
   /** While true every write fails, as on a full disk. */
@@ -124,6 +126,7 @@ export class SimStore implements Store {
     const copy = structuredClone(seal);
     return this.#write(() => {
       this.disk.seal = copy;
+      this.disk.everSealed.push(copy);
       const [, ...older] = [...this.disk.sums.keys()]
         .filter((epoch) => epoch < copy.epoch)
         .sort((a, b) => b - a);

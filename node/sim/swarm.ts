@@ -133,7 +133,8 @@ export class SimNode<T extends Trainer = Trainer> {
     const stopping = peer?.stop().finally(() => (isOver = true));
     // It writes to its disk, which takes time.
     const { time } = this.swarm;
-    for (let i = 0; i < STOP_MS_MAX && stopping && !isOver; i++) await time.advanceTo(time.nowMs + 1);
+    for (let i = 0; i < STOP_MS_MAX && stopping && !isOver; i++)
+      await time.advanceTo(time.nowMs + 1);
     await stopping;
   }
 }

@@ -21,8 +21,13 @@ export interface Outcome {
 export interface Scenario {
   /** The property, for test names. */
   title: string;
-  /** `print` gets lines about a long run while it goes on. */
-  run(seed: number, peers: number, print?: (line: string) => void): Promise<Outcome>;
+  /** `print` gets lines about a long run while it goes on; `only`: the faults of a drawn plan that happen, by index. */
+  run(
+    seed: number,
+    peers: number,
+    print?: (line: string) => void,
+    only?: ReadonlySet<number> | null,
+  ): Promise<Outcome>;
 }
 
 /**

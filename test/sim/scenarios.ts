@@ -5,6 +5,7 @@ import type { Manifest } from '../../protocol/manifest.js';
 import { Swarm, type SwarmOptions } from './swarm.js';
 import { gap } from '../../node/sim/synthetic-trainer.js';
 import { LARGE } from './large.js';
+import { HOSTILE } from './hostile/run.js';
 import { SEAL_SCENARIOS } from './seal-scenarios.js';
 import { MACHINE_SCENARIOS } from './machine-scenarios.js';
 
@@ -184,6 +185,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
 
   ...MACHINE_SCENARIOS,
   large: LARGE,
+  hostile: HOSTILE,
   ...SEAL_SCENARIOS,
 
   everything: {
