@@ -56,13 +56,22 @@ export const SEAL_SCENARIOS: Readonly<Record<string, Scenario>> = {
         assert.equal(sealedEpochOf(node), LAST);
         assert.equal(node.disk.seal?.logStart, 0, 'the disk keeps every update');
         assert.ok(node.disk.sums.size <= 2, 'sums of old seals go');
+        for (const member of node.peer!.snapshot().members) {
+          const { updatesAccepted, lastUpdateEpoch } = member;
+          assert.deepEqual(
+            [updatesAccepted, lastUpdateEpoch],
+            [EPOCHS, EPOCHS - 1],
+            'sealed counts',
+          );
+        }
       }
       return outcome;
     },
   },
 
   'seal-late-join': {
-    title: 'a member that comes late verifies a certificate, fetches the sum and goes on from there',
+    title:
+      'a member that comes late verifies a certificate, fetches the sum and goes on from there',
     async run(seed, peers) {
       const swarm = makeSwarm({ seed, peers, faults: { loss: 0.1, reset: 0.02 } });
       const late = swarm.node(peers - 1);
@@ -124,7 +133,8 @@ export const SEAL_SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 
   'seal-three-ways': {
-    title: 'members that are apart each for itself agree when they meet, with no attacker and no majority',
+    title:
+      'members that are apart each for itself agree when they meet, with no attacker and no majority',
     async run(seed) {
       const swarm = makeSwarm({ seed, peers: 3 });
       await swarm.startAll();
@@ -161,7 +171,8 @@ export const SEAL_SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 
   'seal-crash': {
-    title: 'a peer killed at any moment of sealing goes on with the same seal and signs no second one',
+    title:
+      'a peer killed at any moment of sealing goes on with the same seal and signs no second one',
     async run(seed, peers) {
       const swarm = makeSwarm({ seed, peers });
       await swarm.startAll();
