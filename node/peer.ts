@@ -435,15 +435,18 @@ export class Peer {
   /** Every author in the log and every connected member, without this peer itself. */
   #members(): MemberSnapshot[] {
     const { log } = this.#replica;
+    const { contents } = this.#sealing;
     const connected = this.#c.transport.connections().map(({ peerId }) => peerId);
     const ids = new Set([
+      ...(contents?.authors() ?? []),
       ...log.authors(),
       ...log.proofs().map((proof) => proof.author),
       ...connected,
     ]);
     ids.delete(this.#c.identity.peerId);
     return [...ids].map((peerId) => {
-      const epochs = log.epochsOf(peerId);
+      // The log begins where the sealed updates end.
+      const epochs = [...(contents?.epochsOf(peerId) ?? []), ...log.epochsOf(peerId)];
       return {
         peerId,
         lastUpdateEpoch: epochs.at(-1) ?? null,

@@ -9,7 +9,7 @@ import type { Store } from '../interfaces.js';
 import { inPieces } from './pieces.js';
 import type { Replica } from './replica.js';
 
-/** Sums kept on disk for others: the newest, the one before for who is fetching it, and one that is being signed. */
+/** Sums kept on disk for others: the newest, the one before for who is fetching it, and one that is being adopted. */
 const SUMS_MAX = 3;
 
 export interface SumBefore {

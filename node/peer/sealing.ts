@@ -234,13 +234,18 @@ export class Sealing {
 
   /** Takes a checked certificate. Returns whether it is newer than what is known. */
   addCertificate(certificate: SealCertificate): boolean {
-    const { epoch, id } = certificate.statement;
-    const known = this.#next?.certificate.statement ?? this.#certificate?.statement;
+    const { epoch, id, previous } = certificate.statement;
+    // While the log is read, the seals in it amount to the certificate that was loaded beside it.
+    const loaded = this.#loaded?.certificate ?? this.#certificate;
+    const known = (this.#next?.certificate ?? loaded)?.statement;
     // Of two for one epoch, which take members with a third of the weight that signed both, all take the same.
     const isNewer =
       known === undefined || epoch > known.epoch || (epoch === known.epoch && id < known.id);
-    if (isNewer) this.#next = { certificate, sinceMs: this.#c.clock.now() };
-    return isNewer;
+    if (!isNewer) return false;
+    this.#next = { certificate, sinceMs: this.#c.clock.now() };
+    // What lies between the two is not in this log: training waits for the sum.
+    if (previous !== (loaded?.statement.id ?? null)) this.#isFetching = true;
+    return true;
   }
 
   /** Whether a certificate is the one adopted, or the one to be adopted: it need not be checked again. */
@@ -289,15 +294,13 @@ export class Sealing {
   }
 
   async #signDue(signal: AbortSignal): Promise<void> {
-    const { replica, identity, store, journal, logger } = this.#c;
+    const { replica, identity, journal, logger } = this.#c;
     const due = this.#due();
     if (!this.#maySign(due)) return;
-    const { sum, hashes, contents } = await this.#sumBefore(due, signal);
+    const { hashes, contents } = await this.#sumBefore(due, signal);
     // The clock went on, or a certificate came meanwhile.
     if (due !== this.#due() || !this.#maySign(due)) return;
     if (contents.name.size > SEAL_CONTENTS_BYTES_MAX) return;
-    await journal.persist(() => store.saveSum(due, sum), signal);
-    this.#shelf.note(due, sum, hashes);
     const statement = encodeStatement(replica.run, {
       epoch: due,
       previous: this.#certificate?.statement.id ?? null,

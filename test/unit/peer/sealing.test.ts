@@ -11,11 +11,16 @@ import type { SealContents } from '../../../protocol/seal-contents.js';
 import { decodeGossip, encodeSeal, encodeUpdateMessage } from '../../../protocol/gossip.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import { Prng } from '../../../protocol/prng.js';
-import { assembleCertificate, createSeal, encodeStatement } from '../../../protocol/seal.js';
+import {
+  assembleCertificate,
+  createSeal,
+  encodeStatement,
+  type Seal,
+} from '../../../protocol/seal.js';
 import type { Update } from '../../../protocol/update.js';
 import { restoreAll, testReplica } from '../../support/replicas.js';
 import { TEST_START_MS, testIdentity, testUpdate } from '../../support/runs.js';
-import { certificateOf, closedRun, hashesOf, sealedLog } from '../../support/seals.js';
+import { certificateOf, closedRun, hashesOf, sealedLog, sealsOf } from '../../support/seals.js';
 import { testSealing } from '../../support/sealings.js';
 
 /** Three members of equal weight; a seal for every 4 epochs is due 2 epochs later. All three have to sign. */
@@ -47,7 +52,13 @@ class World {
   }
 
   /** Member `index` with these updates; `startEpoch` as a process that began then. */
-  async peer(index: number, updates: readonly Update[], startEpoch = -1, disk = new SimDisk()) {
+  async peer(
+    index: number,
+    updates: readonly Update[],
+    startEpoch = -1,
+    disk = new SimDisk(),
+    seals: readonly Seal[] = [],
+  ) {
     const { clock, stop, time } = this;
     const { signal } = stop;
     const epochNow = (): number => Math.floor((clock.now() - TEST_START_MS) / EPOCH_MS);
@@ -67,7 +78,7 @@ class World {
     );
     replica.setSeals(sealing);
     await sealing.load(startEpoch, signal);
-    restoreAll(made, updates.map(encodeUpdateMessage));
+    restoreAll(made, [...updates.map(encodeUpdateMessage), ...seals.map(encodeSeal)]);
     await sealing.begin(null, signal);
     const server = new BlobServer({ clock, runId: run.id, find: (r) => sealing.source(r) }, signal);
     await transport.start({
@@ -134,7 +145,7 @@ describe('Sealing', () => {
     const { statement } = sealedLog(run, peer.replica.log, 4);
     assert.deepEqual(peer.told, [encodeSeal(createSeal(statement, testIdentity(1)))]);
     assert.deepEqual(peer.disk.log.slice(common.length), peer.told);
-    assert.ok(peer.disk.sums.has(4));
+    assert.equal(peer.disk.sums.size, 0, 'only the sum of a certificate is kept for others');
     await world.to(10);
     for (let i = 0; i < 3; i++) await world.turn(peer);
     assert.equal(peer.told.length, 2);
@@ -235,6 +246,22 @@ describe('Sealing', () => {
     await world.end();
   });
 
+  it('is behind as soon as it hears of a certificate that does not follow its own', async () => {
+    const world = new World();
+    const newcomer = await world.peer(2, [], 10);
+    await world.to(10);
+    const made = await world.peer(1, common);
+    const first = sealedLog(run, made.replica.log, 4);
+    const second = encodeStatement(run, {
+      ...first.statement,
+      epoch: 8,
+      previous: first.statement.id,
+    });
+    newcomer.replica.onSyncedCertificate(certificateOf(second, [0, 1, 2]).wire, 'x');
+    assert.deepEqual([newcomer.sealing.isBehind, newcomer.sealing.wantedFrom], [true, 8]);
+    await world.end();
+  });
+
   it('waits an epoch for an update that it lacks, then fetches the sum from others', async () => {
     const world = new World();
     const [holder, lacking] = [await world.peer(1, common), await world.peer(2, without)];
@@ -295,6 +322,50 @@ describe('Sealing', () => {
       [heard.seal.statement.epoch, heard.seal.statement.previous],
       [8, statement.id],
     );
+    await world.end();
+  });
+
+  it('is not behind after a restart whose log holds the seals of the certificate itself', async () => {
+    const world = new World();
+    const first = await world.peer(1, common);
+    await world.to(6);
+    await world.turn(first);
+    const { statement } = sealedLog(run, first.replica.log, 4);
+    first.replica.onSyncedCertificate(certificateOf(statement, [0, 1, 2]).wire, 'x');
+    await world.turn(first);
+    const seals = sealsOf(statement, [0, 1, 2]);
+    // Nobody is there to give what it has itself.
+    const alone = new World();
+    await alone.to(6);
+    const again = await alone.peer(1, common, 6, first.disk.snapshot(), seals);
+    await alone.turn(again);
+    assert.deepEqual([again.sealing.isBehind, again.sealing.problem], [false, null]);
+    await alone.to(10);
+    await alone.turn(again);
+    assert.equal(again.told.length, 1, 'it signs what comes next');
+    await world.end();
+    await alone.end();
+  });
+
+  it('keeps the sum of the last certificate for others, however long no seal finds a quorum', async () => {
+    const world = new World();
+    const holder = await world.peer(1, common);
+    await world.to(6);
+    await world.turn(holder);
+    const { statement } = sealedLog(run, holder.replica.log, 4);
+    const { wire } = certificateOf(statement, [0, 1, 2]);
+    holder.replica.onSyncedCertificate(wire, 'x');
+    await world.turn(holder);
+    for (let epoch = 10; epoch <= 26; epoch += 4) {
+      await world.to(epoch);
+      await world.turn(holder);
+    }
+    assert.equal(holder.told.length, 6, 'it signed again and again');
+    assert.deepEqual([...holder.disk.sums.keys()], [4], 'and its disk does not fill up');
+    const newcomer = await world.peer(2, [], 26);
+    newcomer.replica.onSyncedCertificate(wire, 'x');
+    await world.turn(newcomer);
+    assert.deepEqual([newcomer.replica.log.floor, newcomer.sealing.isBehind], [4, false]);
     await world.end();
   });
 
