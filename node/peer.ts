@@ -182,7 +182,7 @@ export class Peer {
     const savedState = await store.loadState();
     await this.#sealing.load(startEpoch, this.#stop.signal);
     const state = await this.#restore(savedState);
-    this.#sealing.begin(state.settledSeal);
+    await this.#sealing.begin(state.settledSeal, this.#stop.signal);
     const moments = await store.loadMoments();
     if (this.#admission !== null) this.#replica.admit(this.#admission, identity.peerId);
     // Without an admission on disk the run is somebody else's; with one that no longer counts, `attention` says so.

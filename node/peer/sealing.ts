@@ -72,8 +72,9 @@ export class Sealing {
   #next: { certificate: SealCertificate; sinceMs: number } | null = null;
   /** Whether the sum of #next must come from others. */
   #isFetching = false;
-  /** What load() read, until begin(). */
+  /** What load() read, until begin(); without its sum where that is lost. */
   #loaded: Adoption | null = null;
+  #toSum: Pick<Adoption, 'certificate' | 'contents'> | null = null;
   /** Epoch of the certificate before the one adopted, and from where on the log on disk is whole. */
   #previousEpoch = 0;
   #logStart = 0;
@@ -167,25 +168,47 @@ export class Sealing {
     const contents = SealContents.decode(stored.contents, stored.epoch);
     const sum = await store.loadSum(stored.epoch);
     const hashes = sum === null ? null : await hashSum(sum, signal);
+    [this.#previousEpoch, this.#logStart] = [stored.previousEpoch, stored.logStart];
     if (sum === null || hashes?.root !== certificate.statement.sum) {
       // A whole log gives the sum again; else the adapter before that epoch comes from others.
-      this.#next = { certificate, sinceMs: -Infinity };
-      this.#isFetching = stored.logStart > 0;
+      if (stored.logStart === 0) this.#toSum = { certificate, contents };
+      else [this.#next, this.#isFetching] = [{ certificate, sinceMs: -Infinity }, true];
       return;
     }
-    [this.#previousEpoch, this.#logStart] = [stored.previousEpoch, stored.logStart];
     this.#shelf.note(stored.epoch, sum, hashes);
     this.#loaded = { certificate, contents, sum, isOwn: false };
     replica.log.seal(stored.previousEpoch, '');
   }
 
   /** Goes on from what load() read, after the records of the log. `settledSeal`: see PeerState. */
-  begin(settledSeal: string | null): void {
+  async begin(settledSeal: string | null, signal: AbortSignal): Promise<void> {
+    if (this.#toSum !== null) this.#loaded = await this.#sumAgain(this.#toSum, signal);
     const loaded = this.#loaded;
-    this.#loaded = null;
+    [this.#loaded, this.#toSum] = [null, null];
     if (loaded === null) return;
     this.#enter(loaded);
     if (this.#returned?.seal === settledSeal) this.#returned = null;
+  }
+
+  /** The sum of a certificate out of the whole log, where the one on disk is lost; null where the log is not whole. */
+  async #sumAgain(
+    { certificate, contents }: Pick<Adoption, 'certificate' | 'contents'>,
+    signal: AbortSignal,
+  ): Promise<Adoption | null> {
+    const { replica, identity } = this.#c;
+    const { epoch, sum: root } = certificate.statement;
+    const others = replica
+      .headersBefore(epoch)
+      .filter((one) => !contents.has(one.author, one.epoch));
+    // What earlier seals did not count went back into the residual then.
+    const isOwn = (one: UpdateHeader): boolean =>
+      one.author === identity.peerId && one.epoch >= this.#previousEpoch;
+    this.#excluded.push(...others.filter(isOwn));
+    replica.exclude(others);
+    const { sum, hashes } = await this.#sumBefore(epoch, signal);
+    if (hashes.root === root) return { certificate, contents, sum, isOwn: false };
+    [this.#next, this.#isFetching] = [{ certificate, sinceMs: -Infinity }, true];
+    return null;
   }
 
   /** Takes a checked seal. See SealBox.add. */
@@ -414,7 +437,7 @@ export class Sealing {
     const size = Float64Array.BYTES_PER_ELEMENT * this.#c.replica.size;
     const bytes = await this.#c.fetcher.fetch({ root: sum, size }, { donors: this.#connected() });
     if (bytes === null) return null;
-    const values = sumOf(bytes);
+    const values = sumOf(bytes, epoch);
     if (values === null) this.#c.logger.warn({ epoch }, 'sum of a seal is not finite');
     return values;
   }

@@ -207,7 +207,8 @@ export const MACHINE_SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 
   'key-copied': {
-    title: 'a peer whose key was used elsewhere is evicted from that epoch on, says so, and goes on serving',
+    title:
+      'a peer whose key was used elsewhere is evicted from that epoch on, says so, and goes on serving',
     async run(seed, peers) {
       const swarm = new Swarm({ seed, peers });
       await swarm.startAll();

@@ -62,7 +62,8 @@ export const SEAL_SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 
   'seal-late-join': {
-    title: 'a member that comes late verifies a certificate, fetches the sum and goes on from there',
+    title:
+      'a member that comes late verifies a certificate, fetches the sum and goes on from there',
     async run(seed, peers) {
       const swarm = makeSwarm({ seed, peers, faults: { loss: 0.1, reset: 0.02 } });
       const late = swarm.node(peers - 1);
@@ -124,7 +125,8 @@ export const SEAL_SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 
   'seal-three-ways': {
-    title: 'members that are apart each for itself agree when they meet, with no attacker and no majority',
+    title:
+      'members that are apart each for itself agree when they meet, with no attacker and no majority',
     async run(seed) {
       const swarm = makeSwarm({ seed, peers: 3 });
       await swarm.startAll();
@@ -161,7 +163,8 @@ export const SEAL_SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
 
   'seal-crash': {
-    title: 'a peer killed at any moment of sealing goes on with the same seal and signs no second one',
+    title:
+      'a peer killed at any moment of sealing goes on with the same seal and signs no second one',
     async run(seed, peers) {
       const swarm = makeSwarm({ seed, peers });
       await swarm.startAll();

@@ -52,6 +52,28 @@ function setUp(stepsMax: number) {
   return { swarm, node, witness, ledger };
 }
 
+describe('a privacy budget', () => {
+  it('counts what is missing to the steps that the swarm holds, and never less than it did', async () => {
+    const ledger: Ledger = { taken: [], isFull: false };
+    const spending = budget(ledger, 60);
+    await spending.charge(8);
+    for (const [steps, expected] of [
+      [5, 8],
+      [8, 8],
+      [20, 20],
+      [20, 20],
+      [70, 70],
+    ] as const) {
+      await spending.atLeast(steps);
+      assert.deepEqual([counted(ledger), spending.report().steps], [expected, expected]);
+    }
+    assert.equal(spending.report().stepsLeft, 0);
+    ledger.isFull = true;
+    await assert.rejects(spending.atLeast(90), StoreUnavailableError);
+    assert.equal(spending.report().steps, 70, 'nothing is counted that is not on disk');
+  });
+});
+
 describe('a peer with a privacy budget', () => {
   it('stops at the last step that the budget allows, says so, and goes on sharing and folding', async () => {
     const { swarm, node, witness, ledger } = setUp(20);

@@ -9,6 +9,7 @@ import { SimDisk, SimStore } from '../../../node/sim/store.js';
 import { wholeBlob, type BlobSource, type Chunk } from '../../../protocol/blob.js';
 import type { SealContents } from '../../../protocol/seal-contents.js';
 import { decodeGossip, encodeSeal, encodeUpdateMessage } from '../../../protocol/gossip.js';
+import { UpdateLog } from '../../../protocol/log.js';
 import { Prng } from '../../../protocol/prng.js';
 import { assembleCertificate, createSeal, encodeStatement } from '../../../protocol/seal.js';
 import type { Update } from '../../../protocol/update.js';
@@ -67,7 +68,7 @@ class World {
     replica.setSeals(sealing);
     await sealing.load(startEpoch, signal);
     restoreAll(made, updates.map(encodeUpdateMessage));
-    sealing.begin(null);
+    await sealing.begin(null, signal);
     const server = new BlobServer({ clock, runId: run.id, find: (r) => sealing.source(r) }, signal);
     await transport.start({
       onGossip: () => 'ignore',
@@ -223,12 +224,12 @@ describe('Sealing', () => {
     await world.turn(author);
     assert.equal(author.replica.log.floor, 4);
     assert.equal(author.replica.sha256(), other.replica.sha256());
+    const { returned } = author.sealing;
     assert.deepEqual(
-      author.sealing.returned?.updates.map(({ id }) => id),
-      [extra.id],
+      [returned?.seal, returned?.updates.map(({ id }) => id)],
+      [statement.id, [extra.id]],
     );
     assert.deepEqual(author.replica.log.read(extra), { scales: extra.scales, codes: extra.codes });
-    assert.equal(author.sealing.returned?.seal, statement.id);
     author.sealing.settle(statement.id);
     assert.deepEqual([author.sealing.returned, other.sealing.returned], [null, null]);
     await world.end();
@@ -317,6 +318,30 @@ describe('Sealing', () => {
       assert.equal(victim.replica.log.floor, 0, `${value}`);
       assert.ok(victim.sealing.isBehind);
     }
+    await world.end();
+  });
+
+  it('makes the sum of its seal again where it was lost and the log is whole, also when alone', async () => {
+    const world = new World();
+    const first = await world.peer(1, common);
+    let base = null;
+    const log = new UpdateLog();
+    for (const update of common) log.insert(update);
+    for (const epoch of [4, 8]) {
+      base = sealedLog(run, log, epoch, base);
+      log.seal(epoch, base.statement.id);
+      await world.to(epoch + 2);
+      first.replica.onSyncedCertificate(certificateOf(base.statement, [0, 1, 2]).wire, 'x');
+      await world.turn(first);
+    }
+    assert.equal(first.replica.log.floor, 8);
+    const copy = first.disk.snapshot();
+    copy.log = [];
+    copy.sums.delete(8);
+    const again = await world.peer(1, common, 10, copy);
+    for (let i = 0; i < 3; i++) await world.turn(again);
+    assert.deepEqual([again.replica.log.floor, again.sealing.isBehind], [8, false]);
+    assert.equal(again.replica.sha256(), first.replica.sha256());
     await world.end();
   });
 });
