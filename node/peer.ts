@@ -182,7 +182,7 @@ export class Peer {
     const savedState = await store.loadState();
     await this.#sealing.load(startEpoch, this.#stop.signal);
     const state = await this.#restore(savedState);
-    this.#sealing.begin(state.settledSeal);
+    await this.#sealing.begin(state.settledSeal, this.#stop.signal);
     const moments = await store.loadMoments();
     if (this.#admission !== null) this.#replica.admit(this.#admission, identity.peerId);
     // Without an admission on disk the run is somebody else's; with one that no longer counts, `attention` says so.
@@ -435,15 +435,18 @@ export class Peer {
   /** Every author in the log and every connected member, without this peer itself. */
   #members(): MemberSnapshot[] {
     const { log } = this.#replica;
+    const { contents } = this.#sealing;
     const connected = this.#c.transport.connections().map(({ peerId }) => peerId);
     const ids = new Set([
+      ...(contents?.authors() ?? []),
       ...log.authors(),
       ...log.proofs().map((proof) => proof.author),
       ...connected,
     ]);
     ids.delete(this.#c.identity.peerId);
     return [...ids].map((peerId) => {
-      const epochs = log.epochsOf(peerId);
+      // The log begins where the sealed updates end.
+      const epochs = [...(contents?.epochsOf(peerId) ?? []), ...log.epochsOf(peerId)];
       return {
         peerId,
         lastUpdateEpoch: epochs.at(-1) ?? null,

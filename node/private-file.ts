@@ -18,6 +18,9 @@ const OTHERS_OF_ROOTS = 0o037;
 const OTHERS_WRITE = 0o022;
 const ROOT = 0;
 
+/** Not to wait for the writer of a named pipe; there is no such flag on Windows. */
+const NO_WAIT = process.platform === 'win32' ? 0 : constants.O_NONBLOCK;
+
 /** Bytes of a file with a key, or with settings that hold an invite. */
 const SECRET_BYTES_MAX = 1024 * 1024;
 
@@ -60,8 +63,7 @@ export function exposure(
 export async function readPrivateFile(path: string): Promise<Uint8Array | null> {
   try {
     await refuseLinkOut(path);
-    // Not to wait for the writer of a named pipe.
-    const handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+    const handle = await open(path, constants.O_RDONLY | NO_WAIT);
     try {
       const found = await handle.stat();
       if (!found.isFile())

@@ -37,15 +37,11 @@ export function checkEquivocation(run: Run, message: wire.Equivocation): Equivoc
 }
 
 /** @throws UpdateRejectedError unless both seals are valid, of one member and epoch, and different. */
-export function checkSealEquivocation(
-  run: Run,
-  message: wire.SealEquivocation,
-): EquivocationProof {
+export function checkSealEquivocation(run: Run, message: wire.SealEquivocation): EquivocationProof {
   if (!message.first || !message.second) throw invalid('it has one seal');
   const first = checkSeal(run, message.first);
   const second = checkSeal(run, message.second);
-  const proves =
-    first.member === second.member && first.statement.epoch === second.statement.epoch;
+  const proves = first.member === second.member && first.statement.epoch === second.statement.epoch;
   if (!proves || first.statement.id === second.statement.id) {
     throw invalid('its seals contradict nothing');
   }

@@ -5,6 +5,7 @@
  * costs two epochs of work, however old it is, and equal logs give equal bits on every machine.
  */
 import { adapterLayout, initialAdapter } from './adapter.js';
+import { littleEndian } from './bytes.js';
 import { EpochFold, type EpochSteps, type FoldSource } from './epoch-fold.js';
 import { isSumOfSteps, subtractSteps } from './grid.js';
 import type { Run } from './manifest.js';
@@ -28,6 +29,9 @@ interface Job {
   readonly pieces: Generator<number>;
 }
 
+/** Coordinates of a piece of thetaBytes(). */
+const PIECE_COORDINATES = 1 << 16;
+
 /** Looking at so many unchanged epochs counts as one piece of LOOK_COORDINATES. */
 const LOOKS_PER_PIECE = 256;
 const LOOK_COORDINATES = 1 << 16;
@@ -38,7 +42,7 @@ export class Fold {
   readonly #rows: EpochFold;
   readonly #sum: Float64Array;
   /** theta0, once somebody asks for theta. */
-  #initial: Float32Array | null = null;
+  #initial: readonly InitialTensor[] | null = null;
   #baseEpoch = 0;
   /** The updates in the sum, of each epoch that has any. */
   readonly #folded = new Map<number, readonly UpdateHeader[]>();
@@ -147,9 +151,32 @@ export class Fold {
 
   /** The adapter as far as it was folded (see sum), [adapterSize] float32, into `out` when given. */
   theta(out: Float32Array = new Float32Array(this.#sum.length)): Float32Array {
-    this.#initial ??= initialAdapter(this.#run.manifest.adapter);
-    subtractSteps(this.#initial, this.sum(), out);
+    const sum = this.sum();
+    for (const { offset, length, values } of this.#tensors()) {
+      const end = offset + length;
+      subtractSteps(values, sum.subarray(offset, end), out.subarray(offset, end));
+    }
     return out;
+  }
+
+  /** The bytes of theta() in little-endian order, in pieces that hold until the next one: for a hash of it. */
+  *thetaBytes(): Generator<Uint8Array> {
+    const sum = this.sum();
+    const scratch = new Float32Array(PIECE_COORDINATES);
+    for (const { offset, length, values } of this.#tensors()) {
+      for (let start = 0; start < length; start += PIECE_COORDINATES) {
+        const end = Math.min(start + PIECE_COORDINATES, length);
+        const piece = scratch.subarray(0, end - start);
+        const initial = values?.subarray(start, end) ?? null;
+        subtractSteps(initial, sum.subarray(offset + start, offset + end), piece);
+        yield littleEndian(piece);
+      }
+    }
+  }
+
+  #tensors(): readonly InitialTensor[] {
+    this.#initial ??= initialTensors(this.#run);
+    return this.#initial;
   }
 
   /** Begins a job if the next epoch that may have changed has. Returns false when there is none left. */
@@ -218,6 +245,22 @@ export class Fold {
   #throwFailure(): void {
     if (this.#failure !== null) throw this.#failure;
   }
+}
+
+/** One tensor of theta0; no values where they are all zero, which is the case of half of them. */
+interface InitialTensor {
+  readonly offset: number;
+  readonly length: number;
+  readonly values: Float32Array | null;
+}
+
+function initialTensors({ manifest }: Run): InitialTensor[] {
+  const theta = initialAdapter(manifest.adapter);
+  return adapterLayout(manifest.adapter).tensors.map(({ offset, length }) => {
+    const values = theta.slice(offset, offset + length);
+    const isZero = values.every((value) => Object.is(value, 0));
+    return { offset, length, values: isZero ? null : values };
+  });
 }
 
 /** Both in ascending order of peer id. An id names the signed header, and that its body. */

@@ -5,7 +5,11 @@
 import { checkAdmission, type Admission } from './admission.js';
 import { checkAmendment, type Amendment } from './amendment.js';
 import { bytesEqual, sha256, toHex, viewOf } from './bytes.js';
-import { checkEquivocation, checkSealEquivocation, type EquivocationProof } from './equivocation.js';
+import {
+  checkEquivocation,
+  checkSealEquivocation,
+  type EquivocationProof,
+} from './equivocation.js';
 import { messageOf, UpdateRejectedError } from './errors.js';
 import { GOSSIP_BYTES_MAX, UPDATE_BYTES_MAX, UPDATE_INLINE_BYTES_MAX } from './limits.js';
 import type { UpdateLog } from './log.js';

@@ -24,10 +24,19 @@ export function roundToSteps(values: Float64Array, factor: number): void {
   }
 }
 
-/** out <- initial - sum in steps, rounded to float32 once. A coordinate that nothing moved keeps its bits. */
-export function subtractSteps(initial: Float32Array, sum: Float64Array, out: Float32Array): void {
+/**
+ * out <- initial - sum in steps, rounded to float32 once. A coordinate that nothing moved keeps its bits. Null stands
+ * for zeros.
+ */
+export function subtractSteps(
+  initial: Float32Array | null,
+  sum: Float64Array,
+  out: Float32Array,
+): void {
+  // Exact: a power of two.
   const unit = 1 / GRID;
-  for (let i = 0; i < out.length; i++) out[i] = (initial[i] ?? 0) - (sum[i] ?? 0) * unit;
+  if (initial === null) for (let i = 0; i < out.length; i++) out[i] = 0 - (sum[i] ?? 0) * unit;
+  else for (let i = 0; i < out.length; i++) out[i] = (initial[i] ?? 0) - (sum[i] ?? 0) * unit;
 }
 
 /** Whether `sum` can be that of the epochs below `epoch`: whole steps, and no more than so many epochs take. */

@@ -44,7 +44,11 @@ export function checkManifest(manifest: Manifest): void {
   if (manifest.fold.mode === 'robust') checkRobust(manifest);
   checkMembership(manifest.membership);
   if (manifest.membership.mode === 'open' && manifest.fold.sealEvery !== 0) {
-    fail('fold.sealEvery', manifest.fold.sealEvery, '0 in an open run: nobody knows who could vote');
+    fail(
+      'fold.sealEvery',
+      manifest.fold.sealEvery,
+      '0 in an open run: nobody knows who could vote',
+    );
   }
 }
 

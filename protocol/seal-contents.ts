@@ -69,7 +69,8 @@ export class SealContents {
     for (const entry of message.authors) {
       if (entry.author.length !== 32) throw new SealContentsError('an entry without its author');
       // Else one set had many spellings.
-      if (!entry.epochs.at(-1)) throw new SealContentsError('an entry that does not end in an epoch');
+      if (!entry.epochs.at(-1))
+        throw new SealContentsError('an entry that does not end in an epoch');
       const epochs = fromBitmap(entry.epochs, fromEpoch);
       if ((epochs.at(-1) ?? 0) >= epoch || entry.ids.length !== ID_BYTES * epochs.length) {
         throw new SealContentsError('an entry whose ids are not those of its epochs');

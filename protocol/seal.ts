@@ -198,10 +198,7 @@ export function decodeCertificate(run: Run, bytes: Uint8Array): SealCertificate 
 }
 
 /** Whether `signers` hold more than two thirds of the weight of all `voters`; others count nothing. */
-export function hasQuorum(
-  voters: ReadonlyMap<string, number>,
-  signers: Iterable<string>,
-): boolean {
+export function hasQuorum(voters: ReadonlyMap<string, number>, signers: Iterable<string>): boolean {
   let total = 0;
   for (const weight of voters.values()) total += weight;
   let signed = 0;

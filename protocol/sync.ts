@@ -8,7 +8,14 @@ import type { Amendment } from './amendment.js';
 import { bytesEqual, toHex } from './bytes.js';
 import { messageOf, SyncProtocolError } from './errors.js';
 import { equivocationToWire } from './gossip.js';
-import { encodeHave, encodeOpening, encodeWant, HaveVector, NO_SEALS, type SealSummary } from './have.js';
+import {
+  encodeHave,
+  encodeOpening,
+  encodeWant,
+  HaveVector,
+  NO_SEALS,
+  type SealSummary,
+} from './have.js';
 import * as limits from './limits.js';
 import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
@@ -91,12 +98,7 @@ export class SyncSession {
   #proofs = 0;
 
   /** `inFlight` is shared by all sessions of one peer, so that no update is fetched twice at a time. */
-  constructor(
-    run: Run,
-    log: UpdateLog,
-    inFlight: Reservations,
-    held: HeldSeals = NOTHING_SEALED,
-  ) {
+  constructor(run: Run, log: UpdateLog, inFlight: Reservations, held: HeldSeals = NOTHING_SEALED) {
     this.#run = run;
     this.#log = log;
     this.#held = held;
@@ -284,12 +286,7 @@ export class SyncSession {
 
   #onOpening({ logDigest, authors, evicted, last, ...have }: wire.Have): SyncEvent {
     const { admissionsDigest } = have;
-    if (
-      logDigest.length !== 32 ||
-      authors.length > 0 ||
-      evicted.length > 0 ||
-      last
-    ) {
+    if (logDigest.length !== 32 || authors.length > 0 || evicted.length > 0 || last) {
       throw new SyncProtocolError('a session that does not open with the digest of a log alone');
     }
     if (have.sealed) {

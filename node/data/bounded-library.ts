@@ -31,8 +31,11 @@ export function startCounting(): void {
   added = 0;
 }
 
-/** The exports of a package's CommonJS file, run in a context with bounded strings. */
-export function loadBounded(packageName: string): unknown {
+/**
+ * The exports of a package's CommonJS file, run in a context with bounded strings. `joins`: whether `join` is bounded
+ * too. A tokenizer joins the bytes of every word, and only what it was given or what replacing added.
+ */
+export function loadBounded(packageName: string, { joins = true } = {}): unknown {
   const path = createRequire(import.meta.url).resolve(packageName);
   const exports = {};
   const module = { exports };
@@ -42,6 +45,7 @@ export function loadBounded(packageName: string): unknown {
   );
   boundStrings(
     runInContext('({ array: Array.prototype, string: String.prototype })', context) as Prototypes,
+    joins,
   );
   new Script(readFileSync(path, 'utf8'), { filename: path }).runInContext(context);
   return module.exports;
@@ -53,13 +57,14 @@ interface Prototypes {
 }
 
 /** In these functions a string's own methods are those of this context, without bounds. */
-function boundStrings({ array, string }: Prototypes): void {
+function boundStrings({ array, string }: Prototypes, joins: boolean): void {
   const define = (target: object, name: string, value: unknown): void => {
     Object.defineProperty(target, name, { value, writable: true, configurable: true });
   };
-  define(array, 'join', function join(this: unknown[], separator = ',') {
-    return boundedJoin(this, separator);
-  });
+  if (joins)
+    define(array, 'join', function join(this: Piece[], separator = ',') {
+      return boundedJoin(this, separator);
+    });
   define(
     string,
     'replaceAll',
@@ -92,7 +97,7 @@ function checked(text: string): string {
   return text;
 }
 
-function boundedJoin(pieces: unknown[], separator: string): string {
+function boundedJoin(pieces: Piece[], separator: string): string {
   if (pieces.length <= UNCOUNTED_PIECES) return Array.prototype.join.call(pieces, separator);
   let characters = (pieces.length - 1) * separator.length;
   const texts: string[] = [];
@@ -105,9 +110,13 @@ function boundedJoin(pieces: unknown[], separator: string): string {
   return texts.join(separator);
 }
 
+/** What a list of the libraries holds. */
+type Piece = { toString: () => string } | null | undefined;
+
 /** As `join` writes what is not a string. */
-function textOf(piece: unknown): string {
-  return piece === undefined || piece === null ? '' : String(piece);
+function textOf(piece: Piece): string {
+  // The values of a template know how to write themselves.
+  return piece === undefined || piece === null ? '' : piece.toString();
 }
 
 type Replacement = string | ((...match: string[]) => string);

@@ -23,7 +23,7 @@ export class BoundedTokenizer {
 
   /** Throws the library's own errors for what it does not know. */
   constructor(json: TokenizerFile, config: object) {
-    library ??= loadBounded('@huggingface/tokenizers') as typeof tokenizers;
+    library ??= loadBounded('@huggingface/tokenizers', { joins: false }) as typeof tokenizers;
     startCounting();
     const { added_tokens: added } = json;
     // The library normalises the added tokens before there is anything to put bounds on.

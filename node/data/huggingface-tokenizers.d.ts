@@ -15,7 +15,7 @@ declare module '@huggingface/tokenizers' {
   export class Tokenizer {
     normalizer: ((text: string) => string) | null;
     pre_tokenizer: PreTokenizer | null;
-    model: { populate_nodes?(lattice: Lattice): void };
+    model: { populate_nodes?: (this: object, lattice: Lattice) => void };
     /** Parsed tokenizer.json and tokenizer_config.json. Throws on kinds that it does not know. */
     constructor(tokenizer: object, config: object);
     encode(text: string, options?: { add_special_tokens?: boolean }): { ids: number[] };

@@ -73,7 +73,7 @@ function checkPart(root: unknown, part: string, refuse: Refuse): void {
     checkStep(step, part, refuse);
     for (const key of ['normalizers', 'pretokenizers', 'processors', 'decoders']) {
       const children = step[key];
-      if (Array.isArray(children)) left.push(...children.slice(0, STEPS_MAX + 1));
+      if (Array.isArray(children)) left.push(...(children as unknown[]).slice(0, STEPS_MAX + 1));
     }
   }
   if (byteLevels > BYTE_LEVELS_MAX) {

@@ -198,10 +198,7 @@ export class AntiEntropy {
     try {
       const outbox = new Outbox(stream);
       outbox.push([session.hello(clock.now(), replica.amendment)]);
-      await Promise.all([
-        outbox.drain(),
-        this.#receive(stream, session, outbox, peerId, counts),
-      ]);
+      await Promise.all([outbox.drain(), this.#receive(stream, session, outbox, peerId, counts)]);
     } catch (error) {
       stream.abort(error instanceof Error ? error : new SyncProtocolError(String(error)));
       throw error;

@@ -5,10 +5,8 @@
  */
 import { encodeAnnouncement, encodeUpdateMessage, isInline } from '../../protocol/gossip.js';
 import type { Run } from '../../protocol/manifest.js';
-import { Prng } from '../../protocol/prng.js';
-import { fromHex } from '../../protocol/bytes.js';
-import { accumulateMove, addUpdate, norm, takeSlice } from '../../protocol/residual.js';
-import { createUpdate, type Update } from '../../protocol/update.js';
+import { norm } from '../../protocol/residual.js';
+import type { Update } from '../../protocol/update.js';
 import {
   TrainerDiedError,
   type Clock,
@@ -24,6 +22,7 @@ import {
   type TrainResult,
 } from '../interfaces.js';
 import { asSentence } from './attention.js';
+import { compressEpoch } from './compress.js';
 import type { Journal } from './journal.js';
 import { PersonalMeter, type PersonalLoss } from './personal.js';
 import type { Publisher } from './publisher.js';
@@ -55,13 +54,6 @@ const TRAINER_PAUSE_MS = 1000;
 
 /** A finished or waiting peer looks at the clock at least this often. */
 const IDLE_MS_MAX = 10_000;
-
-/**
- * The most by which the delta of an epoch with fewer steps than stepsRef is scaled up. Full scaling is
- * right for plain gradient steps, but the first steps of AdamW are all of full length and mostly noise:
- * three offices with 1 to 3 of 10 steps diverge with it and learn with this (docs/PROTOCOL.md, "Slow peers").
- */
-const STEP_SCALE_MAX = 2;
 
 /** A skipped evaluation lowers the estimate of its time so far, so that one slow moment is forgotten. */
 const EVALUATION_DECAY = 0.7;
@@ -101,6 +93,8 @@ export class Epochs {
   readonly #personal: PersonalMeter | null;
   #state: PeerState;
   #moments: OptimiserState | null;
+  /** The adapter from which an epoch starts: one array for all of them. */
+  #theta: Float32Array | undefined;
   /** Epoch of the moments on disk. */
   #momentsEpoch = -1;
   /** An epoch after the start of this process for which another one signed an update with this key; null normally. */
@@ -285,7 +279,8 @@ export class Epochs {
   async #trainEpoch(baseEpoch: number): Promise<void> {
     this.#runState = 'training';
     const { schedule, training, fold } = this.#run.manifest;
-    const theta = this.#c.replica.theta();
+    this.#theta = this.#c.replica.theta(this.#theta);
+    const theta = this.#theta;
     const result = await this.#trainOrReload({
       epoch: baseEpoch,
       theta,
@@ -304,8 +299,11 @@ export class Epochs {
         'later: its result was thrown away. Did this machine sleep? Training goes on.';
       return;
     }
-    const next = this.#compress(theta, result, baseEpoch, epoch);
-    if (next === null) return;
+    if (!result.theta.every(Number.isFinite)) return this.#onBroken(epoch);
+    this.#brokenEpochs = 0;
+    const { replica, sealing, identity } = this.#c;
+    const trained = { ...{ theta, result, baseEpoch, epoch }, returned: sealing.returned };
+    const next = compressEpoch({ replica, identity }, this.#state, trained);
     await this.#c.journal.persist(() => this.#c.store.saveState(next.state), this.#signal);
     this.#state = next.state;
     this.#signed.add(epoch);
@@ -359,53 +357,6 @@ export class Epochs {
     const result = await trainer.train({ ...job, steps }, onProgress, rest.signal);
     await journal.persist(() => privacy.refund(steps - result.steps), this.#signal);
     return result;
-  }
-
-  /** Error feedback and the signed update; null when training left the finite numbers. */
-  #compress(
-    theta: Float32Array,
-    result: TrainResult,
-    baseEpoch: number,
-    epoch: number,
-  ): { state: PeerState; update: Update } | null {
-    const { schedule, compression, fold } = this.#run.manifest;
-    const scale = Math.min(schedule.stepsRef / result.steps, STEP_SCALE_MAX);
-    if (!result.theta.every(Number.isFinite)) {
-      this.#onBroken(epoch);
-      return null;
-    }
-    this.#brokenEpochs = 0;
-    // After a long absence the residual corrects a path that the swarm has left.
-    const isFresh = epoch - this.#state.epoch <= fold.lagMax;
-    // In place: it is as large as the adapter, and what is on disk stays until the new one is there.
-    const { residual } = this.#state;
-    if (!isFresh) residual.fill(0);
-    accumulateMove(residual, { from: theta, to: result.theta, scale }, compression.beta);
-    const { replica, identity, sealing } = this.#c;
-    const { returned } = sealing;
-    for (const header of returned?.updates ?? []) {
-      addUpdate(residual, replica.slicer.slice(header.epoch), replica.log.read(header));
-    }
-    const random = new Prng(fromHex(this.#run.id), `rounding/${identity.peerId}/${epoch}`);
-    const quantised = takeSlice(residual, replica.slicer.slice(epoch), random);
-    const update = createUpdate(this.#run, identity, {
-      epoch,
-      baseEpoch,
-      steps: result.steps,
-      logDigest: replica.log.digest(),
-      ...quantised,
-    });
-    const state: PeerState = {
-      ...this.#state,
-      // Never back, also when the clock was: a restart that lost the log must not use a slot again.
-      epoch: Math.max(epoch, this.#state.epoch),
-      residual,
-      update: encodeUpdateMessage(update),
-      settledSeal: returned?.seal ?? this.#state.settledSeal,
-      steps: this.#state.steps + result.steps,
-      tokens: this.#state.tokens + result.tokens,
-    };
-    return { state, update };
   }
 
   /** An epoch in which nothing was finite counts for nothing, and some in a row end training. */

@@ -90,8 +90,8 @@ export class Journal {
           this.#compaction = null;
           // Asked again for each try: one that failed may have moved the records.
           await this.persist(() => {
-            const { records, onMoved } = compaction();
-            return this.#store.compactLog(records, onMoved);
+            const asked = compaction();
+            return this.#store.compactLog(asked.records, (places) => asked.onMoved(places));
           }, signal);
         } else break;
       }

@@ -1,10 +1,7 @@
-/** This peer's copy of the run: log, fold and the decision what becomes of each message that arrives. */
+/** This peer's copy of the run: what it holds (folded-log.ts), and what becomes of each message that arrives. */
 import { checkAdmission, type Admission } from '../../protocol/admission.js';
 import { checkAmendment, type Amendment } from '../../protocol/amendment.js';
-import { adapterLayout, adapterSha256, initialAdapter } from '../../protocol/adapter.js';
-import type { Bodies } from '../../protocol/bodies.js';
 import { sha256, toHex } from '../../protocol/bytes.js';
-import { EpochFold } from '../../protocol/epoch-fold.js';
 import {
   checkEquivocation,
   checkSealEquivocation,
@@ -12,7 +9,6 @@ import {
   type EquivocationProof,
 } from '../../protocol/equivocation.js';
 import { UpdateRejectedError, type RejectionCode, type Verdict } from '../../protocol/errors.js';
-import { Fold } from '../../protocol/fold.js';
 import {
   decodeGossip,
   encodeAdmission,
@@ -23,11 +19,8 @@ import {
   isHeld,
   isHeldAdmission,
 } from '../../protocol/gossip.js';
-import { AUTHORS_MAX, DEFERRED_MAX, FUTURE_EPOCHS_MAX } from '../../protocol/limits.js';
-import { UpdateLog } from '../../protocol/log.js';
+import { DEFERRED_MAX, FUTURE_EPOCHS_MAX } from '../../protocol/limits.js';
 import type { Run } from '../../protocol/manifest.js';
-import { Members } from '../../protocol/members.js';
-import { Slicer } from '../../protocol/slice.js';
 import { checkUpdate, peekAuthor, type Update, type UpdateHeader } from '../../protocol/update.js';
 import type * as wire from '../../protocol/wire/messages.js';
 import {
@@ -36,18 +29,11 @@ import {
   decodeCertificate,
   type Seal,
   type SealCertificate,
-  type SealStatement,
 } from '../../protocol/seal.js';
 import { asSentence } from './attention.js';
+import { FoldedLog, type ReplicaBodies } from './folded-log.js';
 import type { Compaction, LogRecord } from './journal.js';
-import { inPieces } from './pieces.js';
-import type { AdapterSnapshot } from './snapshot.js';
-
-/** `status` waits for the fold of so many coordinates: 20 ms at 5 ns. */
-const QUICK_COORDINATES = 1 << 22;
-
-/** Sealed epochs whose updates can still be read: a survey of authors (survey.ts) looks back, and takes its time. */
-const SEALED_EPOCHS_KEPT = 48;
+import { RejectionTally } from './rejections.js';
 
 export interface ReplicaHandlers {
   /** A record to append to the log on disk. */
@@ -67,14 +53,6 @@ export interface SealHandlers {
   isKnown(statement: string): boolean;
 }
 
-/** Bodies of updates, with what the journal tells of those on disk. */
-export interface ReplicaBodies extends Bodies {
-  readonly hasRoom: boolean;
-  saved(id: string, place: number): void;
-  placeOf(id: string): number | undefined;
-  forget(id: string): void;
-}
-
 export interface ReplicaInit {
   run: Run;
   /** The slot of the clock, for deferring updates from the future. */
@@ -85,42 +63,18 @@ export interface ReplicaInit {
   self?: string | null;
 }
 
-export class Replica {
-  readonly run: Run;
-  readonly slicer: Slicer;
-  readonly log: UpdateLog;
-  /** Coordinates of the adapter. */
-  readonly size: number;
-  readonly #bodies: ReplicaBodies;
-  readonly #rows: EpochFold;
-  readonly #fold: Fold;
-  /** Folds of a part of the log that are being made beside it. */
-  readonly #others = new Set<Fold>();
+export class Replica extends FoldedLog {
   readonly #handlers: ReplicaHandlers;
   readonly #self: string | null;
   readonly #epochNow: () => number;
   readonly #deferred = new Map<string, Update>();
-  readonly #rejected = new Map<string, Partial<Record<RejectionCode, number>>>();
+  readonly #rejections = new RejectionTally();
   #seals: SealHandlers | null = null;
-  /** Updates before the log's floor, and those of the last such epochs, as far back as this peer held them. */
-  #sealedUpdates = 0;
-  readonly #sealed = new Map<number, readonly UpdateHeader[]>();
-  #sealedFrom = 0;
   #amendment: Amendment | null = null;
-  #sha256: string | null = null;
-  #adapter: AdapterSnapshot | null = null;
   #received = 0;
-  #isSettling = false;
 
   constructor({ run, epochNow, handlers, bodies, self = null }: ReplicaInit) {
-    this.run = run;
-    this.slicer = new Slicer(run);
-    const members = new Members(run.manifest.membership);
-    this.log = new UpdateLog({ members, bodies, runId: run.id });
-    this.#bodies = bodies;
-    this.#rows = new EpochFold(run, this.slicer);
-    this.#fold = new Fold(run, this.#rows);
-    this.size = adapterLayout(run.manifest.adapter).size;
+    super(run, bodies);
     this.#epochNow = epochNow;
     this.#handlers = handlers;
     this.#self = self;
@@ -146,135 +100,9 @@ export class Replica {
     return this.#received;
   }
 
-  /** theta0, the adapter of an empty log: [adapterSize] float32. */
-  initialTheta(): Float32Array {
-    return initialAdapter(this.run.manifest.adapter);
-  }
-
-  /** The fold of the whole log as the trainer takes it: a new [adapterSize] float32. */
-  theta(): Float32Array {
-    this.#fold.compute(this.log);
-    return this.#fold.theta();
-  }
-
-  /** The sum behind theta(): [adapterSize] whole steps, not to be written to. */
-  foldSum(): Float64Array {
-    this.#fold.compute(this.log);
-    return this.#fold.sum();
-  }
-
-  /**
-   * Folds what is new in pieces, so that messages get through meanwhile: the rows of a large adapter take
-   * seconds. theta() is quick right after it.
-   */
-  async settle(signal: AbortSignal): Promise<void> {
-    await inPieces(this.#fold.steps(this.log), signal);
-  }
-
-  /**
-   * The adapter for `status`, at once: of the whole log where the fold of what is new is quick, else as
-   * it was last, while the rest is folded in the background.
-   */
-  adapter(signal: AbortSignal): AdapterSnapshot {
-    const last = this.#adapter;
-    if (last === null || this.#sha256 !== null) return this.#describe();
-    if (this.#fold.pendingRows(this.log) * this.size <= QUICK_COORDINATES) return this.#describe();
-    if (!this.#isSettling && !signal.aborted) {
-      this.#isSettling = true;
-      // Only an abort ends it early.
-      void this.settle(signal)
-        .then(() => this.#describe())
-        .catch(() => undefined)
-        .finally(() => (this.#isSettling = false));
-    }
-    return last;
-  }
-
-  /** Whoever asks for the hash leaves a description behind that belongs to it. */
-  #describe(): AdapterSnapshot {
-    if (this.#adapter !== null && this.#sha256 !== null) return this.#adapter;
-    const { newestEpoch, size, floor } = this.log;
-    this.#sha256 = adapterSha256(this.theta());
-    const updates = this.#sealedUpdates + size;
-    this.#adapter = { sha256: this.#sha256, epoch: newestEpoch, updates, sealedEpoch: floor };
-    return this.#adapter;
-  }
-
-  /** SHA-256 of theta(), 64 hex digits. */
-  sha256(): string {
-    return this.#describe().sha256;
-  }
-
-  /**
-   * Calls `use` with the sum of the whole fold and that of the epochs from `epoch` on, both of one moment of the log;
-   * the second is the caller's. Rejects when `signal` aborts.
-   */
-  async withLaterFold<T>(
-    epoch: number,
-    signal: AbortSignal,
-    use: (all: Float64Array, later: Float64Array) => T,
-  ): Promise<T> {
-    const later = new Fold(this.run, this.#rows, { epoch, sum: new Float64Array(this.size) });
-    this.#others.add(later);
-    try {
-      // Each pass costs only what has come since the last one.
-      do {
-        await this.settle(signal);
-        await inPieces(later.steps(this.log), signal);
-      } while (this.#fold.pendingRows(this.log) > 0 || later.pendingRows(this.log) > 0);
-      return use(this.#fold.sum(), later.sum());
-    } finally {
-      this.#others.delete(later);
-    }
-  }
-
-  /**
-   * Goes on from a certificate: `sum` is that of the fold before its epoch. `isSame`: it is the sum of what the log
-   * holds, so that what was folded stands. `keep`: own updates that it does not count, whose bodies are needed again.
-   */
-  seal(
-    { epoch, id, updates }: SealStatement,
-    sum: Float64Array,
-    { isSame, keep }: { isSame: boolean; keep: readonly UpdateHeader[] },
-  ): void {
-    const kept = new Set(keep.map((header) => header.id));
-    for (let e = this.log.floor; e < epoch; e++) {
-      const updates = this.log.inEpoch(e).filter((header) => !kept.has(header.id));
-      if (updates.length > 0) this.#sealed.set(e, updates);
-    }
-    this.log.seal(epoch, id);
-    this.#sealedUpdates = updates;
-    for (const [old, headers] of this.#sealed) {
-      if (old >= this.readableFrom) break;
-      for (const header of headers) this.#bodies.forget(header.id);
-      this.#sealed.delete(old);
-    }
-    if (!isSame) this.#sealedFrom = epoch;
-    this.#fold.rebase({ epoch, sum }, { isSame });
-    this.#sha256 = null;
-  }
-
-  /** The updates of epochs from here on can still be read: those of the log, and of the last sealed epochs. */
-  get readableFrom(): number {
-    return Math.max(this.#sealedFrom, this.log.floor - SEALED_EPOCHS_KEPT);
-  }
-
-  /** The updates of a readable epoch that are in the fold, in ascending order of peer id. */
-  inEpoch(epoch: number): readonly UpdateHeader[] {
-    return epoch < this.log.floor ? (this.#sealed.get(epoch) ?? []) : this.log.inEpoch(epoch);
-  }
-
-  /** What the log holds before `epoch`. */
-  headersBefore(epoch: number): UpdateHeader[] {
-    const { log } = this;
-    return log.authors().flatMap((author) =>
-      log.epochsOf(author).flatMap((e) => (e < epoch ? (log.get(author, e) ?? []) : [])),
-    );
-  }
-
   /** Drops updates that a certificate does not count, and refuses them until it is adopted. */
   exclude(headers: readonly UpdateHeader[]): void {
-    for (const epoch of this.log.exclude(headers)) this.#invalidate(epoch);
+    this.changed(this.log.exclude(headers));
   }
 
   /**
@@ -290,7 +118,7 @@ export class Replica {
       ...seals.map(encodeSeal),
     ];
     const updates = [...this.headersBefore(Infinity), ...kept].flatMap(({ id }) => {
-      const place = this.#bodies.placeOf(id);
+      const place = this.bodies.placeOf(id);
       return place === undefined ? [] : [{ id, place }];
     });
     return {
@@ -298,8 +126,8 @@ export class Replica {
       onMoved: (places) => {
         for (const [i, { id }] of updates.entries()) {
           // One that a seal dropped meanwhile stays forgotten.
-          if (this.#bodies.placeOf(id) === undefined) continue;
-          this.#bodies.saved(id, places[others.length + i] ?? -1);
+          if (this.bodies.placeOf(id) === undefined) continue;
+          this.bodies.saved(id, places[others.length + i] ?? -1);
         }
       },
     };
@@ -488,7 +316,7 @@ export class Replica {
 
   /** Messages from (or by) `peerId` that were not used: code -> count. */
   rejectedBy(peerId: string): Partial<Record<RejectionCode, number>> {
-    return { ...this.#rejected.get(peerId) };
+    return this.#rejections.of(peerId);
   }
 
   #judge(from: string, admit: () => Verdict): Verdict {
@@ -524,7 +352,7 @@ export class Replica {
         `epoch ${update.epoch} has not begun; this machine's clock says ${this.#epochNow()}`,
       );
     }
-    if (!this.#bodies.hasRoom) {
+    if (!this.bodies.hasRoom) {
       // It comes again by sync once the disk takes what waits.
       throw new UpdateRejectedError('capacity', 'defer', 'too much waits to be written to disk');
     }
@@ -538,11 +366,11 @@ export class Replica {
 
   #restoreUpdate(update: Update, place: number): void {
     // First, so that its body is left on disk.
-    this.#bodies.saved(update.id, place);
+    this.bodies.saved(update.id, place);
     try {
       if (this.#insert(update) === 'added') return;
     } catch (error) {
-      this.#bodies.forget(update.id);
+      this.bodies.forget(update.id);
       throw error;
     }
   }
@@ -550,15 +378,14 @@ export class Replica {
   #record(update: Update): void {
     this.#handlers.onRecord({
       encode: () => encodeUpdateMessage(update),
-      onSaved: (place) => this.#bodies.saved(update.id, place),
+      onSaved: (place) => this.bodies.saved(update.id, place),
     });
   }
 
   #insert(update: Update): 'added' | 'held' | 'evicted' {
     const result = this.log.insert(update);
     if (result.kind === 'held') return 'held';
-    for (const epoch of result.changed) this.#invalidate(epoch);
-    if (result.kind === 'added') this.#invalidate(update.epoch);
+    this.changed(result.kind === 'added' ? [...result.changed, update.epoch] : result.changed);
     if (result.kind === 'evicted') this.#onEvicted(result.proof);
     return result.kind;
   }
@@ -615,7 +442,7 @@ export class Replica {
   /** Whether the admission was new. */
   #enter(admission: Admission): boolean {
     const changed = this.log.admit(admission);
-    for (const epoch of changed ?? []) this.#invalidate(epoch);
+    this.changed(changed ?? []);
     return changed !== null;
   }
 
@@ -629,15 +456,9 @@ export class Replica {
   #evict(proof: EquivocationProof): boolean {
     const changed = this.log.evict(proof);
     if (changed === null) return false;
-    for (const epoch of changed) this.#invalidate(epoch);
+    this.changed(changed);
     this.#count(proof.author, 'equivocation');
     return true;
-  }
-
-  #invalidate(epoch: number): void {
-    this.#fold.invalidate(epoch);
-    for (const fold of this.#others) fold.invalidate(epoch);
-    this.#sha256 = null;
   }
 
   /** The newest epoch whose updates are taken now; later ones are deferred. */
@@ -646,15 +467,7 @@ export class Replica {
   }
 
   #count(peerId: string, code: RejectionCode): void {
-    let counts = this.#rejected.get(peerId);
-    if (counts === undefined) {
-      // Strangers come and go: the oldest tally is forgotten first.
-      const oldest = this.#rejected.keys().next().value;
-      if (this.#rejected.size >= AUTHORS_MAX && oldest !== undefined) this.#rejected.delete(oldest);
-      counts = {};
-      this.#rejected.set(peerId, counts);
-    }
-    counts[code] = (counts[code] ?? 0) + 1;
+    this.#rejections.count(peerId, code);
   }
 }
 

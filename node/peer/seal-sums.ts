@@ -1,6 +1,7 @@
 /** The fold's sum before an epoch: made from the own log, kept on disk for others, and read from their bytes. */
 import { chunkCount, type BlobSource, type Chunk } from '../../protocol/blob.js';
 import { swapLittleEndian } from '../../protocol/bytes.js';
+import { isSumOfSteps } from '../../protocol/grid.js';
 import { BLOB_CHUNK_BYTES } from '../../protocol/limits.js';
 import { SealContents } from '../../protocol/seal-contents.js';
 import { hashSumSteps, type SumHashes } from '../../protocol/seal.js';
@@ -8,7 +9,7 @@ import type { Store } from '../interfaces.js';
 import { inPieces } from './pieces.js';
 import type { Replica } from './replica.js';
 
-/** Sums kept on disk for others: the newest, the one before for who is fetching it, and one that is being signed. */
+/** Sums kept on disk for others: the newest, the one before for who is fetching it, and one that is being adopted. */
 const SUMS_MAX = 3;
 
 export interface SumBefore {
@@ -41,11 +42,11 @@ export function hashSum(sum: Float64Array, signal: AbortSignal): Promise<SumHash
   return inPieces(hashSumSteps(sum), signal);
 }
 
-/** The values of a sum that came as bytes; null where one is none that a fold can have. */
-export function sumOf(bytes: Uint8Array<ArrayBuffer>): Float64Array | null {
+/** The values of the sum before `epoch` that came as bytes; null where one is none that a fold can have. */
+export function sumOf(bytes: Uint8Array<ArrayBuffer>, epoch: number): Float64Array | null {
   const values = new Float64Array(bytes.buffer, bytes.byteOffset, bytes.length / 8);
   swapLittleEndian(bytes, Float64Array.BYTES_PER_ELEMENT);
-  return values.every(Number.isSafeInteger) ? values : null;
+  return isSumOfSteps(values, epoch) ? values : null;
 }
 
 interface ShelvedSum extends SumHashes {

@@ -72,8 +72,9 @@ export class Sealing {
   #next: { certificate: SealCertificate; sinceMs: number } | null = null;
   /** Whether the sum of #next must come from others. */
   #isFetching = false;
-  /** What load() read, until begin(). */
+  /** What load() read, until begin(); without its sum where that is lost. */
   #loaded: Adoption | null = null;
+  #toSum: Pick<Adoption, 'certificate' | 'contents'> | null = null;
   /** Epoch of the certificate before the one adopted, and from where on the log on disk is whole. */
   #previousEpoch = 0;
   #logStart = 0;
@@ -172,13 +173,13 @@ export class Sealing {
     const contents = SealContents.decode(stored.contents, stored.epoch);
     const sum = await store.loadSum(stored.epoch);
     const hashes = sum === null ? null : await hashSum(sum, signal);
+    [this.#previousEpoch, this.#logStart] = [stored.previousEpoch, stored.logStart];
     if (sum === null || hashes?.root !== certificate.statement.sum) {
       // A whole log gives the sum again; else the adapter before that epoch comes from others.
-      this.#next = { certificate, sinceMs: -Infinity };
-      this.#isFetching = stored.logStart > 0;
+      if (stored.logStart === 0) this.#toSum = { certificate, contents };
+      else [this.#next, this.#isFetching] = [{ certificate, sinceMs: -Infinity }, true];
       return;
     }
-    [this.#previousEpoch, this.#logStart] = [stored.previousEpoch, stored.logStart];
     this.#shelf.note(stored.epoch, sum, hashes);
     this.#shelf.keep(stored.epoch);
     this.#loaded = { certificate, contents, sum, isOwn: false };
@@ -186,12 +187,34 @@ export class Sealing {
   }
 
   /** Goes on from what load() read, after the records of the log. `settledSeal`: see PeerState. */
-  begin(settledSeal: string | null): void {
+  async begin(settledSeal: string | null, signal: AbortSignal): Promise<void> {
+    if (this.#toSum !== null) this.#loaded = await this.#sumAgain(this.#toSum, signal);
     const loaded = this.#loaded;
-    this.#loaded = null;
+    [this.#loaded, this.#toSum] = [null, null];
     if (loaded === null) return;
     this.#enter(loaded);
     if (this.#returned?.seal === settledSeal) this.#returned = null;
+  }
+
+  /** The sum of a certificate out of the whole log, where the one on disk is lost; null where the log is not whole. */
+  async #sumAgain(
+    { certificate, contents }: Pick<Adoption, 'certificate' | 'contents'>,
+    signal: AbortSignal,
+  ): Promise<Adoption | null> {
+    const { replica, identity } = this.#c;
+    const { epoch, sum: root } = certificate.statement;
+    const others = replica
+      .headersBefore(epoch)
+      .filter((one) => !contents.has(one.author, one.epoch));
+    // What earlier seals did not count went back into the residual then.
+    const isOwn = (one: UpdateHeader): boolean =>
+      one.author === identity.peerId && one.epoch >= this.#previousEpoch;
+    this.#excluded.push(...others.filter(isOwn));
+    replica.exclude(others);
+    const { sum, hashes } = await this.#sumBefore(epoch, signal);
+    if (hashes.root === root) return { certificate, contents, sum, isOwn: false };
+    [this.#next, this.#isFetching] = [{ certificate, sinceMs: -Infinity }, true];
+    return null;
   }
 
   /** Takes a checked seal. See SealBox.add. */
@@ -212,13 +235,18 @@ export class Sealing {
 
   /** Takes a checked certificate. Returns whether it is newer than what is known. */
   addCertificate(certificate: SealCertificate): boolean {
-    const { epoch, id } = certificate.statement;
-    const known = this.#next?.certificate.statement ?? this.#certificate?.statement;
+    const { epoch, id, previous } = certificate.statement;
+    // While the log is read, the seals in it amount to the certificate that was loaded beside it.
+    const loaded = this.#loaded?.certificate ?? this.#certificate;
+    const known = (this.#next?.certificate ?? loaded)?.statement;
     // Of two for one epoch, which take members with a third of the weight that signed both, all take the same.
     const isNewer =
       known === undefined || epoch > known.epoch || (epoch === known.epoch && id < known.id);
-    if (isNewer) this.#next = { certificate, sinceMs: this.#c.clock.now() };
-    return isNewer;
+    if (!isNewer) return false;
+    this.#next = { certificate, sinceMs: this.#c.clock.now() };
+    // What lies between the two is not in this log: training waits for the sum.
+    if (previous !== (loaded?.statement.id ?? null)) this.#isFetching = true;
+    return true;
   }
 
   /** Whether a certificate is the one adopted, or the one to be adopted: it need not be checked again. */
@@ -267,15 +295,13 @@ export class Sealing {
   }
 
   async #signDue(signal: AbortSignal): Promise<void> {
-    const { replica, identity, store, journal, logger } = this.#c;
+    const { replica, identity, journal, logger } = this.#c;
     const due = this.#due();
     if (!this.#maySign(due)) return;
-    const { sum, hashes, contents } = await this.#sumBefore(due, signal);
+    const { hashes, contents } = await this.#sumBefore(due, signal);
     // The clock went on, or a certificate came meanwhile.
     if (due !== this.#due() || !this.#maySign(due)) return;
     if (contents.name.size > SEAL_CONTENTS_BYTES_MAX) return;
-    await journal.persist(() => store.saveSum(due, sum), signal);
-    this.#shelf.note(due, sum, hashes);
     const statement = encodeStatement(replica.run, {
       epoch: due,
       previous: this.#certificate?.statement.id ?? null,
@@ -430,7 +456,7 @@ export class Sealing {
     const size = Float64Array.BYTES_PER_ELEMENT * this.#c.replica.size;
     const bytes = await this.#c.fetcher.fetch({ root: sum, size }, { donors: this.#connected() });
     if (bytes === null) return null;
-    const values = sumOf(bytes);
+    const values = sumOf(bytes, epoch);
     if (values === null) this.#c.logger.warn({ epoch }, 'sum of a seal is not finite');
     return values;
   }

@@ -160,7 +160,9 @@ export class FileStore implements Store {
     } catch (error) {
       if (!(error instanceof DamagedStateError)) throw error;
       await setAside(path);
-      this.#warn(`${path} is damaged (${error.message}); it is kept as ${path}.damaged, and ${loss}`);
+      this.#warn(
+        `${path} is damaged (${error.message}); it is kept as ${path}.damaged, and ${loss}`,
+      );
       return null;
     }
   }

@@ -43,10 +43,7 @@ export class ReadOnlyStore {
     }
   }
 
-  async #load<T>(
-    path: string,
-    decode: (runId: string, bytes: Uint8Array) => T,
-  ): Promise<T | null> {
+  async #load<T>(path: string, decode: (runId: string, bytes: Uint8Array) => T): Promise<T | null> {
     const bytes = await readIfThere(path);
     if (bytes === null) return null;
     try {

@@ -274,7 +274,7 @@ function compactionCompliance(harness: StoreHarness): void {
       }
     };
     const kept = [...places].filter(([value]) => value % 3 === 0).reverse();
-    let isDone = false;
+    const progress = { isDone: false };
     const compaction = store
       .compactLog(
         kept.map(([, place]) => place),
@@ -283,9 +283,9 @@ function compactionCompliance(harness: StoreHarness): void {
           for (const [i, [value]] of kept.entries()) places.set(value, moved[i] ?? -1);
         },
       )
-      .finally(() => (isDone = true));
+      .finally(() => (progress.isDone = true));
     const late = store.appendLog(new Uint8Array(142).fill(42));
-    for (let turns = 0; !isDone; turns++) {
+    for (let turns = 0; !progress.isDone; turns++) {
       assert.ok(turns < 100_000, 'it never ends');
       look();
       await new Promise((resolve) => setImmediate(resolve));

@@ -152,7 +152,6 @@ const certificates: FuzzTarget = {
   seeds: [
     [0, 1, 2],
     [3, 2, 1, 0],
-    [0, 1],
   ].map((who) => wire.SealCertificate.encode(certificateOf(statement, who).wire)),
   refusals: [UpdateRejectedError],
   run: (bytes) => {

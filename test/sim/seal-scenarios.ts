@@ -56,6 +56,14 @@ export const SEAL_SCENARIOS: Readonly<Record<string, Scenario>> = {
         assert.equal(sealedEpochOf(node), LAST);
         assert.equal(node.disk.seal?.logStart, 0, 'the disk keeps every update');
         assert.ok(node.disk.sums.size <= 2, 'sums of old seals go');
+        for (const member of node.peer!.snapshot().members) {
+          const { updatesAccepted, lastUpdateEpoch } = member;
+          assert.deepEqual(
+            [updatesAccepted, lastUpdateEpoch],
+            [EPOCHS, EPOCHS - 1],
+            'sealed counts',
+          );
+        }
       }
       return outcome;
     },

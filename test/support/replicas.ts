@@ -32,9 +32,9 @@ export function testReplica(
     self,
     handlers: {
       ...{ onAnnounced: ignore, onProof: ignore, ...handlers },
-      onRecord: ({ encode, onSaved }) => {
-        const place = disk.log.push(encode()) - 1;
-        onSaved?.(place);
+      onRecord: (record) => {
+        const place = disk.log.push(record.encode()) - 1;
+        record.onSaved?.(place);
       },
     },
     bodies: new StoredBodies((place) => disk.log[place] ?? new Uint8Array()),

@@ -14,7 +14,7 @@ import { storeOf, storeWith } from '../support/replicas.js';
 import { adapterSize, testIdentity, testRun, testUpdate } from '../support/runs.js';
 import { closedRun } from '../support/seals.js';
 
-const PEERS = 3;
+const PEERS = 4;
 const EPOCHS = 20;
 
 /** Members of equal weight, who seal every 4 epochs. */

@@ -16,17 +16,20 @@ const scratch = new Scratch();
 after(() => scratch.remove());
 
 const isRoot = process.getuid?.() === 0;
+const unexpected = (sentence: string): never => {
+  throw new Error(sentence);
+};
 const hasModes = process.platform !== 'win32';
 const modeOf = async (path: string): Promise<number> => (await stat(path)).mode & 0o777;
 
 /** Each kind of key file: makes one, and reads it. */
 const KEYS = {
   identity: {
-    make: async (path: string) => void (await loadOrCreateIdentity(path)),
+    make: async (path: string): Promise<unknown> => loadOrCreateIdentity(path),
     read: async (path: string): Promise<unknown> => loadOrCreateIdentity(path),
   },
   'swarm key': {
-    make: async (path: string) => void (await makeSwarmKey(path)),
+    make: async (path: string): Promise<unknown> => makeSwarmKey(path),
     read: async (path: string): Promise<unknown> => readSwarmKey(path),
   },
 };
@@ -112,7 +115,7 @@ describe('a key file', { skip: !hasModes }, () => {
 describe('a data directory', { skip: !hasModes }, () => {
   it("and all that is written into it is its owner's alone", async () => {
     const path = join(await scratch.directory(), 'peer');
-    const { directory, lock } = await openHome(path, assert.fail, assert.fail);
+    const { directory, lock } = await openHome(path, unexpected, unexpected);
     await directory.writeManifest(new Uint8Array(3));
     await directory.writeLines('http', ['http://127.0.0.1:1']);
     await writeSettings(directory, {
@@ -129,14 +132,14 @@ describe('a data directory', { skip: !hasModes }, () => {
 
   it('is closed to others when a peer starts in it, with a sentence for what was open', async () => {
     const path = join(await scratch.directory(), 'peer');
-    await (await openHome(path, assert.fail)).lock.release();
+    await (await openHome(path, unexpected)).lock.release();
     const directory = new DataDirectory(path);
     await writeFile(directory.pathOf('state'), 'x', { mode: 0o600 });
     for (const file of ['identity', 'state'] as const) await chmod(directory.pathOf(file), 0o644);
     await chmod(path, 0o755);
     const said: string[] = [];
     await (
-      await openHome(path, assert.fail, (sentence) => void said.push(sentence))
+      await openHome(path, unexpected, (sentence) => void said.push(sentence))
     ).lock.release();
     assert.match(said[0] ?? '', /peer was open to others \(mode 0755\); now it is not/);
     assert.match(
@@ -154,14 +157,14 @@ describe('a data directory', { skip: !hasModes }, () => {
     const path = await scratch.directory();
     await writeFile(join(path, 'thesis.txt'), '');
     await chmod(path, 0o755);
-    await (await openHome(path, assert.fail, assert.fail)).lock.release();
+    await (await openHome(path, unexpected, unexpected)).lock.release();
     assert.equal(await modeOf(path), 0o755);
     for (const mode of [0o777, 0o1777, 0o775]) {
       const shared = await scratch.directory();
       await writeFile(join(shared, 'thesis.txt'), '');
       await chmod(shared, mode);
       await assert.rejects(
-        openHome(shared, assert.fail),
+        openHome(shared, unexpected),
         userError(/others may write to .*: take another --dir/),
       );
       assert.equal(await modeOf(shared), mode & 0o777);
@@ -172,7 +175,7 @@ describe('a data directory', { skip: !hasModes }, () => {
     const path = await scratch.directory();
     await chown(path, 12_345, 12_345);
     await assert.rejects(
-      openHome(path, assert.fail),
+      openHome(path, unexpected),
       userError(/belongs to another user \(uid 12345/),
     );
   });

@@ -9,12 +9,18 @@ import { SimDisk, SimStore } from '../../../node/sim/store.js';
 import { wholeBlob, type BlobSource, type Chunk } from '../../../protocol/blob.js';
 import type { SealContents } from '../../../protocol/seal-contents.js';
 import { decodeGossip, encodeSeal, encodeUpdateMessage } from '../../../protocol/gossip.js';
+import { UpdateLog } from '../../../protocol/log.js';
 import { Prng } from '../../../protocol/prng.js';
-import { assembleCertificate, createSeal, encodeStatement } from '../../../protocol/seal.js';
+import {
+  assembleCertificate,
+  createSeal,
+  encodeStatement,
+  type Seal,
+} from '../../../protocol/seal.js';
 import type { Update } from '../../../protocol/update.js';
 import { restoreAll, testReplica } from '../../support/replicas.js';
 import { TEST_START_MS, testIdentity, testUpdate } from '../../support/runs.js';
-import { certificateOf, closedRun, hashesOf, sealedLog } from '../../support/seals.js';
+import { certificateOf, closedRun, hashesOf, sealedLog, sealsOf } from '../../support/seals.js';
 import { testSealing } from '../../support/sealings.js';
 
 /** Three members of equal weight; a seal for every 4 epochs is due 2 epochs later. All three have to sign. */
@@ -46,7 +52,13 @@ class World {
   }
 
   /** Member `index` with these updates; `startEpoch` as a process that began then. */
-  async peer(index: number, updates: readonly Update[], startEpoch = -1, disk = new SimDisk()) {
+  async peer(
+    index: number,
+    updates: readonly Update[],
+    startEpoch = -1,
+    disk = new SimDisk(),
+    seals: readonly Seal[] = [],
+  ) {
     const { clock, stop, time } = this;
     const { signal } = stop;
     const epochNow = (): number => Math.floor((clock.now() - TEST_START_MS) / EPOCH_MS);
@@ -66,8 +78,8 @@ class World {
     );
     replica.setSeals(sealing);
     await sealing.load(startEpoch, signal);
-    restoreAll(made, updates.map(encodeUpdateMessage));
-    sealing.begin(null);
+    restoreAll(made, [...updates.map(encodeUpdateMessage), ...seals.map(encodeSeal)]);
+    await sealing.begin(null, signal);
     const server = new BlobServer({ clock, runId: run.id, find: (r) => sealing.source(r) }, signal);
     await transport.start({
       onGossip: () => 'ignore',
@@ -133,7 +145,7 @@ describe('Sealing', () => {
     const { statement } = sealedLog(run, peer.replica.log, 4);
     assert.deepEqual(peer.told, [encodeSeal(createSeal(statement, testIdentity(1)))]);
     assert.deepEqual(peer.disk.log.slice(common.length), peer.told);
-    assert.ok(peer.disk.sums.has(4));
+    assert.equal(peer.disk.sums.size, 0, 'only the sum of a certificate is kept for others');
     await world.to(10);
     for (let i = 0; i < 3; i++) await world.turn(peer);
     assert.equal(peer.told.length, 2);
@@ -223,14 +235,30 @@ describe('Sealing', () => {
     await world.turn(author);
     assert.equal(author.replica.log.floor, 4);
     assert.equal(author.replica.sha256(), other.replica.sha256());
+    const { returned } = author.sealing;
     assert.deepEqual(
-      author.sealing.returned?.updates.map(({ id }) => id),
-      [extra.id],
+      [returned?.seal, returned?.updates.map(({ id }) => id)],
+      [statement.id, [extra.id]],
     );
     assert.deepEqual(author.replica.log.read(extra), { scales: extra.scales, codes: extra.codes });
-    assert.equal(author.sealing.returned?.seal, statement.id);
     author.sealing.settle(statement.id);
     assert.deepEqual([author.sealing.returned, other.sealing.returned], [null, null]);
+    await world.end();
+  });
+
+  it('is behind as soon as it hears of a certificate that does not follow its own', async () => {
+    const world = new World();
+    const newcomer = await world.peer(2, [], 10);
+    await world.to(10);
+    const made = await world.peer(1, common);
+    const first = sealedLog(run, made.replica.log, 4);
+    const second = encodeStatement(run, {
+      ...first.statement,
+      epoch: 8,
+      previous: first.statement.id,
+    });
+    newcomer.replica.onSyncedCertificate(certificateOf(second, [0, 1, 2]).wire, 'x');
+    assert.deepEqual([newcomer.sealing.isBehind, newcomer.sealing.wantedFrom], [true, 8]);
     await world.end();
   });
 
@@ -297,6 +325,50 @@ describe('Sealing', () => {
     await world.end();
   });
 
+  it('is not behind after a restart whose log holds the seals of the certificate itself', async () => {
+    const world = new World();
+    const first = await world.peer(1, common);
+    await world.to(6);
+    await world.turn(first);
+    const { statement } = sealedLog(run, first.replica.log, 4);
+    first.replica.onSyncedCertificate(certificateOf(statement, [0, 1, 2]).wire, 'x');
+    await world.turn(first);
+    const seals = sealsOf(statement, [0, 1, 2]);
+    // Nobody is there to give what it has itself.
+    const alone = new World();
+    await alone.to(6);
+    const again = await alone.peer(1, common, 6, first.disk.snapshot(), seals);
+    await alone.turn(again);
+    assert.deepEqual([again.sealing.isBehind, again.sealing.problem], [false, null]);
+    await alone.to(10);
+    await alone.turn(again);
+    assert.equal(again.told.length, 1, 'it signs what comes next');
+    await world.end();
+    await alone.end();
+  });
+
+  it('keeps the sum of the last certificate for others, however long no seal finds a quorum', async () => {
+    const world = new World();
+    const holder = await world.peer(1, common);
+    await world.to(6);
+    await world.turn(holder);
+    const { statement } = sealedLog(run, holder.replica.log, 4);
+    const { wire } = certificateOf(statement, [0, 1, 2]);
+    holder.replica.onSyncedCertificate(wire, 'x');
+    await world.turn(holder);
+    for (let epoch = 10; epoch <= 26; epoch += 4) {
+      await world.to(epoch);
+      await world.turn(holder);
+    }
+    assert.equal(holder.told.length, 6, 'it signed again and again');
+    assert.deepEqual([...holder.disk.sums.keys()], [4], 'and its disk does not fill up');
+    const newcomer = await world.peer(2, [], 26);
+    newcomer.replica.onSyncedCertificate(wire, 'x');
+    await world.turn(newcomer);
+    assert.deepEqual([newcomer.replica.log.floor, newcomer.sealing.isBehind], [4, false]);
+    await world.end();
+  });
+
   it('takes no sum that no fold can have, whoever signed it', async () => {
     const world = new World();
     const holder = await world.peer(1, common);
@@ -317,6 +389,30 @@ describe('Sealing', () => {
       assert.equal(victim.replica.log.floor, 0, `${value}`);
       assert.ok(victim.sealing.isBehind);
     }
+    await world.end();
+  });
+
+  it('makes the sum of its seal again where it was lost and the log is whole, also when alone', async () => {
+    const world = new World();
+    const first = await world.peer(1, common);
+    let base = null;
+    const log = new UpdateLog();
+    for (const update of common) log.insert(update);
+    for (const epoch of [4, 8]) {
+      base = sealedLog(run, log, epoch, base);
+      log.seal(epoch, base.statement.id);
+      await world.to(epoch + 2);
+      first.replica.onSyncedCertificate(certificateOf(base.statement, [0, 1, 2]).wire, 'x');
+      await world.turn(first);
+    }
+    assert.equal(first.replica.log.floor, 8);
+    const copy = first.disk.snapshot();
+    copy.log = [];
+    copy.sums.delete(8);
+    const again = await world.peer(1, common, 10, copy);
+    for (let i = 0; i < 3; i++) await world.turn(again);
+    assert.deepEqual([again.replica.log.floor, again.sealing.isBehind], [8, false]);
+    assert.equal(again.replica.sha256(), first.replica.sha256());
     await world.end();
   });
 });

@@ -58,7 +58,7 @@ function updateOf(record: Uint8Array): Update | null {
 async function live(
   path: string,
   recorder: RecordingDisk,
-  { fromMs = 0, untilMs = 0, seed = 0 },
+  { fromMs = 0, untilMs = 0, seed = 0, isNewKey = false },
 ): Promise<Note['published']> {
   const time = new VirtualTime(fromMs);
   const clock = new VirtualClock(time);
@@ -84,7 +84,10 @@ async function live(
   const directory = new DataDirectory(path);
   await directory.create();
   const store = new FileStore(directory, run.id);
-  const peer = new Peer({ transport, clock, store, trainer, logger: silent, identity }, { run });
+  const peer = new Peer(
+    { transport, clock, store, trainer, logger: silent, identity },
+    { run, isNewKey },
+  );
   await peer.start();
   for (let nowMs = fromMs; nowMs <= untilMs; nowMs += TICK_MS) {
     await time.advanceTo(nowMs);
@@ -127,6 +130,7 @@ async function firstLife(): Promise<{ path: string; trace: readonly Operation[] 
     const published = await live(path, recorder, {
       fromMs: TEST_START_MS,
       untilMs: TEST_START_MS + 2.5 * EPOCH_MS,
+      isNewKey: true,
     });
     assert.equal(published.length, 3);
     return { path, trace: recorder.trace };
