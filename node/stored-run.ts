@@ -77,8 +77,7 @@ export async function restoreRun(run: Run, store: ReadableStore): Promise<Stored
   const sealed = stored ? decodeCertificate(run, stored.certificate).statement : null;
   const held = stored === null ? 0 : replica.headersBefore(stored.epoch).length;
   const isWhole = sealed === null || held === sealed.updates;
-  const dropped =
-    isWhole || !sum ? null : { epoch: sealed.epoch, sum, updates: sealed.updates };
+  const dropped = isWhole || !sum ? null : { epoch: sealed.epoch, sum, updates: sealed.updates };
   return {
     ...{ run, log, dropped, epochsMax, theta, sha256: adapterSha256(theta) },
     updates: log.size - held + (sealed?.updates ?? 0),

@@ -80,9 +80,19 @@ export function createUpdate(
   };
 }
 
-/** An update without its body: what a log keeps in memory. */
+/** An update without its body: what a log keeps in memory, in one piece of it. */
 export function headerOf(update: UpdateHeader): UpdateHeader {
-  const { author, epoch, baseEpoch, steps, bodyRoot, id, signed } = update;
+  const { author, epoch, baseEpoch, steps, id } = update;
+  const { header, signature } = update.signed;
+  const bytes = new Uint8Array(header.length + signature.length);
+  bytes.set(header);
+  bytes.set(signature, header.length);
+  const signed = {
+    header: bytes.subarray(0, header.length),
+    signature: bytes.subarray(header.length),
+  };
+  // The root is the last field of the canonical encoding.
+  const bodyRoot = signed.header.subarray(-update.bodyRoot.length);
   return { author, epoch, baseEpoch, steps, bodyRoot, id, signed };
 }
 

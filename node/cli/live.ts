@@ -25,8 +25,10 @@ const QUIET_EPOCHS = 2;
 
 export type PeerOptions = OptionValues<typeof peerOptions>;
 
-export interface LiveInit
-  extends Omit<RunningPeerInit, 'isResting' | 'measuresPersonal' | 'logBytesMax'> {
+export interface LiveInit extends Omit<
+  RunningPeerInit,
+  'isResting' | 'measuresPersonal' | 'logBytesMax'
+> {
   trainer: TrainerHost;
   page: StatusPage;
   options: PeerOptions;

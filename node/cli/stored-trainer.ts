@@ -80,12 +80,12 @@ export async function openStoredTrainer(
 }
 
 /**
- * Steps of this peer by epoch, 0 where it sent nothing: what it gets when it trains alone as well. Of epochs that are in
- * the checkpoint nobody knows it any more: there it gets all that an epoch has.
+ * Steps of this peer by epoch, 0 where it sent nothing: what it gets when it trains alone as well. Of epochs whose
+ * updates were dropped nobody knows it any more: there it gets all that an epoch has.
  */
-export function ownSteps({ run, log, epochsMax }: StoredRun, peerId: string): number[] {
+export function ownSteps({ run, log, dropped, epochsMax }: StoredRun, peerId: string): number[] {
   const { stepsRef } = run.manifest.schedule;
   return Array.from({ length: epochsMax }, (_, epoch) =>
-    epoch < log.floor ? stepsRef : (log.get(peerId, epoch)?.steps ?? 0),
+    epoch < (dropped?.epoch ?? 0) ? stepsRef : (log.get(peerId, epoch)?.steps ?? 0),
   );
 }

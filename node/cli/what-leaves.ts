@@ -20,21 +20,21 @@ export const KINDS_OF_BYTE: readonly KindOfByte[] = [
     purpose: 'gossip',
     name: 'gossip',
     holds:
-      'signed updates of this peer and, passed on, of others: epoch, number of steps, and one to four bits for each adapter weight; announcements of large ones, proofs, amendments, admissions',
+      'signed updates and seals of this peer and, passed on, of others: epoch, number of steps, and one to four bits for each adapter weight; announcements of large ones, proofs, amendments, admissions',
     lacks: 'text, tokens, file names, losses',
   },
   {
     purpose: 'sync',
     name: 'sync',
     holds:
-      'which epochs of whom this peer holds, the clock, and updates and checkpoints (the common adapter) that another lacks',
+      'which epochs of whom this peer holds, the clock, updates that another lacks, and seals: what members sign of them',
     lacks: 'text, tokens, file names, the optimiser, the residual',
   },
   {
     purpose: 'blob',
     name: 'blobs',
     holds:
-      'updates too large for gossip, in chunks, to whoever of the run asks; with --share-model the files of the base model too, to members that lack it',
+      'updates too large for gossip and sums of updates (the common adapter), in chunks, to whoever of the run asks; with --share-model the files of the base model too, to members that lack it',
     lacks: 'text, tokens, names of other files',
   },
   {

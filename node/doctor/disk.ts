@@ -17,10 +17,10 @@ const KINDS: Readonly<Record<number, { name: string; lack: string }>> = {
   0x65735546: { name: 'FUSE', lack: 'whether it syncs depends on the program behind it' },
 };
 
-/** Bytes on disk for one coordinate of the adapter: state (residual, two moments, own update), adapter and checkpoint, each old and new. */
-const BYTES_A_COORDINATE = 48;
+/** Bytes on disk for one coordinate of the adapter: residual and own update, two moments, each old and new; three sums. */
+const BYTES_A_COORDINATE = 52;
 
-/** Room for a log of some members; more is better, and checkpoints keep it bounded. */
+/** Room for a log of some members; more is better, and --log-disk keeps it bounded. */
 const LOG_BYTES = 256 * 2 ** 20;
 
 /** Free bytes and kind of the file system at `path`. */

@@ -71,7 +71,6 @@ export async function storeProblems(
     ...store.warnings,
     ...(state === null ? ['it has no state'] : []),
     ...(proofs > 0 ? [`its log has proofs against ${proofs} peers that signed twice`] : []),
-    ...(seal === null ? ['it has no seal'] : []),
     ...(seal !== null && sum === null ? [`it has no sum of its seal of epoch ${seal.epoch}`] : []),
     ...(stored.sha256 !== expected.sha256 || updates !== expected.updates
       ? [

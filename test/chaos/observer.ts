@@ -69,7 +69,7 @@ export class Observer {
   }
 
   /**
-   * Epochs for which others had an update of this peer. Checkpoints name no authors, so this counts what was
+   * Epochs for which others had an update of this peer. Statuses name the newest update of each author, so this counts what was
    * seen: of several updates that came at once only the newest.
    */
   updatesSeen(peerId: string): number {

@@ -26,17 +26,10 @@ const DISK_MIB = 16;
 /** Bytes that a link sends at once, and how long its queue may be. */
 const LINK_QUEUE = 'burst 64kb latency 400ms';
 
-/**
- * Epochs after which updates become a checkpoint: so few that the longest partition, between clocks that differ
- * most, reaches to its edge, and that also a short run makes some.
- */
-const SEAL_EVERY = 12;
-
 /** Tiny steps: 8 peers fit on two cores. The network is on trial here, not the training. */
 const RUN = [
   ...['--name', 'chaos', '--rank', '2', '--target-modules', 'q_proj', 'v_proj', '--steps', '2'],
   ...['--sequence-length', '16', '--batch-size', '2', '--start-in', '5'],
-  ...['--seal-every', String(SEAL_EVERY)],
 ];
 
 export interface SwarmInit {

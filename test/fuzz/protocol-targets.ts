@@ -165,7 +165,7 @@ const signedAmendment: FuzzTarget = {
 
 const robust = testRun((manifest) => ({
   ...manifest,
-  fold: { ...manifest.fold, mode: 'robust', trimFraction: 0.2, horizonEpochs: 12 },
+  fold: { ...manifest.fold, mode: 'robust', trimFraction: 0.2, sealEvery: 12, sealAfter: 3 },
   membership: { mode: 'allowlist', members: [{ peerId: member.peerId, weight: 1 }] },
 }));
 

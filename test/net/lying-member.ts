@@ -149,7 +149,7 @@ export class LyingMember {
     const own = createSeal(lie, this.#identity).signed;
     const names = [...this.#log.members.voters(lie.epoch).keys()].map(publicKeyFromPeerId);
     const others = this.#heard.filter(({ statement }) => statement.id === honest.id);
-    const copy = (bytes: Uint8Array): Uint8Array => Uint8Array.from(bytes);
+    const copy = (bytes: Uint8Array): Uint8Array<ArrayBuffer> => Uint8Array.from(bytes);
     const bare = ({ member, signature }: wire.SignedSeal): wire.SealSignature => ({
       member: copy(member),
       signature: copy(signature),

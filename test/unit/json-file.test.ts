@@ -32,10 +32,7 @@ describe('parseJson', () => {
       `{"layers": [{"size": ${deep}}]}`,
       /^a.json is nested more than 100 levels deep: it is damaged/,
     );
-    refuses(
-      `{"layers": [{"size": "\u202e\\u001b"}]}`,
-      /is "\\u202e\\u001b", but must/,
-    );
+    refuses(`{"layers": [{"size": "\u202e\\u001b"}]}`, /is "\\u202e\\u001b", but must/);
   });
 
   it('refuses a document of many values, and does not count what is within a string', () => {

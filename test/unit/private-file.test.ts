@@ -138,9 +138,7 @@ describe('a data directory', { skip: !hasModes }, () => {
     for (const file of ['identity', 'state'] as const) await chmod(directory.pathOf(file), 0o644);
     await chmod(path, 0o755);
     const said: string[] = [];
-    await (
-      await openHome(path, unexpected, (sentence) => void said.push(sentence))
-    ).lock.release();
+    await (await openHome(path, unexpected, (sentence) => void said.push(sentence))).lock.release();
     assert.match(said[0] ?? '', /peer was open to others \(mode 0755\); now it is not/);
     assert.match(
       said[1] ?? '',
