@@ -207,8 +207,10 @@ try {
   const transport = network.transport(testIdentity(1).peerId);
   await transport.start({
     onGossip: () => 'ignore',
-    onStream: (kind, stream) =>
-      kind === 'sync' ? crowd.serve(stream) : Promise.resolve(stream.abort(new Error('no blobs'))),
+    onStream: async (kind, stream) => {
+      if (kind === 'sync') await crowd.serve(stream);
+      else stream.abort(new Error('no blobs here'));
+    },
     onConnect: () => undefined,
     onDisconnect: () => undefined,
     isMember: () => true,

@@ -40,20 +40,7 @@ export interface AttentionFacts {
 export function attention(facts: AttentionFacts): string[] {
   const { run, nowMs, epoch } = facts;
   const { startMs, epochMs } = run.manifest.schedule;
-  const sentences: string[] = [];
-  if (facts.equivocatedEpoch !== null) {
-    sentences.push(
-      `The swarm evicted this peer id from epoch ${facts.equivocatedEpoch} on: two different updates or seals were ` +
-        'signed with its key for that epoch. What it sent before counts. Was the data directory copied to a second ' +
-        'machine? Stop one of the two, and join with an empty data directory to go on under a new id.',
-    );
-  } else if (facts.copyEpoch !== null) {
-    sentences.push(
-      `Another process signs updates with this peer's key: one for epoch ${facts.copyEpoch} came from the swarm. Does a ` +
-        'copy of the data directory run on a second machine? This peer has stopped training, so that nothing is ' +
-        'lost; stop one of the two, then start the other again.',
-    );
-  }
+  const sentences = keySentences(facts);
   if (!facts.isMember) {
     sentences.push(
       `This peer is no member any more: its invite was used by another peer too, and then neither counts. Ask ` +
@@ -116,6 +103,25 @@ export function attention(facts: AttentionFacts): string[] {
 export function asSentence(message: string): string {
   const sentence = message.charAt(0).toUpperCase() + message.slice(1);
   return /[.!?]$/.test(sentence) ? sentence : `${sentence}.`;
+}
+
+/** What is wrong with the use of this peer's key. */
+function keySentences(facts: AttentionFacts): string[] {
+  const sentences: string[] = [];
+  if (facts.equivocatedEpoch !== null) {
+    sentences.push(
+      `The swarm evicted this peer id from epoch ${facts.equivocatedEpoch} on: two different updates or seals were ` +
+        'signed with its key for that epoch. What it sent before counts. Was the data directory copied to a second ' +
+        'machine? Stop one of the two, and join with an empty data directory to go on under a new id.',
+    );
+  } else if (facts.copyEpoch !== null) {
+    sentences.push(
+      `Another process signs updates with this peer's key: one for epoch ${facts.copyEpoch} came from the swarm. Does a ` +
+        'copy of the data directory run on a second machine? This peer has stopped training, so that nothing is ' +
+        'lost; stop one of the two, then start the other again.',
+    );
+  }
+  return sentences;
 }
 
 function stepSentences({ last, run, privacy }: AttentionFacts): string[] {

@@ -299,7 +299,10 @@ export class Epochs {
         'later: its result was thrown away. Did this machine sleep? Training goes on.';
       return;
     }
-    if (!result.theta.every(Number.isFinite)) return this.#onBroken(epoch);
+    if (!result.theta.every(Number.isFinite)) {
+      this.#onBroken(epoch);
+      return;
+    }
     this.#brokenEpochs = 0;
     const { replica, sealing, identity } = this.#c;
     const trained = { ...{ theta, result, baseEpoch, epoch }, returned: sealing.returned };
@@ -312,9 +315,9 @@ export class Epochs {
     if (epoch >= this.#momentsEpoch + MOMENTS_EPOCHS) {
       await this.#c.journal.persist(() => this.#saveMoments(epoch), this.#signal);
     }
-    const { theta: _, optimiser: __, ...summary } = result;
-    this.#last = summary;
-    this.#personal?.note({ ...result, epoch });
+    const { steps, tokens, loss, seconds, skippedSteps = 0 } = result;
+    this.#last = { steps, tokens, loss, seconds, skippedSteps };
+    this.#personal?.note({ theta: result.theta, epoch, seconds });
     this.#progress = null;
     this.#problem = this.#c.replica.addOwn(next.update);
     if (this.#problem !== null) {

@@ -127,14 +127,14 @@ export class SimNode<T extends Trainer = Trainer> {
 
   /** Ctrl-C. */
   async stop(): Promise<void> {
-    const peer = this.peer;
+    const { peer, swarm } = this;
     this.peer = null;
-    let isOver = false;
-    const stopping = peer?.stop().finally(() => (isOver = true));
+    if (peer === null) return;
+    const over = new AbortController();
+    const stopping = peer.stop().finally(() => over.abort());
     // It writes to its disk, which takes time.
-    const { time } = this.swarm;
-    for (let i = 0; i < STOP_MS_MAX && stopping && !isOver; i++)
-      await time.advanceTo(time.nowMs + 1);
+    for (let i = 0; i < STOP_MS_MAX && !over.signal.aborted; i++)
+      await swarm.time.advanceTo(swarm.time.nowMs + 1);
     await stopping;
   }
 }

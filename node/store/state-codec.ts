@@ -67,14 +67,16 @@ export function encodeState(runId: string, state: PeerState): Uint8Array[] {
 /** The result shares the memory of `bytes`. Throws DamagedStateError. */
 export function decodeState(runId: string, bytes: Uint8Array): PeerState {
   const { header, reader } = decode(STATE, runId, bytes);
-  const { runId: _, adapterSize: size, updateBytes, ...fields } = header;
-  const residual = reader.float32(size);
+  const { epoch: last, settledSeal, steps, tokens, heldOutBase, heldOutHistory } = header;
+  const { updateBytes } = header;
+  const residual = reader.float32(header.adapterSize);
   const update = updateBytes === null ? null : reader.bytes(updateBytes);
   reader.end();
   if (!residual.every(Number.isFinite)) {
     throw new DamagedStateError('its residual holds a number that is not finite');
   }
-  return { ...fields, residual, update };
+  const figures = { steps, tokens, heldOutBase, heldOutHistory };
+  return { epoch: last, residual, update, settledSeal, ...figures };
 }
 
 export function encodeMoments(runId: string, { step, m, v }: OptimiserState): Uint8Array[] {
@@ -103,10 +105,10 @@ export function encodeStoredSeal(runId: string, seal: StoredSeal): Uint8Array[] 
 /** As decodeState. */
 export function decodeStoredSeal(runId: string, bytes: Uint8Array): StoredSeal {
   const { header, reader } = decode(SEAL, runId, bytes);
-  const { runId: _, certificateBytes, contentsBytes, ...fields } = header;
+  const { certificateBytes, contentsBytes, previousEpoch, logStart } = header;
   const [certificate, contents] = [reader.bytes(certificateBytes), reader.bytes(contentsBytes)];
   reader.end();
-  return { ...fields, certificate, contents };
+  return { epoch: header.epoch, previousEpoch, logStart, certificate, contents };
 }
 
 export function encodeSum(runId: string, epochOf: number, sum: Float64Array): Uint8Array[] {

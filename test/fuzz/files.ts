@@ -15,6 +15,7 @@ process.on('exit', () => {
 /** Puts `bytes` into the file `name` of the scratch directory. Returns its path. */
 export function fileOf(name: string, bytes: Uint8Array | string): string {
   const path = join(scratch, name);
-  writeFileSync(path, bytes);
+  // What holds a secret is refused where others can read it.
+  writeFileSync(path, bytes, { mode: 0o600 });
   return path;
 }

@@ -27,14 +27,10 @@ function anyKey(index: number): Uint8Array<ArrayBuffer> {
 
 export const SEAL_CASES = {
   BITMAP_BYTES_MAX: {
-    takes: (value) =>
-      isTaken(/longer than the run/, () =>
-        new HaveVector().add(
-          [{ author: key, epochs: new Uint8Array(value), digest: hash }],
-          [],
-          value,
-        ),
-      ),
+    takes: (value) => {
+      const held = { author: key, epochs: new Uint8Array(value), digest: hash };
+      return isTaken(/Held.epochs has/, () => wire.Held.decode(wire.Held.encode(held)));
+    },
   },
   EVICTED_MAX: {
     takes: (value) => {
