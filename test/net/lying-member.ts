@@ -108,7 +108,6 @@ export class LyingMember {
           .catch(() => undefined);
       }
       for (const { peerId } of this.#transport.connections()) {
-        if (signal.aborted) return;
         const open = this.#transport.open('sync', peerId, AbortSignal.timeout(SIGNAL_MS));
         await open.then((stream) => this.#talk(stream)).catch(() => undefined);
       }

@@ -239,7 +239,7 @@ describe('Sealing', () => {
       [extra.id],
     );
     assert.deepEqual(author.replica.log.read(extra), { scales: extra.scales, codes: extra.codes });
-    assert.equal(author.sealing.returned?.seal, statement.id);
+    assert.equal(author.sealing.returned.seal, statement.id);
     author.sealing.settle(statement.id);
     assert.deepEqual([author.sealing.returned, other.sealing.returned], [null, null]);
     await world.end();
