@@ -42,6 +42,7 @@ export interface FoundingContext {
  */
 export function manifestFromOptions(options: RunOptions, context: FoundingContext): Manifest {
   checkRobust(options, context.founder);
+  checkSeals(options);
   const adapter = {
     rank: options.rank,
     alpha: options.alpha,
@@ -121,6 +122,28 @@ function checkRobust(options: RunOptions, founder: string): void {
   );
 }
 
+function checkSeals(options: RunOptions): void {
+  const { sealEvery, sealAfter } = options;
+  if (isOpen(options) && sealEvery !== 'auto' && sealEvery > 0) {
+    throw new UserError(
+      `--seal-every ${sealEvery} needs --allow PEER for each member, or --invite-only: nobody knows the members of an ` +
+        'open run, so they cannot agree; leave it out, or name them',
+      EXIT_USAGE,
+    );
+  }
+  if (sealAfter === 'auto' || sealRuleOf(options).sealEvery > 0) return;
+  const why =
+    sealEvery === 0 ? '--seal-every 0 is given' : 'this run is open (no --allow, no --invite-only)';
+  throw new UserError(
+    `--seal-after ${sealAfter} means nothing where the members sign nothing, and ${why}; leave it out`,
+    EXIT_USAGE,
+  );
+}
+
+function isOpen({ allow, inviteOnly }: RunOptions): boolean {
+  return allow.length === 0 && !inviteOnly;
+}
+
 function trimFractionOf({ fold, trim }: RunOptions): number {
   return fold === 'robust' ? trim : 0;
 }
@@ -130,9 +153,8 @@ function trimFractionOf({ fold, trim }: RunOptions): number {
  * holds updates back can back-date them no further than that.
  */
 function sealRuleOf(options: RunOptions): Pick<FoldRule, 'sealEvery' | 'sealAfter'> {
-  const isOpen = options.allow.length === 0 && !options.inviteOnly;
   const isRobust = options.fold === 'robust';
-  const usual = isOpen ? 0 : isRobust ? 1 : 16;
+  const usual = isOpen(options) ? 0 : isRobust ? 1 : 16;
   const sealEvery = options.sealEvery === 'auto' ? usual : options.sealEvery;
   const after = isRobust ? 1 : options.lagMax;
   const sealAfter = options.sealAfter === 'auto' ? after : options.sealAfter;
@@ -171,11 +193,9 @@ function alphaPhases(phases: readonly string[]): AlphaPhase[] {
   });
 }
 
-function membershipOf(
-  { allow, inviteOnly, inviteWeight }: RunOptions,
-  founder: string,
-): Membership {
-  if (allow.length === 0 && !inviteOnly) return { mode: 'open' };
+function membershipOf(options: RunOptions, founder: string): Membership {
+  const { allow, inviteOnly, inviteWeight } = options;
+  if (isOpen(options)) return { mode: 'open' };
   const weights = new Map<string, number>([[founder, 1]]);
   for (const entry of allow) {
     const [peerId = '', weight = '1'] = entry.split(':');

@@ -134,9 +134,9 @@ export const peerOptions = {
   bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
   ...swarmKeyOption,
   logDisk: option(
-    orWord('all', real('GB', 0.001, 1e6)),
+    orWord('all', { ...real('GB', 0.001, 1e6), expected: 'a number of GB from 0.001 to 1000000' }),
     'all',
-    'disk for the updates of the run; near the bound those on which the members have agreed are dropped; all keeps all',
+    'GB of disk for the updates of the run; near the bound those on which the members have agreed are dropped; all keeps all',
   ),
   shareModel: switchOption(
     'give the files of the base model to members who lack them (join --model auto or peers)',

@@ -99,7 +99,9 @@ export function formatStatus(report: StatusReport): string {
     `training  step ${training.step}, loss ${loss(training.loss)}, ` +
       `${speed === null ? '-' : Math.round(speed)} tokens/s on ${training.device}`,
     ...privacyLines(report),
-    `adapter   ${adapter.sha256.slice(0, 12)} after epoch ${adapter.epoch}, ${adapter.updates} updates`,
+    `adapter   ${adapter.sha256.slice(0, 12)} after epoch ${adapter.epoch}, ${adapter.updates} updates` +
+      // The first seal covers epoch 0 at least.
+      (adapter.sealedEpoch > 0 ? `, agreed up to epoch ${adapter.sealedEpoch - 1}` : ''),
     `held-out  loss ${loss(heldOutLoss.now)} (base ${loss(heldOutLoss.base)}, personal ${loss(heldOutLoss.personal)})`,
     `traffic   in ${megabytes(traffic.bytesIn.total)}, out ${megabytes(traffic.bytesOut.total)}`,
     ...report.attention.map((sentence) => `attention ${sentence}`),

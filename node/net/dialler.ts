@@ -19,6 +19,7 @@ import { announce } from './introduce.js';
 import { originOf } from './origin.js';
 import { findMembers, provideRun } from './run-routing.js';
 import type { Door, PeerAddresses, RunRegistry } from './run-registry.js';
+import { ShortConnections } from './short-connections.js';
 
 /** Between two looks at the state, in ms; losing a connection triggers one at once. */
 const TICK_MS = 500;
@@ -70,6 +71,7 @@ export class Dialler {
   readonly #rule: DialRule;
   readonly #roamIntervalMs: number;
   readonly #upgrade: DirectUpgrade;
+  readonly #short: ShortConnections;
   readonly #contacts: Contact[];
   readonly #targets = new Map<Contact, Multiaddr>();
   readonly #work = new Set<Promise<void>>();
@@ -98,6 +100,9 @@ export class Dialler {
     });
     this.#shedMs = Date.now() + this.#roamIntervalMs;
     this.#upgrade = new DirectUpgrade(init.host, this.#random);
+    this.#short = new ShortConnections(init.host.libp2p, (peerId) =>
+      this.#candidates.all().some((candidate) => candidate.peerId === peerId),
+    );
     const targets = init.contacts.map((address) => ({ address, target: parseAddress(address) }));
     // Our own address may well be on a list that is given to every peer of an office.
     const others = targets.filter(({ target }) => peerIdOf(target) !== init.host.peerId);
@@ -111,6 +116,7 @@ export class Dialler {
 
   start(): void {
     this.#timer = setInterval(this.#tick, TICK_MS);
+    this.#short.start();
     this.#init.host.libp2p.addEventListener('peer:disconnect', this.#tick);
     this.#tick();
   }
@@ -120,6 +126,7 @@ export class Dialler {
     if (this.#timer === null) return;
     clearInterval(this.#timer);
     this.#timer = null;
+    this.#short.stop();
     this.#init.host.libp2p.removeEventListener('peer:disconnect', this.#tick);
     for (const abort of this.#aborts) abort.abort();
     await Promise.all(this.#work);
@@ -157,7 +164,8 @@ export class Dialler {
 
   /** Sentences for `status`: what cannot be reached, and when it is tried again. `nowMs` since 1970. */
   attention(nowMs: number): string[] {
-    return attentionOf(this.state(), nowMs);
+    const state = this.state();
+    return [...attentionOf(state, nowMs), ...this.#short.attention(state.members)];
   }
 
   readonly #tick = (): void => {

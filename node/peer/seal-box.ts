@@ -39,7 +39,8 @@ export class SealBox {
   }
 
   /**
-   * Takes a checked seal: null when it is held already, or a proof when its member signed another statement.
+   * Takes a checked seal: null when it is held already or overtaken, or a proof when its member signed another
+   * statement.
    * @throws UpdateRejectedError for a member that may not vote, or an epoch out of the window.
    */
   add(seal: Seal, window: SealWindow): 'added' | EquivocationProof | null {
@@ -47,7 +48,9 @@ export class SealBox {
     if (epoch > window.newest) {
       throw new UpdateRejectedError('future-epoch', 'defer', `a seal of epoch ${epoch}`);
     }
-    if (epoch <= window.floor || epoch <= window.newest - SEALS_OPEN_MAX * window.every) {
+    // Honest members pass seals on that a certificate has just overtaken here.
+    if (epoch <= window.floor) return null;
+    if (epoch <= window.newest - SEALS_OPEN_MAX * window.every) {
       throw new UpdateRejectedError('sealed', 'ignore', `a seal of epoch ${epoch} comes too late`);
     }
     if (!this.#members.voters(epoch).has(seal.member)) {

@@ -142,9 +142,12 @@ export class Sealing {
       return `Fetching the adapter of epoch ${epoch}, on which the members have agreed; training begins when it is here.`;
     }
     if (store.logBytes > COMPACT_SHARE * logBytesMax && this.#logStart === replica.log.floor) {
+      const why = this.isOn
+        ? 'the members have not agreed on more.'
+        : 'the members of this run do not agree on updates (--seal-every), so all are kept.';
       return (
         `The log has ${store.logBytes} bytes on disk, near its bound of ${logBytesMax} (--log-disk), and nothing of it ` +
-        'can be dropped: the members have not agreed on more. Give it more room, or it grows beyond.'
+        `can be dropped: ${why} Give it more room, or it grows beyond.`
       );
     }
     const due = this.#due();

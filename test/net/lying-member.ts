@@ -12,7 +12,7 @@ import type { FrameStream, StreamKind } from '../../node/interfaces.js';
 import { BlobServer } from '../../node/peer/blob-server.js';
 import { SystemClock } from '../../node/clock.js';
 import { chunkCount, wholeBlob, type BlobSource, type Chunk } from '../../protocol/blob.js';
-import { fromHex } from '../../protocol/bytes.js';
+import { copyOf, fromHex } from '../../protocol/bytes.js';
 import { decodeGossip, encodeSeal } from '../../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../../protocol/identity.js';
 import { UpdateLog } from '../../protocol/log.js';
@@ -148,16 +148,15 @@ export class LyingMember {
     const own = createSeal(lie, this.#identity).signed;
     const names = [...this.#log.members.voters(lie.epoch).keys()].map(publicKeyFromPeerId);
     const others = this.#heard.filter(({ statement }) => statement.id === honest.id);
-    const copy = (bytes: Uint8Array): Uint8Array<ArrayBuffer> => Uint8Array.from(bytes);
     const bare = ({ member, signature }: wire.SignedSeal): wire.SealSignature => ({
-      member: copy(member),
-      signature: copy(signature),
+      member: copyOf(member),
+      signature: copyOf(signature),
     });
     return [
       { statement: lie.bytes, signatures: [bare(own)] },
       {
         statement: lie.bytes,
-        signatures: names.map((member) => ({ member, signature: copy(own.signature) })),
+        signatures: names.map((member) => ({ member, signature: copyOf(own.signature) })),
       },
       {
         statement: lie.bytes,

@@ -145,7 +145,7 @@ describe('manifestFromOptions()', () => {
     assert.throws(() => fold({}), /needs --allow PEER/);
   });
 
-  it('seals in closed runs, often under the robust fold, and never in open ones unless told to', () => {
+  it('seals in closed runs, often under the robust fold, and never in open ones', () => {
     const seals = (changed: Partial<RunOptions>): unknown => {
       const { sealEvery, sealAfter } = found(changed).fold;
       return [sealEvery, sealAfter];
@@ -155,7 +155,22 @@ describe('manifestFromOptions()', () => {
     assert.deepEqual(seals({ inviteOnly: true, lagMax: 6 }), [16, 6]);
     assert.deepEqual(seals({ allow: [OTHER], sealEvery: 0 }), [0, 0]);
     assert.deepEqual(seals({ allow: [OTHER], sealEvery: 5, sealAfter: 3 }), [5, 3]);
-    assert.throws(() => encodeManifest(found({ sealEvery: 5 })), /0 in an open run/);
+  });
+
+  it('refuses seals where nobody can sign, in one sentence that says what to do', () => {
+    assert.deepEqual(found({ sealEvery: 0 }).fold.sealEvery, 0);
+    assert.throws(
+      () => found({ sealEvery: 4 }),
+      /^UserError: --seal-every 4 needs --allow PEER .* or --invite-only: .*; leave it out, or name them$/,
+    );
+    assert.throws(
+      () => found({ sealAfter: 3 }),
+      /--seal-after 3 means nothing .* open .* leave it out/,
+    );
+    assert.throws(
+      () => found({ allow: [OTHER], sealEvery: 0, sealAfter: 3 }),
+      /--seal-after 3 means nothing .* --seal-every 0 is given; leave it out/,
+    );
   });
 
   it('makes the table of codecs from bits, slices and tail', () => {

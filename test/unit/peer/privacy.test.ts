@@ -47,8 +47,8 @@ function published(witness: SimNode, { peerId, swarm }: SimNode): number {
 }
 
 /** Two peers, the first of which trains with a budget of `stepsMax` steps; an epoch has eight. */
-function setUp(stepsMax: number, change?: (manifest: Manifest) => Manifest) {
-  const swarm = new Swarm({ seed: 1, peers: 2, ...(change && { change }) });
+function setUp(stepsMax: number, change = (manifest: Manifest): Manifest => manifest) {
+  const swarm = new Swarm({ seed: 1, peers: 2, change });
   const [node, witness] = [swarm.node(0), swarm.node(1)];
   const ledger: Ledger = { taken: [], isFull: false };
   node.privacy = budget(ledger, stepsMax);
