@@ -40,18 +40,26 @@ function scheduleNetwork(world: World, fault: Fault, random: Prng): void {
       const groups = between(random, 2, 4);
       const sides = new Map(ids.map((id) => [id, random.nextBelow(groups)]));
       world.at(fault.from, () => network.partition(sides));
-      return world.at(fault.to, () => network.partition(new Map()));
+      world.at(fault.to, () => network.partition(new Map()));
+      return;
     }
     case 'severed-links':
       world.at(fault.from, () => network.cut(pairs, true));
-      return world.at(fault.to, () => network.cut(pairs, false));
+      {
+        world.at(fault.to, () => network.cut(pairs, false));
+        return;
+      }
     case 'silent-links':
       world.at(fault.from, () => pairs.forEach(([a, b]) => network.cuts.silence(a, b)));
-      return world.at(fault.to, () => pairs.forEach(([a, b]) => network.cuts.hear(a, b)));
+      {
+        world.at(fault.to, () => pairs.forEach(([a, b]) => network.cuts.hear(a, b)));
+        return;
+      }
     default: {
       const storm = { ...settings.faults, ...STORM, delayMsMax: settings.epochMs / 2 };
       world.at(fault.from, () => void (network.faults = storm));
-      return world.at(fault.to, () => void (network.faults = settings.faults));
+      world.at(fault.to, () => void (network.faults = settings.faults));
+      return;
     }
   }
 }
@@ -72,17 +80,27 @@ function scheduleMachine(world: World, fault: Fault, kind: MachineFault, random:
         await node.stop();
       });
       return;
-    case 'trainer-dies':
-      return whenUp(from, () => void (node.trainer!.diesNext = true));
+    case 'trainer-dies': {
+      whenUp(from, () => void (node.trainer!.diesNext = true));
+      return;
+    }
     case 'disk-full':
       world.at(from, () => void (node.disk.isFull = true));
-      return world.at(to, () => void (node.disk.isFull = false));
+      {
+        world.at(to, () => void (node.disk.isFull = false));
+        return;
+      }
     case 'clock-strobe':
-    case 'clock-drift':
-      return disturbClock(world, fault, random);
+    case 'clock-drift': {
+      disturbClock(world, fault, random);
+      return;
+    }
     case 'pause':
       whenUp(from, () => node.rest(true));
-      return world.at(to, () => node.rest(false));
+      {
+        world.at(to, () => node.rest(false));
+        return;
+      }
     case 'rollback':
     case 'rollback-offline': {
       let backup: SimDisk | null = null;

@@ -86,20 +86,34 @@ export function act(
     tell(encodeUpdateMessage(update));
   };
   switch (kind) {
-    case 'update':
-      return send({ epoch, salt: 'usual' });
-    case 'equivocate':
-      return equivocate(member, random, victims, epoch);
-    case 'back-date':
-      return send({ epoch: random.nextBelow(epoch + 1), salt: pick(random, ['usual', salt]) });
-    case 'future-date':
-      return send({ epoch: futureEpoch(member, random, epoch) });
-    case 'wrong-base':
-      return send({ epoch, baseEpoch: pick(random, [0, Math.max(0, epoch - 1), epoch + 1]) });
-    case 'extreme':
-      return send({ epoch, scale: SCALE_MAX, steps: pick(random, [1, 1_000_000]) });
-    case 'malformed':
-      return tell(malformed(member, random, epoch, salt));
+    case 'update': {
+      send({ epoch, salt: 'usual' });
+      return;
+    }
+    case 'equivocate': {
+      equivocate(member, random, victims, epoch);
+      return;
+    }
+    case 'back-date': {
+      send({ epoch: random.nextBelow(epoch + 1), salt: pick(random, ['usual', salt]) });
+      return;
+    }
+    case 'future-date': {
+      send({ epoch: futureEpoch(member, random, epoch) });
+      return;
+    }
+    case 'wrong-base': {
+      send({ epoch, baseEpoch: pick(random, [0, Math.max(0, epoch - 1), epoch + 1]) });
+      return;
+    }
+    case 'extreme': {
+      send({ epoch, scale: SCALE_MAX, steps: pick(random, [1, 1_000_000]) });
+      return;
+    }
+    case 'malformed': {
+      tell(malformed(member, random, epoch, salt));
+      return;
+    }
     case 'own-proof': {
       const [a, b] = ['a', 'b'].map((s) => makeUpdate(member, { epoch, salt: `${salt}${s}` }));
       if (a && b) tell(encodeEquivocation(equivocationProof(a, b)));
@@ -110,8 +124,10 @@ export function act(
         tell(encodeEquivocation(throwAwayProof(member.run, `${salt}/${i}`)));
       }
       return;
-    case 'announce':
-      return announce(member, random, victims, epoch);
+    case 'announce': {
+      announce(member, random, victims, epoch);
+      return;
+    }
     case 'replay':
       for (let i = 0; i < 10 && member.heard.length > 0; i++) tell(pick(random, member.heard));
       return;
@@ -121,13 +137,18 @@ export function act(
     case 'seal':
     case 'seal-along':
     case 'seal-twice':
-    case 'false-certificate':
-      return actOnSeals(member, kind, random, victims);
-    case 'admit':
-      return tell(encodeAdmission(falseAdmission(member, random, epoch, salt)));
+    case 'false-certificate': {
+      actOnSeals(member, kind, random, victims);
+      return;
+    }
+    case 'admit': {
+      tell(encodeAdmission(falseAdmission(member, random, epoch, salt)));
+      return;
+    }
     case 'amend': {
       const epochs = member.run.manifest.schedule.epochsMax + between(random, 1, 50);
-      return tell(encodeAmendment(createAmendment(member.run, member.identity, epochs)));
+      tell(encodeAmendment(createAmendment(member.run, member.identity, epochs)));
+      return;
     }
   }
 }

@@ -20,15 +20,20 @@ export function actOnSeals(
 ): void {
   if (member.run.manifest.fold.sealEvery === 0) return;
   switch (kind) {
-    case 'seal':
-      return tellSeal(member, invented(member, dueEpoch(member, random), random), null);
+    case 'seal': {
+      tellSeal(member, invented(member, dueEpoch(member, random), random), null);
+      return;
+    }
     case 'seal-along': {
       // Its weight goes to what one honest member said, of whatever epoch.
       const seal = member.seals[random.nextBelow(Math.max(1, member.seals.length))];
-      return seal && tellSeal(member, seal.statement, null);
+      if (seal !== undefined) tellSeal(member, seal.statement, null);
+      return;
     }
-    case 'seal-twice':
-      return sealTwice(member, random, victims);
+    case 'seal-twice': {
+      sealTwice(member, random, victims);
+      return;
+    }
     case 'false-certificate':
       for (const victim of victims) void member.openSync(victim, random, 'invents-seals');
   }
