@@ -27,7 +27,7 @@ export function actOnSeals(
     case 'seal-along': {
       // Its weight goes to what one honest member said, of whatever epoch.
       const seal = member.seals[random.nextBelow(Math.max(1, member.seals.length))];
-      if (seal) tellSeal(member, seal.statement, null);
+      if (seal !== undefined) tellSeal(member, seal.statement, null);
       return;
     }
     case 'seal-twice': {
