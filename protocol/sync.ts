@@ -56,7 +56,8 @@ export interface Reservations {
 /** What this side holds of seals when the session begins. */
 export interface HeldSeals {
   summary: SealSummary;
-  certificate: wire.SealCertificate | null;
+  /** The newest certificate that is known here, which may not be adopted yet: who signed it can adopt it at once. */
+  certificate: { epoch: number; wire: wire.SealCertificate } | null;
   seals: readonly wire.SignedSeal[];
 }
 
@@ -136,9 +137,9 @@ export class SyncSession {
    * Where the logs differ vectors() has them.
    */
   *sealFrames(): Generator<Uint8Array> {
-    const { summary, certificate, seals } = this.#held;
-    const [mine, theirs] = [summary.sealed?.epoch ?? 0, this.#remoteSealed?.epoch ?? 0];
-    if (certificate !== null && mine > theirs) yield wire.SyncFrame.encode({ certificate });
+    const { certificate, seals } = this.#held;
+    if (certificate !== null && certificate.epoch > (this.#remoteSealed?.epoch ?? 0))
+      yield wire.SyncFrame.encode({ certificate: certificate.wire });
     if (this.#hasSameSeals) return;
     for (const seal of seals) yield wire.SyncFrame.encode({ seal });
   }

@@ -124,12 +124,13 @@ export class Sealing {
   /** What to tell a member at the beginning of a sync session. */
   held(): HeldSeals {
     const statement = this.#certificate?.statement;
+    const newest = this.#next?.certificate ?? this.#certificate;
     return {
       summary: {
         sealed: statement ? { epoch: statement.epoch, statement: statement.id } : null,
         digest: this.#box.digest(),
       },
-      certificate: this.#certificate?.wire ?? null,
+      certificate: newest && { epoch: newest.statement.epoch, wire: newest.wire },
       seals: this.#box.all().map(({ signed }) => signed),
     };
   }

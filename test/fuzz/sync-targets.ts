@@ -51,7 +51,7 @@ const { statement, contents } = sealedLog(run, theirs, 2);
 const certificate = certificateOf(statement, [0, 1, 2]);
 const held: HeldSeals = {
   summary: { sealed: { epoch: 2, statement: statement.id }, digest: new Uint8Array(32).fill(1) },
-  certificate: certificate.wire,
+  certificate: { epoch: 2, wire: certificate.wire },
   seals: sealsOf(statement, [1, 3]).map(({ signed }) => signed),
 };
 

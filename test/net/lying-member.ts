@@ -182,7 +182,7 @@ export class LyingMember {
         sealed: lie === undefined ? null : { epoch, statement: lie.id },
         digest: fromHex('66'.repeat(32)),
       },
-      certificate,
+      certificate: certificate && { epoch, wire: certificate },
       seals: lie === undefined ? [] : [createSeal(lie, this.#identity).signed],
     });
     this.did.sessions += 1;
