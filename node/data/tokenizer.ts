@@ -1,9 +1,10 @@
-/** The model's tokenizer (tokenizer.json, by @huggingface/tokenizers), checked against the model. */
+/** The model's tokenizer, opened from tokenizer.json and checked against the model. */
 import { join } from 'node:path';
-import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { parseJson, readFileIfThere, readJsonFile } from '../json-file.js';
+import { TokenizerEngine, type Encoded } from './tokenizers/engine.js';
+import { FormatError } from './tokenizers/fields.js';
 
 /** Text to token ids and back. */
 export interface Tokenizer {
@@ -12,8 +13,17 @@ export interface Tokenizer {
    * where their id is vocabSize or above.
    */
   encode(text: string): number[];
+  /** As encode, with the stretch of the text that each token came from. */
+  encodeWithOffsets(text: string): Encoded;
   /** Text of `ids`; `skipSpecialTokens` leaves out tokens such as end-of-text. */
   decode(ids: readonly number[], skipSpecialTokens: boolean): string;
+  /**
+   * As decode, for tokens that follow others. Some tokenizers drop the space before the first word of a text; here
+   * it stays, because the word goes on from what is there.
+   */
+  decodeContinuation(ids: readonly number[], skipSpecialTokens: boolean): string;
+  /** Tokens such as end-of-text, which are no words, by their text. */
+  readonly specialTokens: ReadonlyMap<string, number>;
   /** Ids below this one can be used: highest id + 1, at most the model's vocab_size. */
   readonly vocabSize: number;
   /** What this tokenizer puts before a text: mostly nothing, or the begin-of-text id. */
@@ -47,13 +57,21 @@ const tokenizerSchema = z.looseObject(
   },
   object,
 );
-const specialToken = z.union([z.string(), z.looseObject({ content: z.string() })]).nullish();
+const oneToken = z.union([z.string(), z.looseObject({ content: z.string() })]);
+const specialToken = oneToken.nullish();
+const moreTokens = z.union([z.array(oneToken), z.record(z.string(), oneToken)]).nullish();
 /** The part of tokenizer_config.json that this project reads. A token is its text or an object with it. */
 const tokenizerConfigSchema = z.looseObject(
   {
     eos_token: specialToken,
     bos_token: specialToken,
     pad_token: specialToken,
+    unk_token: specialToken,
+    sep_token: specialToken,
+    cls_token: specialToken,
+    mask_token: specialToken,
+    additional_special_tokens: moreTokens,
+    extra_special_tokens: moreTokens,
     clean_up_tokenization_spaces: z.boolean().nullish(),
     chat_template: z
       .union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))], {
@@ -82,9 +100,9 @@ export async function openTokenizer(modelDir: string, model: TokenizerModel): Pr
   const json = await readJsonFile(path, TOKENIZER_BYTES_MAX, 'the tokenizer', tokenizerSchema);
   const config = await readTokenizerConfig(modelDir);
   try {
-    const hub = new HubTokenizer(json, config);
-    hub.encode('a');
-    return wrap(hub, config, model, path);
+    const engine = new TokenizerEngine(withSpecialTokens(json, config));
+    engine.encode('a');
+    return wrap(engine, config, model, path);
   } catch (cause) {
     if (cause instanceof UserError) throw cause;
     throw new UserError(
@@ -95,52 +113,72 @@ export async function openTokenizer(modelDir: string, model: TokenizerModel): Pr
   }
 }
 
+/** Special tokens that tokenizer_config.json names are found in a text although tokenizer.json lists them as words. */
+function withSpecialTokens(
+  json: z.infer<typeof tokenizerSchema>,
+  config: TokenizerConfig,
+): Record<string, unknown> {
+  const added = json.added_tokens ?? [];
+  const known = new Set(added.map(({ content }) => content));
+  const { vocab } = json.model;
+  const named = Object.values(specialTokensOf(config)).filter((token) => !known.has(token));
+  const missing = Array.from(new Set(named), (content) => ({ content, id: idIn(vocab, content) }));
+  const found = missing.filter(({ id }) => id !== undefined);
+  const more = found.map((token) => ({ ...token, special: true, normalized: false }));
+  return { ...json, added_tokens: [...added, ...more] };
+}
+
+function idIn(vocab: unknown, token: string): number | undefined {
+  if (Array.isArray(vocab)) {
+    const id = vocab.findIndex((entry) => Array.isArray(entry) && entry[0] === token);
+    return id === -1 ? undefined : id;
+  }
+  if (typeof vocab !== 'object' || vocab === null) return undefined;
+  const id = (vocab as Record<string, unknown>)[token];
+  return typeof id === 'number' ? id : undefined;
+}
+
 function wrap(
-  hub: HubTokenizer,
+  engine: TokenizerEngine,
   config: TokenizerConfig,
   model: TokenizerModel,
   path: string,
 ): Tokenizer {
-  const highest = checkOrdinaryTokens(hub, model, path);
+  const highest = checkOrdinaryTokens(engine, model, path);
   const isUsable = (id: number): boolean => id < model.vocabSize;
-  const eosTokenId = idOf(hub, config.eos_token) ?? model.eosTokenIds[0];
+  const eosTokenId = idOf(engine, config.eos_token) ?? model.eosTokenIds[0];
   if (eosTokenId === undefined) {
     throw new UserError(
       `${path}: no end-of-text token is known; name it as "eos_token" in tokenizer_config.json or as "eos_token_id" in config.json`,
     );
   }
-  const prefixIds = prefixOf(hub);
+  const { prefixIds } = engine;
   const needed = [eosTokenId, ...prefixIds].find((id) => !isUsable(id));
   if (needed !== undefined) {
-    throw beyond(hub, needed, model, `${path}: every text needs`);
+    throw beyond(engine, needed, model, `${path}: every text needs`);
   }
   // Padding is never looked at, so that any id of the model's does.
-  const padding = [idOf(hub, config.pad_token), model.padTokenId].find(
+  const padding = [idOf(engine, config.pad_token), model.padTokenId].find(
     (id) => id !== undefined && id !== null && isUsable(id),
   );
-  // The library trusts what it was given, and fails where a field of the wrong kind is first used. Its own words
-  // are left out: they may quote the text.
-  const guarded = <T>(work: () => T): T => {
-    try {
-      return work();
-    } catch {
-      throw new UserError(
-        `${path} is damaged: a tokenizer made of it fails at some text: get the model's own tokenizer.json`,
-      );
-    }
-  };
+  const encodeWithOffsets = (text: string): Encoded => guarded(path, () => engine.encode(text));
+  // Spaces before signs stay unless the model's own config asks for it.
+  const cleansUp = config.clean_up_tokenization_spaces ?? false;
+  const decode = (ids: readonly number[], skip: boolean): string =>
+    guarded(path, () => engine.decode(ids, skip, cleansUp));
+  const special = engine.addedTokens.filter((token) => token.special);
+  // A word for the tokens to follow. Without one, the first of them would be the first of a text.
+  const before = engine.encode('a').ids;
+  const textBefore = decode(before, false);
   return {
-    encode: (text) => guarded(() => hub.encode(text, { add_special_tokens: false }).ids),
-    decode: (ids, skipSpecialTokens) => {
-      if (ids.length === 0) return '';
-      // The library's own default would take out spaces, as before a full stop.
-      const clean = config.clean_up_tokenization_spaces ?? false;
-      const options = {
-        skip_special_tokens: skipSpecialTokens,
-        clean_up_tokenization_spaces: clean,
-      };
-      return guarded(() => hub.decode([...ids], options));
+    encode: (text) => encodeWithOffsets(text).ids,
+    encodeWithOffsets,
+    decode,
+    decodeContinuation: (ids, skip) => {
+      const text = decode([...before, ...ids], skip);
+      return text.startsWith(textBefore) ? text.slice(textBefore.length) : decode(ids, skip);
     },
+    specialTokens: new Map(special.map(({ content, id }) => [content, id])),
     vocabSize: Math.min(highest + 1, model.vocabSize),
     prefixIds,
     eosTokenId,
@@ -148,30 +186,63 @@ function wrap(
   };
 }
 
+/** The words of a fault are left out: they may quote the text. */
+function guarded<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    if (cause instanceof FormatError) {
+      throw new UserError(
+        "has text that the model's tokenizer has no token for: remove it or use another model",
+      );
+    }
+    throw new UserError(
+      `${path} is damaged: a tokenizer made of it fails at some text: get the model's own tokenizer.json`,
+    );
+  }
+}
+
 /**
  * The highest id of all. Throws UserError for an ordinary token beyond the model's vocabulary, which any text
  * may need. Added tokens there (a padding token that nobody made room for, say) do no harm until a text
  * holds them: tokeniseRecord refuses that text.
  */
-function checkOrdinaryTokens(hub: HubTokenizer, model: TokenizerModel, path: string): number {
-  const added = hub.get_added_tokens_decoder();
+function checkOrdinaryTokens(engine: TokenizerEngine, model: TokenizerModel, path: string): number {
+  const added = new Set(engine.addedTokens.map(({ id }) => id));
   let [highest, ordinary] = [-1, -1];
-  for (const id of added.keys()) highest = Math.max(highest, id);
-  for (const [token, id] of hub.get_vocab(true)) {
-    // The library counts ids that no token has as well.
-    if (hub.token_to_id(token) !== id) continue;
+  for (const id of engine.tokens.keys()) {
     highest = Math.max(highest, id);
     if (!added.has(id)) ordinary = Math.max(ordinary, id);
   }
-  if (ordinary >= model.vocabSize) throw beyond(hub, ordinary, model, `${path} has`);
+  if (ordinary >= model.vocabSize) throw beyond(engine, ordinary, model, `${path} has`);
   return highest;
 }
 
-function beyond(hub: HubTokenizer, id: number, model: TokenizerModel, what: string): UserError {
-  const token = JSON.stringify(hub.decode([id], { skip_special_tokens: false }));
+function beyond(
+  engine: TokenizerEngine,
+  id: number,
+  model: TokenizerModel,
+  what: string,
+): UserError {
+  const token = JSON.stringify(engine.decode([id], false, false));
   return new UserError(
     `${what} the token ${token} with id ${id}, but the model's vocabulary ends at ${model.vocabSize - 1}: this tokenizer belongs to another model, get the model's own tokenizer.json`,
   );
+}
+
+/** The special tokens of tokenizer_config.json by name, as chat templates know them: "bos_token", "image_token". */
+export function specialTokensOf(config: TokenizerConfig): Record<string, string> {
+  const named: Record<string, string> = {};
+  const { extra_special_tokens: extra } = config;
+  const more = Array.isArray(extra) || extra === null ? {} : extra;
+  for (const [name, token] of Object.entries({ ...config, ...more })) {
+    if (!name.endsWith('_token')) continue;
+    const text = oneToken.safeParse(token);
+    if (text.success) named[name] = tokenText(text.data) ?? '';
+  }
+  const listed = [config.additional_special_tokens, extra].filter(Array.isArray).flat();
+  for (const [i, token] of listed.entries()) named[`additional ${i}`] = tokenText(token) ?? '';
+  return named;
 }
 
 /** The text of a special token as tokenizer_config.json gives it; undefined when it names none. */
@@ -179,17 +250,7 @@ export function tokenText(token: TokenizerConfig['eos_token']): string | undefin
   return typeof token === 'string' ? token : (token?.content ?? undefined);
 }
 
-function idOf(hub: HubTokenizer, token: TokenizerConfig['eos_token']): number | undefined {
+function idOf(engine: TokenizerEngine, token: TokenizerConfig['eos_token']): number | undefined {
   const text = tokenText(token);
-  return text === undefined ? undefined : hub.token_to_id(text);
-}
-
-/** What the post-processor puts before a text, found by looking. */
-function prefixOf(hub: HubTokenizer): number[] {
-  const plain = hub.encode('a', { add_special_tokens: false }).ids;
-  const whole = hub.encode('a', { add_special_tokens: true }).ids;
-  for (let start = 0; start + plain.length <= whole.length; start++) {
-    if (plain.every((id, i) => whole[start + i] === id)) return whole.slice(0, start);
-  }
-  return [];
+  return text === undefined ? undefined : engine.idOf(text);
 }
