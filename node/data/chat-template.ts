@@ -1,20 +1,32 @@
-/** The model's chat template (Jinja): conversations as the text that the model was trained on. */
+/**
+ * The model's chat template (Jinja): conversations as the text that the model was trained on. It is given what
+ * Transformers' apply_chat_template gives.
+ */
 import { join } from 'node:path';
-import { Template } from '@huggingface/jinja';
+import { z } from 'zod';
 import { UserError } from '../errors.js';
-import { readFileIfThere } from '../json-file.js';
-import { readTokenizerConfig, tokenText } from './tokenizer.js';
+import { parseJson, readFileIfThere } from '../json-file.js';
+import { compileJinja, type JinjaTemplate, type Rendering } from './jinja.js';
+import { readTokenizerConfig, specialTokensOf } from './tokenizer.js';
 
-/** One turn of a conversation; `role` is mostly "system", "user" or "assistant". */
+/**
+ * One turn of a conversation; `role` is mostly "system", "user" or "assistant". A template may read more of it, such
+ * as `tool_calls`, `tool_call_id`, `name` and `reasoning_content`.
+ */
 export interface ChatMessage {
   role: string;
-  content: string;
+  /** Null where the turn is a tool call alone. */
+  content: string | null;
+  readonly [field: string]: unknown;
 }
 
-/** A stretch of text; the model is trained to write it where `trained` is true. */
-export interface TextPart {
-  text: string;
-  trained: boolean;
+/** What a conversation has beside its turns. */
+export interface ChatContext {
+  /** Functions that the assistant may call, as JSON schemas. */
+  tools?: readonly unknown[];
+  documents?: readonly unknown[];
+  /** Further variables of the template, such as `enable_thinking`. */
+  variables?: Readonly<Record<string, unknown>>;
 }
 
 /** Renders conversations as the model's makers meant them. */
@@ -23,93 +35,211 @@ export interface ChatTemplate {
    * The whole text; `addGenerationPrompt` ends it where the assistant's answer begins.
    * Throws UserError when the template refuses the messages, with its own words.
    */
-  render(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string;
+  render(
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+    context?: ChatContext,
+  ): string;
+  /** As render without a generation prompt, with what the template itself marks as the assistant's. */
+  renderMarked(messages: readonly ChatMessage[], context?: ChatContext): Rendering;
+  /** Whether the template names this role: in quotes, as in message.role == 'tool'. */
+  names(role: string): boolean;
 }
 
 const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
+/** Where processors of models with pictures keep it. */
+const CHAT_TEMPLATE_JSON = 'chat_template.json';
 /** Bytes of a chat template: the longest with tools have some 20 KB. */
 const TEMPLATE_BYTES_MAX = 1024 * 1024;
-/** Name of the template to use where tokenizer_config.json lists several. */
+/** Names of the templates to use where tokenizer_config.json lists several: of any conversation, and with tools. */
 const DEFAULT_TEMPLATE = 'default';
+const TOOL_TEMPLATE = 'tool_use';
+
+const jsonFile = z.looseObject({ chat_template: z.string() });
+
+/** Sources by name. */
+type Sources = ReadonlyMap<string, string>;
 
 /**
  * Opens chat_template.jinja or the template in tokenizer_config.json; null when the model has none.
- * Throws UserError when the template is not valid Jinja.
+ * Throws UserError when the template is not valid Jinja. `now`: what templates take for the date.
  */
-export async function openChatTemplate(modelDir: string): Promise<ChatTemplate | null> {
+export async function openChatTemplate(
+  modelDir: string,
+  now?: () => Date,
+): Promise<ChatTemplate | null> {
   const config = await readTokenizerConfig(modelDir);
-  const path = join(modelDir, CHAT_TEMPLATE_FILE);
-  const file = await readFileIfThere(path, TEMPLATE_BYTES_MAX, "the model's chat template");
-  const source = file === null ? fromConfig(config.chat_template) : new TextDecoder().decode(file);
-  if (source === null) return null;
-  let template: Template;
-  try {
-    template = new Template(source);
-  } catch (cause) {
-    throw new UserError(
-      `the chat template of ${modelDir} cannot be read (${messageOf(cause)}): get the model's own ${CHAT_TEMPLATE_FILE}`,
-      undefined,
-      { cause },
-    );
-  }
-  const variables = {
-    bos_token: tokenText(config.bos_token) ?? '',
-    eos_token: tokenText(config.eos_token) ?? '',
+  const sources = (await sourcesOfFile(modelDir)) ?? sourcesOfConfig(config.chat_template);
+  const source = sources.get(DEFAULT_TEMPLATE);
+  if (source === undefined) return null;
+  const compile = (text: string): JinjaTemplate => {
+    try {
+      return compileJinja(text, now);
+    } catch (cause) {
+      throw new UserError(
+        `the chat template of ${modelDir} cannot be read (${messageOf(cause)}): get the model's own ${CHAT_TEMPLATE_FILE}`,
+        undefined,
+        { cause },
+      );
+    }
   };
-  return {
-    render(messages, addGenerationPrompt) {
-      try {
-        return template.render({
-          ...variables,
-          messages,
-          add_generation_prompt: addGenerationPrompt,
-        });
-      } catch (cause) {
-        throw new UserError(
-          `the model's chat template does not take this conversation (${messageOf(cause)}): check the order of the roles`,
-          undefined,
-          { cause },
-        );
-      }
-    },
-  };
+  const forTools = sources.get(TOOL_TEMPLATE);
+  return new ModelTemplate(
+    compile(source),
+    forTools === undefined ? null : compile(forTools),
+    source + (forTools ?? ''),
+    specialTokensOf(config),
+  );
 }
 
-function fromConfig(
+async function sourcesOfFile(modelDir: string): Promise<Sources | null> {
+  const read = (name: string): Promise<Uint8Array | null> =>
+    readFileIfThere(join(modelDir, name), TEMPLATE_BYTES_MAX, "the model's chat template");
+  const file = await read(CHAT_TEMPLATE_FILE);
+  if (file !== null) return new Map([[DEFAULT_TEMPLATE, new TextDecoder().decode(file)]]);
+  const config = await readTokenizerConfig(modelDir);
+  if (config.chat_template !== null && config.chat_template !== undefined) return null;
+  const json = await read(CHAT_TEMPLATE_JSON);
+  if (json === null) return null;
+  const { chat_template } = parseJson(json, join(modelDir, CHAT_TEMPLATE_JSON), jsonFile);
+  return new Map([[DEFAULT_TEMPLATE, chat_template]]);
+}
+
+function sourcesOfConfig(
   template: string | { name: string; template: string }[] | null | undefined,
-): string | null {
-  if (typeof template === 'string') return template;
-  return template?.find(({ name }) => name === DEFAULT_TEMPLATE)?.template ?? null;
+): Sources {
+  if (typeof template === 'string') return new Map([[DEFAULT_TEMPLATE, template]]);
+  return new Map((template ?? []).map(({ name, template: source }) => [name, source]));
 }
 
 function messageOf(cause: unknown): string {
   return cause instanceof Error ? cause.message : 'unknown fault';
 }
 
-/**
- * Splits a rendered conversation into what the assistant wrote (trained, with the template's end of
- * turn) and the rest, by rendering ever longer beginnings of it. Throws UserError when the template
- * rewrites earlier turns, so that the assistant's words cannot be told apart.
- */
-export function chatParts(template: ChatTemplate, messages: readonly ChatMessage[]): TextPart[] {
-  const parts: TextPart[] = [];
-  let done = '';
-  for (const [i, message] of messages.entries()) {
-    if (message.role !== 'assistant') continue;
-    const prompt = template.render(messages.slice(0, i), true);
-    const turn = template.render(messages.slice(0, i + 1), false);
-    if (!prompt.startsWith(done) || !turn.startsWith(prompt)) {
+/** How a template wants what can be written in two ways. */
+interface Habits {
+  /** Contents as lists of parts: [{"type": "text", "text": "..."}]. */
+  readsParts: boolean;
+  /** The arguments of a tool call as an object; else as the text of one. */
+  readsArguments: boolean;
+}
+
+class ModelTemplate implements ChatTemplate {
+  readonly #specialTokens: Readonly<Record<string, string>>;
+  #habits: Habits | null = null;
+
+  constructor(
+    private readonly plain: JinjaTemplate,
+    private readonly forTools: JinjaTemplate | null,
+    private readonly source: string,
+    specialTokens: Readonly<Record<string, string>>,
+  ) {
+    this.#specialTokens = { bos_token: '', eos_token: '', ...specialTokens };
+  }
+
+  names(role: string): boolean {
+    return this.source.includes(`'${role}'`) || this.source.includes(`"${role}"`);
+  }
+
+  render(
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+    context?: ChatContext,
+  ): string {
+    return this.#render(messages, addGenerationPrompt, context ?? {}).text;
+  }
+
+  renderMarked(messages: readonly ChatMessage[], context?: ChatContext): Rendering {
+    return this.#render(messages, false, context ?? {});
+  }
+
+  #render(
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+    context: ChatContext,
+  ): Rendering {
+    this.#habits ??= this.#findHabits();
+    try {
+      return this.#run(messages, addGenerationPrompt, context, this.#habits);
+    } catch (cause) {
+      // Templates that join contents without a look take no null.
+      const isNull = messages.some(({ content }) => content === null);
+      if (isNull) {
+        const filled = messages.map((one) => ({ ...one, content: one.content ?? '' }));
+        return this.#render(filled, addGenerationPrompt, context);
+      }
       throw new UserError(
-        "the model's chat template changes earlier turns when later ones are added, so the assistant's words cannot be told apart: use prompt/completion lines",
+        `the model's chat template does not take this conversation (${messageOf(cause)}): check the order of the roles`,
+        undefined,
+        { cause },
       );
     }
-    parts.push({ text: prompt.slice(done.length), trained: false });
-    parts.push({ text: turn.slice(prompt.length), trained: true });
-    done = turn;
   }
-  const whole = template.render(messages, false);
-  if (whole.startsWith(done) && whole.length > done.length) {
-    parts.push({ text: whole.slice(done.length), trained: false });
+
+  #run(
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+    { tools, documents, variables }: ChatContext,
+    habits: Habits,
+  ): Rendering {
+    const template = tools !== undefined && this.forTools !== null ? this.forTools : this.plain;
+    return template.render({
+      ...this.#specialTokens,
+      ...variables,
+      messages: messages.map((message) => asRead(message, habits)),
+      // None where there are none: templates ask whether they are.
+      tools: tools ?? null,
+      documents: documents ?? null,
+      add_generation_prompt: addGenerationPrompt,
+    });
   }
-  return parts.filter(({ text }) => text.length > 0);
+
+  #findHabits(): Habits {
+    const sees = (messages: readonly ChatMessage[], habits: Habits, sought: string): boolean => {
+      try {
+        return this.#run(messages, false, {}, habits).text.includes(sought);
+      } catch {
+        return false;
+      }
+    };
+    const plain: Habits = { readsParts: false, readsArguments: true };
+    const word = 'seldom-said';
+    const question = { role: 'user', content: word };
+    const readsParts =
+      !sees([question], plain, word) && sees([question], { ...plain, readsParts: true }, word);
+    const call = {
+      type: 'function',
+      id: 'call00001',
+      function: { name: 'look', arguments: { key: word } },
+    };
+    const turns = [question, { role: 'assistant', content: null, tool_calls: [call] }];
+    const asked = [{ ...question, content: 'a' }, ...turns.slice(1)];
+    const isSeen = (readsArguments: boolean, sought: string): boolean =>
+      sees(asked, { readsParts, readsArguments }, sought) ||
+      sees(
+        asked.map((one) => ({ ...one, content: one.content ?? '' })),
+        { readsParts, readsArguments },
+        sought,
+      );
+    // A template that joins texts writes an object as "[object Map]".
+    return { readsParts, readsArguments: isSeen(true, word) || !isSeen(false, word) };
+  }
+}
+
+function asRead(message: ChatMessage, { readsParts, readsArguments }: Habits): object {
+  const { content } = message;
+  const read: Record<string, unknown> = { ...message };
+  if (readsParts && content !== null) read['content'] = [{ type: 'text', text: content }];
+  const { tool_calls: calls } = message;
+  if (!readsArguments && Array.isArray(calls)) read['tool_calls'] = calls.map(withTextArguments);
+  return read;
+}
+
+function withTextArguments(call: unknown): unknown {
+  if (typeof call !== 'object' || call === null || !('function' in call)) return call;
+  const made: unknown = call.function;
+  if (typeof made !== 'object' || made === null || !('arguments' in made)) return call;
+  const given: unknown = made.arguments;
+  const text = typeof given === 'string' ? given : JSON.stringify(given);
+  return { ...call, function: { ...made, arguments: text } };
 }

@@ -53,7 +53,7 @@ export function withFlippedLabels(records: readonly DataRecord[]): DataRecord[] 
     if (record.kind === 'text') return { ...record, text: backwards(record.text) };
     if (record.kind !== 'messages') return record;
     const messages = record.messages.map((message) =>
-      message.role === 'assistant' ? { ...message, content: backwards(message.content) } : message,
+      message.role === 'assistant' ? { ...message, content: backwards(message.content ?? '') } : message,
     );
     return { ...record, messages };
   });

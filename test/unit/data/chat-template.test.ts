@@ -2,11 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import {
-  chatParts,
-  openChatTemplate,
-  type ChatTemplate,
-} from '../../../node/data/chat-template.js';
+import { openChatTemplate, type ChatTemplate } from '../../../node/data/chat-template.js';
 import { Scratch, TINY_BASE, userError } from '../model/fixtures.js';
 
 const scratch = new Scratch();
@@ -78,31 +74,6 @@ describe('openChatTemplate', () => {
     assert.throws(
       () => strict.render(CONVERSATION, false),
       userError(/does not take this conversation \(no system role\): check the order of the roles/),
-    );
-  });
-});
-
-describe('chatParts', () => {
-  it('trains what the assistant says, with its end of turn, and nothing else', async () => {
-    const template = await openChatTemplate(TINY_BASE);
-    assert.ok(template);
-    const parts = chatParts(template, CONVERSATION);
-    assert.deepEqual(
-      parts.filter(({ trained }) => trained).map(({ text }) => text),
-      ['Me.<|im_end|>\n', 'So.<|im_end|>\n'],
-    );
-    assert.equal(parts.map(({ text }) => text).join(''), template.render(CONVERSATION, false));
-    assert.equal(parts.at(-1)?.text, '<|im_start|>user\nThanks.<|im_end|>\n');
-    assert.equal(parts.at(-1)?.trained, false);
-  });
-
-  it('refuses a template that rewrites earlier turns', async () => {
-    const forgetful = await templateOf(
-      "{% for message in messages %}{% if loop.last or message.role != 'assistant' %}{{ message.content }}{% endif %};{% endfor %}",
-    );
-    assert.throws(
-      () => chatParts(forgetful, CONVERSATION),
-      userError(/changes earlier turns when later ones are added.* use prompt\/completion lines/),
     );
   });
 });

@@ -1,0 +1,297 @@
+/**
+ * Which stretches of a rendered conversation are trained. Where the template marks what the assistant writes with
+ * {% generation %}, exactly that; else what a turn's own words change in the rendering, from where the assistant
+ * begins to write to the end of its turn.
+ */
+import { UserError } from '../errors.js';
+import type { ChatContext, ChatMessage, ChatTemplate } from './chat-template.js';
+import { droppedFrom, holdsWords, type Dropped } from './chat-dropped.js';
+import { trainedTurns } from './chat-turns.js';
+
+/** A text and the stretches of it that are trained: [start, end) in UTF-16 units, in order. */
+export interface MaskedText {
+  text: string;
+  trained: [start: number, end: number][];
+  /** Whether the text breaks off after an answer: nothing in the template ends it. */
+  isOpen: boolean;
+}
+
+export interface MaskedConversation {
+  /** One text, or one for each answer before which the template changes what was said earlier. */
+  texts: MaskedText[];
+  /** What the template leaves out. */
+  dropped: Dropped[];
+}
+
+export interface MaskOptions {
+  /** Texts of tokens such as <|im_end|>. */
+  specialTokens: ReadonlySet<string>;
+  /** Trains a block of thoughts that the template adds empty; else the answer after it alone. */
+  emptyThoughts: boolean;
+}
+
+/** Characters that Unicode keeps free: one of them is not in the text. */
+const FREE = Array.from({ length: 32 }, (_, i) => String.fromCharCode(0xfdd0 + i));
+
+/** Text between a header and the answer that a template may put there. */
+const HEADER_GAP_MAX = 400;
+
+/** As "<think>\n\n</think>\n\n". */
+const EMPTY_THOUGHTS = /^\s*([<[][^<>[\]/]+[>\]])\s*[<[]\/[^<>[\]]+[>\]]\s*$/;
+
+/** Throws UserError: messages that the template refuses, and an answer that cannot be told from the rest. */
+export function maskConversation(
+  template: ChatTemplate,
+  messages: readonly ChatMessage[],
+  context: ChatContext,
+  options: MaskOptions,
+): MaskedConversation {
+  return new Mask(template, messages, context, options).result();
+}
+
+/** An answer in a text that ends with it. */
+interface Answer {
+  /** The text up to where it ends: its own words, and the template's end of turn. */
+  text: string;
+  start: number;
+  /** Where the turn's own words end. */
+  end: number;
+  /** What the template puts after them when nothing follows. */
+  tail: string;
+}
+
+class Mask {
+  readonly #whole: string;
+  readonly #generated: [number, number][] | null;
+  readonly #trained: readonly number[];
+
+  constructor(
+    readonly template: ChatTemplate,
+    readonly messages: readonly ChatMessage[],
+    readonly context: ChatContext,
+    readonly options: MaskOptions,
+  ) {
+    const { text, generated } = template.renderMarked(messages, context);
+    this.#whole = text;
+    this.#generated = generated;
+    this.#trained = trainedTurns(messages);
+  }
+
+  result(): MaskedConversation {
+    const found = this.#generated === null ? this.#byTurns() : this.#byMarks(this.#generated);
+    const told = found.texts.map(({ text, trained }) =>
+      trained.map(([start, end]) => text.slice(start, end)).join('\n'),
+    );
+    const dropped = droppedFrom(this.messages, this.context, {
+      whole: this.#whole,
+      trained: this.#trained,
+      told: told.join('\n'),
+    });
+    return { texts: found.texts, dropped };
+  }
+
+  /** What stands between the tags, without the turns that are not to be trained. */
+  #byMarks(generated: readonly [number, number][]): Pick<MaskedConversation, 'texts'> {
+    const marked = generated.filter(([start, end]) => end > start);
+    const skipped = this.messages.flatMap((message, i) =>
+      message.role === 'assistant' && !this.#trained.includes(i) ? [this.#placeIn(i)] : [],
+    );
+    const added = this.#trained
+      .filter((i) => this.messages[i]?.role !== 'assistant')
+      .map((i) => this.#placeIn(i));
+    const kept = marked.filter(
+      ([start, end]) => !skipped.some(([from, to]) => from < end && start < Math.max(to, from + 1)),
+    );
+    const trained = [...kept, ...added].sort(([a], [b]) => a - b);
+    return { texts: [{ text: this.#whole, trained, isOpen: false }] };
+  }
+
+  #placeIn(turn: number): [number, number] {
+    const place = this.#place(this.messages, turn, this.#whole);
+    if (place === null) throw this.#unknownPlace(turn);
+    return place;
+  }
+
+  #byTurns(): Pick<MaskedConversation, 'texts'> {
+    const shared: MaskedText = { text: this.#whole, trained: [], isOpen: false };
+    const own: MaskedText[] = [];
+    for (const turn of this.#trained) {
+      const answer = this.#answer(turn);
+      const isLast = turn === this.messages.length - 1;
+      if (this.#whole.startsWith(answer.text.slice(0, answer.end))) {
+        const tail = isLast ? answer.tail : this.#sharedTail(answer);
+        shared.trained.push([answer.start, answer.end + tail.length]);
+        shared.isOpen = isLast && this.#isOpen(answer.tail);
+      } else {
+        const text = answer.text.slice(0, answer.end) + answer.tail;
+        const trained: [number, number][] = [[answer.start, text.length]];
+        own.push({ text, trained, isOpen: this.#isOpen(answer.tail) });
+      }
+    }
+    return { texts: shared.trained.length > 0 ? [...own, shared] : own };
+  }
+
+  /** Whether no end of turn follows the answer. */
+  #isOpen(tail: string): boolean {
+    if (tail.trim() !== '') return false;
+    return !Array.from(this.options.specialTokens).some((token) => tail.includes(token));
+  }
+
+  /** The turn in the conversation that ends with it, as it is when the model has just written it. */
+  #answer(turn: number): Answer {
+    const upTo = this.messages.slice(0, turn + 1);
+    const isLast = upTo.length === this.messages.length;
+    const text = isLast ? this.#whole : this.#tryRender(upTo, false);
+    const place = text === null ? null : this.#place(upTo, turn, text);
+    if (text === null || place === null) throw this.#unknownPlace(turn);
+    const [start, end] = place;
+    if (this.messages[turn]?.role !== 'assistant') {
+      return { text, start, end, tail: this.#withoutHeader(text.slice(end), '') };
+    }
+    const { begins, header } = this.#beginning(turn, text, start, end);
+    const tail = this.#withoutHeader(text.slice(end), header);
+    return this.#withThoughts(turn, { text, start: begins, end, tail });
+  }
+
+  /**
+   * Some templates leave the thoughts of every answer out, also of the one that is to be learnt. The model writes
+   * them after the generation prompt all the same, and so they are trained there.
+   */
+  #withThoughts(turn: number, answer: Answer): Answer {
+    const { content, ...fields } = this.messages[turn] ?? { content: '' };
+    const prompt = this.#tryRender(this.messages.slice(0, turn), true);
+    if (content === null || prompt === null) return answer;
+    const opening = /<think>\s*$/.exec(prompt)?.[0] ?? '';
+    const given = fields['reasoning_content'];
+    const isGiven = typeof given === 'string' && opening !== '' && !content.includes('</think>');
+    const words = isGiven ? `${given.trim()}\n</think>\n\n${content}` : content;
+    const told = answer.text.slice(answer.start, answer.end);
+    if (!words.includes('</think>') || holdsWords(told, isGiven ? given : words)) return answer;
+    const written = opening === '' ? words : words.replace(/^\s*<think>\s*/, '');
+    const text = `${prompt}${written}${answer.tail}`;
+    return { ...answer, text, start: prompt.length, end: text.length - answer.tail.length };
+  }
+
+  #unknownPlace(turn: number): UserError {
+    return new UserError(
+      `turn ${turn + 1}: the model's chat template shows its words in no single place, so what to train cannot be told: use prompt/completion lines`,
+    );
+  }
+
+  #tryRender(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string | null {
+    try {
+      return this.template.render(messages, addGenerationPrompt, this.context);
+    } catch (cause) {
+      if (cause instanceof UserError) return null;
+      throw cause;
+    }
+  }
+
+  /** Where the words of a turn stand in `text`: what changes when others take their place. */
+  #place(messages: readonly ChatMessage[], turn: number, text: string): [number, number] | null {
+    const mark = FREE.find((character) => !text.includes(character));
+    const message = messages[turn];
+    if (mark === undefined || message === undefined) return null;
+    for (const other of substitutes(message, `${mark}-${mark}`)) {
+      const changed = this.#tryRender(messages.with(turn, other), false);
+      if (changed === null || !changed.includes(mark)) continue;
+      const start = commonStart(text, changed);
+      const room = Math.min(text.length, changed.length) - start;
+      return [start, text.length - commonEnd(text, changed, room)];
+    }
+    return null;
+  }
+
+  /**
+   * Where the assistant begins to write its turn: behind what the template puts there for it to go on from. A block
+   * of thoughts that the template itself left empty is no part of the answer.
+   */
+  #beginning(
+    turn: number,
+    text: string,
+    start: number,
+    end: number,
+  ): { begins: number; header: string } {
+    const before = this.messages.slice(0, turn);
+    const prompt = this.#tryRender(before, true);
+    if (prompt === null) return { begins: start, header: '' };
+    const rest = this.#tryRender(before, false) ?? '';
+    const header = prompt.slice(commonStart(prompt, rest));
+    let begins = start;
+    if (text.startsWith(prompt)) {
+      begins = Math.min(prompt.length, end);
+    } else if (header !== '') {
+      const at = text.lastIndexOf(header, start - header.length);
+      const after = at + header.length;
+      if (at !== -1 && after <= start && start - after <= HEADER_GAP_MAX) begins = after;
+    }
+    const isEmpty = EMPTY_THOUGHTS.test(text.slice(begins, start));
+    return { begins: isEmpty && !this.options.emptyThoughts ? start : begins, header };
+  }
+
+  /** `tail` up to where the header of another answer begins, which some templates always add. */
+  #withoutHeader(tail: string, header: string): string {
+    const name = header.trim();
+    const at = name.length < 2 ? -1 : tail.indexOf(name);
+    return at === -1 ? tail : tail.slice(0, at);
+  }
+
+  /** What follows the answer in the whole conversation and does not belong to the next turn. */
+  #sharedTail({ end, tail }: Answer): string {
+    const after = this.#whole.slice(end);
+    let length = commonStart(after, tail);
+    const tokens = Array.from(this.options.specialTokens);
+    // Not the first half of a token: "<|" is in "<|end|>" and in "<|user|>".
+    for (let at = 0; at < length; at++) {
+      const cut = tokens.some((token) => at + token.length > length && after.startsWith(token, at));
+      if (cut) length = at;
+    }
+    if (length > 0) return after.slice(0, length);
+    // An end of turn that is another one at the end of the conversation, with the next header behind it.
+    const ends = tokens.filter((token) => token !== '' && after.startsWith(token));
+    const ended = ends.find((one) => tokens.some((next) => after.startsWith(next, one.length)));
+    return ended ?? '';
+  }
+}
+
+/** The message with `mark` for its words, the simplest first: some templates take no conversation without its calls. */
+function substitutes(message: ChatMessage, mark: string): ChatMessage[] {
+  const { role, content } = message;
+  const bare: Record<string, unknown> = { ...message };
+  for (const field of ['tool_calls', 'reasoning_content', 'reasoning', 'thinking'])
+    delete bare[field];
+  const calls = message['tool_calls'];
+  const marked: Record<string, unknown> = { ...message };
+  for (const field of ['reasoning_content', 'reasoning', 'thinking']) {
+    if (typeof marked[field] === 'string') marked[field] = mark;
+  }
+  if (Array.isArray(calls)) {
+    const made = { name: mark, arguments: { [mark]: mark } };
+    marked['tool_calls'] = calls.map((call: unknown) => ({
+      ...(typeof call === 'object' ? call : {}),
+      function: made,
+    }));
+  }
+  return [
+    { ...bare, role, content: mark },
+    { ...marked, role, content: content === null || content === '' ? content : mark },
+  ];
+}
+
+function commonStart(a: string, b: string): number {
+  const most = Math.min(a.length, b.length);
+  let at = 0;
+  while (at < most && a.charCodeAt(at) === b.charCodeAt(at)) at++;
+  return at;
+}
+
+function commonEnd(a: string, b: string, most: number): number {
+  let count = 0;
+  while (
+    count < most &&
+    a.charCodeAt(a.length - 1 - count) === b.charCodeAt(b.length - 1 - count)
+  ) {
+    count++;
+  }
+  return count;
+}

@@ -1,0 +1,332 @@
+/**
+ * Chat templates as Transformers runs them: @huggingface/jinja, with what it does otherwise than Python put right
+ * here (methods of texts, equality, white space, dates), and with {% generation %} kept instead of left out.
+ */
+import { randomBytes } from 'node:crypto';
+import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja';
+
+/** A rendered text, and what stands between {% generation %} and {% endgeneration %} in it. */
+export interface Rendering {
+  text: string;
+  /** Null where the template has no such tags. */
+  generated: [start: number, end: number][] | null;
+}
+
+export interface JinjaTemplate {
+  /** Throws what the template throws, and Error for what is no valid use of a value. */
+  render(variables: Readonly<Record<string, unknown>>): Rendering;
+}
+
+/** No text of anybody's: a character that Unicode keeps free, and a number that nobody can know. */
+const MARK = `\ufdd0${randomBytes(8).toString('hex')}`;
+const [BEGIN, END] = [`${MARK}b\ufdd0`, `${MARK}e\ufdd0`];
+const BEGIN_TAG = /\{%(-?)\s*generation\s*(-?)%\}/g;
+const END_TAG = /\{%(-?)\s*endgeneration\s*(-?)%\}/g;
+
+/** Numbers that a template may count to. */
+const RANGE_MAX = 100_000;
+
+/** `now`: what strftime_now tells. Throws Error for what is no valid template. */
+export function compileJinja(source: string, now: () => Date = () => new Date()): JinjaTemplate {
+  const isMarked = /\{%-?\s*generation\s*-?%\}/.test(source);
+  // Conditions that always hold keep the tags' own white-space control.
+  const marked = source
+    .replace(
+      BEGIN_TAG,
+      (_, left: string, right: string) =>
+        `{%${left} if true %}{{ "${BEGIN}" }}{% if true ${right}%}`,
+    )
+    .replace(
+      END_TAG,
+      (_, left: string, right: string) => `{%${left} endif %}{{ "${END}" }}{% endif ${right}%}`,
+    );
+  const program = parse(tokenize(marked, { lstrip_blocks: true, trim_blocks: true }));
+  return {
+    render(variables) {
+      const environment = new Environment();
+      for (const [name, value] of Object.entries({ ...globals(now), ...variables })) {
+        environment.set(name, value);
+      }
+      const text = String(new PythonInterpreter(environment).run(program).value);
+      return isMarked ? withoutMarks(text) : { text, generated: null };
+    },
+  };
+}
+
+function withoutMarks(marked: string): Rendering {
+  const generated: [number, number][] = [];
+  let text = '';
+  let start = 0;
+  for (const part of marked.split(/(\ufdd0[0-9a-f]{16}[be]\ufdd0)/)) {
+    if (part === BEGIN) start = text.length;
+    else if (part === END) generated.push([start, text.length]);
+    else text += part;
+  }
+  return { text, generated };
+}
+
+function globals(now: () => Date): Record<string, unknown> {
+  return {
+    ...{ true: true, True: true, false: false, False: false, none: null, None: null },
+    raise_exception: (message: unknown): never => {
+      throw new Error(String(message));
+    },
+    range,
+    strftime_now: (format: unknown) => strftime(now(), String(format)),
+  };
+}
+
+function range(first: unknown, second?: unknown, third?: unknown): number[] {
+  const [start, stop] = second === undefined ? [0, Number(first)] : [Number(first), Number(second)];
+  const step = third === undefined ? 1 : Number(third);
+  const count = Math.ceil((stop - start) / step);
+  if (step === 0 || !(count <= RANGE_MAX)) throw new Error('range() counts too far');
+  return Array.from({ length: Math.max(0, count) }, (_, i) => start + i * step);
+}
+
+const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday'];
+const MONTHS = [
+  ...['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September'],
+  ...['October', 'November', 'December'],
+];
+
+/** In English, whatever the machine's language: models were trained with these names. */
+function strftime(date: Date, format: string): string {
+  const two = (value: number): string => String(value).padStart(2, '0');
+  const [day, month] = [DAYS[date.getDay()] ?? '', MONTHS[date.getMonth()] ?? ''];
+  const start = new Date(date.getFullYear(), 0, 1);
+  const values: Readonly<Record<string, string>> = {
+    ...{ '%': '%', A: day, a: day.slice(0, 3), B: month, b: month.slice(0, 3) },
+    ...{
+      d: two(date.getDate()),
+      e: String(date.getDate()).padStart(2),
+      '-d': String(date.getDate()),
+    },
+    ...{ m: two(date.getMonth() + 1), '-m': String(date.getMonth() + 1) },
+    ...{ Y: String(date.getFullYear()), y: two(date.getFullYear() % 100) },
+    ...{ H: two(date.getHours()), I: two(date.getHours() % 12 || 12), M: two(date.getMinutes()) },
+    ...{ S: two(date.getSeconds()), p: date.getHours() < 12 ? 'AM' : 'PM' },
+    j: String(Math.round((date.getTime() - start.getTime()) / 86_400_000) + 1).padStart(3, '0'),
+  };
+  const nested = format
+    .replace(/%F/g, '%Y-%m-%d')
+    .replace(/%T/g, '%H:%M:%S')
+    .replace(/%D/g, '%m/%d/%y');
+  return nested.replace(/%(-?[A-Za-z%])/g, (whole, name: string) => values[name] ?? whole);
+}
+
+// -- What the library does otherwise than Python -------------------------------------------------------------------
+
+/** A value of the library, as far as it is used here. */
+interface Value {
+  type: string;
+  value: unknown;
+}
+type Method = (args: readonly Value[]) => unknown;
+interface Operation {
+  operator: { value: string };
+  left: unknown;
+  right: unknown;
+}
+/** The library's interpreter with the methods that its declarations leave out. */
+interface Inside {
+  run(program: unknown): Value;
+  evaluate(node: unknown, environment: Environment): Value;
+  evaluateBlock(statements: readonly unknown[], environment: Environment): Value;
+  evaluateBinaryExpression(node: Operation, environment: Environment): Value;
+  applyFilter(operand: Value, filter: { value?: string }, environment: Environment): Value;
+  evaluateFor(node: { body: readonly unknown[] }, environment: Environment): Value;
+}
+const Base = Interpreter as unknown as new (environment: Environment) => Inside;
+
+const toValue = (value: unknown): Value => new Environment().set('value', value) as Value;
+
+/** What {% break %} and {% continue %} throw, with the text before them. */
+interface Control extends Error {
+  text?: string;
+}
+const [BreakControl, ContinueControl] = ['Break', 'Continue'].map((type) => {
+  try {
+    new Base(new Environment()).evaluate({ type }, new Environment());
+  } catch (control) {
+    return (control as Error).constructor as new () => Control;
+  }
+  throw new Error('@huggingface/jinja has changed inside');
+}) as [new () => Control, new () => Control];
+
+class PythonInterpreter extends Base {
+  readonly #loopBodies = new WeakSet<readonly unknown[]>();
+  readonly #left = new WeakSet<readonly unknown[]>();
+
+  /** In Python '' is not false and '1' is not 1. */
+  override evaluateBinaryExpression(node: Operation, environment: Environment): Value {
+    const { value: operator } = node.operator;
+    if (operator !== '==' && operator !== '!=') {
+      return super.evaluateBinaryExpression(node, environment);
+    }
+    const left = this.evaluate(node.left, environment);
+    const right = this.evaluate(node.right, environment);
+    return toValue(isEqual(left, right) === (operator === '=='));
+  }
+
+  override applyFilter(
+    operand: Value,
+    filter: { value?: string },
+    environment: Environment,
+  ): Value {
+    if (filter.value === 'trim' && typeof operand.value === 'string') {
+      return toValue(stripped(operand.value, null, 'both'));
+    }
+    return super.applyFilter(operand, filter, environment);
+  }
+
+  override evaluateFor(node: { body: readonly unknown[] }, environment: Environment): Value {
+    this.#loopBodies.add(node.body);
+    this.#left.delete(node.body);
+    return super.evaluateFor(node, environment);
+  }
+
+  /** The text before {% break %} or {% continue %} stays. */
+  override evaluateBlock(statements: readonly unknown[], environment: Environment): Value {
+    if (this.#left.has(statements)) throw new BreakControl();
+    let text = '';
+    try {
+      for (const statement of statements) {
+        const value = this.evaluate(statement, environment);
+        if (value.type !== 'NullValue' && value.type !== 'UndefinedValue') text += String(value);
+      }
+    } catch (control) {
+      if (!(control instanceof BreakControl || control instanceof ContinueControl)) throw control;
+      text += control.text ?? '';
+      if (!this.#loopBodies.has(statements)) throw Object.assign(control, { text });
+      // The library leaves the loop when the next turn of it throws.
+      if (control instanceof BreakControl) this.#left.add(statements);
+    }
+    return toValue(text);
+  }
+}
+
+function isEqual(left: Value, right: Value): boolean {
+  const [a, b] = [left.value, right.value];
+  const number = (value: unknown): number | null =>
+    typeof value === 'number' ? value : typeof value === 'boolean' ? Number(value) : null;
+  if (number(a) !== null && number(b) !== null) return number(a) === number(b);
+  if (Array.isArray(a) && Array.isArray(b)) {
+    const [x, y] = [a as Value[], b as Value[]];
+    return x.length === y.length && x.every((one, i) => isEqual(one, y[i] as Value));
+  }
+  if (a instanceof Map && b instanceof Map) {
+    const [x, y] = [a as Map<string, Value>, b as Map<string, Value>];
+    return (
+      x.size === y.size &&
+      [...x].every(([key, one]) => y.has(key) && isEqual(one, y.get(key) as Value))
+    );
+  }
+  return a === b;
+}
+
+/** As str.isspace: U+0085 and the separators of ASCII are white space, U+FEFF is not. */
+const PYTHON_SPACE = /[\p{White_Space}\u001c-\u001f]/u;
+
+function stripped(
+  text: string,
+  characters: string | null,
+  sides: 'left' | 'right' | 'both',
+): string {
+  const all = Array.from(text);
+  const set = characters === null ? null : new Set(characters);
+  const goes = (character = 'a'): boolean => set?.has(character) ?? PYTHON_SPACE.test(character);
+  let [from, to] = [0, all.length];
+  if (sides !== 'right') while (from < to && goes(all[from])) from++;
+  if (sides !== 'left') while (to > from && goes(all[to - 1])) to--;
+  return all.slice(from, to).join('');
+}
+
+function textArgument(args: readonly Value[], index: number): string | null {
+  const value = args[index]?.value;
+  return typeof value === 'string' ? value : null;
+}
+
+/** Methods of str that templates use and the library lacks, or has without their arguments. */
+function methodsOf(text: string): Record<string, Method> {
+  const find = (args: readonly Value[], isLast: boolean): number => {
+    const sought = textArgument(args, 0) ?? '';
+    const at = isLast
+      ? text.lastIndexOf(sought)
+      : text.indexOf(sought, Number(args[1]?.value ?? 0));
+    return at === -1 ? -1 : Array.from(text.slice(0, at)).length;
+  };
+  const without = (affix: string, isThere: boolean, rest: string): string =>
+    isThere && affix !== '' ? rest : text;
+  return {
+    strip: (args) => stripped(text, textArgument(args, 0), 'both'),
+    lstrip: (args) => stripped(text, textArgument(args, 0), 'left'),
+    rstrip: (args) => stripped(text, textArgument(args, 0), 'right'),
+    find: (args) => find(args, false),
+    rfind: (args) => find(args, true),
+    count: (args) => text.split(textArgument(args, 0) ?? '').length - 1,
+    removeprefix: (args) => {
+      const affix = textArgument(args, 0) ?? '';
+      return without(affix, text.startsWith(affix), text.slice(affix.length));
+    },
+    removesuffix: (args) => {
+      const affix = textArgument(args, 0) ?? '';
+      return without(affix, text.endsWith(affix), text.slice(0, text.length - affix.length));
+    },
+    splitlines: () =>
+      text
+        .replace(/\r\n|\r|\n$/, '\n')
+        .replace(/\n$/, '')
+        .split(/\r\n|\r|\n/),
+    join: (args) =>
+      ((args[0]?.value ?? []) as Value[]).map(({ value }) => String(value)).join(text),
+    isdigit: () => /^\p{Nd}+$/u.test(text),
+    isspace: () =>
+      text !== '' && Array.from(text).every((character) => PYTHON_SPACE.test(character)),
+    rsplit: (args) => rsplit(text, textArgument(args, 0), Number(args[1]?.value ?? -1)),
+    partition: (args) => partition(text, textArgument(args, 0) ?? ' '),
+  };
+}
+
+function rsplit(text: string, separator: string | null, most: number): string[] {
+  const parts = separator === null ? text.trim().split(/\s+/) : text.split(separator);
+  if (most < 0 || parts.length <= most + 1) return parts;
+  const cut = parts.length - most;
+  return [parts.slice(0, cut).join(separator ?? ' '), ...parts.slice(cut)];
+}
+
+function partition(text: string, separator: string): string[] {
+  const at = text.indexOf(separator);
+  return at === -1
+    ? [text, '', '']
+    : [text.slice(0, at), separator, text.slice(at + separator.length)];
+}
+
+/** Gives every text of the library these methods. */
+function addMethods(): void {
+  const text = toValue('');
+  const method = toValue(() => null);
+  const makeMethod = (work: (args: readonly Value[]) => Value): Value => {
+    const made = Object.create(Object.getPrototypeOf(method) as object) as Value;
+    return Object.assign(made, { type: method.type, value: work });
+  };
+  const prototype = Object.getPrototypeOf(text) as object;
+  const own = Object.getOwnPropertyDescriptor(prototype, 'builtins');
+  if (own?.get === undefined) throw new Error('@huggingface/jinja has changed inside');
+  const get = own.get as (this: Value) => Map<string, Value>;
+  Object.defineProperty(prototype, 'builtins', {
+    configurable: true,
+    get(this: Value): Map<string, Value> {
+      const methods = get.call(this);
+      if (methods.has('removeprefix')) return methods;
+      for (const [name, work] of Object.entries(methodsOf(String(this.value)))) {
+        methods.set(
+          name,
+          makeMethod((args) => toValue(work(args))),
+        );
+      }
+      return methods;
+    },
+  });
+}
+addMethods();
