@@ -158,7 +158,7 @@ class Mask {
    * them after the generation prompt all the same, and so they are trained there.
    */
   #withThoughts(turn: number, answer: Answer): Answer {
-    const { content, ...fields } = this.messages[turn] ?? { content: '' };
+    const { content = null, ...fields }: Partial<ChatMessage> = this.messages[turn] ?? {};
     const prompt = this.#tryRender(this.messages.slice(0, turn), true);
     if (content === null || prompt === null) return answer;
     const opening = /<think>\s*$/.exec(prompt)?.[0] ?? '';
@@ -217,7 +217,7 @@ class Mask {
     if (prompt === null) return { begins: start, header: '' };
     const rest = this.#tryRender(before, false) ?? '';
     const header = prompt.slice(commonStart(prompt, rest));
-    let begins = start;
+    let begins = this.#afterToken(text, start);
     if (text.startsWith(prompt)) {
       begins = Math.min(prompt.length, end);
     } else if (header !== '') {
@@ -227,6 +227,15 @@ class Mask {
     }
     const isEmpty = EMPTY_THOUGHTS.test(text.slice(begins, start));
     return { begins: isEmpty && !this.options.emptyThoughts ? start : begins, header };
+  }
+
+  /** Spaces between a special token, such as [/INST], and the words behind it are the assistant's. */
+  #afterToken(text: string, start: number): number {
+    const at = start - (/ *$/.exec(text.slice(Math.max(0, start - 8), start))?.[0].length ?? 0);
+    const ends = Array.from(this.options.specialTokens).some(
+      (token) => token !== '' && text.endsWith(token, at),
+    );
+    return ends ? at : start;
   }
 
   /** `tail` up to where the header of another answer begins, which some templates always add. */

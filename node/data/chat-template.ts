@@ -228,11 +228,19 @@ class ModelTemplate implements ChatTemplate {
 
 function asRead(message: ChatMessage, { readsParts, readsArguments }: Habits): object {
   const { content } = message;
-  const read: Record<string, unknown> = { ...message };
+  const read: Record<string, unknown> = withThoughts(message);
   if (readsParts && content !== null) read['content'] = [{ type: 'text', text: content }];
   const { tool_calls: calls } = message;
   if (!readsArguments && Array.isArray(calls)) read['tool_calls'] = calls.map(withTextArguments);
   return read;
+}
+
+/** Thoughts by each of the names that templates read, as Transformers gives them. */
+function withThoughts(message: ChatMessage): Record<string, unknown> {
+  const { reasoning_content: given, thinking, reasoning } = message;
+  const thoughts = given ?? thinking ?? reasoning;
+  if (thoughts === undefined || thoughts === null) return { ...message };
+  return { thinking: thoughts, ...message, reasoning_content: thoughts };
 }
 
 function withTextArguments(call: unknown): unknown {
