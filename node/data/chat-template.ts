@@ -159,25 +159,27 @@ class ModelTemplate implements ChatTemplate {
     context: ChatContext,
   ): Rendering {
     this.#habits ??= this.#findHabits();
-    try {
-      return this.#run(messages, addGenerationPrompt, context, this.#habits);
-    } catch (cause) {
-      // Templates that join contents without a look take no null.
-      const isNull = messages.some(({ content }) => content === null);
-      if (isNull) {
-        const filled = messages.map((one) => ({ ...one, content: one.content ?? '' }));
-        return this.#render(filled, addGenerationPrompt, context);
+    let refusal: unknown;
+    let best: Rendering | null = null;
+    for (const form of formsOf(messages)) {
+      try {
+        const found = this.#run(form, addGenerationPrompt, context, this.#habits);
+        // Some templates write a null out.
+        if (best === null || nullsIn(found.text) < nullsIn(best.text)) best = found;
+      } catch (cause) {
+        refusal ??= cause;
       }
-      throw new UserError(
-        `the model's chat template does not take this conversation (${messageOf(cause)}): check the order of the roles`,
-        undefined,
-        { cause },
-      );
     }
+    if (best !== null) return best;
+    throw new UserError(
+      `the model's chat template does not take this conversation (${messageOf(refusal)}): check the order of the roles`,
+      undefined,
+      { cause: refusal },
+    );
   }
 
   #run(
-    messages: readonly ChatMessage[],
+    messages: readonly object[],
     addGenerationPrompt: boolean,
     { tools, documents, variables }: ChatContext,
     habits: Habits,
@@ -195,7 +197,7 @@ class ModelTemplate implements ChatTemplate {
   }
 
   #findHabits(): Habits {
-    const sees = (messages: readonly ChatMessage[], habits: Habits, sought: string): boolean => {
+    const sees = (messages: readonly object[], habits: Habits, sought: string): boolean => {
       try {
         return this.#run(messages, false, {}, habits).text.includes(sought);
       } catch {
@@ -212,35 +214,56 @@ class ModelTemplate implements ChatTemplate {
       id: 'call00001',
       function: { name: 'look', arguments: { key: word } },
     };
-    const turns = [question, { role: 'assistant', content: null, tool_calls: [call] }];
-    const asked = [{ ...question, content: 'a' }, ...turns.slice(1)];
-    const isSeen = (readsArguments: boolean, sought: string): boolean =>
-      sees(asked, { readsParts, readsArguments }, sought) ||
-      sees(
-        asked.map((one) => ({ ...one, content: one.content ?? '' })),
-        { readsParts, readsArguments },
-        sought,
+    const calling = (content: string | null): ChatMessage[] => [
+      { role: 'user', content: 'a' },
+      { role: 'assistant', content, tool_calls: [call] },
+    ];
+    const isSeen = (readsArguments: boolean): boolean =>
+      [null, ''].some((content) =>
+        Array.from(formsOf(calling(content))).some((form) =>
+          sees(form, { readsParts, readsArguments }, word),
+        ),
       );
     // A template that joins texts writes an object as "[object Map]".
-    return { readsParts, readsArguments: isSeen(true, word) || !isSeen(false, word) };
+    return { readsParts, readsArguments: isSeen(true) || !isSeen(false) };
   }
 }
 
-function asRead(message: ChatMessage, { readsParts, readsArguments }: Habits): object {
-  const { content } = message;
-  const read: Record<string, unknown> = withThoughts(message);
-  if (readsParts && content !== null) read['content'] = [{ type: 'text', text: content }];
-  const { tool_calls: calls } = message;
+function nullsIn(text: string): number {
+  return text.match(/\bnull\b|\bNone\b/g)?.length ?? 0;
+}
+
+/**
+ * Turns without words, as calls are, are given without the field, as Transformers does it; else with null, or with
+ * an empty text, to templates that want one of these.
+ */
+function* formsOf(messages: readonly ChatMessage[]): Generator<readonly object[], void, undefined> {
+  if (messages.every(({ content }) => content !== null)) {
+    yield messages;
+    return;
+  }
+  yield messages.map(({ content, ...others }) =>
+    content === null ? others : { content, ...others },
+  );
+  yield messages;
+  yield messages.map((message) => ({ ...message, content: message.content ?? '' }));
+}
+
+function asRead(message: object, { readsParts, readsArguments }: Habits): object {
+  const read = withThoughts(message);
+  const { content, tool_calls: calls } = read;
+  if (readsParts && typeof content === 'string')
+    read['content'] = [{ type: 'text', text: content }];
   if (!readsArguments && Array.isArray(calls)) read['tool_calls'] = calls.map(withTextArguments);
   return read;
 }
 
 /** Thoughts by each of the names that templates read, as Transformers gives them. */
-function withThoughts(message: ChatMessage): Record<string, unknown> {
-  const { reasoning_content: given, thinking, reasoning } = message;
-  const thoughts = given ?? thinking ?? reasoning;
-  if (thoughts === undefined || thoughts === null) return { ...message };
-  return { thinking: thoughts, ...message, reasoning_content: thoughts };
+function withThoughts(message: object): Record<string, unknown> {
+  const read: Record<string, unknown> = { ...message };
+  const thoughts = read['reasoning_content'] ?? read['thinking'] ?? read['reasoning'];
+  if (thoughts === undefined || thoughts === null) return read;
+  return { thinking: thoughts, ...read, reasoning_content: thoughts };
 }
 
 function withTextArguments(call: unknown): unknown {

@@ -31,6 +31,8 @@ export function compileJinja(source: string, now: () => Date = () => new Date())
   const isMarked = /\{%-?\s*generation\s*-?%\}/.test(source);
   // Conditions that always hold keep the tags' own white-space control.
   const marked = source
+    // As Jinja reads a template: whatever its line breaks are, they are line feeds.
+    .replace(/\r\n?/g, '\n')
     .replace(
       BEGIN_TAG,
       (_, left: string, right: string) =>
@@ -128,13 +130,17 @@ interface Operation {
   left: unknown;
   right: unknown;
 }
+interface Filter {
+  value?: string;
+  callee?: { value?: string };
+}
 /** The library's interpreter with the methods that its declarations leave out. */
 interface Inside {
   run(program: unknown): Value;
   evaluate(node: unknown, environment: Environment): Value;
   evaluateBlock(statements: readonly unknown[], environment: Environment): Value;
   evaluateBinaryExpression(node: Operation, environment: Environment): Value;
-  applyFilter(operand: Value, filter: { value?: string }, environment: Environment): Value;
+  applyFilter(operand: Value, filter: Filter, environment: Environment): Value;
   evaluateFor(node: { body: readonly unknown[] }, environment: Environment): Value;
 }
 const Base = Interpreter as unknown as new (environment: Environment) => Inside;
@@ -169,13 +175,12 @@ class PythonInterpreter extends Base {
     return toValue(isEqual(left, right) === (operator === '=='));
   }
 
-  override applyFilter(
-    operand: Value,
-    filter: { value?: string },
-    environment: Environment,
-  ): Value {
+  override applyFilter(operand: Value, filter: Filter, environment: Environment): Value {
     if (filter.value === 'trim' && typeof operand.value === 'string') {
       return toValue(stripped(operand.value, null, 'both'));
+    }
+    if (operand.type === 'UndefinedValue' && nameOf(filter) === 'tojson') {
+      throw new Error('a value that is not defined cannot be written as JSON');
     }
     return super.applyFilter(operand, filter, environment);
   }
@@ -204,6 +209,11 @@ class PythonInterpreter extends Base {
     }
     return toValue(text);
   }
+}
+
+/** Of a filter with arguments or without. */
+function nameOf(filter: Filter): string | undefined {
+  return filter.value ?? filter.callee?.value;
 }
 
 function isEqual(left: Value, right: Value): boolean {
