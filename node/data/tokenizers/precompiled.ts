@@ -10,6 +10,9 @@ import type { Normalizer } from './normalizers.js';
 /** A grapheme of this many bytes or more is looked up character by character. */
 const GRAPHEME_BYTES_MAX = 6;
 
+/** Characters whose entries are remembered. */
+const KNOWN_MAX = 10_000;
+
 const segmenter = new Intl.Segmenter('und', { granularity: 'grapheme' });
 
 /** Throws FormatError for a table that is cut short. */
@@ -36,26 +39,38 @@ export function precompiledNormalizer(config: Fields): Normalizer {
         from += length;
       }
     };
-    for (const { segment, index } of segmenter.segment(text.text)) {
-      const bytes = utf8(segment);
-      const whole = bytes.length < GRAPHEME_BYTES_MAX ? table.lookUp(bytes) : null;
-      if (whole !== null) {
-        put(segment, index, whole);
-        continue;
+    const cut = (from: number, to: number): void => {
+      for (const { segment, index } of segmenter.segment(text.text.slice(from, to))) {
+        const whole = table.lookUpGrapheme(segment);
+        if (whole !== null) {
+          put(segment, from + index, whole);
+          continue;
+        }
+        let at = from + index;
+        for (const character of segment) {
+          put(character, at, table.lookUpCharacter(character));
+          at += character.length;
+        }
       }
-      let at = index;
-      for (const character of segment) {
-        put(character, at, table.lookUp(utf8(character)));
-        at += character.length;
-      }
+    };
+    let done = 0;
+    for (const { 0: run, index } of text.text.matchAll(table.plain)) {
+      cut(done, index);
+      // The last one may belong to a mark behind it.
+      done = index + run.length - 1;
+      builder.copy(text, index, done);
     }
+    cut(done, text.length);
     return isChanged ? builder.build() : text;
   };
 }
 
 class CharacterTable {
+  /** Runs of ASCII that the table leaves alone: cutting a text into graphemes takes most of the time. */
+  readonly plain: RegExp;
   readonly #units: Uint32Array;
   readonly #texts: Buffer;
+  readonly #known = new Map<string, string | null>();
 
   constructor(bytes: Buffer) {
     const size = bytes.length >= 4 ? bytes.readUInt32LE(0) : 0;
@@ -65,6 +80,25 @@ class CharacterTable {
     this.#units = new Uint32Array(size / 4);
     for (let i = 0; i < this.#units.length; i++) this.#units[i] = bytes.readUInt32LE(4 + 4 * i);
     this.#texts = bytes.subarray(4 + size);
+    const ascii = Array.from({ length: 95 }, (_, i) => String.fromCharCode(0x20 + i));
+    const left = ascii.filter((character) => this.lookUpCharacter(character) === null);
+    const codes = left.map((character) => `\\u{${character.charCodeAt(0).toString(16)}}`);
+    this.plain = codes.length === 0 ? /(?!)/g : new RegExp(`[${codes.join('')}]{2,}`, 'gu');
+  }
+
+  lookUpGrapheme(grapheme: string): string | null {
+    if (grapheme.length >= GRAPHEME_BYTES_MAX) return null;
+    const bytes = utf8(grapheme);
+    return bytes.length < GRAPHEME_BYTES_MAX ? this.lookUp(bytes) : null;
+  }
+
+  lookUpCharacter(character: string): string | null {
+    let found = this.#known.get(character);
+    if (found === undefined) {
+      if (this.#known.size >= KNOWN_MAX) this.#known.clear();
+      this.#known.set(character, (found = this.lookUp(utf8(character))));
+    }
+    return found;
   }
 
   /** What the shortest entry that the bytes begin with becomes; null without one. */
