@@ -36,6 +36,9 @@ const FREE = Array.from({ length: 32 }, (_, i) => String.fromCharCode(0xfdd0 + i
 /** Text between a header and the answer that a template may put there. */
 const HEADER_GAP_MAX = 400;
 
+/** Characters before an answer that may begin its words: "<think>\n" at the end of a generation prompt. */
+const PREFILLED = 16;
+
 /** As "<think>\n\n</think>\n\n". */
 const EMPTY_THOUGHTS = /^\s*([<[][^<>[\]/]+[>\]])\s*[<[]\/[^<>[\]]+[>\]]\s*$/;
 
@@ -80,7 +83,7 @@ class Mask {
   result(): MaskedConversation {
     const found = this.#generated === null ? this.#byTurns() : this.#byMarks(this.#generated);
     const told = found.texts.map(({ text, trained }) =>
-      trained.map(([start, end]) => text.slice(start, end)).join('\n'),
+      trained.map(([start, end]) => text.slice(Math.max(0, start - PREFILLED), end)).join('\n'),
     );
     const dropped = droppedFrom(this.messages, this.context, {
       whole: this.#whole,
@@ -216,17 +219,26 @@ class Mask {
     const prompt = this.#tryRender(before, true);
     if (prompt === null) return { begins: start, header: '' };
     const rest = this.#tryRender(before, false) ?? '';
-    const header = prompt.slice(commonStart(prompt, rest));
+    const added = prompt.slice(commonStart(prompt, rest));
+    // Some templates write the header always, and others never.
+    const header = added === '' ? this.#afterWords(prompt, before.at(-1)) : added;
     let begins = this.#afterToken(text, start);
     if (text.startsWith(prompt)) {
       begins = Math.min(prompt.length, end);
-    } else if (header !== '') {
+    } else if (added !== '') {
       const at = text.lastIndexOf(header, start - header.length);
       const after = at + header.length;
       if (at !== -1 && after <= start && start - after <= HEADER_GAP_MAX) begins = after;
     }
     const isEmpty = EMPTY_THOUGHTS.test(text.slice(begins, start));
     return { begins: isEmpty && !this.options.emptyThoughts ? start : begins, header };
+  }
+
+  /** What stands in `prompt` behind the words of its last message. */
+  #afterWords(prompt: string, message: ChatMessage | undefined): string {
+    const words = message?.content?.trim() ?? '';
+    const at = words === '' ? -1 : prompt.lastIndexOf(words);
+    return at === -1 ? '' : prompt.slice(at + words.length);
   }
 
   /** Spaces between a special token, such as [/INST], and the words behind it are the assistant's. */
