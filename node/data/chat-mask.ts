@@ -223,7 +223,9 @@ class Mask {
     // Some templates write the header always, and others never.
     const header = added === '' ? this.#afterWords(prompt, before.at(-1)) : added;
     let begins = this.#afterToken(text, start);
-    if (text.startsWith(prompt)) {
+    // Without a generation prompt the role before the answer is the template's, as it is before any other turn.
+    const isBegun = added !== '' || text.slice(prompt.length, start).trim() === '';
+    if (text.startsWith(prompt) && isBegun) {
       begins = Math.min(prompt.length, end);
     } else if (added !== '') {
       const at = text.lastIndexOf(header, start - header.length);

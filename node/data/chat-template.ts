@@ -234,18 +234,18 @@ function nullsIn(text: string): number {
 }
 
 /**
- * Turns without words, as calls are, are given without the field, as Transformers does it; else with null, or with
- * an empty text, to templates that want one of these.
+ * Turns without words, as calls are, have null for them, as most templates were written for; or not the field, as
+ * Transformers 5 leaves it out, or an empty text, for templates that take no null.
  */
 function* formsOf(messages: readonly ChatMessage[]): Generator<readonly object[], void, undefined> {
   if (messages.every(({ content }) => content !== null)) {
     yield messages;
     return;
   }
+  yield messages;
   yield messages.map(({ content, ...others }) =>
     content === null ? others : { content, ...others },
   );
-  yield messages;
   yield messages.map((message) => ({ ...message, content: message.content ?? '' }));
 }
 

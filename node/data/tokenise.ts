@@ -126,24 +126,18 @@ function completionExample(
   return ended({ tokens, trained, starts: [0] }, true, tokenizer);
 }
 
-/** Words that end where a word ends, and are a token by themselves in most tokenizers. */
-const BEFORE = ['\n', 'a', '.', '1', 'の', '>'];
-
 /**
  * Ids of what goes on from `prompt`. As in the whole text, where the prompt has the tokens there that it has alone:
  * else a token would span both, which generating from the prompt never makes.
  */
 function continuation(tokenizer: Tokenizer, prompt: string, text: string): number[] {
   if (prompt === '') return tokenizer.encode(text);
-  for (const before of [prompt, ...BEFORE]) {
-    const alone = tokenizer.encode(before);
-    const { ids, starts } = tokenizer.encodeWithOffsets(before + text);
-    const isApart = alone.every((id, i) => ids[i] === id);
-    if (isApart && (starts[alone.length] ?? before.length) >= before.length) {
-      return ids.slice(alone.length);
-    }
-  }
-  return tokenizer.encode(text);
+  const alone = tokenizer.encode(prompt);
+  const { ids, starts } = tokenizer.encodeWithOffsets(prompt + text);
+  const isApart = alone.every((id, i) => ids[i] === id);
+  const next = starts[alone.length] ?? prompt.length;
+  if (isApart && next >= prompt.length) return ids.slice(alone.length);
+  return tokenizer.encodeContinuation(text);
 }
 
 type ChatOptions = TokenisingOptions & { chatTemplate: ChatTemplate };

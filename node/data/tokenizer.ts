@@ -15,6 +15,8 @@ export interface Tokenizer {
   encode(text: string): number[];
   /** As encode, with the stretch of the text that each token came from. */
   encodeWithOffsets(text: string): Encoded;
+  /** Ids of `text` where it goes on from another: it has no space that a text begins with. */
+  encodeContinuation(text: string): number[];
   /** Text of `ids`; `skipSpecialTokens` leaves out tokens such as end-of-text. */
   decode(ids: readonly number[], skipSpecialTokens: boolean): string;
   /**
@@ -173,6 +175,7 @@ function wrap(
   return {
     encode: (text) => encodeWithOffsets(text).ids,
     encodeWithOffsets,
+    encodeContinuation: (text) => guarded(path, () => engine.encodeContinuation(text)),
     decode,
     decodeContinuation: (ids, skip) => {
       const text = decode([...before, ...ids], skip);

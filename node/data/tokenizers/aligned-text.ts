@@ -5,6 +5,10 @@
  *
  * Positions are UTF-16 units, as everywhere in JavaScript.
  */
+
+/** Beyond any text: where one begins that goes on from another. */
+const CONTINUED = 1 << 29;
+
 export class AlignedText {
   /**
    * Unit i of `text` came from [starts[i], ends[i]) of the original; without these two from
@@ -19,6 +23,11 @@ export class AlignedText {
 
   static of(text: string): AlignedText {
     return new AlignedText(text, 0, null, null);
+  }
+
+  /** A text that goes on from another: nothing is put in front of it, and its places count from CONTINUED. */
+  static continuing(text: string): AlignedText {
+    return new AlignedText(text, CONTINUED, null, null);
   }
 
   static built(text: string, starts: Int32Array, ends: Int32Array): AlignedText {
@@ -75,9 +84,9 @@ export class AlignedText {
     return builder.build();
   }
 
-  /** `prefix` in front, in the place of the first character. Nothing goes in front of nothing. */
+  /** `prefix` in front, in the place of the first character; but not of nothing, nor of what goes on from a text. */
   prefixed(prefix: string): AlignedText {
-    if (this.length === 0 || prefix === '') return this;
+    if (this.length === 0 || prefix === '' || this.startOf(0) === CONTINUED) return this;
     const builder = new TextBuilder(this.length + prefix.length);
     const first = String.fromCodePoint(this.text.codePointAt(0) ?? 0);
     builder.append(prefix, this.startOf(0), this.endOf(first.length - 1));

@@ -68,10 +68,17 @@ export class TokenizerEngine {
    * hold, counts as U+FFFD.
    */
   encode(text: string): Encoded {
+    return this.#encode(AlignedText.of(wellFormed(text)));
+  }
+
+  /** Ids of `text` where it goes on from another: with no space or mark that a text begins with. */
+  encodeContinuation(text: string): number[] {
+    return this.#encode(AlignedText.continuing(wellFormed(text))).ids;
+  }
+
+  #encode(text: AlignedText): Encoded {
     const encoded: Encoded = { ids: [], starts: [], ends: [] };
-    for (const { piece, id } of this.#added.sections(
-      AlignedText.of(text.replace(/\p{Cs}/gu, '\ufffd')),
-    )) {
+    for (const { piece, id } of this.#added.sections(text)) {
       if (id !== null) put(encoded, id, piece, 0, piece.length);
       else if (piece.length > 0)
         for (const word of this.#words(piece)) this.#encodeWord(word, encoded);
@@ -107,6 +114,10 @@ export class TokenizerEngine {
     const text = this.#decoder(tokens).join('');
     return cleansUp ? withoutSpaces(text) : text;
   }
+}
+
+function wellFormed(text: string): string {
+  return text.replace(/\p{Cs}/gu, '\ufffd');
 }
 
 function put(encoded: Encoded, id: number, piece: AlignedText, from: number, to: number): void {

@@ -156,6 +156,14 @@ describe('what is trained of a conversation without marks', () => {
     }
   });
 
+  it('is no role that a template without a generation prompt puts before each turn', async () => {
+    const roles =
+      "{% for m in messages %}{{ '<|start|>' + m.role + ':' + m.content + '<|end|>' }}{% endfor %}";
+    assert.deepEqual(await rows(roles, { messages: TALK.slice(0, 2) }), [
+      '<|start|>user:Who?<|end|><|start|>assistant:⟦Anna.<|end|>⟧',
+    ]);
+  });
+
   it('is open where nothing ends the last answer', async () => {
     const endless = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}";
     const { texts } = await mask(endless, { messages: TALK });

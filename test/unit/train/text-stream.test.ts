@@ -8,6 +8,7 @@ import { TextStream } from '../../../node/train/text-stream.js';
 const bytes: Tokenizer = {
   encode: (text) => [...new TextEncoder().encode(text)],
   encodeWithOffsets: () => assert.fail('nobody asks'),
+  encodeContinuation: () => assert.fail('nobody asks'),
   decode: (ids) => new TextDecoder().decode(Uint8Array.from(ids)),
   decodeContinuation: (ids) => new TextDecoder().decode(Uint8Array.from(ids)),
   specialTokens: new Map(),
