@@ -220,11 +220,11 @@ class Mask {
     if (prompt === null) return { begins: start, header: '' };
     const rest = this.#tryRender(before, false) ?? '';
     const added = prompt.slice(commonStart(prompt, rest));
-    // Some templates write the header always, and others never.
-    const header = added === '' ? this.#afterWords(prompt, before.at(-1)) : added;
     let begins = this.#afterToken(text, start);
-    // Without a generation prompt the role before the answer is the template's, as it is before any other turn.
+    // Without a generation prompt the role before the answer is the template's, as it is before any other turn; or
+    // the prompt ends in it all the same.
     const isBegun = added !== '' || text.slice(prompt.length, start).trim() === '';
+    const header = added === '' && isBegun ? this.#afterWords(prompt, before.at(-1)) : added;
     if (text.startsWith(prompt) && isBegun) {
       begins = Math.min(prompt.length, end);
     } else if (added !== '') {

@@ -135,7 +135,7 @@ describe('a record with a SentencePiece tokenizer', () => {
       "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}",
     );
     const example = tokenise({ messages: [user('Who?'), assistant('Anna.')] });
-    assert.match(shown(example), /^user: Who\?\nassistant:⟦ Anna\.\n<\/s>⟧$/);
+    assert.match(shown(example), /^user: Who\?\nassistant: ⟦Anna\.\n<\/s>⟧$/);
   });
 });
 
