@@ -198,14 +198,8 @@ export function readContext(fields: ContextFields): ChatContext {
 
 /** What is given to every template is not for the data to change. */
 function withoutOurs(variables: Fields): Fields {
-  const {
-    messages: _m,
-    tools: _t,
-    documents: _d,
-    add_generation_prompt: _a,
-    ...others
-  } = variables;
-  return others;
+  const ours = ['messages', 'tools', 'documents', 'add_generation_prompt'];
+  return Object.fromEntries(Object.entries(variables).filter(([name]) => !ours.includes(name)));
 }
 
 /** A function as OpenAI described it before there were tools. */

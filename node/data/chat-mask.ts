@@ -280,9 +280,10 @@ class Mask {
 /** The message with `mark` for its words, the simplest first: some templates take no conversation without its calls. */
 function substitutes(message: ChatMessage, mark: string): ChatMessage[] {
   const { role, content } = message;
-  const bare: Record<string, unknown> = { ...message };
-  for (const field of ['tool_calls', 'reasoning_content', 'reasoning', 'thinking'])
-    delete bare[field];
+  const spoken = ['tool_calls', 'reasoning_content', 'reasoning', 'thinking'];
+  const bare = Object.fromEntries(
+    Object.entries(message).filter(([field]) => !spoken.includes(field)),
+  );
   const calls = message['tool_calls'];
   const marked: Record<string, unknown> = { ...message };
   for (const field of ['reasoning_content', 'reasoning', 'thinking']) {

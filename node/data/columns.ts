@@ -267,8 +267,8 @@ class RowReader {
   #turns(turns: readonly ChatMessage[], name: string, fields: ContextFields): DataRecord {
     const hasSystem = turns[0]?.role === 'system';
     this.#refuseUnread(fields, hasSystem ? ['history', 'system', 'system_prompt'] : ['history']);
-    const { history: _, ...others } = fields;
-    const before = hasSystem ? [] : this.#named(() => readBefore(others));
+    const { system, system_prompt } = fields;
+    const before = hasSystem ? [] : this.#named(() => readBefore({ system, system_prompt }));
     const context = this.#named(() => readContext(fields));
     const messages = [...before, ...turns];
     // JSON takes up to two characters for one of most texts.

@@ -3,7 +3,46 @@
  * here (methods of texts, equality, white space, dates), and with {% generation %} kept instead of left out.
  */
 import { randomBytes } from 'node:crypto';
-import { Environment, Interpreter, parse, tokenize } from '@huggingface/jinja';
+import * as jinja from '@huggingface/jinja';
+
+// -- The library, whose declarations cannot be resolved here: they import without file extensions -------------------
+
+/** A value of the library, as far as it is used here. */
+interface Value {
+  type: string;
+  value: unknown;
+  /** As the text of a template shows it. */
+  toString(): string;
+}
+type Method = (args: readonly Value[]) => unknown;
+interface Operation {
+  operator: { value: string };
+  left: unknown;
+  right: unknown;
+}
+interface Filter {
+  value?: string;
+  callee?: { value?: string };
+}
+/** The library's interpreter with the methods that its declarations leave out. */
+interface Inside {
+  run(program: unknown): Value;
+  evaluate(node: unknown, environment: Environment): Value;
+  evaluateBlock(statements: readonly unknown[], environment: Environment): Value;
+  evaluateBinaryExpression(node: Operation, environment: Environment): Value;
+  applyFilter(operand: Value, filter: Filter, environment: Environment): Value;
+  evaluateFor(node: { body: readonly unknown[] }, environment: Environment): Value;
+}
+interface Environment {
+  set(name: string, value: unknown): Value;
+}
+interface Library {
+  Environment: new () => Environment;
+  Interpreter: new (environment: Environment) => Inside;
+  tokenize: (source: string, options: object) => unknown;
+  parse: (tokens: unknown) => unknown;
+}
+const { Environment, Interpreter, parse, tokenize } = jinja as unknown as Library;
 
 /** A rendered text, and what stands between {% generation %} and {% endgeneration %} in it. */
 export interface Rendering {
@@ -119,33 +158,7 @@ function strftime(date: Date, format: string): string {
 
 // -- What the library does otherwise than Python -------------------------------------------------------------------
 
-/** A value of the library, as far as it is used here. */
-interface Value {
-  type: string;
-  value: unknown;
-}
-type Method = (args: readonly Value[]) => unknown;
-interface Operation {
-  operator: { value: string };
-  left: unknown;
-  right: unknown;
-}
-interface Filter {
-  value?: string;
-  callee?: { value?: string };
-}
-/** The library's interpreter with the methods that its declarations leave out. */
-interface Inside {
-  run(program: unknown): Value;
-  evaluate(node: unknown, environment: Environment): Value;
-  evaluateBlock(statements: readonly unknown[], environment: Environment): Value;
-  evaluateBinaryExpression(node: Operation, environment: Environment): Value;
-  applyFilter(operand: Value, filter: Filter, environment: Environment): Value;
-  evaluateFor(node: { body: readonly unknown[] }, environment: Environment): Value;
-}
-const Base = Interpreter as unknown as new (environment: Environment) => Inside;
-
-const toValue = (value: unknown): Value => new Environment().set('value', value) as Value;
+const toValue = (value: unknown): Value => new Environment().set('value', value);
 
 /** What {% break %} and {% continue %} throw, with the text before them. */
 interface Control extends Error {
@@ -153,14 +166,14 @@ interface Control extends Error {
 }
 const [BreakControl, ContinueControl] = ['Break', 'Continue'].map((type) => {
   try {
-    new Base(new Environment()).evaluate({ type }, new Environment());
+    new Interpreter(new Environment()).evaluate({ type }, new Environment());
   } catch (control) {
     return (control as Error).constructor as new () => Control;
   }
   throw new Error('@huggingface/jinja has changed inside');
 }) as [new () => Control, new () => Control];
 
-class PythonInterpreter extends Base {
+class PythonInterpreter extends Interpreter {
   readonly #loopBodies = new WeakSet<readonly unknown[]>();
   readonly #left = new WeakSet<readonly unknown[]>();
 
@@ -198,7 +211,7 @@ class PythonInterpreter extends Base {
     try {
       for (const statement of statements) {
         const value = this.evaluate(statement, environment);
-        if (value.type !== 'NullValue' && value.type !== 'UndefinedValue') text += String(value);
+        if (value.type !== 'NullValue' && value.type !== 'UndefinedValue') text += value.toString();
       }
     } catch (control) {
       if (!(control instanceof BreakControl || control instanceof ContinueControl)) throw control;
@@ -236,7 +249,10 @@ function isEqual(left: Value, right: Value): boolean {
 }
 
 /** As str.isspace: U+0085 and the separators of ASCII are white space, U+FEFF is not. */
-const PYTHON_SPACE = /[\p{White_Space}\u001c-\u001f]/u;
+function isPythonSpace(character: string): boolean {
+  const code = character.charCodeAt(0);
+  return (code >= 0x1c && code <= 0x1f) || /\p{White_Space}/u.test(character);
+}
 
 function stripped(
   text: string,
@@ -245,7 +261,7 @@ function stripped(
 ): string {
   const all = Array.from(text);
   const set = characters === null ? null : new Set(characters);
-  const goes = (character = 'a'): boolean => set?.has(character) ?? PYTHON_SPACE.test(character);
+  const goes = (character = 'a'): boolean => set?.has(character) ?? isPythonSpace(character);
   let [from, to] = [0, all.length];
   if (sides !== 'right') while (from < to && goes(all[from])) from++;
   if (sides !== 'left') while (to > from && goes(all[to - 1])) to--;
@@ -291,8 +307,7 @@ function methodsOf(text: string): Record<string, Method> {
     join: (args) =>
       ((args[0]?.value ?? []) as Value[]).map(({ value }) => String(value)).join(text),
     isdigit: () => /^\p{Nd}+$/u.test(text),
-    isspace: () =>
-      text !== '' && Array.from(text).every((character) => PYTHON_SPACE.test(character)),
+    isspace: () => text !== '' && Array.from(text).every((character) => isPythonSpace(character)),
     rsplit: (args) => rsplit(text, textArgument(args, 0), Number(args[1]?.value ?? -1)),
     partition: (args) => partition(text, textArgument(args, 0) ?? ' '),
   };
@@ -322,12 +337,15 @@ function addMethods(): void {
   };
   const prototype = Object.getPrototypeOf(text) as object;
   const own = Object.getOwnPropertyDescriptor(prototype, 'builtins');
+  const original = Symbol('builtins');
   if (own?.get === undefined) throw new Error('@huggingface/jinja has changed inside');
-  const get = own.get as (this: Value) => Map<string, Value>;
+  const builtinsOf = (value: Value): Map<string, Value> =>
+    Reflect.get(prototype, original, value) as Map<string, Value>;
+  Object.defineProperty(prototype, original, own);
   Object.defineProperty(prototype, 'builtins', {
     configurable: true,
     get(this: Value): Map<string, Value> {
-      const methods = get.call(this);
+      const methods = builtinsOf(this);
       if (methods.has('removeprefix')) return methods;
       for (const [name, work] of Object.entries(methodsOf(String(this.value)))) {
         methods.set(

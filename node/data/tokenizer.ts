@@ -243,8 +243,10 @@ export function specialTokensOf(config: TokenizerConfig): Record<string, string>
     const text = oneToken.safeParse(token);
     if (text.success) named[name] = tokenText(text.data) ?? '';
   }
-  const listed = [config.additional_special_tokens, extra].filter(Array.isArray).flat();
-  for (const [i, token] of listed.entries()) named[`additional ${i}`] = tokenText(token) ?? '';
+  for (const list of [extra, config.additional_special_tokens]) {
+    if (!Array.isArray(list)) continue;
+    for (const [i, token] of list.entries()) named[`listed ${i}`] = tokenText(token) ?? '';
+  }
   return named;
 }
 

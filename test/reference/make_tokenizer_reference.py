@@ -3,7 +3,8 @@
 Usage: python make_tokenizer_reference.py OUT.json.gz
 Needs: tokenizers, sentencepiece (their versions are written to OUT). Every tokenizer is trained here, on the sentences below.
 
-OUT holds the texts and, by kind, a tokenizer and [ids, offsets, decoded] of each text. Offsets count code points, the begin
+Training breaks ties in another order each time, so that two runs give other vocabularies, each with its own ids. OUT
+holds the texts and, by kind, a tokenizer and [ids, offsets, decoded] of each text. Offsets count code points, the begin
 and end of each token. A lone surrogate, which Python cannot hand to Rust, is replaced by U+FFFD here.
 """
 import base64, gzip, io, json, os, random, sys
@@ -206,7 +207,6 @@ def main(out):
             cases.append([encoded.ids, offsets, tokenizer.decode(encoded.ids, skip_special_tokens=False)])
         reference["kinds"][name] = {"tokenizer": json.loads(tokenizer.to_str()), "cases": cases}
     with open(out, "wb") as file:
-        # The same bytes each time: no name and no time in the header.
         file.write(gzip.compress(json.dumps(reference, separators=(",", ":")).encode("ascii"), mtime=0))
 
 

@@ -121,13 +121,41 @@ function strip(left: boolean, right: boolean): Normalizer {
   };
 }
 
-/** Of SentencePiece's nmt_nfkc. */
+/** Code points, [first, last], that SentencePiece's nmt_nfkc takes out, and those that it takes for spaces. */
+const NMT_REMOVED: readonly [number, number][] = [
+  ...([
+    [0x1, 0x8],
+    [0xb, 0xb],
+    [0xe, 0x1f],
+    [0x7f, 0x7f],
+    [0x8f, 0x8f],
+    [0x9f, 0x9f],
+  ] as const),
+].map(([first, last]) => [first, last]);
+const NMT_SPACES: readonly [number, number][] = [
+  ...([
+    [0x9, 0xa],
+    [0xc, 0xd],
+    [0x1680, 0x1680],
+    [0x200b, 0x200f],
+    [0x2028, 0x2029],
+  ] as const),
+  ...([
+    [0x2581, 0x2581],
+    [0xfeff, 0xfeff],
+    [0xfffd, 0xfffd],
+  ] as const),
+].map(([first, last]) => [first, last]);
+
 const nmt: Normalizer = (text) => {
-  const removed = /[\u0001-\u0008\u000b\u000e-\u001f\u007f\u008f\u009f]/u;
-  const spaces = /[\u0009\u000a\u000c\u000d\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/u;
-  return text.mapped((character) =>
-    removed.test(character) ? '' : spaces.test(character) ? ' ' : character,
-  );
+  const isIn = (ranges: readonly [number, number][], character: string): boolean => {
+    const code = character.codePointAt(0) ?? 0;
+    return ranges.some(([first, last]) => code >= first && code <= last);
+  };
+  return text.mapped((character) => {
+    if (isIn(NMT_REMOVED, character)) return '';
+    return isIn(NMT_SPACES, character) ? ' ' : character;
+  });
 };
 
 const CHINESE =

@@ -20,9 +20,7 @@ export function precompiledNormalizer(config: Fields): Normalizer {
   const table = new CharacterTable(Buffer.from(textOf(config, 'precompiled_charsmap'), 'base64'));
   return (text) => {
     const builder = new TextBuilder(text.length + 16);
-    let isChanged = false;
     const put = (part: string, at: number, changed: string | null): void => {
-      isChanged ||= changed !== null;
       if (changed === null) {
         builder.copy(text, at, at + part.length);
         return;
@@ -61,7 +59,7 @@ export function precompiledNormalizer(config: Fields): Normalizer {
       builder.copy(text, index, done);
     }
     cut(done, text.length);
-    return isChanged ? builder.build() : text;
+    return builder.text === text.text ? text : builder.build();
   };
 }
 

@@ -110,7 +110,7 @@ describe('openChatTemplate', () => {
     await writeFile(join(dir, 'tokenizer_config.json'), JSON.stringify({ chat_template }));
     const template = await openChatTemplate(dir);
     assert.equal(template?.render([], false), 'plain');
-    assert.equal(template?.render([], false, { tools: [{}] }), 'with tools');
+    assert.equal(template.render([], false, { tools: [{}] }), 'with tools');
   });
 
   it('finds a template of a model with pictures, and gives contents as parts to one that reads them', async () => {
