@@ -30,6 +30,7 @@ const ROLES: Readonly<Record<string, string>> = {
   gpt: 'assistant',
   chatgpt: 'assistant',
   bot: 'assistant',
+  ai: 'assistant',
   model: 'assistant',
   function_call: 'function_call',
   tool: 'tool',

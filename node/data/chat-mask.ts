@@ -8,10 +8,12 @@ import type { ChatContext, ChatMessage, ChatTemplate } from './chat-template.js'
 import { droppedFrom, holdsWords, type Dropped } from './chat-dropped.js';
 import { trainedTurns } from './chat-turns.js';
 
+type Span = [start: number, end: number];
+
 /** A text and the stretches of it that are trained: [start, end) in UTF-16 units, in order. */
 export interface MaskedText {
   text: string;
-  trained: [start: number, end: number][];
+  trained: Span[];
   /** Whether the text breaks off after an answer: nothing in the template ends it. */
   isOpen: boolean;
 }
@@ -65,7 +67,7 @@ interface Answer {
 
 class Mask {
   readonly #whole: string;
-  readonly #generated: [number, number][] | null;
+  readonly #generated: Span[] | null;
   readonly #trained: readonly number[];
 
   constructor(
@@ -81,32 +83,54 @@ class Mask {
   }
 
   result(): MaskedConversation {
-    const found = this.#generated === null ? this.#byTurns() : this.#byMarks(this.#generated);
-    const told = found.texts.map(({ text, trained }) =>
+    const texts = this.#generated === null ? this.#byTurns() : this.#byMarks(this.#generated);
+    return { texts, dropped: this.#droppedFrom(texts) };
+  }
+
+  #droppedFrom(texts: readonly MaskedText[]): Dropped[] {
+    const told = texts.map(({ text, trained }) =>
       trained.map(([start, end]) => text.slice(Math.max(0, start - PREFILLED), end)).join('\n'),
     );
-    const dropped = droppedFrom(this.messages, this.context, {
+    return droppedFrom(this.messages, this.context, {
       whole: this.#whole,
       trained: this.#trained,
       told: told.join('\n'),
     });
-    return { texts: found.texts, dropped };
   }
 
   /** What stands between the tags, without the turns that are not to be trained. */
-  #byMarks(generated: readonly [number, number][]): Pick<MaskedConversation, 'texts'> {
-    const marked = generated.filter(([start, end]) => end > start);
+  #byMarks(generated: readonly Span[]): MaskedText[] {
     const skipped = this.messages.flatMap((message, i) =>
       message.role === 'assistant' && !this.#trained.includes(i) ? [this.#placeIn(i)] : [],
     );
     const added = this.#trained
       .filter((i) => this.messages[i]?.role !== 'assistant')
       .map((i) => this.#placeIn(i));
-    const kept = marked.filter(
-      ([start, end]) => !skipped.some(([from, to]) => from < end && start < Math.max(to, from + 1)),
-    );
-    const trained = [...kept, ...added].sort(([a], [b]) => a - b);
-    return { texts: [{ text: this.#whole, trained, isOpen: false }] };
+    const trained = [...outside(generated, skipped), ...added].sort(([a], [b]) => a - b);
+    const shared = { text: this.#whole, trained, isOpen: false };
+    // An answer of which the template forgets a part later is trained in the conversation up to it.
+    const lost = new Set(this.#droppedFrom([shared]).map(({ turn }) => (turn ?? 0) - 1));
+    const last = this.messages.length - 1;
+    const own = this.#trained
+      .filter((i) => lost.has(i) && i < last)
+      .flatMap((i) => this.#markedUpTo(i));
+    const elsewhere = own.map(({ turn }) => this.#placeIn(turn));
+    const rest = { ...shared, trained: outside(trained, elsewhere) };
+    return [...own.map(({ text }) => text), ...(rest.trained.length > 0 ? [rest] : [])];
+  }
+
+  /** The conversation up to a turn, in which its own marks alone are trained. */
+  #markedUpTo(turn: number): { turn: number; text: MaskedText }[] {
+    const upTo = this.messages.slice(0, turn + 1);
+    const { text, generated } = this.template.renderMarked(upTo, this.context);
+    const place = this.#place(upTo, turn, text);
+    if (place === null) return [];
+    const trained = (generated ?? []).filter((span) => isShared(span, place));
+    const end = trained.at(-1)?.[1] ?? 0;
+    // Nothing of it is forgotten: the template has never shown it.
+    return this.#whole.startsWith(text.slice(0, end))
+      ? []
+      : [{ turn, text: { text, trained, isOpen: false } }];
   }
 
   #placeIn(turn: number): [number, number] {
@@ -115,7 +139,7 @@ class Mask {
     return place;
   }
 
-  #byTurns(): Pick<MaskedConversation, 'texts'> {
+  #byTurns(): MaskedText[] {
     const shared: MaskedText = { text: this.#whole, trained: [], isOpen: false };
     const own: MaskedText[] = [];
     for (const turn of this.#trained) {
@@ -131,7 +155,7 @@ class Mask {
         own.push({ text, trained, isOpen: this.#isOpen(answer.tail) });
       }
     }
-    return { texts: shared.trained.length > 0 ? [...own, shared] : own };
+    return shared.trained.length > 0 ? [...own, shared] : own;
   }
 
   /** Whether no end of turn follows the answer. */
@@ -300,6 +324,17 @@ function substitutes(message: ChatMessage, mark: string): ChatMessage[] {
     { ...bare, role, content: mark },
     { ...marked, role, content: content === null || content === '' ? content : mark },
   ];
+}
+
+function isShared([start, end]: Span, [from, to]: Span): boolean {
+  return start < Math.max(to, from + 1) && from < end;
+}
+
+/** The spans that hold something and have nothing in common with `places`. */
+function outside(spans: readonly Span[], places: readonly Span[]): Span[] {
+  return spans.filter(
+    (span) => span[1] > span[0] && !places.some((place) => isShared(span, place)),
+  );
 }
 
 function commonStart(a: string, b: string): number {

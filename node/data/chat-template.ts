@@ -167,7 +167,7 @@ class ModelTemplate implements ChatTemplate {
         // Some templates write a null out.
         if (best === null || nullsIn(found.text) < nullsIn(best.text)) best = found;
       } catch (cause) {
-        refusal ??= cause;
+        refusal = cause;
       }
     }
     if (best !== null) return best;

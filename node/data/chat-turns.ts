@@ -2,8 +2,8 @@
 import { UserError } from '../errors.js';
 import type { ChatMessage, ChatTemplate } from './chat-template.js';
 
-/** Fields that say whether a turn is trained, as OpenAI, Axolotl and others write them. */
-const TRAIN_FIELDS = ['train', 'trainable', 'training', 'loss_mask', 'loss', 'mask'] as const;
+/** Fields that say whether a turn is trained, as Axolotl, ms-swift and others write them. */
+const TRAIN_FIELDS = ['train', 'trainable', 'training', 'loss_mask', 'loss'] as const;
 
 /** Roles that need not be named: templates that name none write any into the header. */
 const COMMON_ROLES = ['system', 'user', 'assistant', 'tool'];
@@ -37,9 +37,7 @@ function flagOf(message: ChatMessage, index: number): boolean | null {
   for (const field of TRAIN_FIELDS) {
     const value = message[field];
     if (value === undefined || value === null) continue;
-    // What "mask" hides is not trained.
-    const flag = asSwitch(value, field, index);
-    return field === 'mask' ? !flag : flag;
+    return asSwitch(value, field, index);
   }
   return null;
 }

@@ -274,7 +274,11 @@ class RowReader {
     // JSON takes up to two characters for one of most texts.
     if (JSON.stringify([messages, context]).length > 2 * LINE_BYTES_MAX) throw this.#tooLong(name);
     if (!messages.some(({ role }) => role === 'assistant')) {
-      throw this.#nothingToTrain(`"${name}" has no turn with the role "assistant"`);
+      const roles = Array.from(
+        new Set(messages.map(({ role }) => role.slice(0, NAME_SHOWN_LENGTH_MAX))),
+      );
+      const shown = roles.slice(0, NAMES_SHOWN_MAX).join(', ');
+      throw this.#nothingToTrain(`"${name}" has no turn with the role "assistant", but ${shown}`);
     }
     const more = Object.keys(context).length > 0 ? { context } : {};
     return { kind: 'messages', messages, ...more, ...this.#place };

@@ -107,6 +107,8 @@ function rowsOf({ tokens, trained, starts }: TokenisedExample): z.infer<typeof r
 
 /** What our program takes although Transformers 5 does not: null for the words beside a call. */
 const REFUSED_BY_TRANSFORMERS_ALONE = new Set(['deepseek-r1: a call and its answer']);
+/** Thoughts of an earlier answer, which the template shows while it is the last one. */
+const FORGOTTEN = new Set(['qwen3: thoughts in a field', 'gpt-oss: thoughts in a field']);
 /** The thoughts are trained where their template drops them. */
 const TRAINED_ALL_THE_SAME = new Set([
   'deepseek-r1: thoughts in a field',
@@ -142,7 +144,8 @@ describe('chat templates of well-known models', () => {
             continue;
           }
           const rows = rowsOf(found);
-          const due = isMarked ? [expected.whole] : expected.rows;
+          // What the template forgets of an earlier answer Transformers does not train: here it has a text of its own.
+          const due = isMarked && !FORGOTTEN.has(title) ? [expected.whole] : expected.rows;
           // GLM-4 ends no turn, so that an end-of-text token follows the last.
           const last = rows.at(-1);
           if (

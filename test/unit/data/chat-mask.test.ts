@@ -191,6 +191,18 @@ describe('what is trained of a conversation with marks', () => {
     ]);
   });
 
+  it('is a text for each answer of which the template forgets a part later', async () => {
+    const forgetful = turns(
+      "{{- '<|start|>assistant:' }}{%- generation %}{{- (m.content if loop.last else m.content.split(')')[-1]) + '<|end|>' }}{%- endgeneration %}",
+    );
+    const messages = [user('Who?'), assistant('(Hm.)Anna.'), user('Why?'), assistant('So.')];
+    assert.deepEqual(await rows(forgetful, { messages }), [
+      '<|start|>user:Who?<|end|><|start|>assistant:⟦(Hm.)Anna.<|end|>⟧',
+      '<|start|>user:Who?<|end|><|start|>assistant:Anna.<|end|>' +
+        '<|start|>user:Why?<|end|><|start|>assistant:⟦So.<|end|>⟧',
+    ]);
+  });
+
   it('is none of a turn that says no', async () => {
     const messages = [user('Who?'), assistant('Anna.', { weight: 0 }), ...TALK.slice(2)];
     for (const source of [marked, PLAIN]) {

@@ -22,7 +22,7 @@ describe('which turns are trained', () => {
       ...[
         turn('user', { trainable: true }),
         turn('user', { weight: 1 }),
-        turn('assistant', { mask: true }),
+        turn('assistant', { loss: false }),
       ],
     ];
     assert.deepEqual(trainedTurns(messages), [1, 4, 5]);
