@@ -126,11 +126,9 @@ class Mask {
     const place = this.#place(upTo, turn, text);
     if (place === null) return [];
     const trained = (generated ?? []).filter((span) => isShared(span, place));
-    const end = trained.at(-1)?.[1] ?? 0;
-    // Nothing of it is forgotten: the template has never shown it.
-    return this.#whole.startsWith(text.slice(0, end))
-      ? []
-      : [{ turn, text: { text, trained, isOpen: false } }];
+    // Nothing is forgotten where the whole begins in the same way: the template never shows it.
+    const isForgotten = trained.length > 0 && !this.#whole.startsWith(text.slice(0, place[1]));
+    return isForgotten ? [{ turn, text: { text, trained, isOpen: false } }] : [];
   }
 
   #placeIn(turn: number): [number, number] {
