@@ -1,6 +1,6 @@
 /** Which columns of the data are trained on, and the line that says what a folder holds. */
 import type { Writable } from 'node:stream';
-import { option, text, type OptionValues } from '../config.js';
+import { option, switchOption, text, type OptionValues } from '../config.js';
 import { checkColumns, type ColumnNames } from '../data/columns.js';
 import { findDataFiles } from '../data/sources.js';
 
@@ -24,6 +24,13 @@ export const columnOptions = {
     "column with conversations: the assistant's turns are trained on",
     'messages or conversations',
   ),
+  acceptDropped: switchOption(
+    'train although the chat template, or this program, leaves parts of conversations out',
+  ),
+  acceptRoles: switchOption('take roles that the chat template does not name as they are'),
+  trainEmptyThoughts: switchOption(
+    'train empty blocks of thoughts that the chat template puts before answers',
+  ),
 } as const;
 
 /** Throws UserError (wrong usage) for flags that make no whole form, or more than one. */
@@ -33,6 +40,9 @@ export function columnsOf(options: OptionValues<typeof columnOptions>): ColumnNa
     prompt: options.promptColumn,
     completion: options.completionColumn,
     messages: options.messagesColumn,
+    ...(options.acceptDropped && { acceptDropped: true }),
+    ...(options.acceptRoles && { acceptRoles: true }),
+    ...(options.trainEmptyThoughts && { emptyThoughts: true }),
   };
   checkColumns(columns);
   return columns;

@@ -122,8 +122,8 @@ function sayProgress(out: Writable): (records: number, tokens: number) => void {
 function jsonReport(report: DataReport, { tokenizer, all }: Writing): string {
   const samples = report.samples.map(({ stretches, ...place }) => ({
     ...place,
-    parts: stretches.map(({ tokens, trained }) => ({
-      text: tokenizer.decode(tokens, false),
+    parts: stretches.map(({ tokens, trained }, i) => ({
+      text: textOf(tokens, i, tokenizer),
       trained,
     })),
   }));
@@ -224,12 +224,19 @@ function sampleText(
   colour: boolean,
 ): string {
   const [open, close] = colour ? ['\u001b[32m', '\u001b[0m'] : ['⟦', '⟧'];
-  const parts = stretches.slice(0, STRETCHES_SHOWN_MAX).map(({ tokens, trained }) => {
-    const shown = shortened(printable(tokenizer.decode(tokens, false)));
+  const parts = stretches.slice(0, STRETCHES_SHOWN_MAX).map(({ tokens, trained }, i) => {
+    const shown = shortened(printable(textOf(tokens, i, tokenizer)));
     return trained ? `${open}${shown}${close}` : shown;
   });
   const more = stretches.length > STRETCHES_SHOWN_MAX ? ' ...' : '';
   return `--- ${printableLine(placeText(file, place))}\n${parts.join('')}${more}\n---`;
+}
+
+/** Of stretch `index` of a sample: all but the first go on from the one before. */
+function textOf(tokens: readonly number[], index: number, tokenizer: Tokenizer): string {
+  return index === 0
+    ? tokenizer.decode(tokens, false)
+    : tokenizer.decodeContinuation(tokens, false);
 }
 
 function shortened(shown: string): string {

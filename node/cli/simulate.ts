@@ -217,6 +217,7 @@ async function open(
   const hands = dealt.map((hand, i) => (i < honest ? hand : (attack?.poison?.(hand) ?? hand)));
   const threads = options.threads ?? availableParallelism();
   const workload = await ModelWorkload.open({
+    columns: columnsOf(options),
     ...{ modelDir: dir, hands, honest, seed, signal: io.signal },
     executor: await openExecutor({ device: 'cpu', threads }),
     manifest: run.manifest,

@@ -93,9 +93,9 @@ export async function openDataset(
   const { files } = await findDataFiles(paths);
   const [training, heldOut] = [new TokenStore(), new TokenStore()];
   for await (const example of readExamples(files, options)) {
-    const { tokens, trained, file, record } = example;
+    const { tokens, trained, starts, file, record } = example;
     const store = example.isHeldOut ? heldOut : training;
-    if (training.size + heldOut.size > TOKENS_MAX || !store.append(tokens, trained)) {
+    if (training.size + heldOut.size > TOKENS_MAX || !store.append(tokens, trained, starts)) {
       throw new UserError(
         `${placeText(file, record)}: the data have more than ${TOKENS_MAX} tokens, the most that is kept in memory: give fewer files`,
       );

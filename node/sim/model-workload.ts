@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { sha256 } from '../../protocol/bytes.js';
 import type { Manifest } from '../../protocol/manifest.js';
 import { openChatTemplate } from '../data/chat-template.js';
+import { USUAL_COLUMNS, type ColumnNames } from '../data/columns.js';
 import { openDataset } from '../data/dataset.js';
 import type { DataRecord } from '../data/records.js';
 import { isHeldOut } from '../data/split.js';
@@ -32,6 +33,8 @@ export interface ModelWorkloadInit {
   hands: readonly (readonly DataRecord[])[];
   /** How many of them, from the first on, are honest: what those hold out is measured on. */
   honest: number;
+  /** What conversations may lose; names of columns do not matter here. */
+  columns?: ColumnNames;
   /** Share of a peer's examples that it measures on, 0 to 0.5. */
   heldOutShare: number;
   seed: Uint8Array;
@@ -72,7 +75,8 @@ export class ModelWorkload implements Workload {
       for (const [i, hand] of init.hands.entries()) {
         const file = await writeHand(dir, `peer-${i}`, hand);
         const seed = sha256(Buffer.concat([init.seed, Buffer.from(`data/${i}`)]));
-        const reading = { tokenizer, chatTemplate, sequenceLength, heldOutShare, seed };
+        const columns = { ...init.columns, ...USUAL_COLUMNS };
+        const reading = { tokenizer, chatTemplate, sequenceLength, heldOutShare, seed, columns };
         const data = await openDataset([file], reading);
         const tokensMax = heldOutTokensMax(schedule, training);
         const heldOut = [...(data.heldOut?.batches(batchSize, tokensMax) ?? [])];
