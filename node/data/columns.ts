@@ -88,9 +88,11 @@ export function formOf(names: readonly string[], columns: ColumnNames, where: st
   if (text !== null) return { kind: 'text', text };
   if (prompt !== null && completion !== null) return { kind: 'completion', prompt, completion };
   const form = usualForm((wanted) => {
-    return names.includes(wanted)
-      ? wanted
-      : (names.find((name) => name.trim().toLowerCase() === wanted) ?? null);
+    const fitting = names.filter((name) => name.trim().toLowerCase() === wanted);
+    if (fitting.length <= 1) return fitting[0] ?? null;
+    throw new UserError(
+      `${where}: has ${fitting.length} columns that are called "${wanted}" but for capitals and spaces: rename all but one`,
+    );
   });
   if (form !== null) return form;
   throw new UserError(`${where}: has ${listed(names)}, but ${FORMS}: ${FLAGS}`);

@@ -6,8 +6,8 @@ import { unreadable } from '../json-file.js';
 
 /** Formats by the end of a file's name. */
 const FORMATS = {
-  jsonl: 'json-lines',
-  ndjson: 'json-lines',
+  jsonl: 'json',
+  ndjson: 'json',
   json: 'json',
   csv: 'csv',
   tsv: 'csv',
