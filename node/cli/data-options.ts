@@ -2,7 +2,7 @@
 import type { Writable } from 'node:stream';
 import { option, text, type OptionValues } from '../config.js';
 import { checkColumns, type ColumnNames } from '../data/columns.js';
-import { findDataFiles } from '../data/sources.js';
+import { findDataFiles, leftOutText } from '../data/sources.js';
 
 export const columnOptions = {
   textColumn: option(text('NAME'), null, 'column with texts, all of which are trained on', 'text'),
@@ -38,17 +38,12 @@ export function columnsOf(options: OptionValues<typeof columnOptions>): ColumnNa
   return columns;
 }
 
-/** Paths that a line names. */
-const SHOWN_MAX = 4;
-
 /** The files among `paths`; what was left out of folders is said on `out`. Throws UserError as findDataFiles does. */
 export async function sayDataFiles(paths: readonly string[], out: Writable): Promise<string[]> {
   const { files, skipped } = await findDataFiles(paths);
-  if (skipped.length === 0) return files;
-  const shown = skipped.slice(0, SHOWN_MAX).join(', ');
-  const more = skipped.length > SHOWN_MAX ? ` and ${skipped.length - SHOWN_MAX} more` : '';
-  out.write(
-    `data: ${files.length} ${files.length === 1 ? 'file' : 'files'}; left out, as hidden or of an unknown kind: ${shown}${more}\n`,
-  );
+  if (skipped.length > 0) {
+    const count = `${files.length} ${files.length === 1 ? 'file' : 'files'}`;
+    out.write(`data: ${count}; left out: ${leftOutText(skipped)}\n`);
+  }
   return files;
 }

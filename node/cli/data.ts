@@ -4,7 +4,7 @@ import { integer, option, real, switchOption } from '../config.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { placeText } from '../data/records.js';
 import { PROBLEMS_MAX, reportOn, type DataReport, type Sample } from '../data/report.js';
-import { DATA_FILE_KINDS } from '../data/sources.js';
+import { DATA_FILE_KINDS, leftOutText } from '../data/sources.js';
 import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { EXIT_FAILURE, EXIT_USAGE, UserError } from '../errors.js';
 import { openModelDirectory } from '../model/model-directory.js';
@@ -150,10 +150,7 @@ function rowsOf(report: DataReport, sequenceLength: number): [string, string][] 
   );
   const rows: [string, string][] = [['records', [grouped(records), ...kinds].join(', ')]];
   if (skipped.length > 0) {
-    rows.push([
-      'left out',
-      `${grouped(skipped.length)} of the folder, hidden or of an unknown kind`,
-    ]);
+    rows.push(['left out', leftOutText(skipped)]);
   }
   if (records === 0) return rows;
   const { min, max, median, p95, total } = lengths;

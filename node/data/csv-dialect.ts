@@ -30,7 +30,7 @@ export function dialectOf(head: string, file: string, columns: ColumnNames): Dia
   const line = lines[first] ?? '';
   const separator = SEPARATOR_LINE.exec(line)?.[1];
   if (separator !== undefined) {
-    const delimiter = [...separator][0] ?? '';
+    const delimiter = separator.slice(0, 1);
     // Saved again with another program the line may be padded with delimiters.
     if (delimiter === '' || delimiter === '"' || separator.replaceAll(delimiter, '') !== '') {
       throw new UserError(
@@ -61,7 +61,7 @@ function firstRecord(head: string, delimiter: string): string[] {
     if (character === '"') isQuoted = !isQuoted;
     else if (character === '\n' && !isQuoted) break;
     else if (character === delimiter && !isQuoted) fields.push('');
-    else fields[fields.length - 1] += character;
+    else fields.push((fields.pop() ?? '') + character);
   }
   return fields.map((field) => field.trim());
 }

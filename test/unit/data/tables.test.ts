@@ -290,7 +290,7 @@ describe('data files', () => {
     const inside = (paths: readonly string[]): string[] =>
       paths.map((path) => path.slice(folder.length + 1));
     assert.deepEqual(inside(files), ['a.CSV', 'b/1.jsonl.gz', 'b/c/2.parquet', 'same.txt']);
-    assert.deepEqual(inside(skipped).sort(), [
+    assert.deepEqual(inside(skipped.map(({ path }) => path)).sort(), [
       '.git',
       '.hidden.txt',
       'b/gone.txt',
@@ -302,7 +302,7 @@ describe('data files', () => {
     await writeFile(join(empty, 'a.pdf'), '');
     await assert.rejects(
       findDataFiles([empty]),
-      userError(/y: has no data file in it \(1 entry looked at\)/),
+      userError(/y: has no data file to train on in it \(1 entry looked at\)/),
     );
     await assert.rejects(
       findDataFiles([join(folder, 'none')]),
