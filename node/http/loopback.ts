@@ -72,7 +72,10 @@ export function ownHostOnly(): MiddlewareHandler {
     c.header('Cache-Control', 'no-store');
     c.header('X-Content-Type-Options', 'nosniff');
     if (!OWN_HOST.test(c.req.header('host') ?? '')) {
-      return c.text('This server answers to localhost, 127.0.0.1 and [::1] only (Host header).\n', 403);
+      return c.text(
+        'This server answers to localhost, 127.0.0.1 and [::1] only (Host header).\n',
+        403,
+      );
     }
     await next();
     return undefined;
