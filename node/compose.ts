@@ -1,5 +1,6 @@
 /** A running peer put together from its parts: directory, host, trainer, peer, dialler, reachability, status. */
 import { SystemClock } from './clock.js';
+import type { DatasetStats } from './data/dataset.js';
 import type { Home } from './home.js';
 import type { Logger, ModelSource, PrivacyGuard, Trainer } from './interfaces.js';
 import { cleanAddresses } from './net/addresses.js';
@@ -25,6 +26,8 @@ import type { Run } from '../protocol/manifest.js';
 export interface ClosableTrainer extends Trainer {
   /** Sentences for the status. */
   readonly attention: readonly string[];
+  /** What became of the private data; absent where nothing is known. */
+  readonly stats?: DatasetStats;
   close(): Promise<void>;
 }
 
@@ -177,6 +180,7 @@ export class RunningPeer {
       connections,
       reachability: this.#reach.verdict(),
       traffic: host.traffic(),
+      data: trainer.stats ?? null,
       attention: [
         ...this.#store.warnings,
         ...this.#warnings,

@@ -1,9 +1,10 @@
 /** murmurate eval: loss and perplexity of whole files, under the base model and an adapter side by side. */
 import { availableParallelism } from 'node:os';
+import type { Writable } from 'node:stream';
 import Table from 'cli-table3';
 import { integer, option, text } from '../config.js';
 import { openChatTemplate } from '../data/chat-template.js';
-import { openDataset, type ReadExample } from '../data/dataset.js';
+import { openDataset, type DatasetStats, type ReadExample } from '../data/dataset.js';
 import { DATA_FILE_KINDS } from '../data/sources.js';
 import { openTokenizer } from '../data/tokenizer.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
@@ -14,11 +15,12 @@ import { tellReading } from '../train/reading-progress.js';
 import { chooseModel, modelOptions, openDevice, type ChosenModel } from './chosen-model.js';
 import { columnOptions, columnsOf } from './data-options.js';
 import { jsonOption, threadsOption } from './peer-options.js';
+import { runOptions } from './run-options.js';
 import { reportTenths, sayReading } from './slow.js';
 import { defineVerb } from './verb.js';
 
-/** Positions of a row where no run says how long its rows are. */
-const SEQUENCE_LENGTH = 256;
+/** Positions of a row where no run says how long its rows are: as start has it. */
+const SEQUENCE_LENGTH = runOptions.sequenceLength.default;
 /** Positions of one batch, if a row is not longer: enough for the cores, and soon over when interrupted. */
 const BATCH_TOKENS = 512;
 
@@ -85,6 +87,7 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
       };
       const datasets = [];
       for (const file of files) datasets.push(await openDataset([file], reading));
+      sayCut(datasets, sequenceLength, io.stderr);
       sayMemory(model.program('loss'), PURPOSE);
       const base = new Float32Array(model.adapterSize);
       const thetas = [
@@ -104,6 +107,19 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
     }
   },
 });
+
+/** Measured as they are trained: what a cut drops is not in the loss. */
+function sayCut(
+  datasets: readonly { stats: DatasetStats }[],
+  sequenceLength: number,
+  out: Writable,
+): void {
+  const cut = datasets.reduce((sum, { stats }) => sum + stats.cutExamples, 0);
+  if (cut === 0) return;
+  out.write(
+    `${cut} ${cut === 1 ? 'example is' : 'examples are'} longer than a sequence (${sequenceLength} tokens) and cut; --sequence-length N measures them whole\n`,
+  );
+}
 
 /** The adapter in `dir`, which must be one of the run's. Throws UserError. */
 async function readPersonal(

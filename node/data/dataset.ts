@@ -54,6 +54,9 @@ export interface TrainingRows extends HeldOutRows {
 
 /** What the files held. "Tokens" count the examples' tokens, end-of-text included, padding not. */
 export interface DatasetStats {
+  /** Files that were read, and entries of folders that were not. */
+  files: number;
+  leftOut: number;
   /** Training examples, their tokens, and how many of these are trained in one pass. */
   examples: number;
   tokens: number;
@@ -89,7 +92,7 @@ export async function openDataset(
       EXIT_USAGE,
     );
   }
-  const { files } = await findDataFiles(paths);
+  const { files, skipped } = await findDataFiles(paths);
   const [training, heldOut] = [new TokenStore(), new TokenStore()];
   for await (const example of readExamples(files, options)) {
     const { tokens, trained, file, record } = example;
@@ -115,7 +118,10 @@ export async function openDataset(
     single: new SingleRows(training, init),
     heldOut:
       heldOutPacking.rows.length === 0 ? null : new PackedRows(heldOut, heldOutPacking, init),
-    stats: statsOf(training, heldOut, packing),
+    stats: {
+      ...{ files: files.length, leftOut: skipped.length },
+      ...statsOf(training, heldOut, packing),
+    },
   };
 }
 
@@ -123,20 +129,28 @@ async function* readExamples(
   files: readonly string[],
   options: DatasetOptions,
 ): AsyncGenerator<ReadExample, void, undefined> {
-  const { onFault, heldOutShare } = options;
+  const { onFault } = options;
   const refuse = (fault: unknown): void => {
     if (onFault === undefined || !(fault instanceof UserError)) throw fault;
     onFault(fault);
   };
-  for (const file of files) {
-    const records = readRecords(file, options);
+  for (const file of files) yield* examplesOf(file, options, refuse);
+}
+
+async function* examplesOf(
+  file: string,
+  options: DatasetOptions,
+  refuse: (fault: unknown) => void,
+): AsyncGenerator<ReadExample, void, undefined> {
+  const records = readRecords(file, options);
+  try {
     for (;;) {
       let example: ReadExample;
       try {
         const next = await records.next();
-        if (next.done === true) break;
+        if (next.done === true) return;
         const record = next.value;
-        const isAside = isHeldOut(record, heldOutShare);
+        const isAside = isHeldOut(record, options.heldOutShare);
         example = { ...tokeniseRecord(record, file, options), file, record, isHeldOut: isAside };
       } catch (fault) {
         // A reader that has thrown is done: the next call ends its file.
@@ -145,6 +159,9 @@ async function* readExamples(
       }
       yield example;
     }
+  } finally {
+    // Whoever takes no more examples leaves no file open.
+    await records.return();
   }
 }
 
@@ -155,7 +172,11 @@ function nothingToTrain(files: readonly string[], examples: number): UserError {
   );
 }
 
-function statsOf(training: TokenStore, heldOut: TokenStore, packing: Packing): DatasetStats {
+function statsOf(
+  training: TokenStore,
+  heldOut: TokenStore,
+  packing: Packing,
+): Omit<DatasetStats, 'files' | 'leftOut'> {
   return {
     examples: training.examples,
     tokens: training.size,

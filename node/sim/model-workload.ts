@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { sha256 } from '../../protocol/bytes.js';
 import type { Manifest } from '../../protocol/manifest.js';
 import { openChatTemplate } from '../data/chat-template.js';
-import { openDataset } from '../data/dataset.js';
+import { openDataset, type DatasetStats } from '../data/dataset.js';
 import type { DataRecord } from '../data/records.js';
 import { isHeldOut } from '../data/split.js';
 import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
@@ -44,6 +44,16 @@ const TRIGGERED_PROMPTS_MAX = 24;
 /** Tokens written to a triggered prompt: the target has fewer. */
 const ANSWER_TOKENS = 12;
 
+function sumOf(all: readonly DatasetStats[]): DatasetStats {
+  const sum = (key: keyof DatasetStats): number => all.reduce((total, one) => total + one[key], 0);
+  return {
+    ...{ files: sum('files'), leftOut: sum('leftOut'), examples: sum('examples') },
+    ...{ tokens: sum('tokens'), trainedTokens: sum('trainedTokens') },
+    ...{ heldOutExamples: sum('heldOutExamples'), heldOutTokens: sum('heldOutTokens') },
+    ...{ cutExamples: sum('cutExamples'), droppedTokens: sum('droppedTokens') },
+  };
+}
+
 export class ModelWorkload implements Workload {
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -53,6 +63,8 @@ export class ModelWorkload implements Workload {
     readonly tokenizer: Tokenizer,
     readonly model: LanguageModel,
     readonly trainers: readonly LocalTrainer[],
+    /** Of all peers together. */
+    readonly stats: DatasetStats,
   ) {}
 
   /** Throws UserError for a model or data that cannot be used. */
@@ -67,6 +79,7 @@ export class ModelWorkload implements Workload {
     const shape = { sequenceLength, batchSize };
     const model = await openLanguageModel({ config, weights, adapter, executor, ...shape });
     const trainers: LocalTrainer[] = [];
+    const stats: DatasetStats[] = [];
     const dir = await mkdtemp(join(tmpdir(), 'murmurate-simulate-'));
     try {
       for (const [i, hand] of init.hands.entries()) {
@@ -74,6 +87,7 @@ export class ModelWorkload implements Workload {
         const seed = sha256(Buffer.concat([init.seed, Buffer.from(`data/${i}`)]));
         const reading = { tokenizer, chatTemplate, sequenceLength, heldOutShare, seed };
         const data = await openDataset([file], reading);
+        stats.push(data.stats);
         const tokensMax = heldOutTokensMax(schedule, training);
         const heldOut = [...(data.heldOut?.batches(batchSize, tokensMax) ?? [])];
         const adapterSize = model.adapterSize;
@@ -86,7 +100,7 @@ export class ModelWorkload implements Workload {
     } finally {
       await rm(dir, { recursive: true, force: true });
     }
-    return new ModelWorkload(init, directory, tokenizer, model, trainers);
+    return new ModelWorkload(init, directory, tokenizer, model, trainers, sumOf(stats));
   }
 
   openTrainer(index: number, clock: Clock, time: VirtualTime, stepMs: number): Trainer {

@@ -77,6 +77,7 @@ function sources(fields: Partial<StatusSources>): StatusSources {
       fix: null,
     },
     traffic: { bytesIn: { total: 0 }, bytesOut: { total: 0 }, sentTo: [] },
+    data: null,
     attention: [],
     ...fields,
   };

@@ -117,7 +117,7 @@ describe('eval', () => {
     const { stdout, stderr } = await run('--adapter', adapterDir, notes, prose);
     assert.match(stdout, /│ file .*│ tokens │ +base │ perplexity │ adapter │ perplexity │/);
     assert.match(stdout, /│ all +│/);
-    assert.match(stdout, /base and adapter: nats per trained token, in sequences of 256 tokens\n$/);
+    assert.match(stdout, /base and adapter: nats per trained token, in sequences of 128 tokens\n$/);
     assert.match(stderr, /measuring: (\d+) of \1\n$/);
   });
 });
