@@ -1,6 +1,5 @@
 /** A running peer put together from its parts: directory, host, trainer, peer, dialler, reachability, status. */
 import { SystemClock } from './clock.js';
-import type { DatasetStats } from './data/dataset.js';
 import type { Home } from './home.js';
 import type { Logger, ModelSource, PrivacyGuard, Trainer } from './interfaces.js';
 import { cleanAddresses } from './net/addresses.js';
@@ -16,7 +15,7 @@ import { RunRegistry, type PeerAddresses } from './net/run-registry.js';
 import { makeInvite } from './invite.js';
 import { Peer } from './peer.js';
 import { epochAt } from './peer/epochs.js';
-import { buildStatus, type StatusReport } from './status.js';
+import { buildStatus, type DataCounts, type StatusReport } from './status.js';
 import { FileStore } from './store/file-store.js';
 import { VERSION } from './version.js';
 import type { Admission } from '../protocol/admission.js';
@@ -27,7 +26,7 @@ export interface ClosableTrainer extends Trainer {
   /** Sentences for the status. */
   readonly attention: readonly string[];
   /** What became of the private data; absent where nothing is known. */
-  readonly stats?: DatasetStats;
+  readonly stats?: DataCounts;
   close(): Promise<void>;
 }
 

@@ -1,6 +1,5 @@
 /** What GET /status says: its schema, and how it is put together from the peer, its connections and this process. */
 import { z } from 'zod';
-import type { DatasetStats } from './data/dataset.js';
 import type { Connection, Reachability } from './interfaces.js';
 import { asSentence } from './peer/attention.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
@@ -149,6 +148,18 @@ export const statusReportSchema = z.object({
 /** The JSON object of GET /status. */
 export type StatusReport = z.infer<typeof statusReportSchema>;
 
+/** What the trainer made of the private data: see DatasetStats. */
+export interface DataCounts {
+  files: number;
+  leftOut: number;
+  examples: number;
+  heldOutExamples: number;
+  tokens: number;
+  trainedTokens: number;
+  cutExamples: number;
+  droppedTokens: number;
+}
+
 export interface StatusSources {
   version: string;
   run: Run;
@@ -163,7 +174,7 @@ export interface StatusSources {
   reachability: Reachability;
   traffic: StatusReport['traffic'];
   /** Null where the trainer does not say. */
-  data: DatasetStats | null;
+  data: DataCounts | null;
   /** Sentences from outside the peer: the store, the dialler, the lock. They come first. */
   attention: readonly string[];
 }
@@ -206,7 +217,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
   };
 }
 
-function dataReport(stats: DatasetStats, { training }: Manifest): StatusReport['data'] {
+function dataReport(stats: DataCounts, { training }: Manifest): StatusReport['data'] {
   const { files, leftOut, examples, heldOutExamples, tokens, trainedTokens } = stats;
   return {
     ...{ files, leftOut, records: examples, heldOutRecords: heldOutExamples },
