@@ -340,6 +340,11 @@ export namespace Manifest {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface ManifestAdapterInitialRootFieldEvent {
+    field: '$.adapter.initialRoot'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export interface ManifestScheduleStartMsFieldEvent {
     field: '$.schedule.startMs'
     value: number
@@ -516,7 +521,7 @@ export namespace Manifest {
     return decodeMessage(buf, Manifest.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestModelFilesRootFieldEvent | ManifestModelFilesBytesFieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestFoldHorizonEpochsFieldEvent | ManifestFoldTrimFractionFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent | ManifestMembershipInviteWeightFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Manifest>): Generator<ManifestVersionFieldEvent | ManifestNameFieldEvent | ManifestFounderFieldEvent | ManifestModelNameFieldEvent | ManifestModelArchitectureFieldEvent | ManifestModelConfigSha256FieldEvent | ManifestModelWeightsSha256FieldEvent | ManifestModelTokenizerSha256FieldEvent | ManifestModelFilesRootFieldEvent | ManifestModelFilesBytesFieldEvent | ManifestAdapterRankFieldEvent | ManifestAdapterAlphaFieldEvent | ManifestAdapterSeedFieldEvent | ManifestAdapterTargetModulesFieldEvent | ManifestAdapterModulesNameFieldEvent | ManifestAdapterModulesInFeaturesFieldEvent | ManifestAdapterModulesOutFeaturesFieldEvent | ManifestAdapterInitialSha256FieldEvent | ManifestAdapterInitialRootFieldEvent | ManifestScheduleStartMsFieldEvent | ManifestScheduleEpochMsFieldEvent | ManifestScheduleEpochsMaxFieldEvent | ManifestScheduleStepsRefFieldEvent | ManifestTrainingSequenceLengthFieldEvent | ManifestTrainingBatchSizeFieldEvent | ManifestTrainingLearningRateFieldEvent | ManifestTrainingWarmupFractionFieldEvent | ManifestTrainingFinalFractionFieldEvent | ManifestTrainingWeightDecayFieldEvent | ManifestTrainingBeta1FieldEvent | ManifestTrainingBeta2FieldEvent | ManifestTrainingEpsilonFieldEvent | ManifestTrainingGradientNormMaxFieldEvent | ManifestTrainingResetMomentsFieldEvent | ManifestCompressionBlockSizeFieldEvent | ManifestCompressionBetaFieldEvent | ManifestCompressionPhasesFromEpochFieldEvent | ManifestCompressionPhasesSlicesFieldEvent | ManifestCompressionPhasesBitsFieldEvent | ManifestFoldModeFieldEvent | ManifestFoldClipFieldEvent | ManifestFoldLagMaxFieldEvent | ManifestFoldAlphaFromEpochFieldEvent | ManifestFoldAlphaNumeratorFieldEvent | ManifestFoldAlphaDenominatorFieldEvent | ManifestFoldHorizonEpochsFieldEvent | ManifestFoldTrimFractionFieldEvent | ManifestMembershipModeFieldEvent | ManifestMembershipMembersPublicKeyFieldEvent | ManifestMembershipMembersWeightFieldEvent | ManifestMembershipInviteWeightFieldEvent> {
     return streamMessage(buf, Manifest.codec(), opts)
   }
 }
@@ -755,6 +760,7 @@ export interface Adapter {
   targetModules: string[]
   modules: LoraModule[]
   initialSha256: Uint8Array<ArrayBuffer>
+  initialRoot: Uint8Array<ArrayBuffer>
 }
 
 export namespace Adapter {
@@ -801,6 +807,11 @@ export namespace Adapter {
           w.bytes(obj.initialSha256)
         }
 
+        if ((obj.initialRoot != null && obj.initialRoot.byteLength > 0)) {
+          w.uint32(58)
+          w.bytes(obj.initialRoot)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
@@ -811,7 +822,8 @@ export namespace Adapter {
           seed: uint8ArrayAlloc(0),
           targetModules: [],
           modules: [],
-          initialSha256: uint8ArrayAlloc(0)
+          initialSha256: uint8ArrayAlloc(0),
+          initialRoot: uint8ArrayAlloc(0)
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -852,6 +864,10 @@ export namespace Adapter {
             }
             case 6: {
               obj.initialSha256 = reader.bytes()
+              break
+            }
+            case 7: {
+              obj.initialRoot = reader.bytes()
               break
             }
             default: {
@@ -935,6 +951,13 @@ export namespace Adapter {
               }
               break
             }
+            case 7: {
+              yield {
+                field: `${prefix}.initialRoot`,
+                value: reader.bytes()
+              }
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -991,6 +1014,11 @@ export namespace Adapter {
     value: Uint8Array<ArrayBuffer>
   }
 
+  export interface AdapterInitialRootFieldEvent {
+    field: '$.initialRoot'
+    value: Uint8Array<ArrayBuffer>
+  }
+
   export function encode (obj: Partial<Adapter>): Uint8Array<ArrayBuffer> {
     return encodeMessage(obj, Adapter.codec())
   }
@@ -999,7 +1027,7 @@ export namespace Adapter {
     return decodeMessage(buf, Adapter.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Adapter>): Generator<AdapterRankFieldEvent | AdapterAlphaFieldEvent | AdapterSeedFieldEvent | AdapterTargetModulesFieldEvent | AdapterModulesNameFieldEvent | AdapterModulesInFeaturesFieldEvent | AdapterModulesOutFeaturesFieldEvent | AdapterInitialSha256FieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Adapter>): Generator<AdapterRankFieldEvent | AdapterAlphaFieldEvent | AdapterSeedFieldEvent | AdapterTargetModulesFieldEvent | AdapterModulesNameFieldEvent | AdapterModulesInFeaturesFieldEvent | AdapterModulesOutFeaturesFieldEvent | AdapterInitialSha256FieldEvent | AdapterInitialRootFieldEvent> {
     return streamMessage(buf, Adapter.codec(), opts)
   }
 }
