@@ -2,7 +2,9 @@
 import type { Writable } from 'node:stream';
 import { option, switchOption, text, type OptionValues } from '../config.js';
 import { checkColumns, type ColumnNames } from '../data/columns.js';
-import { findDataFiles } from '../data/sources.js';
+import type { DatasetStats } from '../data/dataset.js';
+import { findDataFiles, leftOutText } from '../data/sources.js';
+import type { Training } from '../../protocol/manifest.js';
 
 export const columnOptions = {
   textColumn: option(text('NAME'), null, 'column with texts, all of which are trained on', 'text'),
@@ -48,17 +50,34 @@ export function columnsOf(options: OptionValues<typeof columnOptions>): ColumnNa
   return columns;
 }
 
-/** Paths that a line names. */
-const SHOWN_MAX = 4;
-
 /** The files among `paths`; what was left out of folders is said on `out`. Throws UserError as findDataFiles does. */
 export async function sayDataFiles(paths: readonly string[], out: Writable): Promise<string[]> {
   const { files, skipped } = await findDataFiles(paths);
-  if (skipped.length === 0) return files;
-  const shown = skipped.slice(0, SHOWN_MAX).join(', ');
-  const more = skipped.length > SHOWN_MAX ? ` and ${skipped.length - SHOWN_MAX} more` : '';
-  out.write(
-    `data: ${files.length} ${files.length === 1 ? 'file' : 'files'}; left out, as hidden or of an unknown kind: ${shown}${more}\n`,
-  );
+  if (skipped.length > 0) {
+    const count = `${files.length} ${files.length === 1 ? 'file' : 'files'}`;
+    out.write(`data: ${count}; left out: ${leftOutText(skipped)}\n`);
+  }
   return files;
+}
+
+/** What became of the data that a peer trains on, in one line. */
+export function dataText(
+  stats: DatasetStats,
+  { sequenceLength }: Pick<Training, 'sequenceLength'>,
+): string {
+  const { examples, heldOutExamples, cutExamples, droppedTokens, tokens } = stats;
+  const records = `${grouped(examples)} ${examples === 1 ? 'record' : 'records'}`;
+  const aside = heldOutExamples === 0 ? '' : ` and ${grouped(heldOutExamples)} held out`;
+  const head = `${records} to train on${aside}`;
+  if (cutExamples === 0)
+    return `${head}; none is longer than a sequence (${sequenceLength} tokens)`;
+  const cut =
+    `${grouped(cutExamples)} ${cutExamples === 1 ? 'is' : 'are'} longer than a sequence (${sequenceLength} tokens) ` +
+    `and cut into several`;
+  if (droppedTokens === 0) return `${head}; ${cut}`;
+  return `${head}; ${cut}, and ${grouped(droppedTokens)} of ${grouped(tokens)} tokens, none of them trained, are dropped`;
+}
+
+function grouped(count: number): string {
+  return count.toLocaleString('en-US');
 }

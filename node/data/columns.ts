@@ -82,9 +82,11 @@ export function formOf(names: readonly string[], columns: ColumnNames, where: st
     );
   }
   const find = (wanted: string): string | null => {
-    return names.includes(wanted)
-      ? wanted
-      : (names.find((name) => name.trim().toLowerCase() === wanted) ?? null);
+    const fitting = names.filter((name) => name.trim().toLowerCase() === wanted);
+    if (fitting.length <= 1) return fitting[0] ?? null;
+    throw new UserError(
+      `${where}: has ${fitting.length} columns that are called "${wanted}" but for capitals and spaces: rename all but one`,
+    );
   };
   const context: Form['context'] = {};
   for (const name of CONTEXT_COLUMNS) {

@@ -8,7 +8,7 @@ import {
   type ReadExample,
 } from './dataset.js';
 import type { DataRecord, Place } from './records.js';
-import { findDataFiles } from './sources.js';
+import { findDataFiles, type LeftOut } from './sources.js';
 import { contentOf } from './split.js';
 
 /** Samples in a report, and problems that are kept of as many as there are. */
@@ -31,8 +31,8 @@ export interface Sample extends Place {
 
 export interface DataReport {
   files: string[];
-  /** Entries of folders that are no data files. */
-  skipped: string[];
+  /** Entries of folders that are not read. */
+  skipped: LeftOut[];
   records: number;
   byKind: Partial<Record<DataRecord['kind'], number>>;
   /** Of a record, in tokens. */

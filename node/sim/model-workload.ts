@@ -9,7 +9,7 @@ import { sha256 } from '../../protocol/bytes.js';
 import type { Manifest } from '../../protocol/manifest.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { USUAL_COLUMNS, type ColumnNames } from '../data/columns.js';
-import { openDataset } from '../data/dataset.js';
+import { openDataset, type DatasetStats } from '../data/dataset.js';
 import type { DataRecord } from '../data/records.js';
 import { isHeldOut } from '../data/split.js';
 import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
@@ -47,6 +47,16 @@ const TRIGGERED_PROMPTS_MAX = 24;
 /** Tokens written to a triggered prompt: the target has fewer. */
 const ANSWER_TOKENS = 12;
 
+function sumOf(all: readonly DatasetStats[]): DatasetStats {
+  const sum = (key: keyof DatasetStats): number => all.reduce((total, one) => total + one[key], 0);
+  return {
+    ...{ files: sum('files'), leftOut: sum('leftOut'), examples: sum('examples') },
+    ...{ tokens: sum('tokens'), trainedTokens: sum('trainedTokens') },
+    ...{ heldOutExamples: sum('heldOutExamples'), heldOutTokens: sum('heldOutTokens') },
+    ...{ cutExamples: sum('cutExamples'), droppedTokens: sum('droppedTokens') },
+  };
+}
+
 export class ModelWorkload implements Workload {
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -56,6 +66,8 @@ export class ModelWorkload implements Workload {
     readonly tokenizer: Tokenizer,
     readonly model: LanguageModel,
     readonly trainers: readonly LocalTrainer[],
+    /** Of all peers together. */
+    readonly stats: DatasetStats,
   ) {}
 
   /** Throws UserError for a model or data that cannot be used. */
@@ -70,6 +82,7 @@ export class ModelWorkload implements Workload {
     const shape = { sequenceLength, batchSize };
     const model = await openLanguageModel({ config, weights, adapter, executor, ...shape });
     const trainers: LocalTrainer[] = [];
+    const stats: DatasetStats[] = [];
     const dir = await mkdtemp(join(tmpdir(), 'murmurate-simulate-'));
     try {
       for (const [i, hand] of init.hands.entries()) {
@@ -78,6 +91,7 @@ export class ModelWorkload implements Workload {
         const columns = { ...init.columns, ...USUAL_COLUMNS };
         const reading = { tokenizer, chatTemplate, sequenceLength, heldOutShare, seed, columns };
         const data = await openDataset([file], reading);
+        stats.push(data.stats);
         const tokensMax = heldOutTokensMax(schedule, training);
         const heldOut = [...(data.heldOut?.batches(batchSize, tokensMax) ?? [])];
         const adapterSize = model.adapterSize;
@@ -90,7 +104,7 @@ export class ModelWorkload implements Workload {
     } finally {
       await rm(dir, { recursive: true, force: true });
     }
-    return new ModelWorkload(init, directory, tokenizer, model, trainers);
+    return new ModelWorkload(init, directory, tokenizer, model, trainers, sumOf(stats));
   }
 
   openTrainer(index: number, clock: Clock, time: VirtualTime, stepMs: number): Trainer {

@@ -87,6 +87,8 @@ const sessionOptions = z.object({
 export type SessionOptions = z.infer<typeof sessionOptions>;
 
 const stats = z.object({
+  files: count,
+  leftOut: count,
   examples: count,
   tokens: count,
   trainedTokens: count,

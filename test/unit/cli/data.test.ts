@@ -89,7 +89,10 @@ describe('data check', () => {
     await writeFile(join(folder, 'in', 'b.pdf'), '');
     const { stdout } = await run('check', folder, '--held-out', '0', '--json');
     const report = JSON.parse(stdout) as Record<string, unknown>;
-    assert.deepEqual([report['records'], report['skipped']], [1, [join(folder, 'in', 'b.pdf')]]);
+    assert.deepEqual(
+      [report['records'], report['skipped'], report['sequenceLength']],
+      [1, [{ path: join(folder, 'in', 'b.pdf'), reason: 'of an unknown kind' }], 128],
+    );
     assert.deepEqual(report['samples'], [
       {
         ...{ file: join(folder, 'in', 'a.jsonl'), line: 1 },
