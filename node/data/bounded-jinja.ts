@@ -26,7 +26,7 @@ export interface Filter {
 /** The library's interpreter with the methods that its declarations leave out. */
 export interface Inside {
   run(program: unknown): Value;
-  evaluate(node: unknown, environment: Environment): Value;
+  evaluate: (this: Inside, node: unknown, environment: Environment) => Value;
   evaluateBlock(statements: readonly unknown[], environment: Environment): Value;
   evaluateBinaryExpression(node: Operation, environment: Environment): Value;
   applyFilter(operand: Value, filter: Filter, environment: Environment): Value;
