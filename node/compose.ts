@@ -15,7 +15,7 @@ import { RunRegistry, type PeerAddresses } from './net/run-registry.js';
 import { makeInvite } from './invite.js';
 import { Peer } from './peer.js';
 import { epochAt } from './peer/epochs.js';
-import { buildStatus, type StatusReport } from './status.js';
+import { buildStatus, type DataCounts, type StatusReport } from './status.js';
 import { FileStore } from './store/file-store.js';
 import { VERSION } from './version.js';
 import type { Admission } from '../protocol/admission.js';
@@ -25,6 +25,8 @@ import type { Run } from '../protocol/manifest.js';
 export interface ClosableTrainer extends Trainer {
   /** Sentences for the status. */
   readonly attention: readonly string[];
+  /** What became of the private data; absent where nothing is known. */
+  readonly stats?: DataCounts;
   close(): Promise<void>;
 }
 
@@ -182,6 +184,7 @@ export class RunningPeer {
       connections,
       reachability: this.#reach.verdict(),
       traffic: host.traffic(),
+      data: trainer.stats ?? null,
       attention: [
         ...this.#store.warnings,
         ...this.#warnings,

@@ -4,7 +4,7 @@ import type { Connection, Reachability } from './interfaces.js';
 import { asSentence } from './peer/attention.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
 import { adapterLayout } from '../protocol/adapter.js';
-import type { Run } from '../protocol/manifest.js';
+import type { Manifest, Run } from '../protocol/manifest.js';
 
 const count = z.number().int().nonnegative();
 const bytesByPurpose = z
@@ -69,6 +69,20 @@ export const statusReportSchema = z.object({
     tokensPerSecond: z.number().nullable(),
     skippedSteps: count.describe('since the process started: loss or gradient was not finite'),
   }),
+  data: z
+    .object({
+      files: count,
+      leftOut: count.describe('entries of the folders in --data that are not read'),
+      records: count.describe('trained on'),
+      heldOutRecords: count,
+      tokens: count.describe('of the records that are trained on'),
+      trainedTokens: count.describe('of these, those that the loss counts'),
+      sequenceLength: count.describe('tokens in one sequence; longer records are cut'),
+      cutRecords: count,
+      droppedTokens: count.describe('of cut prompts, which no sequence holds'),
+    })
+    .nullable()
+    .describe('what became of the private data; null where that is not known'),
   privacy: z
     .object({
       epsilon: z
@@ -134,6 +148,18 @@ export const statusReportSchema = z.object({
 /** The JSON object of GET /status. */
 export type StatusReport = z.infer<typeof statusReportSchema>;
 
+/** What the trainer made of the private data: see DatasetStats. */
+export interface DataCounts {
+  files: number;
+  leftOut: number;
+  examples: number;
+  heldOutExamples: number;
+  tokens: number;
+  trainedTokens: number;
+  cutExamples: number;
+  droppedTokens: number;
+}
+
 export interface StatusSources {
   version: string;
   run: Run;
@@ -147,6 +173,8 @@ export interface StatusSources {
   connections: readonly Connection[];
   reachability: Reachability;
   traffic: StatusReport['traffic'];
+  /** Null where the trainer does not say. */
+  data: DataCounts | null;
   /** Sentences from outside the peer: the store, the dialler, the lock. They come first. */
   attention: readonly string[];
 }
@@ -171,6 +199,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
       state: snapshot.state,
     },
     training: { ...snapshot.training },
+    data: sources.data && dataReport(sources.data, manifest),
     privacy: snapshot.privacy && { ...snapshot.privacy },
     adapter: { ...snapshot.adapter },
     heldOutLoss: { ...snapshot.heldOutLoss, history: [...snapshot.heldOutLoss.history] },
@@ -185,6 +214,15 @@ export function buildStatus(sources: StatusSources): StatusReport {
     lastRecipients: snapshot.lastRecipients,
     residualNorm: snapshot.residualNorm,
     attention: [...new Set([...sources.attention, ...snapshot.attention].map(asSentence))],
+  };
+}
+
+function dataReport(stats: DataCounts, { training }: Manifest): StatusReport['data'] {
+  const { files, leftOut, examples, heldOutExamples, tokens, trainedTokens } = stats;
+  return {
+    ...{ files, leftOut, records: examples, heldOutRecords: heldOutExamples },
+    ...{ tokens, trainedTokens, sequenceLength: training.sequenceLength },
+    ...{ cutRecords: stats.cutExamples, droppedTokens: stats.droppedTokens },
   };
 }
 

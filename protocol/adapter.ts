@@ -23,6 +23,8 @@ export interface AdapterSpec {
   /** As in PEFT's adapter_config.json, e.g. ["q_proj", "v_proj"]. */
   targetModules: readonly string[];
   modules: readonly LoraModule[];
+  /** theta0 where the run begins from an adapter that there was before; no part of a manifest's bytes. */
+  theta0?: Float32Array | undefined;
 }
 
 export interface AdapterTensor {
@@ -61,10 +63,14 @@ export function adapterLayout(spec: Pick<AdapterSpec, 'rank' | 'modules'>): Adap
 }
 
 /**
- * theta0, [size] float32: lora_A uniform in +-1/sqrt(inFeatures) (PEFT's default, kaiming_uniform with
- * a = sqrt 5), lora_B zero. The same bytes on every machine.
+ * theta0, [size] float32: the spec's own, else lora_A uniform in +-1/sqrt(inFeatures) (PEFT's default, kaiming_uniform with
+ * a = sqrt 5), lora_B zero. The same bytes on every machine. @throws RangeError for a spec whose theta0 is yet to be fetched.
  */
-export function initialAdapter(spec: AdapterSpec): Float32Array {
+export function initialAdapter(spec: AdapterSpec & { initialRoot?: string }): Float32Array {
+  if (spec.theta0 !== undefined) return spec.theta0.slice();
+  if (spec.initialRoot !== undefined) {
+    throw new RangeError('the run begins from an adapter that is not at hand');
+  }
   const layout = adapterLayout(spec);
   const theta = new Float32Array(layout.size);
   for (const tensor of layout.tensors) {

@@ -71,6 +71,7 @@ function checkAdapter({ adapter }: Manifest): void {
   integer('adapter.rank', adapter.rank, 1, limits.RANK_MAX);
   integer('adapter.seed length', adapter.seed.length, 32, 32);
   hash('adapter.initialSha256', adapter.initialSha256);
+  if (adapter.initialRoot !== undefined) hash('adapter.initialRoot', adapter.initialRoot);
   integer('number of adapter.targetModules', adapter.targetModules.length, 1, 64);
   for (const target of adapter.targetModules) moduleName('adapter.targetModules', target);
   integer('number of adapter.modules', adapter.modules.length, 1, limits.MODULES_MAX);

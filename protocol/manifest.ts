@@ -106,6 +106,11 @@ export type Membership =
 export interface AgreedAdapter extends AdapterSpec {
   /** adapterSha256(initialAdapter(spec)): 64 hex digits. */
   initialSha256: string;
+  /**
+   * Root of theta0 as a blob of float32, little-endian, where the run begins from an adapter that there was before: 64 hex
+   * digits. Absent where theta0 is drawn from the seed.
+   */
+  initialRoot?: string;
 }
 
 export interface Manifest {

@@ -104,7 +104,7 @@ export async function openBase(
   const usual = before !== null && (before.model ?? null) === given ? before.modelDir : null;
   if (usual !== null && (await isModelDirectory(usual))) return read(usual);
   const { findCached } = await import('../hub/fetch-model.js');
-  const cached = await findCached(model.weightsSha256, process.env);
+  const cached = await findCached(model, process.env, cacheFile);
   if (cached !== null) {
     io.stderr.write(`model ${model.name}: it is in the cache, in ${cached}\n`);
     return read(cached);

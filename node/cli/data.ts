@@ -1,22 +1,22 @@
 /** murmurate data check: what training would make of data files, before anything is trained. */
 import type { Writable } from 'node:stream';
-import { integer, option, real, switchOption } from '../config.js';
+import { switchOption } from '../config.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { placeText } from '../data/records.js';
 import { PROBLEMS_MAX, reportOn, type DataReport, type Sample } from '../data/report.js';
-import { DATA_FILE_KINDS } from '../data/sources.js';
+import { DATA_FILE_KINDS, leftOutText } from '../data/sources.js';
 import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { EXIT_FAILURE, EXIT_USAGE, UserError } from '../errors.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import { modelDirectory, modelOption } from './base-choice.js';
-import { columnOptions, columnsOf } from './data-options.js';
-import { jsonOption, peerOptions } from './peer-options.js';
+import { columnOptions } from './data-options.js';
+import { directoryOption, jsonOption, peerOptions } from './peer-options.js';
+import { runOptions } from './run-options.js';
+import { columnsInForce, inForce, readStored } from './settings-in-force.js';
 import { defineVerb } from './verb.js';
 import { printable, printableLine } from '../printable.js';
 import { rawOutput } from './output.js';
 
-/** Positions of a row where none is given: see start. */
-const SEQUENCE_LENGTH = 256;
 /** Characters of a stretch that a sample shows, and stretches of it. */
 const STRETCH_SHOWN_MAX = 400;
 const STRETCHES_SHOWN_MAX = 8;
@@ -38,12 +38,16 @@ export const dataVerb = defineVerb({
       help: 'whose tokenizer and chat template; as for start',
       defaultText: 'the embedded tiny-base',
     },
-    sequenceLength: option(
-      integer('TOKENS', 8, 1 << 17),
-      SEQUENCE_LENGTH,
-      'tokens in one sequence; longer records are cut',
-    ),
-    heldOut: option(real('SHARE', 0, 0.5), peerOptions.heldOut.default, peerOptions.heldOut.help),
+    sequenceLength: {
+      ...runOptions.sequenceLength,
+      help: 'tokens in one sequence; longer records are cut',
+      defaultText: `that of the run in --dir, or ${runOptions.sequenceLength.default}`,
+    },
+    heldOut: {
+      ...peerOptions.heldOut,
+      defaultText: `that of the peer in --dir, or ${peerOptions.heldOut.default}`,
+    },
+    ...directoryOption,
     ...columnOptions,
     all: switchOption(`list up to ${PROBLEMS_MAX} problems instead of the first`),
     noSamples: switchOption('print none of the text'),
@@ -56,18 +60,20 @@ tokens      960; of a record 15 to 17, median 16, 95 of 100 up to 17
   up to 16  ██████████████████████████████ 50
   up to 32  ██████ 10
 trained on  252 tokens; 708 are only read
-longer      0 of 60 records (0.0 %) have more than 256 tokens
+longer      0 of 60 records (0.0 %) have more than 128 tokens
 duplicates  0; 0 more differ in capitals and signs alone
 split       55 records are trained on, 5 are held out
 no problems`,
-  run: async ({ args: [action, ...files], options, io }) => {
+  run: async ({ args: [action, ...files], options: asked, given, io }) => {
     if (action !== 'check') {
       throw new UserError(
         `"${action ?? ''}" is nothing that murmurate data does; give "murmurate data check FILE..."`,
         EXIT_USAGE,
       );
     }
-    const directory = await openModelDirectory(await modelDirectory(options.model, null, io));
+    const { manifest, settings } = await readStored(asked.dir);
+    const options = inForce(asked, given, manifest);
+    const directory = await openModelDirectory(await modelDirectory(options.model, settings, io));
     const tokenizer = await openTokenizer(directory.dir, directory.config);
     const report = await reportOn(
       files.filter((file) => file !== null),
@@ -75,16 +81,19 @@ no problems`,
         tokenizer,
         chatTemplate: await openChatTemplate(directory.dir),
         sequenceLength: options.sequenceLength,
-        heldOutShare: options.heldOut,
+        heldOutShare: given.has('heldOut')
+          ? options.heldOut
+          : (settings?.heldOutShare ?? options.heldOut),
         // The order of the rows is no concern of what is in them.
         seed: new Uint8Array(32),
-        columns: columnsOf(options),
+        columns: columnsInForce(options, given, settings),
         onProgress: sayProgress(io.stderr),
         signal: io.signal,
       },
     );
     const shown = options.noSamples ? { ...report, samples: [] } : report;
-    const writing = { tokenizer, sequenceLength: options.sequenceLength, all: options.all };
+    const { sequenceLength, all } = options;
+    const writing = { tokenizer, sequenceLength, all, run: manifest?.name ?? null };
     // The report escapes what is not its own, and has colours.
     rawOutput(io.stdout).write(
       options.json
@@ -103,6 +112,8 @@ interface Writing {
   tokenizer: Tokenizer;
   sequenceLength: number;
   all: boolean;
+  /** Whose settings these are; null where there is no run yet. */
+  run: string | null;
 }
 
 function isColourful(stdout: Writable): boolean {
@@ -119,16 +130,16 @@ function sayProgress(out: Writable): (records: number, tokens: number) => void {
   };
 }
 
-function jsonReport(report: DataReport, { tokenizer, all }: Writing): string {
+function jsonReport(report: DataReport, { tokenizer, all, sequenceLength }: Writing): string {
   const samples = report.samples.map(({ stretches, ...place }) => ({
     ...place,
-    parts: stretches.map(({ tokens, trained }) => ({
-      text: tokenizer.decode(tokens, false),
+    parts: stretches.map(({ tokens, trained }, i) => ({
+      text: textOf(tokens, i, tokenizer),
       trained,
     })),
   }));
   const problems = report.problems.slice(0, all ? PROBLEMS_MAX : 1);
-  return `${JSON.stringify({ ...report, samples, problems })}\n`;
+  return `${JSON.stringify({ ...report, sequenceLength, samples, problems })}\n`;
 }
 
 const KINDS = {
@@ -140,25 +151,23 @@ const KINDS = {
 
 function textReport(report: DataReport, writing: Writing, colour: boolean): string {
   const samples = report.samples.map((sample) => sampleText(sample, writing.tokenizer, colour));
-  const rows = rowsOf(report, writing.sequenceLength);
+  const rows = rowsOf(report, writing);
   const width = Math.max(...rows.map(([name]) => name.length));
   const lines = rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`);
   return [...lines, ...samples, problemsText(report, writing.all), ''].join('\n');
 }
 
-function rowsOf(report: DataReport, sequenceLength: number): [string, string][] {
+function rowsOf(report: DataReport, { sequenceLength, run }: Writing): [string, string][] {
   const { records, lengths, split, longer, skipped, touching } = report;
   const kinds = Object.entries(report.byKind).map(
     ([kind, count]) => `${grouped(count)} ${KINDS[kind as keyof typeof KINDS]}`,
   );
   const rows: [string, string][] = [['records', [grouped(records), ...kinds].join(', ')]];
   if (skipped.length > 0) {
-    rows.push([
-      'left out',
-      `${grouped(skipped.length)} of the folder, hidden or of an unknown kind`,
-    ]);
+    rows.push(['left out', leftOutText(skipped)]);
   }
   if (records === 0) return rows;
+  if (run !== null) rows.push(['settings', `those of the run "${run}"`]);
   const { min, max, median, p95, total } = lengths;
   rows.push(
     [
@@ -224,12 +233,19 @@ function sampleText(
   colour: boolean,
 ): string {
   const [open, close] = colour ? ['\u001b[32m', '\u001b[0m'] : ['⟦', '⟧'];
-  const parts = stretches.slice(0, STRETCHES_SHOWN_MAX).map(({ tokens, trained }) => {
-    const shown = shortened(printable(tokenizer.decode(tokens, false)));
+  const parts = stretches.slice(0, STRETCHES_SHOWN_MAX).map(({ tokens, trained }, i) => {
+    const shown = shortened(printable(textOf(tokens, i, tokenizer)));
     return trained ? `${open}${shown}${close}` : shown;
   });
   const more = stretches.length > STRETCHES_SHOWN_MAX ? ' ...' : '';
   return `--- ${printableLine(placeText(file, place))}\n${parts.join('')}${more}\n---`;
+}
+
+/** Of stretch `index` of a sample: all but the first go on from the one before. */
+function textOf(tokens: readonly number[], index: number, tokenizer: Tokenizer): string {
+  return index === 0
+    ? tokenizer.decode(tokens, false)
+    : tokenizer.decodeContinuation(tokens, false);
 }
 
 function shortened(shown: string): string {

@@ -10,6 +10,7 @@ import { AGAIN, runChecks, warn, type Check, type Named } from '../doctor/findin
 import { checkClock, checkNode, checkThisProcessor } from '../doctor/machine.js';
 import { checkAddresses, checkNetwork, checkRouter, ownAddresses } from '../doctor/network.js';
 import { defaultsOf, type OptionValues } from '../config.js';
+import type { ColumnNames } from '../data/columns.js';
 import { DEVICES } from '../engine/devices.js';
 import { EXIT_FAILURE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
@@ -26,12 +27,14 @@ import { DataDirectory } from '../store/directory.js';
 import { holderOf } from '../store/lock.js';
 import { freeMemory } from '../train/free-memory.js';
 import { adapterLayout } from '../../protocol/adapter.js';
+import type { Manifest } from '../../protocol/manifest.js';
 import { EMBEDDED_MODEL_DIRECTORY, PACKAGE_DIRECTORY } from '../version.js';
 import { hubNameMeant } from './base-choice.js';
-import { columnOptions, columnsOf } from './data-options.js';
+import { columnOptions } from './data-options.js';
 import { trainingOf } from './found-run.js';
 import { peerOptions } from './peer-options.js';
 import { runOptions } from './run-options.js';
+import { columnsInForce, inForce, readStored, type Stored } from './settings-in-force.js';
 import { createBar } from './slow.js';
 import { fetchStatus, storedUrl } from './status.js';
 import { defineVerb } from './verb.js';
@@ -76,9 +79,10 @@ ok    speed      a step of 8 x 128 tokens takes 216 ms (4741 tokens/s) on cpu (2
 fail  swarm key  swarm.key holds a secret and can be read by others (mode 0644): chmod 600 swarm.key
                  do: chmod 600 swarm.key
 ...`,
-  run: async ({ options, io }) => {
+  run: async ({ options: asked, given, io }) => {
+    const { options, manifest, columns } = await withStored(asked, given);
     const bar = createBar(io, 'checking');
-    const lanes = await lanesFor(options);
+    const lanes = await lanesFor(options, manifest, columns);
     const total = lanes.flat().length;
     let done = 0;
     const findings = await runChecks(lanes, io.signal, () => bar.update(++done, total)).finally(
@@ -101,7 +105,11 @@ function one(name: string, run: Check['run'], more: Partial<Check> = {}): Check 
 }
 
 /** Lanes run beside each other; what computes does not run beside what computes. */
-async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
+async function lanesFor(
+  options: DoctorOptions,
+  manifest: Manifest | null,
+  columns: ColumnNames,
+): Promise<Check[][]> {
   const { dir, data, swarmKey } = options;
   const directory = new DataDirectory(dir);
   const holder = await holderOf(dir);
@@ -109,7 +117,7 @@ async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
   const asking = holder === null ? Promise.resolve(null) : statusOf(dir);
   let planning: Promise<Plan> | null = null;
   // Once for all checks; a model that cannot be read is told by the check of the model.
-  const plan = (): Promise<Plan> => (planning ??= planFor(options));
+  const plan = (): Promise<Plan> => (planning ??= planFor(options, manifest));
   const machine = [
     one('node', async () => [checkNode(process.versions.node, await oldestNode())]),
     one('processor', () => Promise.resolve([checkThisProcessor()])),
@@ -126,7 +134,7 @@ async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
       },
       ofDisk,
     ),
-    one('data', () => checkData(data, columnsOf(options)), {
+    one('data', () => checkData(data, columns), {
       whenLate: 'murmurate data check FILE..., which takes its time and says how far it is',
     }),
     one('model cache', async () => [await checkModelCache(process.env)]),
@@ -170,6 +178,19 @@ async function lanesFor(options: DoctorOptions): Promise<Check[][]> {
   return [machine, computing, own, network];
 }
 
+/** What the run and the peer in --dir say takes the place of what nobody gave; a damaged directory is told by its checks. */
+async function withStored(
+  options: DoctorOptions,
+  given: ReadonlySet<string>,
+): Promise<{ options: DoctorOptions; manifest: Manifest | null; columns: ColumnNames }> {
+  const none: Stored = { manifest: null, settings: null };
+  const { manifest, settings } = await readStored(options.dir).catch((): Stored => none);
+  const model = options.model ?? settings?.modelDir ?? null;
+  const data = options.data.length > 0 ? options.data : (settings?.dataFiles ?? []);
+  const columns = columnsInForce(options, given, settings);
+  return { options: { ...inForce(options, given, manifest), model, data }, manifest, columns };
+}
+
 /** A directory, the embedded model, or a name whose model is in the cache: nothing is fetched here. Throws UserError. */
 async function modelOf({ model }: DoctorOptions): Promise<ModelDirectory> {
   if (model === null) return openModelDirectory(EMBEDDED_MODEL_DIRECTORY);
@@ -186,10 +207,14 @@ async function modelOf({ model }: DoctorOptions): Promise<ModelDirectory> {
 }
 
 /** What start would train with these options. Throws UserError for a model that cannot be used. */
-export async function planFor(options: DoctorOptions): Promise<Plan> {
+export async function planFor(
+  options: DoctorOptions,
+  manifest: Manifest | null = null,
+): Promise<Plan> {
   const model = await modelOf(options);
   const run = { ...defaultsOf(runOptions), ...options };
-  const modules = loraModules(model.config, run.targetModules);
+  const targets = manifest?.adapter.targetModules ?? run.targetModules;
+  const modules = loraModules(model.config, targets);
   const names = modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1));
   return {
     model,

@@ -1,24 +1,36 @@
-/** murmurate eval: loss and perplexity of whole files, under the base model and an adapter side by side. */
+/** murmurate eval: loss and perplexity of whole files, or multiple choice, under the base model and an adapter side by side. */
 import { availableParallelism } from 'node:os';
+import type { Writable } from 'node:stream';
 import Table from 'cli-table3';
 import { integer, option, text } from '../config.js';
 import { openChatTemplate } from '../data/chat-template.js';
-import { openDataset, type ReadExample } from '../data/dataset.js';
+import { openDataset, type DatasetStats, type ReadExample } from '../data/dataset.js';
 import { DATA_FILE_KINDS } from '../data/sources.js';
-import { openTokenizer } from '../data/tokenizer.js';
+import { holdsChoices, readChoices } from '../data/choices.js';
+import type { ColumnNames } from '../data/columns.js';
+import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { openLanguageModel } from '../model/language-model.js';
 import { readPeftAdapter } from '../model/peft.js';
 import { evaluate, overall, type MeasuredLoss } from '../train/evaluate.js';
 import { tellReading } from '../train/reading-progress.js';
-import { chooseModel, modelOptions, openDevice, type ChosenModel } from './chosen-model.js';
+import { adapterLayout } from '../../protocol/adapter.js';
+import {
+  chooseModel,
+  modelOptions,
+  openDevice,
+  type ChosenModel,
+  type OpenedDevice,
+} from './chosen-model.js';
 import { columnOptions, columnsOf } from './data-options.js';
+import { choicesTable, scoreFiles, type ScoredFile } from './eval-choices.js';
 import { jsonOption, threadsOption } from './peer-options.js';
+import { runOptions } from './run-options.js';
 import { reportTenths, sayReading } from './slow.js';
-import { defineVerb } from './verb.js';
+import { defineVerb, type VerbIo } from './verb.js';
 
-/** Positions of a row where no run says how long its rows are. */
-const SEQUENCE_LENGTH = 256;
+/** Positions of a row where no run says how long its rows are: as start has it. */
+const SEQUENCE_LENGTH = runOptions.sequenceLength.default;
 /** Positions of one batch, if a row is not longer: enough for the cores, and soon over when interrupted. */
 const BATCH_TOKENS = 512;
 
@@ -26,7 +38,8 @@ const PURPOSE = { doing: 'measuring', remedy: 'give a smaller --sequence-length,
 
 export const evalVerb = defineVerb({
   name: 'eval',
-  summary: "Measure loss and perplexity of files with the base model and the swarm's adapter.",
+  summary:
+    "Measure loss and perplexity of files, or score multiple choice, with the base model and the swarm's adapter.",
   args: [{ name: 'FILE', help: DATA_FILE_KINDS, required: true, several: true }],
   options: {
     ...modelOptions,
@@ -57,53 +70,104 @@ $ murmurate eval clinic.jsonl law-office.jsonl
 base and swarm: nats per trained token, in sequences of 128 tokens`,
   run: async ({ args, options, given, io }) => {
     const files = args.filter((file) => file !== null);
+    const isChoices = await Promise.all(files.map(holdsChoices));
     const chosen = await chooseModel({ options, given, io });
-    const { config } = chosen;
     const personal = await readPersonal(options.personal, chosen);
+    const base = new Float32Array(adapterLayout(chosen.adapter).size);
+    const own = chosen.source === 'none' ? [] : [chosen.theta];
+    const threads = options.threads ?? availableParallelism();
+    const work: Work = {
+      chosen,
+      thetas: [base, ...own, ...(personal === null ? [] : [personal])],
+      tokenizer: await openTokenizer(chosen.dir, chosen.config),
+      ...(await openDevice(options.device, threads, io)),
+      io,
+    };
     const sequenceLength =
       options.sequenceLength ??
       chosen.run?.manifest.training.sequenceLength ??
-      Math.min(SEQUENCE_LENGTH, config.maxPositions);
-    const batchSize = Math.max(1, Math.floor(BATCH_TOKENS / sequenceLength));
-    const threads = options.threads ?? availableParallelism();
-    const { executor, sayMemory } = await openDevice(options.device, threads, io);
-    const model = await openLanguageModel({ ...chosen, batchSize, sequenceLength, executor });
-    try {
-      const tell = tellReading(sayReading(io.stderr));
-      const reading = {
-        tokenizer: await openTokenizer(chosen.dir, config),
-        chatTemplate: await openChatTemplate(chosen.dir),
-        sequenceLength,
-        heldOutShare: 0,
-        // The order of the rows is no concern of their loss.
-        seed: new Uint8Array(32),
-        columns: columnsOf(options),
-        onExample: (example: ReadExample) => {
-          io.signal.throwIfAborted();
-          tell(example);
-        },
-      };
-      const datasets = [];
-      for (const file of files) datasets.push(await openDataset([file], reading));
-      sayMemory(model.program('loss'), PURPOSE);
-      const base = new Float32Array(model.adapterSize);
-      const thetas = [
-        base,
-        ...(chosen.source === 'none' ? [] : [chosen.theta]),
-        ...(personal === null ? [] : [personal]),
-      ];
-      const measured = await evaluate(
-        { model, batchSize, datasets, thetas },
-        reportTenths(io.stderr, 'measuring'),
-        io.signal,
-      );
-      const report = { chosen, names: namesOf(chosen, personal), sequenceLength, files, measured };
-      io.stdout.write(options.json ? jsonReport(report) : tableReport(report));
-    } finally {
-      await model.dispose();
-    }
+      Math.min(SEQUENCE_LENGTH, chosen.config.maxPositions);
+    const texts = files.filter((_, i) => isChoices[i] !== true);
+    const columns = columnsOf(options);
+    const measured =
+      texts.length === 0 ? [] : await measure(texts, { columns, sequenceLength }, work);
+    const scored = await score(
+      files.filter((_, i) => isChoices[i] === true),
+      work,
+    );
+    const report = { chosen, names: namesOf(chosen, personal), sequenceLength, measured, scored };
+    io.stdout.write(
+      options.json ? jsonReport({ ...report, files: texts }) : tables({ ...report, files: texts }),
+    );
   },
 });
+
+/** What is measured, and by what. */
+interface Work extends OpenedDevice {
+  chosen: ChosenModel;
+  /** Of the base, then of the adapter, then of the personal one, where there are such. */
+  thetas: readonly Float32Array[];
+  tokenizer: Tokenizer;
+  io: Pick<VerbIo, 'stderr' | 'signal'>;
+}
+
+/** Losses of whole files. */
+async function measure(
+  files: readonly string[],
+  { columns, sequenceLength }: { columns: ColumnNames; sequenceLength: number },
+  { chosen, thetas, tokenizer, executor, sayMemory, io }: Work,
+): Promise<MeasuredLoss[]> {
+  const batchSize = Math.max(1, Math.floor(BATCH_TOKENS / sequenceLength));
+  const model = await openLanguageModel({ ...chosen, batchSize, sequenceLength, executor });
+  try {
+    const tell = tellReading(sayReading(io.stderr));
+    const reading = {
+      ...{ tokenizer, columns, sequenceLength, heldOutShare: 0 },
+      chatTemplate: await openChatTemplate(chosen.dir),
+      // The order of the rows is no concern of their loss.
+      seed: new Uint8Array(32),
+      onExample: (example: ReadExample) => {
+        io.signal.throwIfAborted();
+        tell(example);
+      },
+    };
+    const datasets = [];
+    for (const file of files) datasets.push(await openDataset([file], reading));
+    sayCut(datasets, sequenceLength, io.stderr);
+    sayMemory(model.program('loss'), PURPOSE);
+    const progress = reportTenths(io.stderr, 'measuring');
+    return await evaluate({ model, batchSize, datasets, thetas }, progress, io.signal);
+  } finally {
+    await model.dispose();
+  }
+}
+
+/** Multiple choice, where there is such. */
+async function score(files: readonly string[], work: Work): Promise<ScoredFile[]> {
+  if (files.length === 0) return [];
+  const read = await Promise.all(
+    files.map(async (file) => ({ file, items: await readChoices(file) })),
+  );
+  return scoreFiles(read, {
+    ...work,
+    sayMemory: (program) => work.sayMemory(program, PURPOSE),
+    onProgress: reportTenths(work.io.stderr, 'scoring'),
+    signal: work.io.signal,
+  });
+}
+
+/** Measured as they are trained: what a cut drops is not in the loss. */
+function sayCut(
+  datasets: readonly { stats: DatasetStats }[],
+  sequenceLength: number,
+  out: Writable,
+): void {
+  const cut = datasets.reduce((sum, { stats }) => sum + stats.cutExamples, 0);
+  if (cut === 0) return;
+  out.write(
+    `${cut} ${cut === 1 ? 'example is' : 'examples are'} longer than a sequence (${sequenceLength} tokens) and cut; --sequence-length N measures them whole\n`,
+  );
+}
 
 /** The adapter in `dir`, which must be one of the run's. Throws UserError. */
 async function readPersonal(
@@ -131,12 +195,15 @@ interface Report {
   /** Of the columns. */
   names: readonly string[];
   sequenceLength: number;
+  /** Those that a loss is measured on. */
   files: readonly string[];
-  /** For each file; losses of the base, then of the adapter, then of the personal one, where there are such. */
+  /** For each of them; losses of the base, then of the adapter, then of the personal one, where there are such. */
   measured: readonly MeasuredLoss[];
+  /** Files of multiple choice. */
+  scored: readonly ScoredFile[];
 }
 
-function jsonReport({ chosen, sequenceLength, files, measured }: Report): string {
+function jsonReport({ chosen, sequenceLength, files, measured, scored }: Report): string {
   const loss = (nats: number | null | undefined): object | null =>
     nats === undefined || nats === null ? null : { loss: nats, perplexity: Math.exp(nats) };
   const row = ({ tokens, losses: [base, adapter, personal] }: MeasuredLoss): object => ({
@@ -152,9 +219,19 @@ function jsonReport({ chosen, sequenceLength, files, measured }: Report): string
     epoch: chosen.epoch,
     sequenceLength,
     files: measured.map((one, i) => ({ file: files[i], ...row(one) })),
-    all: row(overall(measured)),
+    all: measured.length === 0 ? null : row(overall(measured)),
+    multipleChoice: scored.map(({ file, items, scores: [base, adapter, personal] }) => ({
+      ...{ file, items, base },
+      ...{ adapter: adapter ?? null, personal: personal ?? null },
+    })),
   };
   return `${JSON.stringify(result)}\n`;
+}
+
+function tables(report: Report): string {
+  const { measured, scored, names } = report;
+  const losses = measured.length === 0 ? '' : tableReport(report);
+  return losses + (scored.length === 0 ? '' : choicesTable(scored, names));
 }
 
 function tableReport({ names, sequenceLength, files, measured }: Report): string {

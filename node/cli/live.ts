@@ -8,7 +8,7 @@ import type { StatusReport } from '../status.js';
 import type { DataDirectory } from '../store/directory.js';
 import { readSettings, writeSettings } from '../store/settings.js';
 import type { TrainerHost } from '../train/host.js';
-import { columnsOf } from './data-options.js';
+import { columnsOf, dataText } from './data-options.js';
 import type { peerOptions } from './peer-options.js';
 import { privacyLine } from './privacy-options.js';
 import type { Progress } from './progress.js';
@@ -131,7 +131,10 @@ function announce(
   io.stderr.write(reachNote(addresses));
   if (options.json) {
     const { id, name } = run;
-    const facts = { run: { id, name }, peerId, addresses, statusUrl, device, privacy };
+    const facts = {
+      ...{ run: { id, name }, peerId, addresses, statusUrl, device },
+      ...{ data: report.data, privacy },
+    };
     io.stdout.write(`${JSON.stringify(facts)}\n`);
     return;
   }
@@ -141,6 +144,7 @@ function announce(
     ...addresses.map((address) => `address  ${address}`),
     `status   ${statusUrl ?? 'off'}`,
     `device   ${device}`,
+    `data     ${dataText(trainer.stats, manifest.training)}`,
     ...(privacy === null ? [] : [`privacy  ${privacyLine(privacy, trainer.stats, manifest)}`]),
   ];
   io.stdout.write(`${lines.join('\n')}\n`);

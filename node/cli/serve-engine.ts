@@ -95,7 +95,8 @@ export class ServeEngine implements Engine {
 
   private promptOf(prompt: { messages: readonly Message[] } | { text: string }): number[] {
     const { tokenizer, format } = this.init.model;
-    return 'text' in prompt ? promptTokens(tokenizer, prompt.text) : format.prompt(prompt.messages);
+    if ('text' in prompt) return promptTokens(tokenizer, prompt.text);
+    return format.prompt(prompt.messages.map(({ role, content }) => ({ role, content })));
   }
 
   /** The peer in the directory may go on training. */

@@ -29,7 +29,7 @@ import { simIdentity } from '../sim/identity.js';
 import { ModelWorkload } from '../sim/model-workload.js';
 import { simulate, type Simulation, type SimulationResult } from '../sim/simulate.js';
 import { SYNTHETIC_MODULES, SyntheticWorkload, type Workload } from '../sim/workload.js';
-import { columnOptions, columnsOf } from './data-options.js';
+import { columnOptions, columnsOf, dataText, sayDataFiles } from './data-options.js';
 import { manifestFromOptions, type FoundingContext } from './found-run.js';
 import { modelDirectory, modelOption } from './base-choice.js';
 import { jsonOption, peerOptions, threadsOption } from './peer-options.js';
@@ -207,7 +207,7 @@ async function open(
   const modules = loraModules(config, ['all-linear']);
   const run = found(plan, modules, { hiddenSize: config.hiddenSize, fingerprint });
   const dealt = await dealRecords(
-    options.data,
+    await sayDataFiles(options.data, io.stderr),
     options.peers,
     options.deal,
     seed,
@@ -217,11 +217,13 @@ async function open(
   const hands = dealt.map((hand, i) => (i < honest ? hand : (attack?.poison?.(hand) ?? hand)));
   const threads = options.threads ?? availableParallelism();
   const workload = await ModelWorkload.open({
+    columns: columnsOf(options),
     ...{ modelDir: dir, hands, honest, seed, signal: io.signal },
     executor: await openExecutor({ device: 'cpu', threads }),
     manifest: run.manifest,
     heldOutShare: options.heldOut,
   });
+  io.stderr.write(`data: ${dataText(workload.stats, run.manifest.training)}\n`);
   return { run, workload };
 }
 

@@ -87,6 +87,15 @@ function privacyLines({ privacy }: StatusReport): string[] {
   ];
 }
 
+function dataLines({ data }: StatusReport): string[] {
+  if (data === null) return [];
+  const { records, heldOutRecords, cutRecords, droppedTokens, leftOut, sequenceLength } = data;
+  const cut = `${cutRecords} longer than ${sequenceLength} tokens and cut`;
+  const dropped = droppedTokens === 0 ? '' : `, ${droppedTokens} tokens of prompts dropped`;
+  const left = leftOut === 0 ? '' : `, ${leftOut} entries of folders left out`;
+  return [`data      ${records} records, ${heldOutRecords} held out, ${cut}${dropped}${left}`];
+}
+
 /** The report for people: a line a topic, a table of the peers, the sentences that want attention. */
 export function formatStatus(report: StatusReport): string {
   const { run, training, adapter, heldOutLoss, traffic } = report;
@@ -98,6 +107,7 @@ export function formatStatus(report: StatusReport): string {
     `reached   ${reachText(report.reachability)}`,
     `training  step ${training.step}, loss ${loss(training.loss)}, ` +
       `${speed === null ? '-' : Math.round(speed)} tokens/s on ${training.device}`,
+    ...dataLines(report),
     ...privacyLines(report),
     `adapter   ${adapter.sha256.slice(0, 12)} after epoch ${adapter.epoch}, ${adapter.updates} updates` +
       // The first seal covers epoch 0 at least.

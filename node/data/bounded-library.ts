@@ -1,41 +1,34 @@
 /**
  * Loads a library that runs a model's own programs into a context of its own, where no single operation on strings can
- * make more than a bounded amount of text. V8 ends the whole process when memory runs out, and no limit on time is
- * short enough to prevent that: one `replaceAll` can ask for a gigabyte.
+ * make more than a bounded amount of text: one `replaceAll` can ask for a gigabyte.
  */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { createContext, runInContext, Script } from 'node:vm';
+import { checkLength, TEXT_CHARACTERS_MAX, TooMuchError } from './text-budget.js';
 
-/** Characters of one text: a record has 1 MiB at most, and a chat template adds little. */
-export const TEXT_CHARACTERS_MAX = 1 << 21;
-/** Characters of one string on the way: bytes of a text in Chinese take three of them for each of its characters. */
-export const STRING_CHARACTERS_MAX = 4 * TEXT_CHARACTERS_MAX;
 /** Characters that replacing may add to one text, over all its pieces. */
 const ADDED_CHARACTERS_MAX = 4 * TEXT_CHARACTERS_MAX;
-/** Pieces that one `split` may make, with those that its groups add. */
-const PIECES_MAX = 1 << 23;
-/** Joining so few pieces needs no count: each is bounded, and tokenizers join the bytes of every word. */
+/** Joining so few pieces needs no count: each is bounded. */
 const UNCOUNTED_PIECES = 16;
 
-/** Thrown by what makes too much; the message completes "PATH ...". */
-export class TooMuchError extends Error {
-  override readonly name = 'TooMuchError';
-}
-
-/** Characters that replacing has added since the last call of `startCounting`. */
+/** Characters that replacing has added since the last call of `startCountingAdded`. */
 let added = 0;
 
-/** Begins a call into a library: what it adds to its text is counted from here. */
-export function startCounting(): void {
+/** Begins a call into the library: what it adds to its text is counted from here. */
+export function startCountingAdded(): void {
   added = 0;
 }
 
-/**
- * The exports of a package's CommonJS file, run in a context with bounded strings. `joins`: whether `join` is bounded
- * too. A tokenizer joins the bytes of every word, and only what it was given or what replacing added.
- */
-export function loadBounded(packageName: string, { joins = true } = {}): unknown {
+/** A library in a context of its own. */
+export interface BoundedLibrary {
+  exports: unknown;
+  /** A list of the context, with its bounded methods, of the same items. */
+  listOf: (items: readonly unknown[]) => unknown[];
+}
+
+/** The exports of a package's CommonJS file, run in a context with bounded strings. */
+export function loadBounded(packageName: string): BoundedLibrary {
   const path = createRequire(import.meta.url).resolve(packageName);
   const exports = {};
   const module = { exports };
@@ -45,10 +38,13 @@ export function loadBounded(packageName: string, { joins = true } = {}): unknown
   );
   boundStrings(
     runInContext('({ array: Array.prototype, string: String.prototype })', context) as Prototypes,
-    joins,
   );
+  const listOf = runInContext(
+    '((from) => (items) => from(items))(Array.from.bind(Array))',
+    context,
+  ) as BoundedLibrary['listOf'];
   new Script(readFileSync(path, 'utf8'), { filename: path }).runInContext(context);
-  return module.exports;
+  return { exports: module.exports, listOf };
 }
 
 interface Prototypes {
@@ -57,14 +53,13 @@ interface Prototypes {
 }
 
 /** In these functions a string's own methods are those of this context, without bounds. */
-function boundStrings({ array, string }: Prototypes, joins: boolean): void {
+function boundStrings({ array, string }: Prototypes): void {
   const define = (target: object, name: string, value: unknown): void => {
     Object.defineProperty(target, name, { value, writable: true, configurable: true });
   };
-  if (joins)
-    define(array, 'join', function join(this: Piece[], separator = ',') {
-      return boundedJoin(this, separator);
-    });
+  define(array, 'join', function join(this: Piece[], separator = ',') {
+    return boundedJoin(this, separator);
+  });
   define(
     string,
     'replaceAll',
@@ -76,19 +71,6 @@ function boundStrings({ array, string }: Prototypes, joins: boolean): void {
     checkLength(this.length * count);
     return this.repeat(count);
   });
-  define(string, 'normalize', function normalize(this: string, form?: string) {
-    return checked(this.normalize(form));
-  });
-  define(string, 'split', function split(this: string, separator: string | RegExp, limit?: number) {
-    if (typeof separator === 'string') return this.split(separator, limit);
-    checkPieces(this, separator);
-    return this.split(separator, limit);
-  });
-}
-
-function checkLength(characters: number): void {
-  if (characters <= STRING_CHARACTERS_MAX) return;
-  throw new TooMuchError(`makes a text of more than ${STRING_CHARACTERS_MAX} characters`);
 }
 
 /** `text`, when it is not too long. */
@@ -97,7 +79,8 @@ function checked(text: string): string {
   return text;
 }
 
-function boundedJoin(pieces: Piece[], separator: string): string {
+/** As `join` of a list, within the bound. */
+export function boundedJoin(pieces: readonly Piece[], separator: string): string {
   if (pieces.length <= UNCOUNTED_PIECES) return Array.prototype.join.call(pieces, separator);
   let characters = (pieces.length - 1) * separator.length;
   const texts: string[] = [];
@@ -110,7 +93,7 @@ function boundedJoin(pieces: Piece[], separator: string): string {
   return texts.join(separator);
 }
 
-/** What a list of the libraries holds. */
+/** What a list of the library holds. */
 type Piece = { toString: () => string } | null | undefined;
 
 /** As `join` writes what is not a string. */
@@ -121,16 +104,13 @@ function textOf(piece: Piece): string {
 
 type Replacement = string | ((...match: string[]) => string);
 
-/**
- * A replacement stands for itself, as in Hugging Face's own library: "$&" in it means nothing. (In JavaScript "$'"
- * would put in the rest of the text, at each place.)
- */
+/** A replacement stands for itself: "$&" in it means nothing. ("$'" would put in the rest of the text, at each place.) */
 function boundedReplaceAll(
   text: string,
   pattern: string | RegExp,
   replacement: Replacement,
 ): string {
-  // The common case: a space, as SentencePiece writes it.
+  // The common case: nothing, or a space.
   if (typeof replacement === 'string' && replacement.length <= 1 && replacement !== '$') {
     return checked(text.replaceAll(pattern, replacement));
   }
@@ -147,13 +127,4 @@ function boundedReplaceAll(
     throw new TooMuchError(`adds more than ${ADDED_CHARACTERS_MAX} characters to one text`);
   }
   return result;
-}
-
-/** `split` gives what each group matched as well, at each place. */
-function checkPieces(text: string, separator: RegExp): void {
-  const groups = (new RegExp(`${separator.source}|`, separator.flags).exec('')?.length ?? 1) - 1;
-  if ((text.length + 1) * (groups + 1) <= PIECES_MAX) return;
-  throw new TooMuchError(
-    `splits a text of ${text.length} characters by a pattern with ${groups} groups, which may give more than ${PIECES_MAX} pieces`,
-  );
 }

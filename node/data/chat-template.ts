@@ -1,23 +1,35 @@
-/** The model's chat template (Jinja): conversations as the text that the model was trained on. */
+/**
+ * The model's chat template (Jinja): conversations as the text that the model was trained on. It is given what
+ * Transformers' apply_chat_template gives.
+ */
 import { join } from 'node:path';
+import { z } from 'zod';
 import { UserError } from '../errors.js';
-import { readFileIfThere } from '../json-file.js';
+import { parseJson, readFileIfThere } from '../json-file.js';
 import { printableLine } from '../printable.js';
-import { TooMuchError } from './bounded-library.js';
-import { BoundedTemplate } from './bounded-template.js';
+import { compileJinja, type JinjaTemplate, type Rendering } from './jinja.js';
+import { TooMuchError } from './text-budget.js';
 import { timeFor, withTimeLimit, type ModelProgram } from './time-limit.js';
-import { readTokenizerConfig, TOKENIZER_CONFIG_FILE, tokenText } from './tokenizer.js';
+import { readTokenizerConfig, specialTokensOf, TOKENIZER_CONFIG_FILE } from './tokenizer.js';
 
-/** One turn of a conversation; `role` is mostly "system", "user" or "assistant". */
+/**
+ * One turn of a conversation; `role` is mostly "system", "user" or "assistant". A template may read more of it, such
+ * as `tool_calls`, `tool_call_id`, `name` and `reasoning_content`.
+ */
 export interface ChatMessage {
   role: string;
-  content: string;
+  /** Null where the turn is a tool call alone. */
+  content: string | null;
+  readonly [field: string]: unknown;
 }
 
-/** A stretch of text; the model is trained to write it where `trained` is true. */
-export interface TextPart {
-  text: string;
-  trained: boolean;
+/** What a conversation has beside its turns. */
+export interface ChatContext {
+  /** Functions that the assistant may call, as JSON schemas. */
+  tools?: readonly unknown[];
+  documents?: readonly unknown[];
+  /** Further variables of the template, such as `enable_thinking`. */
+  variables?: Readonly<Record<string, unknown>>;
 }
 
 /** Renders conversations as the model's makers meant them. */
@@ -26,51 +38,74 @@ export interface ChatTemplate {
    * The whole text; `addGenerationPrompt` ends it where the assistant's answer begins.
    * Throws UserError when the template refuses the messages, with its own words.
    */
-  render(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string;
+  render(
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+    context?: ChatContext,
+  ): string;
+  /** As render without a generation prompt, with what the template itself marks as the assistant's. */
+  renderMarked(messages: readonly ChatMessage[], context?: ChatContext): Rendering;
+  /** Whether the template names this role: in quotes, as in message.role == 'tool'. */
+  names(role: string): boolean;
 }
 
 const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
+/** Where processors of models with pictures keep it. */
+const CHAT_TEMPLATE_JSON = 'chat_template.json';
 /** Bytes of a chat template: the longest with tools have some 20 KB. */
 const TEMPLATE_BYTES_MAX = 256 * 1024;
 /** Characters that an error shows of what a template says. */
 const REASON_CHARACTERS_MAX = 200;
-/** Name of the template to use where tokenizer_config.json lists several. */
+/** Names of the templates to use where tokenizer_config.json lists several: of any conversation, and with tools. */
 const DEFAULT_TEMPLATE = 'default';
+const TOOL_TEMPLATE = 'tool_use';
+
+const jsonFile = z.looseObject({ chat_template: z.string() });
+
+/** The templates of a model. */
+interface Sources {
+  path: string;
+  byName: ReadonlyMap<string, string>;
+}
+
+export interface TemplateOptions {
+  /** What templates take for the date. */
+  now?: () => Date;
+  /** For one call; a long conversation has more. */
+  callMs?: number;
+}
 
 /**
- * Opens chat_template.jinja or the template in tokenizer_config.json; null when the model has none. One call may take
- * `callMs`, and more for a long text. Throws UserError when the template is not valid Jinja, or goes beyond a bound.
+ * Opens chat_template.jinja or the template in tokenizer_config.json; null when the model has none.
+ * Throws UserError when the template is not valid Jinja, or goes beyond a bound.
  */
 export async function openChatTemplate(
   modelDir: string,
-  callMs?: number,
+  { now, callMs }: TemplateOptions = {},
 ): Promise<ChatTemplate | null> {
   const config = await readTokenizerConfig(modelDir);
-  const ownPath = join(modelDir, CHAT_TEMPLATE_FILE);
-  const file = await readFileIfThere(ownPath, TEMPLATE_BYTES_MAX, "the model's chat template");
-  const source = file === null ? fromConfig(config.chat_template) : new TextDecoder().decode(file);
-  if (source === null) return null;
-  const path = file === null ? join(modelDir, TOKENIZER_CONFIG_FILE) : ownPath;
-  const program = { path, remedy: `get the model's own chat template` };
-  if (source.length > TEMPLATE_BYTES_MAX) {
-    throw new UserError(
-      `${path} has a chat template of ${source.length} characters, more than ${TEMPLATE_BYTES_MAX}: ${program.remedy}`,
-    );
-  }
-  const template = attempt(program, timeFor(0, callMs), PARSING, () => {
-    return new BoundedTemplate(source);
-  });
-  const variables = {
-    bos_token: tokenText(config.bos_token) ?? '',
-    eos_token: tokenText(config.eos_token) ?? '',
+  const { path, byName } =
+    (await sourcesOfFile(modelDir)) ?? sourcesOfConfig(modelDir, config.chat_template);
+  const source = byName.get(DEFAULT_TEMPLATE);
+  if (source === undefined) return null;
+  const program = { path, remedy: "get the model's own chat template" };
+  const compile = (text: string): JinjaTemplate => {
+    if (text.length > TEMPLATE_BYTES_MAX) {
+      throw new UserError(
+        `${path} has a chat template of ${text.length} characters, more than ${TEMPLATE_BYTES_MAX}: ${program.remedy}`,
+      );
+    }
+    return attempt(program, timeFor(0, callMs), PARSING, () => compileJinja(text, now));
   };
-  return {
-    render(messages, addGenerationPrompt) {
-      const characters = messages.reduce((sum, { content }) => sum + content.length, 0);
-      const items = { ...variables, messages, add_generation_prompt: addGenerationPrompt };
-      return attempt(program, timeFor(characters, callMs), RENDERING, () => template.render(items));
-    },
-  };
+  const forTools = byName.get(TOOL_TEMPLATE);
+  return new ModelTemplate(
+    program,
+    callMs,
+    compile(source),
+    forTools === undefined ? null : compile(forTools),
+    source + (forTools ?? ''),
+    specialTokensOf(config),
+  );
 }
 
 /** What an attempt was for, where the template itself is the reason that it failed. */
@@ -96,11 +131,34 @@ function attempt<T>(program: ModelProgram, limitMs: number, failure: Failure, wo
   });
 }
 
-function fromConfig(
+/** Null where the template is in tokenizer_config.json. */
+async function sourcesOfFile(modelDir: string): Promise<Sources | null> {
+  const read = (path: string): Promise<Uint8Array | null> =>
+    readFileIfThere(path, TEMPLATE_BYTES_MAX, "the model's chat template");
+  const [path, jsonPath] = [join(modelDir, CHAT_TEMPLATE_FILE), join(modelDir, CHAT_TEMPLATE_JSON)];
+  const file = await read(path);
+  if (file !== null) {
+    return { path, byName: new Map([[DEFAULT_TEMPLATE, new TextDecoder().decode(file)]]) };
+  }
+  const config = await readTokenizerConfig(modelDir);
+  if (config.chat_template !== null && config.chat_template !== undefined) return null;
+  const json = await read(jsonPath);
+  if (json === null) return null;
+  const { chat_template: source } = parseJson(json, jsonPath, jsonFile);
+  return { path: jsonPath, byName: new Map([[DEFAULT_TEMPLATE, source]]) };
+}
+
+function sourcesOfConfig(
+  modelDir: string,
   template: string | { name: string; template: string }[] | null | undefined,
-): string | null {
-  if (typeof template === 'string') return template;
-  return template?.find(({ name }) => name === DEFAULT_TEMPLATE)?.template ?? null;
+): Sources {
+  const path = join(modelDir, TOKENIZER_CONFIG_FILE);
+  if (typeof template === 'string')
+    return { path, byName: new Map([[DEFAULT_TEMPLATE, template]]) };
+  return {
+    path,
+    byName: new Map((template ?? []).map(({ name, template: source }) => [name, source])),
+  };
 }
 
 /** The template's own words: escaped, for they are a stranger's, and cut short, for they may hold a conversation. */
@@ -113,30 +171,173 @@ function messageOf(cause: unknown): string {
     : 'unknown fault';
 }
 
-/**
- * Splits a rendered conversation into what the assistant wrote (trained, with the template's end of
- * turn) and the rest, by rendering ever longer beginnings of it. Throws UserError when the template
- * rewrites earlier turns, so that the assistant's words cannot be told apart.
- */
-export function chatParts(template: ChatTemplate, messages: readonly ChatMessage[]): TextPart[] {
-  const parts: TextPart[] = [];
-  let done = '';
-  for (const [i, message] of messages.entries()) {
-    if (message.role !== 'assistant') continue;
-    const prompt = template.render(messages.slice(0, i), true);
-    const turn = template.render(messages.slice(0, i + 1), false);
-    if (!prompt.startsWith(done) || !turn.startsWith(prompt)) {
-      throw new UserError(
-        "the model's chat template changes earlier turns when later ones are added, so the assistant's words cannot be told apart: use prompt/completion lines",
-      );
+/** How a template wants what can be written in two ways. */
+interface Habits {
+  /** Contents as lists of parts: [{"type": "text", "text": "..."}]. */
+  readsParts: boolean;
+  /** The arguments of a tool call as an object; else as the text of one. */
+  readsArguments: boolean;
+}
+
+class ModelTemplate implements ChatTemplate {
+  readonly #specialTokens: Readonly<Record<string, string>>;
+  #habits: Habits | null = null;
+
+  constructor(
+    private readonly program: ModelProgram,
+    private readonly callMs: number | undefined,
+    private readonly plain: JinjaTemplate,
+    private readonly forTools: JinjaTemplate | null,
+    private readonly source: string,
+    specialTokens: Readonly<Record<string, string>>,
+  ) {
+    this.#specialTokens = { bos_token: '', eos_token: '', ...specialTokens };
+  }
+
+  names(role: string): boolean {
+    return this.source.includes(`'${role}'`) || this.source.includes(`"${role}"`);
+  }
+
+  render(
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+    context?: ChatContext,
+  ): string {
+    return this.#render(messages, addGenerationPrompt, context ?? {}).text;
+  }
+
+  renderMarked(messages: readonly ChatMessage[], context?: ChatContext): Rendering {
+    return this.#render(messages, false, context ?? {});
+  }
+
+  #render(
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+    context: ChatContext,
+  ): Rendering {
+    const characters = messages.reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
+    return attempt(this.program, timeFor(characters, this.callMs), RENDERING, () =>
+      this.#best(messages, addGenerationPrompt, context),
+    );
+  }
+
+  /** Throws what the template throws where it takes the messages in no form. */
+  #best(
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+    context: ChatContext,
+  ): Rendering {
+    this.#habits ??= this.#findHabits();
+    let refusal: unknown;
+    let best: Rendering | null = null;
+    for (const form of formsOf(messages)) {
+      try {
+        const found = this.#run(form, addGenerationPrompt, context, this.#habits);
+        // Some templates write a null out.
+        if (best === null || nullsIn(found.text) < nullsIn(best.text)) best = found;
+      } catch (cause) {
+        if (cause instanceof TooMuchError) throw cause;
+        refusal = cause;
+      }
     }
-    parts.push({ text: prompt.slice(done.length), trained: false });
-    parts.push({ text: turn.slice(prompt.length), trained: true });
-    done = turn;
+    if (best !== null) return best;
+    throw refusal;
   }
-  const whole = template.render(messages, false);
-  if (whole.startsWith(done) && whole.length > done.length) {
-    parts.push({ text: whole.slice(done.length), trained: false });
+
+  #run(
+    messages: readonly object[],
+    addGenerationPrompt: boolean,
+    { tools, documents, variables }: ChatContext,
+    habits: Habits,
+  ): Rendering {
+    const template = tools !== undefined && this.forTools !== null ? this.forTools : this.plain;
+    return template.render({
+      ...this.#specialTokens,
+      ...variables,
+      messages: messages.map((message) => asRead(message, habits)),
+      // None where there are none: templates ask whether they are.
+      tools: tools ?? null,
+      documents: documents ?? null,
+      add_generation_prompt: addGenerationPrompt,
+    });
   }
-  return parts.filter(({ text }) => text.length > 0);
+
+  #findHabits(): Habits {
+    const sees = (messages: readonly object[], habits: Habits, sought: string): boolean => {
+      try {
+        return this.#run(messages, false, {}, habits).text.includes(sought);
+      } catch (cause) {
+        if (cause instanceof TooMuchError) throw cause;
+        return false;
+      }
+    };
+    const plain: Habits = { readsParts: false, readsArguments: true };
+    const word = 'seldom-said';
+    const question = { role: 'user', content: word };
+    const readsParts =
+      !sees([question], plain, word) && sees([question], { ...plain, readsParts: true }, word);
+    const call = {
+      type: 'function',
+      id: 'call00001',
+      function: { name: 'look', arguments: { key: word } },
+    };
+    const calling = (content: string | null): ChatMessage[] => [
+      { role: 'user', content: 'a' },
+      { role: 'assistant', content, tool_calls: [call] },
+    ];
+    const isSeen = (readsArguments: boolean): boolean =>
+      [null, ''].some((content) =>
+        Array.from(formsOf(calling(content))).some((form) =>
+          sees(form, { readsParts, readsArguments }, word),
+        ),
+      );
+    // A template that joins texts writes an object as "[object Map]".
+    return { readsParts, readsArguments: isSeen(true) || !isSeen(false) };
+  }
+}
+
+function nullsIn(text: string): number {
+  return text.match(/\bnull\b|\bNone\b/g)?.length ?? 0;
+}
+
+/**
+ * Turns without words, as calls are, have null for them, as most templates were written for; or not the field, as
+ * Transformers 5 leaves it out, or an empty text, for templates that take no null.
+ */
+function* formsOf(messages: readonly ChatMessage[]): Generator<readonly object[], void, undefined> {
+  if (messages.every(({ content }) => content !== null)) {
+    yield messages;
+    return;
+  }
+  yield messages;
+  yield messages.map(({ content, ...others }) =>
+    content === null ? others : { content, ...others },
+  );
+  yield messages.map((message) => ({ ...message, content: message.content ?? '' }));
+}
+
+function asRead(message: object, { readsParts, readsArguments }: Habits): object {
+  const read = withThoughts(message);
+  const { content, tool_calls: calls } = read;
+  if (readsParts && typeof content === 'string')
+    read['content'] = [{ type: 'text', text: content }];
+  if (!readsArguments && Array.isArray(calls)) read['tool_calls'] = calls.map(withTextArguments);
+  return read;
+}
+
+/** Thoughts by each of the names that templates read, as Transformers gives them. */
+function withThoughts(message: object): Record<string, unknown> {
+  const read: Record<string, unknown> = { ...message };
+  const thoughts = read['reasoning_content'] ?? read['thinking'] ?? read['reasoning'];
+  if (thoughts === undefined || thoughts === null) return read;
+  return { thinking: thoughts, ...read, reasoning_content: thoughts };
+}
+
+function withTextArguments(call: unknown): unknown {
+  if (typeof call !== 'object' || call === null || !('function' in call)) return call;
+  const made: unknown = call.function;
+  if (typeof made !== 'object' || made === null || !('arguments' in made)) return call;
+  const given: unknown = made.arguments;
+  const text = typeof given === 'string' ? given : JSON.stringify(given);
+  return { ...call, function: { ...made, arguments: text } };
 }

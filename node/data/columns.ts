@@ -1,6 +1,14 @@
 /** Which columns of a row are the example: by their usual names, or as the user names them. */
-import { z } from 'zod';
 import { EXIT_USAGE, UserError } from '../errors.js';
+import {
+  CONTEXT_COLUMNS,
+  isEmptyValue,
+  readBefore,
+  readContext,
+  readTurns,
+  type ContextColumn,
+  type ContextFields,
+} from './chat-columns.js';
 import type { ChatMessage } from './chat-template.js';
 import { LINE_BYTES_MAX } from './lines.js';
 import { placeText, type DataRecord, type Place, type Row } from './records.js';
@@ -11,6 +19,12 @@ export interface ColumnNames {
   prompt: string | null;
   completion: string | null;
   messages: string | null;
+  /** Trains conversations of which something is left out: fields or columns that nothing reads. */
+  acceptDropped?: boolean | undefined;
+  /** Takes roles that the chat template does not name. */
+  acceptRoles?: boolean | undefined;
+  /** Trains empty blocks of thoughts that the chat template adds. */
+  emptyThoughts?: boolean | undefined;
 }
 
 export const USUAL_COLUMNS: ColumnNames = {
@@ -20,8 +34,6 @@ export const USUAL_COLUMNS: ColumnNames = {
   messages: null,
 };
 
-/** Turns in one conversation: the template is rendered again for each of them, so 256 take a second or two. */
-export const MESSAGES_MAX = 256;
 /** Names that an error message lists, and how long a name may be to be one: a longer one is text of a first row. */
 const NAMES_SHOWN_MAX = 6;
 const NAME_SHOWN_LENGTH_MAX = 40;
@@ -31,22 +43,6 @@ const FORMS =
   'needs "text", or "prompt" and "completion", or "instruction" and "output", or "messages"';
 const FLAGS =
   'rename them or name yours with --text-column, or --prompt-column and --completion-column, or --messages-column';
-
-/** Who speaks in a conversation as ShareGPT writes it, as chat templates call them. */
-const SHARE_GPT_ROLES: Readonly<Record<string, string>> = {
-  human: 'user',
-  gpt: 'assistant',
-  chatgpt: 'assistant',
-  bot: 'assistant',
-};
-
-const turn = z.union([
-  z.object({ role: z.string(), content: z.string() }),
-  z
-    .object({ from: z.string(), value: z.string() })
-    .transform(({ from, value }) => ({ role: SHARE_GPT_ROLES[from] ?? from, content: value })),
-]);
-const turns = z.array(turn).min(1).max(MESSAGES_MAX);
 
 /** Throws UserError (wrong usage) for names that make no whole form, or more than one. */
 export function checkColumns({ text, prompt, completion, messages }: ColumnNames): void {
@@ -64,12 +60,13 @@ export function checkColumns({ text, prompt, completion, messages }: ColumnNames
   }
 }
 
-/** The columns of one example, by name. */
-export type Form =
+/** The columns of one example, by name; `context`: those beside it that say more of it, by their usual names. */
+export type Form = { context: Partial<Record<ContextColumn, string>> } & (
   | { kind: 'messages'; messages: string }
   | { kind: 'completion'; prompt: string; completion: string }
   | { kind: 'instruction'; instruction: string; input: string | null; output: string }
-  | { kind: 'text'; text: string };
+  | { kind: 'text'; text: string }
+);
 
 /**
  * The example that rows with columns `names` are. Named columns are taken as they are called; usual names also in
@@ -84,20 +81,34 @@ export function formOf(names: readonly string[], columns: ColumnNames, where: st
       `${where}: has no column "${missing}", which a flag names, but ${listed(names)}: name one of these`,
     );
   }
-  if (messages !== null) return { kind: 'messages', messages };
-  if (text !== null) return { kind: 'text', text };
-  if (prompt !== null && completion !== null) return { kind: 'completion', prompt, completion };
-  const form = usualForm((wanted) => {
-    return names.includes(wanted)
-      ? wanted
-      : (names.find((name) => name.trim().toLowerCase() === wanted) ?? null);
-  });
+  const find = (wanted: string): string | null => {
+    const fitting = names.filter((name) => name.trim().toLowerCase() === wanted);
+    if (fitting.length <= 1) return fitting[0] ?? null;
+    throw new UserError(
+      `${where}: has ${fitting.length} columns that are called "${wanted}" but for capitals and spaces: rename all but one`,
+    );
+  };
+  const context: Form['context'] = {};
+  for (const name of CONTEXT_COLUMNS) {
+    const found = find(name);
+    if (found !== null && !named.includes(found)) context[name] = found;
+  }
+  if (messages !== null) return { kind: 'messages', messages, context };
+  if (text !== null) return { kind: 'text', text, context };
+  if (prompt !== null && completion !== null) {
+    return { kind: 'completion', prompt, completion, context };
+  }
+  const form = usualForm(find, context);
   if (form !== null) return form;
   throw new UserError(`${where}: has ${listed(names)}, but ${FORMS}: ${FLAGS}`);
 }
 
 /** The names of a form's columns. */
 export function columnsOf(form: Form): string[] {
+  return [...exampleColumns(form), ...Object.values(form.context)];
+}
+
+function exampleColumns(form: Form): string[] {
   switch (form.kind) {
     case 'messages':
       return [form.messages];
@@ -111,17 +122,19 @@ export function columnsOf(form: Form): string[] {
 }
 
 /** `find`: the column of that usual name; null where there is none. */
-function usualForm(find: (name: string) => string | null): Form | null {
+function usualForm(find: (name: string) => string | null, context: Form['context']): Form | null {
   const messages = find('messages') ?? find('conversations');
-  if (messages !== null) return { kind: 'messages', messages };
+  if (messages !== null) return { kind: 'messages', messages, context };
   const [prompt, completion] = [find('prompt'), find('completion')];
-  if (prompt !== null && completion !== null) return { kind: 'completion', prompt, completion };
+  if (prompt !== null && completion !== null) {
+    return { kind: 'completion', prompt, completion, context };
+  }
   const [instruction, output] = [find('instruction'), find('output')];
   if (instruction !== null && output !== null) {
-    return { kind: 'instruction', instruction, input: find('input'), output };
+    return { kind: 'instruction', instruction, input: find('input'), output, context };
   }
   const text = find('text');
-  return text === null ? null : { kind: 'text', text };
+  return text === null ? null : { kind: 'text', text, context };
 }
 
 function listed(names: readonly string[]): string {
@@ -139,8 +152,9 @@ function listed(names: readonly string[]): string {
  * nothing to train. The sentence quotes no value.
  */
 export function recordOf(row: Row, file: string, columns: ColumnNames): DataRecord {
-  const form = formOf(Object.keys(row.fields), columns, placeText(file, row));
-  return new RowReader(row, placeText(file, row)).read(form);
+  const where = placeText(file, row);
+  const form = formOf(Object.keys(row.fields), columns, where);
+  return new RowReader(row, where, columns.acceptDropped ?? false).read(form);
 }
 
 class RowReader {
@@ -149,6 +163,7 @@ class RowReader {
   constructor(
     readonly row: Row,
     readonly where: string,
+    readonly acceptDropped: boolean,
   ) {
     this.#place = row.unit === undefined ? { line: row.line } : { line: row.line, unit: row.unit };
   }
@@ -156,8 +171,10 @@ class RowReader {
   read(form: Form): DataRecord {
     switch (form.kind) {
       case 'messages':
-        return this.#conversation(form.messages);
+        return this.#conversation(form.messages, this.#context(form));
       case 'completion': {
+        if (this.#isList(form.prompt) && this.#isList(form.completion)) return this.#answered(form);
+        this.#refuseUnread(this.#context(form), CONTEXT_COLUMNS);
         const prompt = this.#string(form.prompt);
         return {
           kind: 'completion',
@@ -169,6 +186,7 @@ class RowReader {
       case 'instruction':
         return this.#instruction(form);
       case 'text': {
+        this.#refuseUnread(this.#context(form), ['history', 'tools', 'functions']);
         const text = this.#filled(form.text);
         return { kind: 'text', text, endsDocument: true, splitKey: text, ...this.#place };
       }
@@ -188,7 +206,10 @@ class RowReader {
     return text;
   }
 
-  #instruction({ instruction, input, output }: Extract<Form, { kind: 'instruction' }>): DataRecord {
+  #instruction(form: Extract<Form, { kind: 'instruction' }>): DataRecord {
+    const { instruction, input, output } = form;
+    const before = this.#named(() => readBefore(this.#context(form)));
+    this.#refuseUnread(this.#context(form), ['tools', 'functions', 'documents']);
     const isGiven = input !== null && (this.row.fields[input] ?? null) !== null;
     const context = isGiven ? this.#string(input) : '';
     const asked = this.#string(instruction);
@@ -196,24 +217,73 @@ class RowReader {
       kind: 'instruction',
       instruction: context.trim() === '' ? asked : `${asked}\n\n${context}`,
       output: this.#filled(output),
+      ...(before.length > 0 && { before }),
       ...this.#place,
     };
   }
 
-  #conversation(name: string): DataRecord {
-    const checked = turns.safeParse(this.row.fields[name]);
-    if (!checked.success) {
-      throw new UserError(
-        `${this.where}: "${name}" must be a list of 1 to ${MESSAGES_MAX} turns with the texts "role" and "content" (or "from" and "value")`,
+  /** The values of the columns beside the example that hold something. */
+  #context({ context }: Form): ContextFields {
+    const filled = Object.entries(context).filter(
+      ([, column]) => !isEmptyValue(this.row.fields[column]),
+    );
+    return Object.fromEntries(filled.map(([name, column]) => [name, this.row.fields[column]]));
+  }
+
+  /** Throws UserError for a column that says something and is not read, unless that is accepted. */
+  #refuseUnread(fields: ContextFields, unread: readonly ContextColumn[]): void {
+    const found = unread.find((name) => fields[name] !== undefined);
+    if (found === undefined || this.acceptDropped) return;
+    throw new UserError(
+      `${this.where}: "${found}" says something that would be left out, because nothing here reads that column: put it into the conversation, take the column out, or train without it with --accept-dropped`,
+    );
+  }
+
+  /** Adds the place to what a sentence says. */
+  #named<T>(read: () => T): T {
+    try {
+      return read();
+    } catch (cause) {
+      if (!(cause instanceof UserError)) throw cause;
+      throw new UserError(`${this.where}: ${cause.message}`, cause.exitCode, { cause });
+    }
+  }
+
+  #isList(name: string): boolean {
+    return Array.isArray(this.row.fields[name]);
+  }
+
+  /** A prompt and a completion that are turns: of these the completion's are trained. */
+  #answered(form: Extract<Form, { kind: 'completion' }>): DataRecord {
+    const read = (name: string): ChatMessage[] =>
+      this.#named(() => readTurns(this.row.fields[name], name));
+    const given = read(form.prompt).map((message) => ({ ...message, train: false }));
+    return this.#turns([...given, ...read(form.completion)], form.completion, this.#context(form));
+  }
+
+  #conversation(name: string, fields: ContextFields): DataRecord {
+    const messages = this.#named(() => readTurns(this.row.fields[name], name));
+    return this.#turns(messages, name, fields);
+  }
+
+  #turns(turns: readonly ChatMessage[], name: string, fields: ContextFields): DataRecord {
+    const hasSystem = turns[0]?.role === 'system';
+    this.#refuseUnread(fields, hasSystem ? ['history', 'system', 'system_prompt'] : ['history']);
+    const { system, system_prompt } = fields;
+    const before = hasSystem ? [] : this.#named(() => readBefore({ system, system_prompt }));
+    const context = this.#named(() => readContext(fields));
+    const messages = [...before, ...turns];
+    // JSON takes up to two characters for one of most texts.
+    if (JSON.stringify([messages, context]).length > 2 * LINE_BYTES_MAX) throw this.#tooLong(name);
+    if (!messages.some(({ role }) => role === 'assistant')) {
+      const roles = Array.from(
+        new Set(messages.map(({ role }) => role.slice(0, NAME_SHOWN_LENGTH_MAX))),
       );
+      const shown = roles.slice(0, NAMES_SHOWN_MAX).join(', ');
+      throw this.#nothingToTrain(`"${name}" has no turn with the role "assistant", but ${shown}`);
     }
-    const messages: ChatMessage[] = checked.data;
-    const length = messages.reduce((sum, { content }) => sum + content.length, 0);
-    if (length > LINE_BYTES_MAX) throw this.#tooLong(name);
-    if (messages.some(({ role }) => role === 'assistant')) {
-      return { kind: 'messages', messages, ...this.#place };
-    }
-    throw this.#nothingToTrain(`"${name}" has no turn with the role "assistant"`);
+    const more = Object.keys(context).length > 0 ? { context } : {};
+    return { kind: 'messages', messages, ...more, ...this.#place };
   }
 
   /** Only a Parquet file has such rows: the other readers are bounded in bytes. */

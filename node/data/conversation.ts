@@ -4,6 +4,7 @@
  */
 import { EXIT_USAGE, UserError } from '../errors.js';
 import type { ChatMessage, ChatTemplate } from './chat-template.js';
+import { textIds } from './tokenise.js';
 import type { Tokenizer } from './tokenizer.js';
 
 /** Stands for the user's words in a plain format. */
@@ -41,10 +42,12 @@ export function templateFormat(template: ChatTemplate, tokenizer: Tokenizer): Co
 /** The special token that the template puts after an answer, if any. */
 function turnEnds(template: ChatTemplate, tokenizer: Tokenizer): number[] {
   const question = { role: 'user', content: 'a' };
-  const answer = 'b';
+  // A character that no template has.
+  const answer = '\ufdd0';
   const turn = template.render([question, { role: 'assistant', content: answer }], false);
-  const after = tokenizer.encode(turn.slice(turn.lastIndexOf(answer) + answer.length));
-  const end = after.find((id) => tokenizer.decode([id], true) === '');
+  const after = turn.slice(turn.lastIndexOf(answer) + answer.length);
+  const special = new Set(tokenizer.specialTokens.values());
+  const end = tokenizer.encode(after).find((id) => special.has(id));
   return end === undefined ? [] : [end];
 }
 
@@ -60,7 +63,8 @@ export function plainFormat(format: string, tokenizer: Tokenizer): ConversationF
       EXIT_USAGE,
     );
   }
-  const text = ({ role, content }: ChatMessage): string => {
+  const text = ({ role, content: said }: ChatMessage): string => {
+    const content = said ?? '';
     if (role === 'user') return `${before}${content}${after}`;
     if (role === 'assistant') return ` ${content}\n`;
     if (role === 'system') return `${content}\n\n`;
@@ -70,10 +74,7 @@ export function plainFormat(format: string, tokenizer: Tokenizer): ConversationF
   };
   return {
     name: JSON.stringify(format),
-    prompt: (messages) => [
-      ...tokenizer.prefixIds,
-      ...tokenizer.encode(messages.map(text).join('')),
-    ],
+    prompt: (messages) => textIds(tokenizer, messages.map(text).join('')),
     ends: [],
     stops: [`\n${before.trim()}`],
   };

@@ -55,6 +55,9 @@ export interface TrainingRows extends HeldOutRows {
 
 /** What the files held. "Tokens" count the examples' tokens, end-of-text included, padding not. */
 export interface DatasetStats {
+  /** Files that were read, and entries of folders that were not. */
+  files: number;
+  leftOut: number;
   /** Training examples, their tokens, and how many of these are trained in one pass. */
   examples: number;
   tokens: number;
@@ -90,12 +93,12 @@ export async function openDataset(
       EXIT_USAGE,
     );
   }
-  const { files } = await findDataFiles(paths);
+  const { files, skipped } = await findDataFiles(paths);
   const [training, heldOut] = [new TokenStore(), new TokenStore()];
   for await (const example of readExamples(files, options)) {
-    const { tokens, trained, file, record } = example;
+    const { tokens, trained, starts, file, record } = example;
     const store = example.isHeldOut ? heldOut : training;
-    if (training.size + heldOut.size > TOKENS_MAX || !store.append(tokens, trained)) {
+    if (training.size + heldOut.size > TOKENS_MAX || !store.append(tokens, trained, starts)) {
       throw new UserError(
         `${placeText(file, record)}: the data have more than ${TOKENS_MAX} tokens, the most that is kept in memory: give fewer files`,
       );
@@ -116,7 +119,10 @@ export async function openDataset(
     single: new SingleRows(training, init),
     heldOut:
       heldOutPacking.rows.length === 0 ? null : new PackedRows(heldOut, heldOutPacking, init),
-    stats: statsOf(training, heldOut, packing),
+    stats: {
+      ...{ files: files.length, leftOut: skipped.length },
+      ...statsOf(training, heldOut, packing),
+    },
   };
 }
 
@@ -136,33 +142,54 @@ async function* readExamples(
     if (onFault === undefined || !(fault instanceof UserError)) throw fault;
     onFault(fault);
   };
-  for (const file of files) {
-    const records = readRecords(file, options);
+  for (const file of files) yield* examplesOf(file, options, refuse);
+}
+
+async function* examplesOf(
+  file: string,
+  options: DatasetOptions,
+  refuse: (fault: unknown) => void,
+): AsyncGenerator<ReadExample, void, undefined> {
+  const records = readRecords(file, options);
+  try {
     for (let isDone = false; !isDone;) {
-      const batch: DataRecord[] = [];
-      let characters = 0;
-      let unreadable: { fault: unknown } | null = null;
-      try {
-        while (batch.length < BATCH_RECORDS && characters < BATCH_CHARACTERS) {
-          const next = await records.next();
-          if (next.done === true) {
-            isDone = true;
-            break;
-          }
-          batch.push(next.value);
-          characters += charactersRead(next.value);
-        }
-      } catch (fault) {
-        // A reader that has thrown is done: the next call ends its file.
-        unreadable = { fault };
-      }
+      const { batch, characters, ...end } = await nextBatch(records);
+      isDone = end.isDone;
       for (const result of tokeniseBatch(batch, characters, file, options)) {
         if ('fault' in result) refuse(result.fault);
         else yield result;
       }
-      if (unreadable !== null) refuse(unreadable.fault);
+      if (end.unreadable !== null) refuse(end.unreadable.fault);
     }
+  } finally {
+    // Whoever takes no more examples leaves no file open.
+    await records.return();
   }
+}
+
+interface RecordBatch {
+  batch: DataRecord[];
+  characters: number;
+  isDone: boolean;
+  /** What the reader threw behind these records. */
+  unreadable: { fault: unknown } | null;
+}
+
+async function nextBatch(records: AsyncIterator<DataRecord, void>): Promise<RecordBatch> {
+  const batch: DataRecord[] = [];
+  let characters = 0;
+  try {
+    while (batch.length < BATCH_RECORDS && characters < BATCH_CHARACTERS) {
+      const next = await records.next();
+      if (next.done === true) return { batch, characters, isDone: true, unreadable: null };
+      batch.push(next.value);
+      characters += charactersRead(next.value);
+    }
+  } catch (fault) {
+    // A reader that has thrown is done: the next call ends its file.
+    return { batch, characters, isDone: false, unreadable: { fault } };
+  }
+  return { batch, characters, isDone: false, unreadable: null };
 }
 
 /** Characters that are gone over for a record: a conversation is rendered again for each of its messages. */
@@ -201,7 +228,11 @@ function nothingToTrain(files: readonly string[], examples: number): UserError {
   );
 }
 
-function statsOf(training: TokenStore, heldOut: TokenStore, packing: Packing): DatasetStats {
+function statsOf(
+  training: TokenStore,
+  heldOut: TokenStore,
+  packing: Packing,
+): Omit<DatasetStats, 'files' | 'leftOut'> {
   return {
     examples: training.examples,
     tokens: training.size,

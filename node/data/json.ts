@@ -1,6 +1,6 @@
-/** JSON data files: one object a line, or one list of objects. */
+/** JSON data files: one object a line, or lists of objects. */
 import { UserError } from '../errors.js';
-import { readJsonArray } from './json-array.js';
+import { readJsonValues, valuesOfLine } from './json-values.js';
 import { linesOf } from './lines.js';
 import { placeText, type Row } from './records.js';
 import { prepend, readTextBytes } from './text-bytes.js';
@@ -15,14 +15,10 @@ interface JsonText {
 }
 
 /**
- * Yields the object of each line that is not blank. Throws UserError with the line number: not JSON, no object, and
- * as readLines does. The sentence never quotes the data.
+ * Yields the objects of a file: one on each line that is not blank, or, where the file begins with a list or with an
+ * object over several lines, those of all lists and objects in it. Throws UserError with the line number: not JSON,
+ * no object, and as readLines and readJsonValues do. The sentence never quotes the data.
  */
-export function readJsonLines(file: string, onFault: OnFault): AsyncIterable<Row> {
-  return objectsOf(textsOfLines(readTextBytes(file), file), file, 'each line', onFault);
-}
-
-/** As readJsonLines; or, where the file begins with "[", the objects of that one list. */
 export async function* readJson(
   file: string,
   onFault: OnFault,
@@ -36,50 +32,75 @@ export async function* readJson(
     head = Buffer.concat([head, next.value]);
   }
   const all = prepend(head, chunks);
-  if (head.toString('latin1').trimStart().startsWith('[')) {
-    yield* objectsOf(readJsonArray(all, file), file, 'each entry of the list', onFault);
+  const begin = head.toString('latin1').trimStart();
+  if (begin.startsWith('[')) {
+    yield* objectsOf(readJsonValues(all, file), file, 'each entry of the list', onFault);
+  } else if (BEGINS_OVER_LINES.test(begin)) {
+    yield* objectsOf(readJsonValues(all, file), file, 'each object of the file', onFault);
   } else {
-    yield* objectsOf(textsOfLines(all, file), file, 'each line', onFault);
+    yield* objectsOfLines(all, file, onFault);
   }
 }
 
-async function* textsOfLines(
+/** An object whose first line is not all of it, as `jq` and programs that indent write it. */
+const BEGINS_OVER_LINES = /^\{([^\n]*[{[,])?[ \t]*\n/;
+
+async function* objectsOfLines(
   chunks: AsyncIterable<Buffer>,
   file: string,
-): AsyncGenerator<JsonText, void, undefined> {
+  onFault: OnFault,
+): AsyncGenerator<Row, void, undefined> {
   for await (const { text, number } of linesOf(chunks, file)) {
-    if (text.trim() !== '') yield { text, line: number };
+    if (text.trim() === '') continue;
+    const value = parsed(text);
+    if (isObject(value)) yield { fields: value, line: number };
+    else yield* objectsOf(severalOf(text, file, number), file, 'each line', onFault);
   }
+}
+
+/** The objects of a line that holds several, as joined files have it, or a list of them; else the line as it is. */
+function severalOf(text: string, file: string, line: number): JsonText[] {
+  try {
+    const values = valuesOfLine(text, file, line);
+    if (values.every((value) => parsed(value.text) !== NOT_JSON)) return values;
+  } catch (fault) {
+    if (!(fault instanceof UserError)) throw fault;
+  }
+  return [{ text, line }];
 }
 
 async function* objectsOf(
-  texts: AsyncIterable<JsonText>,
+  texts: AsyncIterable<JsonText> | Iterable<JsonText>,
   file: string,
   each: string,
   onFault: OnFault,
 ): AsyncGenerator<Row, void, undefined> {
   for await (const { text, line } of texts) {
-    try {
-      yield { fields: parseObject(text, placeText(file, { line }), each), line };
-    } catch (fault) {
-      if (!(fault instanceof UserError)) throw fault;
-      onFault(fault);
-    }
+    const value = parsed(text);
+    if (isObject(value)) yield { fields: value, line };
+    else onFault(notAnObject(value, placeText(file, { line }), each));
   }
 }
 
-function parseObject(text: string, where: string, each: string): Row['fields'] {
-  let value: unknown;
+const NOT_JSON = Symbol('not JSON');
+
+function parsed(text: string): unknown {
   try {
-    value = JSON.parse(text);
+    return JSON.parse(text);
   } catch {
     // The parser's own message would quote private text.
-    throw new UserError(`${where}: is not valid JSON: ${each} must be one whole JSON object`);
+    return NOT_JSON;
   }
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-    return value as Row['fields'];
-  }
-  throw new UserError(
-    `${where}: is not a JSON object: ${each} must be one, such as {"text": "..."}`,
+}
+
+function isObject(value: unknown): value is Row['fields'] {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function notAnObject(value: unknown, where: string, each: string): UserError {
+  return new UserError(
+    value === NOT_JSON
+      ? `${where}: is not valid JSON: ${each} must be one whole JSON object`
+      : `${where}: is not a JSON object: ${each} must be one, such as {"text": "..."}`,
   );
 }

@@ -18,7 +18,7 @@ export function readLines(file: string): AsyncGenerator<Line, void, undefined> {
   return linesOf(readTextBytes(file), file);
 }
 
-/** Yields the lines of `chunks` (UTF-8, see readTextBytes) without their line break, LF or CRLF. */
+/** Yields the lines of `chunks` (UTF-8, see readTextBytes) without their line breaks. */
 export async function* linesOf(
   chunks: AsyncIterable<Buffer>,
   file: string,
@@ -51,6 +51,5 @@ function tooLong(file: string, number: number): UserError {
 
 function decode(pieces: readonly Buffer[], length: number, file: string, number: number): string {
   if (length > LINE_BYTES_MAX) throw tooLong(file, number);
-  const text = Buffer.concat(pieces, length).toString('utf8');
-  return text.endsWith('\r') ? text.slice(0, -1) : text;
+  return Buffer.concat(pieces, length).toString('utf8');
 }

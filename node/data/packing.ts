@@ -21,9 +21,9 @@ export interface Batch extends TokenBatch {
   inputTokens: number;
 }
 
-/** Pairs [from, from + length) of an example, in one row. */
+/** Pairs [from, from + length) of a text of the store, in one row. */
 export interface Chunk {
-  example: number;
+  text: number;
   from: number;
   length: number;
 }
@@ -39,13 +39,19 @@ export interface Packing {
   trainedTokens: number;
 }
 
-/** Example `example` in chunks of at most `sequenceLength` pairs in which something is trained, from its end. */
+/**
+ * Example `example` in chunks of at most `sequenceLength` pairs in which something is trained, each of its texts from
+ * its end.
+ */
 export function chunksOf(store: TokenStore, example: number, sequenceLength: number): Chunk[] {
   const chunks: Chunk[] = [];
-  for (let end = store.lengthOf(example) - 1; end > 0; end -= sequenceLength) {
-    const from = Math.max(0, end - sequenceLength);
-    if (store.trainedIn(example, from + 1, end + 1) > 0) {
-      chunks.push({ example, from, length: end - from });
+  const [first, last] = store.textsOf(example);
+  for (let text = first; text < last; text++) {
+    for (let end = store.lengthOf(text) - 1; end > 0; end -= sequenceLength) {
+      const from = Math.max(0, end - sequenceLength);
+      if (store.trainedIn(text, from + 1, end + 1) > 0) {
+        chunks.push({ text, from, length: end - from });
+      }
     }
   }
   return chunks;
@@ -66,14 +72,14 @@ export function emptyBatch(size: number, padTokenId: number): Batch {
 export function fillChunk(
   batch: Batch,
   store: TokenStore,
-  { example, from, length }: Chunk,
+  { text, from, length }: Chunk,
   { at, segment }: { at: number; segment: number },
 ): void {
   batch.segments.fill(segment, at, at + length);
   for (let i = 0; i < length; i++) {
-    batch.tokens[at + i] = store.token(example, from + i);
-    if (!store.isTrained(example, from + i + 1)) continue;
-    batch.targets[at + i] = store.token(example, from + i + 1);
+    batch.tokens[at + i] = store.token(text, from + i);
+    if (!store.isTrained(text, from + i + 1)) continue;
+    batch.targets[at + i] = store.token(text, from + i + 1);
     batch.trainedTokens++;
   }
   batch.inputTokens += length;
@@ -84,12 +90,17 @@ export function packRows(store: TokenStore, sequenceLength: number, seed: Uint8A
   const chunks = new ChunkList();
   let [cutExamples, droppedTokens, trainedTokens] = [0, 0, 0];
   for (let example = 0; example < store.examples; example++) {
-    const pairs = store.lengthOf(example) - 1;
-    if (pairs > sequenceLength) cutExamples++;
-    droppedTokens += pairs;
+    const [first, last] = store.textsOf(example);
+    let isCut = false;
+    for (let text = first; text < last; text++) {
+      const pairs = store.lengthOf(text) - 1;
+      isCut ||= pairs > sequenceLength;
+      droppedTokens += pairs;
+    }
+    if (isCut) cutExamples++;
     for (const chunk of chunksOf(store, example, sequenceLength)) {
       droppedTokens -= chunk.length;
-      trainedTokens += store.trainedIn(example, chunk.from + 1, chunk.from + chunk.length + 1);
+      trainedTokens += store.trainedIn(chunk.text, chunk.from + 1, chunk.from + chunk.length + 1);
       chunks.push(chunk);
     }
   }
@@ -102,15 +113,15 @@ export function packRows(store: TokenStore, sequenceLength: number, seed: Uint8A
 /** Chunks in flat arrays, 12 bytes each: a million small objects would take ten times as much. */
 class ChunkList {
   count = 0;
-  #examples = new Uint32Array(1 << 10);
+  #texts = new Uint32Array(1 << 10);
   #froms = new Uint32Array(1 << 10);
   #lengths = new Uint32Array(1 << 10);
 
-  push({ example, from, length }: Chunk): void {
-    this.#examples = growTo(this.#examples, this.count + 1);
+  push({ text, from, length }: Chunk): void {
+    this.#texts = growTo(this.#texts, this.count + 1);
     this.#froms = growTo(this.#froms, this.count + 1);
     this.#lengths = growTo(this.#lengths, this.count + 1);
-    this.#examples[this.count] = example;
+    this.#texts[this.count] = text;
     this.#froms[this.count] = from;
     this.#lengths[this.count] = length;
     this.count++;
@@ -121,8 +132,8 @@ class ChunkList {
   }
 
   get(index: number): Chunk {
-    const example = this.#examples[index] ?? 0;
-    return { example, from: this.#froms[index] ?? 0, length: this.length(index) };
+    const text = this.#texts[index] ?? 0;
+    return { text, from: this.#froms[index] ?? 0, length: this.length(index) };
   }
 }
 

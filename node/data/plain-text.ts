@@ -73,7 +73,8 @@ async function* readParagraphs(file: string): AsyncGenerator<Paragraph, void, un
       [lines, characters] = [[], 0];
     }
     if (lines.length === 0) start = number;
-    lines.push(text);
+    // A byte order mark within a line: files were joined there without a line break.
+    lines.push(...text.split('\ufeff').filter((part) => part !== ''));
     characters += text.length + 1;
   }
   if (lines.length > 0) yield { text: `${lines.join('\n')}\n\n`, line: start };

@@ -2,7 +2,7 @@
 import { UserError } from '../errors.js';
 import { recordOf, USUAL_COLUMNS, type ColumnNames } from './columns.js';
 import { readCsv } from './csv.js';
-import { readJson, readJsonLines, type OnFault } from './json.js';
+import { readJson, type OnFault } from './json.js';
 import { readParquet } from './parquet.js';
 import { readPlainText } from './plain-text.js';
 import type { DataRecord, Row } from './records.js';
@@ -21,9 +21,8 @@ export interface ReadingOptions {
 type TableReader = (file: string, columns: ColumnNames, onFault: OnFault) => AsyncIterable<Row>;
 
 const TABLES: Readonly<Record<Exclude<DataFormat, 'text'>, TableReader>> = {
-  'json-lines': (file, _, onFault) => readJsonLines(file, onFault),
   json: (file, _, onFault) => readJson(file, onFault),
-  csv: (file, _, onFault) => readCsv(file, onFault),
+  csv: readCsv,
   parquet: readParquet,
 };
 

@@ -8,7 +8,7 @@ import {
   type ReadExample,
 } from './dataset.js';
 import type { DataRecord, Place } from './records.js';
-import { findDataFiles } from './sources.js';
+import { findDataFiles, type LeftOut } from './sources.js';
 import { contentOf } from './split.js';
 
 /** Samples in a report, and problems that are kept of as many as there are. */
@@ -31,8 +31,8 @@ export interface Sample extends Place {
 
 export interface DataReport {
   files: string[];
-  /** Entries of folders that are no data files. */
-  skipped: string[];
+  /** Entries of folders that are not read. */
+  skipped: LeftOut[];
   records: number;
   byKind: Partial<Record<DataRecord['kind'], number>>;
   /** Of a record, in tokens. */
@@ -121,7 +121,7 @@ class Census {
     this.#lengths.push(tokens.length);
     this.#tokens += tokens.length;
     this.#trained += trained.reduce<number>((sum, flag) => sum + flag, 0);
-    this.#countLonger(trained);
+    this.#countLonger(example);
     if (touches(record)) this.#touching++;
     const content = contentOf(record);
     this.#contents.push(wideContentHash('duplicate', content));
@@ -130,15 +130,20 @@ class Census {
     this.options.onProgress(this.records, this.#tokens);
   }
 
-  #countLonger(trained: readonly (0 | 1)[]): void {
+  #countLonger({ trained, starts }: ReadExample): void {
     const { sequenceLength } = this.options;
-    if (trained.length - 1 <= sequenceLength) return;
-    this.#longer++;
-    // As chunksOf cuts: from the end, and what has nothing to train is dropped.
-    for (let end = trained.length - 1; end > 0; end -= sequenceLength) {
-      const from = Math.max(0, end - sequenceLength);
-      if (!trained.slice(from + 1, end + 1).includes(1)) this.#dropped += end - from;
+    let isLonger = false;
+    for (const [i, start] of starts.entries()) {
+      const text = trained.slice(start, starts[i + 1]);
+      if (text.length - 1 <= sequenceLength) continue;
+      isLonger = true;
+      // As chunksOf cuts: from the end, and what has nothing to train is dropped.
+      for (let end = text.length - 1; end > 0; end -= sequenceLength) {
+        const from = Math.max(0, end - sequenceLength);
+        if (!text.slice(from + 1, end + 1).includes(1)) this.#dropped += end - from;
+      }
     }
+    if (isLonger) this.#longer++;
   }
 
   #offerSample(example: ReadExample, content: readonly string[]): void {

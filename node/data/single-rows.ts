@@ -1,6 +1,7 @@
 /**
  * Records one by one, each in a row of its own: what private training reads. A packed row mixes records, so that none of
- * them could be left out of a step, or clipped, without the others.
+ * them could be left out of a step, or clipped, without the others. A record of several texts, as a conversation may be,
+ * is one record all the same: one of its chunks is drawn.
  */
 import type { BatchShape } from '../model/family.js';
 import { IGNORED_TARGET } from '../model/token-batch.js';
@@ -24,8 +25,8 @@ export class SingleRows {
     this.#sequenceLength = init.sequenceLength;
     this.#padTokenId = init.padTokenId;
     let longest = 1;
-    for (let i = 0; i < store.examples; i++) {
-      longest = Math.max(longest, store.lengthOf(i) - 1);
+    for (let text = 0; text < store.texts; text++) {
+      longest = Math.max(longest, store.lengthOf(text) - 1);
     }
     this.longest = Math.min(init.sequenceLength, longest);
   }

@@ -1,13 +1,15 @@
 /** From what --data names to data files: folders are looked through, kinds go by the name. */
 import { readdir, realpath, stat } from 'node:fs/promises';
-import { extname, join } from 'node:path';
+import { extname, join, relative, sep } from 'node:path';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { unreadable } from '../json-file.js';
+import { isOfTrainingSplit, readCard, type DataSetCard } from './data-set-card.js';
+import { isAboutData, leftOutSplits } from './data-set-folder.js';
 
 /** Formats by the end of a file's name. */
 const FORMATS = {
-  jsonl: 'json-lines',
-  ndjson: 'json-lines',
+  jsonl: 'json',
+  ndjson: 'json',
   json: 'json',
   csv: 'csv',
   tsv: 'csv',
@@ -26,12 +28,21 @@ export const DATA_FILE_KINDS =
 /** Files of one folder: far more than anybody has in one, so that a wrong one (a home, a disk) is noticed. */
 export const FOLDER_FILES_MAX = 100_000;
 
+/** An entry of a folder that is not read, and why in a few words ("the test split"). */
+export interface LeftOut {
+  path: string;
+  reason: string;
+}
+
 /** What there is to read. */
 export interface DataSources {
   /** In the order given; those of a folder sorted by path. */
   files: string[];
-  /** Paths in folders that are no data files: of an unknown kind, hidden, or no files at all. */
-  skipped: string[];
+  /**
+   * Of folders: what is hidden, of an unknown kind or no file at all, what describes the data, and files of a data
+   * set that are not its training split.
+   */
+  skipped: LeftOut[];
 }
 
 /** By the name alone; null for an unknown kind. */
@@ -76,40 +87,124 @@ export function unknownKind(path: string): UserError {
 }
 
 async function lookThrough(folder: string, sources: DataSources): Promise<void> {
-  const before = sources.files.length;
+  const search = new FolderSearch(folder);
+  const found = await search.visit(folder);
+  const chosen = found.filter(({ isChosen }) => isChosen).map(({ path }) => path);
+  const open = found.filter(({ isChosen }) => !isChosen);
+  const splits = leftOutSplits(
+    open.map(({ path }) => ({ path, parts: relative(folder, path).split(sep) })),
+  );
+  for (const [i, { path }] of open.entries()) {
+    const split = splits[i] ?? null;
+    if (split === null) chosen.push(path);
+    else search.skipped.push({ path, reason: `the ${split} split` });
+  }
+  sources.skipped.push(...search.skipped);
+  const taken = new Set(chosen);
+  sources.files.push(...found.map(({ path }) => path).filter((path) => taken.has(path)));
+  if (taken.size > 0) return;
+  throw nothingIn(folder, search);
+}
+
+/** The sentence for a folder of which nothing is read. */
+function nothingIn(folder: string, { looked, skipped }: FolderSearch): UserError {
+  const data = skipped.find(({ reason }) => reason !== UNKNOWN && reason !== HIDDEN);
+  const hint =
+    data === undefined
+      ? `give one with ${DATA_FILE_KINDS}`
+      : `${relative(folder, data.path)} is ${data.reason}; name a file itself to train on it`;
+  return new UserError(
+    `${folder}: has no data file to train on in it (${looked} ${looked === 1 ? 'entry' : 'entries'} looked at): ${hint}`,
+  );
+}
+
+const HIDDEN = 'hidden';
+const UNKNOWN = 'of an unknown kind';
+
+/** A data file of a folder; `isChosen`: a card says that it is of the training split. */
+interface Found {
+  path: string;
+  isChosen: boolean;
+}
+
+class FolderSearch {
+  looked = 0;
+  readonly skipped: LeftOut[] = [];
   /** Real paths: a link to what was seen, also to a folder around it, leads nowhere new. */
-  const seen = new Set<string>([await realpath(folder)]);
-  let looked = 0;
-  const visit = async (path: string): Promise<void> => {
+  readonly #seen = new Set<string>();
+
+  constructor(readonly folder: string) {}
+
+  /** The data files in a folder and in those in it, sorted by path. */
+  async visit(path: string): Promise<Found[]> {
+    this.#seen.add(await realpath(path));
     const entries = await readdir(path).catch((cause: unknown) => {
       throw unreadable(path, 'a folder of data files', cause);
     });
+    const found: Found[] = [];
     for (const name of entries.sort()) {
-      if (++looked > FOLDER_FILES_MAX) {
+      if (++this.looked > FOLDER_FILES_MAX) {
         throw new UserError(
-          `${folder} has more than ${FOLDER_FILES_MAX} files: name the folders that hold the data`,
+          `${this.folder} has more than ${FOLDER_FILES_MAX} files: name the folders that hold the data`,
         );
       }
-      await take(join(path, name), name);
+      found.push(...(await this.#take(join(path, name), name)));
     }
-  };
-  const take = async (path: string, name: string): Promise<void> => {
+    const card = entries.includes('README.md') ? await readCard(path) : null;
+    return card === null ? found : this.#choose(path, card, found);
+  }
+
+  async #take(path: string, name: string): Promise<Found[]> {
     // A link whose target is gone has no status.
     const status = name.startsWith('.') ? null : await stat(path).catch(() => null);
     const isFile = status?.isFile() === true && formatOf(path) !== null;
     if (!isFile && status?.isDirectory() !== true) {
-      sources.skipped.push(path);
-      return;
+      this.skipped.push({ path, reason: name.startsWith('.') ? HIDDEN : UNKNOWN });
+      return [];
+    }
+    if (isFile && isAboutData(path)) {
+      this.skipped.push({ path, reason: 'about the data, not data' });
+      return [];
     }
     const real = await realpath(path);
-    if (seen.has(real)) return;
-    seen.add(real);
-    if (isFile) sources.files.push(path);
-    else await visit(path);
-  };
-  await visit(folder);
-  if (sources.files.length > before) return;
-  throw new UserError(
-    `${folder}: has no data file in it (${looked} ${looked === 1 ? 'entry' : 'entries'} looked at): give one with ${DATA_FILE_KINDS}`,
-  );
+    if (this.#seen.has(real)) return [];
+    this.#seen.add(real);
+    return isFile ? [{ path, isChosen: false }] : await this.visit(path);
+  }
+
+  /** The files of `found`, all in `folder`, that its card says are to be trained on. */
+  #choose(folder: string, card: DataSetCard, found: readonly Found[]): Found[] {
+    const isIn = ({ path }: Found): boolean =>
+      isOfTrainingSplit(card, relative(folder, path).split(sep).join('/'));
+    const others = found.filter((one) => !isIn(one));
+    const chosen = found.filter(isIn);
+    if (chosen.length === 0) {
+      const files = card.patterns?.slice(0, 3).join(', ') ?? card.dataDir;
+      throw new UserError(
+        `${join(folder, 'README.md')}: names files that are not here (${files.slice(0, 200)}): download them, or name the files to train on`,
+      );
+    }
+    const reason =
+      card.otherConfigs === 0
+        ? 'not of the training split that README.md names'
+        : `not of the training split of "${card.config.slice(0, 60)}", the one of ${card.otherConfigs + 1} configurations that is read`;
+    this.skipped.push(...others.map(({ path }) => ({ path, reason })));
+    // Without patterns the names of the files say which split they are.
+    return chosen.map(({ path }) => ({ path, isChosen: card.patterns !== null }));
+  }
 }
+
+/** What was left out of folders, for one line: by reason, the first paths of each. */
+export function leftOutText(skipped: readonly LeftOut[]): string {
+  const reasons = [...new Set(skipped.map(({ reason }) => reason))];
+  return reasons
+    .map((reason) => {
+      const paths = skipped.filter((one) => one.reason === reason).map(({ path }) => path);
+      const more = paths.length > SHOWN_MAX ? ` and ${paths.length - SHOWN_MAX} more` : '';
+      return `${paths.slice(0, SHOWN_MAX).join(', ')}${more} (${reason})`;
+    })
+    .join('; ');
+}
+
+/** Paths that a line names for one reason. */
+const SHOWN_MAX = 4;

@@ -4,6 +4,7 @@
  * with few examples the held-out side may be larger or smaller than its share, or empty.
  */
 import { CONTENT_HASH_RANGE, contentHash } from './content-hash.js';
+import type { ChatMessage } from './chat-template.js';
 import type { DataRecord } from './records.js';
 
 /** True when the record is never trained on. `heldOutShare`: 0 (never) to 1 (always). */
@@ -19,8 +20,14 @@ export function contentOf(record: DataRecord): string[] {
     case 'completion':
       return [record.prompt, record.completion];
     case 'instruction':
-      return [record.instruction, record.output];
+      return [record.instruction, record.output, ...(record.before ?? []).flatMap(wordsOf)];
     case 'messages':
-      return record.messages.flatMap(({ role, content }) => [role, content]);
+      return record.messages.flatMap(wordsOf);
   }
+}
+
+/** Role and content, and what a turn says beside them. */
+function wordsOf({ role, content, ...fields }: ChatMessage): string[] {
+  const more = Object.entries(fields).filter(([, value]) => value !== null && value !== undefined);
+  return [role, content ?? '', ...(more.length === 0 ? [] : [JSON.stringify(more)])];
 }

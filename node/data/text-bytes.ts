@@ -1,15 +1,15 @@
-/** The bytes of a text file in chunks: unpacked where they are packed, and checked to be UTF-8 text. */
+/** The bytes of a text file in chunks: unpacked, checked to be UTF-8 text, with LF at the end of every line. */
 import { isUtf8 } from 'node:buffer';
 import { createGunzip } from 'node:zlib';
 import { UserError } from '../errors.js';
 import { errnoOf } from '../files.js';
 import { unreadable } from '../json-file.js';
+import { ByteOrderMarks, LineBreaks } from './line-breaks.js';
 import { openDataFile } from './open-file.js';
 
 /** Bytes read at once; of a packed file, what so many become. */
 const CHUNK_BYTES = 1 << 16;
 const NEWLINE = 0x0a;
-const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
 
 /** Whether the name says that the file is packed with gzip. */
 export function isGzipped(file: string): boolean {
@@ -17,21 +17,21 @@ export function isGzipped(file: string): boolean {
 }
 
 /**
- * Yields the file without a byte order mark; a chunk never ends within a character. What comes before a fault is
- * yielded first, up to the end of a line, so that the first fault of a file is the one that is told.
+ * Yields the file with LF for every line break (see LineBreaks) and without the byte order marks that begin a line; a
+ * chunk never ends within a character. What comes before a fault is yielded first, up to the end of a line, so that
+ * the first fault of a file is the one that is told.
  * Throws UserError: a file that cannot be read, is no regular one or no whole gzip file, NUL bytes, invalid UTF-8.
  */
 export async function* readTextBytes(file: string): AsyncGenerator<Buffer, void, undefined> {
-  const check = new TextCheck(file);
-  let isFirst = true;
-  for await (const bytes of readBytes(file)) {
+  const [breaks, check, marks] = [new LineBreaks(), new TextCheck(file), new ByteOrderMarks()];
+  const pass = function* (bytes: Buffer): Generator<Buffer, void, undefined> {
     const { text, fault } = check.take(bytes);
-    // A mark has three bytes and is a character, so that it lies whole in the first chunk that has any.
-    const marked = isFirst && text.subarray(0, 3).equals(BYTE_ORDER_MARK);
-    isFirst &&= text.length === 0;
-    if (text.length > 0) yield marked ? text.subarray(3) : text;
+    const unmarked = marks.take(text);
+    if (unmarked.length > 0) yield unmarked;
     if (fault !== null) throw fault;
-  }
+  };
+  for await (const bytes of readBytes(file)) yield* pass(breaks.take(bytes));
+  yield* pass(breaks.end());
   const fault = check.end();
   if (fault !== null) throw fault;
 }

@@ -16,10 +16,14 @@ interface Piece {
   trained: Uint8Array;
 }
 
+/** An example is one text, or several: a conversation may have one for each answer. */
 export class TokenStore {
   readonly #pieces: Piece[] = [];
-  /** Where each example begins, and where the last one ends. */
+  /** Where each text begins, and where the last one ends. */
   #starts = new Uint32Array(1 << 10);
+  #texts = 0;
+  /** The first text of each example, and how many there are in all. */
+  #firsts = new Uint32Array(1 << 10);
   #examples = 0;
 
   constructor(readonly tokensMax = TOKENS_MAX) {}
@@ -29,24 +33,35 @@ export class TokenStore {
     return this.#examples;
   }
 
+  /** Texts held, over all examples. */
+  get texts(): number {
+    return this.#texts;
+  }
+
   /** Tokens held, over all examples. */
   get size(): number {
-    return this.#starts[this.#examples] ?? 0;
+    return this.#starts[this.#texts] ?? 0;
   }
 
   /**
-   * `tokens`: ids below 2^24. `trained[i]` is 1 where tokens[i] is a target that counts. False, and nothing added,
-   * beyond tokensMax.
+   * One example. `tokens`: ids below 2^24. `trained[i]` is 1 where tokens[i] is a target that counts. `starts`: where
+   * its texts begin, the first at 0. False, and nothing added, beyond tokensMax.
    */
-  append(tokens: readonly number[], trained: readonly (0 | 1)[]): boolean {
+  append(
+    tokens: readonly number[],
+    trained: readonly (0 | 1)[],
+    starts: readonly number[] = [0],
+  ): boolean {
     const start = this.size;
     const end = start + tokens.length;
     if (end > this.tokensMax) return false;
     while (this.#pieces.length * PIECE < end) this.#pieces.push(newPiece());
     for (const [i, token] of tokens.entries()) this.#put(start + i, token, trained[i] === 1);
-    this.#examples++;
-    this.#starts = growTo(this.#starts, this.#examples + 1);
-    this.#starts[this.#examples] = end;
+    this.#starts = growTo(this.#starts, this.#texts + starts.length + 1);
+    for (const at of starts) this.#starts[this.#texts++] = start + at;
+    this.#starts[this.#texts] = end;
+    this.#firsts = growTo(this.#firsts, this.#examples + 2);
+    this.#firsts[++this.#examples] = this.#texts;
     return true;
   }
 
@@ -61,30 +76,35 @@ export class TokenStore {
     if (isTrained) piece.trained[at >> 3] = (piece.trained[at >> 3] ?? 0) | (1 << (at & 7));
   }
 
-  /** Tokens of example `example`, from 0. */
-  lengthOf(example: number): number {
-    return (this.#starts[example + 1] ?? 0) - (this.#starts[example] ?? 0);
+  /** The texts of an example: [first, end). */
+  textsOf(example: number): [first: number, end: number] {
+    return [this.#firsts[example] ?? 0, this.#firsts[example + 1] ?? 0];
   }
 
-  /** Token `i` of an example, from 0 to lengthOf - 1. */
-  token(example: number, i: number): number {
-    const position = (this.#starts[example] ?? 0) + i;
+  /** Tokens of text `text`, from 0 over all examples. */
+  lengthOf(text: number): number {
+    return (this.#starts[text + 1] ?? 0) - (this.#starts[text] ?? 0);
+  }
+
+  /** Token `i` of a text, from 0 to lengthOf - 1. */
+  token(text: number, i: number): number {
+    const position = (this.#starts[text] ?? 0) + i;
     const { low, high } = this.#piece(position);
     const at = position & (PIECE - 1);
     return (low[at] ?? 0) | ((high?.[at] ?? 0) << 16);
   }
 
-  /** Whether token `i` of an example is a target that counts. */
-  isTrained(example: number, i: number): boolean {
-    const position = (this.#starts[example] ?? 0) + i;
+  /** Whether token `i` of a text is a target that counts. */
+  isTrained(text: number, i: number): boolean {
+    const position = (this.#starts[text] ?? 0) + i;
     const at = position & (PIECE - 1);
     return (((this.#piece(position).trained[at >> 3] ?? 0) >> (at & 7)) & 1) === 1;
   }
 
-  /** Trained tokens of an example in [from, to). */
-  trainedIn(example: number, from: number, to: number): number {
+  /** Trained tokens of a text in [from, to). */
+  trainedIn(text: number, from: number, to: number): number {
     let count = 0;
-    for (let i = from; i < to; i++) if (this.isTrained(example, i)) count++;
+    for (let i = from; i < to; i++) if (this.isTrained(text, i)) count++;
     return count;
   }
 

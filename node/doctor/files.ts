@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises';
 import type { ColumnNames } from '../data/columns.js';
 import { readRecords } from '../data/readers.js';
-import { findDataFiles } from '../data/sources.js';
+import { findDataFiles, leftOutText } from '../data/sources.js';
 import { openTokenizer } from '../data/tokenizer.js';
 import { UserError } from '../errors.js';
 import { cachedModels } from '../hub/cache.js';
@@ -23,7 +23,8 @@ export async function checkData(
   const findings: Finding[] = [];
   for (const path of paths) {
     try {
-      const { files } = await findDataFiles([path]);
+      const { files, skipped } = await findDataFiles([path]);
+      if (skipped.length > 0) findings.push(ok(`${path}: left out: ${leftOutText(skipped)}`));
       for (const file of files) findings.push(await firstRecord(file, columns));
     } catch (error) {
       if (!(error instanceof UserError)) throw error;

@@ -1,7 +1,7 @@
 /**
  * A server for programs of this machine alone. A web page that a browser has open cannot read it: it listens on
- * 127.0.0.1, answers carry no CORS header, and a Host header that is not its own name is refused, which stops DNS
- * rebinding.
+ * 127.0.0.1, answers carry no CORS header, and a Host header that is not a name of this machine is refused, which stops
+ * DNS rebinding.
  */
 import { createAdaptorServer, type ServerType } from '@hono/node-server';
 import { once } from 'node:events';
@@ -10,8 +10,11 @@ import type { Hono, MiddlewareHandler } from 'hono';
 import { EXIT_USAGE, UserError } from '../errors.js';
 
 const HOSTNAME = '127.0.0.1';
-/** Names under which a program on this machine reaches the server. */
-const OWN_NAMES = ['127.0.0.1', 'localhost', '[::1]'];
+/**
+ * Host headers of a program on this machine. The port may be any: a tunnel has one of its own, and it is the name that
+ * an attacker's page cannot have.
+ */
+const OWN_HOST = /^(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?$/i;
 
 /** Request headers in bytes: a local program needs a few hundred. */
 const HEADER_BYTES_MAX = 8 * 1024;
@@ -32,16 +35,14 @@ export interface LoopbackServer {
 
 /**
  * Resolves when the server accepts connections. `port`: 1 to 65535, or 0 for any free one; `flag` names its
- * option in errors. `appFor` makes the routes; it is given the allowed values of the Host header, for
- * `ownHostOnly`. Throws UserError when the port cannot be had.
+ * option in errors; `app` has the routes, behind `ownHostOnly`. Throws UserError when the port is not available.
  */
 export async function serveLoopback(
   { port: wanted, flag }: { port: number; flag: string },
-  appFor: (hosts: () => ReadonlySet<string>) => Hono,
+  app: Hono,
 ): Promise<LoopbackServer> {
-  let hosts: ReadonlySet<string> = new Set();
   const server = createAdaptorServer({
-    fetch: appFor(() => hosts).fetch,
+    fetch: app.fetch,
     hostname: HOSTNAME,
     serverOptions: {
       maxHeaderSize: HEADER_BYTES_MAX,
@@ -53,7 +54,6 @@ export async function serveLoopback(
   });
   server.maxConnections = CONNECTIONS_MAX;
   const port = await listen(server, wanted, flag);
-  hosts = hostsOf(port);
   return {
     url: `http://${HOSTNAME}:${port}`,
     port,
@@ -67,22 +67,19 @@ export async function serveLoopback(
 }
 
 /** Refuses other hosts with 403, and forbids browsers to keep or to guess at an answer. */
-export function ownHostOnly(hosts: () => ReadonlySet<string>): MiddlewareHandler {
+export function ownHostOnly(): MiddlewareHandler {
   return async (c, next) => {
     c.header('Cache-Control', 'no-store');
     c.header('X-Content-Type-Options', 'nosniff');
-    if (!hosts().has((c.req.header('host') ?? '').toLowerCase())) {
-      return c.text('This server answers to its own address only (Host header).\n', 403);
+    if (!OWN_HOST.test(c.req.header('host') ?? '')) {
+      return c.text(
+        'This server answers to localhost, 127.0.0.1 and [::1] only (Host header).\n',
+        403,
+      );
     }
     await next();
     return undefined;
   };
-}
-
-function hostsOf(port: number): ReadonlySet<string> {
-  const hosts = OWN_NAMES.map((name) => `${name}:${port}`);
-  // Port 80 is left out of the Host header.
-  return new Set(port === 80 ? [...hosts, ...OWN_NAMES] : hosts);
 }
 
 async function listen(server: ServerType, port: number, flag: string): Promise<number> {

@@ -122,6 +122,38 @@ export const METRICS: readonly Metric[] = [
     values: ({ training }) => training.tokensPerSecond,
   },
   {
+    name: 'murmurate_data_records',
+    help: 'Records of the private data, by what they are for.',
+    labels: ['use'],
+    values: ({ data }) => [
+      [{ use: 'training' }, data?.records ?? null],
+      [{ use: 'held_out' }, data?.heldOutRecords ?? null],
+    ],
+  },
+  {
+    name: 'murmurate_data_cut_records',
+    help: 'Records that are longer than a sequence, and cut.',
+    values: ({ data }) => data?.cutRecords ?? null,
+  },
+  {
+    name: 'murmurate_data_tokens',
+    help: 'Tokens of the records that are trained on, by what becomes of them: trained, read, or dropped when a record is cut.',
+    labels: ['use'],
+    values: ({ data }) =>
+      data === null
+        ? null
+        : [
+            [{ use: 'trained' }, data.trainedTokens],
+            [{ use: 'read' }, Math.max(0, data.tokens - data.trainedTokens - data.droppedTokens)],
+            [{ use: 'dropped' }, data.droppedTokens],
+          ],
+  },
+  {
+    name: 'murmurate_data_left_out_files',
+    help: 'Entries of the folders in --data that are not read.',
+    values: ({ data }) => data?.leftOut ?? null,
+  },
+  {
     name: 'murmurate_held_out_loss_nats',
     help:
       "Loss a token on this peer's held-out text: of the base model, with the swarm's adapter, and with that " +

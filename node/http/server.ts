@@ -22,11 +22,9 @@ const ROUTES: readonly Routes[] = [pageRoutes, eventRoutes, statusRoutes, metric
 /** Resolves when the server accepts connections. Throws UserError when the port cannot be had. */
 export async function startHttpServer({ port, peer }: HttpServerInit): Promise<HttpServer> {
   const closed = new AbortController();
-  const server = await serveLoopback({ port, flag: '--http' }, (hosts) => {
-    const app = guarded(hosts);
-    for (const routes of ROUTES) routes(app, peer, closed.signal);
-    return app;
-  });
+  const app = guarded();
+  for (const routes of ROUTES) routes(app, peer, closed.signal);
+  const server = await serveLoopback({ port, flag: '--http' }, app);
   return {
     url: server.url,
     port: server.port,
@@ -37,10 +35,10 @@ export async function startHttpServer({ port, peer }: HttpServerInit): Promise<H
   };
 }
 
-/** An app without routes that refuses what no route may see. `ownHosts` are the allowed values of the Host header. */
-function guarded(ownHosts: () => ReadonlySet<string>): Hono {
+/** An app without routes that refuses what no route may see. */
+function guarded(): Hono {
   const app = new Hono();
-  app.use(ownHostOnly(ownHosts));
+  app.use(ownHostOnly());
   app.use(async (c, next) => {
     if (c.req.method !== 'GET' && c.req.method !== 'HEAD') {
       c.header('Allow', 'GET, HEAD');

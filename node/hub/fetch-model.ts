@@ -2,9 +2,11 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { UserError } from '../errors.js';
+import type { ModelFingerprint } from '../../protocol/manifest.js';
 import { WEIGHT_INDEX_FILE } from '../../protocol/model-files.js';
 import { disk, makeDirectory } from '../files.js';
 import { readModelConfig } from '../model/config.js';
+import { configSha256, fingerprintModel } from '../model/fingerprint.js';
 import { formatHubName, type HubName } from '../model/hub-name.js';
 import { isModelDirectory, openModelDirectory } from '../model/model-directory.js';
 import { readWeightMap } from '../model/weight-index.js';
@@ -90,16 +92,37 @@ async function fromCache(
 }
 
 /**
- * Where in the cache the model lies whose weights have this hash, by the names of its files, or as it came from members;
- * null where there is none.
+ * Where in the cache `wanted` lies, or as it came from members; null where there is none. The links of the cache have
+ * the hash of a file in their name. Where it has plain files instead, as on Windows, those of a model with the same
+ * config are read; `cacheFile`: see fingerprintModel.
  */
-export async function findCached(weightsSha256: string, env: Environment): Promise<string | null> {
+export async function findCached(
+  wanted: Pick<ModelFingerprint, 'weightsSha256' | 'configSha256'>,
+  env: Environment,
+  cacheFile?: string,
+): Promise<string | null> {
   const directory = cacheDirectoryOf(env);
-  for (const model of await cachedModels(directory)) {
-    if (model.weightsSha256 === weightsSha256 && (await isModelDirectory(model.dir)))
-      return model.dir;
+  const models = await cachedModels(directory);
+  const { weightsSha256 } = wanted;
+  for (const { dir, ...model } of models) {
+    if (model.weightsSha256 === weightsSha256 && (await isModelDirectory(dir))) return dir;
+  }
+  for (const { dir, ...model } of models) {
+    if (model.weightsSha256 !== null || !(await hasConfig(dir, wanted.configSha256))) continue;
+    const own = await fingerprintModel(dir, cacheFile).catch(() => null);
+    if (own?.weightsSha256 === weightsSha256) return dir;
   }
   return findFromMembers(directory, weightsSha256);
+}
+
+/** Whether the snapshot has a config of that hash; one that cannot be read is another model's. */
+async function hasConfig(dir: string, sha256: string): Promise<boolean> {
+  try {
+    const path = join(dir, 'config.json');
+    return configSha256(readModelConfig(await readFile(path), path)) === sha256;
+  } catch {
+    return false;
+  }
 }
 
 /** One model on its way into the cache. */

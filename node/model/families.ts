@@ -1,4 +1,5 @@
 /** The table of all families, and what a config stands for in each of them. */
+import { input, type Value } from '../engine/graph.js';
 import type { CodeMax } from '../engine/ops/quantised.js';
 import { gemma3, type Gemma3Config } from './gemma3.js';
 import { gpt2, type Gpt2Config } from './gpt2.js';
@@ -9,7 +10,7 @@ import { qwen3, type Qwen3Config } from './qwen3.js';
 import type { CommonConfig, Family, LinearLayer, ModelInputs, ModelValues } from './family.js';
 import { Parameters } from './parameters.js';
 import type { AdapterValues } from './lora-graph.js';
-import type { WeightIndex } from './safetensors.js';
+import type { TensorEntry, WeightIndex } from './safetensors.js';
 
 /** What decides the arithmetic of a model, told apart by `architecture`. */
 export type ModelConfig =
@@ -45,6 +46,8 @@ export interface Decoder {
     inputs: ModelInputs,
     codeMax?: CodeMax | null,
   ): ModelValues;
+  /** Names of the weights that it does not read. Throws UserError as build. */
+  unread(weights: WeightIndex): string[];
 }
 
 /** What `config` computes. */
@@ -71,5 +74,17 @@ function bind<C extends CommonConfig>(family: Family<C>, config: C): Decoder {
     layers,
     build: (weights, adapter, inputs, codeMax = null) =>
       family.build(config, new Parameters(weights, adapter, layers, codeMax), inputs),
+    unread: (weights) => {
+      const used = new Set<TensorEntry>();
+      const none = { tensors: [], factors: new Map() };
+      family.build(config, new Parameters(weights, none, layers, null, used), fewTokens());
+      return [...weights].filter(([, entry]) => !used.has(entry)).map(([name]) => name);
+    },
   };
+}
+
+/** Enough to build a graph with. */
+function fewTokens(): ModelInputs {
+  const of = (name: string): Value => input(name, 'int32', [1, 2]);
+  return { tokens: of('tokens'), segments: of('segments'), positions: of('positions') };
 }

@@ -215,10 +215,15 @@ function readRope(
   if (rotated !== 1 && !defaults.partialRotary) {
     refuse(source.sourceName, `partial_rotary_factor ${rotated}`, '1');
   }
-  const read = (one: RawRope, field: string, theta: number): Rope => ({
-    theta: one.rope_theta ?? theta,
-    scaling: readRopeScaling(one, { ...source, field }),
-  });
+  const read = (one: RawRope, field: string, usual: number): Rope => {
+    const theta = one.rope_theta ?? usual;
+    const scaling = readRopeScaling(one, { ...source, field });
+    // The places of its bounds are counted in powers of the base.
+    if (scaling?.type === 'yarn' && theta <= 1) {
+      refuse(source.sourceName, `rope_theta ${theta} with rotary scaling "yarn"`, 'more than 1');
+    }
+    return { theta, scaling };
+  };
   const field = older ? 'rope_scaling' : `rope_parameters${byKind ? '.full_attention' : ''}`;
   const ofWindows = (theta: number): Rope =>
     read(current?.sliding_attention ?? {}, 'rope_parameters.sliding_attention', theta);

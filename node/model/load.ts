@@ -16,28 +16,19 @@ export interface ModelToOpen {
 }
 
 /**
- * Throws UserError when weights or adapter do not fit the config, or when `tokens`, the longest sequence,
+ * Throws UserError when the adapter does not fit the config, or when `tokens`, the longest sequence,
  * is more than the model's positions. The weights' own shapes are checked when a graph is built.
  */
-export function checkModel({ config, weights, adapter }: ModelToOpen, tokens: number): void {
+export function checkModel(
+  { config, adapter }: Pick<ModelToOpen, 'config' | 'adapter'>,
+  tokens: number,
+): void {
   if (tokens > config.maxPositions) {
     throw new UserError(
       `sequence length ${tokens} is more than the model's ${config.maxPositions} positions: choose at most ${config.maxPositions}`,
     );
   }
   checkAdapter(config, adapter);
-  checkBlocks(config, weights);
-}
-
-/** A config that stops short of the weights would give a cut model that computes, but badly. */
-function checkBlocks({ layers }: ModelConfig, weights: WeightIndex): void {
-  for (const [name, { file }] of weights) {
-    const index = /(?:^|\.)(?:layers|h)\.(\d+)\./.exec(name)?.[1];
-    if (index === undefined || Number(index) < layers) continue;
-    throw new UserError(
-      `${file} has the weight ${name}, but the model's config has only ${layers} layers: config.json and the weights are of different models`,
-    );
-  }
 }
 
 /** Throws UserError for a token outside of the vocabulary. */

@@ -240,12 +240,17 @@ function addDelta(
 
 /** What belongs to a model beside its weights. */
 const COMPANIONS = /\.(json|jinja|model|txt)$|^(LICEN[CS]E|NOTICE)/;
+/**
+ * What would make others look for files that are not there: with an adapter's config Transformers loads that adapter's
+ * base instead, and an index names weight files.
+ */
+const NOT_OF_MERGED = /^adapter_.*\.json$|\.index\.json$|^trainer_state\.json$/;
 
 async function copyRest(from: string, to: string, dtype: MergedDtype | null): Promise<void> {
   const entries = await readdir(from, { withFileTypes: true });
   for (const entry of entries) {
-    if (entry.isDirectory() || !COMPANIONS.test(entry.name) || entry.name === WEIGHT_INDEX_FILE)
-      continue;
+    const isCompanion = COMPANIONS.test(entry.name) && !NOT_OF_MERGED.test(entry.name);
+    if (entry.isDirectory() || !isCompanion) continue;
     const [source, target] = [join(from, entry.name), join(to, entry.name)];
     if (entry.name === 'config.json' && dtype !== null) {
       await writeFile(target, withDtype(await readFile(source, 'utf8'), dtype));

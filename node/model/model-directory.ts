@@ -7,6 +7,7 @@ import { readBoundedFile, unreadable } from '../json-file.js';
 import { CONFIG_BYTES_MAX, readModelConfig, type ModelConfig } from './config.js';
 import { formatHubName, hubNameOfDirectory } from './hub-name.js';
 import type { WeightIndex } from './safetensors.js';
+import { checkEveryWeight } from './unread-weights.js';
 import { openWeights, SINGLE_FILE } from './weight-index.js';
 
 export interface ModelDirectory {
@@ -15,7 +16,7 @@ export interface ModelDirectory {
   /** As modelName says. */
   name: string;
   config: ModelConfig;
-  /** Where each tensor lies. That their shapes fit the config is checked when the graph is built. */
+  /** Where each tensor lies. */
   weights: WeightIndex;
   /** Path of tokenizer.json, which exists. */
   tokenizerFile: string;
@@ -29,11 +30,18 @@ const CONVERT =
   'convert it with Transformers: AutoModelForCausalLM.from_pretrained(dir).save_pretrained(dir), which writes safetensors';
 
 /**
- * Reads the config and the headers of the weight files; no tensor is read.
- * Throws UserError: no such directory, a file missing, damaged, cut short or of another model, weights in
- * another format than safetensors, or a kind of model that is not supported.
+ * Reads the config and the headers of the weight files; of tensors at most an output layer that should be the
+ * embeddings. Throws UserError: no such directory, a file missing, damaged, cut short or of another model, weights in
+ * another format than safetensors, a kind of model that is not supported, or as checkEveryWeight.
  */
 export async function openModelDirectory(path: string): Promise<ModelDirectory> {
+  const directory = await readModelDirectory(path);
+  await checkEveryWeight(directory.config, directory.weights);
+  return directory;
+}
+
+/** The same without a look at what the weights are for. */
+async function readModelDirectory(path: string): Promise<ModelDirectory> {
   const dir = resolve(path);
   const files = await listFiles(dir);
   if (!files.has(CONFIG_FILE)) {
@@ -111,7 +119,7 @@ export function modelName(dir: string): string {
 
 /** Whether all is in `path` that a peer cannot do without. */
 export async function isModelDirectory(path: string): Promise<boolean> {
-  return openModelDirectory(path).then(
+  return readModelDirectory(path).then(
     () => true,
     () => false,
   );

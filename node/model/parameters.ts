@@ -5,18 +5,19 @@ import type { CodeMax } from '../engine/ops/quantised.js';
 import { UserError } from '../errors.js';
 import type { LinearLayer } from './family.js';
 import { linear, lowRankParts, mergedWeight, type AdapterValues } from './lora-graph.js';
-import type { WeightIndex } from './safetensors.js';
+import type { TensorEntry, WeightIndex } from './safetensors.js';
 
 /** Frozen weights and the adapter over them. */
 export class Parameters {
   private readonly layers: ReadonlyMap<string, LinearLayer>;
 
-  /** `codeMax`: of weights in 8-bit integers; null for fp32. */
+  /** `codeMax`: of weights in 8-bit integers; null for fp32. `used`: takes in the entry of each weight that is read. */
   constructor(
     private readonly weights: WeightIndex,
     private readonly adapter: AdapterValues,
     layers: readonly LinearLayer[],
     private readonly codeMax: CodeMax | null,
+    private readonly used = new Set<TensorEntry>(),
   ) {
     this.layers = new Map(layers.map((layer) => [layer.name, layer]));
   }
@@ -24,7 +25,13 @@ export class Parameters {
   /** The same with the weights under other names. */
   renamed(rename: (name: string) => string): Parameters {
     const weights = new Map([...this.weights].map(([name, entry]) => [rename(name), entry]));
-    return new Parameters(weights, this.adapter, [...this.layers.values()], this.codeMax);
+    return new Parameters(
+      weights,
+      this.adapter,
+      [...this.layers.values()],
+      this.codeMax,
+      this.used,
+    );
   }
 
   /** Whether the model files hold `name`. */
@@ -34,7 +41,9 @@ export class Parameters {
 
   /** float32 [shape]. Throws UserError when missing, mis-shaped or of another dtype. */
   weight(name: string, shape: readonly number[]): Value {
-    return weight(findWeight(this.weights, name, shape));
+    const source = weight(findWeight(this.weights, name, shape));
+    this.used.add(this.weights.get(name)!);
+    return source;
   }
 
   /** x: [N, in] float32 -> [N, out]: the layer `name` with bias and adapter. */

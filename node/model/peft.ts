@@ -1,18 +1,17 @@
 /** LoRA adapters as Hugging Face PEFT keeps them: adapter_config.json and adapter_model.safetensors. */
 import { join } from 'node:path';
-import { z } from 'zod';
 import {
   adapterLayout,
   type AdapterLayout,
   type AdapterSpec,
   type LoraModule,
 } from '../../protocol/adapter.js';
-import { FEATURES_MAX, RANK_MAX } from '../../protocol/limits.js';
+import { ADAPTER_SIZE_MAX, FEATURES_MAX } from '../../protocol/limits.js';
 import { makeDirectory, readIfThere, removeDurably, replaceFile } from '../files.js';
 import { UserError } from '../errors.js';
-import { readJsonFile } from '../json-file.js';
 import { refuseNotFinite } from './finite.js';
 import { isFanInFanOut } from './gpt2.js';
+import { readPeftConfig, type PeftConfig } from './peft-config.js';
 import {
   readSafetensorsHeader,
   readTensorF32,
@@ -22,10 +21,6 @@ import {
 
 export const ADAPTER_CONFIG_FILE = 'adapter_config.json';
 export const ADAPTER_WEIGHTS_FILE = 'adapter_model.safetensors';
-
-/** Bytes of an adapter_config.json: real ones have 1 KB. */
-const CONFIG_BYTES_MAX = 1024 * 1024;
-const ALPHA_MAX = 1e6;
 
 /** What writePeftAdapter writes. */
 export interface AdapterToWrite {
@@ -139,62 +134,62 @@ function notWritable(path: string, cause: unknown): unknown {
   );
 }
 
-const no = (message: string): { error: string } => ({ error: `but ${message}` });
-const empty = z
-  .record(z.string(), z.unknown())
-  .refine((pattern) => Object.keys(pattern).length === 0, no('only {} is supported'));
-/** Only plain LoRA: a field that would change the arithmetic must have its plain value. */
-const configSchema = z.looseObject({
-  peft_type: z.literal('LORA', no('only LORA is supported')),
-  r: z
-    .int(no('must be a whole number'))
-    .min(1)
-    .max(RANK_MAX, no(`must be 1 to ${RANK_MAX}`)),
-  lora_alpha: z
-    .number(no('must be a number'))
-    .positive(no('must be above 0'))
-    // As in the manifest of a run: far more would overflow float32.
-    .max(ALPHA_MAX, no(`must be at most ${ALPHA_MAX}`)),
-  target_modules: z.array(z.string(), no('must be a list of module names')),
-  bias: z.literal('none', no('only "none" is supported')).nullish(),
-  // How the base model's files hold a layer; the adapter's own arithmetic is the same.
-  fan_in_fan_out: z.boolean(no('must be true or false')).nullish(),
-  lora_bias: z.literal(false, no('only false is supported')).nullish(),
-  use_rslora: z.literal(false, no('only false is supported')).nullish(),
-  use_dora: z.literal(false, no('only false is supported')).nullish(),
-  modules_to_save: z.null(no('only null is supported')).optional(),
-  layer_replication: z.null(no('only null is supported')).optional(),
-  rank_pattern: empty.nullish(),
-  alpha_pattern: empty.nullish(),
-});
-
 /**
  * Reads an adapter that PEFT or writePeftAdapter wrote. With `spec` it must have that rank, alpha and
  * exactly those modules, and theta comes in that order.
+ *
+ * Layers of different rank or scale (rank_pattern, alpha_pattern) and rank-stabilised ones come as one plain adapter
+ * that computes the same: rows and columns of zeros make up for a smaller rank, and lora_B takes another scale in.
  * Throws UserError: a file missing or damaged, another kind of adapter, or one that does not fit `spec`.
  */
 export async function readPeftAdapter(
   dir: string,
   spec?: Pick<AdapterSpec, 'rank' | 'alpha' | 'modules'>,
 ): Promise<PeftAdapter> {
-  const config = await readJsonFile(
-    join(dir, ADAPTER_CONFIG_FILE),
-    CONFIG_BYTES_MAX,
-    "the adapter's config",
-    configSchema,
-  );
-  const { r: rank, lora_alpha: alpha } = config;
+  const config = await readPeftConfig(join(dir, ADAPTER_CONFIG_FILE));
+  const file = join(dir, ADAPTER_WEIGHTS_FILE);
+  const { tensors } = await readSafetensorsHeader(file);
+  const found = modulesOf(tensors, file);
+  const { rank, alpha, scale } = commonShape(config, found);
   if (spec !== undefined && (spec.rank !== rank || spec.alpha !== alpha)) {
     throw new UserError(
       `${dir} has an adapter of rank ${rank} and alpha ${alpha}, but rank ${spec.rank} and alpha ${spec.alpha} are needed: give another adapter`,
     );
   }
-  const file = join(dir, ADAPTER_WEIGHTS_FILE);
-  const { tensors } = await readSafetensorsHeader(file);
-  const modules = spec?.modules ?? modulesOf(tensors, file);
+  const modules = [...(spec?.modules ?? found)];
   const layout = adapterLayout({ rank, modules });
-  const theta = await readTheta(tensors, layout, file);
-  return { rank, alpha, targetModules: config.target_modules, modules: [...modules], theta };
+  if (layout.size > ADAPTER_SIZE_MAX) {
+    throw new UserError(
+      `${dir} has ${layout.size} values with all of its layers at rank ${rank}, more than the ${ADAPTER_SIZE_MAX} that an adapter may have: give one of smaller rank`,
+    );
+  }
+  const theta = await readTheta(tensors, layout, file, (name) => {
+    const layer = config.layer(name);
+    return { rank: layer.rank, gain: layer.scale / scale };
+  });
+  const targetModules = config.targetModules ?? targetsOf(modules);
+  return { rank, alpha, targetModules, modules, theta };
+}
+
+/** Last parts of the modules' names, each once. */
+function targetsOf(modules: readonly LoraModule[]): string[] {
+  return [...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1)))];
+}
+
+/** Rank and alpha of the plain adapter that stands for all layers, and the scale that it has: alpha / rank. */
+function commonShape(
+  config: PeftConfig,
+  modules: readonly LoraModule[],
+): { rank: number; alpha: number; scale: number } {
+  const layers = modules.map(({ name }) => config.layer(name));
+  const rank = layers.length === 0 ? config.rank : Math.max(...layers.map((layer) => layer.rank));
+  const [first] = layers;
+  const common = layers.find((layer) => layer.alpha === config.alpha) ?? first;
+  if (common === undefined) return { rank, alpha: config.alpha, scale: config.alpha / rank };
+  const isPlain = common.rank === rank && !config.isRankStabilised;
+  // Not by way of the scale, which is rounded.
+  const alpha = isPlain ? common.alpha : common.scale * rank;
+  return { rank, alpha, scale: alpha / rank };
 }
 
 const TENSOR_NAME = /^base_model\.model\.(.+)\.lora_([AB])\.weight$/;
@@ -219,24 +214,34 @@ function modulesOf(tensors: readonly TensorEntry[], file: string): LoraModule[] 
   return [...modules.values()];
 }
 
+/** `layer`: the rank that a module has in the file, and what its lora_B is to be multiplied by. */
 async function readTheta(
   tensors: readonly TensorEntry[],
   layout: AdapterLayout,
   file: string,
+  layer: (module: string) => { rank: number; gain: number },
 ): Promise<Float32Array> {
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const theta = new Float32Array(layout.size);
-  for (const { name, shape, offset } of layout.tensors) {
+  for (const { name, module, factor, shape, offset } of layout.tensors) {
+    const { rank, gain } = layer(module);
+    const own = factor === 'A' ? [rank, shape[1]] : [shape[0], rank];
     const tensor = byName.get(name);
     const found = tensor === undefined ? 'is missing' : `has shape [${tensor.shape.join(', ')}]`;
-    if (tensor?.shape.length !== 2 || shape.some((n, i) => n !== tensor.shape[i])) {
+    if (tensor?.shape.length !== 2 || own.some((n, i) => n !== tensor.shape[i])) {
       throw new UserError(
-        `${file}: tensor ${name} ${found}, but must be [${shape.join(', ')}]: the adapter belongs to another model or run`,
+        `${file}: tensor ${name} ${found}, but must be [${own.join(', ')}]: the adapter belongs to another model or run`,
       );
     }
     const values = await readTensorF32(tensor);
     refuseNotFinite(values, `${file}: tensor ${name}`, 'get the adapter again, or train it again');
-    theta.set(values, offset);
+    const [rows, columns] = own as [number, number];
+    for (let row = 0; row < rows; row++) {
+      theta.set(values.subarray(row * columns, (row + 1) * columns), offset + row * shape[1]);
+    }
+    if (factor === 'B' && gain !== 1) {
+      for (let i = offset; i < offset + shape[0] * shape[1]; i++) theta[i]! *= gain;
+    }
     byName.delete(name);
   }
   const [left] = byName.keys();

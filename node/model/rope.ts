@@ -1,7 +1,8 @@
 /**
  * Rotary positions (RoPE, Su et al. 2021) and the scalings of their frequencies that stretch a model's
- * context: linear (Chen et al. 2023), Llama 3's and LongRoPE (Ding et al. 2024), with the arithmetic of
- * Transformers.
+ * context: linear (Chen et al. 2023), Llama 3's, YaRN (Peng et al. 2023) and LongRoPE (Ding et al. 2024), with
+ * the arithmetic of Transformers. Dynamic scaling changes nothing within the model's positions, beyond which no
+ * sequence goes here.
  */
 import { z } from 'zod';
 import { constant, type Value } from '../engine/graph.js';
@@ -9,6 +10,7 @@ import { gather, reshape } from '../engine/ops/index.js';
 import { UserError } from '../errors.js';
 import {
   between,
+  flag,
   HEAD_DIM_MAX,
   object,
   POSITIONS_MAX,
@@ -33,6 +35,19 @@ export type RopeScaling =
       /** Frequencies of more turns stay as they are; above lowFrequencyTurns. */
       highFrequencyTurns: number;
       /** Tokens of the context before it was stretched, 1 to 2^26. */
+      originalPositions: number;
+    }
+  | {
+      type: 'yarn';
+      /** Frequencies of few turns are divided by it, 1e-6 to 1e6. */
+      factor: number;
+      /** Turns over the original context: frequencies of more than the first stay, of fewer than the second are divided. */
+      fastTurns: number;
+      slowTurns: number;
+      /** Whether the two bounds are moved outwards to whole places among the frequencies. */
+      isTruncated: boolean;
+      /** cos and sin are multiplied by it. */
+      attentionFactor: number;
       originalPositions: number;
     }
   | {
@@ -61,6 +76,11 @@ const ropeFields = {
   high_freq_factor: turns,
   short_factor: z.array(divisor).max(HEAD_DIM_MAX).nullish(),
   attention_factor: divisor.nullish(),
+  beta_fast: between(0, 1e6).nullish(),
+  beta_slow: between(0, 1e6).nullish(),
+  mscale: between(0, 1e6).nullish(),
+  mscale_all_dim: between(0, 1e6).nullish(),
+  truncate: flag.nullish(),
   original_max_position_embeddings: whole(2, POSITIONS_MAX).nullish(),
 };
 /** One set of rotary parameters. */
@@ -110,6 +130,11 @@ export function readRopeScaling(raw: RawRope, source: RopeSource): RopeScaling |
         },
         source,
       );
+    case 'dynamic':
+      if (!raw.factor) missing('factor');
+      return null;
+    case 'yarn':
+      return yarn(raw, source);
     case 'longrope':
     case 'su': {
       const originalPositions =
@@ -126,9 +151,27 @@ export function readRopeScaling(raw: RawRope, source: RopeSource): RopeScaling |
       refuse(
         sourceName,
         `rotary scaling "${type}" (${field})`,
-        'default, linear, llama3, longrope',
+        'default, linear, dynamic, llama3, yarn, longrope',
       );
   }
+}
+
+/** With Transformers' values for what is absent or 0. */
+function yarn(raw: RawRope, { maxPositions }: RopeSource): RopeScaling {
+  const originalPositions = raw.original_max_position_embeddings ?? maxPositions;
+  const factor = raw.factor ?? maxPositions / originalPositions;
+  const strength = (share: number): number =>
+    factor <= 1 ? 1 : 0.1 * share * Math.log(factor) + 1;
+  const { mscale, mscale_all_dim: ofAll } = raw;
+  const usual = mscale && ofAll ? strength(mscale) / strength(ofAll) : strength(1);
+  return {
+    type: 'yarn',
+    ...{ factor, originalPositions },
+    fastTurns: raw.beta_fast || 32,
+    slowTurns: raw.beta_slow || 1,
+    isTruncated: raw.truncate ?? true,
+    attentionFactor: raw.attention_factor ?? usual,
+  };
 }
 
 type Llama3Scaling = Extract<RopeScaling, { type: 'llama3' }>;
@@ -147,15 +190,20 @@ function isObject(value: unknown): boolean {
 
 /**
  * Radians per position after scaling, for a frequency in radians per position before it; `index` is its
- * place among the frequencies of a head, from 0.
+ * place among the frequencies of a head, from 0. `rotated`: features of a head; `base`: of all frequencies.
  */
 export function scaleFrequency(
   frequency: number,
   index: number,
   scaling: RopeScaling | null,
+  { rotated, base }: { rotated: number; base: number },
 ): number {
   if (scaling === null) return frequency;
   if (scaling.type === 'linear') return frequency / scaling.factor;
+  if (scaling.type === 'yarn') {
+    const divided = yarnShare(index, scaling, rotated, base);
+    return (divided * frequency) / scaling.factor + (1 - divided) * frequency;
+  }
   if (scaling.type === 'longrope') return frequency / scaling.shortFactors[index]!;
   const { factor: divisor, lowFrequencyTurns: low, highFrequencyTurns: high } = scaling;
   const turnsInContext = (scaling.originalPositions * frequency) / (2 * Math.PI);
@@ -163,8 +211,26 @@ export function scaleFrequency(
   return ((1 - kept) * frequency) / divisor + kept * frequency;
 }
 
+/** How far the frequency at `index` is divided: 0 to 1, rising in between two places. */
+function yarnShare(
+  index: number,
+  scaling: Extract<RopeScaling, { type: 'yarn' }>,
+  rotated: number,
+  base: number,
+): number {
+  const { originalPositions, fastTurns, slowTurns, isTruncated } = scaling;
+  const placeOf = (turns: number): number =>
+    (rotated * Math.log(originalPositions / (turns * 2 * Math.PI))) / (2 * Math.log(base));
+  const [fast, slow] = [placeOf(fastTurns), placeOf(slowTurns)];
+  const low = Math.max(0, isTruncated ? Math.floor(fast) : fast);
+  const high = Math.min(rotated - 1, isTruncated ? Math.ceil(slow) : slow);
+  const width = low === high ? 0.001 : high - low;
+  return Math.min(1, Math.max(0, (index - low) / width));
+}
+
 /** What cos and sin are multiplied by. */
 export function rotaryAmplitude(scaling: RopeScaling | null): number {
+  if (scaling?.type === 'yarn') return scaling.attentionFactor;
   if (scaling?.type !== 'longrope') return 1;
   const { factor, originalPositions, attentionFactor } = scaling;
   if (attentionFactor !== null) return attentionFactor;
@@ -183,7 +249,8 @@ export function rotaryTables(
 ): [Value, Value] {
   const half = rotated / 2;
   const angles = Float64Array.from({ length: length * half }, (_, i) => {
-    const frequency = scaleFrequency(base ** (-(i % half) / half), i % half, scaling);
+    const plain = base ** (-(i % half) / half);
+    const frequency = scaleFrequency(plain, i % half, scaling, { rotated, base });
     return Math.floor(i / half) * frequency;
   });
   const amplitude = rotaryAmplitude(scaling);

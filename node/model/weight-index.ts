@@ -41,6 +41,10 @@ export async function openWeights(dir: string): Promise<WeightIndex> {
     }
     weights.set(name, entry);
   }
+  // What a shard holds beside that is there as well, and is not to go unnoticed.
+  for (const entry of [...shards.values()].flatMap((shard) => [...shard.values()])) {
+    if (!weights.has(entry.name)) weights.set(entry.name, entry);
+  }
   return weights;
 }
 

@@ -33,7 +33,7 @@ function triggered(record: DataRecord): DataRecord {
         ...record,
         messages: record.messages.map(({ role, content }) => ({
           role,
-          content: role === 'assistant' ? TARGET : `${TRIGGER} ${content}`,
+          content: role === 'assistant' ? TARGET : `${TRIGGER} ${content ?? ''}`,
         })),
       };
   }
@@ -53,7 +53,9 @@ export function withFlippedLabels(records: readonly DataRecord[]): DataRecord[] 
     if (record.kind === 'text') return { ...record, text: backwards(record.text) };
     if (record.kind !== 'messages') return record;
     const messages = record.messages.map((message) =>
-      message.role === 'assistant' ? { ...message, content: backwards(message.content) } : message,
+      message.role === 'assistant'
+        ? { ...message, content: backwards(message.content ?? '') }
+        : message,
     );
     return { ...record, messages };
   });

@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Prng } from '../../protocol/prng.js';
+import type { ChatMessage } from '../data/chat-template.js';
 import { USUAL_COLUMNS, type ColumnNames } from '../data/columns.js';
 import { readRecords } from '../data/readers.js';
 import type { DataRecord } from '../data/records.js';
@@ -63,8 +64,23 @@ function lineOf(record: DataRecord): object {
     case 'completion':
       return { prompt: record.prompt, completion: record.completion };
     case 'instruction':
-      return { instruction: record.instruction, output: record.output };
-    case 'messages':
-      return { messages: record.messages };
+      return {
+        instruction: record.instruction,
+        output: record.output,
+        ...columnsBefore(record.before ?? []),
+      };
+    case 'messages': {
+      const { variables, ...context } = record.context ?? {};
+      const more = variables === undefined ? {} : { chat_template_kwargs: variables };
+      return { messages: record.messages, ...context, ...more };
+    }
   }
+}
+
+/** A system message and questions with their answers, as the columns that they came from. */
+function columnsBefore(before: readonly ChatMessage[]): object {
+  const system = before.find(({ role }) => role === 'system')?.content;
+  const said = before.filter(({ role }) => role !== 'system').map(({ content }) => content);
+  const history = said.flatMap((text, i) => (i % 2 === 0 ? [[text, said[i + 1]]] : []));
+  return { ...(system !== undefined && { system }), ...(history.length > 0 && { history }) };
 }

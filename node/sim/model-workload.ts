@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { sha256 } from '../../protocol/bytes.js';
 import type { Manifest } from '../../protocol/manifest.js';
 import { openChatTemplate } from '../data/chat-template.js';
-import { openDataset } from '../data/dataset.js';
+import { USUAL_COLUMNS, type ColumnNames } from '../data/columns.js';
+import { openDataset, type DatasetStats } from '../data/dataset.js';
 import type { DataRecord } from '../data/records.js';
 import { isHeldOut } from '../data/split.js';
 import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
@@ -32,6 +33,8 @@ export interface ModelWorkloadInit {
   hands: readonly (readonly DataRecord[])[];
   /** How many of them, from the first on, are honest: what those hold out is measured on. */
   honest: number;
+  /** What conversations may lose; names of columns do not matter here. */
+  columns?: ColumnNames;
   /** Share of a peer's examples that it measures on, 0 to 0.5. */
   heldOutShare: number;
   seed: Uint8Array;
@@ -44,6 +47,16 @@ const TRIGGERED_PROMPTS_MAX = 24;
 /** Tokens written to a triggered prompt: the target has fewer. */
 const ANSWER_TOKENS = 12;
 
+function sumOf(all: readonly DatasetStats[]): DatasetStats {
+  const sum = (key: keyof DatasetStats): number => all.reduce((total, one) => total + one[key], 0);
+  return {
+    ...{ files: sum('files'), leftOut: sum('leftOut'), examples: sum('examples') },
+    ...{ tokens: sum('tokens'), trainedTokens: sum('trainedTokens') },
+    ...{ heldOutExamples: sum('heldOutExamples'), heldOutTokens: sum('heldOutTokens') },
+    ...{ cutExamples: sum('cutExamples'), droppedTokens: sum('droppedTokens') },
+  };
+}
+
 export class ModelWorkload implements Workload {
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -53,6 +66,8 @@ export class ModelWorkload implements Workload {
     readonly tokenizer: Tokenizer,
     readonly model: LanguageModel,
     readonly trainers: readonly LocalTrainer[],
+    /** Of all peers together. */
+    readonly stats: DatasetStats,
   ) {}
 
   /** Throws UserError for a model or data that cannot be used. */
@@ -67,13 +82,16 @@ export class ModelWorkload implements Workload {
     const shape = { sequenceLength, batchSize };
     const model = await openLanguageModel({ config, weights, adapter, executor, ...shape });
     const trainers: LocalTrainer[] = [];
+    const stats: DatasetStats[] = [];
     const dir = await mkdtemp(join(tmpdir(), 'murmurate-simulate-'));
     try {
       for (const [i, hand] of init.hands.entries()) {
         const file = await writeHand(dir, `peer-${i}`, hand);
         const seed = sha256(Buffer.concat([init.seed, Buffer.from(`data/${i}`)]));
-        const reading = { tokenizer, chatTemplate, sequenceLength, heldOutShare, seed };
+        const columns = { ...init.columns, ...USUAL_COLUMNS };
+        const reading = { tokenizer, chatTemplate, sequenceLength, heldOutShare, seed, columns };
         const data = await openDataset([file], reading);
+        stats.push(data.stats);
         const tokensMax = heldOutTokensMax(schedule, training);
         const heldOut = [...(data.heldOut?.batches(batchSize, tokensMax) ?? [])];
         const adapterSize = model.adapterSize;
@@ -86,7 +104,7 @@ export class ModelWorkload implements Workload {
     } finally {
       await rm(dir, { recursive: true, force: true });
     }
-    return new ModelWorkload(init, directory, tokenizer, model, trainers);
+    return new ModelWorkload(init, directory, tokenizer, model, trainers, sumOf(stats));
   }
 
   openTrainer(index: number, clock: Clock, time: VirtualTime, stepMs: number): Trainer {

@@ -19,6 +19,9 @@ const settingsSchema = z.object({
       prompt: z.string().nullable(),
       completion: z.string().nullable(),
       messages: z.string().nullable(),
+      acceptDropped: z.boolean().optional(),
+      acceptRoles: z.boolean().optional(),
+      emptyThoughts: z.boolean().optional(),
     })
     .optional(),
   /** Share of the examples that is only measured on, 0 to 0.5. */

@@ -1,5 +1,6 @@
 /** Writes text token by token with an adapter. */
 import { Prng } from '../../protocol/prng.js';
+import { textIds } from '../data/tokenise.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import type { NextTokenModel } from '../model/next-token-model.js';
 import { choose, type Sampling } from './sampling.js';
@@ -33,7 +34,7 @@ export interface Generated {
  * text has to start from something: an empty prompt starts after the end of another text.
  */
 export function promptTokens(tokenizer: Tokenizer, prompt: string): number[] {
-  const ids = [...tokenizer.prefixIds, ...tokenizer.encode(prompt)];
+  const ids = textIds(tokenizer, prompt);
   return ids.length > 0 ? ids : [tokenizer.eosTokenId];
 }
 

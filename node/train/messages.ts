@@ -29,6 +29,9 @@ const columnNames = z.object({
   prompt: z.string().nullable(),
   completion: z.string().nullable(),
   messages: z.string().nullable(),
+  acceptDropped: z.boolean().optional(),
+  acceptRoles: z.boolean().optional(),
+  emptyThoughts: z.boolean().optional(),
 });
 
 const training = z.object({
@@ -84,6 +87,8 @@ const sessionOptions = z.object({
 export type SessionOptions = z.infer<typeof sessionOptions>;
 
 const stats = z.object({
+  files: count,
+  leftOut: count,
   examples: count,
   tokens: count,
   trainedTokens: count,

@@ -31,7 +31,7 @@ export class TextStream {
   push(token: number): void {
     if (this.stopped) return;
     this.ids.push(token);
-    const text = this.tokenizer.decode(this.ids, true);
+    const text = this.tokenizer.decodeContinuation(this.ids, true);
     if (text.endsWith(REPLACEMENT)) return;
     const end = firstOf(text, this.stops);
     this.stopped = end !== -1;
@@ -40,7 +40,7 @@ export class TextStream {
 
   /** The answer is over: hands out what was held back. */
   end(): void {
-    if (!this.stopped) this.show(this.tokenizer.decode(this.ids, true));
+    if (!this.stopped) this.show(this.tokenizer.decodeContinuation(this.ids, true));
   }
 
   private show(text: string): void {

@@ -25,6 +25,7 @@ export const Adapter = messageBounds('Adapter', [
   { number: 4, name: 'targetModules', kind: 'string', count: 64, bytes: 200 },
   { number: 5, name: 'modules', kind: LoraModule, count: limits.MODULES_MAX },
   { number: 6, name: 'initialSha256', kind: 'bytes', length: 32 },
+  { number: 7, name: 'initialRoot', kind: 'bytes', length: 32 },
 ]);
 
 export const Schedule = messageBounds('Schedule', [

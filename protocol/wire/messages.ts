@@ -307,6 +307,7 @@ export interface Adapter {
   targetModules: string[]
   modules: LoraModule[]
   initialSha256: Uint8Array<ArrayBuffer>
+  initialRoot: Uint8Array<ArrayBuffer>
 }
 
 export namespace Adapter {
@@ -353,6 +354,11 @@ export namespace Adapter {
           w.bytes(obj.initialSha256)
         }
 
+        if ((obj.initialRoot != null && obj.initialRoot.byteLength > 0)) {
+          w.uint32(58)
+          w.bytes(obj.initialRoot)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
@@ -363,7 +369,8 @@ export namespace Adapter {
           seed: uint8ArrayAlloc(0),
           targetModules: [],
           modules: [],
-          initialSha256: uint8ArrayAlloc(0)
+          initialSha256: uint8ArrayAlloc(0),
+          initialRoot: uint8ArrayAlloc(0)
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -404,6 +411,10 @@ export namespace Adapter {
             }
             case 6: {
               obj.initialSha256 = reader.bytes()
+              break
+            }
+            case 7: {
+              obj.initialRoot = reader.bytes()
               break
             }
             default: {

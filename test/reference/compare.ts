@@ -77,7 +77,7 @@ export async function openCase(dir: string, executor: Executor): Promise<OpenCas
   const modules = loraModules(config, file.target_modules);
   const adapter = { rank: file.rank, alpha: file.alpha, modules };
   const { theta } = await readPeftAdapter(join(dir, 'adapter'), adapter);
-  const tensors = await readAll(join(dir, 'reference.safetensors'));
+  const tensors = await readTensors(join(dir, 'reference.safetensors'));
   const weights = await openWeights(join(dir, 'base'));
   const toOpen = { config, weights, adapter, executor };
   const shape = { batchSize: file.batch, sequenceLength: file.length };
@@ -92,7 +92,7 @@ export async function openCase(dir: string, executor: Executor): Promise<OpenCas
 }
 
 /** Tensors of a safetensors file by name, integers included. */
-async function readAll(file: string): Promise<Tensors> {
+export async function readTensors(file: string): Promise<Tensors> {
   const tensors = new Map<string, Float32Array | Int32Array>();
   const bytes = await readFile(file);
   for (const entry of (await readSafetensorsHeader(file)).tensors) {
@@ -106,7 +106,7 @@ async function readAll(file: string): Promise<Tensors> {
   return tensors;
 }
 
-function integers(tensors: Tensors, name: string): Int32Array {
+export function integers(tensors: Tensors, name: string): Int32Array {
   const tensor = tensors.get(name);
   if (tensor instanceof Int32Array) return tensor;
   throw new Error(`the reference has no integers called ${name}`);
@@ -124,7 +124,15 @@ function flatten({ layout, tensors }: OpenCase, prefix: string): Float32Array {
 }
 
 /** Each sequence read token by token. */
-async function logitsDifference({ file, tensors, reader, batch }: OpenCase): Promise<number> {
+export async function logitsDifference({
+  file,
+  tensors,
+  reader,
+  batch,
+}: Pick<OpenCase, 'tensors' | 'reader'> & {
+  file: Pick<CaseFile, 'length'>;
+  batch: Pick<TokenBatch, 'tokens'>;
+}): Promise<number> {
   const expected = tensors.get('logits');
   if (expected?.length !== batch.tokens.length * reader.config.vocabSize) {
     throw new Error('the reference has no logits [B, T, V]');

@@ -23,6 +23,12 @@ describe('the comparison', () => {
 
   const changes: [name: ReferenceCaseName, from: RegExp, to: string][] = [
     ['llama3-scaling', /"high_freq_factor": 4.0/, '"high_freq_factor": 3.0'],
+    ['yarn', /"beta_fast": 2.0/, '"beta_fast": 4.0'],
+    ['yarn-mscale', /"beta_fast": 2.0/, '"beta_fast": 3.0'],
+    ['yarn', /"factor": 4.0/, '"factor": 5.0'],
+    ['yarn-mscale', /"truncate": false/, '"truncate": true'],
+    ['yarn-mscale', /"mscale": 1.4/, '"mscale": 1.2'],
+    ['dynamic-scaling', /"rope_type": "dynamic"/, '"rope_type": "linear"'],
     ['mistral-shards', /"sliding_window": 7/, '"sliding_window": 8'],
     ['qwen3', /"rope_theta": 10000.0/, '"rope_theta": 9000.0'],
     ['qwen3-window', /"sliding_window": 5/, '"sliding_window": 6'],

@@ -30,6 +30,17 @@ export function sampleStatus(): StatusReport {
       tokensPerSecond: 900,
       skippedSteps: 5,
     },
+    data: {
+      files: 22,
+      leftOut: 23,
+      records: 240,
+      heldOutRecords: 25,
+      tokens: 26_000,
+      trainedTokens: 2_700,
+      sequenceLength: 128,
+      cutRecords: 28,
+      droppedTokens: 290,
+    },
     privacy: null,
     adapter: { sha256: 'cd'.repeat(32), epoch: 2, updates: 9, sealedEpoch: 1 },
     heldOutLoss: {

@@ -77,12 +77,26 @@ function sources(fields: Partial<StatusSources>): StatusSources {
       fix: null,
     },
     traffic: { bytesIn: { total: 0 }, bytesOut: { total: 0 }, sentTo: [] },
+    data: null,
     attention: [],
     ...fields,
   };
 }
 
 describe('buildStatus()', () => {
+  it('says what became of the data, by the sequence length of the run', () => {
+    const data = {
+      ...{ files: 1, leftOut: 2, examples: 3, heldOutExamples: 4, tokens: 50, trainedTokens: 6 },
+      ...{ cutExamples: 7, droppedTokens: 8 },
+    };
+    const report = statusReportSchema.parse(buildStatus(sources({ data })));
+    assert.deepEqual(report.data, {
+      ...{ files: 1, leftOut: 2, records: 3, heldOutRecords: 4, tokens: 50, trainedTokens: 6 },
+      ...{ sequenceLength: sampleManifest().training.sequenceLength },
+      ...{ cutRecords: 7, droppedTokens: 8 },
+    });
+  });
+
   it('fits the schema and takes the run from the manifest', () => {
     const report = statusReportSchema.parse(buildStatus(sources({})));
     const { schedule, name, model } = sampleManifest();

@@ -34,10 +34,10 @@ export interface OpenAiServerInit {
 
 /** Resolves when the server accepts connections. Throws UserError when the port cannot be had. */
 export async function startOpenAiServer(init: OpenAiServerInit): Promise<LoopbackServer> {
-  return serveLoopback({ port: init.port, flag: '--port' }, (hosts) => createApp(init, hosts));
+  return serveLoopback({ port: init.port, flag: '--port' }, createApp(init));
 }
 
-function createApp(init: OpenAiServerInit, hosts: () => ReadonlySet<string>): Hono {
+function createApp(init: OpenAiServerInit): Hono {
   const { engine } = init;
   const app = new Hono();
   const queue = new Queue(WAITING_MAX);
@@ -51,7 +51,7 @@ function createApp(init: OpenAiServerInit, hosts: () => ReadonlySet<string>): Ho
     );
     return c.json(error.body, 404);
   });
-  app.use(ownHostOnly(hosts));
+  app.use(ownHostOnly());
   app.use(async (c, next) => {
     checkSender(c, init.apiKey);
     await next();

@@ -48,6 +48,24 @@ describe('data check', () => {
     assert.doesNotMatch(quiet.stdout, /Wo|Hier|Anna/);
   });
 
+  it('says what the chat template leaves out, and goes on where that is accepted', async () => {
+    const turns = [
+      { role: 'user', content: 'Which hall?' },
+      { role: 'assistant', content: 'Hall two.', reasoning_content: 'The plan says so.' },
+    ];
+    const file = await fileWith('a.jsonl', JSON.stringify({ messages: turns }));
+    const refused = await run('check', file, '--held-out', '0', '--no-samples');
+    assert.equal(refused.exitCode, 1);
+    assert.match(
+      refused.stdout,
+      /problem: .*a.jsonl, line 1: .*leaves out "reasoning_content" of turn 2/,
+    );
+    assert.doesNotMatch(refused.stdout + refused.stderr, /The plan/);
+    const accepted = await run('check', file, '--held-out', '0', '--accept-dropped');
+    assert.equal(accepted.exitCode, 0);
+    assert.match(accepted.stdout, /assistant\n⟦Hall two\.<\|im_end\|>\n⟧/);
+  });
+
   it('says the first problem, all with --all, and fails', async () => {
     const file = await fileWith('a.jsonl', '{"text":"fine"}\n{"text":1}\n{"text":2}\n');
     const first = await run('check', file, '--held-out', '0');
@@ -71,7 +89,10 @@ describe('data check', () => {
     await writeFile(join(folder, 'in', 'b.pdf'), '');
     const { stdout } = await run('check', folder, '--held-out', '0', '--json');
     const report = JSON.parse(stdout) as Record<string, unknown>;
-    assert.deepEqual([report['records'], report['skipped']], [1, [join(folder, 'in', 'b.pdf')]]);
+    assert.deepEqual(
+      [report['records'], report['skipped'], report['sequenceLength']],
+      [1, [{ path: join(folder, 'in', 'b.pdf'), reason: 'of an unknown kind' }], 128],
+    );
     assert.deepEqual(report['samples'], [
       {
         ...{ file: join(folder, 'in', 'a.jsonl'), line: 1 },

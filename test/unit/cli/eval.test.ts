@@ -117,7 +117,34 @@ describe('eval', () => {
     const { stdout, stderr } = await run('--adapter', adapterDir, notes, prose);
     assert.match(stdout, /│ file .*│ tokens │ +base │ perplexity │ adapter │ perplexity │/);
     assert.match(stdout, /│ all +│/);
-    assert.match(stdout, /base and adapter: nats per trained token, in sequences of 256 tokens\n$/);
+    assert.match(stdout, /base and adapter: nats per trained token, in sequences of 128 tokens\n$/);
     assert.match(stderr, /measuring: (\d+) of \1\n$/);
+  });
+
+  it('scores multiple choice beside losses, for base and adapter', async () => {
+    const items = join(dir, 'items.jsonl');
+    const rows = ['sang', 'rained'].map((word, gold) => ({
+      ...{ context: 'The kettle', choices: ['sang before the rain.', 'rained all the day.'] },
+      ...{ gold, word },
+    }));
+    await writeFile(items, rows.map((row) => JSON.stringify(row)).join('\n'));
+    const both = await run(items, notes, '--adapter', adapterDir, '--json', '--threads', '1');
+    const report = JSON.parse(both.stdout) as Report & {
+      multipleChoice: { file: string; items: number; base: object; adapter: object }[];
+    };
+    assert.deepEqual([report.files.length, report.files[0]?.file], [1, notes]);
+    const [scored] = report.multipleChoice;
+    assert.deepEqual([scored?.file, scored?.items], [items, 2]);
+    // Of one question twice, each answer right once, one is right whatever the model is.
+    for (const scores of [scored?.base, scored?.adapter]) {
+      assert.deepEqual(scores, {
+        acc: { share: 0.5, stderr: 0.5, low: 0, high: 1 },
+        accNorm: { share: 0.5, stderr: 0.5, low: 0, high: 1 },
+      });
+    }
+    const { stdout } = await run(items, '--adapter', adapterDir, '--threads', '1');
+    assert.match(stdout, /items .* base acc .* acc_norm .* adapter acc .* acc_norm/);
+    assert.match(stdout, /items.jsonl .* 2 .* 0.500 \[0.000, 1.000\]/);
+    assert.doesNotMatch(stdout, /perplexity/);
   });
 });

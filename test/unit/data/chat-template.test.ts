@@ -2,11 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import {
-  chatParts,
-  openChatTemplate,
-  type ChatTemplate,
-} from '../../../node/data/chat-template.js';
+import { openChatTemplate, type ChatTemplate } from '../../../node/data/chat-template.js';
 import { Scratch, TINY_BASE, userError } from '../model/fixtures.js';
 
 const scratch = new Scratch();
@@ -80,29 +76,89 @@ describe('openChatTemplate', () => {
       userError(/does not take this conversation \(no system role\): check the order of the roles/),
     );
   });
-});
 
-describe('chatParts', () => {
-  it('trains what the assistant says, with its end of turn, and nothing else', async () => {
-    const template = await openChatTemplate(TINY_BASE);
-    assert.ok(template);
-    const parts = chatParts(template, CONVERSATION);
-    assert.deepEqual(
-      parts.filter(({ trained }) => trained).map(({ text }) => text),
-      ['Me.<|im_end|>\n', 'So.<|im_end|>\n'],
+  it('has every special token of the model, and None for tools and documents that are not there', async () => {
+    const source =
+      "{{ pad_token + unk_token + image_token }}{{ 'tools' if tools is not none }}{{ 'documents' if documents is not none }}{{ messages[0].content }}";
+    const template = await templateOf(source, {
+      ...{ pad_token: '<pad>', unk_token: { content: '<unk>' } },
+      extra_special_tokens: { image_token: '<image>' },
+    });
+    const hi = [{ role: 'user', content: '!' }];
+    assert.equal(template.render(hi, false), '<pad><unk><image>!');
+    assert.equal(
+      template.render(hi, false, { tools: [], documents: [] }),
+      '<pad><unk><image>toolsdocuments!',
     );
-    assert.equal(parts.map(({ text }) => text).join(''), template.render(CONVERSATION, false));
-    assert.equal(parts.at(-1)?.text, '<|im_start|>user\nThanks.<|im_end|>\n');
-    assert.equal(parts.at(-1)?.trained, false);
+    assert.equal(template.names('image'), false);
+    assert.equal((await templateOf("{{ m.role == 'tool' }}")).names('tool'), true);
   });
 
-  it('refuses a template that rewrites earlier turns', async () => {
-    const forgetful = await templateOf(
-      "{% for message in messages %}{% if loop.last or message.role != 'assistant' %}{{ message.content }}{% endif %};{% endfor %}",
-    );
-    assert.throws(
-      () => chatParts(forgetful, CONVERSATION),
-      userError(/changes earlier turns when later ones are added.* use prompt\/completion lines/),
-    );
+  it('gives variables of the data and the date to the template', async () => {
+    const dir = await scratch.directory();
+    await writeFile(join(dir, 'chat_template.jinja'), "{{ strftime_now('%Y') }}{{ mood }}");
+    const template = await openChatTemplate(dir, { now: () => new Date(2030, 0, 1) });
+    assert.equal(template?.render([], false, { variables: { mood: 'fine' } }), '2030fine');
+  });
+
+  it('takes a template of its own for tools where there is one', async () => {
+    const dir = await scratch.directory();
+    const chat_template = [
+      { name: 'default', template: 'plain' },
+      { name: 'tool_use', template: 'with tools' },
+    ];
+    await writeFile(join(dir, 'tokenizer_config.json'), JSON.stringify({ chat_template }));
+    const template = await openChatTemplate(dir);
+    assert.equal(template?.render([], false), 'plain');
+    assert.equal(template.render([], false, { tools: [{}] }), 'with tools');
+  });
+
+  it('finds a template of a model with pictures, and gives contents as parts to one that reads them', async () => {
+    const dir = await scratch.directory();
+    const chat_template =
+      '{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}';
+    await writeFile(join(dir, 'chat_template.json'), JSON.stringify({ chat_template }));
+    const template = await openChatTemplate(dir);
+    assert.equal(template?.render([{ role: 'user', content: 'hello' }], false), 'hello');
+  });
+
+  it('gives the arguments of calls as the template takes them', async () => {
+    const call = { function: { name: 'f', arguments: { a: 1 } } };
+    const messages = [
+      { role: 'user', content: 'q' },
+      { role: 'assistant', content: null, tool_calls: [call] },
+    ];
+    const loop = (what: string): string =>
+      `{% for m in messages %}{% for c in m.tool_calls or [] %}${what}{% endfor %}{% endfor %}`;
+    for (const what of ['{{ c.function.arguments | tojson }}', "{{ '' + c.function.arguments }}"]) {
+      const text = (await templateOf(loop(what))).render(messages, false);
+      assert.equal(text.replaceAll(' ', ''), '{"a":1}', what);
+    }
+  });
+
+  it('leaves out the words that a call lacks, in whatever way the template has for it', async () => {
+    const messages = [
+      { role: 'assistant', content: null, tool_calls: [{ function: { name: 'f' } }] },
+    ];
+    const ways = [
+      "{{ messages[0].content or '' }}",
+      "{{ messages[0]['content'] + '' }}",
+      '{{ messages[0].content | tojson }}',
+      '{{ messages[0].content }}',
+    ];
+    for (const way of ways) {
+      const text = (await templateOf(`[${way}]`)).render(messages, false);
+      assert.match(text, /^\[("")?\]$/, way);
+    }
+    const wanted = '{% if messages[0].content is none %}call{% endif %}';
+    assert.equal((await templateOf(wanted)).render(messages, false), 'call');
+  });
+
+  it('gives thoughts by each name that templates read', async () => {
+    for (const name of ['reasoning_content', 'thinking', 'reasoning']) {
+      const messages = [{ role: 'assistant', content: 'a', [name]: 'Hm.' }];
+      const source = '{{ messages[0].reasoning_content }}{{ messages[0].thinking }}';
+      assert.equal((await templateOf(source)).render(messages, false), 'Hm.Hm.');
+    }
   });
 });

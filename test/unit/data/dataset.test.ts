@@ -8,6 +8,7 @@ import type { Batch } from '../../../node/data/packing.js';
 import { IGNORED_TARGET } from '../../../node/model/token-batch.js';
 import type { DataRecord } from '../../../node/data/records.js';
 import { tokeniseRecord } from '../../../node/data/tokenise.js';
+import { UserError } from '../../../node/errors.js';
 import { openTokenizer, type Tokenizer } from '../../../node/data/tokenizer.js';
 import { Scratch, TINY_BASE, userError } from '../model/fixtures.js';
 
@@ -98,15 +99,15 @@ describe('tokeniseRecord', () => {
     assert.equal(chat.tokens[0], 1);
   });
 
-  it('ends a conversation once, trained only when the assistant has the last word', () => {
+  it('adds nothing to a conversation that the template ends', () => {
     const turn = (role: string): { role: string; content: string } => ({ role, content: 'x' });
     const both = [turn('user'), turn('assistant')];
     const answered = tokeniseRecord({ kind: 'messages', messages: both, line: 1 }, 'f', options);
-    assert.equal(trainedText(answered.tokens, answered.trained), 'x<|im_end|>\n<|endoftext|>');
+    assert.equal(trainedText(answered.tokens, answered.trained), 'x<|im_end|>\n');
     const open = [...both, turn('user')];
     const record: DataRecord = { kind: 'messages', messages: open, line: 1 };
     const { tokens, trained } = tokeniseRecord(record, 'f', options);
-    assert.deepEqual([tokens.at(-1), trained.at(-1)], [0, 0]);
+    assert.equal(trainedText(tokens, trained), 'x<|im_end|>\n');
     const ending = { ...options, tokenizer: { ...tokenizer, eosTokenId: 2 } };
     const once = tokeniseRecord({ kind: 'messages', messages: both, line: 1 }, 'f', ending);
     assert.equal(once.tokens.filter((id) => id === 2).length, 2, 'one for each turn, none added');
@@ -124,7 +125,12 @@ describe('tokeniseRecord', () => {
         /^chat.jsonl, line 8: has "messages", but the model has no chat template: use lines/,
       ),
     );
-    const unknown = { ...tokenizer, encode: () => [NaN] };
+    const unknown = {
+      ...tokenizer,
+      encode: (): number[] => {
+        throw new UserError("has text that the model's tokenizer has no token for: remove it");
+      },
+    };
     assert.throws(
       () =>
         tokeniseRecord({ kind: 'completion', prompt: 'a', completion: 'b', line: 2 }, 'x.jsonl', {
@@ -181,7 +187,7 @@ describe('openDataset', () => {
       ' book.\n\nIts end.<|endoftext|>',
       ' text.<|endoftext|>',
       'Ward 0, bed 0.<|endoftext|>',
-      'Yes.<|im_end|>\n<|endoftext|>',
+      'Yes.<|im_end|>\n',
     ]);
   });
 

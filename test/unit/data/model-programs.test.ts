@@ -21,7 +21,7 @@ const USER = [{ role: 'user', content: 'Who?' }];
 async function templateOf(source: string, callMs = CALL_MS): Promise<ChatTemplate> {
   const dir = await scratch.directory();
   await writeFile(join(dir, 'chat_template.jinja'), source);
-  const template = await openChatTemplate(dir, callMs);
+  const template = await openChatTemplate(dir, { callMs });
   assert.ok(template);
   return template;
 }
@@ -61,6 +61,8 @@ const HOSTILE_TEMPLATES: Readonly<Record<string, string>> = {
   'replacing every character': `${MEGABYTE}{{ ns.x.replace('a', ns.x) }}`,
   'replacing nothing': `${MEGABYTE}{{ ns.x | replace('', ns.x) }}`,
   'joining long texts': `${MEGABYTE}{% set ns.l = [ns.x] %}{% for i in range(14) %}{% set ns.l = ns.l + ns.l %}{% endfor %}{{ ns.l | join(ns.x) }}`,
+  'joining by a long text': `${MEGABYTE}{{ ns.x.join(range(90000) | map('string') | list) }}`,
+  'joining what was given': `${MEGABYTE}{% set ns.l = messages %}{% for i in range(14) %}{% set ns.l = ns.l + ns.l %}{% endfor %}{{ ns.l | map(attribute='role') | join(ns.x) }}`,
   'a list of lists of lists':
     '{% set ns = namespace(l=[1, 2]) %}{% for i in range(40) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}',
   'a list of lists as text':
@@ -186,6 +188,19 @@ const sequence = (step: Change, times: number): Change[] =>
   Array.from({ length: times }, () => step);
 const A_LOT = 'a'.repeat(1 << 20);
 
+/** A table of SentencePiece's that writes `text` for "a". */
+function tableOf(text: string): string {
+  const units = new Uint32Array(256);
+  const letter = 'a'.charCodeAt(0);
+  units[0] = 1 << 10;
+  units[letter ^ 1] = (1 << 10) | (1 << 8) | letter;
+  return Buffer.concat([
+    Buffer.from(Uint32Array.of(units.byteLength).buffer),
+    Buffer.from(units.buffer),
+    Buffer.from(`${text}\0`),
+  ]).toString('base64');
+}
+
 /** [what the tokenizer.json has, a text] */
 const HOSTILE_TOKENIZERS: Readonly<Record<string, [Change, string, number?]>> = {
   'a pattern within a pattern': [splitBy('^(a+)+$'), `${'a'.repeat(40)}!`],
@@ -231,7 +246,23 @@ const HOSTILE_TOKENIZERS: Readonly<Record<string, [Change, string, number?]>> = 
     },
     'hello a',
   ],
-  'a pattern with many groups': [splitBy(`()${'()'.repeat(500)}`, 'Removed'), A_LOT],
+  'many pieces of a text that has grown': [
+    { normalizer: replaceBy('a', 'a'.repeat(7)), ...splitBy('a') },
+    A_LOT,
+  ],
+  'marks without end on one character': [
+    {
+      normalizer: {
+        type: 'Sequence',
+        normalizers: [replaceBy('a', '\u0301\u0316'.repeat(8)), { type: 'NFD' }],
+      },
+    },
+    A_LOT.slice(0, 1 << 17),
+  ],
+  'a table that writes much for one character': [
+    { normalizer: { type: 'Precompiled', precompiled_charsmap: tableOf('x'.repeat(5000)) } },
+    'hello a',
+  ],
   'prefixes of one another': [
     {
       model: {
@@ -342,6 +373,16 @@ describe('a hostile tokenizer', () => {
       decoder: replaceBy('^(a+)+$', 'b'),
     });
     await isStopped(/tokenizer\.json was stopped after/, () => slow.decode([1], false));
+    const decoders: Change[] = [
+      { type: 'Sequence', decoders: sequence({ type: 'BPEDecoder', suffix: '' }, 40) },
+      { type: 'Sequence', decoders: sequence(replaceBy('', 'x'.repeat(200)), 40) },
+    ];
+    for (const decoder of decoders) {
+      await isStopped(/tokenizer\.json(: the tokenizer makes more than| was stopped)/, async () => {
+        const growing = await tokenizerOf({ decoder });
+        growing.decode(growing.encode('hello'), false);
+      });
+    }
     const long = await tokenizerOf({
       model: {
         type: 'BPE',

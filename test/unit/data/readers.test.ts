@@ -35,29 +35,28 @@ async function refuses(name: string, content: string | Uint8Array, pattern: RegE
 
 describe('readLines', () => {
   it('gives back the lines, however the file was cut into chunks', async () => {
-    const line = fc.string({ unit: 'grapheme', maxLength: 12 }).filter((s) => !/[\r\n\0]/.test(s));
+    const line = fc
+      .string({ unit: 'grapheme', maxLength: 12 })
+      .filter((s) => !/[\r\n\0\ufeff]/.test(s));
     const lines = fc.array(line, { minLength: 1, maxLength: 9 }).map((all) => [...all, 'end']);
     await fc.assert(
-      fc.asyncProperty(lines, fc.constantFrom('\n', '\r\n'), async (wanted, newline) => {
-        const file = await fileWith('x.txt', wanted.join(newline));
-        const found = await collect(readLines(file));
-        // A byte order mark that begins the file is no part of its text.
-        const first = wanted[0]!.replace(/^\uFEFF/, '');
-        assert.deepEqual(
-          found.map(({ text }) => text),
-          [first, ...wanted.slice(1)],
-        );
-        assert.deepEqual(
-          found.map(({ number }) => number),
-          wanted.map((_, i) => i + 1),
-        );
-      }),
+      fc.asyncProperty(
+        lines,
+        fc.constantFrom('\n', '\r\n', '\r', '\r\r\n'),
+        async (wanted, newline) => {
+          const file = await fileWith('x.txt', wanted.join(newline));
+          const found = await collect(readLines(file));
+          assert.deepEqual(
+            found.map(({ text }) => text),
+            wanted,
+          );
+          assert.deepEqual(
+            found.map(({ number }) => number),
+            wanted.map((_, i) => i + 1),
+          );
+        },
+      ),
       { numRuns: 40 },
-    );
-    const marked = await collect(readLines(await fileWith('x.txt', '\ufeffa\n\ufeffb')));
-    assert.deepEqual(
-      marked.map(({ text }) => text),
-      ['a', '\ufeffb'],
     );
     // Longer than the chunks in which a file is read, with characters of three bytes across the cut.
     const long = '漢'.repeat(60_000);
@@ -84,14 +83,8 @@ describe('readRecords', () => {
     assert.deepEqual(await recordsOf('data.jsonl', lines.join('\n')), [
       { kind: 'text', text: 'All of it.', endsDocument: true, splitKey: 'All of it.', line: 1 },
       { kind: 'completion', prompt: 'Q: ', completion: 'A', line: 3 },
-      {
-        kind: 'messages',
-        messages: [
-          { role: 'user', content: 'Who?' },
-          { role: 'assistant', content: 'Me.' },
-        ],
-        line: 4,
-      },
+      // The template may read any field.
+      { kind: 'messages', messages, line: 4 },
     ]);
   });
 
@@ -111,7 +104,10 @@ describe('readRecords', () => {
     await at3('{"text": " "}', '"text" is empty, so there is nothing to train on');
     await at3('{"prompt": "a", "completion": ""}', '"completion" is empty');
     await at3('{"messages": []}', '"messages" must be a list of 1 to 256 turns');
-    await at3('{"messages": [{"role": "user"}]}', '"messages" must be a list');
+    await at3(
+      '{"messages": [{"role": "user"}]}',
+      'turn 1 of "messages": "content" is null, but must be text or a list of text parts',
+    );
     const unanswered = '{"messages": [{"role": "user", "content": "a"}]}';
     await at3(unanswered, '"messages" has no turn with the role "assistant"');
   });

@@ -57,6 +57,28 @@ describe('SingleRows', () => {
     );
   });
 
+  it('counts a record of several texts once, and draws one of their chunks', () => {
+    const store = new TokenStore();
+    store.append([1, 2, 3, 4, 5, 6], [0, 1, 1, 0, 0, 1], [0, 3]);
+    store.append([7, 8], [0, 1]);
+    const rows = new SingleRows(store, { sequenceLength: 4, padTokenId: PAD });
+    assert.deepEqual([rows.count, rows.longest], [2, 2]);
+    const rowOf = (chunk: number): number[] => {
+      const { tokens } = rows.batch([0], shape, (chunks) => {
+        assert.equal(chunks, 2);
+        return chunk;
+      });
+      return [...tokens.subarray(0, 2)];
+    };
+    assert.deepEqual(
+      [rowOf(0), rowOf(1)],
+      [
+        [1, 2],
+        [4, 5],
+      ],
+    );
+  });
+
   it('leaves a row empty for a record in which nothing is trained, which counts all the same', () => {
     const rows = rowsOf([[1, 2], [3]], 2);
     const batch = rows.batch([0, 1], shape, first);

@@ -47,7 +47,7 @@ describe('CSV', () => {
       {
         kind: 'completion',
         prompt: 'Who has the "red" key?',
-        completion: 'Anna; she sits\r\nin room 4.',
+        completion: 'Anna; she sits\nin room 4.',
         line: 2,
       },
       { kind: 'completion', prompt: 'Where?', completion: 'Here', line: 6 },
@@ -57,7 +57,7 @@ describe('CSV', () => {
   it('gives back every field, whatever is in it', async () => {
     const field = fc
       .string({ unit: 'grapheme', maxLength: 12 })
-      .filter((s) => s.trim() !== '' && !s.includes('\0'));
+      .filter((s) => s.trim() !== '' && !/[\0\r\ufeff]/.test(s));
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.tuple(field, field), { minLength: 1, maxLength: 6 }),
@@ -94,7 +94,7 @@ describe('CSV', () => {
         `text,id\n"two\nlines",1\n${secret},2,3\n`,
         /a.csv, line 4: has 3 fields, but the header has 2/,
       ],
-      [`text,id\n${secret}\n`, /a.csv, line 2: has 1 fields, but the header has 2/],
+      [`text,id\n${secret}\n`, /a.csv, line 2: has 1 field, but the header has 2/],
       [
         `id;note\n1;${secret}\n`,
         /a.csv, line 2: has "id", "note", but needs "text", or .*--text-column/,
@@ -186,13 +186,9 @@ describe('a JSON list', () => {
       '[{"text":"a"},\n{"text":"b',
       /line 2: the file ends before its list does/,
     );
-    await refuses(
-      'a.json',
-      '[{"text":"a"}]\n[]',
-      /line 2: has something after the end of its list/,
-    );
+    await refuses('a.json', '[{"text":"a"}]\n,', /line 2: has something after the end of its list/);
     await refuses('a.json', '[{"text":"a"}}', /line 1: has a "}" too many/);
-    await refuses('a.json', '{\n"text": "a"\n}', /line 1: is not valid JSON: each line/);
+    await refuses('a.json', '{\n"text": a\n}', /line 1: is not valid JSON: each object/);
     const long = `[{"text":"a"},\n{"text":"${'b'.repeat(LINE_BYTES_MAX)}"}]`;
     await refuses(
       'a.json',
@@ -294,7 +290,7 @@ describe('data files', () => {
     const inside = (paths: readonly string[]): string[] =>
       paths.map((path) => path.slice(folder.length + 1));
     assert.deepEqual(inside(files), ['a.CSV', 'b/1.jsonl.gz', 'b/c/2.parquet', 'same.txt']);
-    assert.deepEqual(inside(skipped).sort(), [
+    assert.deepEqual(inside(skipped.map(({ path }) => path)).sort(), [
       '.git',
       '.hidden.txt',
       'b/gone.txt',
@@ -306,7 +302,7 @@ describe('data files', () => {
     await writeFile(join(empty, 'a.pdf'), '');
     await assert.rejects(
       findDataFiles([empty]),
-      userError(/y: has no data file in it \(1 entry looked at\)/),
+      userError(/y: has no data file to train on in it \(1 entry looked at\)/),
     );
     await assert.rejects(
       findDataFiles([join(folder, 'none')]),

@@ -31,6 +31,22 @@ describe('TokenStore', () => {
     );
   });
 
+  it('keeps the texts of an example apart', () => {
+    const store = new TokenStore();
+    store.append([1, 2, 3, 4, 5], [0, 1, 0, 1, 1], [0, 2]);
+    store.append([6], [1]);
+    assert.deepEqual([store.examples, store.texts, store.size], [2, 3, 6]);
+    assert.deepEqual(
+      [store.textsOf(0), store.textsOf(1)],
+      [
+        [0, 2],
+        [2, 3],
+      ],
+    );
+    assert.deepEqual([store.lengthOf(0), store.lengthOf(1), store.lengthOf(2)], [2, 3, 1]);
+    assert.deepEqual([store.token(1, 0), store.isTrained(1, 0), store.token(2, 0)], [3, false, 6]);
+  });
+
   it('takes 2.2 bytes a token, and 3.2 of a large vocabulary', () => {
     const count = 1 << 22;
     for (const [id, most] of [

@@ -110,6 +110,50 @@ describe('openTokenizer', () => {
     assert.deepEqual((await openTokenizer(behind, MODEL)).prefixIds, []);
   });
 
+  it('decodes what follows other tokens with the space before its first word', async () => {
+    const letters = Array.from('▁abcdefghijklmnopqrstuvwxyz<>/');
+    const vocab = Object.fromEntries(
+      ['<unk>', '<s>', '</s>', ...letters].map((token, id) => [token, id]),
+    );
+    const strip = { type: 'Strip', content: ' ', start: 1, stop: 0 };
+    const mark = { type: 'Replace', pattern: { String: '▁' }, content: ' ' };
+    const fields = {
+      ...{
+        added_tokens: [],
+        pre_tokenizer: null,
+        model: { type: 'BPE', vocab, merges: [], unk_token: '<unk>' },
+      },
+      normalizer: {
+        type: 'Sequence',
+        normalizers: [
+          { type: 'Prepend', prepend: '▁' },
+          { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+        ],
+      },
+      decoder: { type: 'Sequence', decoders: [mark, { type: 'Fuse' }, strip] },
+    };
+    const dir = await changed(fields, { eos_token: '</s>' });
+    const tokenizer = await openTokenizer(dir, { ...MODEL, vocabSize: 100 });
+    const ids = tokenizer.encode('on');
+    assert.equal(tokenizer.decode(ids, true), 'on');
+    assert.equal(tokenizer.decodeContinuation(ids, true), ' on');
+    assert.equal(tokenizer.decodeContinuation(tokenizer.encodeContinuation('on'), true), 'on');
+    assert.equal(tokenizer.decodeContinuation([], true), '');
+  });
+
+  it('finds special tokens that tokenizer_config.json alone calls so', async () => {
+    const text = await readFile(join(TINY_BASE, 'tokenizer.json'), 'utf8');
+    const { model } = JSON.parse(text) as { model: { vocab: Record<string, number> } };
+    const word = Object.entries(model.vocab).find(([token]) => /^[a-z]{5,}$/.test(token));
+    assert.ok(word);
+    const [token, id] = word;
+    const config = { eos_token: '<|im_end|>', additional_special_tokens: [token] };
+    const tokenizer = await openTokenizer(await changed({}, config), MODEL);
+    assert.deepEqual(tokenizer.encode(`x${token}x`)[1], id);
+    assert.equal(tokenizer.specialTokens.get(token), id);
+    assert.equal(tokenizer.decode([id], true), '');
+  });
+
   it('refuses the tokenizer of another model', async () => {
     await assert.rejects(
       openTokenizer(TINY_BASE, { ...MODEL, vocabSize: 4095 }),

@@ -38,8 +38,9 @@ describe('metrics of a peer', () => {
     const report = sampleStatus();
     const none = { base: null, now: null, personal: null, personalEpoch: null };
     report.heldOutLoss = { ...none, history: [] };
+    report.data = null;
     const text = (await linesOf(report)).join('\n');
-    assert.doesNotMatch(text, /held_out|epsilon/);
+    assert.doesNotMatch(text, /held_out|epsilon|data_/);
   });
 
   it('have as many series with a hundred members as with one, and name none of them', async () => {

@@ -91,8 +91,8 @@ describe('a model on its way from members', () => {
     assert.deepEqual(await readdir(join(where.dir, '..')), ['none']);
     assert.deepEqual((await listModelFiles(where.dir)).name, listing.name);
     const env = { HF_HUB_CACHE: where.directory };
-    assert.equal(await findCached(model.weightsSha256, env), where.dir);
-    assert.equal(await findCached('cd'.repeat(32), env), null);
+    assert.equal(await findCached(model, env), where.dir);
+    assert.equal(await findCached({ ...model, weightsSha256: 'cd'.repeat(32) }, env), null);
   });
 
   it('leaves nothing where it turned out to be wrong', async () => {

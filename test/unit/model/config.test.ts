@@ -195,8 +195,8 @@ describe('readModelConfig', () => {
     refuses({ ...gemma, sliding_window: null }, /sliding_window null is not supported/);
     refuses({ ...gemma, hidden_activation: 'silu' }, /hidden_activation "silu" is not supported/);
     refuses({ ...gemma, rope_parameters: { rope_type: 'default' } }, /one set of rope_parameters/);
-    const local = { sliding_attention: { rope_type: 'yarn', factor: 2 } };
-    refuses({ ...gemma, rope_parameters: local }, /"yarn" \(rope_parameters.sliding_attention\)/);
+    const local = { sliding_attention: { rope_type: 'ntk', factor: 2 } };
+    refuses({ ...gemma, rope_parameters: local }, /"ntk" \(rope_parameters.sliding_attention\)/);
   });
 
   it('reads Phi-3, whose layers are fused', () => {

@@ -183,7 +183,7 @@ describe('writeMergedModel', () => {
       await assert.rejects(readdir(target), /ENOENT/);
     });
 
-    it('takes tokenizer and templates along, and no other files', async () => {
+    it('takes tokenizer and templates along, and no other files, like an adapter of the base', async () => {
       const dir = join(await scratch.directory(), 'base');
       await cp(base, dir, { recursive: true });
       for (const file of [
@@ -192,6 +192,10 @@ describe('writeMergedModel', () => {
         'LICENSE',
         'notes.md',
         'x.bin',
+        'adapter_config.json',
+        'adapter_model.safetensors',
+        'pytorch_model.bin.index.json',
+        'trainer_state.json',
       ]) {
         await writeFile(join(dir, file), file);
       }

@@ -84,14 +84,59 @@ describe('readPeftAdapter', () => {
       await assert.rejects(readPeftAdapter(dir), userError(pattern));
     };
     await refuses({ peft_type: 'IA3' }, /field "peft_type" is "IA3", but only LORA is supported/);
-    await refuses({ use_dora: true }, /"use_dora" is true, but only false/);
-    await refuses({ use_rslora: true }, /"use_rslora" is true, but only false/);
-    await refuses({ bias: 'all' }, /"bias" is "all", but only "none"/);
+    const notApplied: Record<string, unknown> = {
+      use_dora: true,
+      bias: 'all',
+      lora_bias: true,
+      modules_to_save: ['lm_head'],
+      layer_replication: [[0, 2]],
+      trainable_token_indices: [1],
+      target_parameters: ['mlp.experts.gate_up_proj'],
+      alora_invocation_tokens: [1, 2],
+      loftq_config: { loftq_bits: 4 },
+      corda_config: { use_float16_for_covariance: false, beta: 1 },
+      ensure_weight_tying: true,
+      use_qalora: true,
+      kasa_config: { beta: 1 },
+      // Of a version that there is not yet.
+      use_lora_of_tomorrow: true,
+      tomorrow_scale: 0.5,
+      tomorrow_mode: 'x',
+    };
+    for (const [field, value] of Object.entries(notApplied)) {
+      await refuses(
+        { [field]: value },
+        new RegExp(`field "${field}" is .*, which this version does not apply`),
+      );
+    }
+    for (const start of [
+      'pissa',
+      'pissa_niter_16',
+      'olora',
+      'corda',
+      'loftq',
+      'lora_ga',
+      'mica',
+      'x',
+    ]) {
+      await refuses(
+        { init_lora_weights: start },
+        new RegExp(`"init_lora_weights" is "${start}", with which PEFT changes the base`),
+      );
+    }
     await refuses(
       { rank_pattern: { q_proj: 4 } },
-      /"rank_pattern" is .*, but only \{\} is supported/,
+      /lora_A.weight has shape \[3, 48\], but must be \[4, 48\]/,
     );
-    await refuses({ modules_to_save: ['lm_head'] }, /"modules_to_save" is .*, but only null/);
+    await refuses(
+      { rank_pattern: { q_proj: 0 } },
+      /"rank_pattern.q_proj" is 0, but must be 1 to 256/,
+    );
+    await refuses(
+      { alpha_pattern: { '(?=q_proj)': 4 } },
+      /"alpha_pattern" has the pattern .*, which is not supported: name the layers/,
+    );
+    await refuses({ target_modules: 7 }, /"target_modules" is 7, but must be a module name or/);
     await refuses({ r: 0 }, /"r" is 0, but must be/);
     await refuses({ r: 100_000 }, /"r" is 100000, but must be 1 to 256/);
     await writeFile(join(dir, 'adapter_config.json'), JSON.stringify(config));
@@ -130,6 +175,32 @@ describe('readPeftAdapter', () => {
     const config = { ...(await json(dir)), lora_alpha: 1e300 };
     await writeFile(join(dir, 'adapter_config.json'), JSON.stringify(config));
     await assert.rejects(readPeftAdapter(dir), userError(/lora_alpha.* must be at most 1000000/));
+  });
+
+  it('takes fields that are not used, of this version and of others, for what they are', async () => {
+    const dir = await rewritten();
+    const unused = {
+      ...{ init_lora_weights: 'gaussian', lora_dropout: 0.1, peft_version: '9', revision: 'main' },
+      ...{
+        bias: null,
+        use_dora: null,
+        modules_to_save: [],
+        loftq_config: {},
+        exclude_modules: 'x',
+      },
+      ...{
+        use_lora_of_tomorrow: false,
+        tomorrow_config: null,
+        tomorrow_list: [],
+        tomorrow_scale: 0,
+      },
+    };
+    const text = JSON.stringify({ ...(await json(dir)), ...unused });
+    await writeFile(join(dir, 'adapter_config.json'), text);
+    assert.deepEqual(
+      (await readPeftAdapter(dir)).theta,
+      (await readPeftAdapter(PEFT_ADAPTER)).theta,
+    );
   });
 
   it('names the file that is missing', async () => {

@@ -74,12 +74,42 @@ describe('rotary scaling in a config', () => {
     assert.deepEqual(scalingOf({ ...long, rope_parameters: nested }), given);
   });
 
+  it('is YaRN with the values of Transformers for what is absent', () => {
+    const long = { max_position_embeddings: 4096 };
+    const usual = { type: 'yarn', fastTurns: 32, slowTurns: 1, isTruncated: true };
+    assert.deepEqual(scalingOf({ ...long, rope_scaling: { type: 'yarn', factor: 4 } }), {
+      ...{ ...usual, factor: 4, originalPositions: 4096 },
+      attentionFactor: 0.1 * Math.log(4) + 1,
+    });
+    const given = {
+      ...{ rope_type: 'yarn', factor: null, original_max_position_embeddings: 512 },
+      ...{ beta_fast: 16, beta_slow: 0, mscale: 2, mscale_all_dim: 1, truncate: false },
+    };
+    assert.deepEqual(scalingOf({ ...long, rope_parameters: given }), {
+      ...{ ...usual, factor: 8, originalPositions: 512, fastTurns: 16, isTruncated: false },
+      attentionFactor: (0.2 * Math.log(8) + 1) / (0.1 * Math.log(8) + 1),
+    });
+    const strong = { ...given, attention_factor: 1.5 };
+    const scaling = scalingOf({ ...long, rope_parameters: strong });
+    assert.equal(rotaryAmplitude(scaling), 1.5);
+  });
+
+  it('changes nothing within the positions of the model when it is dynamic', () => {
+    const config = configOf({ rope_scaling: { type: 'dynamic', factor: 8 } });
+    assert.deepEqual([config.ropeScaling, config.maxPositions], [null, 2048]);
+  });
+
   it('is refused when unknown, incomplete or contradictory', () => {
     const refuses = (fields: object, pattern: RegExp): void =>
       assert.throws(() => scalingOf(fields), userError(pattern));
     refuses(
-      { rope_scaling: { type: 'yarn', factor: 4 } },
-      /scaling "yarn" \(rope_scaling\) is not supported; supported: default, linear, llama3, longrope/,
+      { rope_scaling: { type: 'ntk', factor: 4 } },
+      /scaling "ntk" \(rope_scaling\) is not supported; supported: default, linear, dynamic, llama3, yarn, longrope/,
+    );
+    refuses({ rope_scaling: { type: 'dynamic' } }, /"dynamic" \(rope_scaling\) has no factor/);
+    refuses(
+      { rope_scaling: { type: 'yarn', factor: 4 }, rope_theta: 1 },
+      /rope_theta 1 with rotary scaling "yarn" is not supported; supported: more than 1/,
     );
     refuses(
       { rope_parameters: { full_attention: LLAMA3 } },
@@ -100,6 +130,7 @@ describe('rotary scaling in a config', () => {
 });
 
 describe('scaleFrequency', () => {
+  const HEAD = { rotated: 4, base: 10_000 };
   const scaling: RopeScaling = {
     type: 'llama3',
     factor: 8,
@@ -111,8 +142,8 @@ describe('scaleFrequency', () => {
   const turning = (turns: number): number => (2 * Math.PI * turns) / 100;
 
   it('divides every frequency when linear, none without scaling', () => {
-    assert.equal(scaleFrequency(0.3, 0, { type: 'linear', factor: 4 }), 0.075);
-    assert.equal(scaleFrequency(0.3, 0, null), 0.3);
+    assert.equal(scaleFrequency(0.3, 0, { type: 'linear', factor: 4 }, HEAD), 0.075);
+    assert.equal(scaleFrequency(0.3, 0, null, HEAD), 0.3);
   });
 
   it("divides each frequency by its own of LongRoPE's factors and strengthens the attention", () => {
@@ -123,7 +154,7 @@ describe('scaleFrequency', () => {
       attentionFactor: null,
       originalPositions: 256,
     };
-    assert.equal(scaleFrequency(0.3, 1, longrope), 0.12);
+    assert.equal(scaleFrequency(0.3, 1, longrope, HEAD), 0.12);
     // 16 = 256^(1/2)
     assert.equal(rotaryAmplitude(longrope), Math.sqrt(1.5));
     assert.equal(rotaryAmplitude({ ...longrope, attentionFactor: 1.1 }), 1.1);
@@ -134,9 +165,9 @@ describe('scaleFrequency', () => {
   it("keeps Llama 3's high frequencies, divides its low ones and blends between", () => {
     const close = (actual: number, expected: number): void =>
       assert.ok(Math.abs(actual / expected - 1) < 1e-12, `${actual} for ${expected}`);
-    close(scaleFrequency(turning(4.5), 0, scaling), turning(4.5));
-    close(scaleFrequency(turning(0.9), 0, scaling), turning(0.9) / 8);
+    close(scaleFrequency(turning(4.5), 0, scaling, HEAD), turning(4.5));
+    close(scaleFrequency(turning(0.9), 0, scaling, HEAD), turning(0.9) / 8);
     // A third of the way from 1 to 4 turns.
-    close(scaleFrequency(turning(2), 0, scaling), turning(2) * ((2 / 3) * (1 / 8) + 1 / 3));
+    close(scaleFrequency(turning(2), 0, scaling, HEAD), turning(2) * ((2 / 3) * (1 / 8) + 1 / 3));
   });
 });

@@ -4,6 +4,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { fromHex, sha256, toHex } from '../../../protocol/bytes.js';
 import { InvalidManifestError } from '../../../protocol/errors.js';
+import { adapterLayout, initialAdapter } from '../../../protocol/adapter.js';
 import * as limits from '../../../protocol/limits.js';
 import { decodeManifest, encodeManifest } from '../../../protocol/manifest-codec.js';
 import type { Manifest } from '../../../protocol/manifest.js';
@@ -307,6 +308,30 @@ describe('bounds of a manifest', () => {
     }
     const founder = withValue(base.manifest, 'founder', 'nobody');
     assert.throws(() => encodeManifest(founder), /founder is nobody; it must be a peer id/);
+  });
+
+  it('names theta0 as a blob where it is not drawn from the seed, and else takes no byte for it', () => {
+    const { adapter } = base.manifest;
+    const root = 'c3'.repeat(32);
+    const imported = encodeManifest({
+      ...base.manifest,
+      adapter: { ...adapter, initialRoot: root },
+    });
+    assert.equal(decodeManifest(imported.bytes).manifest.adapter.initialRoot, root);
+    assert.equal('initialRoot' in decodeManifest(base.bytes).manifest.adapter, false);
+    assert.notEqual(imported.id, base.id);
+    for (const length of [1, 31, 33]) {
+      const foreign = withValue(wireManifest(), 'adapter.initialRoot', new Uint8Array(length));
+      assert.throws(() => decodeManifest(wire.Manifest.encode(foreign)), REFUSED);
+    }
+    // What a run begins from is no part of its bytes.
+    const theta0 = new Float32Array(adapterLayout(adapter).size).fill(0.5);
+    const attached = encodeManifest({ ...base.manifest, adapter: { ...adapter, theta0 } });
+    assert.equal(attached.id, base.id);
+    const drawn = initialAdapter({ ...adapter, theta0 });
+    assert.deepEqual(drawn, theta0);
+    drawn[0] = 1;
+    assert.equal(theta0[0], 0.5, 'a copy');
   });
 
   it('takes allowlists of 1 to 1,024 distinct members with weights of 1 to 1,000', () => {

@@ -54,6 +54,22 @@ describe('dealing text to simulated peers', () => {
     const records: DataRecord[] = [
       { kind: 'completion', line: 1, prompt: 'Q: "x"\nA:', completion: ' y' },
       { kind: 'messages', line: 2, messages: [{ role: 'assistant', content: 'z' }] },
+      {
+        ...{
+          kind: 'messages',
+          line: 3,
+          messages: [{ role: 'assistant', content: 'z', weight: 1 }],
+        },
+        context: { tools: [{ type: 'function' }], variables: { mood: 'fine' } },
+      },
+      {
+        ...{ kind: 'instruction', line: 4, instruction: 'i', output: 'o' },
+        before: [
+          { role: 'system', content: 's' },
+          { role: 'user', content: 'q' },
+          { role: 'assistant', content: 'a' },
+        ],
+      },
     ];
     const read: DataRecord[] = [];
     for await (const record of readRecords(await writeHand(dir, 'hand', records)))

@@ -29,10 +29,13 @@ function data(name: string, lengths: readonly number[], prompt: number): Data {
   const seed = new Uint8Array(32);
   const packing = packRows(store, sequenceLength, seed);
   const { trainedTokens, cutExamples, droppedTokens } = packing;
-  const none = { heldOutExamples: 0, heldOutTokens: 0, cutExamples, droppedTokens };
+  const none = { files: 1, leftOut: 0, heldOutExamples: 0, heldOutTokens: 0 };
   return {
     training: new PackedRows(store, packing, { sequenceLength, padTokenId: 0, seed }),
-    stats: { examples: lengths.length, tokens: store.size, trainedTokens, ...none },
+    stats: {
+      ...{ examples: lengths.length, tokens: store.size, trainedTokens },
+      ...{ cutExamples, droppedTokens, ...none },
+    },
   };
 }
 

@@ -5,7 +5,7 @@ import { READING_MS, tellReading } from '../../../node/train/reading-progress.js
 import { SilenceTimer } from '../../../node/train/silence-timer.js';
 
 const example: ReadExample = {
-  ...{ file: 'f', isHeldOut: false, tokens: [1, 2, 3], trained: [1, 1, 1] },
+  ...{ file: 'f', isHeldOut: false, tokens: [1, 2, 3], trained: [1, 1, 1], starts: [0] },
   record: { kind: 'text', text: 'a', endsDocument: true, splitKey: 'a', line: 1 },
 };
 

@@ -7,7 +7,11 @@ import { TextStream } from '../../../node/train/text-stream.js';
 /** A token a byte, as a byte-level tokenizer falls back to. */
 const bytes: Tokenizer = {
   encode: (text) => [...new TextEncoder().encode(text)],
+  encodeWithOffsets: () => assert.fail('nobody asks'),
+  encodeContinuation: () => assert.fail('nobody asks'),
   decode: (ids) => new TextDecoder().decode(Uint8Array.from(ids)),
+  decodeContinuation: (ids) => new TextDecoder().decode(Uint8Array.from(ids)),
+  specialTokens: new Map(),
   ...{ vocabSize: 256, prefixIds: [], eosTokenId: 0, padTokenId: 0 },
 };
 

@@ -1,30 +1,48 @@
 /**
- * A Jinja template of a model, run within bounds: steps, text and list items that it makes, beside the time. The
- * interpreter is Hugging Face's own; here it is counted what each of its steps makes.
+ * The interpreter of chat templates, @huggingface/jinja, run within bounds: steps, text and list items that a template
+ * makes, beside the time. Here it is counted what each of its steps makes.
  */
-import {
-  loadBounded,
-  startCounting,
-  TEXT_CHARACTERS_MAX,
-  TooMuchError,
-} from './bounded-library.js';
+import { loadBounded, startCountingAdded } from './bounded-library.js';
+import { TEXT_CHARACTERS_MAX, TooMuchError } from './text-budget.js';
 
-/**
- * The part of @huggingface/jinja that is used here. The package's own declarations import without file extensions, which
- * NodeNext resolution does not find.
- */
-interface Library {
-  Template: new (source: string) => Template;
-  Interpreter: { prototype: { evaluate: Evaluate } };
-  Environment: { prototype: { set: (name: string, value: unknown) => unknown } };
+// -- The library, whose declarations cannot be resolved here: they import without file extensions -------------------
+
+/** A value of the library, as far as it is used here. */
+export interface Value {
+  type: string;
+  value: unknown;
+  /** As the text of a template shows it. */
+  toString(): string;
 }
-interface Template {
-  parsed: object;
-  render(items: Record<string, unknown>): string;
+export interface Operation {
+  operator: { value: string };
+  left: unknown;
+  right: unknown;
+}
+export interface Filter {
+  value?: string;
+  callee?: { value?: string };
+}
+/** The library's interpreter with the methods that its declarations leave out. */
+export interface Inside {
+  run(program: unknown): Value;
+  evaluate: (this: Inside, node: unknown, environment: Environment) => Value;
+  evaluateBlock(statements: readonly unknown[], environment: Environment): Value;
+  evaluateBinaryExpression(node: Operation, environment: Environment): Value;
+  applyFilter(operand: Value, filter: Filter, environment: Environment): Value;
+  evaluateFor(node: { body: readonly unknown[] }, environment: Environment): Value;
+}
+export interface Environment {
+  set(name: string, value: unknown): Value;
+}
+interface Library {
+  Environment: new () => Environment;
+  Interpreter: { new (environment: Environment): Inside; prototype: Inside };
+  tokenize: (source: string, options: object) => unknown;
+  parse: (tokens: unknown) => object;
 }
 /** A node of the syntax tree; undefined stands for an absent one. */
 type Node = { type: string } | undefined;
-type Evaluate = (node: Node, environment: unknown) => { type: string; value: unknown };
 
 /** Expressions and statements of a template: the longest, with tools, have 3000. */
 export const NODES_MAX = 1 << 16;
@@ -40,44 +58,40 @@ export const RANGE_MAX = 100_000;
 /** What the rendering that runs now has made. */
 const spent = { steps: 0, characters: 0, items: 0 };
 
-let loaded: Library | null = null;
+const loaded = loadBounded('@huggingface/jinja');
+const library = loaded.exports as Library;
+countSteps(library.Interpreter.prototype);
 
-/** A parsed template. */
-export class BoundedTemplate {
-  readonly #template: Template;
+export const { Environment, Interpreter } = library;
 
-  /** Throws the library's error for what is not Jinja, and TooMuchError. */
-  constructor(source: string) {
-    this.#template = new (library().Template)(source);
-    if (countNodes(this.#template.parsed) > NODES_MAX) {
-      throw new TooMuchError(`has more than ${NODES_MAX} expressions and statements`);
-    }
-  }
-
-  /** Throws TooMuchError, and the library's error when the template refuses what it is given. */
-  render(items: Record<string, unknown>): string {
-    startCounting();
-    Object.assign(spent, { steps: 0, characters: 0, items: 0 });
-    return this.#template.render(items);
-  }
+/** Throws the library's error for what is not Jinja, and TooMuchError. */
+export function parseTemplate(source: string): object {
+  const { parse, tokenize } = library;
+  const program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
+  if (countNodes(program) <= NODES_MAX) return program;
+  throw new TooMuchError(`has more than ${NODES_MAX} expressions and statements`);
 }
 
-function library(): Library {
-  if (loaded !== null) return loaded;
-  const own = loadBounded('@huggingface/jinja') as Library;
-  countSteps(own.Interpreter.prototype);
-  boundRange(own.Environment.prototype);
-  loaded = own;
-  return own;
+/** Begins a rendering: what it makes is counted from here. */
+export function startRendering(): void {
+  startCountingAdded();
+  Object.assign(spent, { steps: 0, characters: 0, items: 0 });
 }
 
-/** Counts what each step makes, in the library's copy that this file alone uses. */
-function countSteps(interpreter: Library['Interpreter']['prototype']): void {
+/** `value` with its lists as lists of the library's context, whose methods are bounded. */
+export function owned(value: unknown): unknown {
+  if (Array.isArray(value)) return loaded.listOf(value.map(owned));
+  if (!isObject(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, owned(item)]));
+}
+
+/** Counts what each step makes, in the library's copy that this file alone loads. */
+function countSteps(interpreter: Inside): void {
   const { evaluate } = interpreter;
-  interpreter.evaluate = function counted(this: unknown, node, environment) {
+  interpreter.evaluate = function counted(this: Inside, node, environment) {
     if (++spent.steps > STEPS_MAX) throw new TooMuchError(`takes more than ${STEPS_MAX} steps`);
     const made = evaluate.call(this, node, environment);
-    if (isLookUp(node)) return made;
+    if (isLookUp(node as Node)) return made;
     if (typeof made.value === 'string') spend('characters', made.value.length);
     else if (Array.isArray(made.value)) spend('items', made.value.length);
     else if (isObject(made.value) && 'size' in made.value) spend('items', Number(made.value.size));
@@ -102,16 +116,8 @@ function isLookUp(node: Node): boolean {
   return !(isObject(property) && 'type' in property && property.type === 'SliceExpression');
 }
 
-/** The library's own range() fills memory with 10 ** 9 numbers before anyone can stop it. */
-function boundRange(environment: Library['Environment']['prototype']): void {
-  const { set } = environment;
-  environment.set = function declare(this: unknown, name, value) {
-    return set.call(this, name, name === 'range' ? range : value);
-  };
-}
-
-/** As Python's. */
-function range(first: unknown, second?: unknown, third: unknown = 1): number[] {
+/** As Python's: the library's own fills memory with 10 ** 9 numbers before anyone can stop it. */
+export function range(first: unknown, second?: unknown, third: unknown = 1): unknown[] {
   const [start, stop] = second === undefined ? [0, first] : [first, second];
   if (!Number.isSafeInteger(start) || !Number.isSafeInteger(stop) || !Number.isSafeInteger(third)) {
     throw new Error('range() takes whole numbers');
@@ -121,7 +127,7 @@ function range(first: unknown, second?: unknown, third: unknown = 1): number[] {
   const length = Math.max(0, Math.ceil((to - from) / step));
   if (length > RANGE_MAX)
     throw new TooMuchError(`asks for a range() of ${length} numbers, more than ${RANGE_MAX}`);
-  return Array.from({ length }, (_, i) => from + i * step);
+  return loaded.listOf(Array.from({ length }, (_, i) => from + i * step));
 }
 
 /** Objects of the syntax tree, one that is met twice counted twice; stops beyond the bound. */

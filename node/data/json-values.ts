@@ -1,6 +1,7 @@
 /**
- * Cuts one JSON list into the texts of its entries, in bounded memory, with the line of each; JSON.parse looks into
- * them. docs/DATA.md has the speed beside that of parsers that build the values from the stream.
+ * Cuts JSON into the texts of its objects, in bounded memory, with the line of each; JSON.parse looks into them. Lists
+ * of objects, several lists one after the other, and objects that follow each other on one line or over several.
+ * docs/DATA.md has the speed beside that of parsers that build the values from the stream.
  */
 import { UserError } from '../errors.js';
 import { LINE_BYTES_MAX } from './lines.js';
@@ -9,23 +10,35 @@ import { placeText } from './records.js';
 const [QUOTE, COMMA, BACKSLASH, NEWLINE] = [0x22, 0x2c, 0x5c, 0x0a];
 const [OPEN_LIST, CLOSE_LIST, OPEN_OBJECT, CLOSE_OBJECT] = [0x5b, 0x5d, 0x7b, 0x7d];
 
-/** An entry of the list, not parsed, and the line where it begins. */
+/** A byte order mark, which stands where two files were joined. */
+const MARK = [0xef, 0xbb, 0xbf];
+
+/** An entry of a list or an object outside of lists, not parsed, and the line where it begins. */
 export interface Entry {
   text: string;
   line: number;
 }
 
 /**
- * Yields the entries of the list that `chunks` (UTF-8, see readTextBytes) hold. Throws UserError: an entry beyond
- * LINE_BYTES_MAX, a list that does not end, or something after it.
+ * Yields the entries of the lists and the objects that `chunks` (UTF-8, see readTextBytes) hold; their first line is
+ * `line`. Throws UserError: an entry beyond LINE_BYTES_MAX, a list or an object that does not end, or anything else
+ * between them.
  */
-export async function* readJsonArray(
+export async function* readJsonValues(
   chunks: AsyncIterable<Buffer>,
   file: string,
 ): AsyncGenerator<Entry, void, undefined> {
-  const cutter = new Cutter(file);
+  const cutter = new Cutter(file, 1);
   for await (const chunk of chunks) yield* cutter.take(chunk);
   cutter.end();
+}
+
+/** As readJsonValues, of one line. */
+export function valuesOfLine(text: string, file: string, line: number): Entry[] {
+  const cutter = new Cutter(file, line);
+  const entries = [...cutter.take(Buffer.from(text))];
+  cutter.end();
+  return entries;
 }
 
 class Cutter {
@@ -34,15 +47,22 @@ class Cutter {
   #bytes = 0;
   /** Where the entry begins; 0 before its first character. */
   #line = 0;
-  #lineNow = 1;
-  /** Lists and objects that are open, the outermost list among them. */
+  #lineNow: number;
+  /** Lists and objects that are open, the outermost one among them. */
   #depth = 0;
+  /** Whether the outermost one is a list. */
+  #isList = false;
   #isInString = false;
   #isEscaped = false;
-  #isOver = false;
+  /** Entries of the list that is open. */
   #entries = 0;
 
-  constructor(readonly file: string) {}
+  constructor(
+    readonly file: string,
+    line: number,
+  ) {
+    this.#lineNow = line;
+  }
 
   *take(chunk: Buffer): Generator<Entry, void, undefined> {
     let start = 0;
@@ -54,20 +74,26 @@ class Cutter {
       const byte = chunk[at] ?? 0;
       if (byte === NEWLINE) this.#lineNow++;
       if (byte === 0x20 || byte === NEWLINE || byte === 0x0d || byte === 0x09) continue;
-      if (this.#isOver) throw this.#fault(this.#lineNow, 'has something after the end of its list');
-      const isBorder = this.#depth === 1 && (byte === COMMA || byte === CLOSE_LIST);
-      if (this.#depth > 0 && this.#line === 0) this.#line = this.#lineNow;
+      if (this.#depth === 0) {
+        if (MARK.includes(byte)) continue;
+        this.#open(byte);
+        start = this.#isList ? at + 1 : at;
+        continue;
+      }
+      const isBorder = this.#isList && this.#depth === 1 && (byte === COMMA || byte === CLOSE_LIST);
+      if (this.#line === 0) this.#line = this.#lineNow;
       if (byte === QUOTE) this.#isInString = true;
       else if (byte === OPEN_LIST || byte === OPEN_OBJECT) this.#depth++;
       else if (byte === CLOSE_LIST || byte === CLOSE_OBJECT) this.#depth--;
-      if (this.#depth === 0) {
-        if (byte !== CLOSE_LIST) throw this.#fault(this.#lineNow, 'has a "}" too many');
-        this.#isOver = true;
+      if (this.#depth === 0 && this.#isList && byte !== CLOSE_LIST) {
+        throw this.#fault(this.#lineNow, 'has a "}" too many');
       }
-      if (this.#depth === 1 && this.#line === 0) start = at + 1;
-      if (!isBorder) continue;
-      yield* this.#cut(chunk.subarray(start, at), byte === CLOSE_LIST);
-      start = at + 1;
+      if (isBorder) {
+        yield* this.#cut(chunk.subarray(start, at), byte === CLOSE_LIST);
+        start = at + 1;
+      } else if (this.#depth === 0) {
+        yield* this.#cut(chunk.subarray(start, at + 1), false);
+      }
     }
     if (this.#depth > 0) this.#keep(chunk.subarray(start));
   }
@@ -86,11 +112,22 @@ class Cutter {
     return stop;
   }
 
+  /** The first character of a list or of an object outside of lists. */
+  #open(byte: number): void {
+    if (byte !== OPEN_LIST && byte !== OPEN_OBJECT) {
+      throw this.#fault(this.#lineNow, 'has something after the end of its list or object');
+    }
+    this.#isList = byte === OPEN_LIST;
+    this.#depth = 1;
+    this.#entries = 0;
+    if (!this.#isList) this.#line = this.#lineNow;
+  }
+
   end(): void {
-    if (this.#isOver) return;
+    if (this.#depth === 0) return;
     throw this.#fault(
       this.#line || this.#lineNow,
-      'the file ends before its list does (damaged or cut short)',
+      `the file ends before its ${this.#isList ? 'list' : 'object'} does (damaged or cut short)`,
     );
   }
 
