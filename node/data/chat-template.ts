@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { parseJson, readFileIfThere } from '../json-file.js';
 import { compileJinja, type JinjaTemplate, type Rendering } from './jinja.js';
-import { readTokenizerConfig, specialTokensOf } from './tokenizer.js';
+import { readTokenizerConfig, specialTokensOf, type TokenizerConfig } from './tokenizer.js';
 
 /**
  * One turn of a conversation; `role` is mostly "system", "user" or "assistant". A template may read more of it, such
@@ -47,6 +47,8 @@ export interface ChatTemplate {
 }
 
 const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
+/** Folder of those with other names. */
+const MORE_TEMPLATES = 'additional_chat_templates';
 /** Where processors of models with pictures keep it. */
 const CHAT_TEMPLATE_JSON = 'chat_template.json';
 /** Bytes of a chat template: the longest with tools have some 20 KB. */
@@ -88,15 +90,29 @@ export async function openChatTemplate(
     compile(source),
     forTools === undefined ? null : compile(forTools),
     source + (forTools ?? ''),
-    specialTokensOf(config),
+    specialVariables(config),
   );
+}
+
+/** As Transformers names them: "pad_token", "image_token", and the list of others. */
+function specialVariables(config: TokenizerConfig): Record<string, unknown> {
+  const all = Object.entries(specialTokensOf(config));
+  const named = all.filter(([name]) => name.endsWith('_token'));
+  const listed = all.filter(([name]) => !name.endsWith('_token')).map(([, token]) => token);
+  return { ...Object.fromEntries(named), additional_special_tokens: listed };
 }
 
 async function sourcesOfFile(modelDir: string): Promise<Sources | null> {
   const read = (name: string): Promise<Uint8Array | null> =>
     readFileIfThere(join(modelDir, name), TEMPLATE_BYTES_MAX, "the model's chat template");
   const file = await read(CHAT_TEMPLATE_FILE);
-  if (file !== null) return new Map([[DEFAULT_TEMPLATE, new TextDecoder().decode(file)]]);
+  if (file !== null) {
+    const forTools = await read(join(MORE_TEMPLATES, `${TOOL_TEMPLATE}.jinja`));
+    return new Map([
+      [DEFAULT_TEMPLATE, new TextDecoder().decode(file)],
+      ...(forTools === null ? [] : [[TOOL_TEMPLATE, new TextDecoder().decode(forTools)] as const]),
+    ]);
+  }
   const config = await readTokenizerConfig(modelDir);
   if (config.chat_template !== null && config.chat_template !== undefined) return null;
   const json = await read(CHAT_TEMPLATE_JSON);
@@ -125,14 +141,14 @@ interface Habits {
 }
 
 class ModelTemplate implements ChatTemplate {
-  readonly #specialTokens: Readonly<Record<string, string>>;
+  readonly #specialTokens: Readonly<Record<string, unknown>>;
   #habits: Habits | null = null;
 
   constructor(
     private readonly plain: JinjaTemplate,
     private readonly forTools: JinjaTemplate | null,
     private readonly source: string,
-    specialTokens: Readonly<Record<string, string>>,
+    specialTokens: Readonly<Record<string, unknown>>,
   ) {
     this.#specialTokens = { bos_token: '', eos_token: '', ...specialTokens };
   }
