@@ -6,6 +6,8 @@ export default tseslint.config(
   {
     ignores: [
       'protocol/wire/messages.ts',
+      // AssemblyScript.
+      'protocol/kernels/rows.ts',
       'node/engine/onnx/onnx.ts',
       'dist/',
       'node_modules/',

@@ -2,6 +2,8 @@
  * What hostile peers do to a run, with the mean and with the robust fold: the table of docs/THREATS.md.
  * Ten peers train the embedded base on the three offices' lines, shuffled and dealt; two of them are hostile.
  *   npm run bench:attacks -- --seeds 1,2 --attacks none,sign-flip --out cells.jsonl
+ * --attackers 0.3,0.5 gives the shares of hostile peers, a table each; with --open they are the false identities of
+ * one person in an open run, which has no robust fold.
  * With --out each finished cell is a line of that file, and those that are there already are not run again.
  */
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
@@ -10,6 +12,7 @@ import { parseArgs } from 'node:util';
 import { runSimulation, simulateVerb, type SimulateOptions } from '../node/cli/simulate.js';
 import { defaultsOf } from '../node/config.js';
 import { ATTACK_NAMES, type AttackName } from '../node/sim/attacks.js';
+import { TRIM_FRACTION_MAX } from '../protocol/manifest-rules.js';
 
 const { values } = parseArgs({
   options: {
@@ -19,7 +22,9 @@ const { values } = parseArgs({
     deal: { type: 'string', default: 'lines' },
     /** The synthetic problem instead of the language model, each peer with a target of its own. */
     synthetic: { type: 'boolean', default: false },
-    folds: { type: 'string', default: 'mean,robust' },
+    folds: { type: 'string' },
+    attackers: { type: 'string', default: '0.2' },
+    open: { type: 'boolean', default: false },
     epochs: { type: 'string', default: '6' },
     steps: { type: 'string', default: '4' },
     out: { type: 'string' },
@@ -28,6 +33,9 @@ const { values } = parseArgs({
 
 interface Cell {
   synthetic: boolean;
+  /** Share of the peers; absent in cells of an earlier program, which measured 0.2 in closed runs. */
+  attackers?: number;
+  open?: boolean;
   attack: string;
   fold: 'mean' | 'robust';
   seed: number;
@@ -56,7 +64,9 @@ const done: Cell[] =
         .map((line) => JSON.parse(line) as Cell)
     : [];
 
-async function measure(attack: string, fold: Cell['fold'], seed: number): Promise<Cell> {
+type Wanted = Pick<Cell, 'attack' | 'fold' | 'seed'> & { attackers: number };
+
+async function measure({ attack, fold, seed, attackers }: Wanted): Promise<Cell> {
   const defaults = defaultsOf(simulateVerb.options) as SimulateOptions;
   const startMs = performance.now();
   const { deal } = values;
@@ -67,6 +77,9 @@ async function measure(attack: string, fold: Cell['fold'], seed: number): Promis
       data: OFFICES.map((office) => fileURLToPath(new URL(`${office}.jsonl`, DATA))),
       attack: ATTACK_NAMES.find((name): name is AttackName => name === attack) ?? null,
       deal: deal === 'files' ? 'files' : 'lines',
+      ...{ attackers, open: values.open },
+      // The robust fold bears as many as there are, up to its own bound.
+      ...(fold === 'robust' && { trim: Math.min(TRIM_FRACTION_MAX, attackers) }),
       ...{ fold, seed, epochs, steps, rank: 4, sequenceLength: 64, batchSize: 1 },
       ...{ learningRate: 0.01, threads: 1, blind: true, synthetic: values.synthetic },
     },
@@ -75,7 +88,7 @@ async function measure(attack: string, fold: Cell['fold'], seed: number): Promis
   const { lossBefore, lossAfter, losses, hashes, evicted, backdoorSuccess } = result;
   return {
     ...{ attack, fold, seed, deal, epochs, steps, lossBefore, lossAfter, losses, evicted },
-    ...{ synthetic: values.synthetic, backdoorSuccess },
+    ...{ synthetic: values.synthetic, open: values.open, attackers, backdoorSuccess },
     adapters: Object.keys(hashes).length,
     seconds: (performance.now() - startMs) / 1000,
   };
@@ -91,41 +104,55 @@ function summary(cells: readonly Cell[], valueOf: (cell: Cell) => number | null)
   return numbers.length === 1 ? text(mean) : `${text(mean)} (${range})`;
 }
 
-const FOLDS = (['mean', 'robust'] as const).filter((fold) =>
-  values.folds.split(',').includes(fold),
-);
+const folds = values.folds ?? (values.open ? 'mean' : 'mean,robust');
+const FOLDS = (['mean', 'robust'] as const).filter((fold) => folds.split(',').includes(fold));
 const cells: Cell[] = [];
+const shares = values.attackers.split(',').map(Number);
 const attacks = values.attacks
   .split(',')
   .filter((attack) => !values.synthetic || !['label-flip', 'backdoor'].includes(attack));
-for (const seed of values.seeds.split(',').map(Number)) {
-  for (const attack of attacks) {
-    for (const fold of FOLDS) {
-      const wanted = `${values.synthetic} ${attack} ${fold} ${seed} ${values.deal} ${values.epochs} ${values.steps}`;
-      const known = done.find(
-        (cell) =>
-          `${cell.synthetic} ${cell.attack} ${cell.fold} ${cell.seed} ${cell.deal} ${cell.epochs} ${cell.steps}` ===
-          wanted,
-      );
-      const cell = known ?? (await measure(attack, fold, seed));
-      cells.push(cell);
-      if (known !== undefined) continue;
-      if (values.out !== undefined) appendFileSync(values.out, `${JSON.stringify(cell)}\n`);
-      console.error(`${attack}, ${fold}, seed ${seed}: ${String(cell.lossAfter)}`);
+
+/** A finished cell of these settings; a file of an earlier program has those of one share alone. */
+function known({ attack, fold, seed, attackers }: Wanted): Cell | undefined {
+  const wanted = { attack, fold, seed, synthetic: values.synthetic, deal: values.deal };
+  const size = { epochs: Number(values.epochs), steps: Number(values.steps) };
+  return done.find((cell) => {
+    const isSame = Object.entries({ ...wanted, ...size }).every(
+      ([field, value]) => cell[field as keyof Cell] === value,
+    );
+    return isSame && (cell.attackers ?? 0.2) === attackers && (cell.open ?? false) === values.open;
+  });
+}
+
+for (const attackers of shares) {
+  for (const seed of values.seeds.split(',').map(Number)) {
+    for (const attack of attacks) {
+      for (const fold of FOLDS) {
+        const wanted = { attack, fold, seed, attackers };
+        const finished = known(wanted);
+        const cell = finished ?? (await measure(wanted));
+        cells.push(cell);
+        if (finished !== undefined) continue;
+        if (values.out !== undefined) appendFileSync(values.out, `${JSON.stringify(cell)}\n`);
+        console.error(`${attack}, ${fold}, seed ${seed}: ${String(cell.lossAfter)}`);
+      }
     }
   }
 }
-console.log('| attack | mean fold | robust fold | trigger obeyed, mean and robust |');
-console.log('|---|---|---|---|');
-for (const attack of attacks) {
-  const of = (fold: string): Cell[] =>
-    cells.filter((cell) => cell.attack === attack && cell.fold === fold);
-  const losses = [of('mean'), of('robust')].map((some) =>
-    summary(some, ({ lossAfter }) => lossAfter),
-  );
-  const triggered = [of('mean'), of('robust')].map((some) =>
-    summary(some, ({ backdoorSuccess }) => backdoorSuccess),
-  );
-  console.log(`| ${attack} | ${losses.join(' | ')} | ${triggered.join(', ')} |`);
+for (const attackers of shares) {
+  if (shares.length > 1) console.log(`\n${attackers * 100} % hostile\n`);
+  console.log('| attack | mean fold | robust fold | trigger obeyed, mean and robust |');
+  console.log('|---|---|---|---|');
+  for (const attack of attacks) {
+    const of = (fold: string): Cell[] =>
+      cells.filter(
+        (cell) =>
+          cell.attack === attack && cell.fold === fold && (cell.attackers ?? 0.2) === attackers,
+      );
+    const both = [of('mean'), of('robust')];
+    const losses = both.map((some) => summary(some, ({ lossAfter }) => lossAfter));
+    const triggered = both.map((some) => summary(some, (cell) => cell.backdoorSuccess));
+    console.log(`| ${attack} | ${losses.join(' | ')} | ${triggered.join(', ')} |`);
+  }
 }
 process.exit(0);

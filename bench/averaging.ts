@@ -156,7 +156,8 @@ reportPrivacy(peers);
 await report('base', peers, Float32Array.from(dense));
 for (let epoch = 0; epoch < epochs; epoch++) {
   const isDense = values.bits === 'dense';
-  const theta = Float32Array.from(isDense ? dense : fold.compute(log));
+  fold.compute(log);
+  const theta = isDense ? Float32Array.from(dense) : fold.theta();
   for (const [i, peer] of peers.entries()) {
     const job = { epoch, theta, optimiser: optimisers[i] ?? null, steps: stepsOf(i) };
     const { delta, optimiser } = await trainDelta(peer, job);
@@ -174,7 +175,8 @@ for (let epoch = 0; epoch < epochs; epoch++) {
     log.insert(createUpdate(run, testIdentity(i), { ...fields, ...quantised }));
   }
   if (epoch % 6 === 5 || epoch === epochs - 1) {
-    const now = Float32Array.from(isDense ? dense : fold.compute(log));
+    fold.compute(log);
+    const now = isDense ? Float32Array.from(dense) : fold.theta();
     await report(`epoch ${epoch}`, peers, now);
   }
 }

@@ -62,7 +62,8 @@ export async function trainTogether(
   const optimisers: (OptimiserState | null)[] = peers.map(() => null);
   const steps = schedule.stepsRef;
   for (let epoch = 0; epoch < schedule.epochsMax; epoch++) {
-    const theta = Float32Array.from(fold.compute(log));
+    fold.compute(log);
+    const theta = fold.theta();
     for (const [i, peer] of peers.entries()) {
       const optimiser = optimisers[i] ?? null;
       const job = { epoch, theta, optimiser, steps, deadlineMs: Infinity };
@@ -77,7 +78,8 @@ export async function trainTogether(
     }
     onEpoch(epoch);
   }
-  return Float32Array.from(fold.compute(log));
+  fold.compute(log);
+  return fold.theta();
 }
 
 /** As many steps by itself, without averaging and compression: [adapterSize] float32. */

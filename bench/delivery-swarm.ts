@@ -9,6 +9,7 @@ import { createIdentity } from '../node/net/identity.js';
 import { BlobServer } from '../node/peer/blob-server.js';
 import { Fetcher } from '../node/peer/fetcher.js';
 import { Replica } from '../node/peer/replica.js';
+import { StoredBodies } from '../node/peer/stored-bodies.js';
 import { UpdateFetcher } from '../node/peer/update-fetcher.js';
 import { adapterSha256, initialAdapter } from '../protocol/adapter.js';
 import { encodeAnnouncement, encodeUpdateMessage } from '../protocol/gossip.js';
@@ -53,10 +54,16 @@ async function makeMember(run: Run, index: number, signal: AbortSignal): Promise
     dht: 'client',
   });
   const transport = new GossipTransport(host, run.id, silent);
-  const replica: Replica = new Replica(run, () => run.manifest.schedule.epochsMax, {
-    onRecord: ignore,
-    onAnnounced: (header, from) => updateFetcher.onAnnounced(header, from),
-    onProof: ignore,
+  const bodies = new StoredBodies(() => new Uint8Array());
+  const replica: Replica = new Replica({
+    run,
+    epochNow: () => run.manifest.schedule.epochsMax,
+    handlers: {
+      onRecord: ignore,
+      onAnnounced: (header, from) => updateFetcher.onAnnounced(header, from),
+      onProof: ignore,
+    },
+    bodies,
   });
   const random = new Prng(new Uint8Array(32), `member ${index}`);
   const fetcher = new Fetcher({ transport, clock, runId: run.id, random, onLie: ignore }, signal);

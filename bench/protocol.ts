@@ -1,91 +1,119 @@
 /**
- * What the codec and the fold cost on one core, beside a plain copy of the same bytes: one float64 a coordinate,
- * for each author where it says fold.   npm run bench:protocol -- --coordinates 290000,2440000,4200000
+ * What the codec and the fold cost on one core, in JavaScript and in WebAssembly, beside a plain copy of the same
+ * vectors: one float64 a coordinate, for each author where it says fold. And what one late update costs, in epochs.
+ *   npm run bench:protocol -- --coordinates 290000,2440000,40000000 --peers 8,32
  */
 import { parseArgs } from 'node:util';
 import { adapterSha256, initialAdapter } from '../protocol/adapter.js';
-import { EpochFold } from '../protocol/epoch-fold.js';
+import { EpochFold, type FoldSource } from '../protocol/epoch-fold.js';
 import { Fold } from '../protocol/fold.js';
-import { UpdateLog } from '../protocol/log.js';
+import { javascriptKernel, type Kernel } from '../protocol/kernel.js';
 import type { Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
-import { dequantise } from '../protocol/quantise.js';
 import { takeSlice } from '../protocol/residual.js';
 import { Slicer } from '../protocol/slice.js';
 import { checkUpdate, createUpdate, updateToWire, type Update } from '../protocol/update.js';
+import { webassemblyKernel } from '../protocol/wasm-kernel.js';
 import * as wire from '../protocol/wire/messages.js';
 import { adapterSize, testIdentity, testRun } from '../test/support/runs.js';
 
-/** The embedded base, SmolLM2-135M with r = 8 on all linear layers, and one about twice as large. */
-const COORDINATES = '290000,2440000,4200000';
+/** The embedded base; SmolLM2-135M with r = 8 and a 7 B model with r = 16, both on all linear layers. */
+const COORDINATES = '290000,2440000,40000000';
 
 /** Each figure is the median of at least so many repetitions, and of a second's. */
-const REPETITIONS_MIN = 5;
+const REPETITIONS_MIN = 3;
 const SECOND_MS = 1000;
 
 const RANK = 8;
+const FEATURES_MAX = 1 << 20;
 
-/** Of 16 rows it bears 3 that lie. */
+/** A robust fold is measured up to here, and with so many peers: it takes much longer. */
+const ROBUST_COORDINATES_MAX = 3e6;
+const ROBUST_PEERS = 16;
 const TRIM_FRACTION = 0.2;
 
-/** A robust fold needs an allowlist. */
-const MEMBERS = Array.from({ length: 16 }, (_, i) => testIdentity(i).peerId)
-  .sort()
-  .map((peerId) => ({ peerId, weight: 1 }));
+/** Late updates: how old, in how large an adapter. */
+const AGES = [1, 80, 10_000];
+const LATE_COORDINATES = 290_000;
+const LATE_PEERS = 8;
+
+const kernels: readonly Kernel[] = [javascriptKernel, webassemblyKernel()].filter(
+  (kernel) => kernel !== null,
+);
 
 /** 1 bit or 4, and how rows are averaged. */
 interface Variant {
   bits: 1 | 4;
   mode: 'mean' | 'robust';
+  peers: number;
 }
 
-function runOf(coordinates: number, { bits, mode }: Variant): Run {
+function runOf(coordinates: number, { bits, mode, peers }: Variant): Run {
   return testRun((manifest) => {
-    // Two matrices of rank x features.
-    const features = Math.round(coordinates / (2 * RANK));
-    const modules = [{ name: 'layers.0.up_proj', inFeatures: features, outFeatures: features }];
+    const modules = modulesOf(coordinates);
     const adapter = { ...manifest.adapter, rank: RANK, modules };
+    const members = Array.from({ length: peers }, (_, i) => testIdentity(i).peerId).sort();
     return {
       ...manifest,
       adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
+      schedule: { ...manifest.schedule, epochsMax: 100_000 },
       compression: { ...manifest.compression, phases: [{ fromEpoch: 0, slices: 1, bits }] },
       fold: { ...manifest.fold, mode, trimFraction: mode === 'robust' ? TRIM_FRACTION : 0 },
-      membership: { mode: 'allowlist', members: MEMBERS },
+      // A robust fold needs an allowlist.
+      membership: {
+        mode: 'allowlist',
+        members: members.map((peerId) => ({ peerId, weight: 1 })),
+      },
     };
   });
 }
 
-/** Median CPU time of `work` in ms, so that other processes count little; `prepare` is not counted. */
+/** Square layers, each two matrices of rank x features. */
+function modulesOf(coordinates: number): Run['manifest']['adapter']['modules'] {
+  const modules: Run['manifest']['adapter']['modules'][number][] = [];
+  for (let left = Math.round(coordinates / (2 * RANK)); left > 0; left -= FEATURES_MAX) {
+    const features = Math.min(left, FEATURES_MAX);
+    const name: string = `layers.${modules.length}.up_proj`;
+    modules.push({ name, inFeatures: features, outFeatures: features });
+  }
+  return modules;
+}
+
+/** CPU time of `work` in ms, so that other processes count little. */
+function cpuMs(work: () => unknown): number {
+  const start = process.cpuUsage();
+  work();
+  const { user, system } = process.cpuUsage(start);
+  return (user + system) / 1000;
+}
+
+/** Median of several times that `work` takes; `prepare` is not counted. */
 function median<T>(prepare: () => T, work: (input: T) => unknown): number {
   const times: number[] = [];
   for (let sumMs = 0; times.length < REPETITIONS_MIN || sumMs < SECOND_MS;) {
     const input = prepare();
-    const start = process.cpuUsage();
-    work(input);
-    const { user, system } = process.cpuUsage(start);
-    const ms = (user + system) / 1000;
+    const ms = cpuMs(() => work(input));
     times.push(ms);
     sumMs += ms;
   }
   return times.sort((a, b) => a - b)[times.length >> 1] ?? NaN;
 }
 
-/** Copies `count` vectors of `coordinates` float64 one after another. */
-function copyMs(coordinates: number, count: number): number {
+const nothing = (): undefined => undefined;
+
+/** Copies a vector of `coordinates` float64. */
+function copyMs(coordinates: number): number {
   const from = new Float64Array(coordinates).fill(1);
   const to = new Float64Array(coordinates);
-  return median(
-    () => undefined,
-    () => {
-      for (let i = 0; i < count; i++) to.set(from);
-    },
-  );
+  return median(nothing, () => to.set(from));
 }
 
 /** A vector as training leaves it: coordinates of about 1e-3 of both signs. */
 function deltaOf(coordinates: number, label: string): Float64Array {
   const random = new Prng(new Uint8Array(32), label);
-  return Float64Array.from({ length: coordinates }, () => 2e-3 * random.nextFloat() - 1e-3);
+  const delta = new Float64Array(coordinates);
+  for (let i = 0; i < coordinates; i++) delta[i] = 2e-3 * random.nextFloat() - 1e-3;
+  return delta;
 }
 
 function updateOf(run: Run, slicer: Slicer, author: number): Update {
@@ -97,68 +125,136 @@ function updateOf(run: Run, slicer: Slicer, author: number): Update {
   });
 }
 
-function print(what: string, ms: number, coordinates: number, copy: number): void {
-  const perCoordinate = ((ms / coordinates) * 1e6).toFixed(2).padStart(6);
-  console.log(
-    `  ${what.padEnd(34)} ${ms.toFixed(1).padStart(9)} ms  ${perCoordinate} ns/coordinate  ` +
-      `${(ms / copy).toFixed(1).padStart(6)} x copy (${copy.toFixed(2)} ms)`,
+/** Prints one line: each kernel's time, and its ratio to `copies` copies. */
+function print(what: string, times: readonly number[], copy: number): void {
+  const cells = times.map(
+    (ms) => `${ms.toFixed(2).padStart(10)} ms ${(ms / copy).toFixed(1).padStart(6)} x`,
   );
+  console.log(`  ${what.padEnd(32)} ${cells.join('  ')}   copy ${copy.toFixed(2)} ms`);
 }
 
-/** One author's work for its own update, and what a receiver does with it before the fold. */
-function measureCodec(run: Run): void {
+/** One author's work for its own update, what a receiver does with it before the fold, and theta after it. */
+function measureCodec(run: Run, copy: number): void {
   const slicer = new Slicer(run);
   const slice = slicer.slice(0);
   const size = adapterSize(run);
-  const copy = copyMs(size, 1);
   const delta = deltaOf(size, 'delta');
   const random = new Prng(new Uint8Array(32), 'rounding');
-  const encode = median(
-    () => delta.slice(),
-    (residual) => takeSlice(residual, slice, random),
+  const encode = kernels.map((kernel) =>
+    median(
+      () => delta.slice(),
+      (residual) => takeSlice(residual, slice, random, kernel),
+    ),
   );
-  print('encode (with error feedback)', encode, size, copy);
+  print('encode (with error feedback)', encode, copy);
   const update = updateOf(run, slicer, 0);
-  const row = new Float64Array(size);
-  const decode = median(
-    () => undefined,
-    () => dequantise(update, slice, row),
+  const decode = kernels.map((kernel) =>
+    median(nothing, () => kernel.decode(update, slice, 0, delta)),
   );
-  print('decode', decode, size, copy);
+  print('decode', decode, copy);
   const encoded = wire.Update.encode(updateToWire(update));
-  const check = median(
-    () => undefined,
-    () => checkUpdate(run, slicer, wire.Update.decode(encoded)),
-  );
-  print(`check of ${encoded.length} bytes received`, check, size, copy);
+  const check = median(nothing, () => checkUpdate(run, slicer, wire.Update.decode(encoded)));
+  print(`check of ${encoded.length} bytes received`, [check], copy);
+  const fold = new Fold(run);
+  const theta = fold.theta();
+  print('adapter from the sum', [median(nothing, () => fold.theta(theta))], copy);
 }
 
-/** The fold of one epoch of `authors` updates: norms and decoding of all rows included. */
-function measureFold(run: Run, authors: number): void {
-  const slicer = new Slicer(run);
-  const size = adapterSize(run);
-  const updates = Array.from({ length: authors }, (_, author) => updateOf(run, slicer, author));
-  const base = { epoch: 0, theta: new Float64Array(size) };
-  const prepare = (): { fold: Fold; log: UpdateLog } => {
-    const log = new UpdateLog();
-    // Copies, because the norm of an update that was folded before is known.
-    for (const update of updates) log.insert({ ...update });
-    return { fold: new Fold(run, new EpochFold(run, slicer), base), log };
+function sourceOf(updates: readonly Update[]): FoldSource {
+  const sorted = updates.toSorted((a, b) => (a.author < b.author ? -1 : 1));
+  return {
+    newestEpoch: Math.max(...updates.map(({ epoch }) => epoch)),
+    inEpoch: (epoch) => sorted.filter((update) => update.epoch === epoch),
+    // Each header is a whole update here.
+    read: (header) => header as Update,
   };
-  const ms = median(prepare, ({ fold, log }) => fold.compute(log));
-  const { mode } = run.manifest.fold;
-  print(`fold, ${mode} of ${authors} authors`, ms, size * authors, copyMs(size, authors));
+}
+
+/** One epoch of `peers` updates: norms and decoding of all rows included. */
+function measureFold(run: Run, peers: number, copy: number): void {
+  const slicer = new Slicer(run);
+  const updates = Array.from({ length: peers }, (_, author) => updateOf(run, slicer, author));
+  const times = kernels.map((kernel) =>
+    median(
+      () => {
+        const fold = new Fold(run, new EpochFold(run, slicer, kernel));
+        // The pages of its sum are there before the first epoch of any peer but a new one.
+        const base = { epoch: 0, sum: new Float64Array(adapterSize(run)) };
+        fold.rebase(base, { isSame: false });
+        return fold;
+      },
+      (fold) => fold.compute(sourceOf(updates)),
+    ),
+  );
+  print(`fold, ${run.manifest.fold.mode} of ${peers} peers`, times, copy * peers);
+}
+
+/** One update of an old epoch beside all updates of a new one. Most epochs hold one update: only their number counts. */
+function measureLate(): void {
+  const run = runOf(LATE_COORDINATES, { bits: 1, mode: 'mean', peers: LATE_PEERS });
+  const slicer = new Slicer(run);
+  const bodies = Array.from({ length: LATE_PEERS }, (_, author) => updateOf(run, slicer, author));
+  const newest = Math.max(...AGES);
+  const sizes = new Map(AGES.map((age) => [newest - age, LATE_PEERS - 1]));
+  const sorted = bodies.toSorted((a, b) => (a.author < b.author ? -1 : 1));
+  const source = {
+    newestEpoch: newest - 1,
+    inEpoch: (epoch: number) =>
+      sorted
+        .slice(0, sizes.get(epoch) ?? 1)
+        .map((update) => ({ ...update, epoch, baseEpoch: epoch, id: `${update.id}/${epoch}` })),
+    read: (header: object) => header as Update,
+  };
+  for (const kernel of kernels) {
+    const fold = new Fold(run, new EpochFold(run, slicer, kernel));
+    for (const age of AGES) sizes.set(newest - age, LATE_PEERS - 1);
+    source.newestEpoch = newest - 1;
+    fold.compute(source);
+    const normal: number[] = [];
+    for (let i = 0; i < 15; i++) {
+      source.newestEpoch += 1;
+      sizes.set(source.newestEpoch, LATE_PEERS);
+      normal.push(cpuMs(() => fold.compute(source)));
+    }
+    const epoch = normal.sort((a, b) => a - b)[normal.length >> 1] ?? NaN;
+    const ratios = AGES.map((age) => {
+      const times = Array.from({ length: 15 }, (_, i) => {
+        // It comes, is taken out, comes again: the cost is the same.
+        sizes.set(newest - age, LATE_PEERS - (i % 2));
+        fold.invalidate(newest - age);
+        return cpuMs(() => fold.compute(source));
+      });
+      const late = times.sort((a, b) => a - b)[times.length >> 1] ?? NaN;
+      return `${(late / epoch).toFixed(2)} at age ${age}`;
+    });
+    console.log(
+      `  ${kernel.name.padEnd(12)} one epoch ${epoch.toFixed(2)} ms: ${ratios.join(', ')}`,
+    );
+  }
 }
 
 const { values } = parseArgs({
-  options: { coordinates: { type: 'string', default: COORDINATES } },
+  options: {
+    coordinates: { type: 'string', default: COORDINATES },
+    peers: { type: 'string', default: '8,32' },
+  },
 });
+const peerCounts = values.peers.split(',').map(Number);
+console.log(kernels.map(({ name }) => name).join(' | '));
 for (const coordinates of values.coordinates.split(',').map(Number)) {
   for (const bits of [1, 4] as const) {
-    const mean = runOf(coordinates, { bits, mode: 'mean' });
-    console.log(`${adapterSize(mean)} coordinates, ${bits} bit${bits === 1 ? '' : 's'}`);
-    measureCodec(mean);
-    for (const authors of [4, 16]) measureFold(mean, authors);
-    measureFold(runOf(coordinates, { bits, mode: 'robust' }), 16);
+    const run = runOf(coordinates, { bits, mode: 'mean', peers: Math.max(...peerCounts) });
+    const size = adapterSize(run);
+    const copy = copyMs(size);
+    console.log(`${size} coordinates, ${bits} bit${bits === 1 ? '' : 's'}`);
+    measureCodec(run, copy);
+    for (const peers of peerCounts) measureFold(run, peers, copy);
+    if (size > ROBUST_COORDINATES_MAX) continue;
+    const robust = runOf(coordinates, { bits, mode: 'robust', peers: ROBUST_PEERS });
+    measureFold(robust, ROBUST_PEERS, copy);
   }
 }
+console.log(
+  `one late update of ${LATE_PEERS} peers, in epochs (${LATE_COORDINATES} coordinates, 1 bit)`,
+);
+measureLate();

@@ -34,7 +34,7 @@ import { RunRegistry } from '../node/net/run-registry.js';
  */
 const FILES = { key: 'key', port: 'port', registry: 'registry.json' } as const;
 
-const FILE_MODE = 0o644;
+const FILE_MODE = 0o600;
 
 /** The registry is written at most this often, in ms: what a crash loses is announced again within 30 s. */
 const SAVE_INTERVAL_MS = 1_000;
@@ -45,20 +45,30 @@ const SAVE_SHARE = 20;
 /** Base64 characters of a manifest. */
 const MANIFEST_LENGTH_MAX = Math.ceil(MANIFEST_BYTES_MAX / 3) * 4;
 
+/** Characters of an origin: a network is an address or part of one, or a name. */
+const ORIGIN_LENGTH_MAX = 300;
+
 const timeMs = z.number().min(0);
+/** "network " or "relay " and a network, or "key " and a peer id. */
+const origin = z.string().max(ORIGIN_LENGTH_MAX);
 const registrySchema = z.object({
   runs: z
     .array(
       z.object({
         manifest: z.string().max(MANIFEST_LENGTH_MAX),
         offeredBy: z.string().max(64),
+        origin,
+        sinceMs: timeMs,
         seenMs: timeMs,
         peers: z
           .array(
             z.object({
               peerId: z.string().max(64),
               addresses: z.array(z.string().max(ADDRESS_BYTES_MAX)).max(ADDRESSES_MAX),
+              origin,
+              sinceMs: timeMs,
               seenMs: timeMs,
+              invitation: z.string().max(64).nullable(),
             }),
           )
           .max(RUN_PEERS_MAX),
@@ -96,7 +106,11 @@ export async function startBootstrap(init: BootstrapInit): Promise<BootstrapNode
   const host = await openHostOnSamePort(join(dir, FILES.port), hostInit, logger);
   const saver = new RegistrySaver(join(dir, FILES.registry), logger);
   try {
-    const registry = new RunRegistry({ own: null, onChange: () => saver.changed() });
+    const registry = new RunRegistry({
+      own: null,
+      connected: () => host.connectedPeers(),
+      onChange: () => saver.changed(),
+    });
     await restore(join(dir, FILES.registry), registry, logger);
     saver.start(registry);
     const stopServing = await serveIntroductions(

@@ -47,6 +47,8 @@ export interface RunningPeerInit {
   trainer: ClosableTrainer;
   /** The budget of private training; null without noise. */
   privacy: PrivacyGuard | null;
+  /** See PeerInit. */
+  logBytesMax: number;
   /** Null where the base model is not shared. */
   sharedModel: SharedModelSource | null;
   /** Multiaddrs to dial: bootstrap nodes and peers. */
@@ -77,7 +79,7 @@ export class RunningPeer {
   /** Throws InvalidManifestError; see Peer. */
   constructor(init: RunningPeerInit) {
     const { home, run, isResting, admission = null, host, trainer, privacy, logger } = init;
-    const { measuresPersonal, sharedModel } = init;
+    const { measuresPersonal, sharedModel, logBytesMax } = init;
     const { identity } = home;
     this.#init = init;
     this.#startedAtMs = this.#clock.now();
@@ -92,7 +94,10 @@ export class RunningPeer {
         ...{ transport, clock: this.#clock, store, trainer, logger, identity },
         ...(privacy && { privacy }),
       },
-      { run, isResting, admission, measuresPersonal, sharedModel },
+      {
+        ...{ run, isResting, admission, measuresPersonal, sharedModel, logBytesMax },
+        isNewKey: identity.isNew,
+      },
     );
   }
 
@@ -101,7 +106,7 @@ export class RunningPeer {
     const { host, run, logger, home, contacts, members, relay, mdns } = this.#init;
     await this.#peer.start();
     const { door } = this.#peer;
-    const registry = new RunRegistry({ own: run, door });
+    const registry = new RunRegistry({ own: run, door, connected: () => host.connectedPeers() });
     const self = (): PeerAddresses => ({
       peerId: host.peerId,
       addresses: cleanAddresses(host.peerId, host.addresses()),

@@ -9,8 +9,8 @@ import { dirname, resolve } from 'node:path';
 
 /** What can be done to a disk. Each rejects with what the system throws. */
 export interface Disk {
-  /** 'r+' changes a file that is there, 'w' makes or empties one, 'r' is for syncing a directory. */
-  open(path: string, flags: 'r' | 'r+' | 'w', mode?: number): Promise<FileHandle>;
+  /** 'r+' changes a file that is there, 'w' makes or empties one, 'wx' only makes one, 'r' is for syncing a directory. */
+  open(path: string, flags: 'r' | 'r+' | 'w' | 'wx', mode?: number): Promise<FileHandle>;
   mkdir(path: string, mode: number): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   /** Nothing happens when there is no such file. */
@@ -38,7 +38,7 @@ export async function replaceFile(
 ): Promise<void> {
   const temporary = `${path}.tmp`;
   try {
-    const handle = await disk.open(temporary, 'w', mode);
+    const handle = await makeFile(temporary, mode);
     try {
       for await (const part of parts) await handle.writeFile(part);
       await handle.sync();
@@ -50,6 +50,21 @@ export async function replaceFile(
     // Half a file helps nobody and holds the space that may be missing.
     await disk.remove(temporary).catch(() => undefined);
     throw error;
+  }
+}
+
+/**
+ * A new file: what lies there already keeps its mode, and a link would be followed to where it leads. Throws what the
+ * system throws.
+ */
+async function makeFile(path: string, mode: number): Promise<FileHandle> {
+  try {
+    return await disk.open(path, 'wx', mode);
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw error;
+    // Left by a crash.
+    await disk.remove(path);
+    return disk.open(path, 'wx', mode);
   }
 }
 
@@ -81,7 +96,12 @@ export async function readIfThere(path: string): Promise<Uint8Array | null> {
  */
 export async function readDurably(path: string): Promise<Uint8Array | null> {
   const bytes = await readIfThere(path);
-  if (bytes === null) return null;
+  if (bytes !== null) await makeDurable(path);
+  return bytes;
+}
+
+/** What lies at `path` survives power loss from now on. Throws what the system throws. */
+export async function makeDurable(path: string): Promise<void> {
   const handle = await disk.open(path, 'r+');
   try {
     await handle.sync();
@@ -89,7 +109,6 @@ export async function readDurably(path: string): Promise<Uint8Array | null> {
     await handle.close();
   }
   await syncDirectory(dirname(path));
-  return bytes;
 }
 
 /**

@@ -16,12 +16,17 @@ export interface Home {
 }
 
 /**
- * Makes `path` where it is missing and takes it for this process. `onLost`: see lockDirectory.
+ * Makes `path` where it is missing and takes it for this process. `onLost`: see lockDirectory; `say` is told of modes
+ * that were changed.
  * Throws UserError (in use, damaged key or manifest), StoreUnavailableError.
  */
-export async function openHome(path: string, onLost: (sentence: string) => void): Promise<Home> {
+export async function openHome(
+  path: string,
+  onLost: (sentence: string) => void,
+  say: (sentence: string) => void = () => undefined,
+): Promise<Home> {
   const directory = new DataDirectory(path);
-  await directory.create();
+  for (const sentence of await directory.create()) say(sentence);
   const lock = await lockDirectory(path, onLost);
   try {
     const identity = await loadOrCreateIdentity(directory.pathOf('identity'));

@@ -3,7 +3,6 @@
  * and train/; the simulator in node/sim implements the same interfaces under virtual time.
  */
 import type { BlobSource, Chunk } from '../protocol/blob.js';
-import type { Checkpoint } from '../protocol/checkpoint.js';
 import type { Verdict } from '../protocol/errors.js';
 
 /** Wall-clock and timers; the only source of time for peer.ts. */
@@ -205,21 +204,28 @@ export interface PrivacyGuard {
   report(): PrivacyReport;
   /** Counts `steps`: on disk when it resolves. Rejects with StoreUnavailableError, having counted nothing. */
   charge(steps: number): Promise<void>;
+  /**
+   * Counts what is missing to `steps` over the life of this peer: so many stand in its own updates, which the swarm
+   * holds, and an older copy of its files does not know of them. As charge.
+   */
+  atLeast(steps: number): Promise<void>;
   /** Takes back `steps` of the last charge that were never taken. As charge. */
   refund(steps: number): Promise<void>;
 }
 
-/** Everything a peer must remember besides the log. Written as one atomic unit. */
+/** Everything a peer must remember besides the log and the optimiser's moments. Written as one atomic unit. */
 export interface PeerState {
   /** The last epoch that was trained; -1 before the first. */
   epoch: number;
-  /** Error feedback after that epoch's update was taken out: [adapterSize] float64. */
-  residual: Float64Array;
-  optimiser: OptimiserState | null;
+  /** Error feedback after that epoch's update was taken out: [adapterSize] float32. */
+  residual: Float32Array;
   /** This peer's own update for `epoch`, as it was (or will be) published; null before the first. */
   update: Uint8Array | null;
-  /** Name of the last debt (StoredCheckpoint) that went into the residual; null before the first. */
-  settledDebt: string | null;
+  /**
+   * Id of the last seal (StoredSeal) whose loss went back into the residual: the own updates that it does not count.
+   * Null before the first.
+   */
+  settledSeal: string | null;
   /** Totals over the life of this peer in this run. */
   steps: number;
   tokens: number;
@@ -228,20 +234,20 @@ export interface PeerState {
   heldOutHistory: { epoch: number; loss: number }[];
 }
 
-/** Work that a rebase took out of the adapter, and that this peer sends again with its next update. */
-export interface Debt {
-  /** Which rebase: PeerState.settledDebt says whether it has been paid. */
-  name: string;
-  /** In the sign of a delta: [adapterSize] float64, not written to. */
-  vector: Float64Array;
-}
+/** Where a record lies in the log on disk; of no meaning to anyone but the store. */
+export type RecordPlace = number;
 
-/** What the log goes on from. Written as one atomic unit. */
-export interface StoredCheckpoint {
-  checkpoint: Checkpoint;
-  /** Own updates in the epochs that this checkpoint and those before it folded, newest first. */
-  own: readonly number[];
-  debt: Debt | null;
+/** The certificate that the log goes on from. Written as one atomic unit, after its sum. */
+export interface StoredSeal {
+  /** An encoded SealCertificate and the SealContents that it names. */
+  certificate: Uint8Array;
+  contents: Uint8Array;
+  /** Epoch of the certificate. */
+  epoch: number;
+  /** Epoch of the certificate that this peer had adopted before; 0 for none. */
+  previousEpoch: number;
+  /** The log on disk has all sealed updates from this epoch on: 0 while nothing was dropped. */
+  logStart: number;
 }
 
 /** The data directory, as peer.ts sees it. Every promise resolves when the data survives power loss. */
@@ -250,16 +256,35 @@ export interface Store {
   loadState(): Promise<PeerState | null>;
   /** Replaces the state atomically: after a crash either the old or the new one is there, whole. */
   saveState(state: PeerState): Promise<void>;
-  /** All records that were appended, in order; a torn record at the end is dropped. */
-  loadLog(): Promise<Uint8Array[]>;
-  /** Appends one record (an encoded update or equivocation proof). */
-  appendLog(record: Uint8Array): Promise<void>;
-  /** Replaces the whole log atomically: after a crash either the old or the new one is there, whole. */
-  replaceLog(records: Iterable<Uint8Array>): Promise<void>;
-  /** Null before the first, and when it was damaged: then the log is set aside too, for it begins nowhere. */
-  loadCheckpoint(): Promise<StoredCheckpoint | null>;
-  /** Replaces the checkpoint atomically. The log may still hold older records after a crash. */
-  saveCheckpoint(stored: StoredCheckpoint): Promise<void>;
+  /** Null when there are none, or they were damaged. */
+  loadMoments(): Promise<OptimiserState | null>;
+  /** Replaces the optimiser's moments atomically: apart from the state, and not in every epoch, for they are large. */
+  saveMoments(moments: OptimiserState): Promise<void>;
+  /** Calls `onRecord` for each record that was appended, in order; a torn record at the end is dropped. */
+  loadLog(onRecord: (record: Uint8Array, place: RecordPlace) => void): Promise<void>;
+  /** Appends one record (an encoded gossip message). Resolves with its place. */
+  appendLog(record: Uint8Array): Promise<RecordPlace>;
+  /** A record that was appended; at once, as the fold needs it. @throws StoreUnavailableError */
+  readLog(place: RecordPlace): Uint8Array;
+  /** Bytes of the log on disk. */
+  readonly logBytes: number;
+  /**
+   * Replaces the log, atomically, by `records`, each a place in the old one or encoded. Calls `onMoved` with the new place of each, in the same
+   * order, at the moment from which readLog() takes these; that may have come when it rejects.
+   */
+  compactLog(
+    records: readonly (RecordPlace | Uint8Array)[],
+    onMoved: (places: readonly RecordPlace[]) => void,
+  ): Promise<void>;
+  /** Null before the first, and when it was damaged. */
+  loadSeal(): Promise<StoredSeal | null>;
+  /** Replaces the certificate atomically. The sum of its epoch is there; those of others go, but the newest before. */
+  saveSeal(seal: StoredSeal): Promise<void>;
+  /** The fold's sum before `epoch`: [adapterSize] float64; null when there is none, or it was damaged. */
+  loadSum(epoch: number): Promise<Float64Array | null>;
+  saveSum(epoch: number, sum: Float64Array): Promise<void>;
+  /** Bytes `start` to `end` of a sum as little-endian float64, for others. Rejects when it is gone. */
+  readSum(epoch: number, start: number, end: number): Promise<Uint8Array>;
 }
 
 /** Files of the base model that this peer gives to members who lack them. */

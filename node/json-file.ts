@@ -2,9 +2,15 @@
 import { open } from 'node:fs/promises';
 import type { z } from 'zod';
 import { UserError } from './errors.js';
+import { printableLine } from './printable.js';
 
 /** How much of an offending value an error message shows, in characters. */
 const SHOWN_CHARACTERS_MAX = 60;
+
+/** Objects and lists within one another: a deeper document is made to exhaust the stack of whoever walks it. */
+export const JSON_DEPTH_MAX = 100;
+/** Values of one document, each of some 50 bytes in memory: the largest tokenizers have 2 million. */
+export const JSON_VALUES_MAX = 1 << 22;
 
 /**
  * Reads a file of at most `bytesMax` bytes. `what` names it in errors, e.g. "the model's config".
@@ -69,16 +75,16 @@ export function unreadable(path: string, what: string, cause: unknown): UserErro
 export function parseJson<T>(text: string | Uint8Array, source: string, schema: z.ZodType<T>): T {
   let value: unknown;
   try {
-    value = JSON.parse(
-      typeof text === 'string' ? text : new TextDecoder('utf-8', { fatal: true }).decode(text),
-    );
+    const decoded =
+      typeof text === 'string' ? text : new TextDecoder('utf-8', { fatal: true }).decode(text);
+    checkShape(decoded, source);
+    value = JSON.parse(decoded);
   } catch (cause) {
+    if (cause instanceof UserError) throw cause;
     throw new UserError(
       `${source} is not valid JSON (damaged or cut short): get it again`,
       undefined,
-      {
-        cause,
-      },
+      { cause },
     );
   }
   const checked = schema.safeParse(value);
@@ -89,6 +95,48 @@ export function parseJson<T>(text: string | Uint8Array, source: string, schema: 
   throw new UserError(
     `${source}: ${field} is ${show(valueAt(value, path))}, ${expectation(issue?.message)}`,
   );
+}
+
+const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c];
+const [OPEN_BRACKET, CLOSE_BRACKET, OPEN_BRACE, CLOSE_BRACE] = [0x5b, 0x5d, 0x7b, 0x7d];
+
+/** Throws UserError for a document that would take much more memory than its file: "[[],[],..." or "[[[[...". */
+function checkShape(text: string, source: string): void {
+  let [depth, values] = [0, 0];
+  for (let at = 0; at < text.length; at++) {
+    switch (text.charCodeAt(at)) {
+      case QUOTE:
+        at = endOfString(text, at);
+        break;
+      case OPEN_BRACKET:
+      case OPEN_BRACE:
+        values++;
+        if (++depth <= JSON_DEPTH_MAX) break;
+        throw new UserError(
+          `${source} is nested more than ${JSON_DEPTH_MAX} levels deep: it is damaged or made to harm, get it again`,
+        );
+      case CLOSE_BRACKET:
+      case CLOSE_BRACE:
+        depth--;
+        break;
+      case COMMA:
+        values++;
+        break;
+    }
+  }
+  if (values <= JSON_VALUES_MAX) return;
+  throw new UserError(
+    `${source} has more than ${JSON_VALUES_MAX} values: it is damaged or made to harm, get it again`,
+  );
+}
+
+/** Where the string that begins at `start` ends; the end of the text where it does not. */
+function endOfString(text: string, start: number): number {
+  let at = start + 1;
+  while (at < text.length && text.charCodeAt(at) !== QUOTE) {
+    at += text.charCodeAt(at) === BACKSLASH ? 2 : 1;
+  }
+  return at;
 }
 
 /** readBoundedFile and parseJson in one. */
@@ -117,12 +165,6 @@ function valueAt(value: unknown, path: readonly string[]): unknown {
 
 function show(value: unknown): string {
   if (value === undefined) return 'missing';
-  let text: string;
-  try {
-    text = JSON.stringify(value);
-  } catch {
-    // Deeper than the stack: parsing goes to any depth, writing does not.
-    return 'nested too deeply';
-  }
+  const text = printableLine(JSON.stringify(value));
   return text.length > SHOWN_CHARACTERS_MAX ? `${text.slice(0, SHOWN_CHARACTERS_MAX)}...` : text;
 }

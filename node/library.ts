@@ -2,7 +2,7 @@
 import { Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { joining, joinOptions, type JoinOptions as JoinValues } from './cli/join.js';
-import { keepRunning, type LiveInit } from './cli/live.js';
+import { keepRunning, ownOptions, type LiveInit } from './cli/live.js';
 import { withSession, type Session } from './cli/session.js';
 import { prepareStart, startOptions, type StartOptions as StartValues } from './cli/start.js';
 import type { VerbIo } from './cli/verb.js';
@@ -157,8 +157,7 @@ export class Peer {
         const init = await prepare(session);
         const { dir: modelDir } = await session.openBase(init.run);
         const parts = { dir: options.dir, modelDir, stopping };
-        const measuresPersonal = !options.noPersonal;
-        await keepRunning({ ...init, measuresPersonal }, ({ peer }, until) => {
+        await keepRunning({ ...init, ...ownOptions(options) }, ({ peer }, until) => {
           resolve(new Peer(peer, { ...parts, done }));
           return aborted(until);
         });

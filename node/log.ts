@@ -2,6 +2,7 @@
 import { pino } from 'pino';
 import { Writable } from 'node:stream';
 import type { Logger } from './interfaces.js';
+import { printable, printableLine } from './printable.js';
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -23,7 +24,10 @@ const SECRET_FIELDS = ['privateKey', 'key', 'prompt', 'text', 'completion'];
 /** A pino logger; `format: 'text'` prints "12:03:44 warn message (field value, ...)". */
 export function createLogger(init: LoggerInit): Logger {
   const out = init.out ?? process.stderr;
-  const destination = init.format === 'json' ? out : new TextLines(out, init.colour ?? false);
+  const destination =
+    init.format === 'json'
+      ? { write: (line: string) => void out.write(printable(line)) }
+      : new TextLines(out, init.colour ?? false);
   return pino(
     {
       level: init.level,
@@ -38,9 +42,6 @@ export function createLogger(init: LoggerInit): Logger {
 
 const COLOURS: Readonly<Record<string, string>> = { warn: '\x1b[33m', error: '\x1b[31m' };
 const RESET = '\x1b[0m';
-
-/** Control characters (C0, DEL, C1), line ends included. */
-const CONTROLS = /\p{Cc}/gu;
 
 /** Turns pino's JSON lines into text lines. */
 class TextLines extends Writable {
@@ -69,7 +70,7 @@ class TextLines extends Writable {
     const tail = rest.length === 0 ? '' : ` (${rest.join(', ')})`;
     const text = `${clock} ${label.padEnd(5)} ${typeof msg === 'string' ? msg : ''}${tail}`;
     // Some of it may come from others: nothing in it may steer the terminal.
-    const plain = text.replaceAll(CONTROLS, '\ufffd');
+    const plain = printableLine(text);
     const colour = this.#colour ? COLOURS[label] : undefined;
     return colour === undefined ? plain : `${colour}${plain}${RESET}`;
   }

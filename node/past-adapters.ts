@@ -2,8 +2,9 @@
  * The adapters that a run had, epoch by epoch, made again from what a peer keeps: the fold is a function of the log, so
  * the adapter after an epoch is the fold of the updates up to it. An update that came late counts where it belongs.
  */
-import { adapterSha256 } from '../protocol/adapter.js';
+import { adapterSha256, initialAdapter } from '../protocol/adapter.js';
 import { EpochFold } from '../protocol/epoch-fold.js';
+import { subtractSteps } from '../protocol/grid.js';
 import { UserError } from './errors.js';
 import type { StoredRun } from './stored-run.js';
 
@@ -16,7 +17,7 @@ export interface PastAdapter {
   sha256: string;
   /** Updates in it, those of earlier epochs included. */
   updates: number;
-  /** Peer ids of the updates of this epoch, ascending; null for a checkpoint, which does not say. */
+  /** Peer ids of the updates of this epoch, ascending; null where these are not on disk any more. */
   authors: string[] | null;
 }
 
@@ -26,28 +27,28 @@ export interface AdapterContent {
   epoch: number;
 }
 
-type History = Pick<StoredRun, 'run' | 'log' | 'checkpoint'>;
+type History = Pick<StoredRun, 'run' | 'log' | 'dropped'>;
 
 /**
- * From the oldest on, each epoch that has updates; first the checkpoint where there is one. Between two of them the
- * caller may do something else.
+ * From the oldest on, each epoch that has updates; first the last of those whose updates were dropped. Between two
+ * of them the caller may do something else.
  */
-export function* pastAdapters({ run, log, checkpoint }: History): Generator<PastAdapter> {
+export function* pastAdapters({ run, log, dropped }: History): Generator<PastAdapter> {
   const rows = new EpochFold(run);
-  const theta = checkpoint.theta.slice();
-  let updates = checkpoint.contributions;
+  const initial = initialAdapter(run.manifest.adapter);
+  const sum = dropped?.sum.slice() ?? new Float64Array(initial.length);
+  let updates = dropped?.updates ?? 0;
   const adapter = (epoch: number, authors: string[] | null): PastAdapter => {
-    const now = Float32Array.from(theta);
+    const now = new Float32Array(initial.length);
+    subtractSteps(initial, sum, now);
     return { epoch, theta: now, sha256: adapterSha256(now), updates, authors };
   };
-  if (checkpoint.epoch > 0) yield adapter(checkpoint.epoch - 1, null);
-  for (let epoch = checkpoint.epoch; epoch <= log.newestEpoch; epoch++) {
+  if (dropped !== null) yield adapter(dropped.epoch - 1, null);
+  for (let epoch = dropped?.epoch ?? 0; epoch <= log.newestEpoch; epoch++) {
     const held = log.inEpoch(epoch);
     if (held.length === 0) continue;
-    const steps = rows.steps(epoch, held);
-    let piece = steps.next();
-    while (piece.done !== true) piece = steps.next();
-    piece.value(theta);
+    const steps = rows.add(sum, 1, epoch, held, log);
+    while (steps.next().done !== true);
     updates += held.length;
     yield adapter(
       epoch,
@@ -57,9 +58,9 @@ export function* pastAdapters({ run, log, checkpoint }: History): Generator<Past
 }
 
 /** How many adapters pastAdapters gives. */
-export function countPast({ log, checkpoint }: Pick<History, 'log' | 'checkpoint'>): number {
-  let count = checkpoint.epoch > 0 ? 1 : 0;
-  for (let epoch = checkpoint.epoch; epoch <= log.newestEpoch; epoch++) {
+export function countPast({ log, dropped }: Pick<History, 'log' | 'dropped'>): number {
+  let count = dropped === null ? 0 : 1;
+  for (let epoch = dropped?.epoch ?? 0; epoch <= log.newestEpoch; epoch++) {
     if (log.countIn(epoch) > 0) count += 1;
   }
   return count;
@@ -87,29 +88,25 @@ export function adapterOfEpoch(stored: History, epoch: number): PastAdapter {
 }
 
 /** Why the adapters of the first epochs cannot be made again; null where all can. */
-export function goneReason({
-  run,
-  checkpoint,
-}: Pick<StoredRun, 'run' | 'checkpoint'>): string | null {
-  if (checkpoint.epoch <= 1) return null;
+export function goneReason({ dropped }: Pick<StoredRun, 'dropped'>): string | null {
+  if (dropped === null || dropped.epoch <= 1) return null;
   return (
-    `updates before epoch ${checkpoint.epoch} have become one checkpoint and are not kept by themselves ` +
-    `(the run keeps ${run.manifest.fold.horizonEpochs} epochs: --horizon of its founder)`
+    `this peer does not keep the updates before epoch ${dropped.epoch}: the members have agreed on their sum, and ` +
+    '--log-disk left no room for them, or this peer joined later'
   );
 }
 
 /** The newest adapter, [adapterSize] float32, or that after `epoch`, and its content. Throws as adapterOfEpoch does. */
 export function adapterUpTo(
-  stored: History & Pick<StoredRun, 'theta'>,
+  stored: History & Pick<StoredRun, 'theta' | 'updates'>,
   epoch: number | null,
 ): AdapterContent & { theta: Float32Array } {
   if (epoch !== null) {
     const past = adapterOfEpoch(stored, epoch);
     return { theta: past.theta, updates: past.updates, epoch: past.epoch };
   }
-  const { log, checkpoint, theta } = stored;
-  const updates = checkpoint.contributions + log.size;
-  return { theta, updates, epoch: Math.max(log.newestEpoch, checkpoint.epoch - 1) };
+  const { log, dropped, theta, updates } = stored;
+  return { theta, updates, epoch: Math.max(log.newestEpoch, (dropped?.epoch ?? 0) - 1) };
 }
 
 /** E.g. "90 updates up to epoch 29". */

@@ -5,8 +5,8 @@
 import { setMaxListeners } from 'node:events';
 import type { Admission } from '../protocol/admission.js';
 import { createAmendment } from '../protocol/amendment.js';
-import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
-import type { BlobSource } from '../protocol/blob.js';
+import { adapterSha256, initialAdapter } from '../protocol/adapter.js';
+import type { BlobSource, Chunk } from '../protocol/blob.js';
 import { InvalidManifestError, NotAMemberError } from '../protocol/errors.js';
 import { encodeAmendment, encodeEquivocation } from '../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../protocol/identity.js';
@@ -32,6 +32,8 @@ import { epochAt, Epochs } from './peer/epochs.js';
 import { Fetcher } from './peer/fetcher.js';
 import { Journal } from './peer/journal.js';
 import { Replica, type ReplicaHandlers } from './peer/replica.js';
+import { Sealing } from './peer/sealing.js';
+import { StoredBodies } from './peer/stored-bodies.js';
 import { Rest } from './peer/rest.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
 import { Publisher } from './peer/publisher.js';
@@ -68,6 +70,10 @@ export interface PeerInit {
   admission?: Admission | null;
   /** Whether what its own steps make of the adapter is measured now and then; by default it is. */
   measuresPersonal?: boolean;
+  /** Whether no earlier process can have signed with this peer's key; by default one may have. */
+  isNewKey?: boolean;
+  /** Bytes of the log on disk beyond which sealed updates are dropped from it; by default none ever is. */
+  logBytesMax?: number;
   /** Files of the base model, for members who lack them; by default they are not shared. */
   sharedModel?: ModelSource | null;
 }
@@ -81,7 +87,9 @@ export class Peer {
   readonly #measuresPersonal: boolean;
   readonly #sharesModel: boolean;
   readonly #stop = new AbortController();
+  readonly #isNewKey: boolean;
   readonly #replica: Replica;
+  readonly #sealing: Sealing;
   readonly #journal: Journal;
   readonly #publisher: Publisher;
   readonly #antiEntropy: AntiEntropy;
@@ -98,7 +106,7 @@ export class Peer {
   /** @throws InvalidManifestError when this machine draws another initial adapter than the founder's. */
   constructor(components: PeerComponents, init: PeerInit) {
     const { run, isResting = false, admission = null, measuresPersonal = true } = init;
-    const { sharedModel = null } = init;
+    const { sharedModel = null, isNewKey = false, logBytesMax = Infinity } = init;
     const { adapter } = run.manifest;
     if (adapterSha256(initialAdapter(adapter)) !== adapter.initialSha256) {
       throw new InvalidManifestError(
@@ -111,6 +119,7 @@ export class Peer {
     this.#admission = admission;
     this.#measuresPersonal = measuresPersonal;
     this.#sharesModel = sharedModel !== null;
+    this.#isNewKey = isNewKey;
     setMaxListeners(STOP_LISTENERS_MAX, this.#stop.signal);
     this.#rest = new Rest(isResting, this.#stop.signal);
     this.#journal = new Journal(store, clock, (error) => this.#fail(error));
@@ -118,10 +127,11 @@ export class Peer {
       onRecord: (record) => this.#journal.append(record, this.#stop.signal),
       onAnnounced: (header, from) => this.#updateFetcher.onAnnounced(header, from),
       onProof: (proof) => this.#publisher.tell(encodeEquivocation(proof)),
-      onCheckpoint: () => this.#journal.compact(replica, this.#stop.signal),
+      onOwnFound: ({ epoch }) => this.#onOwnFound(epoch),
     };
     const epochNow = (): number => epochAt(run, clock.now());
-    const replica = new Replica(run, epochNow, handlers, identity.peerId);
+    const bodies = new StoredBodies((place) => store.readLog(place));
+    const replica = new Replica({ run, epochNow, handlers, bodies, self: identity.peerId });
     this.#replica = replica;
     const tell = (message: Uint8Array): void => this.#publisher.tell(message);
     this.door = new Door({ replica, epochNow, self: identity.peerId, tell });
@@ -132,6 +142,13 @@ export class Peer {
     const shared = { transport, clock, runId: run.id, replica };
     const onLie = (peerId: string): void => this.#replica.blame(peerId, 'wrong-blob');
     this.#fetcher = new Fetcher({ ...shared, onLie, random: prng('fetcher') }, signal);
+    this.#sealing = new Sealing({
+      ...{ replica, store, transport, clock, logger, identity, epochNow, tell, logBytesMax },
+      journal: this.#journal,
+      fetcher: this.#fetcher,
+      onAdopted: () => void this.#countOwn().catch((error: unknown) => this.#fail(error)),
+    });
+    replica.setSeals(this.#sealing);
     this.#updateFetcher = new UpdateFetcher({
       ...shared,
       fetcher: this.#fetcher,
@@ -141,10 +158,17 @@ export class Peer {
     const isElsewhere = (slot: string, peerId: string): boolean =>
       this.#updateFetcher.offer(slot, peerId);
     this.#antiEntropy = new AntiEntropy(
-      { ...shared, logger, random: prng('anti-entropy'), isElsewhere },
+      {
+        ...{ ...shared, logger, random: prng('anti-entropy'), isElsewhere },
+        sealing: this.#sealing,
+        onFailure: (error) => {
+          if (!signal.aborted) this.#fail(error);
+        },
+      },
       signal,
     );
-    const find = (root: string): BlobSource | undefined => this.#updateFetcher.source(root);
+    const find = (root: string): BlobSource<Chunk> | undefined =>
+      this.#updateFetcher.source(root) ?? this.#sealing.source(root);
     this.#blobServer = new BlobServer({ clock, runId: run.id, find, model: sharedModel }, signal);
   }
 
@@ -153,29 +177,33 @@ export class Peer {
    * network; `done` then settles when it has stopped. @throws NotAMemberError.
    */
   async start(): Promise<void> {
-    const { store, transport, identity } = this.#c;
-    const [savedState, checkpoint] = [await store.loadState(), await store.loadCheckpoint()];
-    if (checkpoint) this.#replica.restoreCheckpoint(checkpoint, savedState?.settledDebt ?? null);
-    const state = await this.#restore(savedState, await store.loadLog());
+    const { store, transport, identity, clock } = this.#c;
+    const startEpoch = this.#isNewKey ? -1 : epochAt(this.#run, clock.now());
+    const savedState = await store.loadState();
+    await this.#sealing.load(startEpoch, this.#stop.signal);
+    const state = await this.#restore(savedState);
+    await this.#sealing.begin(state.settledSeal, this.#stop.signal);
+    const moments = await store.loadMoments();
     if (this.#admission !== null) this.#replica.admit(this.#admission, identity.peerId);
     // Without an admission on disk the run is somebody else's; with one that no longer counts, `attention` says so.
     const { members } = this.#replica.log;
     if (!members.isOpen && !members.has(identity.peerId) && members.admissions().length === 0)
       throw new NotAMemberError(this.#run.manifest, identity.peerId);
-    await this.#replica.horizon.cut(this.#stop.signal);
     const epochs = new Epochs(
       {
         ...this.#c,
         replica: this.#replica,
         journal: this.#journal,
+        sealing: this.#sealing,
         publisher: this.#publisher,
         rest: this.#rest,
         measuresPersonal: this.#measuresPersonal,
       },
-      state,
+      { state, moments, startEpoch },
       this.#stop.signal,
     );
     this.#epochs = epochs;
+    await this.#countOwn();
     await transport.start({
       onGossip: (message, from) => this.#replica.onGossip(message, from),
       onStream: (kind, stream, from) =>
@@ -308,44 +336,60 @@ export class Peer {
         clockOffsetsMs: members.flatMap((member) => member.clockOffsetMs ?? []),
         storeProblem: this.#journal.problem,
         trainingProblems: this.#epochs?.problems ?? [],
-        horizonProblem: this.#replica.horizon.problem,
+        sealProblem: this.#sealing.problem,
         last,
         privacy,
         closedEpoch: this.#epochs?.closedEpoch ?? -1,
         isMember: log.members.has(identity.peerId),
-        equivocatedEpoch: log.proofAgainst(identity.peerId)?.first.epoch ?? null,
+        equivocatedEpoch: log.proofAgainst(identity.peerId)?.epoch ?? null,
+        copyEpoch: this.#epochs?.copyEpoch ?? null,
         suspicions,
       }),
     };
   }
 
-  async #restore(state: PeerState | null, records: readonly Uint8Array[]): Promise<PeerState> {
-    const { log } = this.#replica;
-    const invalid = records.filter((record) => !this.#replica.restore(record)).length;
-    // A crash between writing a checkpoint and rewriting the log leaves records that the first one holds.
-    if (
-      log.floor > 0 &&
-      records.length > log.size + log.proofs().length + log.members.admissions().length
-    )
-      this.#journal.compact(this.#replica, this.#stop.signal);
+  async #restore(state: PeerState | null): Promise<PeerState> {
+    let invalid = 0;
+    await this.#c.store.loadLog((record, place) => {
+      if (!this.#replica.restore(record, place)) invalid += 1;
+    });
     if (invalid > 0)
       this.#c.logger.warn({ invalid }, 'records of the log were not valid: left out');
     // A crash between saving the state and appending to the log leaves the update only in the state.
     if (state?.update) this.#replica.restoreOwn(state.update);
-    const { size } = adapterLayout(this.#run.manifest.adapter);
     return (
       state ?? {
         epoch: -1,
-        residual: new Float64Array(size),
-        optimiser: null,
+        residual: new Float32Array(this.#replica.size),
         update: null,
-        settledDebt: null,
+        settledSeal: null,
         steps: 0,
         tokens: 0,
         heldOutBase: null,
         heldOutHistory: [],
       }
     );
+  }
+
+  /** An update by this peer came from the swarm that it did not make in this process. */
+  #onOwnFound(epoch: number): void {
+    this.#epochs?.onOwnFound(epoch);
+    this.#countOwn().catch((error: unknown) => this.#fail(error));
+  }
+
+  /** The privacy budget has paid at least for what the swarm holds of this peer: its files may be an older copy. */
+  async #countOwn(): Promise<void> {
+    const [{ privacy, identity }, epochs] = [this.#c, this.#epochs];
+    if (!privacy || epochs === null) return;
+    const { log } = this.#replica;
+    const { stepsRef } = this.#run.manifest.schedule;
+    const held = log.epochsOf(identity.peerId);
+    const sealed = this.#sealing.contents?.epochsOf(identity.peerId) ?? [];
+    const unknown = [...held, ...sealed].filter((epoch) => !epochs.knows(epoch));
+    // Of sealed updates the steps are not kept; no epoch has more than these.
+    const steps = unknown.map((epoch) => log.get(identity.peerId, epoch)?.steps ?? stepsRef);
+    const sum = steps.reduce((total, count) => total + count, epochs.state.steps);
+    await this.#journal.persist(() => privacy.atLeast(sum), this.#stop.signal);
   }
 
   async #live(epochs: Epochs): Promise<void> {
@@ -391,15 +435,18 @@ export class Peer {
   /** Every author in the log and every connected member, without this peer itself. */
   #members(): MemberSnapshot[] {
     const { log } = this.#replica;
+    const { contents } = this.#sealing;
     const connected = this.#c.transport.connections().map(({ peerId }) => peerId);
     const ids = new Set([
+      ...(contents?.authors() ?? []),
       ...log.authors(),
       ...log.proofs().map((proof) => proof.author),
       ...connected,
     ]);
     ids.delete(this.#c.identity.peerId);
     return [...ids].map((peerId) => {
-      const epochs = log.epochsOf(peerId);
+      // The log begins where the sealed updates end.
+      const epochs = [...(contents?.epochsOf(peerId) ?? []), ...log.epochsOf(peerId)];
       return {
         peerId,
         lastUpdateEpoch: epochs.at(-1) ?? null,

@@ -89,7 +89,7 @@ export const statusReportSchema = z.object({
     sha256: z.string().describe('of the fold of the whole log'),
     epoch: z.number().int().describe('newest epoch in the log; -1 while it is empty'),
     updates: count,
-    checkpointEpoch: count.describe('earlier epochs are in a checkpoint, not in the log'),
+    sealedEpoch: count.describe('the members have agreed on all updates of earlier epochs'),
   }),
   heldOutLoss: z.object({
     base: z.number().nullable().describe('of the untouched model; nats per token of own text'),

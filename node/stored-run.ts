@@ -1,29 +1,39 @@
 /** The run in a data directory as it lies on disk, read without the lock: also while its peer runs. */
-import { UserError } from './errors.js';
-import { readRun } from './home.js';
-import { Replica } from './peer/replica.js';
-import { readIfThere } from './store/atomic-file.js';
-import { decodeCheckpoint } from './store/checkpoint-codec.js';
-import { DamagedStateError } from './store/state-codec.js';
-import { DataDirectory } from './store/directory.js';
-import { readLog } from './store/log-file.js';
-import type { Checkpoint } from '../protocol/checkpoint.js';
+import { adapterSha256 } from '../protocol/adapter.js';
+import { Fold } from '../protocol/fold.js';
 import type { UpdateLog } from '../protocol/log.js';
 import type { Run } from '../protocol/manifest.js';
-import type { StoredCheckpoint } from './interfaces.js';
+import { SealContents } from '../protocol/seal-contents.js';
+import { decodeCertificate } from '../protocol/seal.js';
+import { UserError } from './errors.js';
+import { readRun } from './home.js';
+import { StoreUnavailableError, type RecordPlace, type Store } from './interfaces.js';
+import { Replica } from './peer/replica.js';
+import { StoredBodies } from './peer/stored-bodies.js';
+import { DataDirectory } from './store/directory.js';
+import { ReadOnlyStore } from './store/read-only-store.js';
+
+/** Times that a directory is read again whose peer rewrote its log meanwhile. */
+const TRIES = 3;
 
 export interface StoredRun {
   run: Run;
+  /** All updates that are on disk and count. */
   log: UpdateLog;
-  /** What the log goes on from: theta0 of a run that was kept whole. */
-  checkpoint: Checkpoint;
+  /** What is known of epochs whose updates are not on disk any more: their sum, and how many; null while all are. */
+  dropped: { epoch: number; sum: Float64Array; updates: number } | null;
   /** Epochs of the run, by its manifest or an amendment. */
   epochsMax: number;
+  /** Updates in the adapter, those that are not on disk any more included. */
+  updates: number;
   /** Fold of the log: [adapterSize] float32. */
   theta: Float32Array;
   /** SHA-256 of theta, 64 hex digits. */
   sha256: string;
 }
+
+/** What is read of a store; the peer's own, or a reader of its files. */
+export type ReadableStore = Pick<Store, 'loadSeal' | 'loadSum' | 'loadLog' | 'readLog'>;
 
 /** Throws UserError when `dir` holds no run, StoreUnavailableError, ForeignLogError. */
 export async function readStoredRun(dir: string): Promise<StoredRun> {
@@ -34,43 +44,43 @@ export async function readStoredRun(dir: string): Promise<StoredRun> {
       `${dir} holds no run; start or join one there first, or name another directory with --dir`,
     );
   }
-  // The log first: a peer that runs writes a new checkpoint before it drops from the log what is in it.
-  const scan = await readLog(directory.pathOf('log'), run.id);
-  const checkpoint = await readIfThere(directory.pathOf('checkpoint'));
-  const stored = checkpoint === null ? null : readCheckpoint(dir, run.id, checkpoint);
-  return restoreRun(run, stored, scan?.records ?? []);
-}
-
-/** The run as a peer's store holds it: `records` of its log, and the checkpoint that this goes on from, if any. */
-export function restoreRun(
-  run: Run,
-  stored: StoredCheckpoint | null,
-  records: Iterable<Uint8Array>,
-): StoredRun {
-  const nothing = (): void => undefined;
-  // What was accepted into the log was not from the future then.
-  const replica = new Replica(run, () => Infinity, {
-    onRecord: nothing,
-    onAnnounced: nothing,
-    onProof: nothing,
-  });
-  if (stored !== null) replica.restoreCheckpoint(stored, null);
-  for (const record of records) replica.restore(record);
-  const { log, epochsMax } = replica;
-  const { checkpoint } = replica.horizon;
-  return { run, log, checkpoint, epochsMax, theta: replica.theta(), sha256: replica.sha256() };
-}
-
-function readCheckpoint(dir: string, runId: string, bytes: Uint8Array): StoredCheckpoint {
-  try {
-    return decodeCheckpoint(runId, bytes);
-  } catch (cause) {
-    if (!(cause instanceof DamagedStateError)) throw cause;
-    throw new UserError(
-      `checkpoint.bin in ${dir} is damaged (${cause.message}); start the peer there once, so that it fetches ` +
-        'what is missing from the others',
-      undefined,
-      { cause },
-    );
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await restoreRun(run, new ReadOnlyStore(directory, run.id));
+    } catch (error) {
+      if (!(error instanceof StoreUnavailableError) || attempt === TRIES) throw error;
+    }
   }
+}
+
+/** The run as `store` holds it. Throws StoreUnavailableError, ForeignLogError. */
+export async function restoreRun(run: Run, store: ReadableStore): Promise<StoredRun> {
+  const nothing = (): void => undefined;
+  const replica = new Replica({
+    run,
+    // What was accepted into the log was not from the future then.
+    epochNow: () => Infinity,
+    handlers: { onRecord: nothing, onAnnounced: nothing, onProof: nothing },
+    bodies: new StoredBodies((place: RecordPlace) => store.readLog(place)),
+  });
+  const stored = await store.loadSeal();
+  const contents = stored && SealContents.decode(stored.contents, stored.epoch);
+  // An update of a sealed epoch that the members did not agree on may still lie in the file.
+  const counts = (author: string, epoch: number): boolean =>
+    contents === null || epoch >= contents.epoch || contents.has(author, epoch);
+  await store.loadLog((record, place) => void replica.restore(record, place, counts));
+  const { log, epochsMax } = replica;
+  const sum = stored && (await store.loadSum(stored.epoch));
+  const fold = new Fold(run, undefined, sum ? { epoch: stored.epoch, sum } : undefined);
+  fold.compute(log);
+  const theta = fold.theta();
+  const sealed = stored ? decodeCertificate(run, stored.certificate).statement : null;
+  const held = stored === null ? 0 : replica.headersBefore(stored.epoch).length;
+  const isWhole = sealed === null || held === sealed.updates;
+  const dropped =
+    isWhole || !sum ? null : { epoch: sealed.epoch, sum, updates: sealed.updates };
+  return {
+    ...{ run, log, dropped, epochsMax, theta, sha256: adapterSha256(theta) },
+    updates: log.size - held + (sealed?.updates ?? 0),
+  };
 }

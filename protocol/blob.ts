@@ -3,8 +3,8 @@
  * can be checked by itself and come from anyone. Here are the root, the frames of a blob stream and what
  * each end of one may say; no I/O. The size is never taken from the network: whoever fetches knows it.
  */
-import { bytesEqual, fromHex, sha256, toHex } from './bytes.js';
-import { BlobProtocolError } from './errors.js';
+import { bytesEqual, fromHex, sha256, toHex, viewOf } from './bytes.js';
+import { BlobProtocolError, messageOf } from './errors.js';
 import { BLOB_BYTES_MAX, BLOB_CHUNK_BYTES } from './limits.js';
 import * as wire from './wire/messages.js';
 
@@ -216,7 +216,8 @@ export class BlobAsker {
       throw new BlobProtocolError('an offer of too many chunks');
     if (hashes.length > 0) this.#blob.takeHashes(hashes);
     let count = 0;
-    for (let i = 0; i < chunkCount; i++) count += ((held[i >> 3] ?? 0) >> (i & 7)) & 1;
+    const end = Math.min(chunkCount, 8 * held.length);
+    for (let i = 0; i < end; i++) count += ((held[i >> 3] ?? 0) >> (i & 7)) & 1;
     // Each offer grows, so there are no more than chunks, and one that is empty.
     if (count <= this.#heldCount) throw new BlobProtocolError('an offer of nothing new');
     if (count > 0 && this.#blob.hashes === null) throw new BlobProtocolError('chunks, no hashes');
@@ -293,17 +294,9 @@ function decodeBlobFrame(bytes: Uint8Array): wire.BlobFrame {
   try {
     frame = wire.BlobFrame.decode(bytes);
   } catch (cause) {
-    throw new BlobProtocolError('a frame that is not a valid protobuf message', { cause });
+    throw new BlobProtocolError(`a frame that is not valid: ${messageOf(cause)}`, { cause });
   }
   const kinds = Object.keys(frame).length;
   if (kinds !== 1) throw new BlobProtocolError(`a frame of ${kinds} kinds; exactly one is allowed`);
   return frame;
-}
-
-/** The same memory with the type that the encoder asks for; only memory that is shared is copied. */
-function viewOf(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
-  const { buffer, byteOffset, byteLength } = bytes;
-  return buffer instanceof ArrayBuffer
-    ? new Uint8Array(buffer, byteOffset, byteLength)
-    : Uint8Array.from(bytes);
 }

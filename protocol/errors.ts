@@ -20,10 +20,10 @@ export type RejectionCode =
   | 'bad-steps'
   | 'bad-epoch'
   | 'future-epoch'
-  | 'behind-horizon'
+  | 'sealed'
+  | 'no-quorum'
   | 'past-end'
   | 'unknown-kind'
-  | 'duplicate'
   | 'wrong-blob'
   | 'evicted'
   | 'equivocation'
@@ -43,6 +43,19 @@ export class UpdateRejectedError extends Error {
   }
 }
 
+/**
+ * Thrown when bytes break a rule of the wire format, or a field is beyond its bound. The message names fields and
+ * numbers only, never what the sender wrote.
+ */
+export class WireFormatError extends Error {
+  override readonly name = 'WireFormatError';
+}
+
+/** What an error says, for the error that is thrown in its place. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** Thrown when bytes that should hold a manifest do not, or hold one that no peer may run. */
 export class InvalidManifestError extends Error {
   override readonly name = 'InvalidManifestError';
@@ -51,6 +64,15 @@ export class InvalidManifestError extends Error {
 /** Thrown when bytes that should hold the catalogue of a base model's files do not. The message goes on from "the catalogue: ". */
 export class InvalidModelFilesError extends Error {
   override readonly name = 'InvalidModelFilesError';
+}
+
+/** Thrown when bytes that should be the contents of a seal are not. */
+export class SealContentsError extends Error {
+  override readonly name = 'SealContentsError';
+
+  constructor(detail: string, options?: ErrorOptions) {
+    super(`invalid contents of a seal: ${detail}`, options);
+  }
 }
 
 /** Thrown when a sync frame is malformed, out of turn or beyond a bound; the session ends. */

@@ -1,144 +1,276 @@
 /**
- * The fold: log -> adapter.   theta = theta0 - sum over epochs of alpha_e g_e
- * with g_e the weighted (or robust: robust.ts) mean of that epoch's rows (dequantised updates), each scaled by
- * staleness and clipped to clip x the median row norm. Float64 in (epoch, peer id) order and only + - * / sqrt and
- * comparison, so that equal logs give equal bits on every machine. Where the beginning of the log has
- * become a checkpoint, its theta takes the place of theta0.
+ * The fold: log -> adapter.   theta = theta0 - sum over epochs of d_e
+ * with d_e the weighted or robust mean of that epoch's rows times alpha_e, rounded to whole steps (grid.ts). Sums of
+ * steps are exact, so the order in which epochs are added, taken out and added again leaves no trace: a late update
+ * costs two epochs of work, however old it is, and equal logs give equal bits on every machine.
  */
-import { initialAdapter } from './adapter.js';
-import { EpochFold } from './epoch-fold.js';
-import type { UpdateLog } from './log.js';
+import { adapterLayout, initialAdapter } from './adapter.js';
+import { littleEndian } from './bytes.js';
+import { EpochFold, type EpochSteps, type FoldSource } from './epoch-fold.js';
+import { isSumOfSteps, subtractSteps } from './grid.js';
 import type { Run } from './manifest.js';
+import type { UpdateHeader } from './update.js';
 
-/** A late update replays from the last snapshot before its epoch; the first ones lie this far apart. */
-const SNAPSHOT_EPOCHS = 16;
+export type { FoldSource } from './epoch-fold.js';
 
-/** Old snapshots kept besides the base: with age they lie further apart, so a replay is about twice the age. */
-const SNAPSHOTS_MAX = 8;
-
-/** The newest epochs have one each: their updates come one after another, and each changes theta. */
-const RECENT_EPOCHS = 3;
-
-/** Memory of all snapshots; at least one is kept. */
-const SNAPSHOT_BYTES_MAX = 512 * 1024 * 1024;
-
-/** What the fold begins with: theta before `epoch`, [adapterSize] float64, which is not written to. */
+/** What the fold begins with: the sum of all epochs below `epoch`, [adapterSize] whole steps. Only read. */
 export interface FoldBase {
   readonly epoch: number;
-  readonly theta: Float64Array;
+  readonly sum: Float64Array;
 }
 
-/** Folds one log incrementally: only epochs from the earliest change on are computed again. */
-export class Fold {
-  readonly #rows: EpochFold;
-  #base: FoldBase;
-  /** theta before epoch `key`; that of the base is always there. */
-  readonly #snapshots: Map<number, Float64Array>;
-  readonly #recentMax: number;
-  readonly #oldMax: number;
-  /** theta after all epochs below #next. */
-  #theta: Float64Array;
-  #next: number;
-  /** Counts what happened to #theta and to epoch #next: whoever folds in pieces begins that epoch again. */
-  #version = 0;
+/** Replaces what one epoch did to the sum. */
+interface Job {
+  readonly epoch: number;
+  readonly was: readonly UpdateHeader[];
+  readonly will: readonly UpdateHeader[];
+  /** From the first change of the sum to the last the job cannot be given up. */
+  isApplying: boolean;
+  readonly pieces: Generator<number>;
+}
 
-  constructor(run: Run, rows = new EpochFold(run), base = initialBase(run)) {
+/** Coordinates of a piece of thetaBytes(). */
+const PIECE_COORDINATES = 1 << 16;
+
+/** Looking at so many unchanged epochs counts as one piece of LOOK_COORDINATES. */
+const LOOKS_PER_PIECE = 256;
+const LOOK_COORDINATES = 1 << 16;
+
+/** Folds one log incrementally: only epochs that changed are computed again. */
+export class Fold {
+  readonly #run: Run;
+  readonly #rows: EpochFold;
+  readonly #sum: Float64Array;
+  /** theta0, once somebody asks for theta. */
+  #initial: readonly InitialTensor[] | null = null;
+  #baseEpoch = 0;
+  /** The updates in the sum, of each epoch that has any. */
+  readonly #folded = new Map<number, readonly UpdateHeader[]>();
+  /** Epochs below #next that may have changed. */
+  readonly #changed = new Set<number>();
+  /** The first epoch that was never looked at. */
+  #next = 0;
+  #job: Job | null = null;
+  /** Why the sum is not to be trusted; null normally. */
+  #failure: Error | null = null;
+
+  constructor(run: Run, rows = new EpochFold(run), base?: FoldBase) {
+    this.#run = run;
     this.#rows = rows;
-    this.#base = base;
-    this.#snapshots = new Map([[base.epoch, base.theta]]);
-    this.#theta = base.theta.slice();
-    this.#next = base.epoch;
-    const affordable = Math.max(1, Math.floor(SNAPSHOT_BYTES_MAX / base.theta.byteLength));
-    this.#recentMax = Math.min(RECENT_EPOCHS, affordable);
-    this.#oldMax = Math.min(SNAPSHOTS_MAX, affordable - this.#recentMax);
+    this.#sum = new Float64Array(adapterLayout(run.manifest.adapter).size);
+    if (base !== undefined) this.rebase(base, { isSame: false });
+  }
+
+  /** Says that the updates of `epoch` may have changed. */
+  invalidate(epoch: number): void {
+    if (epoch >= this.#baseEpoch && epoch < this.#next) this.#changed.add(epoch);
+  }
+
+  /** Says that those of `fromEpoch` and any later epoch may have changed. */
+  invalidateAll(fromEpoch: number): void {
+    for (const epoch of this.#folded.keys()) if (epoch >= fromEpoch) this.#changed.add(epoch);
+    if (this.#job !== null && this.#job.epoch >= fromEpoch) this.#changed.add(this.#job.epoch);
+    this.#next = Math.max(this.#baseEpoch, Math.min(this.#next, fromEpoch));
   }
 
   /**
-   * Begins with another base from now on. `isSame` says that it is the fold of the log up to there, bit for
-   * bit, so that what was folded after it stands.
+   * Begins with another base from now on; epochs below it are no longer looked at. `isSame` says that it is the sum
+   * of the log up to there, so that what was folded after it stands.
    */
   rebase(base: FoldBase, { isSame }: { isSame: boolean }): void {
-    this.#base = base;
-    for (const key of this.#snapshots.keys()) {
-      if (!isSame || key < base.epoch) this.#snapshots.delete(key);
+    this.#finishApplying();
+    if (this.#job !== null) this.#giveUp(this.#job);
+    const isUpToDate =
+      this.#next >= base.epoch && [...this.#changed].every((epoch) => epoch >= base.epoch);
+    this.#baseEpoch = base.epoch;
+    if (isSame && isUpToDate) {
+      for (const epoch of this.#folded.keys()) if (epoch < base.epoch) this.#folded.delete(epoch);
+      return;
     }
-    this.#snapshots.set(base.epoch, base.theta);
-    if (isSame && this.#next >= base.epoch) return;
-    this.#version += 1;
-    this.#theta = base.theta.slice();
+    if (base.sum.length !== this.#sum.length || !isSumOfSteps(base.sum, base.epoch)) {
+      throw new RangeError(`the base of epoch ${base.epoch} is not a sum of steps of this adapter`);
+    }
+    this.#sum.set(base.sum);
+    this.#folded.clear();
+    this.#changed.clear();
     this.#next = base.epoch;
+    this.#failure = null;
   }
 
-  /** Says that the updates of `epoch` changed. */
-  invalidate(epoch: number): void {
-    if (epoch > this.#next) return;
-    this.#version += 1;
-    if (epoch === this.#next) return;
-    const keys = [...this.#snapshots.keys()].filter((key) => key <= epoch);
-    const start = Math.max(this.#base.epoch, ...keys);
-    for (const key of this.#snapshots.keys()) if (key > start) this.#snapshots.delete(key);
-    this.#theta = (this.#snapshots.get(start) ?? this.#base.theta).slice();
-    this.#next = start;
-  }
-
-  /** theta of the whole log, [adapterSize] float64; the caller must not write to it. */
-  compute(log: UpdateLog): Float64Array {
-    const steps = this.steps(log);
+  /** Folds all that is due. */
+  compute(source: FoldSource): void {
+    const steps = this.steps(source);
     while (steps.next().done !== true);
-    return this.#theta;
   }
 
-  /** Rows that compute() has to go through, each of the whole adapter at most. */
-  pendingRows(log: UpdateLog): number {
-    let rows = 0;
-    for (let epoch = this.#next; epoch <= log.newestEpoch; epoch++)
-      rows += this.#rows.cost(log.countIn(epoch));
+  /** Rows that steps() has to go through, each of the whole adapter at most. */
+  pendingRows(source: FoldSource): number {
+    const { newestEpoch } = source;
+    const rowsOf = (was: readonly UpdateHeader[], will: readonly UpdateHeader[]): number =>
+      isSameSet(was, will) ? 0 : this.#rows.cost(was.length) + this.#rows.cost(will.length);
+    let rows = this.#job === null ? 0 : rowsOf(this.#job.was, this.#job.will);
+    for (const epoch of this.#changed) {
+      const was = this.#job?.epoch === epoch ? this.#job.will : (this.#folded.get(epoch) ?? []);
+      rows += rowsOf(was, source.inEpoch(epoch));
+    }
+    for (let epoch = this.#next; epoch <= newestEpoch; epoch++)
+      if (!this.#changed.has(epoch))
+        rows += rowsOf(this.#folded.get(epoch) ?? [], source.inEpoch(epoch));
     return rows;
   }
 
   /**
-   * compute() in pieces of one row, each of which gives its number of coordinates. Between two pieces the
-   * log may change and compute() may be called: the result is that of the log at the end, bit for bit.
+   * compute() in pieces, each of which gives its work in coordinates of rows. Between two pieces the log may change,
+   * and everything else here may be called, other steps() included: in the end the sum is that of the log.
    */
-  *steps(log: UpdateLog): Generator<number> {
-    while (this.#next <= log.newestEpoch) {
-      const version = this.#version;
-      for (const coordinates of this.#foldEpoch(log)) {
-        yield coordinates;
-        if (this.#version !== version) break;
+  *steps(source: FoldSource): Generator<number> {
+    let looks = 0;
+    for (;;) {
+      this.#throwFailure();
+      if (this.#job !== null) {
+        // Whoever runs between two pieces may have gone on with the job, or begun the next one.
+        const work = this.#advance(this.#job);
+        if (work > 0) yield work;
+        continue;
+      }
+      if (!this.#look(source)) return;
+      looks += 1;
+      if (looks % LOOKS_PER_PIECE === 0) yield LOOK_COORDINATES;
+    }
+  }
+
+  /**
+   * The sum of all epochs that were folded, [adapterSize] whole steps; not to be written to. An epoch that is being
+   * folded in pieces counts whole or not at all: what has begun to change the sum is finished first.
+   */
+  sum(): Float64Array {
+    this.#throwFailure();
+    this.#finishApplying();
+    return this.#sum;
+  }
+
+  /** The adapter as far as it was folded (see sum), [adapterSize] float32, into `out` when given. */
+  theta(out: Float32Array = new Float32Array(this.#sum.length)): Float32Array {
+    const sum = this.sum();
+    for (const { offset, length, values } of this.#tensors()) {
+      const end = offset + length;
+      subtractSteps(values, sum.subarray(offset, end), out.subarray(offset, end));
+    }
+    return out;
+  }
+
+  /** The bytes of theta() in little-endian order, in pieces that hold until the next one: for a hash of it. */
+  *thetaBytes(): Generator<Uint8Array> {
+    const sum = this.sum();
+    const scratch = new Float32Array(PIECE_COORDINATES);
+    for (const { offset, length, values } of this.#tensors()) {
+      for (let start = 0; start < length; start += PIECE_COORDINATES) {
+        const end = Math.min(start + PIECE_COORDINATES, length);
+        const piece = scratch.subarray(0, end - start);
+        const initial = values?.subarray(start, end) ?? null;
+        subtractSteps(initial, sum.subarray(offset + start, offset + end), piece);
+        yield littleEndian(piece);
       }
     }
   }
 
-  /** Folds epoch #next, unless the caller gives up half-way: then nothing has changed. */
-  *#foldEpoch(log: UpdateLog): Generator<number> {
-    const epoch = this.#next;
-    const apply = yield* this.#rows.steps(epoch, log.inEpoch(epoch));
-    const recentFrom = log.newestEpoch - this.#recentMax + 1;
-    const isDue = epoch % SNAPSHOT_EPOCHS === 0 || epoch >= recentFrom;
-    if (epoch > this.#base.epoch && isDue) {
-      this.#snapshots.set(epoch, this.#theta.slice());
-      this.#thinOut(recentFrom);
-    }
-    this.#version += 1;
-    this.#next += 1;
-    apply(this.#theta);
+  #tensors(): readonly InitialTensor[] {
+    this.#initial ??= initialTensors(this.#run);
+    return this.#initial;
   }
 
-  /** Keeps the base, the snapshots from `recentFrom` on and #oldMax before them. */
-  #thinOut(recentFrom: number): void {
-    const { epoch: base } = this.#base;
-    const old = [...this.#snapshots.keys()].filter((key) => key > base && key < recentFrom);
-    for (const key of old) if (key % SNAPSHOT_EPOCHS !== 0) this.#snapshots.delete(key);
-    const keys = old.filter((key) => key % SNAPSHOT_EPOCHS === 0).sort((a, b) => a - b);
-    if (keys.length <= this.#oldMax) return;
-    // The one whose loss lengthens a replay least, as a share of its length.
-    const losses = keys.map((key, i) => (key - (keys[i - 1] ?? base)) / (this.#next + 1 - key));
-    const least = keys[losses.indexOf(Math.min(...losses))] ?? 0;
-    this.#snapshots.delete(least);
+  /** Begins a job if the next epoch that may have changed has. Returns false when there is none left. */
+  #look(source: FoldSource): boolean {
+    const [changed] = this.#changed;
+    if (changed === undefined && this.#next > source.newestEpoch) return false;
+    const epoch = changed ?? this.#next++;
+    this.#changed.delete(epoch);
+    const was = this.#folded.get(epoch) ?? [];
+    const will = [...source.inEpoch(epoch)];
+    if (!isSameSet(was, will)) this.#begin(epoch, was, will, source);
+    return true;
+  }
+
+  #begin(
+    epoch: number,
+    was: readonly UpdateHeader[],
+    will: readonly UpdateHeader[],
+    source: FoldSource,
+  ): void {
+    const prepare = (headers: readonly UpdateHeader[]): Generator<number, EpochSteps> =>
+      this.#rows.prepare(epoch, headers, source);
+    const pieces = function* (this: Fold): Generator<number> {
+      const [out, into] = [yield* prepare(was), yield* prepare(will)];
+      job.isApplying = true;
+      yield* out.addTo(this.#sum, -1);
+      yield* into.addTo(this.#sum, 1);
+    }.call(this);
+    const job: Job = { epoch, was, will, isApplying: false, pieces };
+    this.#job = job;
+  }
+
+  /** Does one piece of the job; returns its work, 0 when it was the end. */
+  #advance(job: Job): number {
+    // Nothing has changed yet, and it would be for updates that are not the log's any more.
+    if (!job.isApplying && this.#changed.has(job.epoch)) {
+      this.#giveUp(job);
+      return 0;
+    }
+    try {
+      const piece = job.pieces.next();
+      if (piece.done !== true) return piece.value;
+    } catch (error) {
+      this.#giveUp(job);
+      if (job.isApplying)
+        this.#failure = new RangeError(`folding epoch ${job.epoch} failed half-way`, {
+          cause: error,
+        });
+      throw error;
+    }
+    this.#job = null;
+    if (job.will.length === 0) this.#folded.delete(job.epoch);
+    else this.#folded.set(job.epoch, job.will);
+    return 0;
+  }
+
+  #giveUp(job: Job): void {
+    this.#job = null;
+    this.#changed.add(job.epoch);
+  }
+
+  #finishApplying(): void {
+    while (this.#job?.isApplying === true) this.#advance(this.#job);
+  }
+
+  #throwFailure(): void {
+    if (this.#failure !== null) throw this.#failure;
   }
 }
 
-function initialBase({ manifest }: Run): FoldBase {
-  return { epoch: 0, theta: Float64Array.from(initialAdapter(manifest.adapter)) };
+/** One tensor of theta0; no values where they are all zero, which is the case of half of them. */
+interface InitialTensor {
+  readonly offset: number;
+  readonly length: number;
+  readonly values: Float32Array | null;
+}
+
+function initialTensors({ manifest }: Run): InitialTensor[] {
+  const theta = initialAdapter(manifest.adapter);
+  return adapterLayout(manifest.adapter).tensors.map(({ offset, length }) => {
+    const values = theta.slice(offset, offset + length);
+    const isZero = values.every((value) => Object.is(value, 0));
+    return { offset, length, values: isZero ? null : values };
+  });
+}
+
+/** Both in ascending order of peer id. An id names the signed header, and that its body. */
+function isSameSet(a: readonly UpdateHeader[], b: readonly UpdateHeader[]): boolean {
+  return a.length === b.length && a.every(({ id }, i) => id === b[i]?.id);
+}
+
+/** The adapter of a whole log at once, [adapterSize] float32. */
+export function foldOnce(run: Run, source: FoldSource): Float32Array {
+  const fold = new Fold(run);
+  fold.compute(source);
+  return fold.theta();
 }

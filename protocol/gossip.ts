@@ -1,14 +1,21 @@
 /**
  * One gossip message, which is also one record of the log on disk: an update, an announcement, a proof, an
- * amendment or an admission.
+ * amendment, an admission or a seal.
  */
 import { checkAdmission, type Admission } from './admission.js';
 import { checkAmendment, type Amendment } from './amendment.js';
-import { bytesEqual, sha256, toHex } from './bytes.js';
-import { UpdateRejectedError } from './errors.js';
+import { bytesEqual, sha256, toHex, viewOf } from './bytes.js';
+import {
+  checkEquivocation,
+  checkSealEquivocation,
+  type EquivocationProof,
+} from './equivocation.js';
+import { messageOf, UpdateRejectedError } from './errors.js';
 import { GOSSIP_BYTES_MAX, UPDATE_BYTES_MAX, UPDATE_INLINE_BYTES_MAX } from './limits.js';
-import { equivocationProof, type EquivocationProof, type UpdateLog } from './log.js';
+import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
+import type { Quantised } from './quantise.js';
+import { checkSeal, type Seal } from './seal.js';
 import type { Slicer } from './slice.js';
 import {
   checkHeader,
@@ -27,7 +34,8 @@ export type GossipMessage =
   | { kind: 'announcement'; header: UpdateHeader }
   | { kind: 'equivocation'; proof: EquivocationProof }
   | { kind: 'amendment'; amendment: Amendment }
-  | { kind: 'admission'; admission: Admission };
+  | { kind: 'admission'; admission: Admission }
+  | { kind: 'seal'; seal: Seal };
 
 export function encodeUpdateMessage(update: Update): Uint8Array {
   return wire.Gossip.encode({ update: updateToWire(update) });
@@ -38,7 +46,11 @@ export function encodeAnnouncement(update: UpdateHeader): Uint8Array {
 }
 
 export function encodeEquivocation(proof: EquivocationProof): Uint8Array {
-  return wire.Gossip.encode({ equivocation: equivocationToWire(proof) });
+  return wire.Gossip.encode(equivocationToWire(proof));
+}
+
+export function encodeSeal({ signed }: Seal): Uint8Array {
+  return wire.Gossip.encode({ seal: signed });
 }
 
 export function encodeAmendment({ signed }: Amendment): Uint8Array {
@@ -49,8 +61,13 @@ export function encodeAdmission({ signed }: Admission): Uint8Array {
   return wire.Gossip.encode({ admission: signed });
 }
 
-export function equivocationToWire(proof: EquivocationProof): wire.Equivocation {
-  return { first: proof.first.signed, second: proof.second.signed };
+/** A proof as a field of a gossip message or of a sync frame. */
+export function equivocationToWire(
+  proof: EquivocationProof,
+): Pick<wire.Gossip, 'equivocation' | 'sealEquivocation'> {
+  if (proof.kind === 'update')
+    return { equivocation: { first: proof.first.signed, second: proof.second.signed } };
+  return { sealEquivocation: { first: proof.first.signed, second: proof.second.signed } };
 }
 
 /** Whether an update travels inside of gossip; a larger one is announced there. */
@@ -82,9 +99,9 @@ export function decodeGossip(
   try {
     message = wire.Gossip.decode(bytes);
   } catch (cause) {
-    throw malformed('not a valid protobuf message', { cause });
+    throw malformed(messageOf(cause), { cause });
   }
-  const { update, announcement, equivocation, amendment, admission } = message;
+  const { update, announcement, equivocation, amendment, admission, seal } = message;
   const kinds = Object.keys(message).length;
   if (kinds > 1) throw malformed(`${kinds} kinds in one message`);
   const signed = update ?? announcement;
@@ -93,6 +110,11 @@ export function decodeGossip(
   if (update) return { kind: 'update', update: checkUpdate(run, slicer, update) };
   if (announcement) return { kind: 'announcement', header: checkHeader(run, announcement) };
   if (equivocation) return { kind: 'equivocation', proof: checkEquivocation(run, equivocation) };
+  if (message.sealEquivocation) {
+    const proof = checkSealEquivocation(run, message.sealEquivocation);
+    return { kind: 'equivocation', proof };
+  }
+  if (seal) return { kind: 'seal', seal: checkSeal(run, seal) };
   if (amendment) return { kind: 'amendment', amendment: checkAmendment(run, amendment) };
   if (admission) return { kind: 'admission', admission: checkAdmission(run, admission) };
   if (bytes.length === 0) throw malformed('an empty message');
@@ -101,14 +123,12 @@ export function decodeGossip(
 }
 
 /**
- * Whether `log` holds exactly this update (or, without a body, header and signature): a tenth of the cost
- * of checking the signature and hashing the body again. A copy with one changed byte is not held.
+ * Whether `log` holds the update with this signed header: a tenth of the cost of checking the signature and hashing
+ * the body again. What comes with it as its body is not looked at, nor used.
  */
-export function isHeld(log: UpdateLog, message: wire.SignedHeader | wire.Update): boolean {
+export function isHeld(log: UpdateLog, message: wire.SignedHeader): boolean {
   const held = log.withId(toHex(sha256(message.header)));
-  if (held === undefined || !bytesEqual(held.signed.signature, message.signature)) return false;
-  if (!('codes' in message)) return true;
-  return bytesEqual(held.scales, message.scales) && bytesEqual(held.codes, message.codes);
+  return held !== undefined && bytesEqual(held.signed.signature, message.signature);
 }
 
 /** Whether `log` holds this admission, so that its three signatures need not be checked again. */
@@ -116,16 +136,18 @@ export function isHeldAdmission(log: UpdateLog, { admission }: wire.SignedAdmiss
   return log.members.holds(toHex(sha256(admission)));
 }
 
-/** @throws UpdateRejectedError unless both headers are valid, of one author and epoch, and different. */
-export function checkEquivocation(run: Run, message: wire.Equivocation): EquivocationProof {
-  if (!message.first || !message.second) throw malformed('a proof with one header');
-  const first = checkHeader(run, message.first);
-  const second = checkHeader(run, message.second);
-  const proves = first.author === second.author && first.epoch === second.epoch;
-  if (!proves || first.id === second.id) throw malformed('a proof that proves nothing');
-  return equivocationProof(first, second);
-}
-
 function malformed(detail: string, options?: ErrorOptions): UpdateRejectedError {
   return new UpdateRejectedError('malformed', 'reject', `malformed message: ${detail}`, options);
+}
+
+/**
+ * The body of the update `id` out of a record that was checked when it was written.
+ * @throws UpdateRejectedError (malformed) when the record holds something else.
+ */
+export function decodeRecordBody(record: Uint8Array, id: string): Quantised {
+  const { update } = wire.Gossip.decode(record);
+  if (!update || toHex(sha256(update.header)) !== id) throw malformed(`not the update ${id}`);
+  const { scales, codes } = update;
+  // Decoded fields are views on the record.
+  return { scales: viewOf(scales), codes: viewOf(codes) };
 }

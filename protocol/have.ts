@@ -1,17 +1,13 @@
 /** Have-vectors: which epochs of which author a log holds, as bitmaps in frames of bounded size. */
 import type { Amendment } from './amendment.js';
 import { copyOf, fromHex, toHex } from './bytes.js';
-import type { CheckpointStatement } from './checkpoint.js';
-import { statementToWire } from './checkpoint-transfer.js';
+import { fromBitmap, toBitmap } from './bitmap.js';
 import { SyncProtocolError } from './errors.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
 import * as limits from './limits.js';
 import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
 import * as wire from './wire/messages.js';
-
-/** A run may be longer at the other side, by an amendment. */
-const BITMAP_BYTES_MAX = Math.ceil(limits.EPOCHS_MAX / 8);
 
 /** Two fields of 32 bytes, their tags and lengths, and the tag and length of the bitmap. */
 const ENTRY_OVERHEAD_BYTES = 80;
@@ -20,22 +16,32 @@ const ENTRY_OVERHEAD_BYTES = 80;
 export class HaveVector {
   readonly #epochs = new Map<string, Uint8Array>();
   readonly #digests = new Map<string, string>();
-  readonly evicted = new Set<string>();
+  /** Author -> the epoch from which on its updates do not count. */
+  readonly evicted = new Map<string, number>();
   #bytes = 0;
 
-  /** Adds the entries of one frame. @throws SyncProtocolError beyond a bound. */
-  add(entries: readonly (wire.Held | wire.Wanted)[], evicted: readonly Uint8Array[]): void {
+  /**
+   * Adds the entries of one frame of `frameBytes`: what it costs its sender counts, whatever is in it.
+   * @throws SyncProtocolError beyond a bound.
+   */
+  add(
+    entries: readonly (wire.Held | wire.Wanted)[],
+    evicted: readonly wire.Evicted[],
+    frameBytes: number,
+  ): void {
+    this.#bytes += frameBytes;
+    if (this.#bytes > limits.HAVE_BYTES_MAX) {
+      throw new SyncProtocolError(`a vector of more than ${limits.HAVE_BYTES_MAX} bytes`);
+    }
     for (const entry of entries) {
-      this.#bytes += entry.epochs.length + ENTRY_OVERHEAD_BYTES;
-      if (entry.epochs.length > BITMAP_BYTES_MAX || this.#bytes > limits.HAVE_BYTES_MAX) {
-        throw new SyncProtocolError('a vector longer than the run or the limit');
-      }
       const author = authorOf(entry.author);
       this.#epochs.set(author, copyOf(entry.epochs));
-      if ('digest' in entry) this.#digests.set(author, toHex(entry.digest));
+      if (!('digest' in entry)) continue;
+      if (entry.digest.length !== 32) throw new SyncProtocolError('an entry without its digest');
+      this.#digests.set(author, toHex(entry.digest));
     }
-    for (const key of evicted) this.evicted.add(authorOf(key));
-    if (this.#epochs.size > limits.AUTHORS_MAX || this.evicted.size > limits.AUTHORS_MAX) {
+    for (const { author, fromEpoch } of evicted) this.evicted.set(authorOf(author), fromEpoch);
+    if (this.#epochs.size > limits.AUTHORS_MAX || this.evicted.size > limits.EVICTED_MAX) {
       throw new SyncProtocolError(`a vector of more than ${limits.AUTHORS_MAX} authors`);
     }
   }
@@ -44,10 +50,14 @@ export class HaveVector {
     return [...this.#epochs.keys()].sort();
   }
 
-  /** Epochs of `author` from `epochMin` to `epochMax` in ascending order. */
-  epochsOf(author: string, epochMax = Infinity, epochMin = 0): number[] {
-    const bitmap = this.#epochs.get(author) ?? new Uint8Array();
-    return fromBitmap(bitmap, epochMin, Math.min(8 * bitmap.length, epochMax + 1));
+  /** Epochs of `author` from `epochMin` to `epochMax` in ascending order: the range is what this peer can use. */
+  epochsOf(author: string, epochMin: number, epochMax: number): number[] {
+    return fromBitmap(this.#epochs.get(author) ?? new Uint8Array(), epochMin, epochMax + 1);
+  }
+
+  /** Whether it names this epoch of `author`. */
+  has(author: string, epoch: number): boolean {
+    return (((this.#epochs.get(author)?.[epoch >> 3] ?? 0) >> (epoch & 7)) & 1) === 1;
   }
 
   /** Hex SHA-256 over the ids of the author's updates; undefined when not said. */
@@ -56,15 +66,22 @@ export class HaveVector {
   }
 }
 
-/**
- * The frame that a side opens with: the digests of its log, the checkpoint that it goes on from in a run
- * with a horizon, and the run's amendment.
- */
+/** What a side says of its seals: the certificate that it has adopted, and a digest of the seals that it holds. */
+export interface SealSummary {
+  /** Null before the first certificate. */
+  sealed: { epoch: number; statement: string } | null;
+  /** 32 bytes; none when no seal is held. */
+  digest: Uint8Array;
+}
+
+export const NO_SEALS: SealSummary = { sealed: null, digest: new Uint8Array() };
+
+/** The frame that a side opens with: the digests of its log and its seals, and the run's amendment. */
 export function encodeOpening(
   run: Run,
   log: UpdateLog,
   clockMs: number,
-  statement: CheckpointStatement | null = null,
+  { sealed, digest }: SealSummary,
   amendment: Amendment | null = null,
 ): Uint8Array {
   return wire.SyncFrame.encode({
@@ -72,22 +89,33 @@ export function encodeOpening(
       ...{ runId: fromHex(run.id), clockMs, authors: [], evicted: [], last: false },
       logDigest: Uint8Array.from(log.digest()),
       admissionsDigest: log.members.digest(),
-      ...(statement !== null && { checkpoint: statementToWire(statement) }),
+      sealsDigest: Uint8Array.from(digest),
+      ...(sealed !== null && {
+        sealed: { epoch: sealed.epoch, statement: fromHex(sealed.statement) },
+      }),
       ...(amendment !== null && { amendment: amendment.signed }),
     },
   });
 }
 
+/** Those of the first frame, left out of all others. */
+const DIGESTS = {
+  logDigest: new Uint8Array(),
+  admissionsDigest: new Uint8Array(),
+  sealsDigest: new Uint8Array(),
+};
+
 /** The frames that say what `log` holds. */
 export function* encodeHave(run: Run, log: UpdateLog): Generator<Uint8Array> {
-  const evicted = log.proofs().map(({ author }) => publicKeyFromPeerId(author));
+  const evicted = log
+    .proofs()
+    .map(({ author, epoch }) => ({ author: publicKeyFromPeerId(author), fromEpoch: epoch }));
   const entries = log.authors().map((author) => ({
     author: publicKeyFromPeerId(author),
     epochs: toBitmap(log.epochsOf(author)),
     digest: Uint8Array.from(log.authorDigest(author)),
   }));
-  const none = new Uint8Array();
-  const fixed = { runId: fromHex(run.id), clockMs: 0, logDigest: none, admissionsDigest: none };
+  const fixed = { runId: fromHex(run.id), clockMs: 0, ...DIGESTS };
   for (const { authors, last } of inFrames(entries)) {
     yield wire.SyncFrame.encode({
       have: { ...fixed, authors, evicted: evicted.splice(0), last },
@@ -131,20 +159,4 @@ function authorOf(publicKey: Uint8Array): string {
     throw new SyncProtocolError(`an author key of ${publicKey.length} bytes`);
   }
   return peerIdFromPublicKey(publicKey);
-}
-
-/** Numbers as a bitmap: bit n mod 8 of byte floor(n / 8). `epochs` ascending. */
-export function toBitmap(epochs: readonly number[]): Uint8Array<ArrayBuffer> {
-  const bitmap = new Uint8Array(((epochs.at(-1) ?? -1) >> 3) + 1);
-  for (const epoch of epochs) bitmap[epoch >> 3] = (bitmap[epoch >> 3] ?? 0) | (1 << (epoch & 7));
-  return bitmap;
-}
-
-/** The numbers from `start` to `end` - 1 whose bit is set, ascending. */
-export function fromBitmap(bitmap: Uint8Array, start = 0, end = 8 * bitmap.length): number[] {
-  const numbers: number[] = [];
-  for (let n = start; n < end; n++) {
-    if (((bitmap[n >> 3] ?? 0) >> (n & 7)) & 1) numbers.push(n);
-  }
-  return numbers;
 }

@@ -7,7 +7,6 @@ import { bytesEqual, copyOf, fromHex, sha256, toHex } from './bytes.js';
 import { InvalidInviteError } from './errors.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
 import {
-  ADDRESSES_MAX,
   ADDRESS_BYTES_MAX,
   ADMISSION_BYTES_MAX,
   INVITE_ADDRESSES_MAX,
@@ -80,9 +79,9 @@ export function decodeInvite(text: string): Invite {
   }
   let message: wire.Invite;
   try {
-    message = wire.Invite.decode(bytes, { limits: { addresses: ADDRESSES_MAX } });
+    message = wire.Invite.decode(bytes);
   } catch {
-    throw broken('its fields cannot be read');
+    throw broken('a field of it cannot be read, or is out of its bounds');
   }
   return fromWire(message);
 }

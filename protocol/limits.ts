@@ -1,5 +1,6 @@
 /**
- * Every bound on what another peer can make us store, compute or wait for: its unit and its reason.
+ * Every bound on what another peer can make us store, compute or wait for: its unit and its reason. Which field
+ * has which, and the sizes that follow from the format itself, stand in wire/messages.proto.
  * A bound that a run can choose (epochs, rank) is checked when its manifest is decoded.
  */
 
@@ -47,6 +48,9 @@ export const STEPS_MAX = 1_000_000;
 /** Authors in one run's log: bounds the log, and the have-vectors exchanged in a sync. */
 export const AUTHORS_MAX = 1024;
 
+/** Proofs of equivocation kept in an open run, beside those against authors whose updates are held. */
+export const PROOFS_MAX = 1024;
+
 /** Authors in a run with the robust fold: it compares each row with every other, so 64 cost 2,016 pairs. */
 export const ROBUST_AUTHORS_MAX = 64;
 
@@ -85,13 +89,37 @@ export const SYNC_FRAME_BYTES_MAX = 256 * 1024 + 64;
 /** Bytes of update data in one sync frame. */
 export const SYNC_CHUNK_BYTES = 256 * 1024;
 
-/** Bytes of a have-vector in all its frames: AUTHORS_MAX authors of EPOCHS_MAX epochs fit. */
+/** Encoded bytes of a have-vector in all its frames: AUTHORS_MAX authors of EPOCHS_MAX epochs fit. */
 export const HAVE_BYTES_MAX = 16 * 1024 * 1024;
 
-/** Digests of earlier checkpoints in a have-vector: 512 bytes, four horizons. */
-export const CHECKPOINT_ANCESTORS_MAX = 16;
+/** Epochs between two seals, and between an epoch and its seal: a vote that comes later helps nobody. */
+export const SEAL_EPOCHS_MAX = 1000;
 
-/** Bytes of updates and pieces of a checkpoint asked for in one sync session (one at least); the rest follows in the next. */
+/** Epochs whose seals are collected at one time: the newest that are due. Earlier ones found no quorum. */
+export const SEALS_OPEN_MAX = 4;
+
+/** Seals in one sync session: one of each member for each open epoch. */
+export const SEALS_MAX = SEALS_OPEN_MAX * 1024;
+
+/** Members who may vote on a seal: those that a manifest lists, and as many who were invited. */
+export const VOTERS_MAX = 2 * AUTHORS_MAX;
+
+/** Authors with a proof against them: those whose updates are held, and PROOFS_MAX others. */
+export const EVICTED_MAX = AUTHORS_MAX + PROOFS_MAX;
+
+/** Bytes of a bitmap of epochs: a run may be longer at the other side, by an amendment. */
+export const BITMAP_BYTES_MAX = Math.ceil(EPOCHS_MAX / 8);
+
+/** Bytes of the ids of one author in a seal, if no seal before it found a quorum. */
+export const SEALED_IDS_BYTES_MAX = 32 * EPOCHS_MAX;
+
+/** Bytes of an encoded seal statement, which has about 190. */
+export const SEAL_STATEMENT_BYTES_MAX = 256;
+
+/** Bytes of the contents of a seal: a have-vector, and ids of SEAL_EPOCHS_MAX epochs of 512 authors. */
+export const SEAL_CONTENTS_BYTES_MAX = 32 * 1024 * 1024;
+
+/** Bytes of updates asked for in one sync session (one at least); the rest follows in the next. */
 export const SYNC_SESSION_BYTES_MAX = 32 * 1024 * 1024;
 
 /** One sync session may take this long in ms before it is cut. */
@@ -193,6 +221,29 @@ export const REACH_PORTS_MAX = 4;
 export const INTRODUCTIONS_BURST = 16;
 export const INTRODUCTIONS_PER_SECOND = 1;
 
+/**
+ * The same for all keys of one public network together, because a key costs nothing: at once, what 128 peers behind one
+ * router need when they start together; in the long run, 80 of them that are alone, or 480 that are not.
+ */
+export const NETWORK_INTRODUCTIONS_BURST = 256;
+export const NETWORK_INTRODUCTIONS_PER_SECOND = 16;
+
+/**
+ * Manifests decoded and admissions verified (10 ms of a core at most) for one key that announces itself, and for all keys
+ * of one public network. A peer needs one of each, once; 64 that were invited may sit behind one router.
+ */
+export const INTRODUCTION_CHECKS_BURST = 8;
+export const INTRODUCTION_CHECKS_PER_MINUTE = 6;
+export const NETWORK_INTRODUCTION_CHECKS_BURST = 64;
+export const NETWORK_INTRODUCTION_CHECKS_PER_MINUTE = 30;
+
+/** Members of a run named in one answer: five times as many as a newcomer connects to. */
+export const INTRODUCED_PEERS_MAX = 32;
+
 /** Reach checks made for one peer: at once, and in a minute in the long run. It asks every minute at most. */
 export const REACH_CHECKS_BURST = 4;
 export const REACH_CHECKS_PER_MINUTE = 4;
+
+/** The same for all keys of one public network together. */
+export const NETWORK_REACH_CHECKS_BURST = 16;
+export const NETWORK_REACH_CHECKS_PER_MINUTE = 16;

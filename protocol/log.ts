@@ -1,25 +1,22 @@
 /**
- * The replicated set: every update that a peer holds, proofs against authors who signed two different
- * updates for one epoch, and the admissions of invited members. A grow-only set with merge = union, so
- * peers that exchanged everything hold the same log whatever the order (a state-based CRDT: Shapiro et al. 2011).
+ * The replicated set: the header of every update that a peer holds, proofs against authors who signed two different
+ * things for one epoch, and the admissions of invited members. What it holds is a function of what came, not of
+ * the order in which it came, so peers that exchanged everything hold the same log (a state-based CRDT: Shapiro
+ * et al. 2011). Bodies are elsewhere (bodies.ts).
  */
 import { createHash } from 'node:crypto';
-import { fromHex, toHex } from './bytes.js';
 import type { Admission } from './admission.js';
+import { MemoryBodies, type Bodies } from './bodies.js';
+import { fromHex, toHex } from './bytes.js';
+import { equivocationProof, type EquivocationProof } from './equivocation.js';
 import { UpdateRejectedError } from './errors.js';
-import { AUTHORS_MAX } from './limits.js';
+import { AUTHORS_MAX, PROOFS_MAX } from './limits.js';
 import { Members } from './members.js';
-import type { Update, UpdateHeader } from './update.js';
-
-/** Two headers of one author for one epoch, in ascending order of id. */
-export interface EquivocationProof {
-  author: string;
-  first: UpdateHeader;
-  second: UpdateHeader;
-}
+import type { Quantised } from './quantise.js';
+import { headerOf, type Update, type UpdateHeader } from './update.js';
 
 interface Author {
-  updates: Map<number, Update>;
+  updates: Map<number, UpdateHeader>;
   /** SHA-256 over the ids in epoch order; null when stale. */
   digest: Uint8Array | null;
   /** Their epochs, ascending; null when stale. Each sync asks for those of every author. */
@@ -28,19 +25,34 @@ interface Author {
 
 /** What insert() did. */
 export type InsertResult =
-  | { kind: 'added' }
-  | { kind: 'duplicate' }
-  | { kind: 'evicted'; proof: EquivocationProof; fromEpoch: number };
+  /** `changed`: other epochs that lost updates, of an author that had to make room. */
+  | { kind: 'added'; changed: readonly number[] }
+  | { kind: 'held' }
+  | { kind: 'evicted'; proof: EquivocationProof; changed: readonly number[] };
+
+export interface UpdateLogInit {
+  /** Whose updates it takes; only admit() may change it. By default anybody's. */
+  members?: Members;
+  /** By default they are kept in memory. */
+  bodies?: Bodies;
+  /** Ranks authors where there are too many; 64 hex digits. */
+  runId?: string;
+  /** Authors of whom updates are held at one time. */
+  authorsMax?: number;
+}
 
 export class UpdateLog {
-  /** Whose updates it takes. Only admit() may change it. */
   readonly members: Members;
+  readonly bodies: Bodies;
+  readonly #runId: string;
+  readonly #authorsMax: number;
   readonly #authors = new Map<string, Author>();
+  /** The proof with the earliest epoch for each evicted author. */
   readonly #proofs = new Map<string, EquivocationProof>();
-  readonly #byEpoch = new Map<number, Map<string, Update>>();
-  readonly #byId = new Map<string, Update>();
+  readonly #byEpoch = new Map<number, Map<string, UpdateHeader>>();
+  readonly #byId = new Map<string, UpdateHeader>();
   /** The newest update with each body; two can have the same. */
-  readonly #byBody = new Map<string, Update>();
+  readonly #byBody = new Map<string, UpdateHeader>();
   /** authors(); null when stale. */
   #sorted: readonly string[] | null = null;
   /** digest(); null when stale. Each sync states it. */
@@ -48,116 +60,131 @@ export class UpdateLog {
   #size = 0;
   #newestEpoch = -1;
   #floor = 0;
+  #sealed = '';
+  /** Ids of updates that a certificate which is to be adopted does not count. */
+  readonly #excluded = new Set<string>();
 
-  constructor(members = new Members()) {
-    this.members = members;
+  constructor(init: UpdateLogInit = {}) {
+    this.members = init.members ?? new Members();
+    this.bodies = init.bodies ?? new MemoryBodies();
+    this.#runId = init.runId ?? '';
+    this.#authorsMax = init.authorsMax ?? AUTHORS_MAX;
   }
 
-  /** Updates held, those of evicted authors not counted. */
+  /** Updates held; those before the floor are not counted. */
   get size(): number {
     return this.#size;
   }
 
-  /** The epoch before the floor while empty: -1 in a log that was kept whole. */
+  /** The epoch before the floor while empty: -1 in a log without a seal. */
   get newestEpoch(): number {
     return Math.max(this.#newestEpoch, this.#floor - 1);
   }
 
-  /** Updates of earlier epochs are in the checkpoint that the log goes on from, or nowhere. */
+  /** Updates of earlier epochs are sealed: no other counts any more. 0 without a seal. */
   get floor(): number {
     return this.#floor;
   }
 
-  /** Drops the updates of epochs below `epoch` and refuses them from now on. Proofs stay. */
-  setFloor(epoch: number): void {
+  /** Drops all updates before `epoch`, which the seal with the statement `id` counts, and refuses others from now on. */
+  seal(epoch: number, id: string): void {
     this.#floor = epoch;
+    this.#sealed = id;
     this.#digest = null;
-    for (const [old, updates] of this.#byEpoch) {
-      if (old >= epoch) continue;
-      this.#byEpoch.delete(old);
-      this.#size -= updates.size;
-      for (const update of updates.values()) {
-        this.#forget(update);
-        const author = this.#author(update.author);
-        author.updates.delete(old);
-        [author.digest, author.epochs] = [null, null];
-        if (author.updates.size > 0) continue;
-        // Whoever has long left makes room for others.
-        this.#authors.delete(update.author);
-        this.#sorted = null;
-      }
-    }
+    this.#excluded.clear();
+    for (const author of [...this.#authors.keys()]) this.#drop(author, (e) => e < epoch);
   }
 
   /**
-   * Adds a checked update (see checkUpdate).
-   * @throws UpdateRejectedError when the epoch lies below the floor, or the author is no member then, is evicted
-   * or is one more than AUTHORS_MAX.
+   * Adds a checked update (see checkUpdate) and hands its body to `bodies`.
+   * @throws UpdateRejectedError when its epoch is sealed, or the author is no member then, is evicted, or ranks
+   * behind as many others as there may be.
    */
   insert(update: Update): InsertResult {
     const { author: id, epoch } = update;
-    if (epoch < this.#floor) throw behindHorizon(epoch, this.#floor);
+    this.checkOpen(epoch);
+    if (this.#excluded.has(update.id)) throw sealed(epoch, 'a certificate does not count it');
     this.#checkMember(id, epoch);
-    if (this.#proofs.has(id)) {
+    if (epoch >= (this.#proofs.get(id)?.epoch ?? Infinity)) {
       throw new UpdateRejectedError('evicted', 'ignore', `${id} was evicted for equivocation`);
     }
     const held = this.#authors.get(id)?.updates.get(epoch);
-    if (held?.id === update.id) return { kind: 'duplicate' };
+    if (held?.id === update.id) return { kind: 'held' };
     if (held !== undefined) {
-      const proof = equivocationProof(held, update);
-      return { kind: 'evicted', proof, fromEpoch: this.evict(proof) ?? epoch };
+      const proof = equivocationProof(held, headerOf(update));
+      return { kind: 'evicted', proof, changed: this.evict(proof) ?? [] };
     }
+    const changed = this.#makeRoom(id, epoch);
+    const header = headerOf(update);
     const author = this.#author(id);
-    author.updates.set(epoch, update);
-    author.digest = null;
-    author.epochs = null;
-    this.#digest = null;
-    this.#epoch(epoch).set(id, update);
-    this.#byId.set(update.id, update);
-    this.#byBody.set(toHex(update.bodyRoot), update);
+    author.updates.set(epoch, header);
+    [author.digest, author.epochs, this.#digest] = [null, null, null];
+    this.#epoch(epoch).set(id, header);
+    this.#byId.set(header.id, header);
+    this.#byBody.set(toHex(header.bodyRoot), header);
     this.#size += 1;
     this.#newestEpoch = Math.max(this.#newestEpoch, epoch);
-    return { kind: 'added' };
+    this.bodies.put(update);
+    return { kind: 'added', changed };
+  }
+
+  /** @throws UpdateRejectedError for an epoch that is sealed. */
+  checkOpen(epoch: number): void {
+    if (epoch >= this.#floor) return;
+    throw sealed(epoch, `the members have agreed on all updates before ${this.#floor}`);
   }
 
   /**
    * Takes a checked admission. Drops what was admitted by an invitation that a second peer has used too, as if
-   * it had never been there. Returns the earliest epoch that changes (Infinity for none); null when it is not new.
+   * it had never been there. Returns the epochs that change; null when it is not new.
    * @throws UpdateRejectedError (capacity).
    */
-  admit(admission: Admission): number | null {
+  admit(admission: Admission): readonly number[] | null {
     const concerned = this.members.add(admission);
     if (concerned === null) return null;
     this.#digest = null;
-    return Math.min(Infinity, ...concerned.map((peerId) => this.#dropBefore(peerId)));
+    return concerned.flatMap((peerId) => this.#dropBefore(peerId));
   }
 
   /**
-   * Drops all updates of the proven equivocator and refuses further ones, as if it had never been there.
-   * Returns the earliest epoch that changes (Infinity for none); null when it was evicted before.
+   * Drops the updates of the proven equivocator from the proof's epoch on and refuses further ones. Returns the
+   * epochs that change; null when an earlier proof is held, or the proof concerns nobody here: of an open run
+   * those alone who have sent something, so that made-up names cost nothing.
    */
-  evict(proof: EquivocationProof): number | null {
-    if (this.#proofs.has(proof.author)) return null;
-    this.#checkMember(proof.author, Infinity);
-    if (this.#authors.size + this.#proofs.size >= AUTHORS_MAX && !this.#authors.has(proof.author)) {
-      throw new UpdateRejectedError('capacity', 'ignore', `more than ${AUTHORS_MAX} authors`);
-    }
-    this.#proofs.set(proof.author, proof);
-    this.#digest = null;
-    return this.#drop(proof.author, Infinity);
+  evict(proof: EquivocationProof): readonly number[] | null {
+    const { author, epoch } = proof;
+    if (epoch >= (this.#proofs.get(author)?.epoch ?? Infinity)) return null;
+    const isKnown = this.#proofs.has(author) || this.#authors.has(author);
+    if (this.members.isOpen ? !isKnown : !this.members.has(author)) return null;
+    this.#proofs.set(author, proof);
+    this.#forgetProofs();
+    return this.#drop(author, (e) => e >= epoch);
   }
 
-  get(author: string, epoch: number): Update | undefined {
+  /** Drops updates and refuses them until the next seal. Returns their epochs. */
+  exclude(headers: Iterable<UpdateHeader>): number[] {
+    return [...headers].flatMap(({ author, epoch, id }) => {
+      this.#excluded.add(id);
+      return this.get(author, epoch)?.id === id ? this.#drop(author, (e) => e === epoch) : [];
+    });
+  }
+
+  get(author: string, epoch: number): UpdateHeader | undefined {
     return this.#authors.get(author)?.updates.get(epoch);
   }
 
+  /** The body of an update that this log holds, or held a moment ago. */
+  read(header: UpdateHeader): Quantised {
+    return this.bodies.read(header);
+  }
+
   /** The update with this id (SHA-256 of its header, hex). */
-  withId(id: string): Update | undefined {
+  withId(id: string): UpdateHeader | undefined {
     return this.#byId.get(id);
   }
 
   /** An update whose body has this root (hex). */
-  withBody(root: string): Update | undefined {
+  withBody(root: string): UpdateHeader | undefined {
     return this.#byBody.get(root);
   }
 
@@ -167,7 +194,7 @@ export class UpdateLog {
   }
 
   /** The updates of one epoch in ascending order of peer id: the order of the fold. */
-  inEpoch(epoch: number): Update[] {
+  inEpoch(epoch: number): UpdateHeader[] {
     const updates = [...(this.#byEpoch.get(epoch)?.values() ?? [])];
     return updates.sort((a, b) => (a.author < b.author ? -1 : 1));
   }
@@ -206,12 +233,15 @@ export class UpdateLog {
     return digest;
   }
 
-  /** SHA-256 over the whole set, evictions included: equal exactly when two logs are equal. 32 bytes, not to be written to. */
+  /**
+   * SHA-256 over what is folded: the seal that the log goes on from, and every update since. Equal exactly when two
+   * logs fold to the same adapter. Proofs are not in it: what they took away is missing already. 32 bytes, not to
+   * be written to.
+   */
   digest(): Uint8Array {
     if (this.#digest !== null) return this.#digest;
-    const hash = createHash('sha256');
+    const hash = createHash('sha256').update(this.#sealed);
     for (const author of this.authors()) hash.update(author).update(this.authorDigest(author));
-    for (const author of [...this.#proofs.keys()].sort()) hash.update(`evicted ${author}`);
     // Nothing in a run without invitations.
     hash.update(this.members.digest());
     this.#digest = Uint8Array.from(hash.digest());
@@ -227,19 +257,59 @@ export class UpdateLog {
     throw new UpdateRejectedError('not-a-member', 'defer', `${author} ${detail}`);
   }
 
-  /** Drops what a peer sent while it was no member; returns the earliest epoch of that. */
-  #dropBefore(peerId: string): number {
+  /**
+   * Of more authors than there may be those count whose first update is for the earliest epoch, of equal ones those
+   * with the smaller hash: the same at every peer, whoever came first. Returns the epochs that lose updates.
+   * @throws UpdateRejectedError when the newcomer ranks last.
+   */
+  #makeRoom(newcomer: string, epoch: number): readonly number[] {
+    if (this.#authors.has(newcomer) || this.#authors.size < this.#authorsMax) return [];
+    let last = { author: newcomer, epoch };
+    for (const author of this.#authors.keys()) {
+      const other = { author, epoch: this.epochsOf(author)[0] ?? 0 };
+      if (this.#ranksBehind(other, last)) last = other;
+    }
+    if (last.author === newcomer) {
+      const detail = `more than ${this.#authorsMax} authors, and ${newcomer} ranks behind them`;
+      throw new UpdateRejectedError('capacity', 'ignore', detail);
+    }
+    return this.#drop(last.author, () => true);
+  }
+
+  #ranksBehind(
+    a: { author: string; epoch: number },
+    b: { author: string; epoch: number },
+  ): boolean {
+    if (a.epoch !== b.epoch) return a.epoch > b.epoch;
+    return this.#rankOf(a.author) > this.#rankOf(b.author);
+  }
+
+  #rankOf(author: string): string {
+    return createHash('sha256').update(`${this.#runId}/${author}`).digest('hex');
+  }
+
+  /** In an open run keeps the newest proofs; those against who holds no update any more go first. */
+  #forgetProofs(): void {
+    for (const author of this.#proofs.keys()) {
+      if (this.#proofs.size <= PROOFS_MAX) return;
+      if (!this.#authors.has(author)) this.#proofs.delete(author);
+    }
+  }
+
+  /** Drops what a peer sent while it was no member; returns the epochs of that. */
+  #dropBefore(peerId: string): readonly number[] {
     const first = this.members.firstEpochOf(peerId);
     // A proof against a stranger would be one that others may not hold.
     if (first === Infinity) this.#proofs.delete(peerId);
-    return this.#drop(peerId, first);
+    return this.#drop(peerId, (epoch) => epoch < first);
   }
 
-  /** Drops the updates of one author before `end`; returns the earliest epoch of those, Infinity for none. */
-  #drop(author: string, end: number): number {
+  /** Drops the updates of one author for epochs of which `isGone` says so; returns these epochs. */
+  #drop(author: string, isGone: (epoch: number) => boolean): number[] {
     const entry = this.#authors.get(author);
-    if (entry === undefined) return Infinity;
-    const dropped = [...entry.updates].filter(([epoch]) => epoch < end);
+    if (entry === undefined) return [];
+    const dropped = [...entry.updates].filter(([epoch]) => isGone(epoch));
+    if (dropped.length === 0) return [];
     for (const [epoch, update] of dropped) {
       this.#forget(update);
       entry.updates.delete(epoch);
@@ -252,12 +322,12 @@ export class UpdateLog {
       this.#sorted = null;
     }
     this.#size -= dropped.length;
-    this.#newestEpoch = Math.max(-1, ...this.#byEpoch.keys());
-    return Math.min(Infinity, ...dropped.map(([epoch]) => epoch));
+    this.#newestEpoch = newest(this.#byEpoch.keys());
+    return dropped.map(([epoch]) => epoch);
   }
 
   /** What is found by its id or its body alone. */
-  #forget(update: Update): void {
+  #forget(update: UpdateHeader): void {
     const body = toHex(update.bodyRoot);
     this.#byId.delete(update.id);
     if (this.#byBody.get(body) === update) this.#byBody.delete(body);
@@ -266,9 +336,6 @@ export class UpdateLog {
   #author(id: string): Author {
     let author = this.#authors.get(id);
     if (author === undefined) {
-      if (this.#authors.size + this.#proofs.size >= AUTHORS_MAX) {
-        throw new UpdateRejectedError('capacity', 'ignore', `more than ${AUTHORS_MAX} authors`);
-      }
       author = { updates: new Map(), digest: null, epochs: null };
       this.#authors.set(id, author);
       this.#sorted = null;
@@ -276,7 +343,7 @@ export class UpdateLog {
     return author;
   }
 
-  #epoch(epoch: number): Map<string, Update> {
+  #epoch(epoch: number): Map<string, UpdateHeader> {
     let updates = this.#byEpoch.get(epoch);
     if (updates === undefined) {
       updates = new Map();
@@ -286,17 +353,12 @@ export class UpdateLog {
   }
 }
 
-/** For an update, or the announcement of one, that a checkpoint has overtaken. */
-export function behindHorizon(epoch: number, floor: number): UpdateRejectedError {
-  return new UpdateRejectedError(
-    'behind-horizon',
-    'ignore',
-    `epoch ${epoch} lies behind the horizon: the log begins at epoch ${floor}`,
-  );
+function sealed(epoch: number, why: string): UpdateRejectedError {
+  return new UpdateRejectedError('sealed', 'ignore', `an update of epoch ${epoch}: ${why}`);
 }
 
-/** Orders the two headers, so that the proof is the same whichever came first. */
-export function equivocationProof(a: UpdateHeader, b: UpdateHeader): EquivocationProof {
-  const [first, second] = a.id < b.id ? [a, b] : [b, a];
-  return { author: a.author, first, second };
+function newest(epochs: Iterable<number>): number {
+  let last = -1;
+  for (const epoch of epochs) last = Math.max(last, epoch);
+  return last;
 }

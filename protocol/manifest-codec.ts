@@ -1,10 +1,10 @@
 /** Manifest <-> canonical bytes. A run id names bytes, so bytes that encode differently are refused. */
 import type { BlobName } from './blob.js';
-import { InvalidManifestError } from './errors.js';
+import { InvalidManifestError, messageOf } from './errors.js';
 import { bytesEqual, copyOf, fromHex, sha256, toHex } from './bytes.js';
 import { PROTOCOL_VERSION } from './ids.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
-import { AUTHORS_MAX, MANIFEST_BYTES_MAX, MODULES_MAX } from './limits.js';
+import { MANIFEST_BYTES_MAX } from './limits.js';
 import { checkManifest } from './manifest-rules.js';
 import type { CompressionPhase, FoldRule, Manifest, Membership, Run } from './manifest.js';
 import * as wire from './wire/messages.js';
@@ -34,16 +34,9 @@ export function decodeManifest(bytes: Uint8Array): Run {
   }
   let message: wire.Manifest;
   try {
-    message = wire.Manifest.decode(bytes, {
-      limits: {
-        adapter$: { targetModules: 64, modules: MODULES_MAX },
-        compression$: { phases: 64 },
-        fold$: { alpha: 64 },
-        membership$: { members: AUTHORS_MAX },
-      },
-    });
+    message = wire.Manifest.decode(bytes);
   } catch (cause) {
-    throw new InvalidManifestError('the manifest is not a valid protobuf message', { cause });
+    throw new InvalidManifestError(`the manifest is not valid: ${messageOf(cause)}`, { cause });
   }
   if (message.version !== PROTOCOL_VERSION) {
     throw new InvalidManifestError(

@@ -43,6 +43,13 @@ export function checkManifest(manifest: Manifest): void {
   checkFold(manifest.fold);
   if (manifest.fold.mode === 'robust') checkRobust(manifest);
   checkMembership(manifest.membership);
+  if (manifest.membership.mode === 'open' && manifest.fold.sealEvery !== 0) {
+    fail(
+      'fold.sealEvery',
+      manifest.fold.sealEvery,
+      '0 in an open run: nobody knows who could vote',
+    );
+  }
 }
 
 function checkFingerprint({ model }: Manifest): void {
@@ -98,13 +105,13 @@ function checkCompression({ blockSize, beta, phases }: Compression): void {
   }
 }
 
-function checkFold({ mode, trimFraction, clip, lagMax, alpha, horizonEpochs }: FoldRule): void {
+function checkFold({ mode, trimFraction, clip, lagMax, alpha, ...seal }: FoldRule): void {
   if (mode === 'mean' && trimFraction !== 0) fail('fold.trimFraction', trimFraction, '0 in a mean');
   real('fold.clip', clip, 0, 1e6);
   integer('fold.lagMax', lagMax, 2, 1000);
-  // A horizon within the lag would drop updates that are still allowed to come.
-  if (horizonEpochs !== 0)
-    integer('fold.horizonEpochs', horizonEpochs, lagMax + 1, limits.EPOCHS_MAX);
+  integer('fold.sealEvery', seal.sealEvery, 0, limits.SEAL_EPOCHS_MAX);
+  const [least, most] = seal.sealEvery > 0 ? [1, limits.SEAL_EPOCHS_MAX] : [0, 0];
+  integer('fold.sealAfter', seal.sealAfter, least, most);
   ascending('fold.alpha', alpha);
   for (const { numerator, denominator } of alpha) {
     integer('alpha denominator', denominator, 1, 1_000_000);

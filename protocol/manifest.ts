@@ -84,8 +84,10 @@ export interface FoldRule {
   /** Updates whose fold is older than this many epochs count nothing. */
   lagMax: number;
   alpha: readonly AlphaPhase[];
-  /** Epochs that lie further back become a checkpoint and leave the log; 0 keeps all. Above lagMax. */
-  horizonEpochs: number;
+  /** Epochs between two seals (protocol/seal.ts); 0 where nothing is sealed, as in every open run. */
+  sealEvery: number;
+  /** Epochs after the last sealed one before members sign, so that late updates still count; 0 without seals. */
+  sealAfter: number;
 }
 
 export interface ListedMember {

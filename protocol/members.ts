@@ -48,6 +48,23 @@ export class Members {
     return this.admissionOf(peerId)?.firstEpoch ?? Infinity;
   }
 
+  /**
+   * Who may vote on the epochs before `epoch`, with the weight of each: all that the manifest lists, and all that
+   * were admitted until then, present or not.
+   */
+  voters(epoch: number): Map<string, number> {
+    const membership = this.#membership;
+    if (membership.mode === 'open') return new Map();
+    const voters = new Map(membership.members.map(({ peerId, weight }) => [peerId, weight]));
+    if (membership.mode === 'allowlist') return voters;
+    for (const users of this.#used.values()) {
+      const [admission] = users.values();
+      if (users.size !== 1 || admission === undefined || admission.firstEpoch > epoch) continue;
+      if (!voters.has(admission.member)) voters.set(admission.member, membership.inviteWeight);
+    }
+    return voters;
+  }
+
   /** The admission by which `peerId` is a member, the earliest if there are several. */
   admissionOf(peerId: string): Admission | null {
     let first: Admission | null = null;

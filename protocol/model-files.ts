@@ -4,7 +4,7 @@
  */
 import { blobRoot, chunkHashes, type BlobName } from './blob.js';
 import { bytesEqual, fromHex, toHex } from './bytes.js';
-import { InvalidModelFilesError } from './errors.js';
+import { InvalidModelFilesError, messageOf } from './errors.js';
 import {
   MODEL_BYTES_MAX,
   MODEL_CATALOGUE_BYTES_MAX,
@@ -92,11 +92,9 @@ export function decodeModelFiles(bytes: Uint8Array): ModelFile[] {
   if (bytes.length > MODEL_CATALOGUE_BYTES_MAX) throw oversize(bytes.length);
   let message: wire.ModelFiles;
   try {
-    message = wire.ModelFiles.decode(bytes, {
-      limits: { files: MODEL_FILES_MAX, files$: { parts: partCount(MODEL_BYTES_MAX) } },
-    });
+    message = wire.ModelFiles.decode(bytes);
   } catch (cause) {
-    throw new InvalidModelFilesError('it is not a valid protobuf message', { cause });
+    throw new InvalidModelFilesError(`it is not valid: ${messageOf(cause)}`, { cause });
   }
   const files = message.files.map(({ name, size, parts }) => ({
     name,

@@ -6,20 +6,21 @@
 import { createHash } from 'node:crypto';
 
 export class Prng {
-  readonly #state: Uint32Array;
+  /** What the next numbers depend on: [4]. A kernel that draws them itself goes on from it. */
+  readonly state: Uint32Array;
 
   /** `seed` and `label` name a stream: different labels of one seed are independent. */
   constructor(seed: Uint8Array, label: string) {
     const digest = createHash('sha256').update(label).update('\0').update(seed).digest();
-    this.#state = new Uint32Array(4);
-    for (let i = 0; i < 4; i++) this.#state[i] = digest.readUInt32LE(4 * i);
+    this.state = new Uint32Array(4);
+    for (let i = 0; i < 4; i++) this.state[i] = digest.readUInt32LE(4 * i);
     // All-zero is the generator's one fixed point; SHA-256 reaches it with probability 2^-128.
-    if (this.#state.every((word) => word === 0)) this.#state[0] = 1;
+    if (this.state.every((word) => word === 0)) this.state[0] = 1;
   }
 
   /** Uniform integer in [0, 2^32). */
   nextUint32(): number {
-    const s = this.#state;
+    const s = this.state;
     let [a, b, c, d] = [s[0] ?? 0, s[1] ?? 0, s[2] ?? 0, s[3] ?? 0];
     const result = Math.imul(rotateLeft(Math.imul(b, 5), 7), 9) >>> 0;
     const t = b << 9;

@@ -27,23 +27,47 @@ export function quantisedBytes(slice: Slice): { scales: number; codes: number } 
 
 /** `values`: [slice.coordinates] float64. `random` decides the stochastic rounding of 4 bits. */
 export function quantise(values: Float64Array, slice: Slice, random: Prng): Quantised {
-  const { blockSize, bits } = slice;
+  const out = emptyBody(slice);
+  takeRow(values.slice(), slice, random, out, 0);
+  return out;
+}
+
+/** Zeros in the place of scales and codes. */
+export function emptyBody(slice: Slice): Quantised {
   const size = quantisedBytes(slice);
-  const scales = new Uint8Array(size.scales);
-  const codes = new Uint8Array(size.codes);
-  for (let block = 0, start = 0; start < values.length; block++, start += blockSize) {
-    const end = Math.min(start + blockSize, values.length);
-    const half = blockScale(values, start, end, bits);
+  return { scales: new Uint8Array(size.scales), codes: new Uint8Array(size.codes) };
+}
+
+/**
+ * Quantises `values`, which are those of the slice from block `firstBlock` on, into their place in `out`, and
+ * subtracts from them what receivers will read.
+ */
+export function takeRow(
+  values: Float64Array,
+  { blockSize, bits }: Slice,
+  random: Prng,
+  { scales, codes }: Quantised,
+  firstBlock: number,
+): void {
+  const levels = LEVELS[bits];
+  let position = (firstBlock * blockSize * bits) >>> 3;
+  for (let block = firstBlock, i = 0; i < values.length; block++) {
+    const end = Math.min(i + blockSize, values.length);
+    const half = blockScale(values, i, end, bits);
     scales[2 * block] = half & 0xff;
     scales[2 * block + 1] = half >>> 8;
     const scale = fromHalf(half);
-    for (let i = start; i < end; i++) {
-      const code = codeOf(values[i] ?? 0, scale, bits, random);
-      const position = i * bits;
-      codes[position >>> 3] = (codes[position >>> 3] ?? 0) | (code << (position & 7));
+    while (i < end) {
+      let byte = 0;
+      for (let shift = 0; shift < 8 && i < end; shift += bits, i++) {
+        const value = values[i] ?? 0;
+        const code = codeOf(value, scale, bits, random);
+        byte |= code << shift;
+        values[i] = value - (levels[code] ?? 0) * scale;
+      }
+      codes[position++] = byte;
     }
   }
-  return { scales, codes };
 }
 
 /**
@@ -53,34 +77,100 @@ export function quantise(values: Float64Array, slice: Slice, random: Prng): Quan
 export function dequantise(
   { scales, codes }: Quantised,
   slice: Slice,
-  out = new Float64Array(slice.coordinates),
+  out: Float64Array = new Float64Array(slice.coordinates),
   firstBlock = 0,
 ): Float64Array {
   const { blockSize, bits } = slice;
   const mask = (1 << bits) - 1;
-  const levels = LEVELS[bits];
-  /** The value of each code in the block. */
   const values = new Float64Array(mask + 1);
-  const offset = firstBlock * blockSize;
-  for (let block = firstBlock, start = 0; start < out.length; block++, start += blockSize) {
-    const scale = scaleAt(scales, block);
-    for (let code = 0; code <= mask; code++) values[code] = (levels[code] ?? 0) * scale;
-    const end = Math.min(start + blockSize, out.length);
-    for (let i = start; i < end; i++) {
-      const position = (offset + i) * bits;
-      out[i] = values[((codes[position >>> 3] ?? 0) >>> (position & 7)) & mask] ?? 0;
+  let position = (firstBlock * blockSize * bits) >>> 3;
+  for (let block = firstBlock, i = 0; i < out.length; block++) {
+    valuesOf(scaleAt(scales, block), 1, bits, values);
+    const end = Math.min(i + blockSize, out.length);
+    while (i < end) {
+      const byte = codes[position++] ?? 0;
+      for (let shift = 0; shift < 8 && i < end; shift += bits)
+        out[i++] = values[(byte >>> shift) & mask] ?? 0;
     }
   }
   return out;
 }
 
-/** Whether all scales are finite and not negative, and every code and padding bit is one we write. */
-export function isWellFormed({ scales, codes }: Quantised, slice: Slice): boolean {
+/** out <- out + factor x what receivers read, from block `firstBlock` of the slice on as far as `out` goes. */
+export function addRow(
+  { scales, codes }: Quantised,
+  { blockSize, bits }: Slice,
+  factor: number,
+  out: Float64Array,
+  firstBlock: number,
+): void {
+  const mask = (1 << bits) - 1;
+  const values = new Float64Array(mask + 1);
+  let position = (firstBlock * blockSize * bits) >>> 3;
+  for (let block = firstBlock, i = 0; i < out.length; block++) {
+    valuesOf(scaleAt(scales, block), factor, bits, values);
+    const end = Math.min(i + blockSize, out.length);
+    while (i < end) {
+      const byte = codes[position++] ?? 0;
+      for (let shift = 0; shift < 8 && i < end; shift += bits, i++)
+        out[i] = (out[i] ?? 0) + (values[(byte >>> shift) & mask] ?? 0);
+    }
+  }
+}
+
+/**
+ * The sum of the squares of blocks `from` to before `to`, added to `sum` block by block. The sum of one block is
+ * exact, in whatever order: the square of a scale has 22 significant bits, and those of 4,096 levels take 18 more.
+ */
+export function addSquares(
+  { scales, codes }: Quantised,
+  { blockSize, bits, coordinates }: Slice,
+  from: number,
+  to: number,
+  sum: number,
+): number {
+  const squares = BYTE_SQUARES[bits];
+  const bytesPerBlock = (blockSize * bits) / 8;
+  for (let block = from; block < to; block++) {
+    const length = Math.min(blockSize, coordinates - block * blockSize);
+    let levels = length;
+    if (bits !== 1) {
+      const start = block * bytesPerBlock;
+      const end = start + Math.ceil((length * bits) / 8);
+      levels = 0;
+      for (let i = start; i < end; i++) levels += squares[codes[i] ?? 0] ?? 0;
+      // What fills up the last byte counts as code 0.
+      const padding = ((end - start) * 8) / bits - length;
+      levels -= padding * (LEVELS[bits][0] ?? 0) ** 2;
+    }
+    const scale = scaleAt(scales, block);
+    sum += scale * scale * levels;
+  }
+  return sum;
+}
+
+/** The value of each code in a block, times `factor`. */
+function valuesOf(scale: number, factor: number, bits: Slice['bits'], out: Float64Array): void {
+  const levels = LEVELS[bits];
+  for (let code = 0; code < out.length; code++) {
+    const value = (levels[code] ?? 0) * scale;
+    out[code] = factor * value;
+  }
+}
+
+/** Whether all scales of the slice are there, finite and not negative: then all values are finite. */
+export function hasFiniteScales({ scales }: Quantised, slice: Slice): boolean {
   for (let block = 0; block < slice.blocks.length; block++) {
     const high = scales[2 * block + 1] ?? 0xff;
     // Sign bit set, or exponent all ones (infinite or NaN).
     if (high & 0x80 || (high & 0x7c) === 0x7c) return false;
   }
+  return true;
+}
+
+/** Whether all scales are finite and not negative, and every code and padding bit is one we write. */
+export function isWellFormed({ scales, codes }: Quantised, slice: Slice): boolean {
+  if (!hasFiniteScales({ scales, codes }, slice)) return false;
   const used = (slice.coordinates * slice.bits) % 8;
   if (used !== 0 && (codes.at(-1) ?? 0) >>> used !== 0) return false;
   if (slice.bits !== 4) return true;
@@ -94,6 +184,23 @@ const LEVELS: Record<Slice['bits'], readonly number[]> = {
   2: [0.5, 1.5, -0.5, -1.5],
   4: Array.from({ length: 15 }, (_, code) => code - 7),
 };
+
+/** Squares of the levels of all codes in a byte. */
+const BYTE_SQUARES: Record<Slice['bits'], Float64Array> = {
+  1: new Float64Array(256).fill(8),
+  2: byteSquares(2),
+  4: byteSquares(4),
+};
+
+function byteSquares(bits: Slice['bits']): Float64Array {
+  const mask = (1 << bits) - 1;
+  return Float64Array.from({ length: 256 }, (_, byte) => {
+    let sum = 0;
+    for (let shift = 0; shift < 8; shift += bits)
+      sum += (LEVELS[bits][(byte >>> shift) & mask] ?? 0) ** 2;
+    return sum;
+  });
+}
 
 function scaleAt(scales: Uint8Array, block: number): number {
   return fromHalf((scales[2 * block] ?? 0) | ((scales[2 * block + 1] ?? 0) << 8));

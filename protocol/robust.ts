@@ -4,63 +4,96 @@
  * coordinates, as slices see to. Of m rows it bears f = floor(trimFraction m) that lie. Only + - * / and
  * comparison, each sum in one fixed order, so that equal logs give equal bits.
  */
-import { dequantise, type Quantised } from './quantise.js';
+import type { Kernel, WeightedRow } from './kernel.js';
 import type { Slice } from './slice.js';
 
-/** One author's row, and what it is multiplied by: staleness and clipping. */
-export interface Row {
-  quantised: Quantised;
-  factor: number;
-}
-
-/** All rows are held for so many blocks at a time: 64 rows of 2,048 coordinates are 1 MiB. */
-const TILE_BLOCKS = 32;
+/** All rows are held for about so many coordinates at a time: 64 rows are 1 MiB. */
+const TILE_COORDINATES = 2048;
 
 /** Pairs of coordinates that are compared, or mixed, in the time that one is dequantised. */
 const PAIRS_PER_COORDINATE = 4;
 
-/**
- * [slice.coordinates] float64. Gives the work done since the last piece, in coordinates dequantised, so that
- * the caller can pause. `rows` in ascending order of peer id; `trimFraction` in [0, 0.5).
- */
-export function* robustMean(
-  rows: readonly Row[],
-  slice: Slice,
-  trimFraction: number,
-): Generator<number, Float64Array> {
-  const faulty = Math.floor(trimFraction * rows.length);
-  const neighbours = nearest(yield* squaredDistances(rows, slice), rows.length, faulty);
-  const mean = new Float64Array(slice.coordinates);
-  const mixed = rows.map(() => new Float64Array(TILE_BLOCKS * slice.blockSize));
-  for (const { start, values } of tiles(rows, slice)) {
-    const length = values[0]?.length ?? 0;
-    for (const [i, row] of mixed.entries())
-      mix(values, neighbours[i] ?? [], row.subarray(0, length));
-    trimmedMeans(mixed, faulty, mean.subarray(start, start + length));
-    yield work(length, rows.length * (rows.length - faulty));
+/** The robust mean of one epoch's rows, tile by tile. */
+export class RobustMean {
+  readonly #rows: readonly WeightedRow[];
+  readonly #slice: Slice;
+  readonly #kernel: Kernel;
+  readonly #faulty: number;
+  /** For each row those that it is mixed with. */
+  #neighbours: readonly (readonly number[])[] = [];
+  /** The rows of one tile, before and after mixing. */
+  readonly #values: readonly Float64Array[];
+  readonly #mixed: readonly Float64Array[];
+
+  /** `rows` in ascending order of peer id; `trimFraction` in [0, 0.5). */
+  constructor(rows: readonly WeightedRow[], slice: Slice, trimFraction: number, kernel: Kernel) {
+    this.#kernel = kernel;
+    this.#rows = rows;
+    this.#slice = slice;
+    this.#faulty = Math.floor(trimFraction * rows.length);
+    const size = this.tileBlocks * slice.blockSize;
+    this.#values = rows.map(() => new Float64Array(size));
+    this.#mixed = rows.map(() => new Float64Array(size));
   }
-  return mean;
+
+  /** Blocks of one tile. */
+  get tileBlocks(): number {
+    return Math.max(1, Math.floor(TILE_COORDINATES / this.#slice.blockSize));
+  }
+
+  /** Work for `length` coordinates of the mean, in coordinates dequantised. */
+  work(length: number): number {
+    const m = this.#rows.length;
+    return work(length, m * (m - this.#faulty));
+  }
+
+  /** Finds each row's neighbours, which takes all coordinates: before the first tile. Yields the work done. */
+  *prepare(): Generator<number> {
+    const { blocks, blockSize, coordinates } = this.#slice;
+    const m = this.#rows.length;
+    const distances = new Float64Array(m * m);
+    for (let block = 0; block < blocks.length; block += this.tileBlocks) {
+      const start = block * blockSize;
+      const length = Math.min(this.tileBlocks * blockSize, coordinates - start);
+      addDistances(this.#read(block, length), distances);
+      yield work(length, (m * (m - 1)) / 2);
+    }
+    this.#neighbours = nearest(distances, m, this.#faulty);
+  }
+
+  /** Into `out`: the mean from block `firstBlock` of the slice on; at most a tile. */
+  tile(firstBlock: number, out: Float64Array): void {
+    const values = this.#read(firstBlock, out.length);
+    const mixed = this.#mixed.map((row) => row.subarray(0, out.length));
+    for (const [i, row] of mixed.entries()) mix(values, this.#neighbours[i] ?? [], row);
+    trimmedMeans(mixed, this.#faulty, out);
+  }
+
+  /** All rows from block `firstBlock` on, scaled. */
+  #read(firstBlock: number, length: number): Float64Array[] {
+    return this.#rows.map(({ quantised, factor }, i) => {
+      const row = (this.#values[i] ?? new Float64Array(length)).subarray(0, length);
+      this.#kernel.decode(quantised, this.#slice, firstBlock, row);
+      for (let k = 0; k < length; k++) row[k] = (row[k] ?? 0) * factor;
+      return row;
+    });
+  }
 }
 
-/** Squared Euclidean distances, [m, m] row-major, of which i < j is filled in. */
-function* squaredDistances(rows: readonly Row[], slice: Slice): Generator<number, Float64Array> {
-  const m = rows.length;
-  const distances = new Float64Array(m * m);
-  for (const { values } of tiles(rows, slice)) {
-    for (const [i, a] of values.entries()) {
-      for (let j = i + 1; j < m; j++) {
-        const b = values[j] ?? a;
-        let sum = distances[i * m + j] ?? 0;
-        for (let k = 0; k < a.length; k++) {
-          const difference = (a[k] ?? 0) - (b[k] ?? 0);
-          sum += difference * difference;
-        }
-        distances[i * m + j] = sum;
+/** Adds to the squared Euclidean distances, [m, m] row-major, of which i < j is filled in. */
+function addDistances(values: readonly Float64Array[], distances: Float64Array): void {
+  const m = values.length;
+  for (const [i, a] of values.entries()) {
+    for (let j = i + 1; j < m; j++) {
+      const b = values[j] ?? a;
+      let sum = distances[i * m + j] ?? 0;
+      for (let k = 0; k < a.length; k++) {
+        const difference = (a[k] ?? 0) - (b[k] ?? 0);
+        sum += difference * difference;
       }
+      distances[i * m + j] = sum;
     }
-    yield work(values[0]?.length ?? 0, (m * (m - 1)) / 2);
   }
-  return distances;
 }
 
 /** For each row the m - f nearest, itself among them, in ascending order; of two as near the first counts. */
@@ -100,24 +133,6 @@ function trimmedMeans(rows: readonly Float64Array[], faulty: number, out: Float6
     let sum = 0;
     for (let i = faulty; i < end; i++) sum += sorted[i] ?? 0;
     out[k] = sum / (end - faulty);
-  }
-}
-
-/** All rows piece by piece; the arrays are used again for the next piece. */
-function* tiles(
-  rows: readonly Row[],
-  slice: Slice,
-): Generator<{ start: number; values: Float64Array[] }> {
-  const buffers = rows.map(() => new Float64Array(TILE_BLOCKS * slice.blockSize));
-  for (let block = 0; block < slice.blocks.length; block += TILE_BLOCKS) {
-    const start = block * slice.blockSize;
-    const length = Math.min(TILE_BLOCKS * slice.blockSize, slice.coordinates - start);
-    const values = buffers.map((buffer) => buffer.subarray(0, length));
-    for (const [i, { quantised, factor }] of rows.entries()) {
-      const row = dequantise(quantised, slice, values[i], block);
-      for (let k = 0; k < length; k++) row[k] = (row[k] ?? 0) * factor;
-    }
-    yield { start, values };
   }
 }
 

@@ -1,6 +1,6 @@
 /** Messages whose signature and id are those of their bytes: only the canonical encoding is read, so that one message has one. */
 import { bytesEqual } from './bytes.js';
-import { UpdateRejectedError, type RejectionCode } from './errors.js';
+import { messageOf, UpdateRejectedError, type RejectionCode } from './errors.js';
 
 /** Makes the error for a message whose sender deserves blame. */
 export type Rejection = (
@@ -32,7 +32,7 @@ export function decodeCanonical<T>(
   try {
     message = codec.decode(bytes);
   } catch (cause) {
-    throw rejected('malformed', `${subject} is not a valid protobuf message`, { cause });
+    throw rejected('malformed', `${subject} is not valid: ${messageOf(cause)}`, { cause });
   }
   if (!bytesEqual(codec.encode(message), bytes)) {
     throw rejected('malformed', `${subject} is not in canonical form`);

@@ -27,25 +27,35 @@ export function phaseAt<T extends AlphaPhase | CompressionPhase>(
   return phase;
 }
 
-/** Derives slices of one run; the last permutation is kept. */
+/** [adapterSize]; what is kept between epochs is float32, what is summed float64. */
+export type Vector = Float32Array | Float64Array;
+
+/** Derives slices of one run; the last permutation and the last slice are kept. */
 export class Slicer {
   readonly #run: Run;
   readonly #size: number;
   #cycle: { start: number; order: Uint32Array } | undefined;
+  #last: { epoch: number; slice: Slice } | undefined;
 
   constructor(run: Run) {
     this.#run = run;
     this.#size = adapterLayout(run.manifest.adapter).size;
   }
 
+  /** Its blocks are only to be read: whoever asks next may get the same array. */
   slice(epoch: number): Slice {
+    if (this.#last?.epoch !== epoch) this.#last = { epoch, slice: this.#derive(epoch) };
+    return this.#last.slice;
+  }
+
+  #derive(epoch: number): Slice {
     const { blockSize, phases } = this.#run.manifest.compression;
     const { fromEpoch, slices, bits } = phaseAt(phases, epoch);
     const blockCount = Math.ceil(this.#size / blockSize);
     const index = (epoch - fromEpoch) % slices;
     const blocks =
       slices === 1
-        ? Uint32Array.from({ length: blockCount }, (_, i) => i)
+        ? countTo(blockCount)
         : this.#order(epoch - index, blockCount)
             .filter((_, i) => i % slices === index)
             .sort();
@@ -65,31 +75,78 @@ export class Slicer {
   }
 }
 
-/** The slice's coordinates of `vector`, [slice.coordinates] float64. */
+/** 0, 1, ... In a loop, because Uint32Array.from() takes 20 ms for the blocks of 40 M coordinates. */
+function countTo(end: number): Uint32Array {
+  const numbers = new Uint32Array(end);
+  for (let i = 0; i < end; i++) numbers[i] = i;
+  return numbers;
+}
+
+/** A run of coordinates that lie side by side in the adapter and in the slice. */
+interface Stretch {
+  /** Where it begins in the adapter, and in the tile. */
+  offset: number;
+  from: number;
+  to: number;
+}
+
+/** The stretches of `length` coordinates from block `firstBlock` of the slice on. */
+export function* stretches(
+  { blocks, blockSize }: Slice,
+  firstBlock: number,
+  length: number,
+): Generator<Stretch> {
+  for (let block = firstBlock, from = 0; from < length;) {
+    const first = blocks[block] ?? 0;
+    let to = from;
+    for (let next = first; to < length && blocks[block] === next; next++, block++)
+      to = Math.min(to + blockSize, length);
+    yield { offset: first * blockSize, from, to };
+    from = to;
+  }
+}
+
+/** The slice's coordinates of `vector`: [slice.coordinates] float64. */
 export function gather(vector: Float64Array, slice: Slice): Float64Array {
   const out = new Float64Array(slice.coordinates);
-  let position = 0;
-  for (const block of slice.blocks) {
-    const piece = vector.subarray(block * slice.blockSize, (block + 1) * slice.blockSize);
-    out.set(piece, position);
-    position += piece.length;
-  }
+  gatherTile(vector, slice, 0, out);
   return out;
 }
 
-/** vector[slice] += factor x values, where `values` is [slice.coordinates]. */
+/** tile <- the coordinates of `vector` from block `firstBlock` of the slice on, as far as `tile` goes. */
+export function gatherTile(
+  vector: Vector,
+  slice: Slice,
+  firstBlock: number,
+  tile: Float64Array,
+): void {
+  for (const { offset, from, to } of stretches(slice, firstBlock, tile.length))
+    tile.set(vector.subarray(offset, offset + to - from), from);
+}
+
+/** The other way round. */
+export function scatterTile(
+  vector: Vector,
+  slice: Slice,
+  firstBlock: number,
+  tile: Float64Array,
+): void {
+  for (const { offset, from, to } of stretches(slice, firstBlock, tile.length))
+    vector.set(tile.subarray(from, to), offset);
+}
+
+/** vector[slice] += factor x values, which are those from block `firstBlock` of the slice on. */
 export function scatterAdd(
-  vector: Float64Array,
+  vector: Vector,
   slice: Slice,
   values: Float64Array,
   factor: number,
+  firstBlock = 0,
 ): void {
-  let position = 0;
-  for (const block of slice.blocks) {
-    const end = Math.min((block + 1) * slice.blockSize, vector.length);
-    for (let i = block * slice.blockSize; i < end; i++, position++) {
-      vector[i] = (vector[i] ?? 0) + factor * (values[position] ?? 0);
-    }
+  for (const { offset, from, to } of stretches(slice, firstBlock, values.length)) {
+    const shift = offset - from;
+    for (let i = from; i < to; i++)
+      vector[shift + i] = (vector[shift + i] ?? 0) + factor * (values[i] ?? 0);
   }
 }
 

@@ -5,17 +5,22 @@
  * A missing share p of the set shrinks to about p^2 in a round of random pairs.
  */
 import type { Amendment } from './amendment.js';
-import { bytesEqual, copyOf, fromHex, toHex } from './bytes.js';
-import { pieceCount, pieceOf, type Checkpoint, type CheckpointStatement } from './checkpoint.js';
-import { statementFromWire, type CheckpointWish } from './checkpoint-transfer.js';
-import { SyncProtocolError } from './errors.js';
+import { bytesEqual, toHex } from './bytes.js';
+import { messageOf, SyncProtocolError } from './errors.js';
 import { equivocationToWire } from './gossip.js';
-import { encodeHave, encodeOpening, encodeWant, fromBitmap, HaveVector, toBitmap } from './have.js';
+import {
+  encodeHave,
+  encodeOpening,
+  encodeWant,
+  HaveVector,
+  NO_SEALS,
+  type SealSummary,
+} from './have.js';
 import * as limits from './limits.js';
 import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
 import { maxUpdateBytes } from './slice.js';
-import { UPDATE_OVERHEAD_BYTES_MAX, updateToWire } from './update.js';
+import { UPDATE_OVERHEAD_BYTES_MAX, updateOf, type UpdateHeader } from './update.js';
 import * as wire from './wire/messages.js';
 
 /** What a received frame asks of the peer. Updates and proofs are not checked yet. */
@@ -23,11 +28,11 @@ export type SyncEvent =
   | { kind: 'nothing' }
   /** The remote's log is not the same: send vectors(). */
   | { kind: 'differs' }
-  /** What the remote holds is known: send want(). `checkpoint`: what it goes on from, if it said so. */
+  /** What the remote holds is known: send want(). `sealed`: the certificate that it has adopted. */
   | {
       kind: 'have';
       clockMs: number;
-      checkpoint: CheckpointStatement | null;
+      sealed: SealSummary['sealed'];
       amendment: wire.SignedAmendment | null;
     }
   /** The remote's wishes are complete: send reply(). */
@@ -35,8 +40,9 @@ export type SyncEvent =
   | { kind: 'admission'; admission: wire.SignedAdmission }
   | { kind: 'update'; update: wire.Update }
   | { kind: 'equivocation'; equivocation: wire.Equivocation }
-  | { kind: 'checkpointHashes'; hashes: Uint8Array }
-  | { kind: 'checkpointPiece'; index: number; bytes: Uint8Array }
+  | { kind: 'sealEquivocation'; equivocation: wire.SealEquivocation }
+  | { kind: 'certificate'; certificate: wire.SealCertificate }
+  | { kind: 'seal'; seal: wire.SignedSeal }
   | { kind: 'end' };
 
 /** Slots ("author/epoch") whose updates are on their way to this peer. */
@@ -47,9 +53,14 @@ export interface Reservations {
   delete(slot: string): void;
 }
 
-/** Pieces of a checkpoint in one session, and bytes of the bitmap that names them. */
-export const PIECES_MAX = limits.SYNC_SESSION_BYTES_MAX / limits.SYNC_CHUNK_BYTES;
-const BITMAP_BYTES_MAX = Math.ceil(pieceCount(limits.ADAPTER_SIZE_MAX) / 8);
+/** What this side holds of seals when the session begins. */
+export interface HeldSeals {
+  summary: SealSummary;
+  certificate: wire.SealCertificate | null;
+  seals: readonly wire.SignedSeal[];
+}
+
+const NOTHING_SEALED: HeldSeals = { summary: NO_SEALS, certificate: null, seals: [] };
 
 /** One side of one session. Not reusable; release() when it is over, however it ended. */
 export class SyncSession {
@@ -60,8 +71,7 @@ export class SyncSession {
   readonly #updateBytesMax: number;
   readonly #have: HaveVector;
   readonly #want: HaveVector;
-  /** What this log goes on from; null in a run without a horizon. */
-  readonly #checkpoint: Checkpoint | null;
+  readonly #held: HeldSeals;
   #phase: 'have' | 'want' | 'updates' | 'ended' = 'have';
   #clockMs: number | null = null;
   /** Digests of this log as hello() stated them: both sides compare the same two. */
@@ -69,10 +79,10 @@ export class SyncSession {
   #isSame = false;
   #hasSameAdmissions = false;
   #admissions = 0;
-  #remoteCheckpoint: CheckpointStatement | null = null;
-  /** What was asked for, and what the remote asks for, of a checkpoint. */
-  #wish: CheckpointWish | null = null;
-  #remoteWish: wire.CheckpointWant | null = null;
+  #remoteSealed: SealSummary['sealed'] = null;
+  #hasSameSeals = false;
+  #seals = 0;
+  #hasCertificate = false;
   #amendment: wire.SignedAmendment | null = null;
   #unknownFrames = 0;
   #isCut = false;
@@ -81,23 +91,23 @@ export class SyncSession {
   #partial = new Uint8Array();
   #partialBytes = 0;
   #wantedCount = 0;
+  /** Encoded bytes of all frames, and how many may come: two vectors and what was asked for; the rest is small. */
+  #received = 0;
+  readonly #receivedMax: number;
   #updates = 0;
   #proofs = 0;
 
   /** `inFlight` is shared by all sessions of one peer, so that no update is fetched twice at a time. */
-  constructor(
-    run: Run,
-    log: UpdateLog,
-    inFlight: Reservations,
-    checkpoint: Checkpoint | null = null,
-  ) {
+  constructor(run: Run, log: UpdateLog, inFlight: Reservations, held: HeldSeals = NOTHING_SEALED) {
     this.#run = run;
     this.#log = log;
-    this.#checkpoint = checkpoint;
+    this.#held = held;
     this.#inFlight = inFlight;
     this.#have = new HaveVector();
     this.#want = new HaveVector();
     this.#updateBytesMax = maxUpdateBytes(run) + UPDATE_OVERHEAD_BYTES_MAX;
+    this.#receivedMax =
+      2 * limits.HAVE_BYTES_MAX + Math.max(limits.SYNC_SESSION_BYTES_MAX, this.#updateBytesMax);
   }
 
   /** Whether a bound left something out that the remote holds: another session is worth its while. */
@@ -105,10 +115,9 @@ export class SyncSession {
     return this.#isCut;
   }
 
-  /** Whether both sides opened with equal logs on equal checkpoints: then their adapters are equal. */
+  /** Whether both sides opened with equal logs: then their adapters are equal. */
   get isSame(): boolean {
-    const [mine, theirs] = [this.#checkpoint, this.#remoteCheckpoint];
-    return this.#isSame && (mine?.digest ?? null) === (theirs?.digest ?? null);
+    return this.#isSame;
   }
 
   /** Whether want() left out what is on its way already. */
@@ -119,33 +128,50 @@ export class SyncSession {
   /** The frame to open with. `clockMs` lets the other side see its offset. */
   hello(clockMs: number, amendment: Amendment | null = null): Uint8Array {
     this.#stated = { log: this.#log.digest(), admissions: this.#log.members.digest() };
-    return encodeOpening(this.#run, this.#log, clockMs, this.#checkpoint, amendment);
+    return encodeOpening(this.#run, this.#log, clockMs, this.#held.summary, amendment);
+  }
+
+  /**
+   * The frames with what the remote lacks of seals, a newer certificate and signatures, once its opening is here.
+   * Where the logs differ vectors() has them.
+   */
+  *sealFrames(): Generator<Uint8Array> {
+    const { summary, certificate, seals } = this.#held;
+    const [mine, theirs] = [summary.sealed?.epoch ?? 0, this.#remoteSealed?.epoch ?? 0];
+    if (certificate !== null && mine > theirs) yield wire.SyncFrame.encode({ certificate });
+    if (this.#hasSameSeals) return;
+    for (const seal of seals) yield wire.SyncFrame.encode({ seal });
   }
 
   /**
    * The frames that say what this log holds, for a remote whose log differs. First whom it admits, so that the
-   * remote takes the updates of these.
+   * remote counts the votes of these and takes their updates.
    */
   *vectors(): Generator<Uint8Array> {
     const { members } = this.#log;
     const admissions = this.#hasSameAdmissions ? [] : members.admissions();
     for (const { signed } of admissions) yield wire.SyncFrame.encode({ admission: signed });
+    yield* this.sealFrames();
     yield* encodeHave(this.#run, this.#log);
   }
 
   /** @throws SyncProtocolError when the frame is malformed, out of turn or beyond a bound. */
   receive(bytes: Uint8Array): SyncEvent {
+    this.#received += bytes.length;
+    if (this.#received > this.#receivedMax) {
+      throw new SyncProtocolError(`more than ${this.#receivedMax} bytes in one session`);
+    }
     const frame = decodeFrame(bytes);
-    const { have, want, chunk, equivocation, end } = frame;
-    if (have) return this.#onHave(this.#inPhase('have', have));
+    const { have, want, chunk, equivocation, sealEquivocation, end } = frame;
+    if (have) return this.#onHave(this.#inPhase('have', have), bytes.length);
     if (frame.admission) return this.#onAdmission(this.#inPhase('have', frame.admission));
-    if (want) return this.#onWant(this.#inPhase('want', want));
+    if (want) return this.#onWant(this.#inPhase('want', want), bytes.length);
     if (equivocation) return this.#onEquivocation(this.#inPhase('updates', equivocation));
+    if (sealEquivocation)
+      return this.#onSealEquivocation(this.#inPhase('updates', sealEquivocation));
     if (chunk) return this.#onChunk(this.#inPhase('updates', chunk));
-    if (frame.checkpointWant)
-      return this.#onCheckpointWant(this.#inPhase('want', frame.checkpointWant));
-    if (frame.checkpointHashes || frame.checkpointPiece)
-      return this.#onCheckpointPart(this.#inPhase('updates', frame));
+    if (frame.certificate) return this.#onCertificate(frame.certificate);
+    if (frame.seal) return this.#onSeal(frame.seal);
     if (!end) return this.#onUnknown(bytes);
     if (this.#partialBytes > 0) throw new SyncProtocolError('the end inside an update');
     this.#phase = this.#inPhase('updates', 'ended');
@@ -158,18 +184,17 @@ export class SyncSession {
   }
 
   /**
-   * The frames that ask the remote for what it has, this log lacks and nobody is fetching, and for `wish`,
-   * whose pieces count first. Epochs after `epochMax` are left out: their updates would be deferred.
+   * The frames that ask the remote for what it has, this log lacks and nobody is fetching. Epochs after `epochMax`
+   * are left out: their updates would be deferred; and those before `epochMin`, which are or will be sealed.
    */
-  want(epochMax = Infinity, wish: CheckpointWish | null = null): Iterable<Uint8Array> {
-    this.#wish = wish;
+  want(epochMax = Infinity, epochMin = 0): Iterable<Uint8Array> {
     const slots = new Map<string, number[]>();
-    let bytes = (wish?.pieces.length ?? 0) * limits.SYNC_CHUNK_BYTES;
+    let bytes = 0;
     for (const author of this.#have.authors()) {
       if (this.#isCut) break;
-      if (this.#log.proofAgainst(author)) continue;
+      const evictedFrom = this.#log.proofAgainst(author)?.epoch ?? Infinity;
       const epochs: number[] = [];
-      for (const epoch of this.#lacking(author, epochMax)) {
+      for (const epoch of this.#lacking(author, Math.min(epochMax, evictedFrom - 1), epochMin)) {
         const slot = `${author}/${epoch}`;
         if (this.#inFlight.has(slot)) {
           this.#hasSkipped = true;
@@ -191,30 +216,23 @@ export class SyncSession {
         );
     }
     this.#wantedCount = this.#wanted.size;
-    return [...(wish ? [encodeWish(wish)] : []), ...encodeWant(slots)];
+    return encodeWant(slots);
   }
 
   /** The frames to send once the remote's wishes are known: proofs it lacks, what it wants, End. */
   *reply(): Generator<Uint8Array> {
     for (const proof of this.#log.proofs()) {
-      if (this.#isSame || this.#have.evicted.has(proof.author)) continue;
-      yield wire.SyncFrame.encode({ equivocation: equivocationToWire(proof) });
+      // Where the logs are equal the proof changes nothing.
+      const known = this.#have.evicted.get(proof.author) ?? Infinity;
+      if (this.#isSame || known <= proof.epoch) continue;
+      yield wire.SyncFrame.encode(equivocationToWire(proof));
     }
     let bytes = 0;
-    for (const frame of this.#checkpointParts()) {
-      bytes += frame.length;
-      yield frame;
-    }
-    for (const author of this.#want.authors()) {
-      if (this.#log.epochsOf(author).length === 0) continue;
-      for (const epoch of this.#want.epochsOf(author)) {
-        const update = this.#log.get(author, epoch);
-        if (update === undefined) continue;
-        const encoded = wire.Update.encode(updateToWire(update));
-        if (bytes > 0 && bytes + encoded.length > limits.SYNC_SESSION_BYTES_MAX) break;
-        bytes += encoded.length;
-        yield* chunks(encoded);
-      }
+    for (const header of this.#wantedUpdates()) {
+      const encoded = wire.Update.encode(updateOf(header, this.#log.read(header)));
+      if (bytes > 0 && bytes + encoded.length > limits.SYNC_SESSION_BYTES_MAX) break;
+      bytes += encoded.length;
+      yield* chunks(encoded);
     }
     yield wire.SyncFrame.encode({ end: {} });
   }
@@ -225,28 +243,23 @@ export class SyncSession {
     this.#wanted.clear();
   }
 
-  /** What the remote wants of the checkpoint, if this is it; it may have been cut again meanwhile. */
-  *#checkpointParts(): Generator<Uint8Array> {
-    const [wish, checkpoint] = [this.#remoteWish, this.#checkpoint];
-    if (!wish || !checkpoint || toHex(wish.theta) !== checkpoint.thetaSha256) return;
-    const { theta } = checkpoint;
-    if (wish.hashes) {
-      const hashes = Uint8Array.from(checkpoint.pieceHashes);
-      yield wire.SyncFrame.encode({ checkpointHashes: { hashes } });
-    }
-    const indices = fromBitmap(wish.pieces).filter((index) => index < pieceCount(theta.length));
-    for (const index of indices.slice(0, PIECES_MAX)) {
-      const bytes = Uint8Array.from(pieceOf(theta, index));
-      yield wire.SyncFrame.encode({ checkpointPiece: { index, bytes } });
+  /** The held updates that the remote wants: work goes by what is held, not by what it asks for. */
+  *#wantedUpdates(): Generator<UpdateHeader> {
+    for (const author of this.#want.authors()) {
+      for (const epoch of this.#log.epochsOf(author)) {
+        const header = this.#want.has(author, epoch) ? this.#log.get(author, epoch) : undefined;
+        if (header !== undefined) yield header;
+      }
     }
   }
 
   /** Epochs of `author` that the remote should send. */
-  #lacking(author: string, epochMax: number): number[] {
-    const remote = this.#have.epochsOf(author, epochMax, this.#log.floor);
+  #lacking(author: string, epochMax: number, epochMin: number): number[] {
+    const floor = Math.max(epochMin, this.#log.floor);
+    const remote = this.#have.epochsOf(author, floor, epochMax);
     const lacking = remote.filter((epoch) => this.#log.get(author, epoch) === undefined);
     // Digests over different ranges say nothing.
-    if ((this.#remoteCheckpoint?.epoch ?? 0) !== this.#log.floor) return lacking;
+    if ((this.#remoteSealed?.epoch ?? 0) !== this.#log.floor) return lacking;
     if (lacking.length > 0 || remote.length !== this.#log.epochsOf(author).length) return lacking;
     // The same epochs with other contents: the author signed two updates for one slot, and fetching
     // the remote's brings the proof to light.
@@ -264,25 +277,23 @@ export class SyncSession {
     );
   }
 
-  #onHave(have: wire.Have): SyncEvent {
+  #onHave(have: wire.Have, bytes: number): SyncEvent {
     if (toHex(have.runId) !== this.#run.id) throw new SyncProtocolError('another run');
     if (this.#clockMs === null) return this.#onOpening(have);
-    this.#have.add(have.authors, have.evicted);
+    this.#have.add(have.authors, have.evicted, bytes);
     return have.last ? this.#onHaveEnd(this.#clockMs) : partOf(have.authors);
   }
 
   #onOpening({ logDigest, authors, evicted, last, ...have }: wire.Have): SyncEvent {
     const { admissionsDigest } = have;
-    if (
-      logDigest.length !== 32 ||
-      ![0, 32].includes(admissionsDigest.length) ||
-      authors.length > 0 ||
-      evicted.length > 0 ||
-      last
-    ) {
+    if (logDigest.length !== 32 || authors.length > 0 || evicted.length > 0 || last) {
       throw new SyncProtocolError('a session that does not open with the digest of a log alone');
     }
-    if (have.checkpoint) this.#remoteCheckpoint = statementFromWire(this.#run, have.checkpoint);
+    if (have.sealed) {
+      const { epoch, statement } = have.sealed;
+      this.#remoteSealed = { epoch, statement: toHex(statement) };
+    }
+    this.#hasSameSeals = bytesEqual(this.#held.summary.digest, have.sealsDigest);
     this.#clockMs = have.clockMs;
     this.#amendment = have.amendment ?? null;
     const stated = this.#stated;
@@ -296,7 +307,7 @@ export class SyncSession {
     return {
       kind: 'have',
       clockMs,
-      checkpoint: this.#remoteCheckpoint,
+      sealed: this.#remoteSealed,
       amendment: this.#amendment,
     };
   }
@@ -311,35 +322,11 @@ export class SyncSession {
     return { kind: 'nothing' };
   }
 
-  #onWant(want: wire.Want): SyncEvent {
-    this.#want.add(want.authors, []);
+  #onWant(want: wire.Want, bytes: number): SyncEvent {
+    this.#want.add(want.authors, [], bytes);
     if (!want.last) return partOf(want.authors);
     this.#phase = 'updates';
     return { kind: 'want' };
-  }
-
-  #onCheckpointWant(want: wire.CheckpointWant): SyncEvent {
-    if (this.#remoteWish) throw new SyncProtocolError('a second wish for a checkpoint');
-    if (want.theta.length !== 32 || want.pieces.length > BITMAP_BYTES_MAX) {
-      throw new SyncProtocolError('a wish for a checkpoint beyond its bounds');
-    }
-    this.#remoteWish = { ...want, theta: copyOf(want.theta), pieces: copyOf(want.pieces) };
-    return { kind: 'nothing' };
-  }
-
-  /** Only what was asked for, and each once. */
-  #onCheckpointPart({ checkpointHashes, checkpointPiece }: wire.SyncFrame): SyncEvent {
-    const wish = this.#wish;
-    if (checkpointHashes && wish?.hashes) {
-      this.#wish = { ...wish, hashes: false };
-      return { kind: 'checkpointHashes', hashes: checkpointHashes.hashes };
-    }
-    if (checkpointPiece && wish?.pieces.includes(checkpointPiece.index)) {
-      const { index, bytes } = checkpointPiece;
-      this.#wish = { ...wish, pieces: wish.pieces.filter((piece) => piece !== index) };
-      return { kind: 'checkpointPiece', index, bytes };
-    }
-    throw new SyncProtocolError('a part of a checkpoint that was not asked for');
   }
 
   #onAdmission(admission: wire.SignedAdmission): SyncEvent {
@@ -351,9 +338,39 @@ export class SyncSession {
   }
 
   #onEquivocation(equivocation: wire.Equivocation): SyncEvent {
-    this.#proofs += 1;
-    if (this.#proofs > limits.AUTHORS_MAX) throw new SyncProtocolError('too many proofs');
+    this.#countProof();
     return { kind: 'equivocation', equivocation };
+  }
+
+  #onSealEquivocation(equivocation: wire.SealEquivocation): SyncEvent {
+    this.#countProof();
+    return { kind: 'sealEquivocation', equivocation };
+  }
+
+  #countProof(): void {
+    this.#proofs += 1;
+    if (this.#proofs > limits.EVICTED_MAX) throw new SyncProtocolError('too many proofs');
+  }
+
+  #onCertificate(certificate: wire.SealCertificate): SyncEvent {
+    this.#checkOpened('a certificate');
+    if (this.#hasCertificate) throw new SyncProtocolError('a second certificate');
+    this.#hasCertificate = true;
+    return { kind: 'certificate', certificate };
+  }
+
+  #onSeal(seal: wire.SignedSeal): SyncEvent {
+    this.#checkOpened('a seal');
+    this.#seals += 1;
+    if (this.#seals > limits.SEALS_MAX) throw new SyncProtocolError('too many seals');
+    return { kind: 'seal', seal };
+  }
+
+  /** Seals come between the opening and the wishes. */
+  #checkOpened(what: string): void {
+    if (this.#clockMs === null || (this.#phase !== 'have' && this.#phase !== 'want')) {
+      throw new SyncProtocolError(`${what} out of turn (in phase ${this.#phase})`);
+    }
   }
 
   #onChunk({ bytes, last }: wire.Chunk): SyncEvent {
@@ -378,7 +395,7 @@ export class SyncSession {
     try {
       return { kind: 'update', update: wire.Update.decode(encoded) };
     } catch (cause) {
-      throw new SyncProtocolError('an update that is not a valid protobuf message', { cause });
+      throw new SyncProtocolError(`an update that is not valid: ${messageOf(cause)}`, { cause });
     }
   }
 }
@@ -389,28 +406,12 @@ function partOf(authors: readonly unknown[]): SyncEvent {
   return { kind: 'nothing' };
 }
 
-function encodeWish({ thetaSha256, hashes, pieces }: CheckpointWish): Uint8Array {
-  return wire.SyncFrame.encode({
-    checkpointWant: { theta: fromHex(thetaSha256), hashes, pieces: toBitmap(pieces) },
-  });
-}
-
 function decodeFrame(bytes: Uint8Array): wire.SyncFrame {
-  const { AUTHORS_MAX, CHECKPOINT_ANCESTORS_MAX } = limits;
   let frame: wire.SyncFrame;
   try {
-    frame = wire.SyncFrame.decode(bytes, {
-      limits: {
-        have$: {
-          authors: AUTHORS_MAX,
-          evicted: AUTHORS_MAX,
-          checkpoint$: { ancestors: CHECKPOINT_ANCESTORS_MAX },
-        },
-        want$: { authors: AUTHORS_MAX },
-      },
-    });
+    frame = wire.SyncFrame.decode(bytes);
   } catch (cause) {
-    throw new SyncProtocolError('a frame that is not a valid protobuf message', { cause });
+    throw new SyncProtocolError(`a frame that is not valid: ${messageOf(cause)}`, { cause });
   }
   const kinds = Object.keys(frame).length;
   if (kinds > 1) throw new SyncProtocolError(`a frame of ${kinds} kinds; one is allowed`);

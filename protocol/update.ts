@@ -24,8 +24,6 @@ export interface UpdateHeader {
   baseEpoch: number;
   /** Optimiser steps behind the update. */
   steps: number;
-  /** Digest of the author's log at that time, 32 bytes. */
-  logDigest: Uint8Array;
   /** Root (protocol/blob.ts) of scales followed by codes, 32 bytes. */
   bodyRoot: Uint8Array;
   /** SHA-256 of the encoded header, 64 hex digits: names the update. */
@@ -33,10 +31,7 @@ export interface UpdateHeader {
   signed: wire.SignedHeader;
 }
 
-export interface Update extends UpdateHeader, Quantised {
-  /** SHA-256 of each chunk of the body, 32 bytes each: what `bodyRoot` hashes. */
-  bodyHashes: Uint8Array;
-}
+export interface Update extends UpdateHeader, Quantised {}
 
 /** Signs bytes as the author; see Identity in node/interfaces.ts. */
 export interface Signer {
@@ -56,10 +51,15 @@ export const UPDATE_OVERHEAD_BYTES_MAX = 512;
 export function createUpdate(
   run: Run,
   signer: Signer,
-  fields: Pick<Update, 'epoch' | 'baseEpoch' | 'steps' | 'logDigest' | 'scales' | 'codes'>,
+  {
+    logDigest,
+    ...fields
+  }: Pick<Update, 'epoch' | 'baseEpoch' | 'steps' | 'scales' | 'codes'> & {
+    /** Digest of the author's log when it trained, 32 bytes: for whoever looks into a run later. */
+    logDigest: Uint8Array;
+  },
 ): Update {
-  const bodyHashes = chunkHashes([fields.scales, fields.codes]);
-  const bodyRoot = blobRoot(bodyHashes);
+  const bodyRoot = blobRoot(chunkHashes([fields.scales, fields.codes]));
   const header = wire.UpdateHeader.encode({
     version: PROTOCOL_VERSION,
     runId: fromHex(run.id),
@@ -67,7 +67,7 @@ export function createUpdate(
     epoch: fields.epoch,
     baseEpoch: fields.baseEpoch,
     steps: fields.steps,
-    logDigest: Uint8Array.from(fields.logDigest),
+    logDigest: Uint8Array.from(logDigest),
     bodyRoot,
   });
   const signature = Uint8Array.from(signer.sign(signedBytes(header)));
@@ -75,10 +75,20 @@ export function createUpdate(
     ...fields,
     author: signer.peerId,
     bodyRoot,
-    bodyHashes,
     id: toHex(sha256(header)),
     signed: { header, signature },
   };
+}
+
+/** An update without its body: what a log keeps in memory. */
+export function headerOf(update: UpdateHeader): UpdateHeader {
+  const { author, epoch, baseEpoch, steps, bodyRoot, id, signed } = update;
+  return { author, epoch, baseEpoch, steps, bodyRoot, id, signed };
+}
+
+/** An update whose header a log holds, with its body. */
+export function updateOf(header: UpdateHeader, { scales, codes }: Quantised): wire.Update {
+  return { ...header.signed, scales, codes };
 }
 
 export function updateToWire(update: Update): wire.Update {
@@ -98,15 +108,14 @@ export function checkUpdate(run: Run, slicer: Slicer, message: wire.Update): Upd
         `the manifest fixes ${expected.scales} + ${expected.codes}`,
     );
   }
-  const bodyHashes = chunkHashes([scales, codes]);
-  if (!bytesEqual(blobRoot(bodyHashes), header.bodyRoot)) {
+  if (!bytesEqual(blobRoot(chunkHashes([scales, codes])), header.bodyRoot)) {
     throw rejected('bad-signature', 'the body does not match the hash that its author signed');
   }
   if (!isWellFormed({ scales, codes }, slice)) {
     throw rejected('bad-scale', 'a scale is negative or not finite, or a code is out of range');
   }
   // Views into a network buffer would keep all of it alive, so the log holds copies.
-  return { ...header, bodyHashes, scales: copyOf(scales), codes: copyOf(codes) };
+  return { ...header, scales: copyOf(scales), codes: copyOf(codes) };
 }
 
 /** @throws UpdateRejectedError unless this header is for `run`, in its bounds and signed by its author. */
@@ -148,11 +157,20 @@ export function checkHeader(run: Run, { header, signature }: wire.SignedHeader):
     epoch,
     baseEpoch,
     steps,
-    logDigest: copyOf(fields.logDigest),
     bodyRoot: copyOf(fields.bodyRoot),
     id: toHex(sha256(header)),
     signed: { header: copyOf(header), signature: copyOf(signature) },
   };
+}
+
+/** Who a header says is its author, before anything is checked; null where it says nothing that can be read. */
+export function peekAuthor({ header }: wire.SignedHeader): string | null {
+  try {
+    const { author } = decodeHeader(header);
+    return author.length === 32 ? peerIdFromPublicKey(author) : null;
+  } catch {
+    return null;
+  }
 }
 
 function decodeHeader(header: Uint8Array): wire.UpdateHeader {

@@ -46,8 +46,14 @@ const SLOWEST = [
     'net/private-run',
     'net/crash',
   ],
-  ...['net/horizon', 'net/dialler', 'net/flood', 'net/package'],
-  ...['net/training-process', 'unit/store/power-loss', 'unit/store/peer-power-loss', 'sim/seeds'],
+  ...['net/dialler', 'net/flood', 'net/package'],
+  ...[
+    'net/training-process',
+    'unit/store/power-loss',
+    'unit/store/peer-power-loss',
+    'sim/seeds',
+    'sim/hostile/hostile',
+  ],
 ].map((name) => path.join(import.meta.dirname, `${name}.test.js`));
 
 /** A file that takes longer hangs: the slowest needs about a quarter of this on two cores. */

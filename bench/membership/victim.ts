@@ -84,7 +84,7 @@ export async function trainVictim(
   const [slicer, fold, log] = [new Slicer(run), new Fold(run), new UpdateLog()];
   const random = new Prng(settings.seed, 'rounding');
   const residual = new Float64Array(initialAdapter(manifest.adapter).length);
-  const folds = [Float32Array.from(fold.compute(log))];
+  const folds = [fold.theta()];
   let optimiser: OptimiserState | null = null;
   for (let epoch = 0; epoch < settings.epochs; epoch++) {
     const theta = Float32Array.from(folds.at(-1) ?? []);
@@ -96,7 +96,8 @@ export async function trainVictim(
     const quantised = takeSlice(residual, slicer.slice(epoch), random);
     const fields = { epoch, baseEpoch: epoch, steps: job.steps, logDigest: new Uint8Array(32) };
     log.insert(createUpdate(run, testIdentity(0), { ...fields, ...quantised }));
-    folds.push(Float32Array.from(fold.compute(log)));
+    fold.compute(log);
+    folds.push(fold.theta());
   }
   return folds;
 }

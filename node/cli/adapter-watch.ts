@@ -4,7 +4,7 @@ import { readStoredRun, type StoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 
 /** What the adapter is the fold of. */
-const FILES = ['log', 'checkpoint'] as const;
+const FILES = ['log', 'seal'] as const;
 
 export class AdapterWatch {
   private seen = '';

@@ -10,6 +10,7 @@ import { jsonOption, listenOption, logOptions, swarmKeyOption } from './peer-opt
 import { reachNote } from './reach.js';
 import { givenSwarmKey } from './session.js';
 import { defineVerb, type VerbIo } from './verb.js';
+import { rawOutput } from './output.js';
 
 /** How often the list of runs is looked at, in ms. */
 const POLL_MS = 1_000;
@@ -40,10 +41,10 @@ Elsewhere: murmurate start --bootstrap /ip4/192.0.2.1/tcp/4001/p2p/12D3KooWRm4t.
     const logger = createLogger({
       level: logLevel,
       format: logFormat,
-      out: io.stderr,
+      out: rawOutput(io.stderr),
       colour: io.terminal,
     });
-    await new DataDirectory(dir).create();
+    for (const sentence of await new DataDirectory(dir).create()) io.stderr.write(`${sentence}\n`);
     const lost = new AbortController();
     const lock = await lockDirectory(dir, (sentence) => lost.abort(new UserError(sentence)));
     try {

@@ -12,6 +12,8 @@ import type { AdapterWatch } from './adapter-watch.js';
 import { LINE_CHARACTERS_MAX, type LineInput } from './line-input.js';
 import { twoColumns, wideTerminal } from './two-columns.js';
 import { seedOf } from './writing-options.js';
+import { printable } from '../printable.js';
+import { rawOutput } from './output.js';
 
 /** Who answers: each keeps to what it said itself. */
 export interface Voice {
@@ -159,7 +161,7 @@ export class ChatSession {
       // An answer after "A:" begins with a space.
       const shown = text === '' ? piece.trimStart() : piece;
       text += shown;
-      if (isShown) out.write(shown);
+      if (isShown) out.write(printable(shown));
     };
     const request = {
       prompt: fitted.ids,
@@ -238,6 +240,8 @@ export class ChatSession {
   }
 
   private note(text: string): void {
-    this.init.notes.write(this.init.isTerminal ? `\x1b[2m${text}\x1b[0m\n` : `${text}\n`);
+    const safe = printable(text);
+    const line = this.init.isTerminal ? `\x1b[2m${safe}\x1b[0m\n` : `${safe}\n`;
+    rawOutput(this.init.notes).write(line);
   }
 }

@@ -15,6 +15,7 @@ import {
   formatOption,
   samplingOptions,
 } from './writing-options.js';
+import { rawOutput } from './output.js';
 
 export const chatVerb = defineVerb({
   name: 'chat',
@@ -69,7 +70,7 @@ you> /help`,
         return contentInWords(newest);
       },
     });
-    const input = openLineInput(stdin, io.stdout, () => session.onCtrlC(io.interrupt));
+    const input = openLineInput(stdin, rawOutput(io.stdout), () => session.onCtrlC(io.interrupt));
     io.onCtrlC?.(() => session.onCtrlC(io.interrupt));
     try {
       await session.run(input, io.signal);

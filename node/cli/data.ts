@@ -12,6 +12,8 @@ import { modelDirectory, modelOption } from './base-choice.js';
 import { columnOptions, columnsOf } from './data-options.js';
 import { jsonOption, peerOptions } from './peer-options.js';
 import { defineVerb } from './verb.js';
+import { printable, printableLine } from '../printable.js';
+import { rawOutput } from './output.js';
 
 /** Positions of a row where none is given: see start. */
 const SEQUENCE_LENGTH = 256;
@@ -83,9 +85,10 @@ no problems`,
     );
     const shown = options.noSamples ? { ...report, samples: [] } : report;
     const writing = { tokenizer, sequenceLength: options.sequenceLength, all: options.all };
-    io.stdout.write(
+    // The report escapes what is not its own, and has colours.
+    rawOutput(io.stdout).write(
       options.json
-        ? jsonReport(shown, writing)
+        ? printable(jsonReport(shown, writing))
         : textReport(shown, writing, isColourful(io.stdout)),
     );
     if (report.problemCount === 0) return;
@@ -211,7 +214,7 @@ function problemsText({ problems, problemCount }: DataReport, all: boolean): str
     left === 0
       ? []
       : [`and ${grouped(left)} more${all ? '' : `; --all lists up to ${PROBLEMS_MAX}`}`];
-  return [...shown.map((problem) => `problem: ${problem}`), ...more].join('\n');
+  return [...shown.map((problem) => `problem: ${printable(problem)}`), ...more].join('\n');
 }
 
 /** The text as the model sees it, what is trained in green or in brackets. */
@@ -226,7 +229,7 @@ function sampleText(
     return trained ? `${open}${shown}${close}` : shown;
   });
   const more = stretches.length > STRETCHES_SHOWN_MAX ? ' ...' : '';
-  return `--- ${placeText(file, place)}\n${parts.join('')}${more}\n---`;
+  return `--- ${printableLine(placeText(file, place))}\n${parts.join('')}${more}\n---`;
 }
 
 /** Of stretch `index` of a sample: all but the first go on from the one before. */
@@ -234,11 +237,6 @@ function textOf(tokens: readonly number[], index: number, tokenizer: Tokenizer):
   return index === 0
     ? tokenizer.decode(tokens, false)
     : tokenizer.decodeContinuation(tokens, false);
-}
-
-/** Text from a file must not steer the terminal. */
-function printable(shown: string): string {
-  return shown.replace(/[^\P{Cc}\n\t]/gu, '\ufffd');
 }
 
 function shortened(shown: string): string {

@@ -73,7 +73,7 @@ $ murmurate doctor --data notes.jsonl --bootstrap /ip4/192.0.2.1/tcp/4001/p2p/12
 ok    node       Node 20.20.2, and 20.19 is the oldest that will do
 ok    memory     training takes about 515 MB of memory (weights 221 MB, ...) of 24.8 GB: the 8 sequences of a step in 4 parts of at most 2, ...
 ok    speed      a step of 8 x 128 tokens takes 216 ms (4741 tokens/s) on cpu (2 threads), so 10 steps, an epoch, take 2.2 s
-fail  swarm key  swarm.key can be read by others (mode 0644); it holds a secret: chmod 600 swarm.key
+fail  swarm key  swarm.key holds a secret and can be read by others (mode 0644): chmod 600 swarm.key
                  do: chmod 600 swarm.key
 ...`,
   run: async ({ options, io }) => {

@@ -54,7 +54,10 @@ async function attempt(
   let runs: KnownRun[];
   const deadline = AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_MS_MAX)]);
   try {
-    runs = await askRuns(host, address, deadline);
+    // Of one run more is told than of each of many.
+    const id = wanted !== null && /^[0-9a-f]{64}$/.test(wanted) ? wanted : null;
+    runs = id === null ? [] : await askRuns(host, address, deadline, id);
+    if (runs.length === 0) runs = await askRuns(host, address, deadline);
   } catch (error) {
     signal.throwIfAborted();
     if (deadline.aborted) return `${address} did not answer within ${ATTEMPT_MS_MAX / 1000} s`;

@@ -9,6 +9,7 @@ import type { BlobName } from '../../protocol/blob.js';
 import type {
   AlphaPhase,
   CompressionPhase,
+  FoldRule,
   Manifest,
   Membership,
   ModelFingerprint,
@@ -70,7 +71,7 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
       trimFraction: trimFractionOf(options),
       clip: clipOf(options),
       lagMax: options.lagMax,
-      horizonEpochs: options.horizon,
+      ...sealRuleOf(options),
       alpha: alphaPhases(options.foldAlpha),
     },
     membership: membershipOf(options, context.founder),
@@ -122,6 +123,20 @@ function checkRobust(options: RunOptions, founder: string): void {
 
 function trimFractionOf({ fold, trim }: RunOptions): number {
   return fold === 'robust' ? trim : 0;
+}
+
+/**
+ * When the members sign what they hold (docs/PROTOCOL.md, "Seals"). Under the robust fold often: an attacker that
+ * holds updates back can back-date them no further than that.
+ */
+function sealRuleOf(options: RunOptions): Pick<FoldRule, 'sealEvery' | 'sealAfter'> {
+  const isOpen = options.allow.length === 0 && !options.inviteOnly;
+  const isRobust = options.fold === 'robust';
+  const usual = isOpen ? 0 : isRobust ? 1 : 16;
+  const sealEvery = options.sealEvery === 'auto' ? usual : options.sealEvery;
+  const after = isRobust ? 1 : options.lagMax;
+  const sealAfter = options.sealAfter === 'auto' ? after : options.sealAfter;
+  return { sealEvery, sealAfter: sealEvery === 0 ? 0 : sealAfter };
 }
 
 function clipOf({ fold, clip }: RunOptions): number {
@@ -227,7 +242,14 @@ const COMPARISONS: Record<
     stored: (m) => m.fold.clip,
   },
   lagMax: { wanted: (o) => o.lagMax, stored: (m) => m.fold.lagMax },
-  horizon: { wanted: (o) => o.horizon, stored: (m) => m.fold.horizonEpochs },
+  sealEvery: {
+    wanted: (o) => (o.sealEvery === 'auto' ? null : o.sealEvery),
+    stored: (m) => m.fold.sealEvery,
+  },
+  sealAfter: {
+    wanted: (o) => (o.sealAfter === 'auto' ? null : o.sealAfter),
+    stored: (m) => m.fold.sealAfter,
+  },
   foldAlpha: {
     wanted: (o) => alphaText(alphaPhases(o.foldAlpha)),
     stored: (m) => alphaText(m.fold.alpha),

@@ -15,6 +15,7 @@ import {
   samplingOptions,
   seedOf,
 } from './writing-options.js';
+import { printable } from '../printable.js';
 
 const PURPOSE = { doing: 'generating', remedy: 'give a smaller --context or --max-tokens,' };
 
@@ -61,7 +62,7 @@ Answer:"
       capacity: options.context ?? needed,
       chunk: chunkFor(ids.length, options.maxTokens),
     };
-    const say = (piece: string): unknown => io.stdout.write(piece);
+    const say = (piece: string): unknown => io.stdout.write(printable(piece));
     if (!options.compare) {
       const model = await openNextTokenModel(toOpen);
       try {
@@ -84,7 +85,7 @@ Answer:"
     try {
       const base = await write('base', new Float32Array(theta.length));
       const adapted = await write(source, theta);
-      if (width !== null) say(twoColumns([base, adapted], width));
+      if (width !== null) io.stdout.write(twoColumns([base, adapted], width));
     } finally {
       await graph.dispose();
     }

@@ -157,8 +157,9 @@ export function bestEpoch(entries: readonly Entry[]): number | null {
 
 function jsonReport({ stored, base, entries }: History): string {
   const reason = goneReason(stored);
-  const { run, checkpoint } = stored;
-  const gone = reason === null ? null : { fromEpoch: 0, toEpoch: checkpoint.epoch - 2, reason };
+  const { run, dropped } = stored;
+  const toEpoch = (dropped?.epoch ?? 0) - 2;
+  const gone = reason === null ? null : { fromEpoch: 0, toEpoch, reason };
   const best = bestEpoch(entries);
   return `${JSON.stringify({ runId: run.id, base: { heldOutLoss: base }, gone, epochs: entries, best })}\n`;
 }
@@ -181,7 +182,7 @@ export function tableReport({ stored, base, entries, isMeasured }: History): str
   const best = bestEpoch(entries);
   const lines = [
     table.toString(),
-    ...(gone === null ? [] : [`epochs 0 to ${stored.checkpoint.epoch - 2} are gone: ${gone}`]),
+    ...(gone === null ? [] : [`epochs 0 to ${(stored.dropped?.epoch ?? 0) - 2} are gone: ${gone}`]),
     ...(best === null
       ? []
       : [`best here: epoch ${best}; murmurate export --epoch ${best} ADAPTER_DIR writes it`]),

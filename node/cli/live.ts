@@ -25,7 +25,8 @@ const QUIET_EPOCHS = 2;
 
 export type PeerOptions = OptionValues<typeof peerOptions>;
 
-export interface LiveInit extends Omit<RunningPeerInit, 'isResting' | 'measuresPersonal'> {
+export interface LiveInit
+  extends Omit<RunningPeerInit, 'isResting' | 'measuresPersonal' | 'logBytesMax'> {
   trainer: TrainerHost;
   page: StatusPage;
   options: PeerOptions;
@@ -42,13 +43,21 @@ export async function live(init: LiveInit): Promise<void> {
     announce(lastStatus(), page.server?.url ?? null, init);
     return watch(lastStatus, progress, options, stop);
   };
-  const running = { ...init, measuresPersonal: !options.noPersonal };
+  const running = { ...init, ...ownOptions(options) };
   await keepRunning(running, whileUp).finally(() => progress.stop());
 }
 
 /** What a peer runs with beside its parts. */
 export type RunningInit = Omit<LiveInit, 'options' | 'progress'> &
-  Pick<RunningPeerInit, 'measuresPersonal'>;
+  Pick<RunningPeerInit, 'measuresPersonal' | 'logBytesMax'>;
+
+/** What a peer's own options say of how it lives. */
+export function ownOptions(
+  options: Pick<PeerOptions, 'noPersonal' | 'logDisk'>,
+): Pick<RunningPeerInit, 'measuresPersonal' | 'logBytesMax'> {
+  const logBytesMax = options.logDisk === 'all' ? Infinity : options.logDisk * 1e9;
+  return { measuresPersonal: !options.noPersonal, logBytesMax };
+}
 
 /** A peer that is on the network. */
 export interface UpPeer {

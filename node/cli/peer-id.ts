@@ -14,7 +14,7 @@ $ murmurate peer-id
 12D3KooWQp6h...`,
   run: async ({ options, io }) => {
     const directory = new DataDirectory(options.dir);
-    await directory.create();
+    for (const sentence of await directory.create()) io.stderr.write(`${sentence}\n`);
     const { peerId } = await loadOrCreateIdentity(directory.pathOf('identity'));
     io.stdout.write(`${peerId}\n`);
   },

@@ -133,6 +133,11 @@ export const peerOptions = {
   ),
   bootstrap: manyOption(multiaddr, [], 'bootstrap nodes or peers to dial as well'),
   ...swarmKeyOption,
+  logDisk: option(
+    orWord('all', real('GB', 0.001, 1e6)),
+    'all',
+    'disk for the updates of the run; near the bound those on which the members have agreed are dropped; all keeps all',
+  ),
   shareModel: switchOption(
     'give the files of the base model to members who lack them (join --model auto or peers)',
   ),

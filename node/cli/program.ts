@@ -7,7 +7,7 @@ import { flagOf, parseValue, type OptionSpec, type OptionSpecs } from '../config
 import { CONFIG_FILE, readConfigFile } from '../config/file.js';
 import { Sources, type ResolvedOptions } from '../config/sources.js';
 import { StoreUnavailableError, TrainerDiedError } from '../interfaces.js';
-import { ForeignLogError } from '../store/log-file.js';
+import { ForeignLogError } from '../store/log-scan.js';
 import {
   InvalidManifestError,
   InvalidPeerIdError,
@@ -16,6 +16,7 @@ import {
 import { INVITE_PREFIX } from '../../protocol/invite.js';
 import { VERSION } from '../version.js';
 import type { Verb, VerbCall, VerbIo } from './verb.js';
+import { printableOutput } from './output.js';
 
 /** The environment as a process has it. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -27,7 +28,9 @@ export async function runProgram(
   io: VerbIo,
   environment: Environment = process.env,
 ): Promise<number> {
-  const program = createProgram(verbs, io, environment);
+  const stderr = printableOutput(io.stderr);
+  const safe = { ...io, stdout: printableOutput(io.stdout), stderr };
+  const program = createProgram(verbs, safe, environment);
   try {
     await program.parseAsync([...args], { from: 'user' });
     return 0;
@@ -36,7 +39,7 @@ export async function runProgram(
     // What was under way stopped because it was told to.
     if (io.signal.aborted && isAbort(error, io.signal)) return EXIT_INTERRUPTED;
     const { text, exitCode } = describeError(error, args);
-    io.stderr.write(`error: ${text.replaceAll(INVITES, `${INVITE_PREFIX}...`)}\n`);
+    stderr.write(`error: ${text.replaceAll(INVITES, `${INVITE_PREFIX}...`)}\n`);
     return exitCode;
   }
 }

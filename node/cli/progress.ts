@@ -3,6 +3,8 @@ import { MultiBar, type SingleBar } from 'cli-progress';
 import { Writable } from 'node:stream';
 import type { StatusReport } from '../status.js';
 import type { VerbIo } from './verb.js';
+import { printable } from '../printable.js';
+import { printableOutput, rawOutput } from './output.js';
 
 /** Shows the state of one peer; `log` is where the logger writes, so that lines do not break the bar. */
 export interface Progress {
@@ -23,27 +25,30 @@ class BarProgress implements Progress {
 
   constructor(out: Writable) {
     this.#bars = new MultiBar({
-      stream: out,
+      stream: rawOutput(out),
       format: 'epoch {value}/{total} [{bar}] {facts}',
       barsize: 24,
       hideCursor: true,
       // Signals are handled by main.ts alone.
       gracefulExit: false,
     });
-    this.log = new Writable({
-      write: (chunk: Buffer, _encoding, done) => {
-        if (this.#bar === null) out.write(chunk);
-        else this.#bars.log(chunk.toString());
-        done();
-      },
-    });
+    this.log = printableOutput(
+      new Writable({
+        write: (chunk: Buffer, _encoding, done) => {
+          if (this.#bar === null) rawOutput(out).write(chunk);
+          else this.#bars.log(chunk.toString());
+          done();
+        },
+      }),
+    );
   }
 
   update(report: StatusReport): void {
     const { epochsMax } = report.run;
     const epoch = Math.min(epochsMax, Math.max(0, report.run.epoch));
     this.#bar ??= this.#bars.create(epochsMax, epoch, { facts: '' });
-    for (const sentence of this.#news.of(report)) this.#bars.log(`attention: ${sentence}\n`);
+    for (const sentence of this.#news.of(report))
+      this.#bars.log(`attention: ${printable(sentence)}\n`);
     this.#bar.update(epoch, { facts: `${report.run.state}: ${facts(report)}` });
   }
 

@@ -2,6 +2,7 @@
 import { createInterface, type Interface } from 'node:readline';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import type { VerbIo } from './verb.js';
+import { rawOutput } from './output.js';
 
 /** Asks on stderr and reads from `answers`. */
 export class Questions {
@@ -13,7 +14,12 @@ export class Questions {
   constructor(io: VerbIo, answers: NonNullable<VerbIo['answers']>) {
     this.#io = io;
     const { terminal, signal } = io;
-    this.#lines = createInterface({ input: answers, output: io.stderr, terminal, signal });
+    this.#lines = createInterface({
+      input: answers,
+      output: rawOutput(io.stderr),
+      terminal,
+      signal,
+    });
     // In a terminal readline takes Ctrl-C for itself.
     this.#lines.on('SIGINT', io.interrupt);
     this.#answers = this.#lines[Symbol.asyncIterator]();

@@ -102,10 +102,16 @@ export const runOptions = {
     8,
     'updates that started from an older fold count nothing',
   ),
-  horizon: option(
-    integer('EPOCHS', 0, limits.EPOCHS_MAX),
-    64,
-    'epochs after which updates become a checkpoint and leave memory and disk; 0 keeps all',
+  sealEvery: option(
+    orWord('auto', integer('EPOCHS', 0, limits.SEAL_EPOCHS_MAX)),
+    'auto',
+    'how often the members sign what they hold, so that no update can be back-dated behind it; 0 never; auto is ' +
+      '16, or 1 with --fold robust; an open run never does',
+  ),
+  sealAfter: option(
+    orWord('auto', integer('EPOCHS', 1, limits.SEAL_EPOCHS_MAX)),
+    'auto',
+    'epochs in which late updates still count before the members sign; auto is --lag-max, or 1 with --fold robust',
   ),
   foldAlpha: manyOption(
     matching('EPOCH:N/D', /^\d{1,6}:\d{1,7}\/\d{1,7}$/, 'like 0:1/1, from epoch 0 on times 1/1'),

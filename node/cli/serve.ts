@@ -12,6 +12,7 @@ import { logOptions } from './peer-options.js';
 import { fingerprintOf, ServeEngine } from './serve-engine.js';
 import { defineVerb } from './verb.js';
 import { contextOption, formatOption } from './writing-options.js';
+import { rawOutput } from './output.js';
 
 /** Characters of an API key: fewer can be guessed, more do not fit into a header. */
 const KEY_CHARACTERS_MIN = 16;
@@ -52,7 +53,7 @@ $ curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/j
     const logger = createLogger({
       level: options.logLevel,
       format: options.logFormat,
-      out: io.stderr,
+      out: rawOutput(io.stderr),
     });
     const baseId = modelName(chosen.dir);
     const fingerprint = content === null ? 'adapter' : fingerprintOf(content);

@@ -18,6 +18,7 @@ import type { PeerOptions } from './live.js';
 import { createProgress, type Progress } from './progress.js';
 import { openStatusPage, type StatusPage } from './status-page.js';
 import type { VerbIo } from './verb.js';
+import { rawOutput } from './output.js';
 
 /** Everything of a peer that does not depend on the run. */
 export interface Session {
@@ -60,12 +61,14 @@ export async function withSession(
   const logger = createLogger({
     level: options.logLevel,
     format: options.logFormat,
-    out: progress.log,
+    out: rawOutput(progress.log),
     colour: io.terminal,
   });
   await sayDataFiles(options.data, progress.log);
   const lost = new AbortController();
-  const home = await openHome(options.dir, (sentence) => lost.abort(new UserError(sentence)));
+  const stop = (sentence: string): void => lost.abort(new UserError(sentence));
+  const say = (sentence: string): void => void progress.log.write(`${sentence}\n`);
+  const home = await openHome(options.dir, stop, say);
   const opened: (() => Promise<void>)[] = [() => home.lock.release()];
   try {
     const before = await readSettings(home.directory);

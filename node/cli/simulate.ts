@@ -60,6 +60,9 @@ const simulateOptions = {
   ),
   attack: option(choice(ATTACK_NAMES), null, 'what the hostile peers do', 'nobody is hostile'),
   attackers: option(real('SHARE', 0, 0.5), 0.2, 'share of the peers that is hostile'),
+  open: switchOption(
+    'an open run instead of one of listed members: the hostile peers may be one person with many keys',
+  ),
   loss: option(real('SHARE', 0, 1), 0, 'share of gossip messages that a receiver misses'),
   churn: option(
     real('SHARE', 0, 1),
@@ -223,7 +226,7 @@ async function open(
   return { run, workload };
 }
 
-/** The manifest that `start` would write for these options, closed to all but the simulated peers. */
+/** The manifest that `start` would write for these options, closed to all but the simulated peers unless it is open. */
 function found(
   { options, identities, seed }: Plan,
   modules: FoundingContext['modules'],
@@ -239,7 +242,12 @@ function found(
     startMs: START_MS,
     epochMs: EPOCH_MS,
   };
-  const all = { ...defaultsOf(runOptions), ...options, name: 'simulation', allow: ids };
+  const all = {
+    ...defaultsOf(runOptions),
+    ...options,
+    name: 'simulation',
+    allow: options.open ? [] : ids,
+  };
   const adapterSeed = Buffer.from(seed).toString('hex');
   try {
     return encodeManifest(

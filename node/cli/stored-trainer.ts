@@ -18,6 +18,7 @@ import {
   threadsOption,
 } from './peer-options.js';
 import type { VerbIo } from './verb.js';
+import { rawOutput } from './output.js';
 
 /** How a verb computes that trains or measures on the peer's own data. */
 export const trainerOptions = {
@@ -71,7 +72,7 @@ export async function openStoredTrainer(
       heldOut: settings.heldOutShare,
     },
     peerId,
-    createLogger({ level, format, out: io.stderr }),
+    createLogger({ level, format, out: rawOutput(io.stderr) }),
     io.signal,
   );
   io.stderr.write(`device: ${trainer.deviceLine}\n`);

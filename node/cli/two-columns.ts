@@ -1,6 +1,7 @@
 /** Texts of base and adapter beside each other on a wide terminal, else one under the other. */
 import Table from 'cli-table3';
 import type { Writable } from 'node:stream';
+import { printable, printableLine } from '../printable.js';
 
 /** Columns of a terminal from which two texts have room beside each other. */
 const WIDE = 100;
@@ -25,11 +26,11 @@ export function wideTerminal(out: Writable): number | null {
 export function twoColumns(texts: readonly [NamedText, NamedText], width: number): string {
   const column = Math.floor((Math.min(width, WIDTH_MAX) - FRAME) / 2) + 2;
   const table = new Table({
-    head: texts.map(({ name }) => name),
+    head: texts.map(({ name }) => printableLine(name)),
     colWidths: [column, column],
     wordWrap: true,
     style: { head: [], border: [], compact: true },
   });
-  table.push(texts.map(({ text }) => text));
+  table.push(texts.map(({ text }) => printable(text)));
   return `${table.toString()}\n`;
 }

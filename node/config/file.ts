@@ -7,15 +7,13 @@ import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type YAMLM
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { readBoundedFile } from '../json-file.js';
 import { INVITE_PREFIX } from '../../protocol/invite.js';
+import { exposure } from '../private-file.js';
 
 /** Looked for in the working directory where none is named. */
 export const CONFIG_FILE = 'murmurate.yaml';
 
 /** All options with a comment to each take 10 KB. */
 const BYTES_MAX = 256 * 1024;
-
-/** Permission bits of the group and of others. */
-const OTHERS = 0o077;
 
 /** One key with its value or values. */
 export interface Setting {
@@ -115,11 +113,7 @@ class Reader {
 
 /** An invite is worth a place in a run to whoever reads it. */
 async function checkSecrecy(path: string, text: string): Promise<void> {
-  if (process.platform === 'win32' || !text.toLowerCase().includes(INVITE_PREFIX)) return;
-  const { mode } = await stat(path);
-  if ((mode & OTHERS) === 0) return;
-  const octal = (mode & 0o777).toString(8).padStart(4, '0');
-  throw new UserError(
-    `${path} holds an invite and can be read by others (mode ${octal}): chmod 600 ${path}`,
-  );
+  if (!text.toLowerCase().includes(INVITE_PREFIX)) return;
+  const problem = exposure(path, await stat(path), process.getuid?.() ?? null, 'an invite');
+  if (problem !== null) throw new UserError(problem);
 }

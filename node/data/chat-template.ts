@@ -6,8 +6,16 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { parseJson, readFileIfThere } from '../json-file.js';
+import { printableLine } from '../printable.js';
 import { compileJinja, type JinjaTemplate, type Rendering } from './jinja.js';
-import { readTokenizerConfig, specialTokensOf, type TokenizerConfig } from './tokenizer.js';
+import { TooMuchError } from './text-budget.js';
+import { timeFor, withTimeLimit, type ModelProgram } from './time-limit.js';
+import {
+  readTokenizerConfig,
+  specialTokensOf,
+  TOKENIZER_CONFIG_FILE,
+  type TokenizerConfig,
+} from './tokenizer.js';
 
 /**
  * One turn of a conversation; `role` is mostly "system", "user" or "assistant". A template may read more of it, such
@@ -52,41 +60,54 @@ const MORE_TEMPLATES = 'additional_chat_templates';
 /** Where processors of models with pictures keep it. */
 const CHAT_TEMPLATE_JSON = 'chat_template.json';
 /** Bytes of a chat template: the longest with tools have some 20 KB. */
-const TEMPLATE_BYTES_MAX = 1024 * 1024;
+const TEMPLATE_BYTES_MAX = 256 * 1024;
+/** Characters that an error shows of what a template says. */
+const REASON_CHARACTERS_MAX = 200;
 /** Names of the templates to use where tokenizer_config.json lists several: of any conversation, and with tools. */
 const DEFAULT_TEMPLATE = 'default';
 const TOOL_TEMPLATE = 'tool_use';
 
 const jsonFile = z.looseObject({ chat_template: z.string() });
 
-/** Sources by name. */
-type Sources = ReadonlyMap<string, string>;
+/** The templates of a model. */
+interface Sources {
+  path: string;
+  byName: ReadonlyMap<string, string>;
+}
+
+export interface TemplateOptions {
+  /** What templates take for the date. */
+  now?: () => Date;
+  /** For one call; a long conversation has more. */
+  callMs?: number;
+}
 
 /**
  * Opens chat_template.jinja or the template in tokenizer_config.json; null when the model has none.
- * Throws UserError when the template is not valid Jinja. `now`: what templates take for the date.
+ * Throws UserError when the template is not valid Jinja, or goes beyond a bound.
  */
 export async function openChatTemplate(
   modelDir: string,
-  now?: () => Date,
+  { now, callMs }: TemplateOptions = {},
 ): Promise<ChatTemplate | null> {
   const config = await readTokenizerConfig(modelDir);
-  const sources = (await sourcesOfFile(modelDir)) ?? sourcesOfConfig(config.chat_template);
-  const source = sources.get(DEFAULT_TEMPLATE);
+  const { path, byName } =
+    (await sourcesOfFile(modelDir)) ?? sourcesOfConfig(modelDir, config.chat_template);
+  const source = byName.get(DEFAULT_TEMPLATE);
   if (source === undefined) return null;
+  const program = { path, remedy: "get the model's own chat template" };
   const compile = (text: string): JinjaTemplate => {
-    try {
-      return compileJinja(text, now);
-    } catch (cause) {
+    if (text.length > TEMPLATE_BYTES_MAX) {
       throw new UserError(
-        `the chat template of ${modelDir} cannot be read (${messageOf(cause)}): get the model's own ${CHAT_TEMPLATE_FILE}`,
-        undefined,
-        { cause },
+        `${path} has a chat template of ${text.length} characters, more than ${TEMPLATE_BYTES_MAX}: ${program.remedy}`,
       );
     }
+    return attempt(program, timeFor(0, callMs), PARSING, () => compileJinja(text, now));
   };
-  const forTools = sources.get(TOOL_TEMPLATE);
+  const forTools = byName.get(TOOL_TEMPLATE);
   return new ModelTemplate(
+    program,
+    callMs,
     compile(source),
     forTools === undefined ? null : compile(forTools),
     source + (forTools ?? ''),
@@ -102,34 +123,70 @@ function specialVariables(config: TokenizerConfig): Record<string, unknown> {
   return { ...Object.fromEntries(named), additional_special_tokens: listed };
 }
 
+/** What an attempt was for, where the template itself is the reason that it failed. */
+type Failure = (program: ModelProgram, reason: string) => string;
+const PARSING: Failure = ({ path, remedy }, reason) =>
+  `the chat template of ${path} cannot be read (${reason}): ${remedy}`;
+const RENDERING: Failure = (_, reason) =>
+  `the model's chat template does not take this conversation (${reason}): check the order of the roles`;
+
+function attempt<T>(program: ModelProgram, limitMs: number, failure: Failure, work: () => T): T {
+  return withTimeLimit(program, limitMs, () => {
+    try {
+      return work();
+    } catch (cause) {
+      throw new UserError(
+        cause instanceof TooMuchError
+          ? `${program.path}: the chat template ${cause.message}: ${program.remedy}`
+          : failure(program, messageOf(cause)),
+        undefined,
+        { cause },
+      );
+    }
+  });
+}
+
+/** Null where the template is in tokenizer_config.json. */
 async function sourcesOfFile(modelDir: string): Promise<Sources | null> {
-  const read = (name: string): Promise<Uint8Array | null> =>
-    readFileIfThere(join(modelDir, name), TEMPLATE_BYTES_MAX, "the model's chat template");
-  const file = await read(CHAT_TEMPLATE_FILE);
+  const read = (path: string): Promise<Uint8Array | null> =>
+    readFileIfThere(path, TEMPLATE_BYTES_MAX, "the model's chat template");
+  const [path, jsonPath] = [join(modelDir, CHAT_TEMPLATE_FILE), join(modelDir, CHAT_TEMPLATE_JSON)];
+  const file = await read(path);
   if (file !== null) {
-    const forTools = await read(join(MORE_TEMPLATES, `${TOOL_TEMPLATE}.jinja`));
-    return new Map([
-      [DEFAULT_TEMPLATE, new TextDecoder().decode(file)],
-      ...(forTools === null ? [] : [[TOOL_TEMPLATE, new TextDecoder().decode(forTools)] as const]),
-    ]);
+    const forTools = await read(join(modelDir, MORE_TEMPLATES, `${TOOL_TEMPLATE}.jinja`));
+    const byName = new Map([[DEFAULT_TEMPLATE, new TextDecoder().decode(file)]]);
+    if (forTools !== null) byName.set(TOOL_TEMPLATE, new TextDecoder().decode(forTools));
+    return { path, byName };
   }
   const config = await readTokenizerConfig(modelDir);
   if (config.chat_template !== null && config.chat_template !== undefined) return null;
-  const json = await read(CHAT_TEMPLATE_JSON);
+  const json = await read(jsonPath);
   if (json === null) return null;
-  const { chat_template } = parseJson(json, join(modelDir, CHAT_TEMPLATE_JSON), jsonFile);
-  return new Map([[DEFAULT_TEMPLATE, chat_template]]);
+  const { chat_template: source } = parseJson(json, jsonPath, jsonFile);
+  return { path: jsonPath, byName: new Map([[DEFAULT_TEMPLATE, source]]) };
 }
 
 function sourcesOfConfig(
+  modelDir: string,
   template: string | { name: string; template: string }[] | null | undefined,
 ): Sources {
-  if (typeof template === 'string') return new Map([[DEFAULT_TEMPLATE, template]]);
-  return new Map((template ?? []).map(({ name, template: source }) => [name, source]));
+  const path = join(modelDir, TOKENIZER_CONFIG_FILE);
+  if (typeof template === 'string')
+    return { path, byName: new Map([[DEFAULT_TEMPLATE, template]]) };
+  return {
+    path,
+    byName: new Map((template ?? []).map(({ name, template: source }) => [name, source])),
+  };
 }
 
+/** The template's own words: escaped, for they are a stranger's, and cut short, for they may hold a conversation. */
 function messageOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : 'unknown fault';
+  // The library's errors are no instances of Error here: it runs in a context of its own.
+  const message =
+    typeof cause === 'object' && cause !== null && 'message' in cause ? cause.message : null;
+  return typeof message === 'string'
+    ? printableLine(message.slice(0, REASON_CHARACTERS_MAX))
+    : 'unknown fault';
 }
 
 /** How a template wants what can be written in two ways. */
@@ -145,6 +202,8 @@ class ModelTemplate implements ChatTemplate {
   #habits: Habits | null = null;
 
   constructor(
+    private readonly program: ModelProgram,
+    private readonly callMs: number | undefined,
     private readonly plain: JinjaTemplate,
     private readonly forTools: JinjaTemplate | null,
     private readonly source: string,
@@ -174,6 +233,18 @@ class ModelTemplate implements ChatTemplate {
     addGenerationPrompt: boolean,
     context: ChatContext,
   ): Rendering {
+    const characters = messages.reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
+    return attempt(this.program, timeFor(characters, this.callMs), RENDERING, () =>
+      this.#best(messages, addGenerationPrompt, context),
+    );
+  }
+
+  /** Throws what the template throws where it takes the messages in no form. */
+  #best(
+    messages: readonly ChatMessage[],
+    addGenerationPrompt: boolean,
+    context: ChatContext,
+  ): Rendering {
     this.#habits ??= this.#findHabits();
     let refusal: unknown;
     let best: Rendering | null = null;
@@ -183,15 +254,12 @@ class ModelTemplate implements ChatTemplate {
         // Some templates write a null out.
         if (best === null || nullsIn(found.text) < nullsIn(best.text)) best = found;
       } catch (cause) {
+        if (cause instanceof TooMuchError) throw cause;
         refusal = cause;
       }
     }
     if (best !== null) return best;
-    throw new UserError(
-      `the model's chat template does not take this conversation (${messageOf(refusal)}): check the order of the roles`,
-      undefined,
-      { cause: refusal },
-    );
+    throw refusal;
   }
 
   #run(
@@ -216,7 +284,8 @@ class ModelTemplate implements ChatTemplate {
     const sees = (messages: readonly object[], habits: Habits, sought: string): boolean => {
       try {
         return this.#run(messages, false, {}, habits).text.includes(sought);
-      } catch {
+      } catch (cause) {
+        if (cause instanceof TooMuchError) throw cause;
         return false;
       }
     };

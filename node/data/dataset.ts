@@ -6,7 +6,8 @@ import { placeText, type DataRecord } from './records.js';
 import { SingleRows } from './single-rows.js';
 import { readRecords } from './readers.js';
 import { DATA_FILE_KINDS, findDataFiles } from './sources.js';
-import { isHeldOut } from './split.js';
+import { contentOf, isHeldOut } from './split.js';
+import { timeFor, withTimeLimit } from './time-limit.js';
 import { tokeniseRecord, type TokenisedExample } from './tokenise.js';
 import { TOKENS_MAX, TokenStore } from './token-store.js';
 import type { Tokenizer } from './tokenizer.js';
@@ -119,32 +120,77 @@ export async function openDataset(
   };
 }
 
+/**
+ * Records that are tokenised under one limit on time, and their characters: setting the limit takes as long as
+ * tokenising a hundred words.
+ */
+const BATCH_RECORDS = 64;
+const BATCH_CHARACTERS = 1 << 16;
+
 async function* readExamples(
   files: readonly string[],
   options: DatasetOptions,
 ): AsyncGenerator<ReadExample, void, undefined> {
-  const { onFault, heldOutShare } = options;
+  const { onFault } = options;
   const refuse = (fault: unknown): void => {
     if (onFault === undefined || !(fault instanceof UserError)) throw fault;
     onFault(fault);
   };
   for (const file of files) {
     const records = readRecords(file, options);
-    for (;;) {
-      let example: ReadExample;
+    for (let isDone = false; !isDone;) {
+      const batch: DataRecord[] = [];
+      let characters = 0;
+      let unreadable: { fault: unknown } | null = null;
       try {
-        const next = await records.next();
-        if (next.done === true) break;
-        const record = next.value;
-        const isAside = isHeldOut(record, heldOutShare);
-        example = { ...tokeniseRecord(record, file, options), file, record, isHeldOut: isAside };
+        while (batch.length < BATCH_RECORDS && characters < BATCH_CHARACTERS) {
+          const next = await records.next();
+          if (next.done === true) {
+            isDone = true;
+            break;
+          }
+          batch.push(next.value);
+          characters += charactersRead(next.value);
+        }
       } catch (fault) {
         // A reader that has thrown is done: the next call ends its file.
-        refuse(fault);
-        continue;
+        unreadable = { fault };
       }
-      yield example;
+      for (const result of tokeniseBatch(batch, characters, file, options)) {
+        if ('fault' in result) refuse(result.fault);
+        else yield result;
+      }
+      if (unreadable !== null) refuse(unreadable.fault);
     }
+  }
+}
+
+/** Characters that are gone over for a record: a conversation is rendered again for each of its messages. */
+function charactersRead(record: DataRecord): number {
+  const characters = contentOf(record).reduce((sum, text) => sum + text.length, 0);
+  return record.kind === 'messages' ? characters * record.messages.length : characters;
+}
+
+/** In order. What a record throws takes its place. */
+function tokeniseBatch(
+  batch: readonly DataRecord[],
+  characters: number,
+  file: string,
+  options: DatasetOptions,
+): (ReadExample | { fault: unknown })[] {
+  const tokenise = (record: DataRecord): ReadExample | { fault: unknown } => {
+    try {
+      const isAside = isHeldOut(record, options.heldOutShare);
+      return { ...tokeniseRecord(record, file, options), file, record, isHeldOut: isAside };
+    } catch (fault) {
+      return { fault };
+    }
+  };
+  try {
+    return withTimeLimit(null, timeFor(characters), () => batch.map(tokenise));
+  } catch (fault) {
+    // Stopped, with nothing left of the batch.
+    return [{ fault }];
   }
 }
 

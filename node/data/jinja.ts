@@ -3,46 +3,22 @@
  * here (methods of texts, equality, white space, dates), and with {% generation %} kept instead of left out.
  */
 import { randomBytes } from 'node:crypto';
-import * as jinja from '@huggingface/jinja';
+import { types } from 'node:util';
+import {
+  Environment,
+  Interpreter,
+  owned,
+  parseTemplate,
+  range,
+  startRendering,
+  type Environment as Scope,
+  type Filter,
+  type Operation,
+  type Value,
+} from './bounded-jinja.js';
+import { boundedJoin } from './bounded-library.js';
 
-// -- The library, whose declarations cannot be resolved here: they import without file extensions -------------------
-
-/** A value of the library, as far as it is used here. */
-interface Value {
-  type: string;
-  value: unknown;
-  /** As the text of a template shows it. */
-  toString(): string;
-}
 type Method = (args: readonly Value[]) => unknown;
-interface Operation {
-  operator: { value: string };
-  left: unknown;
-  right: unknown;
-}
-interface Filter {
-  value?: string;
-  callee?: { value?: string };
-}
-/** The library's interpreter with the methods that its declarations leave out. */
-interface Inside {
-  run(program: unknown): Value;
-  evaluate(node: unknown, environment: Environment): Value;
-  evaluateBlock(statements: readonly unknown[], environment: Environment): Value;
-  evaluateBinaryExpression(node: Operation, environment: Environment): Value;
-  applyFilter(operand: Value, filter: Filter, environment: Environment): Value;
-  evaluateFor(node: { body: readonly unknown[] }, environment: Environment): Value;
-}
-interface Environment {
-  set(name: string, value: unknown): Value;
-}
-interface Library {
-  Environment: new () => Environment;
-  Interpreter: new (environment: Environment) => Inside;
-  tokenize: (source: string, options: object) => unknown;
-  parse: (tokens: unknown) => unknown;
-}
-const { Environment, Interpreter, parse, tokenize } = jinja as unknown as Library;
 
 /** A rendered text, and what stands between {% generation %} and {% endgeneration %} in it. */
 export interface Rendering {
@@ -52,7 +28,7 @@ export interface Rendering {
 }
 
 export interface JinjaTemplate {
-  /** Throws what the template throws, and Error for what is no valid use of a value. */
+  /** Throws what the template throws, Error for what is no valid use of a value, and TooMuchError. */
   render(variables: Readonly<Record<string, unknown>>): Rendering;
 }
 
@@ -62,10 +38,10 @@ const [BEGIN, END] = [`${MARK}b\ufdd0`, `${MARK}e\ufdd0`];
 const BEGIN_TAG = /\{%(-?)\s*generation\s*(-?)%\}/g;
 const END_TAG = /\{%(-?)\s*endgeneration\s*(-?)%\}/g;
 
-/** Numbers that a template may count to. */
-const RANGE_MAX = 100_000;
-
-/** `now`: what strftime_now tells. Throws Error for what is no valid template. */
+/**
+ * `now`: what strftime_now tells. Throws Error for what is no valid template, and TooMuchError. withTimeLimit is the
+ * caller's duty, for each rendering too.
+ */
 export function compileJinja(source: string, now: () => Date = () => new Date()): JinjaTemplate {
   const isMarked = /\{%-?\s*generation\s*-?%\}/.test(source);
   // Conditions that always hold keep the tags' own white-space control.
@@ -81,12 +57,13 @@ export function compileJinja(source: string, now: () => Date = () => new Date())
       END_TAG,
       (_, left: string, right: string) => `{%${left} endif %}{{ "${END}" }}{% endif ${right}%}`,
     );
-  const program = parse(tokenize(marked, { lstrip_blocks: true, trim_blocks: true }));
+  const program = parseTemplate(marked);
   return {
     render(variables) {
+      startRendering();
       const environment = new Environment();
       for (const [name, value] of Object.entries({ ...globals(now), ...variables })) {
-        environment.set(name, value);
+        environment.set(name, owned(value));
       }
       const text = String(new PythonInterpreter(environment).run(program).value);
       return isMarked ? withoutMarks(text) : { text, generated: null };
@@ -115,14 +92,6 @@ function globals(now: () => Date): Record<string, unknown> {
     range,
     strftime_now: (format: unknown) => strftime(now(), String(format)),
   };
-}
-
-function range(first: unknown, second?: unknown, third?: unknown): number[] {
-  const [start, stop] = second === undefined ? [0, Number(first)] : [Number(first), Number(second)];
-  const step = third === undefined ? 1 : Number(third);
-  const count = Math.ceil((stop - start) / step);
-  if (step === 0 || !(count <= RANGE_MAX)) throw new Error('range() counts too far');
-  return Array.from({ length: Math.max(0, count) }, (_, i) => start + i * step);
 }
 
 const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday'];
@@ -158,7 +127,7 @@ function strftime(date: Date, format: string): string {
 
 // -- What the library does otherwise than Python -------------------------------------------------------------------
 
-const toValue = (value: unknown): Value => new Environment().set('value', value);
+const toValue = (value: unknown): Value => new Environment().set('value', owned(value));
 
 /** What {% break %} and {% continue %} throw, with the text before them. */
 interface Control extends Error {
@@ -178,7 +147,7 @@ class PythonInterpreter extends Interpreter {
   readonly #left = new WeakSet<readonly unknown[]>();
 
   /** In Python '' is not false and '1' is not 1. */
-  override evaluateBinaryExpression(node: Operation, environment: Environment): Value {
+  override evaluateBinaryExpression(node: Operation, environment: Scope): Value {
     const { value: operator } = node.operator;
     if (operator !== '==' && operator !== '!=') {
       return super.evaluateBinaryExpression(node, environment);
@@ -188,7 +157,7 @@ class PythonInterpreter extends Interpreter {
     return toValue(isEqual(left, right) === (operator === '=='));
   }
 
-  override applyFilter(operand: Value, filter: Filter, environment: Environment): Value {
+  override applyFilter(operand: Value, filter: Filter, environment: Scope): Value {
     if (filter.value === 'trim' && typeof operand.value === 'string') {
       return toValue(stripped(operand.value, null, 'both'));
     }
@@ -198,14 +167,14 @@ class PythonInterpreter extends Interpreter {
     return super.applyFilter(operand, filter, environment);
   }
 
-  override evaluateFor(node: { body: readonly unknown[] }, environment: Environment): Value {
+  override evaluateFor(node: { body: readonly unknown[] }, environment: Scope): Value {
     this.#loopBodies.add(node.body);
     this.#left.delete(node.body);
     return super.evaluateFor(node, environment);
   }
 
   /** The text before {% break %} or {% continue %} stays. */
-  override evaluateBlock(statements: readonly unknown[], environment: Environment): Value {
+  override evaluateBlock(statements: readonly unknown[], environment: Scope): Value {
     if (this.#left.has(statements)) throw new BreakControl();
     let text = '';
     try {
@@ -238,7 +207,8 @@ function isEqual(left: Value, right: Value): boolean {
     const [x, y] = [a as Value[], b as Value[]];
     return x.length === y.length && x.every((one, i) => isEqual(one, y[i] as Value));
   }
-  if (a instanceof Map && b instanceof Map) {
+  // Not `instanceof Map`: the library's are those of another context.
+  if (types.isMap(a) && types.isMap(b)) {
     const [x, y] = [a as Map<string, Value>, b as Map<string, Value>];
     return (
       x.size === y.size &&
@@ -305,7 +275,10 @@ function methodsOf(text: string): Record<string, Method> {
         .replace(/\n$/, '')
         .split(/\r\n|\r|\n/),
     join: (args) =>
-      ((args[0]?.value ?? []) as Value[]).map(({ value }) => String(value)).join(text),
+      boundedJoin(
+        ((args[0]?.value ?? []) as Value[]).map(({ value }) => (value ?? String(value)) as string),
+        text,
+      ),
     isdigit: () => /^\p{Nd}+$/u.test(text),
     isspace: () => text !== '' && Array.from(text).every((character) => isPythonSpace(character)),
     rsplit: (args) => rsplit(text, textArgument(args, 0), Number(args[1]?.value ?? -1)),

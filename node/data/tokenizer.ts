@@ -3,6 +3,15 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { parseJson, readFileIfThere, readJsonFile } from '../json-file.js';
+import { printableLine } from '../printable.js';
+import { TEXT_CHARACTERS_MAX, TooMuchError } from './text-budget.js';
+import { timeFor, withTimeLimit, type ModelProgram } from './time-limit.js';
+import {
+  checkTokenizerFile,
+  SPECIAL_TOKENS_MAX,
+  tokenizerSchema,
+  type TokenizerFile,
+} from './tokenizer-limits.js';
 import { TokenizerEngine, type Encoded } from './tokenizers/engine.js';
 import { FormatError } from './tokenizers/fields.js';
 
@@ -44,24 +53,29 @@ export interface TokenizerModel {
 }
 
 const TOKENIZER_FILE = 'tokenizer.json';
-const TOKENIZER_CONFIG_FILE = 'tokenizer_config.json';
+export const TOKENIZER_CONFIG_FILE = 'tokenizer_config.json';
 
 /** Bytes of a tokenizer.json: Llama 3's has 17 MB, Gemma's 35 MB. */
-const TOKENIZER_BYTES_MAX = 128 * 1024 * 1024;
+const TOKENIZER_BYTES_MAX = 64 * 1024 * 1024;
+/** To build a tokenizer: one of 35 MB takes 3 s on an idle core. */
+const OPENING_MS = 60_000;
+/** Characters of a token that an error shows. */
+const TOKEN_SHOWN_CHARACTERS_MAX = 60;
+/** Characters that an error shows of what is wrong with a tokenizer, which may quote it. */
+const REASON_CHARACTERS_MAX = 200;
+/** Tokens before every text, such as the begin-of-text token. */
+const PREFIX_TOKENS_MAX = 64;
 /** Bytes of a tokenizer_config.json: some list thousands of added tokens. */
 const TOKENIZER_CONFIG_BYTES_MAX = 8 * 1024 * 1024;
 
 const object = { error: 'but must be a JSON object' };
-const tokenizerSchema = z.looseObject(
-  {
-    model: z.looseObject({}, object),
-    added_tokens: z.array(z.looseObject({ id: z.int(), content: z.string() })).nullish(),
-  },
-  object,
-);
 const oneToken = z.union([z.string(), z.looseObject({ content: z.string() })]);
 const specialToken = oneToken.nullish();
-const moreTokens = z.union([z.array(oneToken), z.record(z.string(), oneToken)]).nullish();
+const moreTokens = z
+  .union([z.array(oneToken).max(SPECIAL_TOKENS_MAX), z.record(z.string(), oneToken)], {
+    error: `but must list at most ${SPECIAL_TOKENS_MAX} tokens`,
+  })
+  .nullish();
 /** The part of tokenizer_config.json that this project reads. A token is its text or an object with it. */
 const tokenizerConfigSchema = z.looseObject(
   {
@@ -92,34 +106,57 @@ export async function readTokenizerConfig(modelDir: string): Promise<TokenizerCo
   return bytes === null ? {} : parseJson(bytes, path, tokenizerConfigSchema);
 }
 
+/** How long the programs of a tokenizer.json may run. */
+export interface TokenizerTimes {
+  openingMs?: number;
+  /** For one text; a long one has more. */
+  callMs?: number;
+}
+
 /**
- * Opens the tokenizer of a model directory. Throws UserError: missing or damaged file, a kind that the
- * library does not know, ordinary tokens or those of every text beyond the model's vocabulary, or no
- * end-of-text token.
+ * Opens the tokenizer of a model directory. Throws UserError: missing or damaged file, a kind that is not
+ * known here, ordinary tokens or those of every text beyond the model's vocabulary, no end-of-text token, or
+ * one that goes beyond a bound.
  */
-export async function openTokenizer(modelDir: string, model: TokenizerModel): Promise<Tokenizer> {
+export async function openTokenizer(
+  modelDir: string,
+  model: TokenizerModel,
+  { openingMs = OPENING_MS, callMs }: TokenizerTimes = {},
+): Promise<Tokenizer> {
   const path = join(modelDir, TOKENIZER_FILE);
   const json = await readJsonFile(path, TOKENIZER_BYTES_MAX, 'the tokenizer', tokenizerSchema);
+  checkTokenizerFile(json, path);
   const config = await readTokenizerConfig(modelDir);
-  try {
-    const engine = new TokenizerEngine(withSpecialTokens(json, config));
-    engine.encode('a');
-    return wrap(engine, config, model, path);
-  } catch (cause) {
-    if (cause instanceof UserError) throw cause;
-    throw new UserError(
-      `${path} is not a tokenizer that can be used here (${cause instanceof Error ? cause.message : 'unknown fault'}): get the model's own tokenizer.json, from a model with a BPE, WordPiece or Unigram tokenizer`,
-      undefined,
-      { cause },
-    );
-  }
+  const program = { path, remedy: "get the model's own tokenizer.json" };
+  return withTimeLimit(program, openingMs, () => {
+    try {
+      const engine = new TokenizerEngine(withSpecialTokens(json, config));
+      engine.encode('a');
+      return wrap(engine, config, model, program, callMs);
+    } catch (cause) {
+      if (cause instanceof UserError) throw cause;
+      if (cause instanceof TooMuchError) throw tooMuch(program, cause);
+      throw new UserError(
+        `${path} is not a tokenizer that can be used here (${messageOf(cause)}): ${program.remedy}, from a model with a BPE, WordPiece or Unigram tokenizer`,
+        undefined,
+        { cause },
+      );
+    }
+  });
+}
+
+function tooMuch({ path, remedy }: ModelProgram, cause: TooMuchError): UserError {
+  return new UserError(`${path}: the tokenizer ${cause.message}: ${remedy}`, undefined, { cause });
+}
+
+/** It may quote what the file says. */
+function messageOf(cause: unknown): string {
+  if (!(cause instanceof Error)) return 'unknown fault';
+  return printableLine(cause.message.slice(0, REASON_CHARACTERS_MAX));
 }
 
 /** Special tokens that tokenizer_config.json names are found in a text although tokenizer.json lists them as words. */
-function withSpecialTokens(
-  json: z.infer<typeof tokenizerSchema>,
-  config: TokenizerConfig,
-): Record<string, unknown> {
+function withSpecialTokens(json: TokenizerFile, config: TokenizerConfig): Record<string, unknown> {
   const added = json.added_tokens ?? [];
   const known = new Set(added.map(({ content }) => content));
   const { vocab } = json.model;
@@ -144,8 +181,10 @@ function wrap(
   engine: TokenizerEngine,
   config: TokenizerConfig,
   model: TokenizerModel,
-  path: string,
+  program: ModelProgram,
+  callMs: number | undefined,
 ): Tokenizer {
+  const { path } = program;
   const highest = checkOrdinaryTokens(engine, model, path);
   const isUsable = (id: number): boolean => id < model.vocabSize;
   const eosTokenId = idOf(engine, config.eos_token) ?? model.eosTokenIds[0];
@@ -155,6 +194,11 @@ function wrap(
     );
   }
   const { prefixIds } = engine;
+  if (prefixIds.length > PREFIX_TOKENS_MAX) {
+    throw new TooMuchError(
+      `puts ${prefixIds.length} tokens before every text, more than ${PREFIX_TOKENS_MAX}`,
+    );
+  }
   const needed = [eosTokenId, ...prefixIds].find((id) => !isUsable(id));
   if (needed !== undefined) {
     throw beyond(engine, needed, model, `${path}: every text needs`);
@@ -163,11 +207,17 @@ function wrap(
   const padding = [idOf(engine, config.pad_token), model.padTokenId].find(
     (id) => id !== undefined && id !== null && isUsable(id),
   );
-  const encodeWithOffsets = (text: string): Encoded => guarded(path, () => engine.encode(text));
+  const guarded = guard(program, callMs);
+  const ofText = <T>(text: string, work: () => T): T =>
+    guarded(text.length, () => {
+      checkText(text);
+      return work();
+    });
+  const encodeWithOffsets = (text: string): Encoded => ofText(text, () => engine.encode(text));
   // Spaces before signs stay unless the model's own config asks for it.
   const cleansUp = config.clean_up_tokenization_spaces ?? false;
   const decode = (ids: readonly number[], skip: boolean): string =>
-    guarded(path, () => engine.decode(ids, skip, cleansUp));
+    guarded(ids.length, () => engine.decode(ids, skip, cleansUp));
   const special = engine.addedTokens.filter((token) => token.special);
   // A word for the tokens to follow. Without one, the first of them would be the first of a text.
   const before = engine.encode('a').ids;
@@ -175,7 +225,7 @@ function wrap(
   return {
     encode: (text) => encodeWithOffsets(text).ids,
     encodeWithOffsets,
-    encodeContinuation: (text) => guarded(path, () => engine.encodeContinuation(text)),
+    encodeContinuation: (text) => ofText(text, () => engine.encodeContinuation(text)),
     decode,
     decodeContinuation: (ids, skip) => {
       const text = decode([...before, ...ids], skip);
@@ -189,20 +239,34 @@ function wrap(
   };
 }
 
-/** The words of a fault are left out: they may quote the text. */
-function guarded<T>(path: string, work: () => T): T {
-  try {
-    return work();
-  } catch (cause) {
-    if (cause instanceof FormatError) {
-      throw new UserError(
-        "has text that the model's tokenizer has no token for: remove it or use another model",
-      );
-    }
-    throw new UserError(
-      `${path} is damaged: a tokenizer made of it fails at some text: get the model's own tokenizer.json`,
-    );
-  }
+function checkText(text: string): void {
+  if (text.length <= TEXT_CHARACTERS_MAX) return;
+  throw new TooMuchError(
+    `cannot take a text of ${text.length} characters, only ${TEXT_CHARACTERS_MAX}`,
+  );
+}
+
+/** Runs calls for texts of `size` characters or tokens. The words of a fault are left out: they may quote the text. */
+function guard(
+  program: ModelProgram,
+  callMs: number | undefined,
+): <T>(size: number, work: () => T) => T {
+  return (size, work) =>
+    withTimeLimit(program, timeFor(size, callMs), () => {
+      try {
+        return work();
+      } catch (cause) {
+        if (cause instanceof TooMuchError) throw tooMuch(program, cause);
+        if (cause instanceof FormatError) {
+          throw new UserError(
+            "has text that the model's tokenizer has no token for: remove it or use another model",
+          );
+        }
+        throw new UserError(
+          `${program.path} is damaged: a tokenizer made of it fails at some text: ${program.remedy}`,
+        );
+      }
+    });
 }
 
 /**
@@ -227,7 +291,8 @@ function beyond(
   model: TokenizerModel,
   what: string,
 ): UserError {
-  const token = JSON.stringify(engine.decode([id], false, false));
+  const text = engine.decode([id], false, false);
+  const token = printableLine(JSON.stringify(text.slice(0, TOKEN_SHOWN_CHARACTERS_MAX)));
   return new UserError(
     `${what} the token ${token} with id ${id}, but the model's vocabulary ends at ${model.vocabSize - 1}: this tokenizer belongs to another model, get the model's own tokenizer.json`,
   );

@@ -6,6 +6,7 @@ import { WEIGHT_INDEX_FILE } from '../../protocol/model-files.js';
 import { decodeFloats, STORAGE_BYTES, type FloatStorage } from '../engine/storage.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { errnoOf, replaceFile } from '../files.js';
+import { refuseNotFinite } from './finite.js';
 import type { ModelConfig } from './config.js';
 import { encodeFloats } from './encode-floats.js';
 import { decoderOf } from './families.js';
@@ -51,6 +52,7 @@ export interface MergeOptions {
  */
 export async function writeMergedModel(target: string, options: MergeOptions): Promise<void> {
   checkAdapter(options.config, options.adapter);
+  refuseNotFinite(options.theta, 'the adapter to merge', 'train it again, or merge another');
   const place = resolve(target);
   await refuseExisting(place);
   try {

@@ -11,6 +11,7 @@ import { FEATURES_MAX, RANK_MAX } from '../../protocol/limits.js';
 import { makeDirectory, readIfThere, removeDurably, replaceFile } from '../files.js';
 import { UserError } from '../errors.js';
 import { readJsonFile } from '../json-file.js';
+import { refuseNotFinite } from './finite.js';
 import { isFanInFanOut } from './gpt2.js';
 import {
   readSafetensorsHeader,
@@ -24,6 +25,7 @@ export const ADAPTER_WEIGHTS_FILE = 'adapter_model.safetensors';
 
 /** Bytes of an adapter_config.json: real ones have 1 KB. */
 const CONFIG_BYTES_MAX = 1024 * 1024;
+const ALPHA_MAX = 1e6;
 
 /** What writePeftAdapter writes. */
 export interface AdapterToWrite {
@@ -40,6 +42,9 @@ export interface AdapterToWrite {
 const PERSONAL_NOTE =
   'personal: trained on one peer’s own text, which it may give away; not to be handed on';
 
+/** For an adapter that a peer made. */
+const REMEDY = 'train again, with a lower learning rate if it comes back';
+
 /** An adapter that was read. */
 export interface PeftAdapter {
   rank: number;
@@ -54,7 +59,7 @@ export interface PeftAdapter {
 /**
  * Writes an adapter that PEFT loads unchanged into `dir`, which is made where it is missing. Each file
  * appears whole or not at all; the config comes last, so that a directory with a config is complete.
- * Throws UserError when the disk refuses, RangeError when theta does not fit the spec.
+ * Throws UserError when the disk refuses or theta holds NaN or infinity, RangeError when it does not fit the spec.
  */
 export async function writePeftAdapter(
   dir: string,
@@ -64,6 +69,7 @@ export async function writePeftAdapter(
   if (theta.length !== layout.size) {
     throw new RangeError(`theta has ${theta.length} values, the adapter ${layout.size}`);
   }
+  refuseNotFinite(theta, 'the adapter to write', REMEDY);
   try {
     await makeDirectory(dir);
   } catch (cause) {
@@ -144,7 +150,11 @@ const configSchema = z.looseObject({
     .int(no('must be a whole number'))
     .min(1)
     .max(RANK_MAX, no(`must be 1 to ${RANK_MAX}`)),
-  lora_alpha: z.number(no('must be a number')).positive(no('must be above 0')),
+  lora_alpha: z
+    .number(no('must be a number'))
+    .positive(no('must be above 0'))
+    // As in the manifest of a run: far more would overflow float32.
+    .max(ALPHA_MAX, no(`must be at most ${ALPHA_MAX}`)),
   target_modules: z.array(z.string(), no('must be a list of module names')),
   bias: z.literal('none', no('only "none" is supported')).nullish(),
   // How the base model's files hold a layer; the adapter's own arithmetic is the same.
@@ -224,7 +234,9 @@ async function readTheta(
         `${file}: tensor ${name} ${found}, but must be [${shape.join(', ')}]: the adapter belongs to another model or run`,
       );
     }
-    theta.set(await readTensorF32(tensor), offset);
+    const values = await readTensorF32(tensor);
+    refuseNotFinite(values, `${file}: tensor ${name}`, 'get the adapter again, or train it again');
+    theta.set(values, offset);
     byName.delete(name);
   }
   const [left] = byName.keys();

@@ -110,13 +110,20 @@ const IP6_PARTS = 3;
 export function networkOf(address: string): string | null {
   const [, kind = '', host = ''] = address.split('/');
   if (kind === 'ip4') return host.split('.').slice(0, IP4_PARTS).join('.');
-  if (kind === 'ip6') return ip6Parts(host).slice(0, IP6_PARTS).join(':');
+  if (kind === 'ip6') {
+    const inside = ip4In(host);
+    if (inside !== null) return inside.split('.').slice(0, IP4_PARTS).join('.');
+    return ip6Parts(host).slice(0, IP6_PARTS).join(':');
+  }
   return kind.startsWith('dns') ? host.toLowerCase() : null;
 }
 
 /** The network of an address in the open internet; null in a home or an office, where all members share one, and through a relay. */
 export function publicNetworkOf(address: string): string | null {
   if (isRelayed(address)) return null;
+  const [, kind, host = ''] = address.split('/');
+  const inside = kind === 'ip6' ? ip4In(host) : null;
+  if (inside !== null) return publicNetworkOf(`/ip4/${inside}`);
   try {
     return isPrivate(multiaddr(address)) ? null : networkOf(address);
   } catch {
@@ -129,10 +136,36 @@ export function isOpenInternet(ip: string): boolean {
   return publicNetworkOf(`/${ip.includes(':') ? 'ip6' : 'ip4'}/${ip}`) !== null;
 }
 
-/** The eight parts of an IPv6 address, "::" written out. */
-function ip6Parts(host: string): string[] {
+/** The prefixes, in parts, of IPv6 addresses that stand for the IPv4 one behind them: mapped, NAT64, 6to4. */
+const IP4_INSIDE = [
+  ['0', '0', '0', '0', '0', 'ffff'],
+  ['64', 'ff9b', '0', '0', '0', '0'],
+  ['2002'],
+] as const;
+
+/** The IPv4 address that an IPv6 one stands for: otherwise all of IPv4 would be one network, or each address one. */
+function ip4In(host: string): string | null {
+  const parts = ip6Parts(host);
+  const prefix = IP4_INSIDE.find((each) => each.every((part, i) => part === parts[i]));
+  if (prefix === undefined) return null;
+  const bytes = parts.slice(prefix.length, prefix.length + 2).flatMap((part) => {
+    const value = Number.parseInt(part, 16);
+    return [value >> 8, value & 255];
+  });
+  return bytes.length === 4 && bytes.every(Number.isFinite) ? bytes.join('.') : null;
+}
+
+/** The eight parts of an IPv6 address, "::" written out, without zeros in front; one in dots behind it becomes two. */
+function ip6Parts(text: string): string[] {
+  const host = text.replace(
+    /(\d+)\.(\d+)\.(\d+)\.(\d+)$/,
+    (_, a: string, b: string, c: string, d: string) =>
+      [Number(a) * 256 + Number(b), Number(c) * 256 + Number(d)]
+        .map((v) => v.toString(16))
+        .join(':'),
+  );
   const [head = '', tail] = host.toLowerCase().split('::');
   const [first, last] = [head.split(':'), tail === undefined ? [] : tail.split(':')];
   const zeros = Array.from({ length: Math.max(0, 8 - first.length - last.length) }, () => '0');
-  return [...first, ...zeros, ...last].map((part) => part || '0');
+  return [...first, ...zeros, ...last].map((part) => part.replace(/^0+(?=.)/, '') || '0');
 }

@@ -2,6 +2,7 @@
 import { ADDRESSES_MAX, RUN_PEERS_MAX } from '../../protocol/limits.js';
 import { isRelayed, publicNetworkOf } from './addresses.js';
 import { backoffMs } from './backoff.js';
+import { lotsAt, secretFrom, surplus, type Place } from './places.js';
 import type { PeerAddresses } from './run-registry.js';
 
 /** Candidates kept: several times what one answer may name, so that one liar cannot push out the rest. */
@@ -9,6 +10,15 @@ export const CANDIDATES_MAX = 4 * RUN_PEERS_MAX;
 
 /** Of those, whose first address lies in one public network: whoever has a network cannot fill the list with names. */
 export const CANDIDATES_PER_NETWORK_MAX = 32;
+
+/** Of those, at most, such as were connected: whoever connects under many names leaves room for what others tell. */
+export const CANDIDATES_CONNECTED_MAX = (CANDIDATES_MAX * 3) / 4;
+
+/** Former members that were not connected for so much longer than the last one, in ms, are the first to be forgotten. */
+const MEMBER_ABSENT_MS = 24 * 60 * 60_000;
+
+/** Who told of a candidate that spoke for itself. */
+const ITSELF = 'itself';
 
 /** Whether an address is not to be dialled now. */
 export type IsCrowded = (address: string) => boolean;
@@ -28,8 +38,13 @@ export interface Candidate {
   nextAttemptMs: number;
   /** When the last dial began; 0 before the first. */
   triedMs: number;
+  /** Who told of it first: each teller's names make room for each other. */
+  teller: string;
   /** When it was last connected as a member; null for one that only others told of. */
   connectedMs: number | null;
+  /** When it was first connected, and from where (origin.ts). */
+  memberSinceMs: number;
+  origin: string;
   /** Why the last dial failed; null when it has not. */
   lastError: string | null;
 }
@@ -37,6 +52,8 @@ export interface Candidate {
 export class Candidates {
   readonly #candidates = new Map<string, Candidate>();
   readonly #random: () => number;
+  /** For lots; drawn when it is needed. */
+  #secret: string | null = null;
 
   /** `random` gives [0, 1). */
   constructor(random: () => number) {
@@ -53,7 +70,7 @@ export class Candidates {
 
   /** What a peer said of itself replaces what was known, once: later hearsay may be newer. */
   announced({ peerId, addresses }: PeerAddresses): void {
-    const candidate = this.#candidates.get(peerId) ?? this.#insert(peerId, addresses);
+    const candidate = this.#candidates.get(peerId) ?? this.#insert(peerId, addresses, ITSELF);
     const ownWords = addresses.join(' ');
     if (candidate.ownWords === ownWords) return;
     candidate.ownWords = ownWords;
@@ -62,38 +79,47 @@ export class Candidates {
 
   /**
    * What others say of a peer is added and replaces nothing of the first half: a liar cannot make a peer
-   * unreachable, and one that has moved is found.
+   * unreachable, and one that has moved is found. `teller` is whoever said it, or its network.
    */
-  heard({ peerId, addresses }: PeerAddresses): void {
-    const candidate = this.#candidates.get(peerId) ?? this.#insert(peerId, addresses);
+  heard({ peerId, addresses }: PeerAddresses, teller = ''): void {
+    const candidate = this.#candidates.get(peerId) ?? this.#insert(peerId, addresses, teller);
     const half = ADDRESSES_MAX / 2;
     const kept = candidate.addresses;
     const all = new Set([...kept.slice(0, half), ...addresses, ...kept.slice(half)]);
     candidate.addresses = [...all].slice(0, ADDRESSES_MAX);
   }
 
-  #insert(peerId: string, addresses: readonly string[]): Candidate {
+  #insert(peerId: string, addresses: readonly string[], teller: string): Candidate {
     const network = publicNetworkOf(addresses[0] ?? '');
     const neighbours = this.all().filter(
       ({ addresses: [first = ''] }) => network !== null && publicNetworkOf(first) === network,
     );
     if (neighbours.length >= CANDIDATES_PER_NETWORK_MAX) this.#evict(neighbours);
-    else if (this.#candidates.size >= CANDIDATES_MAX) this.#evict(this.all());
+    else if (this.#candidates.size >= CANDIDATES_MAX) this.#makeRoom();
     const candidate: Candidate = {
-      ...{ peerId, addresses: [], ownWords: null },
-      ...{ attempts: 0, nextAttemptMs: 0, triedMs: 0, connectedMs: null, lastError: null },
+      ...{ peerId, addresses: [], ownWords: null, teller },
+      ...{ attempts: 0, nextAttemptMs: 0, triedMs: 0, lastError: null },
+      ...{ connectedMs: null, memberSinceMs: 0, origin: '' },
     };
     this.#candidates.set(peerId, candidate);
     return candidate;
   }
 
-  /** Marks who is connected at `nowMs`. Returns those that were not at the last call. */
-  markConnected(peerIds: ReadonlySet<string>, nowMs: number): Candidate[] {
+  /** Marks who is connected at `nowMs`, and from where. Returns those that were not at the last call. */
+  markConnected(
+    peerIds: ReadonlySet<string>,
+    nowMs: number,
+    originOf: (peerId: string) => string = (peerId) => peerId,
+  ): Candidate[] {
     const fresh: Candidate[] = [];
     for (const peerId of peerIds) {
       const candidate = this.#candidates.get(peerId);
       if (candidate === undefined) continue;
       if (candidate.connectedMs === null || candidate.attempts > 0) fresh.push(candidate);
+      if (candidate.connectedMs === null) {
+        candidate.memberSinceMs = nowMs;
+        candidate.origin = originOf(peerId);
+      }
       candidate.connectedMs = nowMs;
       candidate.attempts = 0;
       candidate.nextAttemptMs = 0;
@@ -163,20 +189,61 @@ export class Candidates {
     return [...turnOf(direct, attempts, ADDRESSES_PER_DIAL - relayed.length), ...relayed];
   }
 
-  /** Those that were members, the most recently connected first: what to remember over a restart. */
+  /**
+   * Those that were members, the most recently connected first: what to remember over a restart. Of more than
+   * RUN_PEERS_MAX those that places.ts leaves, for whoever comes under many names is connected most recently.
+   */
   members(): PeerAddresses[] {
-    return this.all()
-      .filter(({ connectedMs }) => connectedMs !== null)
+    const members = this.#members();
+    const left = new Set(
+      members.length > RUN_PEERS_MAX ? this.#surplusOf(members, RUN_PEERS_MAX) : [],
+    );
+    return members
+      .filter((member) => !left.has(member))
       .sort((a, b) => (b.connectedMs ?? 0) - (a.connectedMs ?? 0))
-      .slice(0, RUN_PEERS_MAX)
       .map(({ peerId, addresses }) => ({ peerId, addresses }));
   }
 
-  /** Forgets the one of `pool` that failed most often; one that was a member only when all were. */
+  #members(): Candidate[] {
+    return this.all().filter(({ connectedMs }) => connectedMs !== null);
+  }
+
+  /** Which of `members` to forget so that `count` are left. */
+  #surplusOf(members: readonly Candidate[], count: number): Candidate[] {
+    const lastMs = Math.max(0, ...members.map(({ connectedMs }) => connectedMs ?? 0));
+    const places = members.map((candidate): Place & { candidate: Candidate } => ({
+      candidate,
+      origin: candidate.origin,
+      cost: 1,
+      sinceMs: candidate.memberSinceMs,
+      aliveMs: candidate.connectedMs ?? 0,
+    }));
+    const room = { capacity: count, absentMs: MEMBER_ABSENT_MS };
+    this.#secret ??= secretFrom(this.#random);
+    const evicted = surplus(places, room, lastMs, lotsAt(this.#secret, lastMs));
+    return evicted.map(({ candidate }) => candidate);
+  }
+
+  /** Forgets one: of those only heard of, from whoever told of most; of members when they are too many. */
+  #makeRoom(): void {
+    const members = this.#members();
+    const heard = this.all().filter(({ connectedMs }) => connectedMs === null);
+    if (members.length > CANDIDATES_CONNECTED_MAX || heard.length === 0) {
+      for (const { peerId } of this.#surplusOf(members, members.length - 1))
+        this.#candidates.delete(peerId);
+      return;
+    }
+    const byTeller = new Map<string, Candidate[]>();
+    for (const each of heard)
+      byTeller.set(each.teller, [...(byTeller.get(each.teller) ?? []), each]);
+    this.#evict([...byTeller.values()].reduce((a, b) => (b.length > a.length ? b : a)));
+  }
+
+  /** Forgets the one of `pool` that failed most often, or came last; one that was a member only when all were. */
   #evict(pool: readonly Candidate[]): void {
     const worst = pool.reduce((a, b) => {
       const strangerFirst = Number(b.connectedMs === null) - Number(a.connectedMs === null);
-      return strangerFirst > 0 || (strangerFirst === 0 && b.attempts > a.attempts) ? b : a;
+      return strangerFirst > 0 || (strangerFirst === 0 && b.attempts >= a.attempts) ? b : a;
     });
     this.#candidates.delete(worst.peerId);
   }

@@ -6,6 +6,7 @@
 import type { Identify } from '@libp2p/identify';
 import type { Connection, Libp2p } from '@libp2p/interface';
 import { surplusOf } from './inbound-room.js';
+import { lotsAt, secretFrom } from './places.js';
 
 /** Between two looks, in ms. */
 const CHECK_INTERVAL_MS = 1_000;
@@ -48,6 +49,7 @@ export class ConnectionTrimmer {
   #timer: NodeJS.Timeout | null = null;
 
   readonly #inboundMax: number;
+  readonly #secret = secretFrom(Math.random);
 
   /** `inboundMax`: connections kept that came in; fewer than the node takes, which would refuse whoever comes then. */
   constructor(node: Libp2p<{ identify: Identify }>, inboundMax: number) {
@@ -73,7 +75,8 @@ export class ConnectionTrimmer {
 
   readonly #makeRoom = (): void => {
     const open = this.#node.getConnections().filter(({ status }) => status === 'open');
-    for (const connection of surplusOf(open, this.#inboundMax)) void close(connection);
+    const lots = lotsAt(this.#secret, Date.now());
+    for (const connection of surplusOf(open, this.#inboundMax, lots)) void close(connection);
   };
 
   #trim(): void {

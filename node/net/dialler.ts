@@ -16,6 +16,7 @@ import { DirectUpgrade } from './direct-upgrade.js';
 import { reasonOf } from './errors.js';
 import type { Host } from './host.js';
 import { announce } from './introduce.js';
+import { originOf } from './origin.js';
 import { findMembers, provideRun } from './run-routing.js';
 import type { Door, PeerAddresses, RunRegistry } from './run-registry.js';
 
@@ -105,7 +106,7 @@ export class Dialler {
       this.#targets.set(contact, target);
       return contact;
     });
-    for (const peer of init.known) this.#learn([peer]);
+    this.#learn(init.known, 'the last time');
   }
 
   start(): void {
@@ -150,7 +151,7 @@ export class Dialler {
 
   /** What others say of members, from elsewhere than an introduction. */
   heard(peers: readonly PeerAddresses[]): void {
-    this.#learn(peers);
+    this.#learn(peers, 'elsewhere');
     this.#tick();
   }
 
@@ -181,18 +182,21 @@ export class Dialler {
     }
   };
 
-  /** Takes what others say of members. */
-  #learn(peers: readonly PeerAddresses[]): void {
+  /** Takes what `teller` says of members. */
+  #learn(peers: readonly PeerAddresses[], teller: string): void {
     for (const peer of peers) {
-      if (peer.peerId !== this.#init.host.peerId) this.#candidates.heard(peer);
+      if (peer.peerId !== this.#init.host.peerId) this.#candidates.heard(peer, teller);
     }
   }
 
   #noteConnected(connected: ReadonlySet<string>, nowMs: number): void {
     const { registry, run, logger } = this.#init;
-    for (const { peerId, addresses } of this.#candidates.markConnected(connected, nowMs)) {
+    const originOfPeer = (peerId: string): string => this.#originOf(peerId);
+    const fresh = this.#candidates.markConnected(connected, nowMs, originOfPeer);
+    for (const { peerId, addresses } of fresh) {
       try {
-        registry.announce(peerId, { runId: run.id, manifest: null, addresses });
+        const origin = this.#originOf(peerId);
+        registry.announce(peerId, { runId: run.id, manifest: null, addresses, origin });
       } catch (error) {
         // Someone who gossips without being on the list: its messages are refused elsewhere.
         logger.debug({ peerId, reason: reasonOf(error) }, 'a connected peer is not listed');
@@ -205,6 +209,12 @@ export class Dialler {
       this.#told.add(peerId);
       this.#launch(this.#announceTo(id));
     }
+  }
+
+  #originOf(peerId: string): string {
+    const id = parsePeerId(peerId);
+    const [connection] = id === null ? [] : this.#init.host.libp2p.getConnections(id);
+    return originOf(peerId, connection?.remoteAddr.toString() ?? '');
   }
 
   #dialDue(connected: ReadonlySet<string>, nowMs: number): void {
@@ -243,7 +253,8 @@ export class Dialler {
         host.libp2p.dial(targets, { signal }),
       );
       // Two that were invited do not know each other as members before they have said how.
-      if (run.manifest.membership.mode === 'invite') this.#learn(await this.#announce(remotePeer));
+      if (run.manifest.membership.mode === 'invite')
+        this.#learn(await this.#announce(remotePeer), this.#originOf(peerId));
     } catch (error) {
       candidate.lastError = reasonOf(error);
       this.#init.logger.debug({ peerId, reason: candidate.lastError }, 'a member does not answer');
@@ -288,7 +299,7 @@ export class Dialler {
     const { logger } = this.#init;
     const visit = async (): Promise<void> => {
       try {
-        this.#learn(await this.#announce(target));
+        this.#learn(await this.#announce(target), contact.address);
         contact.failures = 0;
         contact.lastError = null;
         const intervalMs = members === 0 ? ANNOUNCE_ALONE_INTERVAL_MS : ANNOUNCE_INTERVAL_MS;
@@ -318,7 +329,7 @@ export class Dialler {
 
   async #announceTo(id: PeerId): Promise<void> {
     try {
-      this.#learn(await this.#announce(id));
+      this.#learn(await this.#announce(id), this.#originOf(id.toString()));
     } catch (error) {
       // The connection is what counts; the next exchange asks another member.
       const fields = { peerId: id.toString(), reason: reasonOf(error) };
@@ -341,7 +352,7 @@ export class Dialler {
         await this.#within(DHT_TIMEOUT_MS, (signal) => provideRun(host, run.id, signal));
         const search = (signal: AbortSignal): Promise<PeerAddresses[]> =>
           findMembers(host, run.id, signal);
-        this.#learn(await this.#within(DHT_TIMEOUT_MS, search));
+        this.#learn(await this.#within(DHT_TIMEOUT_MS, search), 'the DHT');
       } catch (error) {
         logger.debug({ reason: reasonOf(error) }, 'the DHT did not answer');
       }

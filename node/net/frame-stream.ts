@@ -6,13 +6,10 @@
 import type { Stream } from '@libp2p/interface';
 import * as lengthPrefixed from 'it-length-prefixed';
 import { pipe } from 'it-pipe';
-import type { Uint8ArrayList } from 'uint8arraylist';
 import type { FrameStream } from '../interfaces.js';
 import { FrameTooLargeError, StreamDeadlineError, StreamTruncatedError } from './errors.js';
+import { FrameReader } from './frame-reader.js';
 import { StreamReader } from './stream-reader.js';
-
-/** Bytes of a length prefix: a varint up to 2^28. */
-const LENGTH_BYTES_MAX = 4;
 
 export interface FrameStreamLimits {
   /** Bytes of one frame, in either direction. */
@@ -35,15 +32,7 @@ export class NetFrameStream implements FrameStream {
     this.#stream = stream;
     this.#limits = limits;
     this.#reader = new StreamReader(stream);
-    this.frames = pipe(
-      this.#reader,
-      (bytes) =>
-        lengthPrefixed.decode(bytes, {
-          maxDataLength: limits.frameBytesMax,
-          maxLengthLength: LENGTH_BYTES_MAX,
-        }),
-      (frames) => this.#deliver(frames),
-    );
+    this.frames = this.#deliver();
     const deadline = setTimeout(() => {
       this.abort(new StreamDeadlineError(limits.timeoutMs));
     }, limits.timeoutMs);
@@ -79,9 +68,11 @@ export class NetFrameStream implements FrameStream {
   }
 
   /** A frame that breaks the rules of framing ends the stream, for what follows it has no meaning. */
-  async *#deliver(frames: AsyncIterable<Uint8ArrayList>): AsyncGenerator<Uint8Array> {
+  async *#deliver(): AsyncGenerator<Uint8Array> {
+    const frames = new FrameReader(this.#limits.frameBytesMax);
     try {
-      for await (const frame of frames) yield copyOf(frame);
+      for await (const chunk of this.#reader) yield* frames.take(chunk);
+      frames.end();
     } catch (error) {
       this.#stream.abort(error instanceof Error ? error : new StreamTruncatedError());
       throw error;
@@ -98,17 +89,6 @@ export class NetFrameStream implements FrameStream {
     // A reset throws away what was queued, so an empty queue alone proves nothing.
     if (isGone(stream)) throw new StreamTruncatedError();
   }
-}
-
-/** A frame in memory of its own: a view would keep the whole receive buffer alive. */
-function copyOf(frame: Uint8ArrayList): Uint8Array {
-  const copy = new Uint8Array(frame.byteLength);
-  let offset = 0;
-  for (const part of frame) {
-    copy.set(part, offset);
-    offset += part.length;
-  }
-  return copy;
 }
 
 function isGone(stream: Stream): boolean {

@@ -34,10 +34,12 @@ import { NewerProtocolError, reasonOf } from './errors.js';
 import { GossipIntake } from './gossip-intake.js';
 import { gossipOptions } from './gossip-options.js';
 import { keepScores } from './gossip-scores.js';
+import { HANDSHAKES_MAX, HandshakeRoom } from './handshake-room.js';
 import type { NetIdentity } from './identity.js';
 import { innerOf, type InnerGossip } from './inner-gossip.js';
 import { calmYamux } from './muxer.js';
 import { registeringMetrics } from './libp2p-metrics.js';
+import { originOf } from './origin.js';
 import { overriding } from './overriding.js';
 import { relayedTransport } from './relay-client.js';
 import { Relay, type RelayRules } from './relay-server.js';
@@ -53,9 +55,6 @@ const INBOUND_MAX = (CONNECTIONS_MAX * 3) / 4;
 
 /** New inbound connections a second from one address: an office behind one NAT starts together. */
 const INBOUND_PER_SECOND_MAX = 64;
-
-/** Inbound connections in the middle of their handshake. */
-const INBOUND_PENDING_MAX = 64;
 
 /** One address may take this long to answer, in ms, before the next one of the same dial is tried. */
 const ADDRESS_DIAL_TIMEOUT_MS = 4_000;
@@ -184,6 +183,11 @@ export class Host {
     return null;
   }
 
+  /** Peer ids. */
+  connectedPeers(): Set<string> {
+    return new Set(this.#node.getPeers().map(String));
+  }
+
   traffic(): Traffic {
     return this.#meter.traffic();
   }
@@ -310,13 +314,13 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
         }),
       ],
       ...protection(init.swarmKey ?? null),
-      connectionGater: relay.gater,
+      connectionGater: { ...relay.gater, ...new HandshakeRoom().gater },
       connectionManager: {
         maxConnections: CONNECTIONS_MAX,
         addressDialTimeout: ADDRESS_DIAL_TIMEOUT_MS,
         addressSorter: directFirst,
         inboundConnectionThreshold: INBOUND_PER_SECOND_MAX,
-        maxIncomingPendingConnections: INBOUND_PENDING_MAX,
+        maxIncomingPendingConnections: HANDSHAKES_MAX,
       },
       connectionMonitor: {
         pingInterval: PING_INTERVAL_MS,
@@ -338,10 +342,7 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
         ...(init.upnp === true ? { upnp: uPnPNAT() } : {}),
       },
     });
-    datastore.isSpared = (name) =>
-      [node.peerId, ...node.getPeers()].some(
-        (id) => name === `${PEERS_PREFIX}/${id.toCID().toString()}`,
-      );
+    attach(datastore, node);
     meter.remoteOf = (stream) => {
       const isOf = (connection: Connection): boolean =>
         connection.streams.some((one) => one === stream);
@@ -351,6 +352,30 @@ async function listenOn(listen: readonly string[], init: HostInit): Promise<Host
   } catch (cause) {
     throw listenError(listen, cause);
   }
+}
+
+/** Tells `datastore` which of its entries are in use, and where those come from that they are about. */
+function attach(datastore: BoundedDatastore, node: Node): void {
+  datastore.isSpared = (name) => {
+    const id = peerOf(name);
+    if (id === null) return false;
+    // One that is connected may write any number of records into the DHT, but has one entry among the peers.
+    return name.startsWith(PEERS_PREFIX)
+      ? id.equals(node.peerId) || node.getConnections(id).length > 0
+      : id.equals(node.peerId);
+  };
+  datastore.originOf = (name) => {
+    const id = peerOf(name);
+    const [connection] = id === null ? [] : node.getConnections(id);
+    return connection === undefined
+      ? null
+      : originOf(connection.remotePeer.toString(), connection.remoteAddr.toString());
+  };
+}
+
+/** Whom an entry of the datastore is about: both kinds of keys end in a peer id. */
+function peerOf(name: string): PeerId | null {
+  return parsePeerId(name.slice(name.lastIndexOf('/') + 1));
 }
 
 /** What libp2p needs to know of a private network. */

@@ -6,11 +6,9 @@ import type { Ed25519PrivateKey } from '@libp2p/interface';
 import { peerIdFromPublicKey } from '../../protocol/identity.js';
 import { UserError } from '../errors.js';
 import type { Identity } from '../interfaces.js';
-import { errnoOf, readIfThere, replaceFile } from '../files.js';
+import { errnoOf, replaceFile } from '../files.js';
+import { PRIVATE_FILE, readPrivateFile } from '../private-file.js';
 import { reasonOf } from './errors.js';
-
-/** Read and write for the owner, nothing for anyone else. */
-const KEY_FILE_MODE = 0o600;
 
 /** An identity with what libp2p needs of it. */
 export class NetIdentity implements Identity {
@@ -19,7 +17,11 @@ export class NetIdentity implements Identity {
   readonly #libp2pKey: Ed25519PrivateKey;
   readonly #signingKey: KeyObject;
 
-  constructor(key: Ed25519PrivateKey) {
+  /** `isNew`: it was made just now, so that no earlier process can have signed with it. */
+  constructor(
+    key: Ed25519PrivateKey,
+    readonly isNew = false,
+  ) {
     this.peerId = peerIdFromPublicKey(key.publicKey.raw);
     this.#libp2pKey = key;
     // RFC 8037: d is the seed, the first half of libp2p's 64 raw bytes.
@@ -48,23 +50,24 @@ export async function createIdentity(): Promise<NetIdentity> {
 
 /**
  * Reads the key file at `path` (libp2p's protobuf of an Ed25519 private key), or makes a key and writes it.
- * @throws UserError when the file is damaged, or cannot be read or written.
+ * @throws UserError when the file is damaged, may be read by others, or cannot be read or written.
  */
 export async function loadOrCreateIdentity(path: string): Promise<NetIdentity> {
   let bytes: Uint8Array | null;
   try {
-    bytes = await readIfThere(path);
+    bytes = await readPrivateFile(path);
   } catch (cause) {
+    if (cause instanceof UserError) throw cause;
     throw keyFileError(path, 'read', cause);
   }
   if (bytes !== null) return decodeKey(path, bytes);
   const key = await generateKeyPair('Ed25519');
   try {
-    await replaceFile(path, [privateKeyToProtobuf(key)], KEY_FILE_MODE);
+    await replaceFile(path, [privateKeyToProtobuf(key)], PRIVATE_FILE);
   } catch (cause) {
     throw keyFileError(path, 'written', cause);
   }
-  return new NetIdentity(key);
+  return new NetIdentity(key, true);
 }
 
 function decodeKey(path: string, bytes: Uint8Array): NetIdentity {

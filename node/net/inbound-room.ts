@@ -1,31 +1,34 @@
 /**
- * Room for those who come in: when many have, the network that most of them come from makes room, so that an
- * attacker with many names in one network pushes out its own. An office behind one router is a network, too, but
- * one that has the node to itself.
+ * Room for those who come in: when many have, the origin with most connections makes room, so that an attacker with
+ * many names in one network pushes out its own, and one with many networks nobody who was here before.
  */
-import { networkOf } from './addresses.js';
+import { originOf } from './origin.js';
+import { surplus, type Draw, type Place } from './places.js';
 
 /** What decides who makes room. */
 export interface Inbound {
   direction: 'inbound' | 'outbound';
+  remotePeer: { toString(): string };
   remoteAddr: { toString(): string };
   timeline: { open: number };
 }
 
-/** The connections to close so that `inboundMax` that came in are left: of the most crowded networks, the youngest first. */
-export function surplusOf<C extends Inbound>(connections: readonly C[], inboundMax: number): C[] {
+/** The connections to close so that `inboundMax` that came in are left (places.ts). */
+export function surplusOf<C extends Inbound>(
+  connections: readonly C[],
+  inboundMax: number,
+  draw: Draw,
+): C[] {
   const inbound = connections.filter(({ direction }) => direction === 'inbound');
-  const byNetwork = new Map<string, C[]>();
-  for (const connection of inbound) {
-    const network = networkOf(connection.remoteAddr.toString()) ?? '';
-    byNetwork.set(network, [...(byNetwork.get(network) ?? []), connection]);
-  }
-  const crowds = [...byNetwork.values()];
-  for (const crowd of crowds) crowd.sort((a, b) => a.timeline.open - b.timeline.open);
-  const surplus: C[] = [];
-  while (inbound.length - surplus.length > inboundMax) {
-    const largest = crowds.reduce((a, b) => (b.length > a.length ? b : a));
-    surplus.push(...largest.splice(-1));
-  }
-  return surplus;
+  if (inbound.length <= inboundMax) return [];
+  const places = inbound.map((connection): Place & { connection: C } => ({
+    connection,
+    origin: originOf(connection.remotePeer.toString(), connection.remoteAddr.toString()),
+    cost: 1,
+    sinceMs: connection.timeline.open,
+    aliveMs: 0,
+  }));
+  // Each is alive as long as it is open: ping ends those that are not.
+  const room = { capacity: inboundMax, absentMs: Infinity };
+  return surplus(places, room, 0, draw).map(({ connection }) => connection);
 }

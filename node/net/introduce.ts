@@ -4,6 +4,7 @@
  * with addresses is a member's announcement of itself and gets the other members.
  */
 import './polyfill.js';
+import { setImmediate } from 'node:timers/promises';
 import type { Connection, PeerId, Stream } from '@libp2p/interface';
 import { pbStream } from '@libp2p/utils';
 import type { Multiaddr } from '@multiformats/multiaddr';
@@ -17,8 +18,8 @@ import {
   INTRODUCTIONS_BURST,
   INTRODUCTIONS_PER_SECOND,
   MANIFEST_BYTES_MAX,
-  RUNS_MAX,
-  RUN_PEERS_MAX,
+  NETWORK_INTRODUCTIONS_BURST,
+  NETWORK_INTRODUCTIONS_PER_SECOND,
 } from '../../protocol/limits.js';
 import { decodeManifest } from '../../protocol/manifest-codec.js';
 import type { Run } from '../../protocol/manifest.js';
@@ -26,7 +27,6 @@ import { IntroduceRequest, IntroduceResponse, type RunInfo } from '../../protoco
 import { SystemClock } from '../clock.js';
 import { UserError } from '../errors.js';
 import type { Logger } from '../interfaces.js';
-import { SenderBuckets } from '../token-bucket.js';
 import { cleanAddresses, parseAddress, parsePeerId } from './addresses.js';
 import {
   IntroduceError,
@@ -36,7 +36,10 @@ import {
   UnreachableError,
   reasonOf,
 } from './errors.js';
+import { ExchangeSlots } from './exchange-slots.js';
 import type { Host } from './host.js';
+import { originOf } from './origin.js';
+import { OriginRates } from './origin-rates.js';
 import type { Door, KnownRun, PeerAddresses, RunRegistry } from './run-registry.js';
 
 /** Bytes of a request: one manifest, the addresses, and their framing. */
@@ -60,10 +63,12 @@ const INBOUND_STREAMS_MAX = 2;
  */
 export const EXCHANGES_MAX = 32;
 
-export const REQUEST_LIMITS = { addresses: ADDRESSES_MAX };
-export const RESPONSE_LIMITS = {
-  runs: RUNS_MAX,
-  runs$: { peers: RUN_PEERS_MAX + 1, peers$: { addresses: ADDRESSES_MAX } },
+/** An exchange that has taken so long, in ms, gives way to the next one when all slots are taken. */
+const SLOW_MS = 2_000;
+
+export const INTRODUCTION_RATES = {
+  perKey: { burst: INTRODUCTIONS_BURST, perSecond: INTRODUCTIONS_PER_SECOND },
+  perOrigin: { burst: NETWORK_INTRODUCTIONS_BURST, perSecond: NETWORK_INTRODUCTIONS_PER_SECOND },
 };
 
 /** What introductions are answered from. */
@@ -80,30 +85,31 @@ export async function serveIntroductions(
   introducer: Introducer,
   logger: Logger,
 ): Promise<() => Promise<void>> {
-  let serving = 0;
-  const rate = new SenderBuckets(new SystemClock(), {
-    perSecond: INTRODUCTIONS_PER_SECOND,
-    burst: INTRODUCTIONS_BURST,
-  });
+  const slots = new ExchangeSlots(EXCHANGES_MAX, SLOW_MS);
+  const rates = new OriginRates(new SystemClock(), INTRODUCTION_RATES);
   const serve = async (stream: Stream, connection: Connection): Promise<void> => {
     const peerId = connection.remotePeer.toString();
-    if (serving >= EXCHANGES_MAX || !rate.of(peerId).tryTake(1)) {
+    const origin = originOf(peerId, connection.remoteAddr.toString());
+    const busy = (): void => {
       stream.abort(new StreamBusyError('too many introductions, of this peer or at this time'));
+    };
+    const leave = rates.tryTake(peerId, origin) ? slots.enter(origin, busy) : null;
+    if (leave === null) {
+      busy();
       return;
     }
-    serving++;
     try {
       const signal = AbortSignal.timeout(SERVE_TIMEOUT_MS);
       const pb = pbStream(stream, { maxDataLength: REQUEST_BYTES_MAX });
-      const request = await pb.read(IntroduceRequest, { limits: REQUEST_LIMITS, signal });
-      const response = answer(request, peerId, introducer);
+      const request = await pb.read(IntroduceRequest, { signal });
+      const response = answer(request, { peerId, origin }, introducer);
       await pb.write(response, IntroduceResponse, { signal });
       await stream.close({ signal });
     } catch (error) {
       logger.debug({ peerId, reason: reasonOf(error) }, 'an introduction was refused');
       stream.abort(error instanceof Error ? error : new IntroduceError(String(error)));
     } finally {
-      serving--;
+      leave();
     }
   };
   await host.libp2p.handle(INTRODUCE_PROTOCOL_ID, serve, {
@@ -116,19 +122,20 @@ export async function serveIntroductions(
 /** @throws IntroduceError or InvalidManifestError for a request that deserves no answer. */
 export function answer(
   request: IntroduceRequest,
-  peerId: string,
+  { peerId, origin }: { peerId: string; origin: string },
   { registry, self, door }: Introducer,
 ): IntroduceResponse {
   const runId = request.runId.length === 0 ? null : toHex(request.runId);
   if (runId !== null && request.runId.length !== 32)
     throw new IntroduceError('a run id has 32 bytes');
   const announces = request.addresses.length > 0;
+  let isMember = false;
   if (announces) {
     if (runId === null) throw new IntroduceError('an announcement must name its run');
     const manifest = request.manifest.length === 0 ? null : request.manifest;
     const { addresses, admission = null } = request;
     try {
-      registry.announce(peerId, { runId, manifest, addresses, admission });
+      isMember = registry.announce(peerId, { runId, manifest, addresses, admission, origin });
     } catch (error) {
       if (!(error instanceof NotAdmittedError)) throw error;
       return { runs: [], refusal: REFUSALS.indexOf(error.refusal) + 1 };
@@ -136,14 +143,14 @@ export function answer(
   }
   const runs: IntroduceResponse['runs'] = [];
   let bytes = 0;
-  for (const { run, peers } of registry.list(runId)) {
-    // Who takes part in a closed run is told to its members alone.
-    const told = registry.isPrivy(run, peerId) ? peers : [];
-    const others = told.filter((peer) => peer.peerId !== peerId);
-    const listed = self === null ? others : [self(), ...others];
+  for (const { run, peers } of registry.introduce(peerId, runId, RESPONSE_BYTES_MAX)) {
+    // Who takes part in a closed run is told to its members alone, also to one that got no place.
+    const told = isMember || registry.isPrivy(run, peerId) ? peers : [];
+    const listed = self === null ? told : [self(), ...told];
     const manifest = announces ? new Uint8Array() : run.bytes.slice();
-    bytes += sizeOf(manifest, listed);
-    if (bytes > RESPONSE_BYTES_MAX) break;
+    const size = sizeOf(manifest, listed);
+    if (bytes + size > RESPONSE_BYTES_MAX) continue;
+    bytes += size;
     runs.push({ manifest, peers: listed });
   }
   const admission = announces ? (door?.admission ?? null) : null;
@@ -160,7 +167,8 @@ function sizeOf(manifest: Uint8Array, peers: readonly PeerAddresses[]): number {
 }
 
 /**
- * Asks the peer or bootstrap node at `address` which runs it knows.
+ * Asks the peer or bootstrap node at `address` which runs it knows, or for the one with `runId` alone, of which it
+ * then names more members.
  * @throws UserError when the address is malformed, nobody answers there, or the answer is no introduction;
  * the signal's reason when it aborts.
  */
@@ -168,16 +176,20 @@ export async function askRuns(
   host: Host,
   address: string,
   signal: AbortSignal,
+  runId: string | null = null,
 ): Promise<KnownRun[]> {
   const target = parseAddress(address);
   try {
     const response = await exchange(
       host,
       target,
-      { runId: new Uint8Array(), manifest: new Uint8Array(), addresses: [] },
+      {
+        ...{ manifest: new Uint8Array(), addresses: [] },
+        runId: runId === null ? new Uint8Array() : fromHex(runId),
+      },
       signal,
     );
-    return decodeRuns(host, response.runs);
+    return await decodeRuns(host, response.runs);
   } catch (cause) {
     signal.throwIfAborted();
     if (cause instanceof InvalidManifestError) {
@@ -201,8 +213,27 @@ export async function askRuns(
   }
 }
 
-/** The runs that can be decoded. @throws InvalidManifestError when there are some, and none can. */
-export function decodeRuns(host: Pick<Host, 'peerId'>, infos: readonly RunInfo[]): KnownRun[] {
+/**
+ * The runs that can be decoded; others get their turn after each, for a response may name some hundred thousand
+ * addresses. @throws InvalidManifestError when there are some, and none can.
+ */
+export async function decodeRuns(
+  host: Pick<Host, 'peerId'>,
+  infos: readonly RunInfo[],
+): Promise<KnownRun[]> {
+  const steps = decodingRuns(host, infos);
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    await setImmediate();
+  }
+}
+
+/** decodeRuns() in pieces, one for each run. */
+export function* decodingRuns(
+  host: Pick<Host, 'peerId'>,
+  infos: readonly RunInfo[],
+): Generator<void, KnownRun[]> {
   const known: KnownRun[] = [];
   let fault: InvalidManifestError | null = null;
   for (const info of infos) {
@@ -212,6 +243,7 @@ export function decodeRuns(host: Pick<Host, 'peerId'>, infos: readonly RunInfo[]
       if (!(error instanceof InvalidManifestError)) throw error;
       fault = error;
     }
+    yield;
   }
   if (known.length === 0 && fault !== null) throw fault;
   return known;
@@ -266,7 +298,7 @@ async function exchange(
   try {
     const pb = pbStream(stream, { maxDataLength: RESPONSE_BYTES_MAX });
     await pb.write(request, IntroduceRequest, { signal });
-    const response = await pb.read(IntroduceResponse, { limits: RESPONSE_LIMITS, signal });
+    const response = await pb.read(IntroduceResponse, { signal });
     await stream.close({ signal });
     return response;
   } catch (error) {

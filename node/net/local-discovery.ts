@@ -64,8 +64,12 @@ export class LocalDiscovery {
     const peerId = detail.id.toString();
     const texts = detail.multiaddrs.map(String).filter((address) => !isLoopback(address));
     const addresses = cleanAddresses(peerId, texts);
-    if (addresses.length === 0 || this.#heard.size >= RUN_PEERS_MAX) return;
+    if (addresses.length === 0) return;
     this.#heard.set(peerId, { peerId, addresses });
+    if (this.#heard.size <= RUN_PEERS_MAX) return;
+    // Somebody shouts: whoever answers once has the same chance as the first ones.
+    const names = [...this.#heard.keys()];
+    this.#heard.delete(names[Math.floor(Math.random() * names.length)] ?? peerId);
   };
 }
 

@@ -31,6 +31,8 @@ export class MemberStreams {
   readonly #init: MemberStreamsInit;
   /** At most RUN_PEERS_MAX. */
   readonly #known = new Map<string, PeerAddresses>();
+  /** Names that did not answer: they make room for others. */
+  readonly #failed = new Set<string>();
   /** Open connections on which this peer has said how it came into the run. */
   readonly #met = new WeakSet<object>();
 
@@ -49,7 +51,7 @@ export class MemberStreams {
     const { host, run, contacts } = this.#init;
     const asking = contacts.map(async (contact) => {
       const deadline = AbortSignal.any([signal, AbortSignal.timeout(ASK_MS_MAX)]);
-      const runs = await askRuns(host, contact, deadline).catch(() => []);
+      const runs = await askRuns(host, contact, deadline, run.id).catch(() => []);
       this.#note(runs.find((known) => known.run.id === run.id)?.peers ?? []);
     });
     await Promise.all(asking);
@@ -66,6 +68,7 @@ export class MemberStreams {
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(ASK_MS_MAX)]);
     try {
       const connection = await host.libp2p.dial(targets, { signal: deadline });
+      this.#failed.delete(peerId);
       if (run.manifest.membership.mode !== 'invite' || this.#met.has(connection)) return true;
       const door = { admission, meet: (): void => undefined };
       this.#note(await announce(host, connection.remotePeer, run, door, deadline));
@@ -73,6 +76,7 @@ export class MemberStreams {
       return true;
     } catch {
       signal.throwIfAborted();
+      this.#failed.add(peerId);
       return false;
     }
   }
@@ -86,8 +90,13 @@ export class MemberStreams {
   #note(peers: readonly PeerAddresses[]): void {
     for (const peer of peers) {
       if (peer.peerId === this.#init.host.peerId) continue;
-      if (this.#known.has(peer.peerId) || this.#known.size < RUN_PEERS_MAX)
-        this.#known.set(peer.peerId, peer);
+      if (!this.#known.has(peer.peerId) && this.#known.size >= RUN_PEERS_MAX) {
+        const [failed] = this.#failed;
+        if (failed === undefined) continue;
+        this.#failed.delete(failed);
+        this.#known.delete(failed);
+      }
+      this.#known.set(peer.peerId, peer);
     }
   }
 }

@@ -10,6 +10,7 @@ import type { Connection, Logger, Reachability } from '../interfaces.js';
 import { isRelayed, relayOf } from './addresses.js';
 import { reasonOf } from './errors.js';
 import type { Host } from './host.js';
+import { originOf } from './origin.js';
 import { checkReach } from './reach.js';
 import { isLoopback, judge, type Check } from './reachability.js';
 import { RelayPlaces, relaysOf } from './relay-client.js';
@@ -151,12 +152,23 @@ export class ReachMonitor {
     this.#launch(check());
   }
 
+  /** One to ask: whom we dialled before who came in, and nobody from a network that has had its say. */
   async #nextToAsk(nowMs: number): Promise<PeerId | null> {
     const node = this.#init.host.libp2p;
-    for (const id of node.getPeers()) {
+    const direct = node.getConnections().filter((each) => each.direct && each.status === 'open');
+    const heard = new Set<string>();
+    for (const { remotePeer, remoteAddr } of direct) {
+      const asked = this.#asked.get(remotePeer.toString());
+      if (asked === undefined || asked.check === null || asked.againMs <= nowMs) continue;
+      heard.add(originOf(remotePeer.toString(), remoteAddr.toString()));
+    }
+    const isOutbound = ({ direction }: { direction: string }): number =>
+      Number(direction === 'outbound');
+    for (const { remotePeer: id, remoteAddr } of direct.sort(
+      (a, b) => isOutbound(b) - isOutbound(a),
+    )) {
       if ((this.#asked.get(id.toString())?.againMs ?? 0) > nowMs) continue;
-      if (!node.getConnections(id).some(({ direct, status }) => direct && status === 'open'))
-        continue;
+      if (heard.has(originOf(id.toString(), remoteAddr.toString()))) continue;
       const known = await node.peerStore.get(id).catch(() => null);
       if (known?.protocols.includes(REACH_PROTOCOL_ID)) return id;
     }

@@ -12,6 +12,8 @@ import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
 import { REACH_PROTOCOL_ID } from '../../protocol/ids.js';
 import {
+  NETWORK_REACH_CHECKS_BURST,
+  NETWORK_REACH_CHECKS_PER_MINUTE,
   REACH_CHECKS_BURST,
   REACH_CHECKS_PER_MINUTE,
   REACH_PORTS_MAX,
@@ -19,10 +21,12 @@ import {
 import { ReachRequest, ReachResponse } from '../../protocol/wire/messages.js';
 import { SystemClock } from '../clock.js';
 import type { Logger } from '../interfaces.js';
-import { SenderBuckets } from '../token-bucket.js';
 import { ReachError, StreamBusyError, reasonOf } from './errors.js';
 import { protection, type Host } from './host.js';
+import { ExchangeSlots } from './exchange-slots.js';
 import { calmYamux } from './muxer.js';
+import { originOf } from './origin.js';
+import { OriginRates } from './origin-rates.js';
 import type { SwarmKey } from './swarm-key.js';
 
 /** Bytes of a request or a response: REACH_PORTS_MAX ports and one IP address. */
@@ -34,13 +38,15 @@ const PORT_TIMEOUT_MS = 3_000;
 /** One check may take this long at the serving side, in ms. */
 const SERVE_TIMEOUT_MS = REACH_PORTS_MAX * PORT_TIMEOUT_MS + 2_000;
 
-/** Checks served at one time: each makes a connection to whoever asked. */
-const CHECKS_MAX = 4;
+/** Checks served at one time: each makes a connection to whoever asked. The origin with the most makes room. */
+const CHECKS_MAX = 8;
+
+export const REACH_RATES = {
+  perKey: { burst: REACH_CHECKS_BURST, perSecond: REACH_CHECKS_PER_MINUTE / 60 },
+  perOrigin: { burst: NETWORK_REACH_CHECKS_BURST, perSecond: NETWORK_REACH_CHECKS_PER_MINUTE / 60 },
+};
 
 const PORT_MAX = 65_535;
-
-/** Bounds on the decoding of a request or a response. */
-export const PORTS_LIMITS = { ports: REACH_PORTS_MAX };
 
 /** What came of one check. */
 export interface ReachResult {
@@ -52,22 +58,25 @@ export interface ReachResult {
 
 /** Dials back whoever asks. Returns a stop. */
 export async function serveReach(host: Host, logger: Logger): Promise<() => Promise<void>> {
-  let serving = 0;
-  const rate = new SenderBuckets(new SystemClock(), {
-    perSecond: REACH_CHECKS_PER_MINUTE / 60,
-    burst: REACH_CHECKS_BURST,
-  });
+  const slots = new ExchangeSlots(CHECKS_MAX, SERVE_TIMEOUT_MS);
+  const rates = new OriginRates(new SystemClock(), REACH_RATES);
   const serve = async (stream: Stream, connection: Connection): Promise<void> => {
     const peerId = connection.remotePeer;
-    if (serving >= CHECKS_MAX || !rate.of(peerId.toString()).tryTake(1)) {
+    const origin = originOf(peerId.toString(), connection.remoteAddr.toString());
+    const giveWay = new AbortController();
+    const busy = (): void => {
+      giveWay.abort();
       stream.abort(new StreamBusyError('too many reach checks, of this peer or at this time'));
+    };
+    const leave = rates.tryTake(peerId.toString(), origin) ? slots.enter(origin, busy) : null;
+    if (leave === null) {
+      busy();
       return;
     }
-    serving++;
     try {
-      const signal = AbortSignal.timeout(SERVE_TIMEOUT_MS);
+      const signal = AbortSignal.any([giveWay.signal, AbortSignal.timeout(SERVE_TIMEOUT_MS)]);
       const pb = pbStream(stream, { maxDataLength: MESSAGE_BYTES_MAX });
-      const { ports } = await pb.read(ReachRequest, { limits: PORTS_LIMITS, signal });
+      const { ports } = await pb.read(ReachRequest, { signal });
       const seen = sourceOf(connection);
       const reached = await tryPorts(seen, peerId, usablePorts(ports), host.swarmKey, signal);
       await pb.write({ seen, ports: reached }, ReachResponse, { signal });
@@ -77,7 +86,7 @@ export async function serveReach(host: Host, logger: Logger): Promise<() => Prom
       logger.debug(fields, 'a reach check was refused');
       stream.abort(error instanceof Error ? error : new ReachError(String(error)));
     } finally {
-      serving--;
+      leave();
     }
   };
   await host.libp2p.handle(REACH_PROTOCOL_ID, serve, { maxInboundStreams: 1 });
@@ -146,7 +155,7 @@ export async function checkReach(
   try {
     const pb = pbStream(stream, { maxDataLength: MESSAGE_BYTES_MAX });
     await pb.write({ ports: ports.slice(0, REACH_PORTS_MAX) }, ReachRequest, { signal });
-    const response = await pb.read(ReachResponse, { limits: PORTS_LIMITS, signal });
+    const response = await pb.read(ReachResponse, { signal });
     await stream.close({ signal });
     return usableResult(response, ports);
   } catch (error) {

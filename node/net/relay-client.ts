@@ -3,13 +3,14 @@
  * nobody can dial.
  */
 import { circuitRelayTransport, RELAY_V2_HOP_CODEC } from '@libp2p/circuit-relay-v2';
-import type { Listener, PeerId, Transport } from '@libp2p/interface';
+import type { Connection, Listener, PeerId, Transport } from '@libp2p/interface';
 import { multiaddr } from '@multiformats/multiaddr';
 import type { Logger } from '../interfaces.js';
 import { parsePeerId, relayOf } from './addresses.js';
 import { backoffMs } from './backoff.js';
 import { reasonOf, UnreachableError } from './errors.js';
 import type { Node } from './host.js';
+import { originOf } from './origin.js';
 import { overriding } from './overriding.js';
 
 /** Relays reserved at one time: when one goes, the other still stands. */
@@ -82,15 +83,27 @@ export class RelayPlaces {
     await Promise.all(this.#listeners.splice(0).map((listener) => listener.close()));
   }
 
-  /** A relay that we are connected to directly, have no place on, and that did not refuse just now. */
+  /**
+   * A relay that we are connected to directly, have no place on, and that did not refuse just now. One that we dialled
+   * comes before one that came in, and one in another network than the relay that we have: two names may be one machine.
+   */
   async #choose(held: readonly string[], nowMs: number): Promise<PeerId | null> {
-    for (const id of this.#node.getPeers()) {
+    const direct = this.#node
+      .getConnections()
+      .filter((connection) => connection.direct && connection.status === 'open');
+    const origin = ({ remotePeer, remoteAddr }: Connection): string =>
+      originOf(remotePeer.toString(), remoteAddr.toString());
+    const used = new Set(
+      direct.filter(({ remotePeer }) => held.includes(remotePeer.toString())).map(origin),
+    );
+    const merit = (connection: Connection): number =>
+      2 * Number(!used.has(origin(connection))) + Number(connection.direction === 'outbound');
+    for (const { remotePeer: id } of direct.sort((a, b) => merit(b) - merit(a))) {
       const peerId = id.toString();
       if (held.includes(peerId) || (this.#refusals.get(peerId)?.nextAttemptMs ?? 0) > nowMs) {
         continue;
       }
-      const isOpen = isDirectlyConnected(this.#node, id);
-      const known = isOpen ? await this.#node.peerStore.get(id).catch(() => null) : null;
+      const known = await this.#node.peerStore.get(id).catch(() => null);
       if (known?.protocols.includes(RELAY_V2_HOP_CODEC)) return id;
     }
     return null;

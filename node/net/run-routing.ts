@@ -5,6 +5,8 @@ import { fromHex } from '../../protocol/bytes.js';
 import { RUN_PEERS_MAX } from '../../protocol/limits.js';
 import { cleanAddresses } from './addresses.js';
 import type { Host } from './host.js';
+import { originOf } from './origin.js';
+import { sample, type Place } from './places.js';
 import type { PeerAddresses } from './run-registry.js';
 
 /** Multicodec "raw" and multihash "sha2-256". */
@@ -21,21 +23,35 @@ export async function provideRun(host: Host, runId: string, signal: AbortSignal)
   await host.libp2p.contentRouting.provide(runCid(runId), { signal });
 }
 
-/** Asks the DHT for members: at most RUN_PEERS_MAX. Rejects when the signal aborts. */
+/** Answers looked at: anybody may say that it takes part, so what comes first is not what is taken. */
+const FOUND_MAX = 4 * RUN_PEERS_MAX;
+
+/**
+ * Asks the DHT for members: at most RUN_PEERS_MAX, out of as many networks as there are. Rejects when the signal aborts
+ * before any was found.
+ */
 export async function findMembers(
   host: Host,
   runId: string,
   signal: AbortSignal,
 ): Promise<PeerAddresses[]> {
-  const found = new Map<string, PeerAddresses>();
-  for await (const provider of host.libp2p.contentRouting.findProviders(runCid(runId), {
-    signal,
-  })) {
-    const peerId = provider.id.toString();
-    const texts = provider.multiaddrs.map((address) => address.toString());
-    const addresses = cleanAddresses(peerId, texts);
-    if (peerId !== host.peerId && addresses.length > 0) found.set(peerId, { peerId, addresses });
-    if (found.size >= RUN_PEERS_MAX) break;
+  const found = new Map<string, PeerAddresses & Place>();
+  try {
+    for await (const provider of host.libp2p.contentRouting.findProviders(runCid(runId), {
+      signal,
+    })) {
+      const peerId = provider.id.toString();
+      const texts = provider.multiaddrs.map((address) => address.toString());
+      const addresses = cleanAddresses(peerId, texts);
+      if (peerId === host.peerId || addresses.length === 0) continue;
+      const origin = originOf(peerId, addresses[0] ?? '');
+      found.set(peerId, { peerId, addresses, origin, cost: 1, sinceMs: 0, aliveMs: 0 });
+      if (found.size >= FOUND_MAX) break;
+    }
+  } catch (error) {
+    if (found.size === 0) throw error;
   }
-  return [...found.values()];
+  const room = { absentMs: Infinity };
+  const chosen = sample([...found.values()], RUN_PEERS_MAX, room, 0, Math.random);
+  return chosen.map(({ peerId, addresses }) => ({ peerId, addresses }));
 }

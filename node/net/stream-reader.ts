@@ -7,10 +7,37 @@ import { StreamTruncatedError } from './errors.js';
 const QUEUE_PAUSE_BYTES = 1024 * 1024;
 const QUEUE_RESUME_BYTES = 256 * 1024;
 
+/** A chunk of no more is small; as many are put together as fit. */
+const SMALL_BYTES = 1024;
+const GATHERED_BYTES = 16 * SMALL_BYTES;
+
+/** Small chunks, one after the other. */
+class Gathered {
+  readonly #bytes = new Uint8Array(GATHERED_BYTES);
+  #used = 0;
+
+  get byteLength(): number {
+    return this.#used;
+  }
+
+  /** False when there is no room for `chunk`. */
+  add(chunk: Uint8Array | Uint8ArrayList): boolean {
+    if (this.#used + chunk.byteLength > GATHERED_BYTES) return false;
+    this.#bytes.set(chunk instanceof Uint8Array ? chunk : chunk.subarray(), this.#used);
+    this.#used += chunk.byteLength;
+    return true;
+  }
+
+  /** A copy: whoever keeps a part of it would keep all of it. */
+  bytes(): Uint8Array {
+    return this.#bytes.slice(0, this.#used);
+  }
+}
+
 /** The bytes of a stream, in order; waits in a bounded queue that pauses the remote. */
 export class StreamReader implements AsyncIterable<Uint8Array | Uint8ArrayList> {
   readonly #stream: Stream;
-  readonly #queue: (Uint8Array | Uint8ArrayList)[] = [];
+  readonly #queue: (Uint8Array | Uint8ArrayList | Gathered)[] = [];
   #queuedBytes = 0;
   #remoteClosed: boolean;
   #resuming = false;
@@ -51,7 +78,7 @@ export class StreamReader implements AsyncIterable<Uint8Array | Uint8ArrayList> 
       if (chunk !== undefined) {
         this.#queuedBytes -= chunk.byteLength;
         this.#resumeWhenLow();
-        yield chunk;
+        yield chunk instanceof Gathered ? chunk.bytes() : chunk;
       } else if (this.#ended) {
         // An abort ends the reading before it says why.
         await Promise.resolve();
@@ -71,11 +98,24 @@ export class StreamReader implements AsyncIterable<Uint8Array | Uint8ArrayList> 
   }
 
   #onMessage(event: StreamMessageEvent): void {
-    this.#queue.push(event.data);
+    this.#enqueue(event.data);
     this.#queuedBytes += event.data.byteLength;
     // A pause inside resume() would be undone by the rest of it; #resumeWhenLow looks again.
     if (!this.#resuming) this.#pauseWhenFull();
     this.#wake();
+  }
+
+  /** Small chunks that wait are put together: each would take some 250 bytes, and a window is full of them. */
+  #enqueue(chunk: Uint8Array | Uint8ArrayList): void {
+    const last = this.#queue.at(-1);
+    const isSmall = chunk.byteLength <= SMALL_BYTES;
+    if (isSmall && last instanceof Gathered && last.add(chunk)) return;
+    if (isSmall && last && !(last instanceof Gathered) && last.byteLength <= SMALL_BYTES) {
+      const gathered = new Gathered();
+      gathered.add(last);
+      gathered.add(chunk);
+      this.#queue[this.#queue.length - 1] = gathered;
+    } else this.#queue.push(chunk);
   }
 
   #onClose(event: StreamCloseEvent): void {

@@ -3,19 +3,13 @@
  * has. Who does not have them cannot finish a handshake. Kept in a file that only its owner may read, never shown.
  */
 import { randomBytes } from 'node:crypto';
-import { stat } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import type { ConnectionProtector } from '@libp2p/interface';
 import { preSharedKey } from '@libp2p/pnet';
 import { EXIT_USAGE, UserError } from '../errors.js';
-import { errnoOf, readIfThere, replaceFile } from '../files.js';
+import { errnoOf, replaceFile } from '../files.js';
+import { PRIVATE_FILE, readPrivateFile } from '../private-file.js';
 import { reasonOf } from './errors.js';
-
-/** Read and write for the owner, nothing for anyone else. */
-const KEY_FILE_MODE = 0o600;
-/** Bits that must not be set: of a file of one's own, and of one that root gives to a group (a mounted secret). */
-const OTHERS = 0o077;
-const OTHERS_OF_ROOTS = 0o037;
-const ROOT = 0;
 
 const KEY_BYTES = 32;
 
@@ -44,7 +38,7 @@ export class SwarmKey {
   /** Writes the file at `path`, in the place of an older one. @throws UserError. */
   async keep(path: string): Promise<void> {
     try {
-      await replaceFile(path, [encode(this.#bytes)], KEY_FILE_MODE);
+      await replaceFile(path, [encode(this.#bytes)], PRIVATE_FILE);
     } catch (cause) {
       throw fileError(path, 'written', cause);
     }
@@ -54,7 +48,7 @@ export class SwarmKey {
 /** Makes a key in a new file. @throws UserError when there is a file already, or it cannot be written. */
 export async function makeSwarmKey(path: string): Promise<SwarmKey> {
   const key = new SwarmKey(randomBytes(KEY_BYTES));
-  if ((await statOf(path)) !== null) {
+  if (await isThere(path)) {
     throw new UserError(
       `${path} exists already; name another file, or delete it if no peer needs that key any more`,
       EXIT_USAGE,
@@ -65,31 +59,24 @@ export async function makeSwarmKey(path: string): Promise<SwarmKey> {
 }
 
 /**
- * Reads a key file; null when there is none. A group may read it where root owns it and this process is not root:
- * that is how systemd and Kubernetes hand a secret to a service, which could not read one of mode 0400.
- * @throws UserError when others may read it, or it is no key. Nothing of it is quoted.
+ * Reads a key file; null when there is none. Throws UserError as readPrivateFile does, and when it is no key. Nothing
+ * of it is quoted.
  */
 export async function readSwarmKey(path: string): Promise<SwarmKey | null> {
-  const file = await statOf(path);
-  if (file === null) return null;
-  const wanted = tighterMode(file, process.getuid?.() ?? null);
-  if (wanted !== null) {
-    throw new UserError(
-      `${path} can be read by others (mode ${(file.mode & 0o777).toString(8).padStart(4, '0')}); it holds a secret: chmod ${wanted} ${path}`,
-    );
-  }
   let bytes: Uint8Array | null;
   try {
-    bytes = await readIfThere(path);
+    bytes = await readPrivateFile(path);
   } catch (cause) {
+    if (cause instanceof UserError) throw cause;
     throw fileError(path, 'read', cause);
   }
+  if (bytes === null) return null;
   const [, hex] = /^\/key\/swarm\/psk\/1\.0\.0\/\r?\n\/base16\/\r?\n([0-9a-f]{64})\s*$/i.exec(
-    new TextDecoder().decode(bytes ?? new Uint8Array()),
+    new TextDecoder().decode(bytes),
   ) ?? [null, null];
   if (!hex) {
     throw new UserError(
-      `${path} is not a swarm key (${bytes?.length ?? 0} bytes): copy the file of another peer again, or make one with murmurate swarm-key`,
+      `${path} is not a swarm key (${bytes.length} bytes): copy the file of another peer again, or make one with murmurate swarm-key`,
     );
   }
   return new SwarmKey(Buffer.from(hex, 'hex'));
@@ -99,27 +86,15 @@ function encode(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(Buffer.from(`${HEADER}${Buffer.from(bytes).toString('hex')}\n`));
 }
 
-/**
- * The mode, in octal, that a key file needs whose owner and mode let others read it; null when they do not.
- * `self`: this process's uid, null where the system has none.
- */
-export function tighterMode(
-  { uid, mode }: { uid: number; mode: number },
-  self: number | null,
-): string | null {
-  const isMounted = uid === ROOT && self !== ROOT;
-  if ((mode & (isMounted ? OTHERS_OF_ROOTS : OTHERS)) === 0) return null;
-  return isMounted ? '640' : '600';
-}
-
-/** Owner and permission bits; null when there is no such file. */
-async function statOf(path: string): Promise<{ uid: number; mode: number } | null> {
-  try {
-    return await stat(path);
-  } catch (cause) {
-    if (errnoOf(cause) === 'ENOENT') return null;
-    throw fileError(path, 'read', cause);
-  }
+/** Whether there is anything at `path`, a link that leads nowhere too. */
+async function isThere(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    (cause: unknown) => {
+      if (errnoOf(cause) === 'ENOENT') return false;
+      throw fileError(path, 'read', cause);
+    },
+  );
 }
 
 function fileError(path: string, verb: 'read' | 'written', cause: unknown): UserError {

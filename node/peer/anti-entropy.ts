@@ -7,8 +7,8 @@ import * as limits from '../../protocol/limits.js';
 import type { Prng } from '../../protocol/prng.js';
 import { SyncSession, type Reservations } from '../../protocol/sync.js';
 import type { Clock, FrameStream, Logger, Transport } from '../interfaces.js';
-import { CheckpointParts } from './checkpoint-parts.js';
 import type { Replica } from './replica.js';
+import type { Sealing } from './sealing.js';
 import { Seats } from './seats.js';
 import { openStream } from './streams.js';
 import { SenderBuckets } from '../token-bucket.js';
@@ -34,8 +34,11 @@ export interface AntiEntropyComponents {
   clock: Clock;
   logger: Logger;
   replica: Replica;
+  sealing: Sealing;
   /** Decides partners and jitter; seeded, so that a simulation replays. */
   random: Prng;
+  /** What ended the work on seals, other than the stop signal. */
+  onFailure: (error: unknown) => void;
   /** Whether the update of a slot ("author/epoch"), which `peerId` holds, comes another way than by sync. */
   isElsewhere: (slot: string, peerId: string) => boolean;
 }
@@ -98,7 +101,6 @@ export class AntiEntropy {
     this.#agreed.delete(peerId);
     this.#queue.delete(peerId);
     this.#announced.delete(peerId);
-    this.#c.replica.horizon.forget(peerId);
   }
 
   /** Whether some session is fetching the update of a slot ("author/epoch"). */
@@ -134,17 +136,16 @@ export class AntiEntropy {
 
   /** Syncs with a random member every quarter epoch until the signal aborts. */
   async run(): Promise<void> {
-    const { clock, transport, random, replica } = this.#c;
+    const { clock, transport, random, replica, sealing } = this.#c;
     const quarter = replica.run.manifest.schedule.epochMs / 4;
     const periodMs = Math.min(PERIOD_MS_MAX, Math.max(PERIOD_MS_MIN, quarter));
     while (!this.#signal.aborted) {
       await clock.sleep(periodMs * (0.5 + random.nextFloat()), this.#signal).catch(() => undefined);
       // Only the stop signal ends it early.
-      await replica.horizon.cut(this.#signal).catch(() => undefined);
+      await sealing.turn(this.#signal).catch((error: unknown) => this.#c.onFailure(error));
       const members = transport.connections();
       const partner = members[random.nextBelow(Math.max(1, members.length))];
       if (partner) this.request(partner.peerId);
-      this.#askForCheckpoints();
     }
     await Promise.all(this.#running);
   }
@@ -162,15 +163,6 @@ export class AntiEntropy {
     const ended = session.catch(() => undefined).finally(() => this.#running.delete(ended));
     this.#running.add(ended);
     await session;
-  }
-
-  /** Members that have not said which checkpoint they hold, or that hold the one to be adopted. */
-  #askForCheckpoints(): void {
-    const { transport, clock, replica } = this.#c;
-    const members = transport.connections().map(({ peerId }) => peerId);
-    for (const peerId of replica.horizon.poll([...new Set(members)], clock.now())) {
-      this.request(peerId);
-    }
   }
 
   async #connect(peerId: string): Promise<void> {
@@ -197,32 +189,24 @@ export class AntiEntropy {
 
   /** Both sides run this: say what is here, send what the other lacks, take what comes. */
   async #session(stream: FrameStream, peerId: string): Promise<void> {
-    const { replica, clock } = this.#c;
-    const { horizon } = replica;
-    const checkpoint = horizon.isOn ? horizon.checkpoint : null;
+    const { replica, sealing, clock } = this.#c;
     const reservations = this.#reservations(peerId);
-    const session = new SyncSession(replica.run, replica.log, reservations, checkpoint);
-    const parts = new CheckpointParts(horizon);
+    const session = new SyncSession(replica.run, replica.log, reservations, sealing.held());
     const isAnnounced = this.#announced.delete(peerId);
     const counts = { new: 0 };
     const end = this.#limit(stream, session);
     try {
       const outbox = new Outbox(stream);
       outbox.push([session.hello(clock.now(), replica.amendment)]);
-      await Promise.all([
-        outbox.drain(),
-        this.#receive(stream, session, outbox, peerId, counts, parts),
-      ]);
+      await Promise.all([outbox.drain(), this.#receive(stream, session, outbox, peerId, counts)]);
     } catch (error) {
       stream.abort(error instanceof Error ? error : new SyncProtocolError(String(error)));
       throw error;
     } finally {
       session.release();
-      parts.release();
       await end();
       this.#judge(peerId, session.wanted, counts.new, isAnnounced);
     }
-    if (parts.count > 0) this.#askForCheckpoints();
     // Without progress another session would be as idle: the remote does not send what it says it has.
     if (session.isCut && counts.new > 0) this.request(peerId);
     else if (!session.isCut && !session.hasSkipped) this.#firstSync.abort('the first sync is done');
@@ -269,9 +253,8 @@ export class AntiEntropy {
     outbox: Outbox,
     peerId: string,
     counts: { new: number },
-    parts: CheckpointParts,
   ): Promise<void> {
-    const { replica } = this.#c;
+    const { replica, sealing } = this.#c;
     try {
       for await (const frame of stream.frames) {
         this.#signal.throwIfAborted();
@@ -283,11 +266,10 @@ export class AntiEntropy {
           case 'have':
             this.#offsets.set(peerId, event.clockMs - this.#c.clock.now());
             if (session.isSame) this.#agreed.set(peerId, this.#c.clock.now());
-            replica.horizon.note(peerId, event.checkpoint);
             if (event.amendment !== null)
               this.#check(replica.onSyncedAmendment(event.amendment, peerId));
-            this.#askForCheckpoints();
-            outbox.push(session.want(replica.newestWelcome, parts.wishFor(peerId)));
+            if (session.isSame) outbox.push(session.sealFrames());
+            outbox.push(session.want(replica.newestWelcome, sealing.wantedFrom));
             break;
           case 'want':
             outbox.push(session.reply());
@@ -305,11 +287,14 @@ export class AntiEntropy {
           case 'equivocation':
             this.#check(replica.onSyncedProof(event.equivocation, peerId));
             break;
-          case 'checkpointHashes':
-            parts.addHashes(event.hashes);
+          case 'sealEquivocation':
+            this.#check(replica.onSyncedSealProof(event.equivocation, peerId));
             break;
-          case 'checkpointPiece':
-            parts.addPiece(event.index, event.bytes);
+          case 'certificate':
+            this.#check(replica.onSyncedCertificate(event.certificate, peerId));
+            break;
+          case 'seal':
+            this.#check(replica.onSyncedSeal(event.seal, peerId));
             break;
           case 'end':
             return;

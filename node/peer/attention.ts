@@ -19,8 +19,8 @@ export interface AttentionFacts {
   clockOffsetsMs: readonly number[];
   storeProblem: string | null;
   trainingProblems: readonly string[];
-  /** What keeps this peer's checkpoint from being the others'; null when nothing does. */
-  horizonProblem: string | null;
+  /** What keeps the members from agreeing on a seal, or this peer from following it; null when nothing does. */
+  sealProblem: string | null;
   /** The last epoch that was trained; null before the first. */
   last: Pick<TrainResult, 'steps' | 'skippedSteps'> | null;
   /** Null without noise. */
@@ -29,8 +29,10 @@ export interface AttentionFacts {
   closedEpoch: number;
   /** Whether this peer itself belongs to the run, by what it knows. */
   isMember: boolean;
-  /** An epoch for which two updates of this very peer exist; null normally. */
+  /** The epoch from which on this very peer is evicted; null normally. */
   equivocatedEpoch: number | null;
+  /** An epoch for which a copy of this peer's data directory has signed an update elsewhere; null normally. */
+  copyEpoch: number | null;
   /** Authors whose updates harm the adapter, by this peer's held-out text. */
   suspicions: readonly Suspicion[];
 }
@@ -41,9 +43,15 @@ export function attention(facts: AttentionFacts): string[] {
   const sentences: string[] = [];
   if (facts.equivocatedEpoch !== null) {
     sentences.push(
-      `The swarm evicted this peer id: two different updates were signed with its key for epoch ` +
-        `${facts.equivocatedEpoch}. Was the data directory copied to a second machine? Start again with ` +
-        'an empty data directory to join under a new id.',
+      `The swarm evicted this peer id from epoch ${facts.equivocatedEpoch} on: two different updates or seals were ` +
+        'signed with its key for that epoch. What it sent before counts. Was the data directory copied to a second ' +
+        'machine? Stop one of the two, and join with an empty data directory to go on under a new id.',
+    );
+  } else if (facts.copyEpoch !== null) {
+    sentences.push(
+      `Another process signs updates with this peer's key: one for epoch ${facts.copyEpoch} came from the swarm. Does a ` +
+        'copy of the data directory run on a second machine? This peer has stopped training, so that nothing is ' +
+        'lost; stop one of the two, then start the other again.',
     );
   }
   if (!facts.isMember) {
@@ -61,7 +69,7 @@ export function attention(facts: AttentionFacts): string[] {
   }
   if (facts.storeProblem !== null) sentences.push(facts.storeProblem);
   sentences.push(...facts.trainingProblems);
-  if (facts.horizonProblem !== null) sentences.push(facts.horizonProblem);
+  if (facts.sealProblem !== null) sentences.push(facts.sealProblem);
   sentences.push(...stepSentences(facts));
   const isSpent = facts.privacy?.stepsLeft === 0;
   if (facts.privacy && isSpent && epoch < facts.epochsMax) {

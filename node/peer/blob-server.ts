@@ -16,7 +16,7 @@ export interface BlobServerComponents {
   clock: Clock;
   runId: string;
   /** What there is of the blob with this root (hex); undefined for nothing. */
-  find: (root: string) => BlobSource | undefined;
+  find: (root: string) => BlobSource<Chunk> | undefined;
   /** Files of the base model; null where they are not shared. */
   model?: ModelSource | null;
 }

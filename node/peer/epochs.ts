@@ -5,15 +5,14 @@
  */
 import { encodeAnnouncement, encodeUpdateMessage, isInline } from '../../protocol/gossip.js';
 import type { Run } from '../../protocol/manifest.js';
-import { Prng } from '../../protocol/prng.js';
-import { fromHex } from '../../protocol/bytes.js';
-import { accumulate, norm, takeSlice } from '../../protocol/residual.js';
-import { createUpdate, type Update } from '../../protocol/update.js';
+import { norm } from '../../protocol/residual.js';
+import type { Update } from '../../protocol/update.js';
 import {
   TrainerDiedError,
   type Clock,
   type Identity,
   type Logger,
+  type OptimiserState,
   type PeerState,
   type PrivacyGuard,
   type Store,
@@ -23,11 +22,13 @@ import {
   type TrainResult,
 } from '../interfaces.js';
 import { asSentence } from './attention.js';
+import { compressEpoch } from './compress.js';
 import type { Journal } from './journal.js';
 import { PersonalMeter, type PersonalLoss } from './personal.js';
 import type { Publisher } from './publisher.js';
 import type { Replica } from './replica.js';
 import { Rest } from './rest.js';
+import type { Sealing } from './sealing.js';
 import type { RunState } from './snapshot.js';
 import { Surveyor, type Suspicion } from './survey.js';
 
@@ -42,6 +43,7 @@ export interface EpochsComponents {
   identity: Identity;
   replica: Replica;
   journal: Journal;
+  sealing: Sealing;
   rest: Rest;
   /** Whether the personal adapter is measured now and then. */
   measuresPersonal: boolean;
@@ -52,13 +54,6 @@ const TRAINER_PAUSE_MS = 1000;
 
 /** A finished or waiting peer looks at the clock at least this often. */
 const IDLE_MS_MAX = 10_000;
-
-/**
- * The most by which the delta of an epoch with fewer steps than stepsRef is scaled up. Full scaling is
- * right for plain gradient steps, but the first steps of AdamW are all of full length and mostly noise:
- * three offices with 1 to 3 of 10 steps diverge with it and learn with this (docs/PROTOCOL.md, "Slow peers").
- */
-const STEP_SCALE_MAX = 2;
 
 /** A skipped evaluation lowers the estimate of its time so far, so that one slow moment is forgotten. */
 const EVALUATION_DECAY = 0.7;
@@ -72,6 +67,23 @@ export const BROKEN_EPOCHS_MAX = 3;
 /** Points of the held-out curve that are kept: `status` stays small in long runs. */
 const HISTORY_MAX = 500;
 
+/** The optimiser's moments go to disk every so many epochs: after a crash they are as old, which costs little. */
+const MOMENTS_EPOCHS = 8;
+
+/** What is remembered of a finished epoch: not the arrays, each as large as the adapter. */
+export type TrainSummary = Omit<TrainResult, 'theta' | 'optimiser'>;
+
+/** What the disk had when the peer started. */
+export interface EpochsInit {
+  state: PeerState;
+  moments: OptimiserState | null;
+  /**
+   * The slot of the clock when the process started: an earlier process, or one whose files these were copied from,
+   * may have signed for any slot up to it. -1 for a key that nobody has used.
+   */
+  startEpoch: number;
+}
+
 export class Epochs {
   readonly #c: EpochsComponents;
   readonly #run: Run;
@@ -80,9 +92,20 @@ export class Epochs {
   /** Null where it is switched off. */
   readonly #personal: PersonalMeter | null;
   #state: PeerState;
+  #moments: OptimiserState | null;
+  /** The adapter from which an epoch starts: one array for all of them. */
+  #theta: Float32Array | undefined;
+  /** Epoch of the moments on disk. */
+  #momentsEpoch = -1;
+  /** An epoch after the start of this process for which another one signed an update with this key; null normally. */
+  #copyEpoch: number | null = null;
+  readonly #startEpoch: number;
+  /** The last epoch that the state on disk knew of at the start, and those signed since. */
+  readonly #loadedEpoch: number;
+  readonly #signed = new Set<number>();
   #runState: RunState = 'waiting';
   #progress: TrainProgress | null = null;
-  #last: TrainResult | null = null;
+  #last: TrainSummary | null = null;
   /** Hash of the fold that was evaluated last, and how long that took. */
   #evaluated: string | null = null;
   #evaluationMs = 0;
@@ -93,18 +116,25 @@ export class Epochs {
   /** Epochs in a row without one finite step, and why training has ended when there were too many. */
   #brokenEpochs = 0;
   #breakdown: string | null = null;
-  #norm: { of: Float64Array; value: number } | null = null;
+  #norm: { of: PeerState; value: number } | null = null;
   /**
    * No slot up to this one is used: an earlier process may have signed for it, or this one gave it up. What
    * this process signed is in the log, so a clock that is set back costs no slots beyond those.
    */
   #closedEpoch: number;
 
-  constructor(components: EpochsComponents, state: PeerState, signal: AbortSignal) {
+  constructor(
+    components: EpochsComponents,
+    { state, moments, startEpoch }: EpochsInit,
+    signal: AbortSignal,
+  ) {
     this.#c = components;
     this.#run = components.replica.run;
     this.#state = state;
-    this.#closedEpoch = state.epoch;
+    this.#moments = moments;
+    this.#startEpoch = startEpoch;
+    this.#loadedEpoch = state.epoch;
+    this.#closedEpoch = Math.max(state.epoch, startEpoch);
     this.#signal = signal;
     this.#surveyor = new Surveyor(components);
     const { trainer, clock, measuresPersonal } = components;
@@ -139,14 +169,14 @@ export class Epochs {
   }
 
   /** The last finished epoch of this process; null before the first. */
-  get last(): TrainResult | null {
+  get last(): TrainSummary | null {
     return this.#last;
   }
 
   /** L2 norm of the residual; computed once for each residual, as `status` is asked for often. */
   residualNorm(): number {
-    const { residual } = this.#state;
-    if (this.#norm?.of !== residual) this.#norm = { of: residual, value: norm(residual) };
+    const state = this.#state;
+    if (this.#norm?.of !== state) this.#norm = { of: state, value: norm(state.residual) };
     return this.#norm.value;
   }
 
@@ -156,6 +186,21 @@ export class Epochs {
     return problems.filter((problem) => problem !== null);
   }
 
+  /** An epoch for which a copy of this peer's files, used elsewhere, has signed an update; null normally. */
+  get copyEpoch(): number | null {
+    return this.#copyEpoch;
+  }
+
+  /** Whether an update of this peer for `epoch` was made with this state: its steps are in `state.steps`. */
+  knows(epoch: number): boolean {
+    return epoch <= this.#loadedEpoch || this.#signed.has(epoch);
+  }
+
+  /** An update by this peer came from the swarm that its log lacked. */
+  onOwnFound(epoch: number): void {
+    if (epoch > this.#startEpoch && !this.#signed.has(epoch)) this.#copyEpoch ??= epoch;
+  }
+
   /** Optimiser steps of this process that were left out because their loss or gradient was not finite. */
   get skippedSteps(): number {
     return this.#skippedSteps;
@@ -163,7 +208,6 @@ export class Epochs {
 
   /** Runs until the signal aborts. */
   async run(): Promise<void> {
-    this.#closeUnknownSlots();
     while (!this.#signal.aborted) {
       try {
         await this.#turn();
@@ -178,6 +222,7 @@ export class Epochs {
       }
     }
     this.#runState = 'stopped';
+    await this.#saveMoments(this.#state.epoch).catch(() => undefined);
   }
 
   /** Does what the moment asks for: one epoch of training, one evaluation, or one wait. */
@@ -201,7 +246,7 @@ export class Epochs {
     }
     // Few steps scaled up to stepsRef are mostly noise, so a latecomer leaves this slot out.
     const isLate = this.#c.clock.now() > startMs + schedule.epochMs / 2;
-    const { isBehind } = this.#c.replica.horizon;
+    const { isBehind } = this.#c.sealing;
     if (!isLate && !isBehind && !this.#isSent(epoch) && this.#breakdown === null) {
       return this.#trainEpoch(epoch);
     }
@@ -213,33 +258,33 @@ export class Epochs {
     return this.#wait(this.#breakdown === null ? 'idle' : 'broken', endMs);
   }
 
-  /**
-   * A peer whose state was lost, but not its log, may have signed for the current slot and crashed before
-   * the update reached the log: the slot is left out.
-   */
-  #closeUnknownSlots(): void {
-    const { replica, identity, clock } = this.#c;
-    if (this.#state.update !== null || replica.log.epochsOf(identity.peerId).length === 0) return;
-    this.#closedEpoch = Math.max(this.#closedEpoch, epochAt(this.#run, clock.now()));
-  }
-
   /** Whether a second update for the slot could exist, or none of this author counts any more. */
   #isSent(epoch: number): boolean {
     const { peerId } = this.#c.identity;
     const { log } = this.#c.replica;
     if (log.proofAgainst(peerId) || epoch < log.members.firstEpochOf(peerId)) return true;
-    const isPast = epoch <= this.#closedEpoch || this.#c.replica.horizon.isPast(epoch);
+    if (this.#copyEpoch !== null) return true;
+    const isPast = epoch <= this.#closedEpoch || epoch < log.floor;
     return isPast || log.get(peerId, epoch) !== undefined;
+  }
+
+  /** Writes the moments of `epoch`, unless they are on disk. */
+  async #saveMoments(epoch: number): Promise<void> {
+    const moments = this.#moments;
+    if (moments === null || epoch === this.#momentsEpoch) return;
+    await this.#c.store.saveMoments(moments);
+    this.#momentsEpoch = epoch;
   }
 
   async #trainEpoch(baseEpoch: number): Promise<void> {
     this.#runState = 'training';
     const { schedule, training, fold } = this.#run.manifest;
-    const theta = this.#c.replica.theta();
-    const result = await this.#train({
+    this.#theta = this.#c.replica.theta(this.#theta);
+    const theta = this.#theta;
+    const result = await this.#trainOrReload({
       epoch: baseEpoch,
       theta,
-      optimiser: training.resetMoments ? null : this.#state.optimiser,
+      optimiser: training.resetMoments ? null : this.#takeMoments(),
       steps: schedule.stepsRef,
       deadlineMs: trainingDeadlineMs(this.#run, baseEpoch),
     });
@@ -254,11 +299,21 @@ export class Epochs {
         'later: its result was thrown away. Did this machine sleep? Training goes on.';
       return;
     }
-    const next = this.#compress(theta, result, baseEpoch, epoch);
-    if (next === null) return;
+    if (!result.theta.every(Number.isFinite)) return this.#onBroken(epoch);
+    this.#brokenEpochs = 0;
+    const { replica, sealing, identity } = this.#c;
+    const trained = { ...{ theta, result, baseEpoch, epoch }, returned: sealing.returned };
+    const next = compressEpoch({ replica, identity }, this.#state, trained);
     await this.#c.journal.persist(() => this.#c.store.saveState(next.state), this.#signal);
     this.#state = next.state;
-    this.#last = result;
+    this.#signed.add(epoch);
+    if (next.state.settledSeal !== null) this.#c.sealing.settle(next.state.settledSeal);
+    this.#moments = result.optimiser;
+    if (epoch >= this.#momentsEpoch + MOMENTS_EPOCHS) {
+      await this.#c.journal.persist(() => this.#saveMoments(epoch), this.#signal);
+    }
+    const { theta: _, optimiser: __, ...summary } = result;
+    this.#last = summary;
     this.#personal?.note({ ...result, epoch });
     this.#progress = null;
     this.#problem = this.#c.replica.addOwn(next.update);
@@ -271,6 +326,22 @@ export class Epochs {
       { epoch, loss: result.loss, steps: result.steps, seconds: result.seconds },
       'epoch trained',
     );
+  }
+
+  /** Hands the moments over: the trainer gives new ones, and two copies are two thirds of a gigabyte at 40 M coordinates. */
+  #takeMoments(): OptimiserState | null {
+    const moments = this.#moments;
+    this.#moments = null;
+    return moments;
+  }
+
+  /** As #train; where it fails, the moments are those on disk again. */
+  #trainOrReload(job: TrainJob): Promise<TrainResult> {
+    // Not awaited here: the job would stay in memory as long as training takes.
+    return this.#train(job).catch(async (error: unknown) => {
+      if (!this.#signal.aborted) this.#moments = await this.#c.store.loadMoments();
+      throw error;
+    });
   }
 
   /**
@@ -288,59 +359,11 @@ export class Epochs {
     return result;
   }
 
-  /** Error feedback and the signed update; null when training left the finite numbers. */
-  #compress(
-    theta: Float32Array,
-    result: TrainResult,
-    baseEpoch: number,
-    epoch: number,
-  ): { state: PeerState; update: Update } | null {
-    const { schedule, compression, fold } = this.#run.manifest;
-    const scale = Math.min(schedule.stepsRef / result.steps, STEP_SCALE_MAX);
-    const delta = new Float64Array(theta.length);
-    for (let i = 0; i < delta.length; i++) {
-      delta[i] = ((theta[i] ?? 0) - (result.theta[i] ?? 0)) * scale;
-    }
-    if (!delta.every(Number.isFinite)) {
-      this.#onBroken(epoch);
-      return null;
-    }
-    this.#brokenEpochs = 0;
-    // After a long absence the residual corrects a path that the swarm has left.
-    const isFresh = epoch - this.#state.epoch <= fold.lagMax;
-    const residual = isFresh ? this.#state.residual.slice() : new Float64Array(theta.length);
-    accumulate(residual, delta, compression.beta);
-    const { replica, identity } = this.#c;
-    const debt = replica.horizon.takeDebt(norm(delta));
-    if (debt !== null) accumulate(residual, debt.vector, 1);
-    const random = new Prng(fromHex(this.#run.id), `rounding/${identity.peerId}/${epoch}`);
-    const quantised = takeSlice(residual, replica.slicer.slice(epoch), random);
-    const update = createUpdate(this.#run, identity, {
-      epoch,
-      baseEpoch,
-      steps: result.steps,
-      logDigest: replica.log.digest(),
-      ...quantised,
-    });
-    const state: PeerState = {
-      ...this.#state,
-      // Never back, also when the clock was: a restart that lost the log must not use a slot again.
-      epoch: Math.max(epoch, this.#state.epoch),
-      residual,
-      optimiser: result.optimiser,
-      update: encodeUpdateMessage(update),
-      settledDebt: debt?.name ?? this.#state.settledDebt,
-      steps: this.#state.steps + result.steps,
-      tokens: this.#state.tokens + result.tokens,
-    };
-    return { state, update };
-  }
-
   /** An epoch in which nothing was finite counts for nothing, and some in a row end training. */
   #onBroken(epoch: number): void {
     this.#brokenEpochs++;
     this.#closedEpoch = Math.max(this.#closedEpoch, epoch);
-    this.#state = { ...this.#state, optimiser: null };
+    this.#moments = null;
     this.#progress = null;
     const what = `No optimiser step of epoch ${epoch} had a finite loss and gradient`;
     this.#problem =

@@ -1,39 +1,39 @@
-/**
- * Brings records and checkpoints to disk in the background; when the disk refuses, they wait in memory and are
- * retried.
- */
-import {
-  StoreUnavailableError,
-  type Clock,
-  type Store,
-  type StoredCheckpoint,
-} from '../interfaces.js';
+/** Brings records to the log on disk in the background; when the disk refuses, they wait in memory and are retried. */
+import { StoreUnavailableError, type Clock, type RecordPlace, type Store } from '../interfaces.js';
 import { asSentence } from './attention.js';
 
 /** First and longest pause before a refused write is tried again. */
 const RETRY_MS_MIN = 500;
 const RETRY_MS_MAX = 30_000;
 
-/** What is to be on disk: a checkpoint, and the records of the log that goes on from it. */
-export interface Compactable {
-  readonly horizon: { readonly stored: StoredCheckpoint };
-  /** All records at the moment of the call, whatever happens before they are taken. */
-  records(): Iterable<Uint8Array>;
+/** One record on its way to the disk. */
+export interface LogRecord {
+  /** Called when it is written, so that a body waits there in one copy only. */
+  encode(): Uint8Array;
+  /** Called when it survives power loss. */
+  onSaved?(place: RecordPlace): void;
+}
+
+/** What is to stay in the log: records by their places, and others encoded. */
+export interface Compaction {
+  records: readonly (RecordPlace | Uint8Array)[];
+  /** See Store.compactLog. */
+  onMoved(places: readonly RecordPlace[]): void;
 }
 
 export class Journal {
   readonly #store: Store;
   readonly #clock: Clock;
-  /** Records not on disk yet. Bounded by the log itself: every record here is in memory anyway. */
-  readonly #pending: Uint8Array[] = [];
-  /** Whose checkpoint and log are to replace those on disk; null when they are there. */
-  #compacting: Compactable | null = null;
+  /** Records not on disk yet. Bounded by the log itself, which takes no more when too many bodies wait. */
+  readonly #pending: LogRecord[] = [];
+  /** Asked for what is to stay when the log is compacted; null when it need not be. */
+  #compaction: (() => Compaction) | null = null;
   /** The writes under way; null when nothing is pending. Never rejects. */
   #writing: Promise<void> | null = null;
   readonly #onFatal: (error: unknown) => void;
   #problem: string | null = null;
 
-  /** `onFatal` gets what no retry can mend, e.g. a log of another run. */
+  /** `onFatal` gets what no retry can help, e.g. a log of another run. */
   constructor(store: Store, clock: Clock, onFatal: (error: unknown) => void) {
     this.#store = store;
     this.#clock = clock;
@@ -45,17 +45,14 @@ export class Journal {
     return this.#problem;
   }
 
-  append(record: Uint8Array, signal: AbortSignal): void {
+  append(record: LogRecord, signal: AbortSignal): void {
     this.#pending.push(record);
     this.#writing ??= this.#drain(signal);
   }
 
-  /**
-   * Writes the checkpoint, and then the log without what it has overtaken: after a crash in between, the old
-   * records are left out by whoever reads them.
-   */
-  compact(replica: Compactable, signal: AbortSignal): void {
-    this.#compacting = replica;
+  /** Rewrites the log once what is pending now has been written. */
+  compact(compaction: () => Compaction, signal: AbortSignal): void {
+    this.#compaction = compaction;
     this.#writing ??= this.#drain(signal);
   }
 
@@ -65,12 +62,12 @@ export class Journal {
   }
 
   /** Runs `write` until the disk takes it; rejects only when `signal` aborts. */
-  async persist(write: () => Promise<void>, signal: AbortSignal): Promise<void> {
+  async persist<T>(write: () => Promise<T>, signal: AbortSignal): Promise<T> {
     for (let pauseMs = RETRY_MS_MIN; ; pauseMs = Math.min(2 * pauseMs, RETRY_MS_MAX)) {
       try {
-        await write();
+        const result = await write();
         this.#problem = null;
-        return;
+        return result;
       } catch (error) {
         if (!(error instanceof StoreUnavailableError)) throw error;
         this.#problem = `${asSentence(error.message)} Trying again in ${pauseMs / 1000} s; nothing is lost.`;
@@ -82,13 +79,21 @@ export class Journal {
   async #drain(signal: AbortSignal): Promise<void> {
     try {
       for (;;) {
-        const [replica, record] = [this.#compacting, this.#pending[0]];
-        if (replica !== null) await this.#replace(replica, signal);
-        else if (record === undefined) break;
-        else {
-          await this.persist(() => this.#store.appendLog(record), signal);
+        const record = this.#pending[0];
+        if (record !== undefined) {
+          const encoded = record.encode();
+          const place = await this.persist(() => this.#store.appendLog(encoded), signal);
           this.#pending.shift();
-        }
+          record.onSaved?.(place);
+        } else if (this.#compaction !== null) {
+          const compaction = this.#compaction;
+          this.#compaction = null;
+          // Asked again for each try: one that failed may have moved the records.
+          await this.persist(() => {
+            const asked = compaction();
+            return this.#store.compactLog(asked.records, (places) => asked.onMoved(places));
+          }, signal);
+        } else break;
       }
     } catch (error) {
       // What is still pending comes again by sync.
@@ -97,19 +102,5 @@ export class Journal {
       // In the same step as the last look at the queue: a record that comes later starts a new drain.
       this.#writing = null;
     }
-  }
-
-  async #replace(replica: Compactable, signal: AbortSignal): Promise<void> {
-    this.#compacting = null;
-    const { stored } = replica.horizon;
-    await this.persist(() => this.#store.saveCheckpoint(stored), signal);
-    await this.persist(async () => {
-      // Cut again meanwhile: that checkpoint must be on disk before the log loses what is in it.
-      if (this.#compacting !== null) return;
-      // What is pending now is in the log that is written, or was overtaken with the rest.
-      const { length } = this.#pending;
-      await this.#store.replaceLog(replica.records());
-      this.#pending.splice(0, length);
-    }, signal);
   }
 }

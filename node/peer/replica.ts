@@ -1,100 +1,88 @@
-/** This peer's copy of the run: log, fold and the decision what becomes of each message that arrives. */
+/** This peer's copy of the run: what it holds (folded-log.ts), and what becomes of each message that arrives. */
 import { checkAdmission, type Admission } from '../../protocol/admission.js';
 import { checkAmendment, type Amendment } from '../../protocol/amendment.js';
-import { adapterLayout, adapterSha256, initialAdapter } from '../../protocol/adapter.js';
-import { UpdateRejectedError, type RejectionCode, type Verdict } from '../../protocol/errors.js';
-import { EpochFold } from '../../protocol/epoch-fold.js';
-import { Fold } from '../../protocol/fold.js';
+import { sha256, toHex } from '../../protocol/bytes.js';
 import {
   checkEquivocation,
+  checkSealEquivocation,
+  equivocationProof,
+  type EquivocationProof,
+} from '../../protocol/equivocation.js';
+import { UpdateRejectedError, type RejectionCode, type Verdict } from '../../protocol/errors.js';
+import {
   decodeGossip,
   encodeAdmission,
   encodeAmendment,
   encodeEquivocation,
+  encodeSeal,
   encodeUpdateMessage,
   isHeld,
   isHeldAdmission,
 } from '../../protocol/gossip.js';
-import { AUTHORS_MAX, DEFERRED_MAX, FUTURE_EPOCHS_MAX } from '../../protocol/limits.js';
-import {
-  behindHorizon,
-  equivocationProof,
-  UpdateLog,
-  type EquivocationProof,
-} from '../../protocol/log.js';
+import { DEFERRED_MAX, FUTURE_EPOCHS_MAX } from '../../protocol/limits.js';
 import type { Run } from '../../protocol/manifest.js';
-import { Members } from '../../protocol/members.js';
-import { Slicer } from '../../protocol/slice.js';
-import { checkUpdate, type Update, type UpdateHeader } from '../../protocol/update.js';
+import { checkUpdate, peekAuthor, type Update, type UpdateHeader } from '../../protocol/update.js';
 import type * as wire from '../../protocol/wire/messages.js';
-import type { StoredCheckpoint } from '../interfaces.js';
+import {
+  checkCertificate,
+  checkSeal,
+  decodeCertificate,
+  type Seal,
+  type SealCertificate,
+} from '../../protocol/seal.js';
 import { asSentence } from './attention.js';
-import { Horizon } from './horizon.js';
-import { inPieces } from './pieces.js';
-import type { AdapterSnapshot } from './snapshot.js';
-
-/** `status` waits for the fold of so many coordinates: 20 ms at 5 ns. */
-const QUICK_COORDINATES = 1 << 22;
+import { FoldedLog, type ReplicaBodies } from './folded-log.js';
+import type { Compaction, LogRecord } from './journal.js';
+import { RejectionTally } from './rejections.js';
 
 export interface ReplicaHandlers {
   /** A record to append to the log on disk. */
-  onRecord(record: Uint8Array): void;
+  onRecord(record: LogRecord): void;
   /** An announced update that this peer lacks; `from` passed the announcement on. */
   onAnnounced(header: UpdateHeader, from: string): void;
   /** A proof that this peer found itself, to be told to the others. */
   onProof(proof: EquivocationProof): void;
-  /** The log goes on from another checkpoint, which is to be kept; not called for the one on disk. */
-  onCheckpoint?(): void;
+  /** An update by this very peer that it did not make in this process. */
+  onOwnFound?(header: UpdateHeader): void;
 }
 
-export class Replica {
-  readonly run: Run;
-  readonly slicer: Slicer;
-  readonly log: UpdateLog;
-  /** What the log goes on from. */
-  readonly horizon: Horizon;
-  readonly #fold: Fold;
-  readonly #handlers: ReplicaHandlers;
+/** Takes seals and certificates that are valid; the first says whether it was new, or gives a proof. */
+export interface SealHandlers {
+  add(seal: Seal): 'added' | EquivocationProof | null;
+  addCertificate(certificate: SealCertificate): boolean;
+  isKnown(statement: string): boolean;
+}
+
+export interface ReplicaInit {
+  run: Run;
   /** The slot of the clock, for deferring updates from the future. */
+  epochNow: () => number;
+  handlers: ReplicaHandlers;
+  bodies: ReplicaBodies;
+  /** The id of the peer whose copy this is, null for a reader of files. */
+  self?: string | null;
+}
+
+export class Replica extends FoldedLog {
+  readonly #handlers: ReplicaHandlers;
+  readonly #self: string | null;
   readonly #epochNow: () => number;
   readonly #deferred = new Map<string, Update>();
-  readonly #rejected = new Map<string, Partial<Record<RejectionCode, number>>>();
-  readonly #size: number;
+  readonly #rejections = new RejectionTally();
+  #seals: SealHandlers | null = null;
   #amendment: Amendment | null = null;
-  #sha256: string | null = null;
-  #adapter: AdapterSnapshot | null = null;
   #received = 0;
-  #isSettling = false;
-  #isRestoring = false;
 
-  /** `self`: the id of the peer whose copy this is, null for a reader of files. */
-  constructor(
-    run: Run,
-    epochNow: () => number,
-    handlers: ReplicaHandlers,
-    self: string | null = null,
-  ) {
-    this.run = run;
-    this.slicer = new Slicer(run);
-    this.log = new UpdateLog(new Members(run.manifest.membership));
-    const rows = new EpochFold(run, this.slicer);
-    this.horizon = new Horizon({
-      run,
-      rows,
-      log: this.log,
-      epochNow,
-      epochsMax: () => this.epochsMax,
-      self,
-      onCheckpoint: (checkpoint, change) => {
-        this.#fold.rebase(checkpoint, change);
-        this.#sha256 = null;
-        if (!this.#isRestoring) this.#handlers.onCheckpoint?.();
-      },
-    });
-    this.#fold = new Fold(run, rows, this.horizon.isOn ? this.horizon.checkpoint : undefined);
-    this.#size = adapterLayout(run.manifest.adapter).size;
+  constructor({ run, epochNow, handlers, bodies, self = null }: ReplicaInit) {
+    super(run, bodies);
     this.#epochNow = epochNow;
     this.#handlers = handlers;
+    this.#self = self;
+  }
+
+  /** Who takes the seals that come; without one they are ignored. */
+  setSeals(seals: SealHandlers): void {
+    this.#seals = seals;
   }
 
   /** The amendment that holds: the one with the most epochs; null while the manifest's own number does. */
@@ -112,83 +100,74 @@ export class Replica {
     return this.#received;
   }
 
-  /** theta0, the adapter of an empty log: [adapterSize] float32. */
-  initialTheta(): Float32Array {
-    return initialAdapter(this.run.manifest.adapter);
-  }
-
-  /** The fold of the whole log as the trainer takes it: a new [adapterSize] float32. */
-  theta(): Float32Array {
-    return Float32Array.from(this.#fold.compute(this.log));
+  /** Drops updates that a certificate does not count, and refuses them until it is adopted. */
+  exclude(headers: readonly UpdateHeader[]): void {
+    this.changed(this.log.exclude(headers));
   }
 
   /**
-   * Folds what is new in pieces, so that messages get through meanwhile: a row of a large adapter takes
-   * tens of ms, and a late update can make hundreds of rows due. theta() is quick right after it.
+   * What must stay in the log on disk: amendment, admissions, proofs, seals and the updates that are held, with those
+   * in `kept`.
    */
-  async settle(signal: AbortSignal): Promise<void> {
-    await inPieces(this.#fold.steps(this.log), signal);
-  }
-
-  /**
-   * The adapter for `status`, at once: of the whole log where the fold of what is new is quick, else as
-   * it was last, while the rest is folded in the background.
-   */
-  adapter(signal: AbortSignal): AdapterSnapshot {
-    const last = this.#adapter;
-    if (last === null || this.#sha256 !== null) return this.#describe();
-    if (this.#fold.pendingRows(this.log) * this.#size <= QUICK_COORDINATES) return this.#describe();
-    if (!this.#isSettling && !signal.aborted) {
-      this.#isSettling = true;
-      // Only an abort ends it early.
-      void this.settle(signal)
-        .then(() => this.#describe())
-        .catch(() => undefined)
-        .finally(() => (this.#isSettling = false));
-    }
-    return last;
-  }
-
-  /** Whoever asks for the hash leaves a description behind that belongs to it. */
-  #describe(): AdapterSnapshot {
-    if (this.#adapter !== null && this.#sha256 !== null) return this.#adapter;
-    const { newestEpoch, size } = this.log;
-    const { epoch: checkpointEpoch, contributions } = this.horizon.folded;
-    this.#sha256 = adapterSha256(this.theta());
-    const updates = contributions + size;
-    this.#adapter = { sha256: this.#sha256, epoch: newestEpoch, updates, checkpointEpoch };
-    return this.#adapter;
-  }
-
-  /** SHA-256 of theta(), 64 hex digits. */
-  sha256(): string {
-    return this.#describe().sha256;
-  }
-
-  /** Goes on from the checkpoint on disk; before any record is restored. `settledDebt`: see PeerState. */
-  restoreCheckpoint(stored: StoredCheckpoint, settledDebt: string | null): void {
-    this.#isRestoring = true;
-    this.horizon.restore(stored, settledDebt);
-    this.#isRestoring = false;
-  }
-
-  /** All that the log on disk must hold now: amendment, admissions, proofs and updates, in no order, encoded as they are taken. */
-  records(): Generator<Uint8Array> {
+  compaction(kept: readonly UpdateHeader[], seals: readonly Seal[]): Compaction {
     const { log } = this;
-    const updates = log.authors().flatMap((author) => {
-      return log.epochsOf(author).flatMap((epoch) => log.get(author, epoch) ?? []);
+    const others = [
+      ...(this.#amendment === null ? [] : [encodeAmendment(this.#amendment)]),
+      ...log.members.admissions().map(encodeAdmission),
+      ...log.proofs().map(encodeEquivocation),
+      ...seals.map(encodeSeal),
+    ];
+    const updates = [...this.headersBefore(Infinity), ...kept].flatMap(({ id }) => {
+      const place = this.bodies.placeOf(id);
+      return place === undefined ? [] : [{ id, place }];
     });
-    return encodeRecords(this.#amendment, log.members.admissions(), log.proofs(), updates);
+    return {
+      records: [...others, ...updates.map(({ place }) => place)],
+      onMoved: (places) => {
+        for (const [i, { id }] of updates.entries()) {
+          // One that a seal dropped meanwhile stays forgotten.
+          if (this.bodies.placeOf(id) === undefined) continue;
+          this.bodies.saved(id, places[others.length + i] ?? -1);
+        }
+      },
+    };
   }
 
-  /** Restores one record of the log on disk. Returns false when the record is not valid for this run. */
-  restore(record: Uint8Array): boolean {
+  /** A certificate from this peer's own disk, which was checked when it came. */
+  decodeCertificate(bytes: Uint8Array): SealCertificate {
+    return decodeCertificate(this.run, bytes);
+  }
+
+  /**
+   * Restores one record of the log on disk. Returns false when the record is not valid for this run. `counts`: whether
+   * an update of this author for this epoch is to be restored.
+   */
+  restore(
+    record: Uint8Array,
+    place: number,
+    counts: (author: string, epoch: number) => boolean = () => true,
+  ): boolean {
     try {
       const message = decodeGossip(this.run, this.slicer, record, 'disk');
-      if (message.kind === 'update') this.#insert(message.update);
-      if (message.kind === 'equivocation') this.#evict(message.proof);
-      if (message.kind === 'amendment') this.#extend(message.amendment);
-      if (message.kind === 'admission') this.#enter(message.admission);
+      switch (message.kind) {
+        case 'update':
+          if (!counts(message.update.author, message.update.epoch)) break;
+          this.#restoreUpdate(message.update, place);
+          break;
+        case 'equivocation':
+          this.#evict(message.proof);
+          break;
+        case 'amendment':
+          this.#extend(message.amendment);
+          break;
+        case 'admission':
+          this.#enter(message.admission);
+          break;
+        case 'seal':
+          this.#seals?.add(message.seal);
+          break;
+        default:
+      }
       return true;
     } catch (error) {
       if (error instanceof UpdateRejectedError) return isOutdated(error);
@@ -215,8 +194,8 @@ export class Replica {
    */
   addOwn(update: Update): string | null {
     const held = this.log.get(update.author, update.epoch);
-    // An old one that comes from the state on disk: it is in the checkpoint.
-    if (this.horizon.isPast(update.epoch)) return null;
+    // An old one that comes from the state on disk: a certificate counts it, or has returned its work.
+    if (update.epoch < this.log.floor) return null;
     if (held !== undefined && held.id !== update.id) {
       return (
         `Another update of this peer id for epoch ${update.epoch} came from the swarm, so this one was ` +
@@ -224,7 +203,7 @@ export class Replica {
       );
     }
     try {
-      if (this.#insert(update) === 'added') this.#handlers.onRecord(encodeUpdateMessage(update));
+      if (this.#insert(update) === 'added') this.#record(update);
       return null;
     } catch (error) {
       if (!(error instanceof UpdateRejectedError)) throw error;
@@ -251,6 +230,8 @@ export class Replica {
           return this.admitAmendment(message.amendment);
         case 'admission':
           return this.admit(message.admission, from);
+        case 'seal':
+          return this.#admitSeal(message.seal);
       }
     });
   }
@@ -262,7 +243,27 @@ export class Replica {
   }
 
   onSyncedProof(proof: wire.Equivocation, from: string): Verdict {
-    return this.#judge(from, () => this.#admitProof(checkEquivocation(this.run, proof)));
+    return this.#judge(from, () => {
+      if (!this.#concerns(proof.first)) return 'ignore';
+      return this.#admitProof(checkEquivocation(this.run, proof));
+    });
+  }
+
+  onSyncedSealProof(proof: wire.SealEquivocation, from: string): Verdict {
+    return this.#judge(from, () => this.#admitProof(checkSealEquivocation(this.run, proof)));
+  }
+
+  onSyncedSeal(seal: wire.SignedSeal, from: string): Verdict {
+    return this.#judge(from, () => this.#admitSeal(checkSeal(this.run, seal)));
+  }
+
+  onSyncedCertificate(message: wire.SealCertificate, from: string): Verdict {
+    return this.#judge(from, () => {
+      const seals = this.#seals;
+      if (seals === null || seals.isKnown(toHex(sha256(message.statement)))) return 'ignore';
+      const certificate = checkCertificate(this.run, this.log.members, message);
+      return seals.addCertificate(certificate) ? 'accept' : 'ignore';
+    });
   }
 
   /** Takes a proof that was found here, and has it told to the others. */
@@ -292,7 +293,7 @@ export class Replica {
   admit(admission: Admission, from: string): Verdict {
     return this.#judge(from, () => {
       if (!this.#enter(admission)) return 'ignore';
-      this.#handlers.onRecord(encodeAdmission(admission));
+      this.#handlers.onRecord({ encode: () => encodeAdmission(admission) });
       return 'accept';
     });
   }
@@ -300,7 +301,7 @@ export class Replica {
   /** Takes a checked amendment, which may also be this peer's own. */
   admitAmendment(amendment: Amendment): Verdict {
     if (!this.#extend(amendment)) return 'ignore';
-    this.#handlers.onRecord(encodeAmendment(amendment));
+    this.#handlers.onRecord({ encode: () => encodeAmendment(amendment) });
     return 'accept';
   }
 
@@ -315,7 +316,7 @@ export class Replica {
 
   /** Messages from (or by) `peerId` that were not used: code -> count. */
   rejectedBy(peerId: string): Partial<Record<RejectionCode, number>> {
-    return { ...this.#rejected.get(peerId) };
+    return this.#rejections.of(peerId);
   }
 
   #judge(from: string, admit: () => Verdict): Verdict {
@@ -351,29 +352,75 @@ export class Replica {
         `epoch ${update.epoch} has not begun; this machine's clock says ${this.#epochNow()}`,
       );
     }
+    if (!this.bodies.hasRoom) {
+      // It comes again by sync once the disk takes what waits.
+      throw new UpdateRejectedError('capacity', 'defer', 'too much waits to be written to disk');
+    }
     const result = this.#insert(update);
     if (result !== 'added') return 'ignore';
     this.#received++;
-    this.#handlers.onRecord(encodeUpdateMessage(update));
+    this.#record(update);
+    if (update.author === this.#self) this.#handlers.onOwnFound?.(update);
     return 'accept';
   }
 
-  #insert(update: Update): 'added' | 'duplicate' | 'evicted' {
-    const result = this.log.insert(update);
-    if (result.kind === 'added') this.#invalidate(update.epoch);
-    if (result.kind === 'evicted') {
-      this.#invalidate(result.fromEpoch);
-      this.#count(update.author, 'equivocation');
-      this.#handlers.onRecord(encodeEquivocation(result.proof));
-      this.#handlers.onProof(result.proof);
+  #restoreUpdate(update: Update, place: number): void {
+    // First, so that its body is left on disk.
+    this.bodies.saved(update.id, place);
+    try {
+      if (this.#insert(update) === 'added') return;
+    } catch (error) {
+      this.bodies.forget(update.id);
+      throw error;
     }
+  }
+
+  #record(update: Update): void {
+    this.#handlers.onRecord({
+      encode: () => encodeUpdateMessage(update),
+      onSaved: (place) => this.bodies.saved(update.id, place),
+    });
+  }
+
+  #insert(update: Update): 'added' | 'held' | 'evicted' {
+    const result = this.log.insert(update);
+    if (result.kind === 'held') return 'held';
+    this.changed(result.kind === 'added' ? [...result.changed, update.epoch] : result.changed);
+    if (result.kind === 'evicted') this.#onEvicted(result.proof);
     return result.kind;
   }
 
+  #onEvicted(proof: EquivocationProof): void {
+    this.#count(proof.author, 'equivocation');
+    this.#handlers.onRecord({ encode: () => encodeEquivocation(proof) });
+    this.#handlers.onProof(proof);
+  }
+
+  #admitSeal(seal: Seal): Verdict {
+    const result = this.#seals?.add(seal) ?? null;
+    if (result === null) return 'ignore';
+    if (result === 'added') {
+      this.#handlers.onRecord({ encode: () => encodeSeal(seal) });
+      return 'accept';
+    }
+    if (!this.#evict(result)) return 'ignore';
+    this.#onEvicted(result);
+    return 'accept';
+  }
+
+  /** Whether a proof with this header can evict anybody here: looked at before its signatures, which cost more. */
+  #concerns(signed: wire.SignedHeader | undefined): boolean {
+    const author = signed && peekAuthor(signed);
+    if (author === undefined || author === null) return true;
+    return this.log.members.isOpen
+      ? this.log.epochsOf(author).length > 0
+      : this.log.members.has(author);
+  }
+
   #onAnnouncement(header: UpdateHeader, from: string): Verdict {
-    if (this.log.proofAgainst(header.author)) return 'ignore';
+    if (header.epoch >= (this.log.proofAgainst(header.author)?.epoch ?? Infinity)) return 'ignore';
     if (header.epoch < this.log.members.firstEpochOf(header.author)) return 'defer';
-    if (this.horizon.isPast(header.epoch)) throw behindHorizon(header.epoch, this.log.floor);
+    this.log.checkOpen(header.epoch);
     const held = this.log.get(header.author, header.epoch);
     if (held?.id === header.id) return 'ignore';
     if (held !== undefined) {
@@ -394,30 +441,24 @@ export class Replica {
 
   /** Whether the admission was new. */
   #enter(admission: Admission): boolean {
-    const fromEpoch = this.log.admit(admission);
-    if (fromEpoch === null) return false;
-    this.#invalidate(fromEpoch);
-    return true;
+    const changed = this.log.admit(admission);
+    this.changed(changed ?? []);
+    return changed !== null;
   }
 
   #admitProof(proof: EquivocationProof): Verdict {
     if (!this.#evict(proof)) return 'ignore';
-    this.#handlers.onRecord(encodeEquivocation(proof));
+    this.#handlers.onRecord({ encode: () => encodeEquivocation(proof) });
     return 'accept';
   }
 
   /** Whether the proof was new. */
   #evict(proof: EquivocationProof): boolean {
-    const fromEpoch = this.log.evict(proof);
-    if (fromEpoch === null) return false;
-    this.#invalidate(fromEpoch);
+    const changed = this.log.evict(proof);
+    if (changed === null) return false;
+    this.changed(changed);
     this.#count(proof.author, 'equivocation');
     return true;
-  }
-
-  #invalidate(epoch: number): void {
-    this.#fold.invalidate(epoch);
-    this.#sha256 = null;
   }
 
   /** The newest epoch whose updates are taken now; later ones are deferred. */
@@ -426,31 +467,11 @@ export class Replica {
   }
 
   #count(peerId: string, code: RejectionCode): void {
-    let counts = this.#rejected.get(peerId);
-    if (counts === undefined) {
-      // Strangers come and go: the oldest tally is forgotten first.
-      const oldest = this.#rejected.keys().next().value;
-      if (this.#rejected.size >= AUTHORS_MAX && oldest !== undefined) this.#rejected.delete(oldest);
-      counts = {};
-      this.#rejected.set(peerId, counts);
-    }
-    counts[code] = (counts[code] ?? 0) + 1;
+    this.#rejections.count(peerId, code);
   }
 }
 
-function* encodeRecords(
-  amendment: Amendment | null,
-  admissions: readonly Admission[],
-  proofs: readonly EquivocationProof[],
-  updates: readonly Update[],
-): Generator<Uint8Array> {
-  if (amendment !== null) yield encodeAmendment(amendment);
-  for (const admission of admissions) yield encodeAdmission(admission);
-  for (const proof of proofs) yield encodeEquivocation(proof);
-  for (const update of updates) yield encodeUpdateMessage(update);
-}
-
-/** For a record that was valid, but counts no more: its author was evicted or is no member, or it is in the checkpoint. */
+/** For a record that was valid, but counts no more: its author was evicted or is no member, or its epoch is sealed. */
 function isOutdated({ code }: UpdateRejectedError): boolean {
-  return code === 'evicted' || code === 'not-a-member' || code === 'behind-horizon';
+  return code === 'evicted' || code === 'not-a-member' || code === 'sealed';
 }

@@ -40,10 +40,10 @@ export interface AdapterSnapshot {
   sha256: string;
   /** Newest epoch with an update in that log; -1 while there is none. */
   epoch: number;
-  /** Updates in it, those in the checkpoint that the log goes on from included. */
+  /** Updates in it, sealed ones included. */
   updates: number;
-  /** Earlier epochs are in a checkpoint and not in the log any more; 0 while all are. */
-  checkpointEpoch: number;
+  /** The members have agreed on all updates of earlier epochs; 0 before the first seal. */
+  sealedEpoch: number;
 }
 
 export interface PeerSnapshot {

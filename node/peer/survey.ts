@@ -5,8 +5,9 @@
  * what is folded must not depend on it.
  */
 import { EpochFold } from '../../protocol/epoch-fold.js';
+import { subtractSteps } from '../../protocol/grid.js';
 import type { Run } from '../../protocol/manifest.js';
-import type { Update } from '../../protocol/update.js';
+import type { UpdateHeader } from '../../protocol/update.js';
 import type { Logger, Trainer } from '../interfaces.js';
 import { inPieces } from './pieces.js';
 import type { Replica } from './replica.js';
@@ -49,8 +50,8 @@ export interface Suspicion extends Look {
 interface Survey {
   fromEpoch: number;
   /** Of each epoch from there on, as they were when the survey began. */
-  epochs: readonly (readonly Update[])[];
-  /** theta before the first of them: [adapterSize] float64. */
+  epochs: readonly (readonly UpdateHeader[])[];
+  /** The fold's sum before the first of them: [adapterSize] whole steps. */
   base: Float64Array;
   /** Loss of the adapter after the last of them; null before it was measured. */
   withAll: number | null;
@@ -93,6 +94,10 @@ export class Surveyor {
       this.#survey ??= await this.#begin(epoch, signal);
       const survey = this.#survey;
       if (survey === null) return;
+      if (survey.fromEpoch < this.#c.replica.readableFrom) {
+        this.#survey = null;
+        return;
+      }
       if (survey.withAll === null) survey.withAll = await this.#loss(survey, null, signal);
       else await this.#lookAtNext(survey, signal);
       if (survey.left.length > 0) continue;
@@ -103,18 +108,16 @@ export class Surveyor {
 
   /** Null while the log has too few epochs or authors. */
   async #begin(epoch: number, signal: AbortSignal): Promise<Survey | null> {
-    const { log } = this.#c.replica;
+    const { replica } = this.#c;
     const fromEpoch = epoch - SURVEY_EPOCHS;
-    if (fromEpoch < log.floor) return null;
-    const count = Math.max(SURVEY_EPOCHS, log.newestEpoch - fromEpoch + 1);
-    const since = Array.from({ length: count }, (_, i) => [...log.inEpoch(fromEpoch + i)]);
+    if (fromEpoch < replica.readableFrom) return null;
+    const count = Math.max(SURVEY_EPOCHS, replica.log.newestEpoch - fromEpoch + 1);
+    const since = Array.from({ length: count }, (_, i) => replica.inEpoch(fromEpoch + i));
     const epochs = since.slice(0, SURVEY_EPOCHS);
     const left = [...new Set(epochs.flat().map(({ author }) => author))].sort();
     if (left.length < AUTHORS_MIN) return null;
-    const base = Float64Array.from(this.#c.replica.theta());
-    const steps = new Float64Array(base.length);
-    await this.#apply(steps, fromEpoch, since, signal);
-    for (let i = 0; i < base.length; i++) base[i] = (base[i] ?? 0) - (steps[i] ?? 0);
+    const base = this.#c.replica.foldSum().slice();
+    await this.#add(base, -1, fromEpoch, since, signal);
     return { fromEpoch, epochs, base, withAll: null, left, losses: [] };
   }
 
@@ -130,21 +133,24 @@ export class Surveyor {
   async #loss(survey: Survey, author: string | null, signal: AbortSignal): Promise<number> {
     const { base, fromEpoch, epochs } = survey;
     const others = epochs.map((updates) => updates.filter((one) => one.author !== author));
-    const theta = base.slice();
-    await this.#apply(theta, fromEpoch, others, signal);
-    return (await this.#c.trainer.evaluate(Float32Array.from(theta), signal)) ?? NaN;
+    const sum = base.slice();
+    await this.#add(sum, 1, fromEpoch, others, signal);
+    const theta = this.#c.replica.initialTheta();
+    subtractSteps(theta, sum, theta);
+    return (await this.#c.trainer.evaluate(theta, signal)) ?? NaN;
   }
 
-  /** Adds to `theta` what the fold makes of these updates. */
-  async #apply(
-    theta: Float64Array,
+  /** sum <- sum + sign x what the fold makes of these updates. */
+  async #add(
+    sum: Float64Array,
+    sign: 1 | -1,
     fromEpoch: number,
-    epochs: readonly (readonly Update[])[],
+    epochs: readonly (readonly UpdateHeader[])[],
     signal: AbortSignal,
   ): Promise<void> {
     for (const [i, updates] of epochs.entries()) {
-      const apply = await inPieces(this.#rows.steps(fromEpoch + i, updates), signal);
-      apply(theta);
+      const steps = this.#rows.add(sum, sign, fromEpoch + i, updates, this.#c.replica.log);
+      await inPieces(steps, signal);
     }
   }
 

@@ -1,8 +1,8 @@
 /** Updates too large for gossip: fetches the bodies of announced ones as blobs, and serves those of the log. */
-import { wholeBlob, type BlobName, type BlobSource } from '../../protocol/blob.js';
+import { chunkHashes, wholeBlob, type BlobName, type BlobSource } from '../../protocol/blob.js';
 import { toHex } from '../../protocol/bytes.js';
+import { equivocationProof } from '../../protocol/equivocation.js';
 import { BLOBS_WAITING_MAX } from '../../protocol/limits.js';
-import { equivocationProof } from '../../protocol/log.js';
 import { quantisedBytes } from '../../protocol/quantise.js';
 import type { UpdateHeader } from '../../protocol/update.js';
 import type { Transport } from '../interfaces.js';
@@ -34,6 +34,8 @@ interface Announced {
 export class UpdateFetcher {
   readonly #c: UpdateFetcherComponents;
   readonly #announced = new Map<string, Announced>();
+  /** SHA-256 of each chunk of bodies that were given last, by the update's id. */
+  readonly #hashes = new Map<string, Uint8Array>();
   #fetched = 0;
 
   constructor(components: UpdateFetcherComponents) {
@@ -82,9 +84,24 @@ export class UpdateFetcher {
 
   /** What this peer can give of the blob with this root (hex). */
   source(root: string): BlobSource | undefined {
-    const update = this.#c.replica.log.withBody(root);
-    if (update !== undefined) return wholeBlob([update.scales, update.codes], update.bodyHashes);
+    const { log } = this.#c.replica;
+    const header = log.withBody(root);
+    if (header !== undefined) {
+      const { scales, codes } = log.read(header);
+      return wholeBlob([scales, codes], this.#hashesOf(header, [scales, codes]));
+    }
     return this.#c.fetcher.source(root);
+  }
+
+  /** Several members ask for the same new updates at one time: their hashes are computed once. */
+  #hashesOf({ id }: UpdateHeader, body: readonly Uint8Array[]): Uint8Array {
+    const known = this.#hashes.get(id);
+    if (known !== undefined) return known;
+    const hashes = chunkHashes(body);
+    const oldest = this.#hashes.keys().next().value;
+    if (this.#hashes.size >= REMEMBERED_MAX && oldest !== undefined) this.#hashes.delete(oldest);
+    this.#hashes.set(id, hashes);
+    return hashes;
   }
 
   /** Begins or helps to fetch the update from `peerId`; false when that was in vain before. */

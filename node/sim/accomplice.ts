@@ -2,14 +2,23 @@
 import type { Run } from '../../protocol/manifest.js';
 import type { SimNode } from './swarm.js';
 
-/** Sums over the honest deltas of one epoch. */
+/** The honest deltas of one epoch, and their sums by coordinate. */
 interface Sums {
   count: number;
   sum: Float64Array;
   squares: Float64Array;
+  /** Half as much memory as float64, and near enough for whoever hides between them. */
+  rows: Float32Array[];
 }
 
-/** All honest deltas, in sums by coordinate. */
+/** What hostile peers see of one epoch, [adapterSize] each. */
+export interface HonestRows {
+  mean: Float64Array;
+  deviation: Float64Array;
+  rows: readonly Float32Array[];
+}
+
+/** All honest deltas. */
 export class Spying {
   readonly #epochs = new Map<number, Sums>();
 
@@ -19,8 +28,10 @@ export class Spying {
       count: 0,
       sum: new Float64Array(size),
       squares: new Float64Array(size),
+      rows: [],
     };
     sums.count += 1;
+    sums.rows.push(Float32Array.from(delta));
     for (let i = 0; i < size; i++) {
       const value = delta[i] ?? 0;
       sums.sum[i] = (sums.sum[i] ?? 0) + value;
@@ -30,14 +41,14 @@ export class Spying {
   }
 
   /** By coordinate over the honest peers that have trained in `epoch`; null when none has. */
-  honest(epoch: number): { mean: Float64Array; deviation: Float64Array } | null {
+  honest(epoch: number): HonestRows | null {
     const sums = this.#epochs.get(epoch);
     if (sums === undefined) return null;
     const mean = sums.sum.map((value) => value / sums.count);
     const deviation = sums.squares.map((value, i) =>
       Math.sqrt(Math.max(0, value / sums.count - (mean[i] ?? 0) ** 2)),
     );
-    return { mean, deviation };
+    return { mean, deviation, rows: sums.rows };
   }
 }
 

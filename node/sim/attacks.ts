@@ -5,8 +5,9 @@
 import { accumulate } from '../../protocol/residual.js';
 import type { Prng } from '../../protocol/prng.js';
 import type { DataRecord } from '../data/records.js';
-import type { Accomplice } from './accomplice.js';
-import { backDatedBurst, equivocate, replay } from './messages.js';
+import type { Accomplice, HonestRows } from './accomplice.js';
+import { againstMean, drift, fixedDirection, minMax, minSum } from './hidden.js';
+import { backDated, equivocate, replay } from './messages.js';
 import { withBackdoor, withFlippedLabels } from './backdoor.js';
 
 /** What a strategy has to go by when it forges a delta; deltas are what is subtracted: [adapterSize] float64. */
@@ -15,8 +16,8 @@ export interface Scene {
   own: Float64Array;
   /** `own` of this peer's first epoch. */
   first: Float64Array;
-  /** Mean and standard deviation of the honest peers' deltas by coordinate; null while none is known. */
-  honest: { mean: Float64Array; deviation: Float64Array } | null;
+  /** The honest peers' deltas; null while none is known. */
+  honest: HonestRows | null;
   /** By how much the swarm's adapter went down since this peer looked last; zero at first. */
   drift: Float64Array;
   random: Prng;
@@ -49,6 +50,17 @@ const NOISE_SCALE = 10;
 
 /** As in model replacement: what is hostile counts as much as if all peers had sent it. */
 const BOOST = 5;
+
+/** Of what a burst of updates for epochs gone by is made: against the honest mean, as long as the clip leaves. */
+const BURST_SCALE = 10;
+/** When the burst comes, as a share of the run. Rows that hide wait for the last epoch: nobody unlearns them. */
+const BURST_AT = 0.75;
+
+/** What one that hides sends in its own time; its honest update while it knows nothing of the others. */
+const hiding =
+  (rowOf: (honest: HonestRows) => Float64Array) =>
+  ({ own, honest }: Scene): Float64Array =>
+    honest === null ? own : rowOf(honest);
 
 const times =
   (factor: number) =>
@@ -93,7 +105,44 @@ export const ATTACKS = {
   'back-dated': {
     what: 'silence, then turned updates for all epochs gone by',
     habit: 'rests',
-    act: backDatedBurst,
+    act: backDated(({ mean }) => mean.map((value) => -BURST_SCALE * value), BURST_AT),
+  },
+  /** Shejwalkar and Houmansadr, NDSS 2021: "Manipulating the Byzantine", with the mean's opposite as direction. */
+  'min-max': {
+    what: 'against the honest mean, no farther from any honest row than those are from each other',
+    forge: hiding((honest) => minMax(honest, againstMean(honest))),
+    habit: 'late',
+  },
+  'min-sum': {
+    what: 'against the honest mean, no farther from all honest rows together than one of them is',
+    forge: hiding((honest) => minSum(honest, againstMean(honest))),
+    habit: 'late',
+  },
+  /** The same direction in every epoch, which none of them averages away. */
+  drift: {
+    what: 'one fixed direction, twice as long as an honest update',
+    forge: hiding(drift),
+    habit: 'late',
+  },
+  'hidden-drift': {
+    what: 'the honest mean and one fixed direction, within the spread of the honest rows',
+    forge: hiding((honest) => minMax(honest, fixedDirection(honest.mean.length))),
+    habit: 'late',
+  },
+  'back-dated-min-max': {
+    what: 'silence, then min-max for all epochs gone by, in the last epoch',
+    habit: 'rests',
+    act: backDated((honest) => minMax(honest, againstMean(honest)), 1),
+  },
+  'back-dated-min-sum': {
+    what: 'silence, then min-sum for all epochs gone by, in the last epoch',
+    habit: 'rests',
+    act: backDated((honest) => minSum(honest, againstMean(honest)), 1),
+  },
+  'back-dated-drift': {
+    what: 'silence, then hidden-drift for all epochs gone by, in the last epoch',
+    habit: 'rests',
+    act: backDated((honest) => minMax(honest, fixedDirection(honest.mean.length)), 1),
   },
 } as const satisfies Readonly<Record<string, Attack>>;
 

@@ -6,12 +6,7 @@ import { Prng } from '../../protocol/prng.js';
 import { quantise } from '../../protocol/quantise.js';
 import { gather, Slicer } from '../../protocol/slice.js';
 import { createUpdate, type Update } from '../../protocol/update.js';
-import type { Accomplice } from './accomplice.js';
-
-/** The burst comes when so much of the run has gone by. */
-const BURST_AT = 0.75;
-/** Times the honest mean, against it: the clip leaves what it likes. */
-const BURST_SCALE = 10;
+import type { Accomplice, HonestRows } from './accomplice.js';
 
 /** A second update for the current slot, told to every other honest member only. */
 export async function equivocate(accomplice: Accomplice, epoch: number): Promise<void> {
@@ -30,21 +25,26 @@ export async function replay({ node }: Accomplice): Promise<void> {
     if (record.length <= GOSSIP_BYTES_MAX) await node.transport?.publish(record);
 }
 
-/** Updates for all epochs gone by, each against what the honest peers learned then. */
-export async function backDatedBurst(accomplice: Accomplice, epoch: number): Promise<void> {
-  const { node, run, spying } = accomplice;
-  if (epoch !== Math.floor(BURST_AT * run.manifest.schedule.epochsMax)) return;
-  const updates: Uint8Array[] = [];
-  for (let past = 0; past <= epoch; past++) {
-    const mean = spying.honest(past)?.mean;
-    if (mean === undefined) continue;
-    const values = mean.map((value) => -BURST_SCALE * value);
-    updates.push(encodeUpdateMessage(forged(accomplice, past, values)));
-  }
-  // From its own disk they spread as a log that others lack, whatever their size.
-  node.crash();
-  node.disk.log.push(...updates);
-  await node.start();
+/**
+ * Silence, and then updates for all epochs gone by, made of what the honest peers learned in each. `at`: when they
+ * come, as a share of the run; 1 is its last epoch.
+ */
+export function backDated(rowOf: (honest: HonestRows) => Float64Array, at: number) {
+  return async (accomplice: Accomplice, epoch: number): Promise<void> => {
+    const { node, run, spying } = accomplice;
+    const { epochsMax } = run.manifest.schedule;
+    if (epoch !== Math.min(epochsMax - 1, Math.floor(at * epochsMax))) return;
+    const updates: Uint8Array[] = [];
+    for (let past = 0; past <= epoch; past++) {
+      const honest = spying.honest(past);
+      if (honest === null) continue;
+      updates.push(encodeUpdateMessage(forged(accomplice, past, rowOf(honest))));
+    }
+    // From its own disk they spread as a log that others lack, whatever their size.
+    node.crash();
+    node.disk.log.push(...updates);
+    await node.start();
+  };
 }
 
 /** A valid update of `epoch` with `values` in it, [adapterSize] float64. */

@@ -7,10 +7,12 @@ import {
   type Transport,
   type TransportHandlers,
 } from '../interfaces.js';
-import { GOSSIP_BYTES_MAX, RUN_PEERS_MAX, SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js';
+import { GOSSIP_BYTES_MAX, RUN_PEERS_MAX } from '../../protocol/limits.js';
 import type { Prng } from '../../protocol/prng.js';
 import type { VirtualTime } from './clock.js';
+import { Cuts } from './cuts.js';
 import { DIAL_TICK_MS, SimDialler } from './dialler.js';
+import { SimStream, SimulatedReset } from './stream.js';
 
 export interface NetworkFaults {
   /** Probability that one receiver misses a gossip message. */
@@ -32,16 +34,8 @@ export const NO_FAULTS: NetworkFaults = {
   reset: 0,
 };
 
-/** First byte of a SyncFrame that holds a Chunk: field 3, length-delimited. */
-const CHUNK_TAG = (3 << 3) | 2;
-
 /** Of an introduction at one look of a peer that has its degree: on average every 30 s. */
 const INTRODUCTION_CHANCE = 1 / 30;
-
-/** Thrown into streams that a fault, a partition or a crash cut. */
-export class SimulatedReset extends Error {
-  override readonly name = 'SimulatedReset';
-}
 
 /** One published message on its way through the swarm. */
 interface Broadcast {
@@ -51,8 +45,10 @@ interface Broadcast {
 }
 
 export class SimNetwork {
-  readonly #transports = new Map<string, SimTransport>();
-  readonly #groups = new Map<string, number>();
+  /** Several of one peer id where a data directory was copied; the newest last. */
+  readonly #transports = new Map<string, SimTransport[]>();
+  /** Change it through partition(), cut() or clear(), so that connections follow; silence() breaks none. */
+  readonly cuts = new Cuts();
   /** Whom each peer online is connected to. */
   readonly #links = new Map<SimTransport, Set<SimTransport>>();
   /** Of a network with a finite degree alone. */
@@ -89,18 +85,25 @@ export class SimNetwork {
 
   /** Only peers of the same group reach each other; without an entry a peer is in group 0. */
   partition(groups: ReadonlyMap<string, number>): void {
-    this.#groups.clear();
-    for (const [peerId, group] of groups) this.#groups.set(peerId, group);
-    for (const [transport, links] of this.#links) {
-      for (const other of links) {
-        if (!this.reaches(transport.peerId, other.peerId)) this.#disconnect(transport, other);
-      }
-    }
-    for (const transport of this.#links.keys()) this.#dial(transport);
+    this.cuts.partition(groups);
+    this.#follow();
+  }
+
+  /** Severs or joins the links between these pairs of peer ids. */
+  cut(pairs: readonly (readonly [string, string])[], isCut: boolean): void {
+    for (const [a, b] of pairs) if (isCut) this.cuts.sever(a, b);
+    if (!isCut) for (const [a, b] of pairs) this.cuts.join(a, b);
+    this.#follow();
+  }
+
+  /** Ends every partition, cut and silence. */
+  heal(): void {
+    this.cuts.clear();
+    this.#follow();
   }
 
   reaches(a: string, b: string): boolean {
-    return (this.#groups.get(a) ?? 0) === (this.#groups.get(b) ?? 0);
+    return this.cuts.reaches(a, b);
   }
 
   delayMs(): number {
@@ -112,8 +115,21 @@ export class SimNetwork {
     return probability > 0 && this.random.nextFloat() < probability;
   }
 
+  /** Of several, the one that joined last. */
   online(peerId: string): SimTransport | undefined {
-    return this.#transports.get(peerId);
+    return this.#transports.get(peerId)?.at(-1);
+  }
+
+  isOnline(transport: SimTransport): boolean {
+    return this.#links.has(transport);
+  }
+
+  /** Whom `transport` talks to when it asks for `peerId`: a connected one first. */
+  remote(transport: SimTransport, peerId: string): SimTransport | undefined {
+    const linked = [...(this.#links.get(transport) ?? [])].filter(
+      (other) => other.peerId === peerId,
+    );
+    return linked.at(-1) ?? this.online(peerId);
   }
 
   /** Whom `transport` is connected to; nobody before it has joined. */
@@ -122,7 +138,8 @@ export class SimNetwork {
   }
 
   join(transport: SimTransport): void {
-    this.#transports.set(transport.peerId, transport);
+    const same = this.#transports.get(transport.peerId) ?? [];
+    this.#transports.set(transport.peerId, [...same, transport]);
     this.#links.set(transport, new Set());
     if (this.degree !== Infinity) {
       this.#diallers.set(transport, new SimDialler(() => this.random.nextFloat(), this.degree));
@@ -151,7 +168,10 @@ export class SimNetwork {
   leave(transport: SimTransport): void {
     const links = this.#links.get(transport);
     if (links === undefined) return;
-    this.#transports.delete(transport.peerId);
+    const same = this.#transports.get(transport.peerId) ?? [];
+    const others = same.filter((other) => other !== transport);
+    if (others.length > 0) this.#transports.set(transport.peerId, others);
+    else this.#transports.delete(transport.peerId);
     const left = [...links];
     for (const other of left) this.#disconnect(transport, other);
     this.#links.delete(transport);
@@ -161,8 +181,18 @@ export class SimNetwork {
 
   #reachable(transport: SimTransport): SimTransport[] {
     return [...this.#links.keys()].filter(
-      (other) => other !== transport && this.reaches(transport.peerId, other.peerId),
+      (other) => other.peerId !== transport.peerId && this.reaches(transport.peerId, other.peerId),
     );
+  }
+
+  /** Breaks the connections that are cut now and makes those that have become possible. */
+  #follow(): void {
+    for (const [transport, links] of this.#links) {
+      for (const other of links) {
+        if (!this.reaches(transport.peerId, other.peerId)) this.#disconnect(transport, other);
+      }
+    }
+    for (const transport of this.#links.keys()) this.#dial(transport);
   }
 
   /** Looks whom to dial again and again; a peer offline stays away for good. */
@@ -223,7 +253,7 @@ export class SimNetwork {
       [b, a],
     ] as const) {
       this.#links.get(one)?.delete(other);
-      if (this.online(one.peerId) !== one) continue;
+      if (!this.isOnline(one)) continue;
       one.breakStreams(other.peerId);
       this.#tell(one, other, 'onDisconnect');
     }
@@ -231,7 +261,7 @@ export class SimNetwork {
 
   #tell(transport: SimTransport, other: SimTransport, event: 'onConnect' | 'onDisconnect'): void {
     this.time.after(this.faults.delayMsMin, () => {
-      if (this.online(transport.peerId) === transport) transport.handlers?.[event](other.peerId);
+      if (this.isOnline(transport)) transport.handlers?.[event](other.peerId);
     });
   }
 }
@@ -293,7 +323,8 @@ export class SimTransport implements Transport {
   async open(kind: StreamKind, peerId: string, signal: AbortSignal): Promise<FrameStream> {
     signal.throwIfAborted();
     await this.#roundTrip(signal);
-    const remote = this.network.online(peerId);
+    await this.#heard(peerId, signal);
+    const remote = this.network.remote(this, peerId);
     if (!remote?.handlers || !this.network.reaches(this.peerId, peerId)) {
       throw new SimulatedReset(`${peerId} cannot be reached`);
     }
@@ -320,6 +351,23 @@ export class SimTransport implements Transport {
     });
   }
 
+  /** Waits while one of the two does not hear the other: nothing is opened over such a line. */
+  #heard(peerId: string, signal: AbortSignal): Promise<void> {
+    const { network, handlers } = this;
+    const { cuts } = network;
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => reject(signal.reason as Error);
+      signal.addEventListener('abort', onAbort, { once: true });
+      cuts.whenHeard(this.peerId, peerId, () => {
+        cuts.whenHeard(peerId, this.peerId, () => {
+          signal.removeEventListener('abort', onAbort);
+          const isKilled = this.handlers === undefined && handlers !== undefined;
+          if (!signal.aborted && !isKilled) resolve();
+        });
+      });
+    });
+  }
+
   track(stream: SimStream): void {
     this.#streams.add(stream);
     stream.onEnd = () => this.#streams.delete(stream);
@@ -330,7 +378,7 @@ export class SimTransport implements Transport {
   }
 
   connections(): Connection[] {
-    if (this.network.online(this.peerId) !== this) return [];
+    if (!this.network.isOnline(this)) return [];
     return this.network.links(this).map(({ peerId }) => ({
       peerId,
       address: `/memory/${peerId}`,
@@ -345,122 +393,13 @@ export class SimTransport implements Transport {
     // A copy that comes too late whatever its delay: it was counted, and changes nothing.
     if (isMesh && broadcast.seen.has(other)) return;
     network.time.after(network.delayMs(), () => {
-      if (network.online(other.peerId) !== other) return;
-      if (!network.reaches(this.peerId, other.peerId)) return;
+      if (!network.isOnline(other) || !network.reaches(this.peerId, other.peerId)) return;
+      if (network.cuts.isSilent(this.peerId, other.peerId)) return;
       if (isMesh && broadcast.seen.has(other)) return;
       broadcast.seen.add(other);
       network.counts.delivered += 1;
       const verdict = other.handlers?.onGossip(broadcast.bytes.slice(), this.peerId);
       if (isMesh && verdict === 'accept') other.#pass(broadcast, this);
     });
-  }
-}
-
-/** One end of a reliable, ordered stream. */
-class SimStream implements FrameStream {
-  onEnd: () => void = () => undefined;
-  readonly #inbox: Uint8Array[] = [];
-  #isRemoteClosed = false;
-  #isClosed = false;
-  #error: Error | null = null;
-  #wake: () => void = () => undefined;
-  #remote: SimStream | undefined;
-  /** TCP keeps order: no frame overtakes an earlier one. */
-  #lastArrivalMs = 0;
-
-  private constructor(
-    readonly network: SimNetwork,
-    readonly kind: StreamKind,
-    readonly localId: string,
-    readonly remoteId: string,
-  ) {}
-
-  static pair(
-    network: SimNetwork,
-    kind: StreamKind,
-    near: string,
-    far: string,
-  ): [SimStream, SimStream] {
-    const a = new SimStream(network, kind, near, far);
-    const b = new SimStream(network, kind, far, near);
-    a.#remote = b;
-    b.#remote = a;
-    return [a, b];
-  }
-
-  readonly frames: AsyncIterable<Uint8Array> = {
-    [Symbol.asyncIterator]: () => ({ next: () => this.#next() }),
-  };
-
-  async send(frame: Uint8Array): Promise<void> {
-    if (this.#error) throw this.#error;
-    if (this.#isClosed) throw new SimulatedReset('this side is closed');
-    if (frame.length > SYNC_FRAME_BYTES_MAX) throw new SimulatedReset('a frame over the bound');
-    this.#count(frame);
-    if (this.network.chance(this.network.faults.reset)) {
-      this.breakLink();
-      throw new SimulatedReset('reset by the network');
-    }
-    const copy = frame.slice();
-    this.#arrive((remote) => remote.#inbox.push(copy));
-  }
-
-  #count(frame: Uint8Array): void {
-    const { counts, blobBytes } = this.network;
-    if (this.kind === 'blob') {
-      blobBytes.set(this.localId, (blobBytes.get(this.localId) ?? 0) + frame.length);
-    } else if (frame[0] === CHUNK_TAG) counts.bytesRepair += frame.length;
-    else counts.bytesVectors += frame.length;
-  }
-
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
-    this.#arrive((remote) => (remote.#isRemoteClosed = true));
-    this.#endWhenDone();
-  }
-
-  abort(error: Error): void {
-    this.#fail(error);
-    this.#arrive((remote) => remote.#fail(new SimulatedReset('reset by the remote')));
-  }
-
-  /** Cuts both ends at once. */
-  breakLink(): void {
-    const error = new SimulatedReset('the connection broke');
-    this.#fail(error);
-    if (this.#remote) this.#remote.#fail(error);
-  }
-
-  #arrive(effect: (remote: SimStream) => void): void {
-    const { time } = this.network;
-    const arrivalMs = Math.max(this.#lastArrivalMs, time.nowMs + this.network.delayMs());
-    this.#lastArrivalMs = arrivalMs;
-    time.after(arrivalMs - time.nowMs, () => {
-      if (!this.#remote || this.#remote.#error) return;
-      effect(this.#remote);
-      this.#remote.#wake();
-      this.#remote.#endWhenDone();
-    });
-  }
-
-  async #next(): Promise<IteratorResult<Uint8Array>> {
-    for (;;) {
-      const frame = this.#inbox.shift();
-      if (frame) return { done: false, value: frame };
-      if (this.#error) throw this.#error;
-      if (this.#isRemoteClosed) return { done: true, value: undefined };
-      await new Promise<void>((resolve) => (this.#wake = resolve));
-    }
-  }
-
-  #fail(error: Error): void {
-    this.#error ??= error;
-    this.#wake();
-    this.onEnd();
-  }
-
-  #endWhenDone(): void {
-    if (this.#isClosed && this.#isRemoteClosed) this.onEnd();
   }
 }

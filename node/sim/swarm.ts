@@ -26,6 +26,9 @@ export interface SwarmInit<T extends Trainer> {
   openDisk?: () => SimDisk;
 }
 
+/** A peer that stops has this long in virtual time before it is waited for in vain. */
+const STOP_MS_MAX = 10_000;
+
 /** From the start of a swarm to that of its run, in ms. */
 const LEAD_MS = 5000;
 
@@ -50,6 +53,7 @@ export class SimNode<T extends Trainer = Trainer> {
   /** See PeerInit; of the next start. */
   measuresPersonal = true;
   #isResting = false;
+  #hasStarted = false;
   #clock: VirtualClock | null = null;
   #store: SimStore | null = null;
   #transport: SimTransport | null = null;
@@ -94,7 +98,9 @@ export class SimNode<T extends Trainer = Trainer> {
       isResting: this.#isResting,
       admission: this.admission,
       measuresPersonal: this.measuresPersonal,
+      isNewKey: !this.#hasStarted,
     });
+    this.#hasStarted = true;
     await this.peer.start();
     this.peer.done.catch((error: unknown) => this.swarm.failures.push(error));
   }
@@ -123,7 +129,13 @@ export class SimNode<T extends Trainer = Trainer> {
   async stop(): Promise<void> {
     const peer = this.peer;
     this.peer = null;
-    await peer?.stop();
+    let isOver = false;
+    const stopping = peer?.stop().finally(() => (isOver = true));
+    // It writes to its disk, which takes time.
+    const { time } = this.swarm;
+    for (let i = 0; i < STOP_MS_MAX && stopping && !isOver; i++)
+      await time.advanceTo(time.nowMs + 1);
+    await stopping;
   }
 }
 

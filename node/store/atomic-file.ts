@@ -1,12 +1,13 @@
 /** Atomic files of the data directory: as node/files.ts, with disk errors in words. */
 import * as atomic from '../files.js';
+import { PRIVATE_FILE } from '../private-file.js';
 import { storeUnavailable } from './unavailable.js';
 
-/** Replaces `path`. Throws StoreUnavailableError; the old content is then still there. */
+/** Replaces `path`, for its owner alone: where private text lies is private too. Throws StoreUnavailableError; the old content is then still there. */
 export async function writeAtomically(
   path: string,
   parts: Iterable<Uint8Array>,
-  mode?: number,
+  mode = PRIVATE_FILE,
 ): Promise<void> {
   try {
     await atomic.replaceFile(path, parts, mode);

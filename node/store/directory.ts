@@ -6,9 +6,11 @@
  *   identity.key     Ed25519 key, mode 600: who this peer is; losing it means joining as somebody else
  *   swarm.key        key of the private network, mode 600, where there is one
  *   manifest.bin     canonical bytes of the run's manifest; their SHA-256 is the run id
- *   log.bin          every accepted update since the checkpoint, append-only in between (log-file.ts)
- *   checkpoint.bin   adapter that the log goes on from, once its beginning was dropped (checkpoint-codec.ts)
- *   state.bin        residual, optimiser moments, own last update (state-codec.ts)
+ *   log.bin          every accepted update, append-only until sealed ones are dropped (log-scan.ts)
+ *   seal.bin         the certificate that the log goes on from, and which updates it counts (state-codec.ts)
+ *   sum-EPOCH.bin    sum of the updates before a seal's epoch, for members who lack them (state-codec.ts)
+ *   state.bin        residual and own last update (state-codec.ts)
+ *   moments.bin      optimiser moments of some epochs ago (state-codec.ts)
  *   port             TCP port that was listened on: the same again after a restart (written by net/)
  *   known-peers.json members met before, to be found again without a bootstrap node (written by net/)
  *   settings.json    model, data files and held-out share of the last start, and whether it pauses (settings.ts)
@@ -20,12 +22,14 @@
  *   http             URL of the local status server while the peer runs
  *   http-port        port of that server: the same again after a restart
  *   owner.json       process that uses the directory (lock.ts), with the lock directories lock/ and guard/
- *   state.bin.damaged, checkpoint.bin.damaged, log.bin.damaged   what could not be read, kept aside
+ *   FILE.damaged     what could not be read, kept aside
  * ```
  */
 import { join, resolve } from 'node:path';
 import { readIfThere, writeAtomically } from './atomic-file.js';
 import { disk, makeDirectory } from '../files.js';
+import { makePrivate, PRIVATE_DIRECTORY } from '../private-file.js';
+import { UserError } from '../errors.js';
 import { storeUnavailable } from './unavailable.js';
 
 /** Names of the files in the data directory. */
@@ -34,8 +38,9 @@ export const DIRECTORY_FILES = {
   swarmKey: 'swarm.key',
   manifest: 'manifest.bin',
   log: 'log.bin',
-  checkpoint: 'checkpoint.bin',
+  seal: 'seal.bin',
   state: 'state.bin',
+  moments: 'moments.bin',
   port: 'port',
   peers: 'known-peers.json',
   http: 'http',
@@ -51,8 +56,12 @@ export const DIRECTORY_FILES = {
 /** Bytes of a text file of this directory; the addresses in it are few. */
 const TEXT_BYTES_MAX = 64 * 1024;
 
-/** Mode of a new data directory: it holds a private key. */
-const OWNER_ONLY = 0o700;
+/** All that this program writes into a data directory. */
+const PRIVATE_NAMES = [
+  ...Object.values(DIRECTORY_FILES),
+  ...['state.bin.damaged', 'moments.bin.damaged', 'seal.bin.damaged'],
+  ...['metrics.1.jsonl', 'owner.json'],
+];
 
 /** Paths and small files of one data directory. */
 export class DataDirectory {
@@ -63,11 +72,21 @@ export class DataDirectory {
     return join(this.path, DIRECTORY_FILES[file]);
   }
 
-  /** Makes the directory where it is missing. Throws StoreUnavailableError. */
-  async create(): Promise<void> {
+  /** Where the sum of the updates before `epoch` lies. */
+  sumPath(epoch: number): string {
+    return join(this.path, `sum-${epoch}.bin`);
+  }
+
+  /**
+   * Makes the directory where it is missing, and takes from others what they may do with it and with its files.
+   * Returns a sentence for each change. Throws UserError for a directory that is not this user's, StoreUnavailableError.
+   */
+  async create(): Promise<string[]> {
     try {
-      await makeDirectory(resolve(this.path), OWNER_ONLY);
+      await makeDirectory(resolve(this.path), PRIVATE_DIRECTORY);
+      return await makePrivate(this.path, PRIVATE_NAMES);
     } catch (error) {
+      if (error instanceof UserError) throw error;
       throw storeUnavailable('make the directory', this.path, error);
     }
   }

@@ -1,26 +1,41 @@
 /**
- * The store of a real peer: log.bin, checkpoint.bin and state.bin in its data directory. A damaged state.bin is kept as
- * state.bin.damaged and the peer starts with E = 0 and zero moments: what compression still held back
- * is lost, nothing that was published.
+ * The store of a real peer: log.bin, state.bin, moments.bin, seal.bin and sum-EPOCH.bin in its data directory. What is
+ * damaged is kept as FILE.damaged, and the peer goes on without: of a damaged state what compression held back is
+ * lost, of damaged moments how the optimiser was going, of a seal nothing that others do not have.
  */
-import type { PeerState, Store, StoredCheckpoint } from '../interfaces.js';
+import { open, readdir } from 'node:fs/promises';
+import { disk, readAt } from '../files.js';
+import {
+  StoreUnavailableError,
+  type OptimiserState,
+  type PeerState,
+  type RecordPlace,
+  type Store,
+  type StoredSeal,
+} from '../interfaces.js';
+import { DamagedStateError, payloadStart } from './array-file.js';
 import { readDurably, setAside, writeAtomically } from './atomic-file.js';
-import { decodeCheckpoint, encodeCheckpoint } from './checkpoint-codec.js';
 import type { DataDirectory } from './directory.js';
 import { LogFile } from './log-file.js';
-import { DamagedStateError, decodeState, encodeState } from './state-codec.js';
+import * as codec from './state-codec.js';
+import { storeUnavailable } from './unavailable.js';
 
-/** Warnings kept for `status`: each open can give one for the log and one for the state. */
+/** Warnings kept for `status`: each open can give one or two for each file. */
 const WARNINGS_MAX = 8;
+
+/** Bytes at the beginning of a sum that say where its numbers begin. */
+const SUM_PREFIX_BYTES = 16;
+
+const SUM_NAME = /^sum-(\d+)\.bin$/;
 
 export class FileStore implements Store {
   readonly #directory: DataDirectory;
   readonly #runId: string;
   readonly #warnings: string[] = [];
-  #log: Promise<{ file: LogFile; records: Uint8Array[] }> | null = null;
-  /** Writes of state.bin one after the other: they share the temporary file. */
-  #saving: Promise<void> = Promise.resolve();
-  #savingCheckpoint: Promise<void> = Promise.resolve();
+  #log: Promise<LogFile> | null = null;
+  #openLog: LogFile | null = null;
+  /** The last write of each file: writes of one file share its temporary file, so they come one after the other. */
+  readonly #writing = new Map<string, Promise<void>>();
 
   /** The caller holds the directory's lock (lock.ts). `runId`: 64 hex digits. */
   constructor(directory: DataDirectory, runId: string) {
@@ -33,90 +48,151 @@ export class FileStore implements Store {
     return this.#warnings;
   }
 
-  /** @throws StoreUnavailableError */
-  async loadState(): Promise<PeerState | null> {
-    const path = this.#directory.pathOf('state');
-    const bytes = await readDurably(path);
-    if (bytes === null) return null;
+  /** @throws StoreUnavailableError, as all of these. */
+  loadState(): Promise<PeerState | null> {
+    const loss = 'this peer goes on with an empty residual';
+    return this.#load(this.#directory.pathOf('state'), codec.decodeState, loss);
+  }
+
+  /** The caller leaves the arrays alone until this resolves, as with all that is saved. */
+  saveState(state: PeerState): Promise<void> {
+    return this.#save(this.#directory.pathOf('state'), codec.encodeState(this.#runId, state));
+  }
+
+  loadMoments(): Promise<OptimiserState | null> {
+    const loss = 'the optimiser starts with zero moments';
+    return this.#load(this.#directory.pathOf('moments'), codec.decodeMoments, loss);
+  }
+
+  saveMoments(moments: OptimiserState): Promise<void> {
+    return this.#save(this.#directory.pathOf('moments'), codec.encodeMoments(this.#runId, moments));
+  }
+
+  loadSeal(): Promise<StoredSeal | null> {
+    const loss = 'it comes back from other peers';
+    return this.#load(this.#directory.pathOf('seal'), codec.decodeStoredSeal, loss);
+  }
+
+  async saveSeal(seal: StoredSeal): Promise<void> {
+    await this.#save(this.#directory.pathOf('seal'), codec.encodeStoredSeal(this.#runId, seal));
+    const [, ...older] = (await this.#sums())
+      .filter((epoch) => epoch < seal.epoch)
+      .sort((a, b) => b - a);
+    for (const epoch of older) await this.#remove(this.#directory.sumPath(epoch));
+  }
+
+  loadSum(epoch: number): Promise<Float64Array | null> {
+    const loss = 'it is made again, or comes back from other peers';
+    return this.#load(this.#directory.sumPath(epoch), codec.decodeSum, loss);
+  }
+
+  saveSum(epoch: number, sum: Float64Array): Promise<void> {
+    return this.#save(this.#directory.sumPath(epoch), codec.encodeSum(this.#runId, epoch, sum));
+  }
+
+  async readSum(epoch: number, start: number, end: number): Promise<Uint8Array> {
+    const path = this.#directory.sumPath(epoch);
     try {
-      return decodeState(this.#runId, bytes);
+      const handle = await open(path, 'r');
+      try {
+        const prefix = new Uint8Array(SUM_PREFIX_BYTES);
+        await readAt(handle, prefix, 0);
+        const bytes = new Uint8Array(end - start);
+        const count = await readAt(handle, bytes, payloadStart(prefix) + start);
+        if (count === bytes.length) return bytes;
+        throw new StoreUnavailableError(`${path} is shorter than it was`);
+      } finally {
+        await handle.close();
+      }
     } catch (error) {
-      if (!(error instanceof DamagedStateError)) throw error;
-      await setAside(path);
-      this.#warn(
-        `${path} is damaged (${error.message}); it is kept as state.bin.damaged, and this peer goes on ` +
-          'with an empty residual and zero optimiser moments',
-      );
-      return null;
+      throw storeUnavailable('read', path, error);
     }
   }
 
-  /** The caller leaves the arrays alone until this resolves. @throws StoreUnavailableError */
-  async saveState(state: PeerState): Promise<void> {
-    const write = this.#saving.then(() =>
-      writeAtomically(this.#directory.pathOf('state'), encodeState(this.#runId, state)),
-    );
-    this.#saving = write.catch(() => undefined);
-    await write;
-  }
-
-  /**
-   * A damaged checkpoint is set aside together with the log, which goes on from it; both come back from other
-   * peers. @throws StoreUnavailableError
-   */
-  async loadCheckpoint(): Promise<StoredCheckpoint | null> {
-    const path = this.#directory.pathOf('checkpoint');
-    const bytes = await readDurably(path);
-    if (bytes === null) return null;
-    try {
-      return decodeCheckpoint(this.#runId, bytes);
-    } catch (error) {
-      if (!(error instanceof DamagedStateError)) throw error;
-      // The log first: alone it would look like one that was kept from its beginning.
-      await setAside(this.#directory.pathOf('log'));
-      await setAside(path);
-      this.#warn(
-        `${path} is damaged (${error.message}); it is kept as checkpoint.bin.damaged and the log as ` +
-          'log.bin.damaged, and both come back from other peers',
-      );
-      return null;
-    }
-  }
-
-  /** The caller leaves the arrays alone until this resolves. @throws StoreUnavailableError */
-  async saveCheckpoint(stored: StoredCheckpoint): Promise<void> {
-    const write = this.#savingCheckpoint.then(() =>
-      writeAtomically(this.#directory.pathOf('checkpoint'), encodeCheckpoint(this.#runId, stored)),
-    );
-    this.#savingCheckpoint = write.catch(() => undefined);
-    await write;
-  }
-
-  /** @throws StoreUnavailableError, ForeignLogError */
-  async replaceLog(records: Iterable<Uint8Array>): Promise<void> {
-    if (this.#log === null) await this.loadLog();
-    await (await this.#log)?.file.replace(records);
-  }
-
-  /** @throws StoreUnavailableError, ForeignLogError */
-  async loadLog(): Promise<Uint8Array[]> {
+  /** @throws ForeignLogError too. */
+  async loadLog(onRecord: (record: Uint8Array, place: RecordPlace) => void): Promise<void> {
     // A failed open is tried again by the next call.
-    const opening = this.#openLog();
-    this.#log = opening.then(({ file }) => ({ file, records: [] }));
+    const warn = (sentence: string): void => this.#warn(sentence);
+    const path = this.#directory.pathOf('log');
+    this.#log = LogFile.open(path, this.#runId, warn, onRecord);
     this.#log.catch(() => (this.#log = null));
-    return (await opening).records;
+    this.#openLog = await this.#log;
   }
 
-  /** @throws StoreUnavailableError, ForeignLogError */
-  async appendLog(record: Uint8Array): Promise<void> {
+  /** @throws ForeignLogError too. */
+  async appendLog(record: Uint8Array): Promise<RecordPlace> {
     // The caller may go on with its array, and a Buffer's slice() would share it.
     const bytes = new Uint8Array(record);
-    if (this.#log === null) await this.loadLog();
-    await (await this.#log)?.file.append(bytes);
+    return (await this.#opened()).append(bytes);
   }
 
-  #openLog(): Promise<{ file: LogFile; records: Uint8Array[] }> {
-    return LogFile.open(this.#directory.pathOf('log'), this.#runId, (text) => this.#warn(text));
+  readLog(place: RecordPlace): Uint8Array {
+    if (this.#openLog === null) throw new StoreUnavailableError('the log is not open yet');
+    return this.#openLog.read(place);
+  }
+
+  get logBytes(): number {
+    return this.#openLog?.bytes ?? 0;
+  }
+
+  /** @throws ForeignLogError too. */
+  async compactLog(
+    records: readonly (RecordPlace | Uint8Array)[],
+    onMoved: (places: readonly RecordPlace[]) => void,
+  ): Promise<void> {
+    await (await this.#opened()).compact(records, onMoved);
+  }
+
+  async #opened(): Promise<LogFile> {
+    if (this.#log === null) await this.loadLog(() => undefined);
+    return this.#log ?? this.#opened();
+  }
+
+  async #load<T>(
+    path: string,
+    decode: (runId: string, bytes: Uint8Array) => T,
+    loss: string,
+  ): Promise<T | null> {
+    const bytes = await readDurably(path);
+    if (bytes === null) return null;
+    try {
+      return decode(this.#runId, bytes);
+    } catch (error) {
+      if (!(error instanceof DamagedStateError)) throw error;
+      await setAside(path);
+      this.#warn(
+        `${path} is damaged (${error.message}); it is kept as ${path}.damaged, and ${loss}`,
+      );
+      return null;
+    }
+  }
+
+  async #save(path: string, parts: Uint8Array[]): Promise<void> {
+    const before = this.#writing.get(path) ?? Promise.resolve();
+    const write = before.then(() => writeAtomically(path, parts));
+    const settled = write.catch(() => undefined);
+    this.#writing.set(path, settled);
+    try {
+      await write;
+    } finally {
+      if (this.#writing.get(path) === settled) this.#writing.delete(path);
+    }
+  }
+
+  async #sums(): Promise<number[]> {
+    const names = await readdir(this.#directory.path);
+    return names.flatMap((name) => {
+      const found = SUM_NAME.exec(name);
+      return found ? [Number(found[1])] : [];
+    });
+  }
+
+  async #remove(path: string): Promise<void> {
+    try {
+      await disk.remove(path);
+    } catch (error) {
+      throw storeUnavailable('remove', path, error);
+    }
   }
 
   #warn(sentence: string): void {

@@ -1,57 +1,33 @@
 /**
- * log.bin: "murmlog1" | run id (32 bytes) | records of [length u32 LE][first 8 bytes of SHA-256][bytes].
- * Appended to, each append synced, or replaced as a whole. What a crash or a bad disk broke is found by the checksums.
+ * log.bin as its peer writes it (log-scan.ts has the format): appended to, each append synced; read record by record;
+ * and replaced as a whole, by the records that are to stay.
  */
-import { createHash } from 'node:crypto';
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { StoreUnavailableError } from '../interfaces.js';
-import { UPDATE_BYTES_MAX } from '../../protocol/limits.js';
-import { disk } from '../files.js';
-import { readDurably, readIfThere, writeAtomically } from './atomic-file.js';
+import { StoreUnavailableError, type RecordPlace } from '../interfaces.js';
+import { disk, errnoOf, makeDurable, writeAt } from '../files.js';
+import { writeAtomically } from './atomic-file.js';
+import {
+  FRAME_BYTES,
+  frameOf,
+  HEADER_BYTES,
+  isWhole,
+  lengthIn,
+  logHeader,
+  RECORD_BYTES_MAX,
+  scanLog,
+  type OnRecord,
+} from './log-scan.js';
 import { storeUnavailable } from './unavailable.js';
 
-const MAGIC = new TextEncoder().encode('murmlog1');
-const RUN_ID_BYTES = 32;
-/** Bytes before the first record. */
-const HEADER_BYTES = MAGIC.length + RUN_ID_BYTES;
-const CHECKSUM_BYTES = 8;
-const FRAME_BYTES = 4 + CHECKSUM_BYTES;
-/** An equivocation proof holds two updates. */
-const RECORD_BYTES_MAX = 2 * UPDATE_BYTES_MAX + 1024;
-
-/** What a scan of log.bin found. */
-export interface LogScan {
-  /** Whole records in the order of the file; they share its memory. */
-  records: Uint8Array[];
-  /** Position after the last readable record, in bytes. */
-  end: number;
-  /** Records in between that fail their checksum. */
-  damaged: number;
-  /** Bytes after `end`: an append that a crash cut off, or damage to the last record. */
-  tailBytes: number;
-}
-
-/** Thrown when log.bin exists but is not a log of the wanted run. */
-export class ForeignLogError extends Error {
-  override readonly name = 'ForeignLogError';
-}
-
-/**
- * Reads a log without changing it, also while its peer runs; null when there is no file.
- * Throws ForeignLogError, StoreUnavailableError.
- */
-export async function readLog(path: string, runId: string): Promise<LogScan | null> {
-  const bytes = await readIfThere(path);
-  if (bytes === null) return null;
-  return scanLog(path, runId, bytes);
-}
-
-/** Appends to log.bin. One instance a file at a time (lock.ts). */
+/** One instance a file at a time (lock.ts). */
 export class LogFile {
   readonly #path: string;
   readonly #waiting: PendingAppend[] = [];
   /** Position where the next record goes; what lies behind it is not part of the log. */
   #end: number;
+  /** The old file while it is being replaced: the places that are known are those in it. */
+  #oldFile: number | null = null;
   #flushing = false;
   /** Writes one after the other. */
   #writing: Promise<void> = Promise.resolve();
@@ -66,45 +42,48 @@ export class LogFile {
   }
 
   /**
-   * Opens `path`, made when missing. A torn end is cut off; damaged records in between are left out and
-   * the whole old file is kept as log.bin.damaged. `warn` gets a sentence for each.
-   * Throws ForeignLogError, StoreUnavailableError.
+   * Opens `path`, made when missing. A torn end is cut off; damaged records in between are passed over. `warn` gets
+   * a sentence for each. Throws ForeignLogError, StoreUnavailableError.
    */
   static async open(
     path: string,
     runId: string,
     warn: (sentence: string) => void,
-  ): Promise<{ file: LogFile; records: Uint8Array[] }> {
-    const bytes = await readDurably(path);
-    if (bytes === null || bytes.length < HEADER_BYTES) {
-      await writeAtomically(path, [header(runId)]);
-      return { file: new LogFile(path, runId, HEADER_BYTES), records: [] };
+    onRecord: OnRecord,
+  ): Promise<LogFile> {
+    await syncIfThere(path);
+    const scan = await scanLog(path, runId, onRecord);
+    if (scan === null || scan.end < HEADER_BYTES) {
+      await writeAtomically(path, [logHeader(runId)]);
+      return new LogFile(path, runId, HEADER_BYTES);
     }
-    const scan = scanLog(path, runId, bytes);
     if (scan.damaged > 0) {
-      await writeAtomically(`${path}.damaged`, [bytes]);
-      await writeAtomically(path, [header(runId), ...scan.records.flatMap(frame)]);
       warn(
-        `${path}: ${scan.damaged} damaged record${scan.damaged === 1 ? ' was' : 's were'} left out; ` +
-          `the old file is kept as log.bin.damaged, and the updates come back from other peers`,
+        `${path}: ${scan.damaged} damaged record${scan.damaged === 1 ? ' was' : 's were'} passed over; the updates ` +
+          'come back from other peers',
       );
-    } else if (scan.tailBytes > 0) {
+    }
+    if (scan.tailBytes > 0) {
       await truncate(path, scan.end);
       warn(
         `${path}: ${scan.tailBytes} bytes of an unfinished append at the end were dropped; ` +
           `the update comes back from other peers`,
       );
     }
-    const end = scan.records.reduce((sum, record) => sum + FRAME_BYTES + record.length, 0);
-    return { file: new LogFile(path, runId, HEADER_BYTES + end), records: scan.records };
+    return new LogFile(path, runId, scan.end);
+  }
+
+  /** Bytes of the file. */
+  get bytes(): number {
+    return this.#end;
   }
 
   /**
-   * Resolves when the record survives power loss. Appends that wait together share one sync.
+   * Resolves with the place of the record when it survives power loss. Appends that wait together share one sync.
    * The caller leaves `record` alone until then. Throws StoreUnavailableError; the log then ends where it
    * ended before.
    */
-  append(record: Uint8Array): Promise<void> {
+  append(record: Uint8Array): Promise<RecordPlace> {
     if (record.length === 0 || record.length > RECORD_BYTES_MAX) {
       throw new RangeError(`a log record has 1 to ${RECORD_BYTES_MAX} bytes, not ${record.length}`);
     }
@@ -114,30 +93,68 @@ export class LogFile {
     });
   }
 
+  /** The record at `place`, read at once. Throws StoreUnavailableError, also when it is damaged. */
+  read(place: RecordPlace): Uint8Array {
+    try {
+      const file = this.#oldFile ?? openSync(this.#path, 'r');
+      try {
+        return readRecord(file, place);
+      } finally {
+        if (file !== this.#oldFile) closeSync(file);
+      }
+    } catch (error) {
+      throw storeUnavailable('read', this.#path, error);
+    }
+  }
+
   /**
-   * Replaces all records. Resolves when the new ones survive power loss.
-   * Throws StoreUnavailableError; the log is then as before.
+   * Replaces all records by `records`, each a place in the file as it is or a new one. Resolves when they survive
+   * power loss; `onMoved` gets their places when read() takes these. Throws StoreUnavailableError; the log is then
+   * as before, or replaced, if onMoved was called: power loss may bring the old one back until a compaction succeeds.
    */
-  async replace(records: Iterable<Uint8Array>): Promise<void> {
+  async compact(
+    records: readonly (RecordPlace | Uint8Array)[],
+    onMoved: (places: readonly RecordPlace[]) => void,
+  ): Promise<void> {
     await this.#inTurn(async () => {
+      const places: RecordPlace[] = [];
       let end = HEADER_BYTES;
-      const head = header(this.runId);
-      const parts = function* (): Generator<Uint8Array> {
-        yield head;
-        for (const record of records) {
+      const parts = function* (this: LogFile): Generator<Uint8Array> {
+        yield logHeader(this.runId);
+        for (const one of records) {
+          const record = typeof one === 'number' ? this.read(one) : one;
+          places.push(end);
           end += FRAME_BYTES + record.length;
-          yield* frame(record);
+          yield frameOf(record);
+          yield record;
         }
-      };
-      await writeAtomically(this.#path, parts());
-      this.#end = end;
+      }.call(this);
+      this.#oldFile = openOld(this.#path);
+      try {
+        await writeAtomically(this.#path, parts);
+        this.#end = end;
+        onMoved(places);
+      } catch (error) {
+        // Where the directory alone could not be synced, the new file lies there already.
+        if (isReplaced(this.#oldFile, this.#path)) {
+          this.#end = end;
+          onMoved(places);
+        }
+        throw error;
+      } finally {
+        closeSync(this.#oldFile);
+        this.#oldFile = null;
+      }
     });
   }
 
-  async #inTurn(write: () => Promise<void>): Promise<void> {
+  async #inTurn<T>(write: () => Promise<T>): Promise<T> {
     const turn = this.#writing.then(write);
-    this.#writing = turn.catch(() => undefined);
-    await turn;
+    this.#writing = turn.then(
+      () => undefined,
+      () => undefined,
+    );
+    return turn;
   }
 
   async #flush(): Promise<void> {
@@ -145,8 +162,8 @@ export class LogFile {
     while (this.#waiting.length > 0) {
       const batch = this.#waiting.splice(0);
       try {
-        await this.#inTurn(() => this.#write(batch.flatMap(({ record }) => frame(record))));
-        for (const { resolve } of batch) resolve();
+        const places = await this.#inTurn(() => this.#write(batch.map(({ record }) => record)));
+        for (const [i, { resolve }] of batch.entries()) resolve(places[i] ?? 0);
       } catch (error) {
         const failure = storeUnavailable('append to', this.#path, error);
         for (const { reject } of batch) reject(failure);
@@ -155,44 +172,100 @@ export class LogFile {
     this.#flushing = false;
   }
 
-  async #write(parts: Uint8Array[]): Promise<void> {
+  async #write(records: readonly Uint8Array[]): Promise<RecordPlace[]> {
     // Opened each time: a handle to a file that was deleted would take writes for ever.
     const handle = await disk.open(this.#path, 'r+');
     try {
-      const { size } = await handle.stat();
-      if (size < this.#end && (await handle.stat()).isFile()) {
-        throw new StoreUnavailableError(
-          `cannot append to ${this.#path}: it has ${size} bytes instead of ${this.#end}, so another ` +
-            'program changed it; stop that program and start this peer again',
-        );
-      }
-      // What a failed append left behind must not follow a shorter record.
-      if (size > this.#end) await handle.truncate(this.#end);
+      await this.#cutTo(handle);
       let position = this.#end;
-      for (const part of parts) {
-        await writeAll(handle, part, position);
-        position += part.length;
+      const places: RecordPlace[] = [];
+      for (const record of records) {
+        places.push(position);
+        await writeAt(handle, frameOf(record), position);
+        await writeAt(handle, record, position + FRAME_BYTES);
+        position += FRAME_BYTES + record.length;
       }
       await handle.datasync();
       this.#end = position;
+      return places;
     } finally {
       await handle.close();
     }
+  }
+
+  /** What a failed append left behind must not follow a shorter record. */
+  async #cutTo(handle: FileHandle): Promise<void> {
+    const stats = await handle.stat();
+    if (stats.size < this.#end && stats.isFile()) {
+      throw new StoreUnavailableError(
+        `cannot append to ${this.#path}: it has ${stats.size} bytes instead of ${this.#end}, so another ` +
+          'program changed it; stop that program and start this peer again',
+      );
+    }
+    if (stats.size > this.#end) await handle.truncate(this.#end);
+  }
+}
+
+/** A record of a log that this process does not write. Throws what the system throws, StoreUnavailableError. */
+export function readLogRecord(path: string, place: RecordPlace): Uint8Array {
+  const file = openSync(path, 'r');
+  try {
+    return readRecord(file, place);
+  } finally {
+    closeSync(file);
   }
 }
 
 interface PendingAppend {
   record: Uint8Array;
-  resolve: () => void;
+  resolve: (place: RecordPlace) => void;
   reject: (error: Error) => void;
 }
 
-async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  let written = 0;
-  while (written < bytes.length) {
-    const left = bytes.length - written;
-    const { bytesWritten } = await handle.write(bytes, written, left, position + written);
-    written += bytesWritten;
+function openOld(path: string): number {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    throw storeUnavailable('read', path, error);
+  }
+}
+
+function isReplaced(oldFile: number, path: string): boolean {
+  try {
+    return fstatSync(oldFile).ino !== statSync(path).ino;
+  } catch {
+    return false;
+  }
+}
+
+function readRecord(file: number, place: RecordPlace): Uint8Array {
+  const frame = readExactly(file, FRAME_BYTES, place);
+  const length = lengthIn(frame);
+  const record = length === null ? null : readExactly(file, length, place + FRAME_BYTES);
+  if (record === null || !isWhole(frame, record)) {
+    throw new StoreUnavailableError(
+      `a record of the log on disk (at byte ${place}) is damaged; start this peer again, and it fetches the update from the others`,
+    );
+  }
+  return record;
+}
+
+function readExactly(file: number, length: number, position: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let done = 0; done < length;) {
+    const count = readSync(file, bytes, done, length - done, position + done);
+    if (count === 0) throw new StoreUnavailableError('the log on disk is shorter than it was');
+    done += count;
+  }
+  return bytes;
+}
+
+/** What others will be told of must survive power loss: its writer may have been killed before it was synced. */
+async function syncIfThere(path: string): Promise<void> {
+  try {
+    await makeDurable(path);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw storeUnavailable('read', path, error);
   }
 }
 
@@ -208,87 +281,4 @@ async function truncate(path: string, size: number): Promise<void> {
   } catch (error) {
     throw storeUnavailable('write', path, error);
   }
-}
-
-function header(runId: string): Uint8Array {
-  const bytes = new Uint8Array(HEADER_BYTES);
-  bytes.set(MAGIC);
-  bytes.set(Buffer.from(runId, 'hex'), MAGIC.length);
-  return bytes;
-}
-
-function frame(record: Uint8Array): [Uint8Array, Uint8Array] {
-  const head = new Uint8Array(FRAME_BYTES);
-  new DataView(head.buffer).setUint32(0, record.length, true);
-  head.set(checksum(record), 4);
-  return [head, record];
-}
-
-function checksum(record: Uint8Array): Uint8Array {
-  return createHash('sha256').update(record).digest().subarray(0, CHECKSUM_BYTES);
-}
-
-function scanLog(path: string, runId: string, bytes: Uint8Array): LogScan {
-  const wanted = header(runId);
-  if (!wanted.every((byte, i) => bytes[i] === byte)) {
-    throw new ForeignLogError(
-      `${path} is not the log of run ${runId}; move it away, and this peer fetches the log from the others`,
-    );
-  }
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const records: Uint8Array[] = [];
-  const lengths = new Set<number>();
-  let damaged = 0;
-  // Damage counts only when a whole record follows it; otherwise it is a torn end.
-  let damagedSince = 0;
-  let end = HEADER_BYTES;
-  let offset = HEADER_BYTES;
-  // A search that found nothing finds nothing further back either, until another length is seen.
-  let searched = -1;
-  while (offset + FRAME_BYTES <= bytes.length) {
-    const length = view.getUint32(offset, true);
-    const next = offset + FRAME_BYTES + length;
-    const isPlausible = length > 0 && length <= RECORD_BYTES_MAX && next <= bytes.length;
-    if (isPlausible && isWhole(bytes, offset, length)) {
-      records.push(bytes.subarray(offset + FRAME_BYTES, next));
-      lengths.add(length);
-      damaged += damagedSince;
-      damagedSince = 0;
-      end = next;
-      offset = next;
-    } else {
-      // Either the record is damaged, or its length, or this is the torn end.
-      damagedSince++;
-      const found = searched === lengths.size ? null : findFrame(bytes, view, offset + 1, lengths);
-      if (found === null) searched = lengths.size;
-      offset = found ?? (isPlausible ? next : bytes.length);
-    }
-  }
-  return { records, end, damaged, tailBytes: bytes.length - end };
-}
-
-/** Whether the frame at `offset` holds `length` bytes that agree with their checksum. */
-function isWhole(bytes: Uint8Array, offset: number, length: number): boolean {
-  const start = offset + FRAME_BYTES;
-  const sum = bytes.subarray(offset + 4, start);
-  return Buffer.compare(checksum(bytes.subarray(start, start + length)), sum) === 0;
-}
-
-/**
- * Where the next whole record begins, from `offset` on; null when none is found. Only the
- * lengths that were seen before are tried: the updates of a run have few, and a checksum at each byte would
- * take hours.
- */
-function findFrame(
-  bytes: Uint8Array,
-  view: DataView,
-  offset: number,
-  lengths: ReadonlySet<number>,
-): number | null {
-  for (let at = offset; at + FRAME_BYTES <= bytes.length; at++) {
-    const length = view.getUint32(at, true);
-    const fits = lengths.has(length) && at + FRAME_BYTES + length <= bytes.length;
-    if (fits && isWhole(bytes, at, length)) return at;
-  }
-  return null;
 }

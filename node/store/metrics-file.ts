@@ -7,6 +7,7 @@ import { StoreUnavailableError } from '../interfaces.js';
 import { disk, errnoOf } from '../files.js';
 import { readIfThere } from './atomic-file.js';
 import { storeUnavailable } from './unavailable.js';
+import { PRIVATE_FILE } from '../private-file.js';
 
 /** Of one file; there are two at most. Some 12,000 epochs. */
 export const METRICS_BYTES_MAX = 4 * 1024 * 1024;
@@ -90,7 +91,7 @@ export class MetricsFile {
       if (errnoOf(error) !== 'ENOENT') throw error;
     }
     this.#size = 0;
-    return disk.open(this.#path, 'w');
+    return disk.open(this.#path, 'w', PRIVATE_FILE);
   }
 }
 

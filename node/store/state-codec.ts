@@ -1,136 +1,135 @@
-/**
- * state.bin: "murmstat" | version u32 | header length u32 | JSON header | residual float64 [adapterSize] |
- * m, v float32 [adapterSize] each (when there are moments) | own update | SHA-256 of all before it.
- * Numbers are little-endian.
- */
-import { createHash } from 'node:crypto';
+/** state.bin, moments.bin, seal.bin and sum-EPOCH.bin as bytes (array-file.ts): what a peer remembers besides its log. */
 import { z } from 'zod';
-import type { PeerState } from '../interfaces.js';
-import { littleEndian, swapLittleEndian } from '../../protocol/bytes.js';
-import { ADAPTER_SIZE_MAX, UPDATE_BYTES_MAX } from '../../protocol/limits.js';
+import { littleEndian } from '../../protocol/bytes.js';
+import {
+  ADAPTER_SIZE_MAX,
+  EPOCHS_MAX,
+  SEAL_CONTENTS_BYTES_MAX,
+  SEAL_EPOCHS_MAX,
+  UPDATE_BYTES_MAX,
+} from '../../protocol/limits.js';
+import type { OptimiserState, PeerState, StoredSeal } from '../interfaces.js';
+import {
+  DamagedStateError,
+  decodeArrayFile,
+  encodeArrayFile,
+  PayloadReader,
+  type ArrayFileKind,
+} from './array-file.js';
 
-const MAGIC = new TextEncoder().encode('murmstat');
-const VERSION = 1;
-const PREFIX_BYTES = MAGIC.length + 8;
-const DIGEST_BYTES = 32;
+/** Bytes of an encoded certificate: two thousand signatures, and one statement. */
+const CERTIFICATE_BYTES_MAX = 512 * 1024;
 
 const count = z.number().int().nonnegative();
-const headerSchema = z.strictObject({
+const adapterSize = count.max(ADAPTER_SIZE_MAX);
+/** The last seal of a run may lie behind its end. */
+const epoch = count.max(EPOCHS_MAX + SEAL_EPOCHS_MAX);
+
+const stateHeader = z.strictObject({
   runId: z.string(),
   epoch: z.number().int().min(-1),
-  adapterSize: count.max(ADAPTER_SIZE_MAX),
-  optimiserStep: count.nullable(),
+  adapterSize,
   updateBytes: count.max(UPDATE_BYTES_MAX).nullable(),
-  settledDebt: z.string().nullable(),
+  settledSeal: z.string().nullable(),
   steps: count,
   tokens: count,
   heldOutBase: z.number().nullable(),
   heldOutHistory: z.array(z.object({ epoch: z.number().int(), loss: z.number() })),
 });
 
-/** Thrown when bytes are not a whole state of the wanted run; the message says what is wrong with them. */
-export class DamagedStateError extends Error {
-  override readonly name = 'DamagedStateError';
-}
+const momentsHeader = z.strictObject({ runId: z.string(), adapterSize, step: count });
+
+const sealHeader = z.strictObject({
+  runId: z.string(),
+  epoch,
+  previousEpoch: epoch,
+  logStart: epoch,
+  certificateBytes: count.max(CERTIFICATE_BYTES_MAX),
+  contentsBytes: count.max(SEAL_CONTENTS_BYTES_MAX),
+});
+
+const sumHeader = z.strictObject({ runId: z.string(), epoch, adapterSize });
+
+const STATE = { magic: 'murmstat', version: 2, schema: stateHeader };
+const MOMENTS = { magic: 'murmmome', version: 1, schema: momentsHeader };
+const SEAL = { magic: 'murmseal', version: 1, schema: sealHeader };
+const SUM = { magic: 'murmsums', version: 1, schema: sumHeader };
 
 /** The file's content in parts, to be written one after the other (no copy of the large arrays). */
 export function encodeState(runId: string, state: PeerState): Uint8Array[] {
-  const header = new TextEncoder().encode(
-    JSON.stringify({
-      runId,
-      epoch: state.epoch,
-      adapterSize: state.residual.length,
-      optimiserStep: state.optimiser?.step ?? null,
-      updateBytes: state.update?.length ?? null,
-      settledDebt: state.settledDebt,
-      steps: state.steps,
-      tokens: state.tokens,
-      heldOutBase: state.heldOutBase,
-      heldOutHistory: state.heldOutHistory,
-    } satisfies z.infer<typeof headerSchema>),
-  );
-  const prefix = new Uint8Array(PREFIX_BYTES);
-  prefix.set(MAGIC);
-  const view = new DataView(prefix.buffer);
-  view.setUint32(MAGIC.length, VERSION, true);
-  view.setUint32(MAGIC.length + 4, header.length, true);
-  const parts = [prefix, header, littleEndian(state.residual)];
-  if (state.optimiser !== null) {
-    parts.push(littleEndian(state.optimiser.m), littleEndian(state.optimiser.v));
-  }
-  if (state.update !== null) parts.push(state.update);
-  const digest = createHash('sha256');
-  for (const part of parts) digest.update(part);
-  parts.push(digest.digest());
-  return parts;
+  const { residual, update, ...fields } = state;
+  const updateBytes = update?.length ?? null;
+  const header = { runId, adapterSize: residual.length, updateBytes, ...fields };
+  const payload = update === null ? [] : [update];
+  return encodeArrayFile(STATE, header, [littleEndian(residual), ...payload]);
 }
 
-/** Throws DamagedStateError. The arrays of the result own their memory. */
+/** The result shares the memory of `bytes`. Throws DamagedStateError. */
 export function decodeState(runId: string, bytes: Uint8Array): PeerState {
-  const header = decodeHeader(bytes);
+  const { header, reader } = decode(STATE, runId, bytes);
+  const { runId: _, adapterSize: size, updateBytes, ...fields } = header;
+  const residual = reader.float32(size);
+  const update = updateBytes === null ? null : reader.bytes(updateBytes);
+  reader.end();
+  if (!residual.every(Number.isFinite)) {
+    throw new DamagedStateError('its residual holds a number that is not finite');
+  }
+  return { ...fields, residual, update };
+}
+
+export function encodeMoments(runId: string, { step, m, v }: OptimiserState): Uint8Array[] {
+  const header = { runId, adapterSize: m.length, step };
+  return encodeArrayFile(MOMENTS, header, [littleEndian(m), littleEndian(v)]);
+}
+
+/** As decodeState. */
+export function decodeMoments(runId: string, bytes: Uint8Array): OptimiserState {
+  const { header, reader } = decode(MOMENTS, runId, bytes);
+  const [m, v] = [reader.float32(header.adapterSize), reader.float32(header.adapterSize)];
+  reader.end();
+  if (!m.every(Number.isFinite) || !v.every((value) => value >= 0 && value < Infinity)) {
+    throw new DamagedStateError('its moments hold a number that no optimiser gives');
+  }
+  return { step: header.step, m, v };
+}
+
+export function encodeStoredSeal(runId: string, seal: StoredSeal): Uint8Array[] {
+  const { certificate, contents, ...fields } = seal;
+  const certificateBytes = certificate.length;
+  const header = { runId, certificateBytes, contentsBytes: contents.length, ...fields };
+  return encodeArrayFile(SEAL, header, [certificate, contents]);
+}
+
+/** As decodeState. */
+export function decodeStoredSeal(runId: string, bytes: Uint8Array): StoredSeal {
+  const { header, reader } = decode(SEAL, runId, bytes);
+  const { runId: _, certificateBytes, contentsBytes, ...fields } = header;
+  const [certificate, contents] = [reader.bytes(certificateBytes), reader.bytes(contentsBytes)];
+  reader.end();
+  return { ...fields, certificate, contents };
+}
+
+export function encodeSum(runId: string, epochOf: number, sum: Float64Array): Uint8Array[] {
+  const header = { runId, epoch: epochOf, adapterSize: sum.length };
+  return encodeArrayFile(SUM, header, [littleEndian(sum)]);
+}
+
+/** As decodeState. */
+export function decodeSum(runId: string, bytes: Uint8Array): Float64Array {
+  const { header, reader } = decode(SUM, runId, bytes);
+  const sum = reader.float64(header.adapterSize);
+  reader.end();
+  return sum;
+}
+
+function decode<T extends { runId: string }>(
+  kind: ArrayFileKind<T>,
+  runId: string,
+  bytes: Uint8Array,
+): { header: T; reader: PayloadReader } {
+  const { header, payload } = decodeArrayFile(kind, bytes);
   if (header.runId !== runId) {
     throw new DamagedStateError(`it belongs to run ${header.runId}, not ${runId}`);
   }
-  const n = header.adapterSize;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  let offset = PREFIX_BYTES + view.getUint32(MAGIC.length + 4, true);
-  const take = (length: number): Uint8Array => {
-    if (offset + length > bytes.length - DIGEST_BYTES) {
-      throw new DamagedStateError('it is shorter than its header says');
-    }
-    offset += length;
-    // A copy (Buffer.slice would share), so that the typed arrays below are aligned.
-    return new Uint8Array(bytes.subarray(offset - length, offset));
-  };
-  const residual = new Float64Array(swapLittleEndian(take(8 * n), 8).buffer);
-  const optimiser =
-    header.optimiserStep === null
-      ? null
-      : {
-          step: header.optimiserStep,
-          m: new Float32Array(swapLittleEndian(take(4 * n), 4).buffer),
-          v: new Float32Array(swapLittleEndian(take(4 * n), 4).buffer),
-        };
-  const update = header.updateBytes === null ? null : take(header.updateBytes);
-  if (offset !== bytes.length - DIGEST_BYTES) {
-    throw new DamagedStateError('it is longer than its header says');
-  }
-  const { epoch, settledDebt, steps, tokens, heldOutBase, heldOutHistory } = header;
-  return {
-    epoch,
-    residual,
-    optimiser,
-    update,
-    settledDebt,
-    steps,
-    tokens,
-    heldOutBase,
-    heldOutHistory,
-  };
-}
-
-function decodeHeader(bytes: Uint8Array): z.infer<typeof headerSchema> {
-  if (bytes.length < PREFIX_BYTES + DIGEST_BYTES) {
-    throw new DamagedStateError(`it holds only ${bytes.length} bytes`);
-  }
-  if (!MAGIC.every((byte, i) => bytes[i] === byte)) {
-    throw new DamagedStateError('it does not begin with "murmstat"');
-  }
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const version = view.getUint32(MAGIC.length, true);
-  if (version !== VERSION) {
-    throw new DamagedStateError(`it has version ${version}, this program reads ${VERSION}`);
-  }
-  const body = bytes.subarray(0, bytes.length - DIGEST_BYTES);
-  const digest = createHash('sha256').update(body).digest();
-  if (!digest.equals(bytes.subarray(bytes.length - DIGEST_BYTES))) {
-    throw new DamagedStateError('its SHA-256 does not match');
-  }
-  const headerEnd = PREFIX_BYTES + view.getUint32(MAGIC.length + 4, true);
-  try {
-    const text = new TextDecoder().decode(body.subarray(PREFIX_BYTES, headerEnd));
-    return headerSchema.parse(JSON.parse(text));
-  } catch (cause) {
-    throw new DamagedStateError('its header is not valid', { cause });
-  }
+  return { header, reader: new PayloadReader(payload) };
 }

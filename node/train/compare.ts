@@ -5,6 +5,7 @@
 import type { Batch } from '../data/packing.js';
 import type { OptimiserState } from '../interfaces.js';
 import { meanLoss, type DifferentiableModel, type LocalTrainer } from './trainer.js';
+import { firstNotFinite } from '../model/finite.js';
 
 /** Losses in nats per held-out target; null where the domain holds nothing out or it is not finite. */
 export interface DomainLosses {
@@ -98,6 +99,8 @@ export async function trainAlone(
     done += steps;
     theta = result.theta;
     optimiser = result.optimiser;
+    // No step leads on from there; its losses are then none.
+    if (firstNotFinite(theta) !== -1) break;
   }
   return theta;
 }

@@ -14,6 +14,7 @@ import {
   type TrainProgress,
   type TrainResult,
 } from '../interfaces.js';
+import { refuseNotFinite } from '../model/finite.js';
 import { microBatchSize } from './accumulate.js';
 import { chooseDevice, cpuInstead, type ChosenDevice, type DeviceChoice } from './choose-device.js';
 import type { DomainLosses } from './compare.js';
@@ -29,6 +30,7 @@ import type {
 import type { PersonalAdapter } from './personal.js';
 import { SilenceTimer } from './silence-timer.js';
 import { TrainingMemoryError, TrainingProcess, TrainingProcessError } from './training-process.js';
+import { isFiniteState } from './optimiser.js';
 
 /** Waits before a restart: doubling from the first to the last, back to the first after a success. */
 export const RESTART_MS_MIN = 1000;
@@ -49,6 +51,12 @@ export interface TrainerHostOptions extends Omit<SessionOptions, 'device' | 'ref
 /** After so many deaths in a row `auto` does without a GPU, even one whose small step goes well. */
 const GPU_DEATHS_MAX = 2;
 
+/** What to do where a number that is not finite has come in by the disk or by a fault of the device. */
+const BROKEN_ADAPTER =
+  'nothing can be trained from it; stop this peer, and join again with another --dir or put back a copy of its own';
+const BROKEN_OPTIMISER =
+  'the optimiser that was kept holds NaN or infinity (a damaged disk, or a fault of the device) and is dropped: training goes on with a new one';
+const BROKEN_PERSONAL = 'it is not used; the swarm’s adapter is as it was';
 const NOT_FINITE =
   'optimiser steps were left out because their loss or gradient was not finite; if it goes on, a run with a lower learning rate is needed';
 
@@ -180,7 +188,11 @@ export class TrainerHost implements Trainer {
     onProgress: (progress: TrainProgress) => void,
     signal: AbortSignal,
   ): Promise<TrainResult> {
-    const result = await this.#call('train', job, onProgress, signal);
+    refuseNotFinite(job.theta, "the run's adapter", BROKEN_ADAPTER);
+    const isSound = job.optimiser === null || isFiniteState(job.optimiser);
+    if (!isSound) this.#logger.warn({ epoch: job.epoch }, BROKEN_OPTIMISER);
+    const sound = isSound ? job : { ...job, optimiser: null };
+    const result = await this.#call('train', sound, onProgress, signal);
     const { skippedSteps, steps } = result;
     if (skippedSteps > 0) {
       this.#logger.warn({ epoch: job.epoch, skippedSteps, steps }, NOT_FINITE);
@@ -218,6 +230,7 @@ export class TrainerHost implements Trainer {
     signal: AbortSignal,
   ): Promise<PersonalAdapter | null> {
     const { adapter } = await this.#call('personal', params, onProgress, signal);
+    if (adapter !== null) refuseNotFinite(adapter.theta, 'the personal adapter', BROKEN_PERSONAL);
     return adapter;
   }
 

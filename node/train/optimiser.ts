@@ -3,6 +3,7 @@
  * and Hutter, 1711.05101), in the order of operations of torch.optim.AdamW.
  */
 import type { OptimiserState } from '../interfaces.js';
+import { firstNotFinite } from '../model/finite.js';
 
 export interface AdamWSettings {
   /** Of this one step, 0 or more. */
@@ -28,6 +29,13 @@ export function newOptimiserState(size: number): OptimiserState {
 /** A copy that shares no memory with `state`. */
 export function copyOptimiserState(state: OptimiserState): OptimiserState {
   return { step: state.step, m: state.m.slice(), v: state.v.slice() };
+}
+
+/** Whether a step can be taken from `state`: finite moments, the second of them not negative. */
+export function isFiniteState({ m, v }: OptimiserState): boolean {
+  if (firstNotFinite(m) !== -1 || firstNotFinite(v) !== -1) return false;
+  for (let i = 0; i < v.length; i++) if (v[i]! < 0) return false;
+  return true;
 }
 
 /** L2 norm of `values` ([n] float32), summed in float64; NaN or Infinity where one of them is. */

@@ -9,6 +9,7 @@
 import type { Training } from '../../protocol/manifest.js';
 import type { OptimiserState, TrainResult } from '../interfaces.js';
 import type { RunLength } from './schedule.js';
+import { firstNotFinite } from '../model/finite.js';
 
 /** Rounds of stepsRef steps at most, as a share of the run's epochs, and never fewer or more than so many. */
 const ROUNDS_SHARE = 0.5;
@@ -135,6 +136,7 @@ async function continueFrom(
   let optimiser: OptimiserState | null = null;
   for (let round = 0; round < rounds && round - best.rounds < PATIENCE; round++) {
     ({ theta, optimiser } = await train(round, theta, optimiser));
+    if (firstNotFinite(theta) !== -1) break;
     const loss = await measure(theta);
     if (isBetter(loss, best.loss)) best = { theta, loss, rounds: round + 1 };
   }

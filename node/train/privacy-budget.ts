@@ -41,6 +41,10 @@ export class PrivacySpending implements PrivacyGuard {
     await this.#add(steps);
   }
 
+  async atLeast(steps: number): Promise<void> {
+    await this.#add(Math.max(0, steps - this.report().steps));
+  }
+
   async refund(steps: number): Promise<void> {
     await this.#add(-steps);
   }

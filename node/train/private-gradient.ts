@@ -5,6 +5,7 @@
 import type { SingleBatch, SingleRows } from '../data/single-rows.js';
 import type { BatchShape } from '../model/family.js';
 import type { ExampleGradients, GradientResult, LanguageModel } from '../model/language-model.js';
+import { refuseNotFinite } from '../model/finite.js';
 import { inTurn } from './in-turn.js';
 import { cryptographic, type Randomness } from './randomness.js';
 
@@ -72,10 +73,16 @@ export async function privateGradient(
     total.inputTokens += inputTokens;
   }
   random.addGaussians(sum, noise * clip);
+  const gradient = Float32Array.from(sum, (value) => value / batchSize);
+  refuseNotFinite(
+    gradient,
+    'the noise of private training',
+    `found the run with less of it: noise ${noise} x clip ${clip} is more than 32 bits hold`,
+  );
   return {
     loss: total.targets === 0 ? 0 : total.nats / total.targets,
     targets: total.targets,
-    gradient: Float32Array.from(sum, (value) => value / batchSize),
+    gradient,
     inputTokens: total.inputTokens,
   };
 }

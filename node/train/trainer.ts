@@ -11,7 +11,14 @@ import type { TrainJob, TrainProgress, TrainResult } from '../interfaces.js';
 import { accumulatedGradient, type AccumulatingModel } from './accumulate.js';
 import { inTurn } from './in-turn.js';
 import type { StepGradient } from './private-gradient.js';
-import { adamWStep, clipGradientNorm, copyOptimiserState, newOptimiserState } from './optimiser.js';
+import { firstNotFinite } from '../model/finite.js';
+import {
+  adamWStep,
+  clipGradientNorm,
+  copyOptimiserState,
+  isFiniteState,
+  newOptimiserState,
+} from './optimiser.js';
 import { learningRateAt, runProgress, type RunLength } from './schedule.js';
 
 /** What the trainer needs of a language model. */
@@ -61,7 +68,8 @@ export class LocalTrainer {
    * Steps epoch x stepsRef + i for i from 0, until `job.steps` are taken or the next would probably end
    * after `job.deadlineMs`; at least one. Gives way to the event loop after each step and between the parts
    * of its batch, so that `signal` is seen: then rejects with its reason. A step whose loss or gradient is not finite is left out; when
-   * all are, theta and loss of the result are NaN. Throws RangeError for sizes that differ.
+   * all are, or where the steps led out of the finite numbers, all of theta is NaN in the result, and the optimiser is a
+   * new one. Throws RangeError for sizes that differ, and for NaN or infinity in what it is given.
    */
   async train(
     job: TrainJob,
@@ -95,10 +103,11 @@ export class LocalTrainer {
       await setImmediate();
     }
     const { steps, skipped } = total;
+    const isSound = isFiniteState(optimiser) && firstNotFinite(theta) === -1;
     return {
       // As plain AdamW would leave it: a step that was never taken must not pass for a contribution.
-      theta: steps === 0 ? theta.fill(NaN) : theta,
-      optimiser,
+      theta: steps === 0 || !isSound ? theta.fill(NaN) : theta,
+      optimiser: isSound ? optimiser : newOptimiserState(theta.length),
       steps: steps === 0 ? skipped : steps,
       tokens: total.tokens,
       loss: total.loss / total.targets,
@@ -153,7 +162,9 @@ export class LocalTrainer {
     if (job.optimiser !== null) {
       this.#checkSize(job.optimiser.m.length, 'the first moment');
       this.#checkSize(job.optimiser.v.length, 'the second moment');
+      if (!isFiniteState(job.optimiser)) throw new RangeError('the optimiser is not finite');
     }
+    if (firstNotFinite(job.theta) !== -1) throw new RangeError('theta is not finite');
   }
 
   #checkSize(length: number, what: string): void {

@@ -61,22 +61,21 @@ export async function storeProblems(
   const run = await readRun(directory);
   const store = new FileStore(directory, run?.id ?? '');
   const state = await store.loadState();
-  const records = await store.loadLog();
+  await store.loadLog(() => undefined);
   const proofs = stored.log.proofs().length;
-  const folded = (await store.loadCheckpoint())?.checkpoint.contributions ?? 0;
-  const updates = folded + stored.log.size;
+  const seal = await store.loadSeal();
+  const sum = seal === null ? null : await store.loadSum(seal.epoch);
+  const { updates } = stored;
   return [
     ...(await site.damagedFiles()).map((name) => `${name} was kept aside`),
     ...store.warnings,
     ...(state === null ? ['it has no state'] : []),
     ...(proofs > 0 ? [`its log has proofs against ${proofs} peers that signed twice`] : []),
-    ...(records.length !== stored.log.size + proofs
-      ? [`its log has ${records.length} records for ${stored.log.size} updates`]
-      : []),
-    ...(folded === 0 ? ['it has no checkpoint'] : []),
+    ...(seal === null ? ['it has no seal'] : []),
+    ...(seal !== null && sum === null ? [`it has no sum of its seal of epoch ${seal.epoch}`] : []),
     ...(stored.sha256 !== expected.sha256 || updates !== expected.updates
       ? [
-          `it holds ${updates} updates, ${folded} of them in the checkpoint, and adapter ${stored.sha256} ` +
+          `it holds ${updates} updates, those before epoch ${seal?.epoch ?? 0} sealed, and adapter ${stored.sha256} ` +
             `instead of ${expected.updates} and ${expected.sha256}`,
         ]
       : []),

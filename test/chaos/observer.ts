@@ -87,7 +87,7 @@ export class Observer {
     return states.every((state) => state === 'finished') && this.#isOne();
   }
 
-  /** E.g. "epoch 22/140  7 of 8 up  adapters 6 + 1  120 updates  checkpoint 6 and 9  partition 0,3 | kill 5". */
+  /** E.g. "epoch 22/140  7 of 8 up  adapters 6 + 1  120 updates  sealed before 32 and 48  partition 0,3 | kill 5". */
   line(): string {
     const present = this.#swarm.sites.filter(({ state }) => state !== 'absent').length;
     const answers = this.#last.filter((report) => report !== null);
@@ -95,11 +95,11 @@ export class Observer {
     const groups = [...this.#groups().values()].sort((a, b) => b - a).join(' + ');
     const faults = [...this.#active].map(({ kind, peers }) => `${kind} ${peers.join(',')}`);
     const updates = Math.max(...answers.map(({ adapter }) => adapter.updates));
-    const cuts = [...new Set(answers.map(({ adapter }) => adapter.checkpointEpoch))];
-    const checkpoints = cuts.sort((a, b) => a - b).join(' and ');
+    const sealed = [...new Set(answers.map(({ adapter }) => adapter.sealedEpoch))];
+    const seals = sealed.sort((a, b) => a - b).join(' and ');
     return (
       `epoch ${epoch}/${answers[0]?.run.epochsMax}  ${answers.length} of ${present} up  ` +
-      `adapters ${groups}  ${updates} updates  checkpoint ${checkpoints}  ${faults.join(' | ')}`
+      `adapters ${groups}  ${updates} updates  sealed before ${seals}  ${faults.join(' | ')}`
     );
   }
 

@@ -13,19 +13,25 @@ export const REPEATED_FAULTS = [
   'freeze',
   /** The switch falls in two: `peers` are one side, all others the other. */
   'partition',
+  /** Of two peers the first does not hear the second, which hears it: a line that fails in one direction. */
+  'one-way',
+  /** The data directory is put back to what it was at the beginning of the fault: a backup, or a snapshot of a machine. */
+  'rollback',
   /** The disk of the peer's data directory is full. */
   'disk-full',
 ] as const;
 
 type RepeatedFault = (typeof REPEATED_FAULTS)[number];
 
-/** Those, and two that happen once. */
+/** Those, and three that happen once. */
 export const FAULT_KINDS = [
   ...REPEATED_FAULTS,
   /** The bootstrap node dies for ever. */
   'bootstrap',
   /** The last peer joins late, by the address of another peer. */
   'newcomer',
+  /** A member that lies takes part for a while (test/chaos/lying-member.ts). */
+  'liar',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -77,6 +83,9 @@ const PAUSE_MS = 3_000;
 /** The bootstrap node lives for a minute, or a quarter of a shorter run. */
 const BOOTSTRAP_LIFE_MS = 60_000;
 
+/** Share of the run in which the lying member takes part. */
+const LIAR_SHARE = 0.7;
+
 /** Shortest and longest of each fault in ms; a run of less than five minutes has proportionally shorter ones. */
 const LENGTH_MS: Readonly<Record<RepeatedFault, readonly [number, number]>> = {
   kill: [0, 20_000],
@@ -84,6 +93,8 @@ const LENGTH_MS: Readonly<Record<RepeatedFault, readonly [number, number]>> = {
   trainer: [0, 0],
   freeze: [2_000, 30_000],
   partition: [8_000, 45_000],
+  'one-way': [8_000, 45_000],
+  rollback: [8_000, 40_000],
   'disk-full': [8_000, 30_000],
 };
 const FULL_LENGTH_RUN_MS = 300_000;
@@ -116,6 +127,8 @@ export function drawPlan(seed: number, peers: number, durationMs: number, epochM
   const faults: Fault[] = [
     moment('bootstrap', bootstrapMs, []),
     moment('newcomer', Math.min(durationMs / 3, 1.5 * bootstrapMs), [newcomer]),
+    // Gone well before the end: by then everybody has heard all that it said.
+    { ...moment('liar', QUIET_START_MS, []), untilMs: LIAR_SHARE * durationMs },
   ];
   const count = Math.round((durationMs * peers) / INTERVAL_MS_PER_PEER);
   for (let i = 0; i < Math.max(count, REPEATED_FAULTS.length); i++) {
@@ -164,6 +177,7 @@ function victims(
   { peers, diskPeer }: { peers: number; diskPeer: number },
 ): readonly number[] {
   if (kind === 'disk-full') return [diskPeer];
+  if (kind === 'one-way') return [...random.permutation(peers).slice(0, 2)];
   if (kind !== 'partition') return [random.nextBelow(peers)];
   // From one lonely peer to an even split.
   const size = 1 + random.nextBelow(peers >>> 1);

@@ -125,6 +125,8 @@ async function begin(fault: Fault, swarm: Swarm, observer: Observer): Promise<vo
   const { kind, peers, offsetMs } = fault;
   if (kind === 'bootstrap') return swarm.killBootstrap();
   if (kind === 'partition') return swarm.partition(peers);
+  if (kind === 'liar') return swarm.startLiar();
+  if (kind === 'one-way') return swarm.deafen(peers);
   for (const site of peers.map((index) => swarm.site(index))) {
     switch (kind) {
       case 'clock':
@@ -143,6 +145,11 @@ async function begin(fault: Fault, swarm: Swarm, observer: Observer): Promise<vo
       case 'disk-full':
         await site.fillDisk();
         break;
+      case 'rollback':
+        await site.kill();
+        await site.backUp();
+        site.launch();
+        break;
       case 'newcomer':
         await swarm.join(site.index, 'peer');
         break;
@@ -153,10 +160,16 @@ async function begin(fault: Fault, swarm: Swarm, observer: Observer): Promise<vo
 async function end(fault: Fault, swarm: Swarm, observer: Observer): Promise<void> {
   const { kind, peers } = fault;
   if (kind === 'partition') await swarm.heal();
+  if (kind === 'liar') await swarm.stopLiar();
   for (const site of peers.map((index) => swarm.site(index))) {
     if (kind === 'kill' || kind === 'clock') site.launch();
     if (kind === 'freeze') await site.thaw();
     if (kind === 'disk-full') await site.freeDisk();
+    if (kind === 'one-way') await site.hearAll();
+    if (kind !== 'rollback') continue;
+    await site.kill();
+    await site.putBack();
+    site.launch();
   }
   observer.ended(fault);
 }

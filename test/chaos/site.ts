@@ -1,5 +1,5 @@
 /** One peer on a machine of its own, with its line, its clock and its disk, and everything that can befall it. */
-import { mkdir, open, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, open, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../../node/files.js';
 import { statusReportSchema, type StatusReport } from '../../node/status.js';
@@ -124,6 +124,33 @@ export class Site {
     this.#state = 'running';
   }
 
+  /** Copies its data directory; the peer is down. */
+  async backUp(): Promise<void> {
+    await rm(this.#backup, { recursive: true, force: true });
+    await cp(this.dataDirectory, this.#backup, { recursive: true, preserveTimestamps: true });
+  }
+
+  /** Puts the copy in the place of its data directory; the peer is down. */
+  async putBack(): Promise<void> {
+    await rm(this.dataDirectory, { recursive: true, force: true });
+    await cp(this.#backup, this.dataDirectory, { recursive: true, preserveTimestamps: true });
+  }
+
+  /** Hears nothing any more of what comes from these addresses. */
+  async deafen(addresses: readonly string[]): Promise<void> {
+    const lines = [
+      'add table ip deaf',
+      'add chain ip deaf in { type filter hook input priority -150; }',
+      `add rule ip deaf in ip saddr { ${addresses.join(', ')} } drop`,
+    ];
+    await this.#machine.run('nft', lines.join('; '));
+  }
+
+  async hearAll(): Promise<void> {
+    // Of two peers of such a fault one hears everything all the while.
+    await this.#machine.run('nft', 'add table ip deaf; delete table ip deaf');
+  }
+
   /** Leaves no free byte on its disk. */
   async fillDisk(): Promise<void> {
     const file = await open(this.#filler, 'w');
@@ -177,6 +204,10 @@ export class Site {
   /** Names of files that the store keeps aside because they were damaged. */
   async damagedFiles(): Promise<string[]> {
     return (await readdir(this.dataDirectory)).filter((name) => name.endsWith('.damaged'));
+  }
+
+  get #backup(): string {
+    return `${this.dir}.backup`;
   }
 
   get #filler(): string {

@@ -6,12 +6,14 @@ import { CommandLine, until } from '../net/command-line.js';
 import { Network, runCommand, type Machine } from '../netns/namespaces.js';
 import { Attendant } from './attendant-client.js';
 import type { Line } from './attendant.js';
+import { LyingProcess } from './lying-process.js';
 import type { Place } from './plan.js';
 import { Site } from './site.js';
 
 /** All machines have addresses in 10.77.0.0/16 and listen on this port. */
 const PORT = 4001;
 const BOOTSTRAP_IP = '10.77.0.250';
+const LIAR_IP = '10.77.0.251';
 const ipOf = (index: number): string => `10.77.0.${index + 1}`;
 /** A far peer's own proxy connects from a second address: what comes from the first one goes to the proxy. */
 const proxyIpOf = (index: number): string => `10.77.1.${index + 1}`;
@@ -28,13 +30,13 @@ const LINK_QUEUE = 'burst 64kb latency 400ms';
  * Epochs after which updates become a checkpoint: so few that the longest partition, between clocks that differ
  * most, reaches to its edge, and that also a short run makes some.
  */
-const HORIZON = 12;
+const SEAL_EVERY = 12;
 
 /** Tiny steps: 8 peers fit on two cores. The network is on trial here, not the training. */
 const RUN = [
   ...['--name', 'chaos', '--rank', '2', '--target-modules', 'q_proj', 'v_proj', '--steps', '2'],
   ...['--sequence-length', '16', '--batch-size', '2', '--start-in', '5'],
-  ...['--horizon', String(HORIZON)],
+  ...['--seal-every', String(SEAL_EVERY)],
 ];
 
 export interface SwarmInit {
@@ -56,6 +58,7 @@ export class Swarm {
   #hub: Machine | null = null;
   #bootstrap: CommandLine | null = null;
   #bootstrapAddress = '';
+  #liar: LyingProcess | null = null;
 
   constructor(init: SwarmInit) {
     this.#init = init;
@@ -128,6 +131,26 @@ export class Swarm {
 
   async heal(): Promise<void> {
     for (const site of this.sites) await this.#plugInto(site, 'bridge');
+  }
+
+  /** The first of two peers does not hear the second, wherever that connects from. */
+  async deafen([index = 0, silenced = 0]: readonly number[]): Promise<void> {
+    await this.site(index).deafen([ipOf(silenced), proxyIpOf(silenced)]);
+  }
+
+  /** A member that lies joins by the address of a peer that is up. */
+  async startLiar(): Promise<void> {
+    const running = this.sites.find(
+      ({ state, address }) => state === 'running' && address !== null,
+    );
+    if (running?.address == null || this.#hub === null) throw new Error('the liar has no address');
+    const machine = await this.#network.machine('liar');
+    await this.#network.plug(machine, this.#hub, `${LIAR_IP}/16`);
+    this.#liar = await LyingProcess.start(machine.prefix, running.address);
+  }
+
+  async stopLiar(): Promise<void> {
+    await this.#liar?.stop();
   }
 
   async killBootstrap(): Promise<void> {

@@ -95,7 +95,11 @@ const hello = (run: Run): Uint8Array =>
         evicted: [],
         last: false,
       },
-      ...{ logDigest: randomBytes(32), admissionsDigest: new Uint8Array() },
+      ...{
+        logDigest: randomBytes(32),
+        admissionsDigest: new Uint8Array(),
+        sealsDigest: new Uint8Array(),
+      },
     },
   });
 const blobOpen = (run: Run): Uint8Array =>

@@ -1,17 +1,27 @@
 /**
  * Fuzzes the decoders: `npm run fuzz -- --target gossip --seconds 60`, or `--target all` for each in turn. An input that
- * breaks the oracle is kept under test/fuzz/regressions/, where the unit tests replay it; exit code 1 then.
+ * breaks the oracle is kept under test/fuzz/regressions/, where the unit tests replay it; exit code 1 then. The names of
+ * session scripts are targets too: a session over its bounds is named by its seed.
  */
 import { randomInt } from 'node:crypto';
 import { relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { EXIT_FAILURE, EXIT_USAGE } from '../../node/errors.js';
 import type { FuzzFigures } from './fuzzer.js';
+import { checkCost } from './cost.js';
+import { FuzzFindingError } from './oracle.js';
+import { SCRIPTS } from './scripts.js';
 import { TARGETS } from './targets.js';
 import { watchFuzzing } from './watch.js';
 
 /** Seeds are drawn below this: short enough to type. */
 const SEED_BOUND = 2 ** 31;
+
+/** Decoders, and scripts of whole sessions. */
+const NAMES = [...Object.keys(TARGETS), ...Object.keys(SCRIPTS)];
+
+/** Bytes of the largest session. */
+const SESSION_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Between two lines of progress, in s. */
 const PROGRESS_SECONDS = 30;
@@ -28,7 +38,7 @@ function row(name: string, figures: FuzzFigures): string {
 function usage(): never {
   console.error(
     'usage: npm run fuzz -- --target NAME,...|all [--seconds S] [--runs N] [--seed N]\n' +
-      `targets: ${Object.keys(TARGETS).join(', ')}`,
+      `targets: ${NAMES.join(', ')}`,
   );
   process.exit(EXIT_USAGE);
 }
@@ -52,6 +62,29 @@ async function fuzzOne(
   process.exitCode = EXIT_FAILURE;
 }
 
+/** Sessions of one script, of up to SESSION_BYTES_MAX. */
+async function fuzzSessions(
+  name: string,
+  seconds: number,
+  executions: number,
+  seed: number,
+): Promise<void> {
+  const endMs = performance.now() + 1_000 * seconds;
+  let [sessions, bytes] = [0, 0];
+  try {
+    for (; sessions < executions && performance.now() < endMs; sessions++) {
+      const bytesMax = SESSION_BYTES_MAX >> (2 * (sessions % 3));
+      bytes += (await checkCost(SCRIPTS[name]!, `${seed}/${sessions}`, bytesMax)).bytes;
+    }
+  } catch (error) {
+    if (!(error instanceof FuzzFindingError)) throw error;
+    console.log(`${name}: FOUND ${error.message}`);
+    process.exitCode = EXIT_FAILURE;
+  }
+  const mib = (bytes / 2 ** 20).toFixed(1);
+  console.log(`${name.padEnd(18)} ${sessions} sessions within their bounds, ${mib} MiB taken`);
+}
+
 const { values } = parseArgs({
   options: {
     target: { type: 'string', default: '' },
@@ -61,9 +94,12 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(randomInt(1, SEED_BOUND)) },
   },
 });
-const names = values.target === 'all' ? Object.keys(TARGETS) : values.target.split(',');
+const names = values.target === 'all' ? NAMES : values.target.split(',');
 const [seconds = 0, runs = 0, seed = 0] = [values.seconds, values.runs, values.seed].map(Number);
-if (names.some((name) => !Object.hasOwn(TARGETS, name))) usage();
+if (names.some((name) => !NAMES.includes(name))) usage();
 if (![seconds, runs, seed].every((value) => Number.isSafeInteger(value) && value > 0)) usage();
 console.log(`seed ${seed}`);
-for (const name of names) await fuzzOne(name, seconds, runs, seed);
+for (const name of names) {
+  const fuzz = Object.hasOwn(TARGETS, name) ? fuzzOne : fuzzSessions;
+  await fuzz(name, seconds, runs, seed);
+}

@@ -7,13 +7,13 @@ import { UserError } from '../../node/errors.js';
 import { cleanAddresses, parseAddress, parsePeerId } from '../../node/net/addresses.js';
 import { IntroduceError, ReachError } from '../../node/net/errors.js';
 import { loadOrCreateIdentity } from '../../node/net/identity.js';
-import { answer, decodeRuns, REQUEST_LIMITS, RESPONSE_LIMITS } from '../../node/net/introduce.js';
+import { answer, decodeRuns } from '../../node/net/introduce.js';
 import { loadKnownPeers } from '../../node/net/known-peers.js';
-import { usablePorts, usableResult, PORTS_LIMITS } from '../../node/net/reach.js';
+import { usablePorts, usableResult } from '../../node/net/reach.js';
 import { RunRegistry } from '../../node/net/run-registry.js';
 import { fromHex } from '../../protocol/bytes.js';
 import { InvalidManifestError } from '../../protocol/errors.js';
-import { ADDRESSES_MAX } from '../../protocol/limits.js';
+import { ADDRESSES_MAX, REACH_PORTS_MAX } from '../../protocol/limits.js';
 import {
   IntroduceRequest,
   IntroduceResponse,
@@ -34,6 +34,7 @@ const addresses = [
   `/dns4/example.org/tcp/4001/p2p/${relay}/p2p-circuit`,
 ];
 const listed = { peerId: asker, addresses: cleanAddresses(asker, addresses) };
+const origin = `key ${asker}`;
 const nothing = new Uint8Array();
 const silent = { debug: ignore, info: ignore, warn: ignore, error: ignore };
 
@@ -58,12 +59,12 @@ const introduceRequest: FuzzTarget = {
   ],
   refusals: [IntroduceError, InvalidManifestError],
   run: (bytes) => {
-    const request = tryDecode(() => IntroduceRequest.decode(bytes, { limits: REQUEST_LIMITS }));
+    const request = tryDecode(() => IntroduceRequest.decode(bytes));
     if (request === null) return;
     for (const own of [run, null]) {
       const registry = new RunRegistry({ own });
       const introducer = { registry, self: () => ({ peerId: self, addresses }), door: null };
-      const response = answer(request, asker, introducer);
+      const response = answer(request, { peerId: asker, origin }, introducer);
       assert.ok(response.runs.length <= 1);
       const snapshot = registry.snapshot();
       const again = new RunRegistry({ own: null });
@@ -82,10 +83,10 @@ const introduceResponse: FuzzTarget = {
     IntroduceResponse.encode({ runs: [] }),
   ],
   refusals: [InvalidManifestError],
-  run: (bytes) => {
-    const response = tryDecode(() => IntroduceResponse.decode(bytes, { limits: RESPONSE_LIMITS }));
+  run: async (bytes) => {
+    const response = tryDecode(() => IntroduceResponse.decode(bytes));
     if (response === null) return;
-    for (const { peers } of decodeRuns({ peerId: self }, response.runs)) {
+    for (const { peers } of await decodeRuns({ peerId: self }, response.runs)) {
       for (const { peerId, addresses: usable } of peers) {
         assert.notEqual(peerId, self);
         checkUsable(usable);
@@ -103,11 +104,9 @@ const reachRequest: FuzzTarget = {
   seeds: [ReachRequest.encode({ ports: [4001, 65_535] })],
   refusals: [ReachError],
   run: (bytes) => {
-    const request = tryDecode(() => ReachRequest.decode(bytes, { limits: PORTS_LIMITS }));
+    const request = tryDecode(() => ReachRequest.decode(bytes));
     const ports = usablePorts(request?.ports ?? []);
-    assert.ok(
-      ports.length <= PORTS_LIMITS.ports && ports.every((port) => port > 0 && port < 65_536),
-    );
+    assert.ok(ports.length <= REACH_PORTS_MAX && ports.every((port) => port > 0 && port < 65_536));
   },
 };
 
@@ -115,7 +114,7 @@ const reachResponse: FuzzTarget = {
   seeds: [ReachResponse.encode({ seen: '/ip4/192.0.2.7', ports: [4001] })],
   refusals: [ReachError],
   run: (bytes) => {
-    const response = tryDecode(() => ReachResponse.decode(bytes, { limits: PORTS_LIMITS }));
+    const response = tryDecode(() => ReachResponse.decode(bytes));
     if (response === null) return;
     const { seen, ports } = usableResult(response, [4001]);
     assert.match(seen, /^\/ip[46]\/[0-9a-f.:]+$/);
@@ -147,7 +146,7 @@ const knownPeers: FuzzTarget = {
 
 function sampleRegistry(): RunRegistry {
   const registry = new RunRegistry({ own: null });
-  registry.announce(asker, { runId: run.id, manifest: run.bytes, addresses });
+  registry.announce(asker, { runId: run.id, manifest: run.bytes, addresses, origin });
   return registry;
 }
 

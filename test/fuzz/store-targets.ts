@@ -3,16 +3,21 @@ import { createHash } from 'node:crypto';
 import assert from 'node:assert/strict';
 import { hostname } from 'node:os';
 import { rememberedSha256 } from '../../node/model/hash-cache.js';
-import { StoreUnavailableError } from '../../node/interfaces.js';
-import { decodeCheckpoint, encodeCheckpoint } from '../../node/store/checkpoint-codec.js';
+import {
+  StoreUnavailableError,
+  type OptimiserState,
+  type PeerState,
+  type StoredSeal,
+} from '../../node/interfaces.js';
+import { DamagedStateError } from '../../node/store/array-file.js';
 import { makeNote, readNote } from '../../node/store/control-file.js';
 import { DataDirectory } from '../../node/store/directory.js';
-import { ForeignLogError, LogFile, readLog } from '../../node/store/log-file.js';
+import { LogFile } from '../../node/store/log-file.js';
+import { ForeignLogError, scanLog, type LogScan } from '../../node/store/log-scan.js';
 import { DirectoryInUseError, lockDirectory } from '../../node/store/lock.js';
 import { LOSSES_MAX, readLosses, writeLosses } from '../../node/store/losses-file.js';
 import { readSettings } from '../../node/store/settings.js';
-import { DamagedStateError, decodeState, encodeState } from '../../node/store/state-codec.js';
-import { initialCheckpoint } from '../../protocol/checkpoint.js';
+import * as codec from '../../node/store/state-codec.js';
 import { adapterSize, testRun } from '../support/runs.js';
 import { fileOf, scratch } from './files.js';
 import { framesOf, inFrames } from './frames.js';
@@ -33,40 +38,65 @@ function unsealed(parts: readonly Uint8Array[]): Uint8Array {
 
 const bareState = {
   epoch: 3,
-  residual: new Float64Array(size).fill(0.5),
-  optimiser: null,
+  residual: new Float32Array(size).fill(0.5),
   update: null,
-  settledDebt: null,
+  settledSeal: null,
   steps: 24,
   tokens: 6144,
   heldOutBase: null,
   heldOutHistory: [{ epoch: 1, loss: 3.5 }],
 };
-const moments = { step: 24, m: new Float32Array(size), v: new Float32Array(size) };
-const fullState = { ...bareState, optimiser: moments, update: new Uint8Array(40) };
+const fullState = { ...bareState, settledSeal: 'ab'.repeat(32), update: new Uint8Array(40) };
+const optimiser = { step: 24, m: new Float32Array(size), v: new Float32Array(size) };
 
-const state: FuzzTarget = {
-  seeds: [bareState, fullState].map((one) => unsealed(encodeState(run.id, one))),
-  refusals: [DamagedStateError],
-  run: (bytes) => {
-    const decoded = decodeState(run.id, sealed(bytes));
-    const again = Buffer.concat(encodeState(run.id, decoded));
-    assert.deepEqual(decodeState(run.id, again), decoded);
-  },
-};
+/** What is decoded comes back from its encoding, and `check` holds for it. */
+function arrayFile<T>(
+  values: readonly T[],
+  encode: (value: T) => Uint8Array[],
+  decode: (bytes: Uint8Array) => T,
+  check: (value: T) => void,
+): FuzzTarget {
+  return {
+    seeds: values.map((value) => unsealed(encode(value))),
+    refusals: [DamagedStateError],
+    run: (bytes) => {
+      const decoded = decode(sealed(bytes));
+      check(decoded);
+      assert.deepEqual(decode(Buffer.concat(encode(decoded))), decoded);
+    },
+  };
+}
 
-const stored = { checkpoint: initialCheckpoint(run), own: [1, 0], debt: null };
-const debt = { name: 'a', vector: new Float64Array(size) };
+const state = arrayFile<PeerState>(
+  [bareState, fullState],
+  (one) => codec.encodeState(run.id, one),
+  (bytes) => codec.decodeState(run.id, bytes),
+  ({ residual }) => assert.ok(residual.every(Number.isFinite)),
+);
 
-const checkpoint: FuzzTarget = {
-  seeds: [stored, { ...stored, debt }].map((one) => unsealed(encodeCheckpoint(run.id, one))),
-  refusals: [DamagedStateError],
-  run: (bytes) => {
-    const decoded = decodeCheckpoint(run.id, sealed(bytes));
-    const again = Buffer.concat(encodeCheckpoint(run.id, decoded));
-    assert.deepEqual(decodeCheckpoint(run.id, again), decoded);
-  },
-};
+const moments = arrayFile<OptimiserState>(
+  [optimiser],
+  (one) => codec.encodeMoments(run.id, one),
+  (bytes) => codec.decodeMoments(run.id, bytes),
+  ({ m, v }) => assert.ok(m.every(Number.isFinite) && v.every((one) => one >= 0)),
+);
+
+const seal = arrayFile<StoredSeal>(
+  [0, 8].map((previousEpoch) => ({
+    ...{ epoch: 12, previousEpoch, logStart: previousEpoch },
+    ...{ certificate: new Uint8Array(40).fill(1), contents: new Uint8Array(30).fill(2) },
+  })),
+  (one) => codec.encodeStoredSeal(run.id, one),
+  (bytes) => codec.decodeStoredSeal(run.id, bytes),
+  ({ epoch }) => assert.ok(epoch >= 0),
+);
+
+const sum = arrayFile<Float64Array>(
+  [new Float64Array(size).fill(3)],
+  (one) => codec.encodeSum(run.id, 12, one),
+  (bytes) => codec.decodeSum(run.id, bytes),
+  ({ length }) => assert.ok(length * 8 < 2 ** 31),
+);
 
 const HEADER = Buffer.concat([Buffer.from('murmlog1'), Buffer.from(run.id, 'hex')]);
 
@@ -86,7 +116,7 @@ const log: FuzzTarget = {
   refusals: [],
   run: async (bytes) => {
     const path = fileOf('log.bin', logOf(framesOf(bytes)));
-    const scan = await readLog(path, run.id);
+    const { scan } = await scanned(path);
     assert.ok(scan !== null && scan.end + scan.tailBytes >= HEADER.length);
   },
 };
@@ -97,13 +127,28 @@ const damagedLog: FuzzTarget = {
   refusals: [ForeignLogError, StoreUnavailableError],
   run: async (bytes) => {
     const path = fileOf('opened.bin', Buffer.concat([HEADER, bytes]));
-    const { records } = await LogFile.open(path, run.id, () => undefined);
-    const scan = await readLog(path, run.id);
-    assert.ok(scan !== null);
-    assert.deepEqual(scan.records.map(toHex), records.map(toHex));
-    assert.deepEqual([scan.damaged, scan.tailBytes], [0, 0]);
+    const opened: [string, number][] = [];
+    const file = await LogFile.open(
+      path,
+      run.id,
+      () => undefined,
+      (record, place) => opened.push([toHex(record), place]),
+    );
+    for (const [record, place] of opened) assert.equal(toHex(file.read(place)), record);
+    const { scan, records } = await scanned(path);
+    assert.deepEqual(records, opened);
+    assert.equal(scan?.tailBytes, 0);
   },
 };
+
+/** A scan with its records and their places. */
+async function scanned(
+  path: string,
+): Promise<{ scan: LogScan | null; records: [string, number][] }> {
+  const records: [string, number][] = [];
+  const scan = await scanLog(path, run.id, (record, place) => records.push([toHex(record), place]));
+  return { scan, records };
+}
 
 function toHex(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('hex');
@@ -188,7 +233,9 @@ const losses: FuzzTarget = {
 
 export const storeTargets: FuzzTargets = {
   state,
-  'stored-checkpoint': checkpoint,
+  moments,
+  'stored-seal': seal,
+  'stored-sum': sum,
   log,
   'damaged-log': damagedLog,
   settings,

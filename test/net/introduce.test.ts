@@ -211,7 +211,7 @@ describe('introductions through a peer', () => {
 });
 
 describe('a flood of introductions', () => {
-  it('is served in bounded number, and leaves the server usable afterwards', async () => {
+  it('is served in bounded number, and keeps nobody else waiting', async () => {
     const run = runNamed('flooded');
     const server = await makeQuietHost();
     const registry = new RunRegistry({ own: run });
@@ -246,12 +246,12 @@ describe('a flood of introductions', () => {
     });
     const client = await makeQuietHost();
     hosts.push(client);
-    await assert.rejects(askRuns(client, address, signal()), /\(it cut the connection\)/);
+    for (let i = 0; i < 4; i++) {
+      const [known] = await askRuns(client, address, signal());
+      assert.equal(known?.run.id, run.id);
+    }
+    assert.ok(opened.some(({ status }) => status === 'open'));
     for (const stream of opened) stream.abort(new Error('the flood is over'));
-    await until('the server answers again', async () => {
-      const runs = await askRuns(client, address, signal()).catch(() => []);
-      return runs[0]?.run.id === run.id;
-    });
   });
 });
 

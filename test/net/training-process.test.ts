@@ -120,6 +120,24 @@ function deferred(): { promise: Promise<void>; resolve: () => void } {
 }
 
 describe('TrainerHost', () => {
+  it('takes no NaN or infinity from a disk into training', async () => {
+    await withHost(async (host) => {
+      const theta = initialAdapter(options.adapter);
+      theta[2] = NaN;
+      await assert.rejects(host.train(job({ theta }), ignore, never), {
+        name: 'UserError',
+        message: /the run's adapter holds NaN \(value 3 of/,
+      });
+      const fresh = await host.train(job(), ignore, never);
+      const optimiser = { step: 7, m: new Float32Array(fresh.theta.length), v: fresh.optimiser.v };
+      optimiser.m[4] = Infinity;
+      lines.length = 0;
+      const again = await host.train(job({ optimiser }), ignore, never);
+      assert.equal(adapterSha256(again.theta), adapterSha256(fresh.theta), 'as from a new one');
+      assert.match(lines.map(({ message }) => message).join(), /optimiser .* is dropped/);
+    });
+  });
+
   it('trains and measures in a child exactly as in this process', async () => {
     await withHost(async (host) => {
       const session = await TrainingSession.open({ ...options, device: 'cpu' });

@@ -1,11 +1,10 @@
 /** What must hold at the end of every simulated run, looked at from outside the peers. */
 import assert from 'node:assert/strict';
 import { adapterSha256 } from '../../protocol/adapter.js';
-import { checkpointName, initialCheckpoint, type Checkpoint } from '../../protocol/checkpoint.js';
-import { EpochFold } from '../../protocol/epoch-fold.js';
-import { Fold } from '../../protocol/fold.js';
+import { Fold, foldOnce } from '../../protocol/fold.js';
 import { decodeGossip } from '../../protocol/gossip.js';
 import { UpdateLog } from '../../protocol/log.js';
+import { SealContents } from '../../protocol/seal-contents.js';
 import { Slicer } from '../../protocol/slice.js';
 import type { Update } from '../../protocol/update.js';
 import type { SimNode, Swarm } from './swarm.js';
@@ -22,8 +21,13 @@ export interface Outcome {
 export interface Scenario {
   /** The property, for test names. */
   title: string;
-  /** `print` gets lines about a long run while it goes on. */
-  run(seed: number, peers: number, print?: (line: string) => void): Promise<Outcome>;
+  /** `print` gets lines about a long run while it goes on; `only`: the faults of a drawn plan that happen, by index. */
+  run(
+    seed: number,
+    peers: number,
+    print?: (line: string) => void,
+    only?: ReadonlySet<number> | null,
+  ): Promise<Outcome>;
 }
 
 /**
@@ -42,38 +46,52 @@ export function checkAgreement(swarm: Swarm): Outcome {
     1,
     `one adapter at all ${live.length} live peers; updates held: ${sizes}`,
   );
-  const base = checkpointOfDisks(swarm);
-  const union = unionOfDisks(swarm, base.epoch);
+  const sealed = sealOfDisks(swarm);
+  const union = unionOfDisks(swarm, sealed);
   assert.equal(union.proofs().length, 0, 'no honest author signs two updates for one epoch');
-  const fold = new Fold(swarm.run, new EpochFold(swarm.run), base);
-  const theta = Float32Array.from(fold.compute(union));
+  if (sealed !== null) {
+    const count = union.authors().flatMap((author) => union.epochsOf(author));
+    const held = count.filter((epoch) => epoch < sealed.epoch).length;
+    assert.equal(held, sealed.updates, 'a seal counts only what was on a disk');
+  }
+  const fold = new Fold(swarm.run);
+  fold.compute(union);
+  const theta = fold.theta();
   assert.equal(
     snapshots[0]!.adapter.sha256,
     adapterSha256(theta),
-    'the fold of the union of all disks, from the checkpoint that they share',
+    'the fold of all that counts on any disk, from the beginning of the run',
   );
-  for (const node of live)
-    assert.equal(
-      diskIds(swarm, node, base.epoch),
-      memoryIds(node) - base.contributions,
-      'disk and memory agree',
-    );
+  for (const { adapter } of snapshots) assert.equal(adapter.updates, union.size);
+  for (const node of live) checkDisk(swarm, node, union);
   return {
     sha256: snapshots[0]!.adapter.sha256,
     gap: gap(swarm.problem, theta),
-    updates: base.contributions + union.size,
+    updates: union.size,
   };
 }
 
-/** The checkpoint on the disks of all live peers: one and the same. */
-function checkpointOfDisks(swarm: Swarm): Checkpoint {
+/** The newest seal on the disks of all live peers: one and the same; null where nothing is sealed. */
+function sealOfDisks(swarm: Swarm): SealContents | null {
   const live = swarm.nodes.filter(({ peer }) => peer !== null);
-  const checkpoints = live.map(
-    ({ disk }) => disk.checkpoint?.checkpoint ?? initialCheckpoint(swarm.run),
-  );
-  const names = new Set(checkpoints.map((checkpoint) => checkpointName(checkpoint)));
-  assert.deepEqual([...names].slice(1), [], 'one checkpoint on all disks');
-  return checkpoints[0]!;
+  const [first, ...others] = live.map(({ disk }) => disk.seal);
+  for (const other of others) {
+    assert.equal(other?.epoch, first?.epoch, 'one seal on all disks');
+    assert.deepEqual(other?.contents, first?.contents, 'one seal on all disks');
+  }
+  return first ? SealContents.decode(first.contents, first.epoch) : null;
+}
+
+/** Every update that counts is on the disk of `node`, if it came after the seal or was not dropped since. */
+function checkDisk(swarm: Swarm, node: SimNode, union: UpdateLog): void {
+  const ids = new Set(updatesIn(swarm, node.disk.log).map(({ id }) => id));
+  const { logStart = 0, epoch = 0 } = node.disk.seal ?? {};
+  for (const author of union.authors()) {
+    for (const at of union.epochsOf(author)) {
+      const isDropped = at < epoch && logStart > 0;
+      assert.ok(isDropped || ids.has(union.get(author, at)!.id), 'disk and memory agree');
+    }
+  }
 }
 
 /** The fold of all that was ever on a disk, from the start of the run: what a log kept whole would give. */
@@ -81,25 +99,19 @@ export function foldOfEverything(swarm: Swarm): string {
   const log = new UpdateLog();
   for (const { disk } of swarm.nodes)
     for (const update of updatesIn(swarm, disk.everAppended)) log.insert(update);
-  return adapterSha256(Float32Array.from(new Fold(swarm.run).compute(log)));
+  return adapterSha256(foldOnce(swarm.run, log));
 }
 
-/** The set of all updates on the disks of all live peers from epoch `floor` on. */
-function unionOfDisks(swarm: Swarm, floor: number): UpdateLog {
+/** All updates that were ever on the disks of live peers, and that count: of sealed epochs those in the seal. */
+function unionOfDisks(swarm: Swarm, sealed: SealContents | null): UpdateLog {
   const log = new UpdateLog();
   for (const { disk } of swarm.nodes.filter(({ peer }) => peer !== null)) {
-    for (const update of updatesIn(swarm, disk.log)) if (update.epoch >= floor) log.insert(update);
+    for (const update of updatesIn(swarm, disk.everAppended)) {
+      const { author, epoch } = update;
+      if (epoch >= (sealed?.epoch ?? 0) || sealed?.has(author, epoch)) log.insert(update);
+    }
   }
   return log;
-}
-
-function diskIds(swarm: Swarm, node: SimNode, floor: number): number {
-  const updates = updatesIn(swarm, node.disk.log).filter(({ epoch }) => epoch >= floor);
-  return new Set(updates.map(({ id }) => id)).size;
-}
-
-function memoryIds(node: SimNode): number {
-  return node.peer!.snapshot().adapter.updates;
 }
 
 /** Disks share one array for equal records, so that each is decoded once; null for a proof. */

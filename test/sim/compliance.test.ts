@@ -59,17 +59,27 @@ transportCompliance('simulated network', makeSwarm);
 function timed(disk: SimDisk): Store {
   const time = new VirtualTime(0);
   const store = new SimStore(disk, time);
-  const passing = async (work: Promise<void>): Promise<void> => {
-    await Promise.all([work, time.advanceTo(time.nowMs + 10)]);
+  const passing = async <T>(work: Promise<T>): Promise<T> => {
+    const [result] = await Promise.all([work, time.advanceTo(time.nowMs + 10)]);
+    return result;
   };
   return {
     loadState: () => store.loadState(),
-    loadLog: () => store.loadLog(),
     saveState: (state) => passing(store.saveState(state)),
+    loadMoments: () => store.loadMoments(),
+    saveMoments: (moments) => passing(store.saveMoments(moments)),
+    loadLog: (onRecord) => store.loadLog(onRecord),
     appendLog: (record) => passing(store.appendLog(record)),
-    replaceLog: (records) => passing(store.replaceLog(records)),
-    loadCheckpoint: () => store.loadCheckpoint(),
-    saveCheckpoint: (stored) => passing(store.saveCheckpoint(stored)),
+    readLog: (place) => store.readLog(place),
+    get logBytes() {
+      return store.logBytes;
+    },
+    compactLog: (records, onMoved) => passing(store.compactLog(records, onMoved)),
+    loadSeal: () => store.loadSeal(),
+    saveSeal: (seal) => passing(store.saveSeal(seal)),
+    loadSum: (epoch) => store.loadSum(epoch),
+    saveSum: (epoch, sum) => passing(store.saveSum(epoch, sum)),
+    readSum: (epoch, start, end) => store.readSum(epoch, start, end),
   };
 }
 

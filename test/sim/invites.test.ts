@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { createAdmission, createInvitation, oneTimeSigner } from '../../protocol/admission.js';
 import { adapterSha256 } from '../../protocol/adapter.js';
 import { sha256 } from '../../protocol/bytes.js';
-import { Fold } from '../../protocol/fold.js';
+import { foldOnce } from '../../protocol/fold.js';
 import { decodeGossip } from '../../protocol/gossip.js';
 import { UpdateLog } from '../../protocol/log.js';
 import { Members } from '../../protocol/members.js';
@@ -37,7 +37,7 @@ function makeSwarm(seed: number): Swarm {
 function unionOf(swarm: Swarm): { log: UpdateLog; sha256: string } {
   const { run } = swarm;
   const slicer = new Slicer(run);
-  const log = new UpdateLog(new Members(run.manifest.membership));
+  const log = new UpdateLog({ members: new Members(run.manifest.membership) });
   const messages = swarm.nodes
     .flatMap(({ disk }) => disk.everAppended)
     .map((record) => decodeGossip(run, slicer, record, 'disk'));
@@ -46,7 +46,7 @@ function unionOf(swarm: Swarm): { log: UpdateLog; sha256: string } {
     const isMember = message.kind === 'update' && log.members.has(message.update.author);
     if (isMember) log.insert(message.update);
   }
-  return { log, sha256: adapterSha256(Float32Array.from(new Fold(run).compute(log))) };
+  return { log, sha256: adapterSha256(foldOnce(run, log)) };
 }
 
 test('invited peers agree on members and adapter, and an invite that two used at both sides of a cut counts for neither', async () => {

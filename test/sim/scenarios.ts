@@ -5,7 +5,8 @@ import type { Manifest } from '../../protocol/manifest.js';
 import { Swarm, type SwarmOptions } from './swarm.js';
 import { gap } from '../../node/sim/synthetic-trainer.js';
 import { LARGE } from './large.js';
-import { HORIZON_SCENARIOS } from './horizon-scenarios.js';
+import { HOSTILE } from './hostile/run.js';
+import { SEAL_SCENARIOS } from './seal-scenarios.js';
 import { MACHINE_SCENARIOS } from './machine-scenarios.js';
 
 /** A scenario in which all peers live from start to end and only the network misbehaves. */
@@ -184,7 +185,8 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
 
   ...MACHINE_SCENARIOS,
   large: LARGE,
-  ...HORIZON_SCENARIOS,
+  hostile: HOSTILE,
+  ...SEAL_SCENARIOS,
 
   everything: {
     title: 'all faults at once still end in one adapter, and the swarm still learns',

@@ -15,7 +15,9 @@ export interface SeedReport {
 
 /** The command that runs one seed again. */
 export function replayOf({ scenario, peers }: SeedOptions, seed: number): string {
-  return `npm run sim -- --scenario ${scenario} --seed ${seed} --peers ${peers}`;
+  const command = `npm run sim -- --scenario ${scenario} --seed ${seed}`;
+  // The hostile scenario draws the number of peers from its seed.
+  return scenario === 'hostile' ? command : `${command} --peers ${peers}`;
 }
 
 /** Runs `count` seeds from `first` on in `jobs` workers; resolves when all have been reported. */

@@ -60,6 +60,7 @@ export class SoakNode {
       isResting: false,
       privacy: null,
       sharedModel: null,
+      logBytesMax: Infinity,
     };
     const parts = { home, run, host, trainer, contacts, logger };
     const peer = new RunningPeer({ ...parts, ...here, measuresPersonal: true });

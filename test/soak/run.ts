@@ -18,9 +18,6 @@ const EPOCH_MS = 2_000;
 
 const LAG_MAX = 8;
 
-/** Epochs in the log: it is full, and cut, long before the half of the shortest soak. */
-const HORIZON = 12;
-
 /** One connection breaks this often, in ms. */
 const BREAK_INTERVAL_MS = 15_000;
 
@@ -219,6 +216,6 @@ function runOf(durationMs: number): Run {
       epochsMax,
     },
     compression: { ...manifest.compression, phases: [{ fromEpoch: 0, slices: 1, bits: 1 }] },
-    fold: { ...manifest.fold, lagMax: LAG_MAX, horizonEpochs: HORIZON },
+    fold: { ...manifest.fold, lagMax: LAG_MAX },
   }));
 }

@@ -94,11 +94,11 @@ export class RecordingDisk {
     await macrotask();
   }
 
-  async #open(path: string, flags: 'r' | 'r+' | 'w', mode?: number): Promise<FileHandle> {
+  async #open(path: string, flags: 'r' | 'r+' | 'w' | 'wx', mode?: number): Promise<FileHandle> {
     return this.#do(`open ${path}`, async () => {
       const isThere = existsSync(path);
       const handle = await this.#real.open(path, flags, mode);
-      if (flags === 'w') {
+      if (flags === 'w' || flags === 'wx') {
         if (isThere) this.trace.push({ kind: 'truncate', file: this.#fileAt(path), size: 0 });
         else this.trace.push({ kind: 'create', path, file: this.#fileAt(path) });
       }

@@ -28,7 +28,24 @@ describe('parseJson', () => {
     const long = JSON.stringify({ layers: [{ size: 'x'.repeat(5000) }] });
     refuses(long, /is "x{59}\.\.\., but must be whole$/);
     const deep = `${'['.repeat(30_000)}${']'.repeat(30_000)}`;
-    refuses(`{"layers": [{"size": ${deep}}]}`, /is nested too deeply, but must be whole$/);
+    refuses(
+      `{"layers": [{"size": ${deep}}]}`,
+      /^a.json is nested more than 100 levels deep: it is damaged/,
+    );
+    refuses(
+      `{"layers": [{"size": "\u202e\\u001b"}]}`,
+      /is "\\u202e\\u001b", but must/,
+    );
+  });
+
+  it('refuses a document of many values, and does not count what is within a string', () => {
+    const many = `{"layers": [], "x": [${'[],'.repeat(4_200_000)}[]]}`;
+    assert.throws(
+      () => parseJson(many, 'a.json', schema),
+      userError(/^a.json has more than 4194304 values: it is damaged/),
+    );
+    const text = JSON.stringify({ layers: [], x: `\\"${'[,{'.repeat(3_000_000)}` });
+    assert.deepEqual(parseJson(text, 'a.json', schema), { layers: [] });
   });
 
   it('throws nothing but UserError, whatever the bytes', () => {

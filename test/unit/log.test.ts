@@ -55,7 +55,7 @@ describe('createLogger()', () => {
   it('lets no field break a line or steer the terminal', async () => {
     const found = await lines({}, (log) => log.warn({ name: 'a\n\u001b[2Jb\u009b0m' }, 'seen'));
     assert.equal(found.length, 1);
-    assert.match(found[0] ?? '', /seen \(name a\ufffd\ufffd\[2Jb\ufffd0m\)$/);
+    assert.match(found[0] ?? '', /seen \(name a\\n\\u001b\[2Jb\\u009b0m\)$/);
   });
 
   it('prints the message of an error', async () => {

@@ -1,24 +1,28 @@
-/** What history gives back is what peers had, epoch by epoch, also where the beginning has become a checkpoint. */
+/** What history gives back is what peers had, epoch by epoch, also where the beginning is a sum alone. */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { UserError } from '../../node/errors.js';
 import { adapterOfEpoch, countPast, goneReason, pastAdapters } from '../../node/past-adapters.js';
-import { SimDisk } from '../../node/sim/store.js';
+import type { SimDisk } from '../../node/sim/store.js';
 import { Swarm, type SimNode } from '../../node/sim/swarm.js';
 import { SyntheticWorkload } from '../../node/sim/workload.js';
 import { restoreRun, type StoredRun } from '../../node/stored-run.js';
-import { encodeUpdateMessage } from '../../protocol/gossip.js';
+import { decodeGossip, encodeUpdateMessage } from '../../protocol/gossip.js';
 import type { Run } from '../../protocol/manifest.js';
+import { Slicer } from '../../protocol/slice.js';
+import { storeOf, storeWith } from '../support/replicas.js';
 import { adapterSize, testIdentity, testRun, testUpdate } from '../support/runs.js';
+import { closedRun } from '../support/seals.js';
 
-const PEERS = 3;
+const PEERS = 4;
 const EPOCHS = 20;
 
-function runWith(horizonEpochs: number): Run {
-  return testRun((manifest) => ({
+/** Members of equal weight, who seal every 4 epochs. */
+function sealingRun(): Run {
+  const weights = Array.from({ length: PEERS }, () => 1);
+  return closedRun(weights, { every: 4, after: 2 }, (manifest) => ({
     ...manifest,
     schedule: { ...manifest.schedule, epochsMax: EPOCHS },
-    fold: { ...manifest.fold, horizonEpochs },
     compression: { ...manifest.compression, phases: [{ fromEpoch: 0, slices: 1, bits: 1 }] },
   }));
 }
@@ -46,21 +50,40 @@ async function live(
       if (peer !== null) hashes[i]?.set(epoch, peer.snapshot().adapter.sha256);
     }
   }
-  for (const node of nodes) await node.stop();
+  // A write to the disk may be under way, which takes virtual time.
+  const stopped = Promise.all(nodes.map((node) => node.stop()));
+  await swarm.time.advanceTo(swarm.time.nowMs + 1000);
+  await stopped;
   assert.deepEqual(swarm.failures, []);
   return { nodes, hashes };
 }
 
-function stored({ disk }: SimNode, run: Run): StoredRun {
-  return restoreRun(run, disk.checkpoint, disk.log);
+/** What a peer keeps whose log had no room for sealed updates. */
+function compacted(disk: SimDisk, run: Run): SimDisk {
+  const copy = disk.snapshot();
+  const { seal } = copy;
+  assert.ok(seal !== null);
+  const slicer = new Slicer(run);
+  copy.log = copy.log.filter((record) => {
+    const message = decodeGossip(run, slicer, record, 'disk');
+    return message.kind !== 'update' || message.update.epoch >= seal.epoch;
+  });
+  copy.seal = { ...seal, logStart: seal.epoch };
+  return copy;
+}
+
+function stored({ disk }: SimNode, run: Run): Promise<StoredRun> {
+  return restoreRun(run, storeOf(disk));
 }
 
 describe('the history of a run', () => {
   it('gives every adapter that the peer had, with its updates and authors', async () => {
-    const run = runWith(0);
+    const run = sealingRun();
     const { nodes, hashes } = await live(run);
     for (const [i, node] of nodes.entries()) {
-      const past = [...pastAdapters(stored(node, run))];
+      const history = await stored(node, run);
+      assert.ok((node.disk.seal?.epoch ?? 0) >= 12, 'seals drop nothing while there is room');
+      const past = [...pastAdapters(history)];
       assert.deepEqual(new Map(past.map(({ epoch, sha256 }) => [epoch, sha256])), hashes[i]);
       assert.deepEqual(
         past.map(({ updates }) => updates),
@@ -68,18 +91,18 @@ describe('the history of a run', () => {
       );
       const all = nodes.map(({ peerId }) => peerId).sort();
       for (const { authors } of past) assert.deepEqual(authors, all);
-      assert.equal(goneReason(stored(node, run)), null);
-      assert.equal(countPast(stored(node, run)), EPOCHS);
+      assert.equal(goneReason(history), null);
+      assert.equal(countPast(history), EPOCHS);
     }
   });
 
-  it('begins with the checkpoint where the updates before it are gone, and says why', async () => {
-    const run = runWith(9);
+  it('begins with a sum where the updates before it were dropped, and says why', async () => {
+    const run = sealingRun();
     const { nodes, hashes } = await live(run);
-    const node = nodes[0] ?? assert.fail();
-    const history = stored(node, run);
-    const { epoch: cut } = history.checkpoint;
-    assert.ok(cut >= 9, `only ${cut} epochs were cut off`);
+    const { disk } = nodes[0] ?? assert.fail();
+    const history = await restoreRun(run, storeOf(compacted(disk, run)));
+    const { epoch: cut } = history.dropped ?? assert.fail('nothing was dropped');
+    assert.ok(cut >= 8 && cut % 4 === 0, `only ${cut} epochs were dropped`);
     const past = [...pastAdapters(history)];
     assert.deepEqual(
       past.map(({ epoch }) => epoch),
@@ -88,9 +111,9 @@ describe('the history of a run', () => {
     for (const { epoch, sha256 } of past) assert.equal(sha256, hashes[0]?.get(epoch), `${epoch}`);
     assert.deepEqual([past[0]?.authors, past[0]?.updates], [null, PEERS * cut]);
     assert.equal(countPast(history), past.length);
-    assert.match(goneReason(history) ?? '', new RegExp(`before epoch ${cut} .* keeps 9 epochs`));
+    assert.match(goneReason(history) ?? '', new RegExp(`before epoch ${cut}: .* --log-disk`));
     const gone = new RegExp(
-      `no adapter of epoch 2: updates before .* give --epoch ${cut - 1} to 19$`,
+      `no adapter of epoch 2: this peer does not keep .* give --epoch ${cut - 1} to 19$`,
     );
     assert.throws(
       () => adapterOfEpoch(history, 2),
@@ -98,27 +121,30 @@ describe('the history of a run', () => {
     );
   });
 
-  it('of a peer that took over the others’ checkpoint is theirs from there on', async () => {
-    const run = runWith(9);
+  it('of a peer that took over the sum of the others is theirs from there on', async () => {
+    const run = sealingRun();
     const { nodes, hashes } = await live(run, 14);
-    const history = stored(nodes.at(-1) ?? assert.fail(), run);
+    const history = await stored(nodes.at(-1) ?? assert.fail(), run);
     const past = [...pastAdapters(history)];
-    assert.ok((past[0]?.epoch ?? 0) > 0 && past.length > 5);
+    const cut = history.dropped?.epoch ?? assert.fail('it has all updates');
+    assert.ok(cut >= 12);
+    assert.equal(past.length, EPOCHS - cut + 1);
     for (const { epoch, sha256 } of past) assert.equal(sha256, hashes[0]?.get(epoch), `${epoch}`);
   });
 });
 
-describe('the adapter of an epoch', () => {
-  const run = runWith(0);
-  const disk = new SimDisk();
+describe('the adapter of an epoch', async () => {
+  const run = testRun();
+  const log: Uint8Array[] = [];
   for (const [author, epoch] of [
     [0, 2],
     [1, 2],
     [0, 5],
   ] as const) {
-    disk.log.push(encodeUpdateMessage(testUpdate(run, testIdentity(author), epoch)));
+    log.push(encodeUpdateMessage(testUpdate(run, testIdentity(author), epoch)));
   }
-  const history = restoreRun(run, null, disk.log);
+  const history = await restoreRun(run, storeWith(log));
+  const empty = await restoreRun(run, storeWith([]));
 
   it('is the last one before, where the epoch itself has no updates', () => {
     const [second, fifth] = [...pastAdapters(history)];
@@ -137,6 +163,6 @@ describe('the adapter of an epoch', () => {
       );
     refuses(1, /no adapter of epoch 1: the run has no updates up to then; give --epoch 2 to 5$/);
     refuses(6, /no adapter of epoch 6: it has not come yet; give --epoch 2 to 5$/);
-    refuses(0, /no updates yet/, restoreRun(run, null, []));
+    refuses(0, /no updates yet/, empty);
   });
 });

@@ -31,7 +31,7 @@ export function sampleStatus(): StatusReport {
       skippedSteps: 5,
     },
     privacy: null,
-    adapter: { sha256: 'cd'.repeat(32), epoch: 2, updates: 9, checkpointEpoch: 0 },
+    adapter: { sha256: 'cd'.repeat(32), epoch: 2, updates: 9, sealedEpoch: 1 },
     heldOutLoss: {
       base: 4.25,
       now: 3.75,
@@ -49,7 +49,7 @@ export function sampleStatus(): StatusReport {
         agreedSecondsAgo: 13.5,
         lastUpdateEpoch: 2,
         updatesAccepted: 4,
-        rejected: { duplicate: 6 },
+        rejected: { sealed: 6 },
       },
     ],
     membership: { mode: 'invite', admitted: 2, refused: 17 },

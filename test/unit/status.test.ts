@@ -41,7 +41,7 @@ const snapshot: PeerSnapshot = {
     skippedSteps: 3,
   },
   privacy: null,
-  adapter: { sha256: 'ef'.repeat(32), epoch: 3, updates: 11, checkpointEpoch: 0 },
+  adapter: { sha256: 'ef'.repeat(32), epoch: 3, updates: 11, sealedEpoch: 2 },
   heldOutLoss: {
     base: 4.5,
     now: 4,
@@ -103,7 +103,7 @@ describe('buildStatus()', () => {
       member('b', {
         lastUpdateEpoch: 3,
         updatesAccepted: 2,
-        rejected: { duplicate: 5, oversize: 0 },
+        rejected: { sealed: 5, oversize: 0 },
       }),
       member('a', { clockOffsetMs: -7, agreedMs: 1_500 }),
       member('self', { updatesAccepted: 4 }),
@@ -127,7 +127,7 @@ describe('buildStatus()', () => {
       agreedSecondsAgo: null,
       lastUpdateEpoch: 3,
       updatesAccepted: 2,
-      rejected: { duplicate: 5 },
+      rejected: { sealed: 5 },
     });
     assert.equal(peers[0]?.address, null);
     assert.equal(peers[0].clockOffsetMs, -7);

@@ -1,4 +1,5 @@
 /** Tokens that are found in a text before it is tokenised, such as <|im_start|>. */
+import { TooMuchError } from '../text-budget.js';
 import { AlignedText } from './aligned-text.js';
 import { countOf, FormatError, isFields, listOf, switchOf, textOf } from './fields.js';
 import type { Normalizer } from './normalizers.js';
@@ -45,6 +46,11 @@ interface Node {
   next: Map<number, Node>;
 }
 
+/** Characters of an added token as the normalizer writes it. */
+const TOKEN_CHARACTERS_MAX = 4096;
+/** Nodes of the tree of all of them, each of some 300 bytes. */
+const NODES_MAX = 1 << 21;
+
 const WORD_START = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]/u;
 const WORD_END = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]$/u;
 
@@ -54,6 +60,8 @@ class Finder {
   /** 1 for units that some token begins with. */
   readonly #begins = new Uint8Array(2 ** 16);
 
+  #nodes = 0;
+
   add(text: string, token: AddedToken): void {
     if (text === '') return;
     this.#begins[text.charCodeAt(0)] = 1;
@@ -61,7 +69,12 @@ class Finder {
     for (let i = 0; i < text.length; i++) {
       const unit = text.charCodeAt(i);
       let child = node.next.get(unit);
-      if (child === undefined) node.next.set(unit, (child = { token: null, next: new Map() }));
+      if (child === undefined) {
+        if (++this.#nodes > NODES_MAX) {
+          throw new TooMuchError(`has added tokens of more than ${NODES_MAX} characters`);
+        }
+        node.next.set(unit, (child = { token: null, next: new Map() }));
+      }
       node = child;
     }
     node.token = token;
@@ -128,7 +141,11 @@ export class AddedTokens {
   /** What the token is found as, and decoded to: its content, normalized where the text is. */
   shown({ content, normalized }: AddedToken): string {
     if (!normalized || this.normalizer === null) return content;
-    return this.normalizer(AlignedText.of(content)).text;
+    const { text } = this.normalizer(AlignedText.of(content));
+    if (text.length <= TOKEN_CHARACTERS_MAX) return text;
+    throw new TooMuchError(
+      `has an added token of ${text.length} characters, more than ${TOKEN_CHARACTERS_MAX}`,
+    );
   }
 
   /** The text in sections, in order; what is no token is normalized. */

@@ -6,6 +6,8 @@
  * Positions are UTF-16 units, as everywhere in JavaScript.
  */
 
+import { checkLength, countMade, countPiece } from '../text-budget.js';
+
 /** Beyond any text: where one begins that goes on from another. */
 const CONTINUED = 1 << 29;
 
@@ -53,6 +55,7 @@ export class AlignedText {
 
   slice(from: number, to: number): AlignedText {
     if (from === 0 && to === this.length) return this;
+    countPiece();
     const text = this.text.slice(from, to);
     if (this.starts === null || this.ends === null) {
       return new AlignedText(text, this.origin + from, null, null);
@@ -118,7 +121,9 @@ export class TextBuilder {
   #ends: Int32Array;
   length = 0;
 
+  /** `room`: characters that are expected. */
   constructor(room: number) {
+    countMade(room);
     this.#starts = new Int32Array(room + 16);
     this.#ends = new Int32Array(room + 16);
   }
@@ -158,7 +163,9 @@ export class TextBuilder {
 
   #reserve(more: number): void {
     if (this.length + more <= this.#starts.length) return;
+    checkLength(this.length + more);
     const room = Math.max(this.length + more, 2 * this.#starts.length);
+    countMade(room - this.#starts.length);
     const grow = (old: Int32Array): Int32Array => {
       const grown = new Int32Array(room);
       grown.set(old);

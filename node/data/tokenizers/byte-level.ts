@@ -49,8 +49,9 @@ export function fromByteLevel(tokens: readonly string[]): string {
   const bytes: number[] = [];
   for (const token of tokens) {
     const own = Array.from(token, (character) => BYTES.get(character));
-    if (own.includes(undefined)) bytes.push(...encoder.encode(token));
-    else for (const byte of own) bytes.push(byte ?? 0);
+    const known = own.includes(undefined) ? encoder.encode(token) : own;
+    // Not as arguments of one call: a token may be longer than the stack is deep.
+    for (const byte of known) bytes.push(byte ?? 0);
   }
   return decoder.decode(Uint8Array.from(bytes));
 }

@@ -1,4 +1,5 @@
 /** The decoders of tokenizer.json: tokens back to text. */
+import { countMade } from '../text-budget.js';
 import { byteOfToken, fromByteLevel, textOfBytes } from './byte-level.js';
 import {
   countOf,
@@ -33,7 +34,7 @@ export function decoderOf(config: unknown, depth = 0): Decoder {
       return (tokens) => [tokens.join('')];
     case 'Replace': {
       const [pattern, content] = [patternOf(config), textOf(config, 'content')];
-      return (tokens) => tokens.map((token) => token.replace(pattern, () => content));
+      return (tokens) => tokens.map((token) => replaced(token, pattern, content));
     }
     case 'Strip':
       return strip(config);
@@ -44,11 +45,19 @@ export function decoderOf(config: unknown, depth = 0): Decoder {
     case 'BPEDecoder': {
       const suffix = textOf(config, 'suffix', '</w>');
       return (tokens) =>
-        tokens.map((token, i) => token.replaceAll(suffix, i === tokens.length - 1 ? '' : ' '));
+        tokens.map((token, i) => replaced(token, suffix, i === tokens.length - 1 ? '' : ' '));
     }
     default:
       throw new FormatError(`the decoder ${JSON.stringify(config['type'])} is unknown`);
   }
+}
+
+/** `content` at each place, as it is: "$&" in it means nothing. */
+function replaced(token: string, pattern: string | RegExp, content: string): string {
+  return token.replaceAll(pattern, () => {
+    countMade(content.length);
+    return content;
+  });
 }
 
 const byteFallback: Decoder = (tokens) => {
@@ -88,7 +97,7 @@ function metaspace(config: Fields): Decoder {
   const mark = textOf(config, 'replacement', '▁');
   const dropsFirst = prependSchemeOf(config) !== 'never';
   return (tokens) =>
-    tokens.map((token, i) => token.replaceAll(mark, i === 0 && dropsFirst ? '' : ' '));
+    tokens.map((token, i) => replaced(token, mark, i === 0 && dropsFirst ? '' : ' '));
 }
 
 function wordPiece(config: Fields): Decoder {

@@ -2,6 +2,7 @@
  * A tokenizer.json as Hugging Face's tokenizers library (Rust) runs it: the same ids, and for each token the stretch
  * of the text that it came from. Compared with that library in test/reference/tokenizers.test.ts.
  */
+import { checkLength, startCounting, STRING_CHARACTERS_MAX, TooMuchError } from '../text-budget.js';
 import { AddedTokens, addedTokensOf, type AddedToken } from './added-tokens.js';
 import { AlignedText } from './aligned-text.js';
 import { bytePairEncoding } from './bpe.js';
@@ -36,8 +37,12 @@ export class TokenizerEngine {
   readonly #special: ReadonlySet<number>;
   readonly #cache = new Map<string, WordTokens>();
 
-  /** Throws FormatError for what this program does not know or what is no tokenizer.json. */
+  /**
+   * Throws FormatError for what this program does not know or what is no tokenizer.json, and TooMuchError, as each
+   * method does. withTimeLimit is the caller's duty.
+   */
   constructor(config: Fields) {
+    startCounting();
     const normalizer = normalizerOf(config['normalizer']);
     this.#words = preTokenizerOf(config['pre_tokenizer']) ?? ((piece) => [piece]);
     this.#decoder = decoderOf(config['decoder']);
@@ -77,6 +82,7 @@ export class TokenizerEngine {
   }
 
   #encode(text: AlignedText): Encoded {
+    startCounting();
     const encoded: Encoded = { ids: [], starts: [], ends: [] };
     for (const { piece, id } of this.#added.sections(text)) {
       if (id !== null) put(encoded, id, piece, 0, piece.length);
@@ -111,7 +117,15 @@ export class TokenizerEngine {
       const token = this.#tokensById.get(id);
       if (token !== undefined) tokens.push(token);
     }
+    const characters = tokens.reduce((sum, token) => sum + token.length, 0);
+    if (characters > STRING_CHARACTERS_MAX) {
+      throw new TooMuchError(
+        `makes ${characters} characters of ${ids.length} tokens, more than ${STRING_CHARACTERS_MAX}`,
+      );
+    }
+    startCounting();
     const text = this.#decoder(tokens).join('');
+    checkLength(text.length);
     return cleansUp ? withoutSpaces(text) : text;
   }
 }

@@ -1,4 +1,5 @@
 /** The normalizers of tokenizer.json: what happens to a text before it is cut into words. */
+import { TooMuchError } from '../text-budget.js';
 import { TextBuilder, type AlignedText } from './aligned-text.js';
 import { toByteLevel } from './byte-level.js';
 import { FormatError, isFields, membersOf, switchOf, textOf, type Fields } from './fields.js';
@@ -16,6 +17,13 @@ type Form = 'NFC' | 'NFD' | 'NFKC' | 'NFKD';
  */
 const CLUSTERS =
   /[\u1100-\u115f\ua960-\ua97c\uac00-\ud7a3][\u1160-\u11ff\ud7b0-\ud7fb]*\p{M}*|[\u3131-\u318e\uffa0-\uffdc]+|\P{M}[\p{M}\uff9e\uff9f]*|\p{M}+/gu;
+
+/**
+ * Marks on one character. Putting more of them in order takes time that grows with their square, in a call that nobody
+ * can stop. Unicode's own bound is 30.
+ */
+const MARKS_MAX = 256;
+const MANY_MARKS = new RegExp(`[\\p{M}\\uff9e\\uff9f]{${MARKS_MAX + 1}}`, 'u');
 
 /** Null for none. Throws FormatError for a kind that is not known. */
 export function normalizerOf(config: unknown, depth = 0): Normalizer | null {
@@ -61,6 +69,11 @@ export function normalizerOf(config: unknown, depth = 0): Normalizer | null {
 
 function unicodeForm(form: Form): Normalizer {
   return (text) => {
+    if (MANY_MARKS.test(text.text)) {
+      throw new TooMuchError(
+        `cannot take a text with more than ${MARKS_MAX} marks on one character`,
+      );
+    }
     const whole = text.text.normalize(form);
     if (whole === text.text) return text;
     const builder = new TextBuilder(whole.length);

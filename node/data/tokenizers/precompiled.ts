@@ -2,6 +2,7 @@
  * SentencePiece's own normalization, a table in the model: a double-array trie from UTF-8 to what it becomes, in
  * base64.
  */
+import { TooMuchError } from '../text-budget.js';
 import { TextBuilder } from './aligned-text.js';
 import { utf8 } from './byte-level.js';
 import { FormatError, textOf, type Fields } from './fields.js';
@@ -9,6 +10,9 @@ import type { Normalizer } from './normalizers.js';
 
 /** A grapheme of this many bytes or more is looked up character by character. */
 const GRAPHEME_BYTES_MAX = 6;
+
+/** Bytes of what one character becomes: the longest in real tables have some 40. */
+const ENTRY_BYTES_MAX = 1024;
 
 /** Characters whose entries are remembered. */
 const KNOWN_MAX = 10_000;
@@ -118,8 +122,11 @@ class CharacterTable {
   }
 
   #text(start: number): string {
-    const end = this.#texts.indexOf(0, start);
-    return this.#texts.toString('utf8', start, end === -1 ? this.#texts.length : end);
+    const entry = this.#texts.subarray(start, start + ENTRY_BYTES_MAX + 1);
+    const end = entry.indexOf(0);
+    const bytes = end === -1 ? entry.length : end;
+    if (bytes <= ENTRY_BYTES_MAX) return entry.toString('utf8', 0, bytes);
+    throw new TooMuchError(`writes more than ${ENTRY_BYTES_MAX} bytes for one character`);
   }
 }
 

@@ -11,6 +11,7 @@ import math
 import re
 import struct
 import sys
+from fractions import Fraction
 
 try:
     from cryptography.exceptions import InvalidSignature
@@ -151,6 +152,10 @@ def unbase58(text):
         number = 58 * number + BASE58.index(letter)
     data = number.to_bytes((number.bit_length() + 7) // 8, "big")
     return bytes(len(text) - len(text.lstrip("1"))) + data
+
+
+def public_key(peer):
+    return unbase58(peer)[6:]
 
 
 def rotl(x, k):
@@ -398,18 +403,24 @@ class Members:
 class Log:
     def __init__(self, admissions=b""):
         self.updates = {}
-        self.evicted = set()
+        # Author -> the first epoch that does not count any more.
+        self.evicted = {}
         self.admissions = admissions
+        self.sealed = ""
 
     def insert(self, update):
-        slot = update["peer"], update["epoch"]
-        if update["peer"] in self.evicted:
+        peer, epoch = slot = update["peer"], update["epoch"]
+        if epoch >= self.evicted.get(peer, math.inf):
             return
         if slot in self.updates and self.updates[slot]["id"] != update["id"]:
-            self.evicted.add(update["peer"])
-            self.updates = {s: u for s, u in self.updates.items() if s[0] != update["peer"]}
+            self.evicted[peer] = epoch
+            self.updates = {s: u for s, u in self.updates.items() if s[0] != peer or s[1] < epoch}
         else:
             self.updates[slot] = update
+
+    def seal(self, epoch, statement_id):
+        self.sealed = statement_id
+        self.updates = {slot: u for slot, u in self.updates.items() if slot[1] >= epoch}
 
     def author_digest(self, author):
         slots = sorted(slot for slot in self.updates if slot[0] == author)
@@ -418,21 +429,16 @@ class Log:
     def digest(self):
         authors = sorted({author for author, _ in self.updates})
         parts = [author.encode() + self.author_digest(author) for author in authors]
-        parts += [b"evicted " + author.encode() for author in sorted(self.evicted)]
-        return sha256(*parts, self.admissions)
+        return sha256(self.sealed.encode(), *parts, self.admissions)
 
 
 def fold(run, log):
     rule = run.manifest["fold"]
-    theta = run.initial_adapter()
+    size = len(run.initial_adapter())
+    total_steps = [0] * size
     for epoch in sorted({epoch for _, epoch in log.updates}):
         rows = [log.updates[slot] for slot in sorted(log.updates) if slot[1] == epoch]
-        norms = []
-        for row in rows:
-            total = 0.0
-            for v in row["values"]:
-                total += v * v
-            norms.append(math.sqrt(total))
+        norms = [norm(row["values"], run.manifest["compression"]["blockSize"]) for row in rows]
         bound = rule["clip"] * median([n for n in norms if n > 0]) if rule["clip"] else math.inf
         clips = [bound / norm if norm > bound else 1 for norm in norms]
         lags = [epoch - row["baseEpoch"] for row in rows]
@@ -451,8 +457,21 @@ def fold(run, log):
         alpha = phase["numerator"] / phase["denominator"]
         _, ranges, _ = run.slice(epoch)
         for t, value in zip((t for coordinates in ranges for t in coordinates), g):
-            theta[t] = theta[t] + -alpha * value
-    return theta
+            # round() of a float gives an integer, ties to even.
+            total_steps[t] += round(max(-(2.0**35), min(2.0**35, alpha * 2.0**32 * value)))
+    return [float(steps) for steps in total_steps]
+
+
+def theta_of(run, total_steps):
+    return [initial - steps / 2.0**32 for initial, steps in zip(run.initial_adapter(), total_steps)]
+
+
+def norm(values, block_size):
+    """The sum of the squares of each block is exact, here by rational arithmetic; then they are summed in order."""
+    total = 0.0
+    for start in range(0, len(values), block_size):
+        total += float(sum(Fraction(v) ** 2 for v in values[start : start + block_size]))
+    return math.sqrt(total)
 
 
 def robust_mean(rows, rule):
@@ -601,7 +620,8 @@ def check_messages(vectors, runs):
     digest = [e["digest"] for e in have["authors"] if peer_id(e["author"]) == first["peer"]][0]
     check("an author digest", digest in (sha256(first["id"]), sha256(second["id"])), True)
     evicted = decode("SyncFrame", data["haveEvicted"])["have"]["evicted"]
-    check("the evicted", [peer_id(key) for key in evicted], [first["peer"]])
+    named = [(peer_id(entry["author"]), entry["fromEpoch"]) for entry in evicted]
+    check("the evicted", named, [(first["peer"], first["epoch"])])
     want = decode("SyncFrame", data["want"])["want"]
     check("epochs wanted", [bitmap(entry["epochs"]) for entry in want["authors"]], [[1, 9]])
     pieces = [decode("SyncFrame", data[kind])["chunk"] for kind in ("chunk", "lastChunk")]
@@ -653,7 +673,7 @@ def check_membership(vector, runs):
         check("an update of a member", members.first_epoch(update["peer"]) <= update["epoch"], True)
         log.insert(update)
     check("the log digest", log.digest().hex(), vector["logDigest"])
-    check("theta", doubles_sha256(fold(run, log)), vector["thetaSha256"])
+    check("the sum", doubles_sha256(fold(run, log)), vector["sumSha256"])
     have = decode("SyncFrame", bytes.fromhex(vector["opening"]))["have"]
     stated = [have["logDigest"].hex(), have["admissionsDigest"].hex()]
     check("the digests of an opening", stated, [vector["logDigest"], vector["admissionsDigest"]])
@@ -704,6 +724,13 @@ def check_model_files(vector, runs):
     check("the name in a manifest", [model["filesBytes"], model["filesRoot"].hex()], [vector["size"], vector["root"]])
 
 
+def to_bitmap(numbers):
+    data = bytearray(max(numbers, default=-1) // 8 + 1)
+    for number in numbers:
+        data[number // 8] |= 1 << number % 8
+    return bytes(data)
+
+
 def bitmap(data):
     return [8 * i + bit for i, byte in enumerate(data) for bit in range(8) if byte >> bit & 1]
 
@@ -717,49 +744,87 @@ def check_folds(vectors, runs):
             expected = vector[key]
             check("updates", len(log.updates), expected["updates"])
             check("the log digest", log.digest().hex(), expected["logDigest"])
-            theta = fold(run, log)
-            check("the folded adapter", adapter_sha256(theta), expected["adapterSha256"])
-            check("theta in float64", doubles_sha256(theta), expected["thetaSha256"])
+            steps = fold(run, log)
+            check("the folded adapter", adapter_sha256(theta_of(run, steps)), expected["adapterSha256"])
+            check("the sum of steps", doubles_sha256(steps), expected["sumSha256"])
             log.insert(read_gossip(run, bytes.fromhex(vector["forged"])))
-        check("the evicted", sorted(log.evicted), vector["evicted"])
+        evicted = [{"author": peer, "fromEpoch": epoch} for peer, epoch in log.evicted.items()]
+        check("the evicted", evicted, vector["evicted"])
 
 
-PIECE = 262144
+def seal_statement(run, log, epoch, before):
+    """The statement of all updates before `epoch`; `before` has the last one, its epoch and the epochs of each author."""
+    previous, from_epoch, sealed = before
+    slots = sorted(slot for slot in log.updates if from_epoch <= slot[1] < epoch)
+    for peer, e in slots:
+        sealed.setdefault(peer, []).append(e)
+    entries = []
+    for peer, epochs in sealed.items():
+        ids = b"".join(log.updates[peer, e]["id"] for e in epochs if e >= from_epoch)
+        entries.append({"author": public_key(peer), "epochs": to_bitmap(epochs), "ids": ids})
+    entries.sort(key=lambda entry: entry["author"])
+    contents = encode("SealContents", {"fromEpoch": from_epoch, "authors": entries})
+    counted = Log()
+    counted.updates = {slot: update for slot, update in log.updates.items() if slot[1] < epoch}
+    steps = fold(run, counted)
+    total = struct.pack(f"<{len(steps)}d", *steps)
+    statement = {
+        "version": 1,
+        "runId": run.id,
+        "epoch": epoch,
+        "previous": previous,
+        "contentsRoot": blob_root(chunk_hashes(contents)),
+        "contentsBytes": len(contents),
+        "sumRoot": blob_root(chunk_hashes(total)),
+        "updates": sum(map(len, sealed.values())),
+    }
+    return encode("SealStatement", statement), contents
 
 
-def check_checkpoints(vectors, runs):
+def read_seal(signed):
+    verify(signed["member"], b"murmurate/seal/1\n" + signed["statement"], signed["signature"])
+    return peer_id(signed["member"]), decode("SealStatement", signed["statement"])
+
+
+def check_seals(vectors, runs):
     for vector in vectors:
         run, log = runs[vector["run"]], Log()
         for text in reversed(vector["gossip"]):
             log.insert(read_gossip(run, bytes.fromhex(text)))
-        spacing = -(-run.manifest["fold"]["horizonEpochs"] // 4)
-        digests, before = [run.id], Log()
-        for number, expected in enumerate(vector["cuts"], 1):
-            epoch = number * spacing
-            check("the epoch of a checkpoint", epoch, expected["epoch"])
-            slots = sorted((e, peer) for peer, e in log.updates if epoch - spacing <= e < epoch)
-            ids = [log.updates[peer, e]["id"] for e, peer in slots]
-            digests.append(sha256(digests[-1], struct.pack("<I", epoch), *ids))
-            check("a checkpoint's digest", digests[-1].hex(), expected["digest"])
-            before.updates = {slot: u for slot, u in log.updates.items() if slot[1] < epoch}
-            check("contributions", len(before.updates), expected["contributions"])
-            values = fold(run, before)
-            data = struct.pack(f"<{len(values)}d", *values)
-            pieces = [data[i : i + PIECE] for i in range(0, len(data), PIECE)]
-            theta = sha256(*(sha256(piece) for piece in pieces))
-            check("a checkpoint's theta", theta.hex(), expected["thetaSha256"])
-        frames = {
-            kind: decode("SyncFrame", bytes.fromhex(vector[kind]))
-            for kind in ("have", "want", "hashes", "piece")
-        }
-        stated = frames["have"]["have"]["checkpoint"]
-        check("the stated theta", [stated["epoch"], stated["theta"]], [epoch, theta])
-        check("the stated digest", stated["digest"], digests[-1])
-        check("ancestors", stated["ancestors"], digests[-2::-1][:16])
-        check("the theta wanted", frames["want"]["checkpointWant"]["theta"], theta)
-        check("pieces wanted", bitmap(frames["want"]["checkpointWant"]["pieces"]), [0])
-        check("hashes", frames["hashes"]["checkpointHashes"]["hashes"], sha256(pieces[0]))
-        check("a piece", frames["piece"]["checkpointPiece"]["bytes"], pieces[0])
+        previous, from_epoch, sealed = b"", 0, {}
+        for number, expected in enumerate(vector["sealed"], 1):
+            epoch = number * run.manifest["fold"]["sealEvery"]
+            statement, contents = seal_statement(run, log, epoch, (previous, from_epoch, sealed))
+            check("the contents of a seal", contents.hex(), expected["contents"])
+            check("a statement", statement.hex(), expected["statement"])
+            previous, from_epoch = sha256(statement), epoch
+            check("the id of a statement", previous.hex(), expected["id"])
+        log.seal(epoch, previous.hex())
+        check("the digest of a sealed log", log.digest().hex(), vector["logDigest"])
+        data = {kind: bytes.fromhex(vector[kind]) for kind in vector if isinstance(vector[kind], str) and kind != "run"}
+        seal = decode("Gossip", data["seal"])["seal"]
+        member, _ = read_seal(seal)
+        check("what was signed", seal["statement"], statement)
+        check("a seal by sync", decode("SyncFrame", data["syncSeal"])["seal"], seal)
+        proofs = [
+            decode("Gossip", data["sealEquivocation"])["sealEquivocation"],
+            decode("SyncFrame", data["syncSealEquivocation"])["sealEquivocation"],
+        ]
+        check("two ways of one proof", *proofs)
+        both = [read_seal(proofs[0][which]) for which in ("first", "second")]
+        check("its members and epochs", [(who, what["epoch"]) for who, what in both], [(member, epoch)] * 2)
+        names = [sha256(proofs[0][which]["statement"]) for which in ("first", "second")]
+        check("its order", names[0] < names[1], True)
+        certificate = decode("SyncFrame", data["certificate"])["certificate"]
+        check("what a certificate is for", certificate["statement"], statement)
+        signers = [read_seal({**certificate, **one})[0] for one in certificate["signatures"]]
+        check("the order of signers", signers, sorted(set(signers)))
+        weight = sum(run.weights[signer] for signer in signers)
+        check("two thirds of the weight", 3 * weight > 2 * sum(run.weights.values()), True)
+        have = decode("SyncFrame", data["opening"])["have"]
+        check("the seal of an opening", have["sealed"], {"epoch": epoch, "statement": previous})
+        check("the log of an opening", have["logDigest"].hex(), vector["logDigest"])
+        check("the seals of an opening", have["sealsDigest"], sha256(f"{previous.hex()} {member}\n".encode()))
 
 
 def main():
@@ -781,7 +846,7 @@ def main():
         "modelFiles": check_model_files,
         "messages": check_messages,
         "membership": check_membership,
-        "checkpoints": check_checkpoints,
+        "seals": check_seals,
         "folds": check_folds,
     }
     check("the sections", sorted(vectors), sorted(sections))

@@ -14,12 +14,7 @@ import {
   wholeBlob,
 } from '../../../protocol/blob.js';
 import { fromHex, sha256, toHex } from '../../../protocol/bytes.js';
-import {
-  initialCheckpoint,
-  nextCheckpoint,
-  pieceOf,
-  type Checkpoint,
-} from '../../../protocol/checkpoint.js';
+import { equivocationProof, sealEquivocationProof } from '../../../protocol/equivocation.js';
 import { Fold } from '../../../protocol/fold.js';
 import {
   decodeGossip,
@@ -27,15 +22,16 @@ import {
   encodeAmendment,
   encodeAnnouncement,
   encodeEquivocation,
+  encodeSeal,
   encodeUpdateMessage,
   equivocationToWire,
 } from '../../../protocol/gossip.js';
 import { toHalf } from '../../../protocol/half.js';
-import { encodeHave, encodeOpening, encodeWant, toBitmap } from '../../../protocol/have.js';
+import { encodeHave, encodeOpening, encodeWant, NO_SEALS } from '../../../protocol/have.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
 import { BLOB_CHUNK_BYTES, MODEL_PART_BYTES } from '../../../protocol/limits.js';
 import { encodeInvite } from '../../../protocol/invite.js';
-import { equivocationProof, UpdateLog } from '../../../protocol/log.js';
+import { UpdateLog } from '../../../protocol/log.js';
 import type { Manifest, Run } from '../../../protocol/manifest.js';
 import { Members } from '../../../protocol/members.js';
 import { catalogueName, encodeModelFiles, type ModelFile } from '../../../protocol/model-files.js';
@@ -44,9 +40,11 @@ import { dequantise, quantisedBytes } from '../../../protocol/quantise.js';
 import { accumulate, takeSlice } from '../../../protocol/residual.js';
 import { Slicer } from '../../../protocol/slice.js';
 import { SyncSession } from '../../../protocol/sync.js';
+import { encodeStatement } from '../../../protocol/seal.js';
 import { updateToWire, type Update } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { inviteRun, testAdmission } from '../../support/invites.js';
+import { certificateOf, sealedLog, sealsOf, type SealedLog } from '../../support/seals.js';
 import { TEST_START_MS, testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
 /** In the source tree also when this runs from the build. */
@@ -76,7 +74,8 @@ function richManifest(manifest: Manifest): Manifest {
       trimFraction: 0,
       clip: 1.25,
       lagMax: 8,
-      horizonEpochs: 9,
+      sealEvery: 6,
+      sealAfter: 3,
       alpha: [
         { fromEpoch: 0, numerator: 1, denominator: 1 },
         { fromEpoch: 9, numerator: 2, denominator: 3 },
@@ -133,9 +132,11 @@ function modelFilesVector(): object {
   return { small: SMALL_FILES, large: LARGE_FILE, bytes: toHex(bytes), ...catalogueName(bytes) };
 }
 
-function runs(): Record<'plain' | 'rich' | 'robust' | 'invited' | 'filed', Run> {
+function runs(): Record<'plain' | 'unclipped' | 'rich' | 'robust' | 'invited' | 'filed', Run> {
   return {
     plain: testRun(),
+    // One author moves some coordinates by more than an epoch may.
+    unclipped: testRun((m) => ({ ...m, fold: { ...m.fold, clip: 0 } })),
     rich: testRun(richManifest),
     robust: testRun(robustManifest),
     invited: inviteRun(),
@@ -227,7 +228,7 @@ function foldLog(run: Run): { messages: Uint8Array[]; forged: Uint8Array } {
   const updates = [
     testUpdate(run, c, 5, { baseEpoch: 1 }),
     testUpdate(run, a, 0),
-    testUpdate(run, b, 0, { size: 40 }),
+    testUpdate(run, b, 0, { size: 60 }),
     testUpdate(run, c, 0),
     testUpdate(run, b, 5, { baseEpoch: 2 }),
     testUpdate(run, a, 5),
@@ -246,19 +247,24 @@ function foldVector(name: string, run: Run): object {
   const { messages, forged } = foldLog(run);
   const log = new UpdateLog();
   const state = (): object => {
-    const theta = new Fold(run).compute(log);
+    const fold = new Fold(run);
+    fold.compute(log);
     return {
       updates: log.size,
-      adapterSha256: adapterSha256(Float32Array.from(theta)),
-      // Rounding to float32 would hide the order of summation most of the time.
-      thetaSha256: toHex(sha256(float64Bytes(theta))),
+      adapterSha256: adapterSha256(fold.theta()),
+      // Rounding to float32 would hide most of the sum.
+      sumSha256: toHex(sha256(float64Bytes(fold.sum()))),
       logDigest: toHex(log.digest()),
     };
   };
   for (const message of messages) log.insert(decodeUpdate(run, message));
   const before = state();
   log.insert(decodeUpdate(run, forged));
-  const result = { before, afterEviction: state(), evicted: log.proofs().map((p) => p.author) };
+  const result = {
+    before,
+    afterEviction: state(),
+    evicted: log.proofs().map(({ author, epoch }) => ({ author, fromEpoch: epoch })),
+  };
   return { run: name, gossip: messages.map(toHex), forged: toHex(forged), ...result };
 }
 
@@ -276,36 +282,47 @@ function blobVector(): object {
   return { size, hashes: toHex(hashes), root: toHex(blobRoot(hashes)) };
 }
 
-/** The checkpoints of a log, one after the other, and the messages by which the last one is passed on. */
-function checkpointVector(name: string, run: Run): object {
+/** The certificates of a log, one after the other, and the messages by which seals are passed on. */
+function sealVector(name: string, run: Run): object {
   const { messages } = foldLog(run);
-  const log = new UpdateLog();
+  const members = new Members(run.manifest.membership);
+  const log = new UpdateLog({ members });
   for (const message of messages) log.insert(decodeUpdate(run, message));
-  const cuts: Checkpoint[] = [];
-  for (let last = initialCheckpoint(run); last.epoch < 18; cuts.push(last)) {
-    const steps = nextCheckpoint(run, last, log);
-    let step = steps.next();
-    while (step.done !== true) step = steps.next();
-    last = step.value;
+  const sealed: SealedLog[] = [];
+  for (const epoch of [6, 12, 18]) {
+    const next = sealedLog(run, log, epoch, sealed.at(-1) ?? null);
+    sealed.push(next);
+    log.seal(epoch, next.statement.id);
   }
-  const last = cuts.at(-1) ?? initialCheckpoint(run);
-  log.setFloor(last.epoch);
-  const have = encodeOpening(run, log, TEST_START_MS, last);
-  const hashes = Uint8Array.from(last.pieceHashes);
-  const theta = fromHex(last.thetaSha256);
-  const bytes = Uint8Array.from(pieceOf(last.theta, 0));
+  const last = (sealed.at(-1) ?? sealedLog(run, log, 18)).statement;
+  const other = (sealed[0] ?? sealedLog(run, log, 6)).statement;
+  const [seal] = sealsOf(last, [1]);
+  // Weights 3, 1 and 2: 0 and 2 have five sixths.
+  const certificate = certificateOf(last, [2, 0]).wire;
+  const rival = encodeStatement(run, { ...last, previous: other.id });
+  const [fork] = sealsOf(rival, [1]);
+  const proof = sealEquivocationProof(seal, fork);
+  const held = { epoch: last.epoch, statement: last.id };
+  const digest = sha256(new TextEncoder().encode(`${last.id} ${seal.member}\n`));
   const frames = {
-    have,
-    want: wire.SyncFrame.encode({ checkpointWant: { theta, hashes: true, pieces: toBitmap([0]) } }),
-    hashes: wire.SyncFrame.encode({ checkpointHashes: { hashes } }),
-    piece: wire.SyncFrame.encode({ checkpointPiece: { index: 0, bytes } }),
+    seal: encodeSeal(seal),
+    sealEquivocation: encodeEquivocation(proof),
+    opening: encodeOpening(run, log, TEST_START_MS, { sealed: held, digest }),
+    certificate: wire.SyncFrame.encode({ certificate }),
+    syncSeal: wire.SyncFrame.encode({ seal: seal.signed }),
+    syncSealEquivocation: wire.SyncFrame.encode(equivocationToWire(proof)),
   };
   return {
     run: name,
     gossip: messages.map(toHex),
-    cuts: cuts.map(({ epoch, digest, contributions, thetaSha256 }) => {
-      return { epoch, digest, contributions, thetaSha256 };
+    sealed: sealed.map(({ statement, contents }) => {
+      return {
+        id: statement.id,
+        statement: toHex(statement.bytes),
+        contents: toHex(contents.bytes),
+      };
     }),
+    logDigest: toHex(log.digest()),
     ...Object.fromEntries(Object.entries(frames).map(([kind, frame]) => [kind, toHex(frame)])),
   };
 }
@@ -317,7 +334,7 @@ function messageVectors(run: Run): Record<string, string> {
   for (const epoch of [0, 1, 9]) log.insert(testUpdate(run, a, epoch));
   log.insert(testUpdate(run, b, 4));
   const proof = equivocationProof(testUpdate(run, b, 4), testUpdate(run, b, 4, { salt: 'again' }));
-  const opening = encodeOpening(run, log, TEST_START_MS + 12_345);
+  const opening = encodeOpening(run, log, TEST_START_MS + 12_345, NO_SEALS);
   const [have = new Uint8Array()] = encodeHave(run, log);
   const [want = new Uint8Array()] = encodeWant(new Map([[a.peerId, [1, 9]]]));
   log.evict(proof);
@@ -325,11 +342,11 @@ function messageVectors(run: Run): Record<string, string> {
   const announced = testUpdate(run, a, 0);
   const update = wire.Update.encode(updateToWire(announced));
   const body = [announced.scales, announced.codes];
-  const giver = new BlobGiver(wholeBlob(body, announced.bodyHashes));
+  const giver = new BlobGiver(wholeBlob(body, chunkHashes(body)));
   const root = toHex(announced.bodyRoot);
   const asker = new BlobAsker(new PartialBlob({ root, size: Buffer.concat(body).length }));
   const amendment = createAmendment(run, a, 50);
-  const haveAmended = encodeOpening(run, log, TEST_START_MS, null, amendment);
+  const haveAmended = encodeOpening(run, log, TEST_START_MS, NO_SEALS, amendment);
   const addresses = ['/ip4/192.0.2.7/tcp/4001', '/dns4/peer.example/tcp/4002'];
   const peers = [{ peerId: b.peerId, addresses }];
   const messages = {
@@ -343,7 +360,7 @@ function messageVectors(run: Run): Record<string, string> {
     want,
     chunk: wire.SyncFrame.encode({ chunk: { bytes: update.subarray(0, 40), last: false } }),
     lastChunk: wire.SyncFrame.encode({ chunk: { bytes: update.subarray(40), last: true } }),
-    syncEquivocation: wire.SyncFrame.encode({ equivocation: equivocationToWire(proof) }),
+    syncEquivocation: wire.SyncFrame.encode(equivocationToWire(proof)),
     end: wire.SyncFrame.encode({ end: {} }),
     blobOpen: asker.hello(run.id),
     blobOffer: giver.offer() ?? new Uint8Array(),
@@ -367,7 +384,7 @@ function messageVectors(run: Run): Record<string, string> {
 
 /** Admissions, their order on the wire and what they come to: peer 1 is in, 2 and 3 have used one invitation. */
 function membershipVector(name: string, run: Run): object {
-  const log = new UpdateLog(new Members(run.manifest.membership));
+  const log = new UpdateLog({ members: new Members(run.manifest.membership) });
   const admissions = [
     testAdmission(run, 1, 'one', { firstEpoch: 4 }),
     testAdmission(run, 1, 'one', { firstEpoch: 2 }),
@@ -376,7 +393,8 @@ function membershipVector(name: string, run: Run): object {
   ];
   for (const admission of admissions) log.admit(admission);
   for (const index of [0, 1]) log.insert(testUpdate(run, testIdentity(index), 6));
-  const theta = new Fold(run).compute(log);
+  const fold = new Fold(run);
+  fold.compute(log);
   const [syncAdmission = new Uint8Array(), ...others] = new SyncSession(
     run,
     log,
@@ -391,7 +409,7 @@ function membershipVector(name: string, run: Run): object {
     addresses: ['/ip4/192.0.2.7/tcp/4001'],
   };
   const frames = {
-    opening: encodeOpening(run, log, TEST_START_MS),
+    opening: encodeOpening(run, log, TEST_START_MS, NO_SEALS),
     syncAdmission,
     introduceRequest: wire.IntroduceRequest.encode({
       ...{ runId: fromHex(run.id), manifest: new Uint8Array(), addresses: fields.addresses },
@@ -407,7 +425,7 @@ function membershipVector(name: string, run: Run): object {
     firstEpoch: log.members.firstEpochOf(testIdentity(1).peerId),
     admissionsDigest: toHex(log.members.digest()),
     logDigest: toHex(log.digest()),
-    thetaSha256: toHex(sha256(float64Bytes(theta))),
+    sumSha256: toHex(sha256(float64Bytes(fold.sum()))),
     framesBeforeTheVector: others.length,
     secret: toHex(secret),
     swarmKey: '5a'.repeat(32),
@@ -426,7 +444,7 @@ const HALVES = [0, 1e-9, 3e-8, 6e-5, 2 ** -14, 0.1, 1 / 3, 1 + 2 ** -11, 1 + 2 *
 
 /** The whole content of vectors.json. */
 export function makeVectors(): Record<string, unknown> {
-  const { plain, rich, robust, invited, filed } = runs();
+  const { plain, unclipped, rich, robust, invited, filed } = runs();
   return {
     peerIds: [0, 1, 2].map((i) => {
       const { peerId } = testIdentity(i);
@@ -443,6 +461,7 @@ export function makeVectors(): Record<string, unknown> {
     })),
     runs: {
       plain: runVector(plain),
+      unclipped: runVector(unclipped),
       rich: runVector(rich),
       robust: runVector(robust),
       invited: runVector(invited),
@@ -464,7 +483,12 @@ export function makeVectors(): Record<string, unknown> {
     modelFiles: modelFilesVector(),
     messages: messageVectors(plain),
     membership: membershipVector('invited', invited),
-    checkpoints: [checkpointVector('rich', rich)],
-    folds: [foldVector('plain', plain), foldVector('rich', rich), foldVector('robust', robust)],
+    seals: [sealVector('rich', rich)],
+    folds: [
+      foldVector('plain', plain),
+      foldVector('unclipped', unclipped),
+      foldVector('rich', rich),
+      foldVector('robust', robust),
+    ],
   };
 }

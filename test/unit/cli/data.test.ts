@@ -42,7 +42,7 @@ describe('data check', () => {
     assert.match(stdout, /^records +2, 2 prompt and completion\n/);
     assert.match(stdout, /\nsplit +2 records are trained on, 0 are held out\n/);
     // What would steer the terminal is shown as a sign.
-    assert.match(stdout, /--- .*a.csv, line 2\nWo\? ⟦Hier\ufffd\[31m<\|endoftext\|>⟧\n---/);
+    assert.match(stdout, /--- .*a.csv, line 2\nWo\? ⟦Hier\\u001b\[31m<\|endoftext\|>⟧\n---/);
     assert.match(stdout, /\nno problems\n$/);
     const quiet = await run('check', file, '--no-samples', ...columns);
     assert.doesNotMatch(quiet.stdout, /Wo|Hier|Anna/);

@@ -91,7 +91,9 @@ describe('manifestFromOptions()', () => {
       beta: 0.9,
       clip: 4,
       lagMax: 6,
-      horizon: 40,
+      sealEvery: 12,
+      sealAfter: 5,
+      allow: [OTHER],
       foldAlpha: ['0:1/1', '20:3/4'],
     });
     assert.deepEqual(manifest.training, {
@@ -120,7 +122,8 @@ describe('manifestFromOptions()', () => {
       trimFraction: 0,
       clip: 4,
       lagMax: 6,
-      horizonEpochs: 40,
+      sealEvery: 12,
+      sealAfter: 5,
       alpha: [
         { fromEpoch: 0, numerator: 1, denominator: 1 },
         { fromEpoch: 20, numerator: 3, denominator: 4 },
@@ -132,13 +135,27 @@ describe('manifestFromOptions()', () => {
     const others = Array.from({ length: 7 }, (_, i) => testIdentity(i + 1).peerId);
     const fold = (changed: Partial<RunOptions>): unknown =>
       found({ fold: 'robust', trim: 0.3, ...changed }).fold;
-    const robust = { mode: 'robust', trimFraction: 0.3, clip: 1.5, lagMax: 8, horizonEpochs: 64 };
+    const often = { sealEvery: 1, sealAfter: 1 };
+    const robust = { mode: 'robust', trimFraction: 0.3, clip: 1.5, lagMax: 8, ...often };
     const alpha = [{ fromEpoch: 0, numerator: 1, denominator: 1 }];
     assert.deepEqual(fold({ allow: others }), { ...robust, alpha });
     assert.deepEqual(fold({ allow: others.slice(1), forceRobust: true }), { ...robust, alpha });
     assert.deepEqual(fold({ allow: others, clip: 2 }), { ...robust, alpha, clip: 2 });
     assert.throws(() => fold({ allow: others.slice(1) }), /with 7 members .* needs 8/);
     assert.throws(() => fold({}), /needs --allow PEER/);
+  });
+
+  it('seals in closed runs, often under the robust fold, and never in open ones unless told to', () => {
+    const seals = (changed: Partial<RunOptions>): unknown => {
+      const { sealEvery, sealAfter } = found(changed).fold;
+      return [sealEvery, sealAfter];
+    };
+    assert.deepEqual(seals({}), [0, 0]);
+    assert.deepEqual(seals({ allow: [OTHER], lagMax: 6 }), [16, 6]);
+    assert.deepEqual(seals({ inviteOnly: true, lagMax: 6 }), [16, 6]);
+    assert.deepEqual(seals({ allow: [OTHER], sealEvery: 0 }), [0, 0]);
+    assert.deepEqual(seals({ allow: [OTHER], sealEvery: 5, sealAfter: 3 }), [5, 3]);
+    assert.throws(() => encodeManifest(found({ sealEvery: 5 })), /0 in an open run/);
   });
 
   it('makes the table of codecs from bits, slices and tail', () => {
@@ -278,7 +295,8 @@ describe('checkResume()', () => {
       trim: 0.3,
       clip: 0.5,
       lagMax: 9,
-      horizon: 40,
+      sealEvery: 12,
+      sealAfter: 5,
       foldAlpha: ['0:1/2'],
       allow: [OTHER],
       inviteOnly: true,

@@ -97,7 +97,7 @@ describe('openChatTemplate', () => {
   it('gives variables of the data and the date to the template', async () => {
     const dir = await scratch.directory();
     await writeFile(join(dir, 'chat_template.jinja'), "{{ strftime_now('%Y') }}{{ mood }}");
-    const template = await openChatTemplate(dir, () => new Date(2030, 0, 1));
+    const template = await openChatTemplate(dir, { now: () => new Date(2030, 0, 1) });
     assert.equal(template?.render([], false, { variables: { mood: 'fine' } }), '2030fine');
   });
 

@@ -25,7 +25,7 @@ describe('metrics of a peer', () => {
       'murmurate_held_out_loss_nats{model="base"} 4.25',
       'murmurate_held_out_loss_nats{model="swarm"} 3.75',
       'murmurate_held_out_loss_nats{model="personal"} 3.5',
-      'murmurate_updates_rejected_total{code="duplicate"} 6',
+      'murmurate_updates_rejected_total{code="sealed"} 6',
       'murmurate_traffic_bytes_total{direction="in",purpose="gossip"} 100',
       'murmurate_members{connection="direct"} 1',
       'murmurate_clock_offset_max_seconds 0.02',

@@ -8,6 +8,7 @@ import { MESSAGE_CASES } from './message-cases.js';
 import { MODEL_CASES } from './model-cases.js';
 import { PEER_CASES } from './peer-cases.js';
 import { REGISTRY_CASES } from './registry-cases.js';
+import { SEAL_CASES } from './seal-cases.js';
 
 const CASES: Partial<Record<LimitName, LimitCase>> = {
   ...MANIFEST_CASES,
@@ -15,6 +16,7 @@ const CASES: Partial<Record<LimitName, LimitCase>> = {
   ...MODEL_CASES,
   ...PEER_CASES,
   ...REGISTRY_CASES,
+  ...SEAL_CASES,
 };
 
 describe('every limit', () => {

@@ -1,33 +1,31 @@
 /** Bounds of what members send each other: messages, updates, logs, sync frames, blobs. */
-import { Replica } from '../../../node/peer/replica.js';
+import type { Replica } from '../../../node/peer/replica.js';
 import { checkAdmission } from '../../../protocol/admission.js';
 import { checkAmendment } from '../../../protocol/amendment.js';
 import { chunkHashes, PartialBlob } from '../../../protocol/blob.js';
-import { pieceCount } from '../../../protocol/checkpoint.js';
-import { statementFromWire } from '../../../protocol/checkpoint-transfer.js';
+import { fromHex } from '../../../protocol/bytes.js';
 import { UpdateRejectedError } from '../../../protocol/errors.js';
 import { decodeGossip, encodeUpdateMessage, isInline } from '../../../protocol/gossip.js';
-import { encodeOpening, HaveVector } from '../../../protocol/have.js';
+import { encodeOpening, NO_SEALS } from '../../../protocol/have.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
 import { decodeInvite, encodeInvite, INVITE_PREFIX } from '../../../protocol/invite.js';
-import { EPOCHS_MAX } from '../../../protocol/limits.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import { maxUpdateBytes, Slicer } from '../../../protocol/slice.js';
 import { SyncSession } from '../../../protocol/sync.js';
 import { UPDATE_OVERHEAD_BYTES_MAX } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
+import { testReplica } from '../../support/replicas.js';
 import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
+import { delimited } from '../../wire/encodings.js';
 import { isTaken, isWithin, type LimitCase, type LimitName } from './limit-case.js';
 
 const run = testRun();
 const slicer = new Slicer(run);
 const hash = new Uint8Array(32);
 const FROM = testIdentity(99).peerId;
-const ignore = (): void => undefined;
 
 function replicaAt(clock: { epoch: number }): Replica {
-  const handlers = { onRecord: ignore, onAnnounced: ignore, onProof: ignore };
-  return new Replica(run, () => clock.epoch, handlers);
+  return testReplica(run, () => clock.epoch).replica;
 }
 
 /** Whether bytes are refused for something else than their number. */
@@ -54,7 +52,8 @@ function asksForAll(count: number): boolean {
   epochs[epochs.length - 1] = 0xff >> (8 * epochs.length - count);
   const author = publicKeyFromPeerId(testIdentity(1).peerId);
   const runId = Uint8Array.from(Buffer.from(large.id, 'hex'));
-  const digests = { logDigest: hash, admissionsDigest: new Uint8Array() };
+  const none = new Uint8Array();
+  const digests = { logDigest: hash, admissionsDigest: none, sealsDigest: none };
   const have = { runId, clockMs: 0, authors: [], evicted: [], last: false, ...digests };
   session.hello(0);
   session.receive(wire.SyncFrame.encode({ have }));
@@ -85,11 +84,6 @@ function inviteWith(addresses: readonly string[]): string {
   return encodeInvite({ ...parts, addresses, signature: new Uint8Array(64) });
 }
 
-const withHorizon = testRun((manifest) => ({
-  ...manifest,
-  fold: { ...manifest.fold, horizonEpochs: 12 },
-}));
-
 export const MESSAGE_CASES = {
   AMENDMENT_BYTES_MAX: {
     takes: (value) => {
@@ -106,7 +100,7 @@ export const MESSAGE_CASES = {
   ADMISSIONS_MAX: {
     takes: (value) => {
       const session = new SyncSession(byInvitation, new UpdateLog(), new Set());
-      session.receive(encodeOpening(byInvitation, new UpdateLog(), 0));
+      session.receive(encodeOpening(byInvitation, new UpdateLog(), 0, NO_SEALS));
       const frame = wire.SyncFrame.encode({ admission: noAdmission });
       return isTaken(/too many admissions/, () => {
         for (let i = 0; i < value; i++) session.receive(frame);
@@ -139,7 +133,8 @@ export const MESSAGE_CASES = {
     takes: (value) => {
       const log = new UpdateLog();
       return isTaken(/more than 1024 authors/, () => {
-        for (let i = 0; i < value; i++) log.insert(testUpdate(run, testIdentity(i), 0));
+        // One that came later ranks behind them all.
+        for (let i = 0; i < value; i++) log.insert(testUpdate(run, testIdentity(i), i >> 10));
       });
     },
   },
@@ -180,33 +175,40 @@ export const MESSAGE_CASES = {
     },
   },
   SYNC_CHUNK_BYTES: {
-    // A piece of a checkpoint is what one frame carries; its coordinates have 8 bytes.
-    step: 8,
-    takes: (value) => pieceCount(value / 8) === 1,
+    takes: (value) => {
+      const chunk = { bytes: new Uint8Array(value), last: true };
+      return isTaken(/Chunk.bytes has/, () =>
+        wire.SyncFrame.decode(wire.SyncFrame.encode({ chunk })),
+      );
+    },
   },
   HAVE_BYTES_MAX: {
     takes: (value) => {
-      // Each entry counts its bitmap and 80 bytes.
-      const largest = EPOCHS_MAX / 8;
-      const vector = new HaveVector();
+      // Two sides with different logs; what is padding to one version may be a field of the next.
+      const session = new SyncSession(run, new UpdateLog(), new Set());
+      session.hello(0);
+      const runId = fromHex(run.id);
+      const digests = {
+        ...{ logDigest: Uint8Array.from(hash, () => 1), admissionsDigest: hash },
+        sealsDigest: new Uint8Array(),
+      };
+      const have = { runId, clockMs: 0, authors: [], evicted: [], last: false, ...digests };
+      session.receive(wire.SyncFrame.encode({ have }));
       const author = publicKeyFromPeerId(testIdentity(1).peerId);
-      const add = (length: number): void =>
-        vector.add([{ author, epochs: new Uint8Array(length), digest: hash }], []);
-      return isTaken(/longer than the run or the limit/, () => {
+      const authors = [{ author, epochs: new Uint8Array(), digest: hash }];
+      const entry = wire.Have.encode({ ...have, authors });
+      const frame = (bytes: number): Uint8Array => {
+        // Longer by the tags and lengths around it: 8 bytes.
+        const padding = delimited(15, new Uint8Array(bytes - entry.length - 8));
+        return delimited(1, Buffer.concat([entry, padding]));
+      };
+      return isTaken(/a vector of more than/, () => {
+        const most = 200_000;
         let left = value;
-        for (; left > 2 * (largest + 80); left -= largest + 80) add(largest);
-        const half = Math.floor(left / 2);
-        add(half - 80);
-        add(left - half - 80);
+        for (; left > 2 * most; left -= most) session.receive(frame(most));
+        session.receive(frame(left - most));
+        session.receive(frame(most));
       });
-    },
-  },
-  CHECKPOINT_ANCESTORS_MAX: {
-    takes: (value) => {
-      const ancestors = Array.from({ length: value }, () => hash);
-      const { epoch, contributions } = { epoch: 9, contributions: 1 };
-      const checkpoint = { epoch, digest: hash, contributions, theta: hash, ancestors };
-      return isTaken(/ancestors|checkpoint/, () => statementFromWire(withHorizon, checkpoint));
     },
   },
   SYNC_SESSION_BYTES_MAX: {

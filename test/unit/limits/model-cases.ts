@@ -37,7 +37,10 @@ export const MODEL_CASES = {
   MODEL_FILE_NAME_LENGTH_MAX: {
     takes: (value) => {
       const end = '.safetensors';
-      return decodes(/no model directory holds/, file(`${'m'.repeat(value - end.length)}${end}`));
+      return decodes(
+        /no model directory holds|128 are allowed/,
+        file(`${'m'.repeat(value - end.length)}${end}`),
+      );
     },
   },
   MODEL_BYTES_MAX: {

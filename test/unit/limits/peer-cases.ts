@@ -3,13 +3,14 @@ import type { FrameStream, Logger, Transport } from '../../../node/interfaces.js
 import { AntiEntropy } from '../../../node/peer/anti-entropy.js';
 import { BlobServer } from '../../../node/peer/blob-server.js';
 import { Fetcher } from '../../../node/peer/fetcher.js';
-import { Replica } from '../../../node/peer/replica.js';
 import type { BlobSource } from '../../../protocol/blob.js';
 import * as limits from '../../../protocol/limits.js';
 import { Prng } from '../../../protocol/prng.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
+import { testReplica } from '../../support/replicas.js';
 import { testRun } from '../../support/runs.js';
+import { testSealing } from '../../support/sealings.js';
 import type { LimitCase, LimitName } from './limit-case.js';
 
 const run = testRun();
@@ -83,11 +84,12 @@ class World {
 
   /** What serves sync streams: a call for each that `from` opens, which returns the stream. */
   syncServer(): (from: string) => FakeStream {
-    const handlers = { onRecord: ignore, onAnnounced: ignore, onProof: ignore };
-    const replica = new Replica(run, () => 0, handlers);
+    const { replica } = testReplica(run, () => 0);
     const { transport, clock, stop } = this;
     const shared = { transport, clock, logger, replica, random: random() };
-    const server = new AntiEntropy({ ...shared, isElsewhere: () => false }, stop.signal);
+    const sealing = testSealing({ replica, transport, clock });
+    const parts = { ...shared, sealing, isElsewhere: () => false, onFailure: ignore };
+    const server = new AntiEntropy(parts, stop.signal);
     return (from) => {
       const stream = new FakeStream();
       server.serve(stream, from).catch(ignore);

@@ -172,6 +172,17 @@ describe('writeMergedModel', () => {
       );
     });
 
+    it('refuses an adapter that is not finite', async () => {
+      const target = join(await scratch.directory(), 'merged');
+      const theta = options.theta.slice();
+      theta[4] = Infinity;
+      await assert.rejects(
+        writeMergedModel(target, { ...options, theta }),
+        userError(/the adapter to merge holds infinity \(value 5 of/),
+      );
+      await assert.rejects(readdir(target), /ENOENT/);
+    });
+
     it('takes tokenizer and templates along, and no other files', async () => {
       const dir = join(await scratch.directory(), 'base');
       await cp(base, dir, { recursive: true });

@@ -14,6 +14,7 @@ import { referenceCase, Scratch, userError } from './fixtures.js';
 const scratch = new Scratch();
 after(() => scratch.remove());
 
+const WEIGHTS = 'adapter_model.safetensors';
 const PEFT_ADAPTER = join(referenceCase('llama-untied-bias'), 'adapter');
 
 async function json(dir: string): Promise<Record<string, unknown>> {
@@ -102,6 +103,35 @@ describe('readPeftAdapter', () => {
     );
   });
 
+  it('refuses an adapter with NaN or infinity, and names the tensor', async () => {
+    const { tensors } = await readSafetensorsHeader(join(PEFT_ADAPTER, WEIGHTS));
+    for (const [value, word] of [
+      [NaN, 'NaN'],
+      [Infinity, 'infinity'],
+      [-Infinity, 'infinity'],
+    ] as const) {
+      const dir = await rewritten();
+      const changed = [];
+      for (const [i, entry] of tensors.entries()) {
+        const data = await readTensorF32(entry);
+        if (i === 2) data[7] = value;
+        changed.push({ name: entry.name, shape: entry.shape, data });
+      }
+      await writeSafetensors(join(dir, WEIGHTS), changed, { format: 'pt' });
+      await assert.rejects(
+        readPeftAdapter(dir),
+        userError(new RegExp(`tensor ${tensors[2]?.name} holds ${word} \\(value 8 of `)),
+      );
+    }
+  });
+
+  it('refuses an alpha that would overflow', async () => {
+    const dir = await rewritten();
+    const config = { ...(await json(dir)), lora_alpha: 1e300 };
+    await writeFile(join(dir, 'adapter_config.json'), JSON.stringify(config));
+    await assert.rejects(readPeftAdapter(dir), userError(/lora_alpha.* must be at most 1000000/));
+  });
+
   it('names the file that is missing', async () => {
     await assert.rejects(
       readPeftAdapter(await scratch.directory()),
@@ -140,6 +170,18 @@ describe('writePeftAdapter', () => {
       const needed = ['peft_type', 'task_type', 'r', 'lora_alpha', 'target_modules', 'bias'];
       for (const field of [...needed, 'fan_in_fan_out']) assert.ok(field in ours, field);
     }
+  });
+
+  it('writes no adapter that is not finite', async () => {
+    const dir = join(await scratch.directory(), 'adapter');
+    const adapter = await readPeftAdapter(PEFT_ADAPTER);
+    const theta = adapter.theta.slice();
+    theta[9] = NaN;
+    await assert.rejects(
+      writePeftAdapter(dir, { spec: adapter, theta, baseModelName: 'base' }),
+      userError(/holds NaN \(value 10 of /),
+    );
+    await assert.rejects(readdir(dir), /ENOENT/);
   });
 
   it('refuses a theta that does not fit, and a place that cannot be written', async () => {

@@ -15,12 +15,24 @@ import {
   OUTBOUND_PER_NETWORK_MAX,
 } from '../../../node/net/dial-rule.js';
 import { surplusOf, type Inbound } from '../../../node/net/inbound-room.js';
+import { lotsAt } from '../../../node/net/places.js';
 import { Prng } from '../../../protocol/prng.js';
 
 const NAMES = 200;
 const attackerAddress = (i: number): string => `/ip4/45.33.7.${i % 256}/tcp/${4000 + i}`;
 const honestAddress = (i: number): string => `/ip4/${60 + i}.1.2.3/tcp/4001`;
 const isAttacker = (peerId: string): boolean => peerId.startsWith('attacker');
+
+const lots = lotsAt('secret', 0);
+
+function inbound(address: string, open: number): Inbound {
+  return {
+    direction: 'inbound',
+    remotePeer: address,
+    remoteAddr: address,
+    timeline: { open },
+  };
+}
 
 function dice(): () => number {
   const prng = new Prng(new Uint8Array(32), 'eclipse');
@@ -100,18 +112,49 @@ describe('200 names in one network', () => {
   });
 
   it('make room for each other, and push out nobody from elsewhere', () => {
-    const from = (address: string, open: number): Inbound => ({
-      direction: 'inbound',
-      remoteAddr: address.split('/p2p')[0] ?? '',
-      timeline: { open },
-    });
-    const honest = Array.from({ length: 60 }, (_, i) => from(honestAddress(i), 1_000 + i));
-    const attackers = Array.from({ length: NAMES }, (_, i) => from(attackerAddress(i), i));
-    const outbound: Inbound = { ...from(attackerAddress(0), 5_000), direction: 'outbound' };
-    const surplus = surplusOf([...attackers, ...honest, outbound], 192);
-    assert.equal(surplus.length, NAMES + 60 - 192);
-    assert.ok(surplus.every((each) => attackers.includes(each)));
-    assert.ok(surplus.includes(attackers[NAMES - 1] ?? outbound), 'the youngest first');
-    assert.deepEqual(surplusOf([...honest, outbound], 60), []);
+    const honest = Array.from({ length: 60 }, (_, i) => inbound(honestAddress(i), 1_000 + i));
+    const attackers = Array.from({ length: NAMES }, (_, i) => inbound(attackerAddress(i), i));
+    const outbound: Inbound = { ...inbound(attackerAddress(0), 5_000), direction: 'outbound' };
+    const closed = surplusOf([...attackers, ...honest, outbound], 192, lots);
+    assert.equal(closed.length, NAMES + 60 - 192);
+    assert.ok(closed.every((each) => attackers.includes(each)));
+    assert.ok(closed.includes(attackers[NAMES - 1] ?? outbound), 'the youngest first');
+    assert.deepEqual(surplusOf([...honest, outbound], 60, lots), []);
+  });
+});
+
+describe('200 names, each in a network of its own', () => {
+  it('push out no connection that was there before, and leave a newcomer its chance', () => {
+    const honest = Array.from({ length: 60 }, (_, i) => inbound(honestAddress(i), i));
+    const attackers = Array.from({ length: NAMES }, (_, i) =>
+      inbound(`/ip4/45.${i}.7.1/tcp/1`, 1_000 + i),
+    );
+    const closed = surplusOf([...attackers, ...honest], 192, lots);
+    assert.ok(closed.every((each) => attackers.includes(each)));
+    const newcomers = Array.from({ length: 100 }, (_, i) =>
+      inbound(`/ip4/170.${i}.1.1/tcp/1`, 5_000),
+    );
+    const stayed = newcomers.filter(
+      (each) => !surplusOf([...attackers, ...honest, each], 192, lots).includes(each),
+    );
+    assert.ok(stayed.length > 10 && stayed.length < 90, `${stayed.length} of 100`);
+  });
+
+  it('do not push honest names off the list, whoever tells of them', () => {
+    const candidates = new Candidates(dice());
+    const honest = Array.from({ length: 60 }, (_, i) => `honest ${i}`);
+    for (const [i, peerId] of honest.entries())
+      candidates.heard({ peerId, addresses: [honestAddress(i)] }, `member ${i % 5}`);
+    for (let i = 0; i < 4 * CANDIDATES_MAX; i++)
+      candidates.heard(
+        { peerId: `attacker ${i}`, addresses: [`/ip4/45.${i % 250}.7.1/tcp/1`] },
+        'liar',
+      );
+    const names = candidates.all().map(({ peerId }) => peerId);
+    assert.deepEqual(
+      names.filter((name) => !isAttacker(name)),
+      honest,
+    );
+    assert.equal(names.length, CANDIDATES_MAX);
   });
 });

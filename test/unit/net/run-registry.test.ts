@@ -1,12 +1,17 @@
 import assert from 'node:assert/strict';
 import { beforeEach, describe, it } from 'node:test';
+import type { Clock } from '../../../node/interfaces.js';
 import { IntroduceError, NotAdmittedError } from '../../../node/net/errors.js';
 import {
+  PEER_ABSENT_MS,
   PEER_EXPIRY_MS,
+  RUN_ABSENT_MS,
   RUN_EXPIRY_MS,
   RUNS_PER_PEER_MAX,
   RunRegistry,
+  type Announcement,
 } from '../../../node/net/run-registry.js';
+import { sha256, toHex } from '../../../protocol/bytes.js';
 import { InvalidManifestError } from '../../../protocol/errors.js';
 import { RUN_PEERS_MAX, RUNS_MAX } from '../../../protocol/limits.js';
 import { encodeManifest } from '../../../protocol/manifest-codec.js';
@@ -16,6 +21,12 @@ import { sampleManifest } from '../manifest-sample.js';
 
 const ADDRESSES = ['/ip4/192.0.2.7/tcp/4001'];
 const peer = (index: number): string => testIdentity(index).peerId;
+/** Of peers on one machine, each of which counts by itself. */
+const originOfPeer = (index: number): string => `key ${peer(index)}`;
+
+function clockAt(now: () => number): Clock {
+  return { now, sleep: () => Promise.reject(new RangeError('nobody waits here')) };
+}
 
 function runNamed(name: string, membership: Membership = { mode: 'open' }): Run {
   return encodeManifest({ ...sampleManifest(), name, membership });
@@ -25,9 +36,13 @@ describe('RunRegistry', () => {
   let nowMs: number;
   let changes: number;
   const make = (own: Run | null = null): RunRegistry =>
-    new RunRegistry({ own, now: () => nowMs, onChange: () => changes++ });
+    new RunRegistry({ own, clock: clockAt(() => nowMs), onChange: () => changes++ });
   const offer = (registry: RunRegistry, index: number, run: Run): boolean =>
-    registry.announce(peer(index), { runId: run.id, manifest: run.bytes, addresses: ADDRESSES });
+    registry.announce(peer(index), { ...from(index), runId: run.id, manifest: run.bytes });
+  const from = (index: number): Pick<Announcement, 'addresses' | 'origin'> => ({
+    addresses: ADDRESSES,
+    origin: originOfPeer(index),
+  });
 
   beforeEach(() => {
     nowMs = 1_000_000;
@@ -37,10 +52,14 @@ describe('RunRegistry', () => {
   it('asks for the manifest of a run that it does not know, and needs it once', () => {
     const registry = make();
     const run = runNamed('a');
-    const brief = { runId: run.id, manifest: null, addresses: ADDRESSES };
-    assert.equal(registry.announce(peer(1), brief), false);
+    const brief = (index: number): Announcement => ({
+      ...from(index),
+      runId: run.id,
+      manifest: null,
+    });
+    assert.equal(registry.announce(peer(1), brief(1)), false);
     assert.equal(offer(registry, 1, run), true);
-    assert.equal(registry.announce(peer(2), brief), true);
+    assert.equal(registry.announce(peer(2), brief(2)), true);
     assert.equal(registry.list(run.id)[0]?.peers.length, 2);
     assert.deepEqual(registry.list('00'.repeat(32)), []);
   });
@@ -48,9 +67,12 @@ describe('RunRegistry', () => {
   it('refuses a manifest that is damaged or is that of another run', () => {
     const registry = make();
     const [a, b] = [runNamed('a'), runNamed('b')];
-    const wrong = { runId: a.id, manifest: b.bytes, addresses: ADDRESSES };
+    const wrong = { ...from(1), runId: a.id, manifest: b.bytes };
     assert.throws(() => registry.announce(peer(1), wrong), IntroduceError);
-    const damaged = { runId: a.id, manifest: a.bytes.slice(0, -1), addresses: ADDRESSES };
+    const cut = { ...from(1), runId: a.id, manifest: a.bytes.slice(0, -1) };
+    assert.throws(() => registry.announce(peer(1), cut), IntroduceError);
+    const manifest = a.bytes.slice(0, -1);
+    const damaged = { ...from(1), runId: toHex(sha256(manifest)), manifest };
     assert.throws(() => registry.announce(peer(1), damaged), InvalidManifestError);
     assert.deepEqual(registry.list(null), []);
     assert.equal(changes, 0);
@@ -104,41 +126,45 @@ describe('RunRegistry', () => {
     );
   });
 
-  it('lets the member unheard of for longest make room, and lists the newest first', () => {
+  it('lists the newest first, and gives the place of one that is gone to the next', () => {
     const registry = make();
     const run = runNamed('crowd');
     for (let i = 0; i < RUN_PEERS_MAX; i++) {
       nowMs++;
       offer(registry, i, run);
     }
-    nowMs++;
-    offer(registry, 0, run);
+    nowMs += PEER_ABSENT_MS;
+    for (let i = 0; i < RUN_PEERS_MAX; i++) if (i !== 1) offer(registry, i, run);
     nowMs++;
     offer(registry, RUN_PEERS_MAX, run);
     const listed = registry.list(run.id)[0]?.peers.map(({ peerId }) => peerId) ?? [];
     assert.equal(listed.length, RUN_PEERS_MAX);
-    assert.deepEqual(listed.slice(0, 2), [peer(RUN_PEERS_MAX), peer(0)]);
-    assert.ok(!listed.includes(peer(1)), 'peer 1 is the oldest');
+    assert.equal(listed[0], peer(RUN_PEERS_MAX));
+    assert.ok(!listed.includes(peer(1)), 'peer 1 has said nothing since');
   });
 
   it('lets no single peer fill the list, and takes no more runs than the bound', () => {
     const registry = make();
     for (let i = 0; i < RUNS_MAX; i++) {
-      const from = Math.floor(i / RUNS_PER_PEER_MAX);
-      assert.equal(offer(registry, from, runNamed(`run ${i}`)), true);
+      const index = Math.floor(i / RUNS_PER_PEER_MAX);
+      assert.equal(offer(registry, index, runNamed(`run ${i}`)), true);
     }
-    assert.throws(() => offer(registry, 999, runNamed('one more')), IntroduceError);
+    assert.equal(registry.list(null).length, RUNS_MAX);
+    assert.equal(offer(registry, 999, runNamed('one more')), true, 'of a peer that has none');
     assert.equal(registry.list(null).length, RUNS_MAX);
     const greedy = make();
     for (let i = 0; i < RUNS_PER_PEER_MAX; i++) offer(greedy, 1, runNamed(`run ${i}`));
     assert.throws(() => offer(greedy, 1, runNamed('one more')), IntroduceError);
     assert.equal(offer(greedy, 2, runNamed('one more')), true);
+    nowMs += 60_000;
+    assert.throws(() => offer(greedy, 1, runNamed('one more')), IntroduceError, 'nor join one');
   });
 
   it('keeps nothing of an announcement that it refuses', () => {
     const registry = make();
     const open = runNamed('open');
-    const unusable = { runId: open.id, manifest: open.bytes, addresses: ['/ip4/192.0.2.7/udp/1'] };
+    const addresses = ['/ip4/192.0.2.7/udp/1'];
+    const unusable = { ...from(1), runId: open.id, manifest: open.bytes, addresses };
     assert.throws(() => registry.announce(peer(1), unusable), IntroduceError);
     const closed = runNamed('closed', {
       mode: 'allowlist',
@@ -149,20 +175,19 @@ describe('RunRegistry', () => {
     assert.equal(changes, 0);
   });
 
-  it('gives the place of a run without living members to a new one, but of no other', () => {
+  it('gives the place of a run that everybody left to a new one first', () => {
     const registry = make();
     const runs = Array.from({ length: RUNS_MAX }, (_, i) => runNamed(`run ${i}`));
     for (const [i, run] of runs.entries()) offer(registry, Math.floor(i / RUNS_PER_PEER_MAX), run);
-    nowMs += PEER_EXPIRY_MS / 2;
-    for (const run of runs.slice(1)) offer(registry, 500, run);
-    nowMs += PEER_EXPIRY_MS / 2 + 1;
-    assert.equal(registry.list(null).length, RUNS_MAX, 'a deserted run stays while there is room');
+    nowMs += RUN_ABSENT_MS + 1;
+    for (const [i, run] of runs.entries())
+      if (i > 0) offer(registry, Math.floor(i / RUNS_PER_PEER_MAX), run);
+    assert.equal(registry.list(null).length, RUNS_MAX, 'it stays while there is room');
     const late = runNamed('late');
     assert.equal(offer(registry, 900, late), true);
     const listed = new Set(registry.list(null).map(({ run }) => run.id));
     assert.ok(listed.has(late.id) && !listed.has(runs[0]!.id));
     assert.equal(listed.size, RUNS_MAX);
-    assert.throws(() => offer(registry, 901, runNamed('too late')), IntroduceError);
   });
 
   it('is the same after a snapshot and a restore, and forgets what expired in between', () => {

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { inspect } from 'node:util';
 import { EXIT_USAGE, UserError } from '../../../node/errors.js';
-import { makeSwarmKey, readSwarmKey, tighterMode } from '../../../node/net/swarm-key.js';
+import { makeSwarmKey, readSwarmKey } from '../../../node/net/swarm-key.js';
+import { tighterMode } from '../../../node/private-file.js';
 
 let place = '';
 before(async () => {

@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { AntiEntropy } from '../../../node/peer/anti-entropy.js';
-import { Replica } from '../../../node/peer/replica.js';
 import type { FrameStream, Transport } from '../../../node/interfaces.js';
 import { adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
-import { encodeUpdateMessage } from '../../../protocol/gossip.js';
-import { encodeHave, encodeOpening, encodeWant } from '../../../protocol/have.js';
+import { encodeHave, encodeOpening, encodeWant, NO_SEALS } from '../../../protocol/have.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import type { Manifest, Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
@@ -15,14 +13,9 @@ import { createUpdate, type Update } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
 import { NO_FAULTS, SimNetwork } from '../../../node/sim/network.js';
+import { replicaWith } from '../../support/replicas.js';
 import { testIdentity, testRun } from '../../support/runs.js';
-
-const SILENT = {
-  debug: (): void => undefined,
-  info: (): void => undefined,
-  warn: (): void => undefined,
-  error: (): void => undefined,
-};
+import { SILENT, testSealing } from '../../support/sealings.js';
 
 /** A signed update of zeros: valid at any size, and made in no time. */
 function zeros(run: Run, author: number, epoch: number): Update {
@@ -63,14 +56,15 @@ class World {
   async honest(index: number, updates: readonly Update[] = [], transport?: Transport) {
     const { run } = this;
     const nothing = (): void => undefined;
-    const handlers = { onRecord: nothing, onAnnounced: nothing, onProof: nothing };
-    const replica = new Replica(run, () => 40, handlers);
-    for (const update of updates) replica.restore(encodeUpdateMessage(update));
+    const replica = replicaWith(run, updates, () => 40);
     const own = this.network.transport(this.peerId(index));
+    const clock = new VirtualClock(this.time);
     const antiEntropy = new AntiEntropy(
       {
         transport: transport ?? own,
-        clock: new VirtualClock(this.time),
+        clock,
+        sealing: testSealing({ replica, transport: own, clock }),
+        onFailure: (error) => assert.fail(String(error)),
         logger: SILENT,
         replica,
         random: new Prng(new Uint8Array(32), `peer ${index}`),
@@ -101,7 +95,7 @@ class World {
       onGossip: () => 'ignore',
       onStream: async (_kind, stream) => {
         sessions.count += 1;
-        await stream.send(encodeOpening(this.run, log, this.time.nowMs));
+        await stream.send(encodeOpening(this.run, log, this.time.nowMs, NO_SEALS));
         for (const frame of encodeHave(this.run, log)) await stream.send(frame);
         await after(stream);
       },

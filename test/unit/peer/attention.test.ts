@@ -15,12 +15,13 @@ const well: AttentionFacts = {
   clockOffsetsMs: [120, -300],
   storeProblem: null,
   trainingProblems: [],
-  horizonProblem: null,
+  sealProblem: null,
   privacy: null,
   last: { steps: 8, skippedSteps: 0 },
   closedEpoch: -1,
   isMember: true,
   equivocatedEpoch: null,
+  copyEpoch: null,
   suspicions: [],
 };
 
@@ -62,7 +63,9 @@ describe('attention()', () => {
         { privacy: SPENT, last: { steps: 3 } },
         /^The privacy budget is spent: epsilon 7\.988 of 8 /,
       ],
-      [{ equivocatedEpoch: 7 }, /two different updates .* epoch 7/],
+      [{ sealProblem: 'No seal.' }, /^No seal\.$/],
+      [{ copyEpoch: 9 }, /^Another process signs updates .* epoch 9 .* stopped training/],
+      [{ equivocatedEpoch: 7, copyEpoch: 9 }, /two different updates or seals .* that epoch/],
     ];
     for (const [facts, expected] of cases) {
       const sentences = attention({ ...well, ...facts });

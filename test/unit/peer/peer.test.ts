@@ -27,7 +27,7 @@ async function setUp() {
 /** Codes of the first update after a restart with a changed residual and an absence of some epochs. */
 async function updateAfterRestart(
   pauseEpochs: number,
-  change: (residual: Float64Array) => Float64Array,
+  change: (residual: Float32Array) => Float32Array,
 ): Promise<Uint8Array> {
   const { swarm, heard, node } = await setUp();
   await node.start();
@@ -85,7 +85,7 @@ describe('Peer', () => {
       const again = await updateAfterRestart(pauseEpochs, (residual) => residual);
       const emptied = await updateAfterRestart(
         pauseEpochs,
-        ({ length }) => new Float64Array(length),
+        ({ length }) => new Float32Array(length),
       );
       assert.deepEqual(kept, again);
       assert.equal(Buffer.compare(kept, emptied) !== 0, isCarried, `after ${pauseEpochs} epochs`);

@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { StoreUnavailableError } from '../../../node/interfaces.js';
+import { SimDisk } from '../../../node/sim/store.js';
 import { epsilonOf, type NoisySteps } from '../../../node/train/accountant.js';
 import { PrivacySpending } from '../../../node/train/privacy-budget.js';
 import { decodeGossip } from '../../../protocol/gossip.js';
+import type { Manifest } from '../../../protocol/manifest.js';
 import { Slicer } from '../../../protocol/slice.js';
+import { testIdentity } from '../../support/runs.js';
 import { Swarm, type SimNode } from '../../sim/swarm.js';
 
 const SETTING = { sampleRate: 0.05, noise: 1 };
@@ -44,13 +47,35 @@ function published(witness: SimNode, { peerId, swarm }: SimNode): number {
 }
 
 /** Two peers, the first of which trains with a budget of `stepsMax` steps; an epoch has eight. */
-function setUp(stepsMax: number) {
-  const swarm = new Swarm({ seed: 1, peers: 2 });
+function setUp(stepsMax: number, change?: (manifest: Manifest) => Manifest) {
+  const swarm = new Swarm({ seed: 1, peers: 2, ...(change && { change }) });
   const [node, witness] = [swarm.node(0), swarm.node(1)];
   const ledger: Ledger = { taken: [], isFull: false };
   node.privacy = budget(ledger, stepsMax);
   return { swarm, node, witness, ledger };
 }
+
+describe('a privacy budget', () => {
+  it('counts what is missing to the steps that the swarm holds, and never less than it did', async () => {
+    const ledger: Ledger = { taken: [], isFull: false };
+    const spending = budget(ledger, 60);
+    await spending.charge(8);
+    for (const [steps, expected] of [
+      [5, 8],
+      [8, 8],
+      [20, 20],
+      [20, 20],
+      [70, 70],
+    ] as const) {
+      await spending.atLeast(steps);
+      assert.deepEqual([counted(ledger), spending.report().steps], [expected, expected]);
+    }
+    assert.equal(spending.report().stepsLeft, 0);
+    ledger.isFull = true;
+    await assert.rejects(spending.atLeast(90), StoreUnavailableError);
+    assert.equal(spending.report().steps, 70, 'nothing is counted that is not on disk');
+  });
+});
 
 describe('a peer with a privacy budget', () => {
   it('stops at the last step that the budget allows, says so, and goes on sharing and folding', async () => {
@@ -115,4 +140,63 @@ describe('a peer with a privacy budget', () => {
     assert.ok(published(witness, node) > 0 && published(witness, node) < 4 * 8);
     assert.equal(counted(ledger), published(witness, node));
   });
+
+  for (const isClosed of [false, true]) {
+    const where = isClosed ? 'a run whose updates are sealed' : 'an open run';
+    for (const what of ['files', 'ledger'] as const) {
+      it(`that gets its ${what} back from a backup in ${where} has paid for all that it ever sent`, async () => {
+        const { swarm, node, witness, ledger } = setUp(8 * 60, isClosed ? sealing : undefined);
+        await Promise.all([node.start(), witness.start()]);
+        await swarm.runToEpoch(4.5);
+        const backup = { disk: node.disk.snapshot(), taken: ledger.taken };
+        await swarm.runToEpoch(20.5);
+        const sent = published(witness, node);
+        assert.ok(sent >= 8 * 20 && counted(ledger) >= sent);
+        node.crash();
+        ledger.taken = backup.taken;
+        if (what === 'files') node.disk.restore(backup.disk);
+        node.privacy = budget(ledger, 8 * 60);
+        // Before the network is there it may train, and counts that as well.
+        swarm.network.partition(new Map([[node.peerId, 1]]));
+        await node.start();
+        await swarm.runToEpoch(22.5);
+        swarm.network.partition(new Map());
+        await swarm.runToEpoch(24.5);
+        const now = published(witness, node);
+        assert.ok(now > sent, 'it trains on');
+        const { steps } = node.peer!.snapshot().privacy ?? assert.fail();
+        assert.ok(steps >= now && counted(ledger) >= now, `${steps} counted, ${now} sent`);
+        // What it has found is counted once.
+        assert.ok(steps <= 8 * 25, `${steps} counted`);
+        const again = budget(ledger, 8 * 60);
+        assert.equal(again.report().steps, counted(ledger));
+      });
+    }
+  }
+
+  it('that has nothing left but its key has paid for all that the swarm holds, and stops in time', async () => {
+    const { swarm, node, witness, ledger } = setUp(8 * 12, sealing);
+    await Promise.all([node.start(), witness.start()]);
+    await swarm.runToEpoch(10.5);
+    node.crash();
+    node.disk.restore(new SimDisk());
+    ledger.taken = [];
+    node.privacy = budget(ledger, 8 * 12);
+    await node.start();
+    await swarm.runToEpoch(30);
+    assert.ok(published(witness, node) <= 8 * 12, `${published(witness, node)} steps`);
+    assert.equal(counted(ledger), 8 * 12);
+    assert.equal(node.peer!.snapshot().state, 'spent');
+  });
 });
+
+/** Two listed members who sign every second epoch what they hold. */
+function sealing(manifest: Manifest): Manifest {
+  const members = [0, 1].map((i) => ({ peerId: testIdentity(i, 'swarm/1').peerId, weight: 1 }));
+  return {
+    ...manifest,
+    schedule: { ...manifest.schedule, epochsMax: 60 },
+    fold: { ...manifest.fold, sealEvery: 2, sealAfter: 1 },
+    membership: { mode: 'allowlist', members },
+  };
+}

@@ -2,13 +2,17 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { setImmediate as macrotask } from 'node:timers/promises';
 import fc from 'fast-check';
-import { Replica } from '../../../node/peer/replica.js';
 import { adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
-import { encodeEquivocation, encodeUpdateMessage } from '../../../protocol/gossip.js';
+import {
+  encodeEquivocation,
+  encodeUpdateMessage,
+  equivocationToWire,
+} from '../../../protocol/gossip.js';
 import { DEFERRED_MAX, GOSSIP_BYTES_MAX } from '../../../protocol/limits.js';
-import { equivocationProof, type EquivocationProof } from '../../../protocol/log.js';
+import { equivocationProof, type EquivocationProof } from '../../../protocol/equivocation.js';
 import { createUpdate, updateToWire, type Update } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
+import { restoreAll, testReplica } from '../../support/replicas.js';
 import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
 const run = testRun();
@@ -16,11 +20,9 @@ const FORWARDER = testIdentity(99).peerId;
 
 function setUp(epochNow = 10) {
   const clock = { epoch: epochNow };
-  const records: Uint8Array[] = [];
   const proofs: EquivocationProof[] = [];
   const announced: string[] = [];
-  const replica = new Replica(run, () => clock.epoch, {
-    onRecord: (record) => records.push(record),
+  const { replica, records } = testReplica(run, () => clock.epoch, {
     onAnnounced: (header, from) => announced.push(`${header.epoch} from ${from}`),
     onProof: (proof) => proofs.push(proof),
   });
@@ -42,11 +44,12 @@ describe('Replica', () => {
   it('restores the same adapter from its records', () => {
     const { replica, records, hear } = setUp();
     for (let i = 0; i < 12; i++) hear(testUpdate(run, testIdentity(i % 4), i >> 2));
-    const other = setUp().replica;
-    for (const record of records) assert.ok(other.restore(record));
+    const restored = setUp();
+    assert.ok(restoreAll(restored, records).every((isValid) => isValid));
+    const other = restored.replica;
     assert.equal(other.sha256(), replica.sha256());
     assert.deepEqual([replica.received, other.received], [12, 0], 'those on disk did not come in');
-    assert.equal(other.restore(Uint8Array.of(1, 2, 3)), false);
+    assert.equal(other.restore(Uint8Array.of(1, 2, 3), 12), false);
   });
 
   it('describes the adapter of the whole log also after the hash was asked for first', () => {
@@ -55,7 +58,7 @@ describe('Replica', () => {
     assert.equal(replica.adapter(signal).updates, 0);
     hear(testUpdate(run, testIdentity(1), 3));
     const sha256 = replica.sha256();
-    assert.deepEqual(replica.adapter(signal), { sha256, epoch: 3, updates: 1, checkpointEpoch: 0 });
+    assert.deepEqual(replica.adapter(signal), { sha256, epoch: 3, updates: 1, sealedEpoch: 0 });
   });
 
   it('defers an update from the future and takes it when its time has come', () => {
@@ -86,7 +89,8 @@ describe('Replica', () => {
     hear(good);
     const before = { sha256: replica.sha256(), records: records.length };
     const otherRun = testRun((manifest) => ({ ...manifest, name: 'other' }));
-    const message = updateToWire(good);
+    const message = updateToWire(testUpdate(run, testIdentity(1), 6));
+    const held = updateToWire(good);
     const flipped = message.codes.slice();
     flipped[0] = flipped[0]! ^ 1;
     const attacks: [string, Uint8Array][] = [
@@ -95,6 +99,7 @@ describe('Replica', () => {
       ['beyond the run', encodeUpdateMessage(testUpdate(run, testIdentity(1), 40))],
       ['wrong run', encodeUpdateMessage(testUpdate(otherRun, testIdentity(1), 6))],
       ['changed body', wire.Gossip.encode({ update: { ...message, codes: flipped } })],
+      ['held, with another body', wire.Gossip.encode({ update: { ...held, codes: flipped } })],
       ['short body', wire.Gossip.encode({ update: { ...message, codes: message.codes.slice(1) } })],
       [
         'no signature',
@@ -103,7 +108,7 @@ describe('Replica', () => {
       [
         'signature of another',
         wire.Gossip.encode({
-          update: { ...message, signature: testUpdate(run, testIdentity(2), 5).signed.signature },
+          update: { ...message, signature: testUpdate(run, testIdentity(2), 6).signed.signature },
         }),
       ],
       ['oversize', new Uint8Array(GOSSIP_BYTES_MAX + 1)],
@@ -112,7 +117,10 @@ describe('Replica', () => {
     for (const [name, bytes] of attacks) {
       const verdict = replica.onGossip(bytes, FORWARDER);
       // Beyond the run as far as this peer knows: an amendment may be under way.
-      const verdicts: Record<string, string> = { replay: 'ignore', 'beyond the run': 'defer' };
+      const verdicts: Record<string, string> = {
+        ...{ replay: 'ignore', 'held, with another body': 'ignore' },
+        'beyond the run': 'defer',
+      };
       assert.equal(verdict, verdicts[name] ?? 'reject', name);
       assert.equal(replica.sha256(), before.sha256, name);
     }
@@ -145,18 +153,25 @@ describe('Replica', () => {
   it('evicts an author that signed two updates for one epoch, and tells the others', () => {
     const { replica, proofs, records, hear } = setUp();
     hear(testUpdate(run, testIdentity(2), 1));
-    const without = replica.sha256();
     hear(testUpdate(run, testIdentity(1), 4));
+    const without = replica.sha256();
     hear(testUpdate(run, testIdentity(1), 5));
+    hear(testUpdate(run, testIdentity(1), 7));
     assert.notEqual(replica.sha256(), without);
     assert.equal(hear(testUpdate(run, testIdentity(1), 5, { salt: 'other' })), 'ignore');
-    assert.equal(replica.sha256(), without);
+    assert.equal(replica.sha256(), without, 'what came before the fork stays');
     assert.equal(proofs.length, 1);
     assert.equal(hear(testUpdate(run, testIdentity(1), 6)), 'ignore');
-    const other = setUp().replica;
-    for (const record of records) other.restore(record);
-    assert.equal(other.sha256(), without);
-    assert.equal(other.restore(records[1]!), true, 'an update of an evicted author is no damage');
+    assert.equal(hear(testUpdate(run, testIdentity(1), 3)), 'accept', 'before the fork it counts');
+    const restored = setUp();
+    const valid = restoreAll(restored, records);
+    assert.ok(
+      valid.every((isValid) => isValid),
+      'an update of an evicted author is no damage',
+    );
+    assert.equal(restored.replica.sha256(), replica.sha256());
+    const again = restored.replica.restore(records[2] ?? assert.fail(), 2);
+    assert.deepEqual([again, restored.replica.log.size], [true, 3]);
   });
 
   it('believes a proof of equivocation, but not one that proves nothing', () => {
@@ -167,6 +182,7 @@ describe('Replica', () => {
     ];
     const c = testUpdate(run, testIdentity(1), 6);
     const initial = replica.sha256();
+    const early = testUpdate(run, testIdentity(1), 4);
     replica.onGossip(encodeUpdateMessage(c), FORWARDER);
     assert.notEqual(replica.sha256(), initial);
     for (const bad of [equivocationProof(a, a), equivocationProof(a, c)]) {
@@ -178,6 +194,19 @@ describe('Replica', () => {
     );
     assert.ok(replica.log.proofAgainst(a.author));
     assert.equal(replica.sha256(), initial);
+    assert.equal(replica.onGossip(encodeUpdateMessage(early), FORWARDER), 'accept');
+  });
+
+  it('takes no proof against an author of whom an open run has nothing: names cost nothing', () => {
+    const { replica, records } = setUp();
+    for (let i = 1; i <= 3; i++) {
+      const two = ['a', 'b'].map((salt) => testUpdate(run, testIdentity(i), 5, { salt }));
+      const proof = equivocationProof(two[0] ?? assert.fail(), two[1] ?? assert.fail());
+      assert.equal(replica.onGossip(encodeEquivocation(proof), FORWARDER), 'ignore');
+      const { equivocation } = equivocationToWire(proof);
+      assert.equal(replica.onSyncedProof(equivocation ?? {}, FORWARDER), 'ignore');
+    }
+    assert.deepEqual([records, replica.log.proofs()], [[], []]);
   });
 
   it('asks for an announced update that it lacks, and for no other', () => {
@@ -199,9 +228,7 @@ describe('Replica', () => {
         adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
       };
     });
-    const noop = (): void => undefined;
-    const handlers = { onRecord: noop, onAnnounced: noop, onProof: noop };
-    const replica = new Replica(large, () => 10, handlers);
+    const { replica } = testReplica(large, () => 10);
     const { signal } = new AbortController();
     const empty = replica.adapter(signal);
     assert.deepEqual([empty.epoch, empty.updates], [-1, 0]);
@@ -229,7 +256,7 @@ describe('Replica', () => {
     assert.equal(replica.adapter(signal).updates, 0);
     hear(testUpdate(run, testIdentity(1), 5));
     const sha256 = replica.sha256();
-    assert.deepEqual(replica.adapter(signal), { sha256, epoch: 5, updates: 1, checkpointEpoch: 0 });
+    assert.deepEqual(replica.adapter(signal), { sha256, epoch: 5, updates: 1, sealedEpoch: 0 });
   });
 
   it('takes two signed headers for one slot as a proof, also when one is announced', () => {
@@ -269,12 +296,7 @@ describe('Replica', () => {
       ...manifest,
       membership: { mode: 'allowlist', members: [{ peerId: testIdentity(1).peerId, weight: 1 }] },
     }));
-    const noop = (): void => undefined;
-    const replica = new Replica(closed, () => 10, {
-      onRecord: noop,
-      onAnnounced: noop,
-      onProof: noop,
-    });
+    const { replica } = testReplica(closed, () => 10);
     const hear = (peer: number): string =>
       replica.onGossip(encodeUpdateMessage(testUpdate(closed, testIdentity(peer), 5)), FORWARDER);
     assert.equal(hear(1), 'accept');

@@ -4,22 +4,30 @@ import type { FrameStream } from '../../../node/interfaces.js';
 import { AntiEntropy } from '../../../node/peer/anti-entropy.js';
 import { BlobServer } from '../../../node/peer/blob-server.js';
 import { Fetcher } from '../../../node/peer/fetcher.js';
-import { Replica } from '../../../node/peer/replica.js';
 import { UpdateFetcher } from '../../../node/peer/update-fetcher.js';
-import { wholeBlob, type BlobSource } from '../../../protocol/blob.js';
+import { chunkHashes, wholeBlob, type BlobSource, type Chunk } from '../../../protocol/blob.js';
 import { toHex } from '../../../protocol/bytes.js';
 import { encodeAnnouncement, encodeUpdateMessage } from '../../../protocol/gossip.js';
 import { Prng } from '../../../protocol/prng.js';
 import { createUpdate, type Update } from '../../../protocol/update.js';
 import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
 import { NO_FAULTS, SimNetwork } from '../../../node/sim/network.js';
+import { restoreAll, testReplica } from '../../support/replicas.js';
 import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
+import { closedRun } from '../../support/seals.js';
+import { testSealing } from '../../support/sealings.js';
 
 const run = testRun();
 const nothing = (): void => undefined;
 const logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };
 
+function bodyOf({ scales, codes }: Update): Uint8Array[] {
+  return [scales, codes];
+}
+
 class World {
+  constructor(readonly run = testRun()) {}
+
   readonly time = new VirtualTime(0);
   readonly network = new SimNetwork(this.time, new Prng(new Uint8Array(32), 'test'), NO_FAULTS);
   readonly clock = new VirtualClock(this.time);
@@ -31,16 +39,16 @@ class World {
 
   /** All of a peer that has to do with getting updates. `serves` is false for one that gives no blob. */
   async peer(index: number, held: readonly Update[] = [], serves = true) {
-    const { clock, stop } = this;
+    const { run, clock, stop } = this;
     const { signal } = stop;
     const transport = this.network.transport(this.id(index));
     const heard = { proofs: 0, blobs: 0, syncs: 0 };
-    const replica: Replica = new Replica(run, () => 40, {
-      onRecord: nothing,
+    const made = testReplica(run, () => 40, {
       onAnnounced: (header, from) => updateFetcher.onAnnounced(header, from),
       onProof: () => heard.proofs++,
     });
-    for (const update of held) replica.restore(encodeUpdateMessage(update));
+    const { replica } = made;
+    restoreAll(made, held.map(encodeUpdateMessage));
     const shared = { transport, clock, logger, runId: run.id, replica };
     const random = new Prng(new Uint8Array(32), `peer ${index}`);
     const fetcher = new Fetcher({ ...shared, random, onLie: nothing }, signal);
@@ -52,8 +60,15 @@ class World {
     });
     const isElsewhere = (slot: string, peerId: string): boolean =>
       updateFetcher.offer(slot, peerId);
-    const antiEntropy: AntiEntropy = new AntiEntropy({ ...shared, random, isElsewhere }, signal);
-    const find = (root: string): BlobSource | undefined =>
+    const antiEntropy: AntiEntropy = new AntiEntropy(
+      {
+        ...{ ...shared, random, isElsewhere },
+        sealing: testSealing({ replica, transport, clock }),
+        onFailure: (error) => assert.fail(String(error)),
+      },
+      signal,
+    );
+    const find = (root: string): BlobSource<Chunk> | undefined =>
       serves ? updateFetcher.source(root) : undefined;
     const server = new BlobServer({ clock, runId: run.id, find }, signal);
     await transport.start({
@@ -113,7 +128,7 @@ describe('UpdateFetcher', () => {
     // The one who announced says that it is on its way, and it never comes.
     const root = toHex(update.bodyRoot);
     const never: BlobSource = {
-      ...wholeBlob([update.scales, update.codes], update.bodyHashes),
+      ...wholeBlob(bodyOf(update), chunkHashes(bodyOf(update))),
       has: () => false,
     };
     const find = (asked: string): BlobSource | undefined => (asked === root ? never : undefined);
@@ -139,26 +154,30 @@ describe('UpdateFetcher', () => {
     await world.end();
   });
 
-  it('proves equivocation from two announcements, before any body is here', async () => {
-    const world = new World();
-    const peer = await world.peer(0);
-    const silent = await world.peer(2, [], false);
-    await silent.transport.publish(encodeAnnouncement(update));
-    await world.pass(10);
-    const second = testUpdate(run, author, 3, { salt: 'again' });
-    await silent.transport.publish(encodeAnnouncement(second));
-    await world.pass(100);
-    assert.equal(peer.replica.log.proofAgainst(author.peerId)?.author, author.peerId);
-    assert.equal(peer.heard.proofs, 1);
-    await world.end();
-  });
+  for (const [of, expected] of [
+    [closedRun(), 1],
+    [run, 0],
+  ] as const) {
+    it(`proves equivocation from two announcements, before any body is here: ${expected} in a run that is ${of.manifest.membership.mode}`, async () => {
+      const world = new World(of);
+      const peer = await world.peer(0);
+      const silent = await world.peer(2, [], false);
+      for (const salt of ['', 'again']) {
+        await silent.transport.publish(encodeAnnouncement(testUpdate(of, author, 3, { salt })));
+        await world.pass(50);
+      }
+      assert.equal(peer.replica.log.proofs().length, expected);
+      assert.equal(peer.heard.proofs, expected);
+      await world.end();
+    });
+  }
 
   it('blames the author, not the donor, for a body that no run takes, and fetches it once', async () => {
     const world = new World();
     const peer = await world.peer(0);
     const scales = update.scales.map(() => 0xff);
-    const bad = createUpdate(run, author, { ...update, scales });
-    const source = wholeBlob([bad.scales, bad.codes], bad.bodyHashes);
+    const bad = createUpdate(run, author, { ...update, scales, logDigest: new Uint8Array(32) });
+    const source = wholeBlob(bodyOf(bad), chunkHashes(bodyOf(bad)));
     const giver = new BlobServer(
       { clock: world.clock, runId: run.id, find: () => source },
       world.stop.signal,

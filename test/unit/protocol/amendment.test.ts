@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { Replica } from '../../../node/peer/replica.js';
 import { checkAmendment, createAmendment } from '../../../protocol/amendment.js';
 import { fromHex } from '../../../protocol/bytes.js';
 import { UpdateRejectedError } from '../../../protocol/errors.js';
@@ -17,6 +16,7 @@ import { UpdateLog } from '../../../protocol/log.js';
 import { Slicer } from '../../../protocol/slice.js';
 import { SyncSession } from '../../../protocol/sync.js';
 import * as wire from '../../../protocol/wire/messages.js';
+import { restoreAll, testReplica, type TestReplica } from '../../support/replicas.js';
 import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
 /** 40 epochs, founded by identity 0. */
@@ -36,14 +36,8 @@ function signed(fields: Partial<wire.Amendment>, extra = new Uint8Array()): wire
   return { amendment, signature };
 }
 
-function newReplica(epoch = Infinity): { replica: Replica; records: Uint8Array[] } {
-  const records: Uint8Array[] = [];
-  const replica = new Replica(run, () => epoch, {
-    onRecord: (record) => records.push(record),
-    onAnnounced: () => undefined,
-    onProof: () => undefined,
-  });
-  return { replica, records };
+function newReplica(epoch = Infinity): TestReplica {
+  return testReplica(run, () => epoch);
 }
 
 describe('checkAmendment()', () => {
@@ -93,9 +87,9 @@ describe('a replica', () => {
           assert.equal(replica.onGossip(message, 'a'), isLonger ? 'accept' : 'ignore');
         }
         assert.equal(replica.epochsMax, Math.max(...all));
-        const again = newReplica().replica;
-        for (const record of records) assert.ok(again.restore(record));
-        assert.deepEqual(again.amendment, replica.amendment);
+        const again = newReplica();
+        assert.ok(restoreAll(again, records).every((isValid) => isValid));
+        assert.deepEqual(again.replica.amendment, replica.amendment);
       }),
       { numRuns: 20 },
     );
@@ -129,7 +123,7 @@ describe('a sync session', () => {
     const [side, remote] = [0, 1].map(() => new SyncSession(run, new UpdateLog(), new Set()));
     assert.ok(side && remote);
     side.hello(7);
-    const have = { kind: 'have', clockMs: 7, checkpoint: null, amendment: amendment.signed };
+    const have = { kind: 'have', clockMs: 7, sealed: null, amendment: amendment.signed };
     assert.deepEqual(side.receive(remote.hello(7, amendment)), have);
   });
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { adapterLayout, initialAdapter } from '../../../protocol/adapter.js';
 import { Fold } from '../../../protocol/fold.js';
+import { GRID } from '../../../protocol/grid.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import type { Compression, Manifest, Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
@@ -28,6 +29,13 @@ function contribute(
   log.insert(createUpdate(run, testIdentity(peer), { ...fields, ...quantised }));
 }
 
+/** The adapter before it is rounded to float32. */
+function thetaOf(run: Run, fold: Fold, log: UpdateLog): Float64Array {
+  fold.compute(log);
+  const sum = fold.sum();
+  return Float64Array.from(initialAdapter(run.manifest.adapter), (v, i) => v - sum[i]! / GRID);
+}
+
 function runWith(compression: Compression, fold: Partial<Manifest['fold']> = {}): Run {
   return testRun((manifest) => ({
     ...manifest,
@@ -50,16 +58,16 @@ const LOSSLESS: Compression = {
 };
 
 describe('averaging', () => {
-  it('without loss by the codec ends an epoch at the exact mean of the peers', () => {
+  it('without loss by the codec ends an epoch at the mean of the peers, to half a step of the grid', () => {
     const run = runWith(LOSSLESS);
     const theta0 = Float64Array.from(initialAdapter(run.manifest.adapter));
     const log = new UpdateLog();
     const deltas = [1, 2, 8].map((scale) => exactDelta(theta0.length, scale / 1024));
     for (const [peer, delta] of deltas.entries()) contribute(run, log, peer, 0, delta);
-    const theta = new Fold(run).compute(log);
+    const theta = thetaOf(run, new Fold(run), log);
     for (const [i, value] of theta.entries()) {
       const mean = deltas.reduce((sum, delta) => sum + (theta0[i]! - delta[i]!), 0) / 3;
-      assert.ok(Math.abs(value - mean) < 1e-15 * Math.max(1, Math.abs(mean)) * 4);
+      assert.ok(Math.abs(value - mean) <= 0.5 / GRID + 1e-15);
     }
   });
 
@@ -71,7 +79,7 @@ describe('averaging', () => {
     const fold = new Fold(run);
     let distance = norm(theta0.map((value, i) => value - target[i]!));
     for (let epoch = 0; epoch < 6; epoch++) {
-      const theta = fold.compute(log).slice();
+      const theta = thetaOf(run, fold, log);
       for (const peer of [0, 1]) {
         contribute(
           run,
@@ -81,8 +89,8 @@ describe('averaging', () => {
           theta.map((value, i) => value - target[i]!),
         );
       }
-      const next = norm(fold.compute(log).map((value, i) => value - target[i]!));
-      assert.ok(Math.abs(next / distance - 0.5) < 1e-9, `epoch ${epoch}: ${next / distance}`);
+      const next = norm(thetaOf(run, fold, log).map((value, i) => value - target[i]!));
+      assert.ok(Math.abs(next / distance - 0.5) < 1e-7, `epoch ${epoch}: ${next / distance}`);
       distance = next;
     }
   });
@@ -103,17 +111,18 @@ describe('averaging', () => {
       const fold = new Fold(bent);
       const residuals = [0, 1].map(() => new Float64Array(target.length));
       for (let epoch = 0; epoch < 40; epoch++) {
-        const theta = fold.compute(log).slice();
+        const theta = thetaOf(bent, fold, log);
         for (const [peer, residual] of residuals.entries()) {
           const delta = theta.map((value, i) => value - target[i]!);
           contribute(bent, log, peer, epoch, delta, residual);
         }
       }
-      return norm(fold.compute(log).map((value, i) => value - target[i]!));
+      return norm(thetaOf(bent, fold, log).map((value, i) => value - target[i]!));
     };
     const start = norm(new Float64Array(266).fill(1));
     assert.ok(finalDistance(1, 0.95) < 0.1 * start, 'G = 1');
-    assert.ok(finalDistance(16, 0.95) > 100 * start, 'G = 11');
+    // A step is at most 8 long, so it swings about the target instead of growing without end.
+    assert.ok(finalDistance(16, 0.95) > 2 * start, 'G = 11');
   });
 });
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { encodeHave, encodeOpening, encodeWant } from '../../../protocol/have.js';
+import { encodeHave, encodeOpening, encodeWant, NO_SEALS } from '../../../protocol/have.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import { maxUpdateBytes } from '../../../protocol/slice.js';
 import { SyncSession } from '../../../protocol/sync.js';
@@ -18,7 +18,7 @@ function waiting(): SyncSession {
   const remote = new UpdateLog();
   for (const update of updates) remote.insert(update);
   const session = new SyncSession(run, new UpdateLog(), new Set());
-  session.receive(encodeOpening(run, remote, 0));
+  session.receive(encodeOpening(run, remote, 0, NO_SEALS));
   for (const frame of encodeHave(run, remote)) session.receive(frame);
   assert.ok([...session.want()].length > 0);
   for (const frame of encodeWant(new Map())) session.receive(frame);

@@ -3,9 +3,9 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { toHex } from '../../../protocol/bytes.js';
 import { SyncProtocolError } from '../../../protocol/errors.js';
-import { checkEquivocation } from '../../../protocol/gossip.js';
+import { checkEquivocation, equivocationProof } from '../../../protocol/equivocation.js';
 import { SYNC_FRAME_BYTES_MAX } from '../../../protocol/limits.js';
-import { equivocationProof, UpdateLog } from '../../../protocol/log.js';
+import { UpdateLog } from '../../../protocol/log.js';
 import type { Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
 import { Slicer } from '../../../protocol/slice.js';
@@ -16,6 +16,10 @@ import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
 const run = testRun();
 const slicer = new Slicer(run);
+
+function isEvicted(log: UpdateLog, { author, epoch }: Update): boolean {
+  return epoch >= (log.proofAgainst(author)?.epoch ?? Infinity);
+}
 
 class Side {
   readonly log = new UpdateLog();
@@ -49,7 +53,7 @@ function sync(a: Side, b: Side): number {
       if (event.kind === 'update') {
         side.received += 1;
         const update = checkUpdate(run, slicer, event.update);
-        if (!side.log.proofAgainst(update.author)) side.log.insert(update);
+        if (!isEvicted(side.log, update)) side.log.insert(update);
       }
       if (event.kind === 'equivocation') side.log.evict(checkEquivocation(run, event.equivocation));
     }
@@ -139,7 +143,10 @@ describe('SyncSession', () => {
     sync(a, b);
     const c = new Side(universe);
     sync(a, c);
-    for (const side of [a, b, c]) assert.equal(side.log.proofAgainst(cheat.peerId)?.first.epoch, 3);
+    for (const side of [a, b, c]) {
+      assert.equal(side.log.proofAgainst(cheat.peerId)?.epoch, 3);
+      assert.deepEqual(side.log.epochsOf(cheat.peerId), [0, 1, 2]);
+    }
     assert.equal(digest(a), digest(b));
     assert.equal(digest(a), digest(c));
   });
@@ -171,6 +178,7 @@ describe('SyncSession', () => {
           have: {
             ...{ runId: new Uint8Array(32), clockMs: 0, authors: [], evicted: [], last: false },
             ...{ logDigest: new Uint8Array(32), admissionsDigest: new Uint8Array() },
+            sealsDigest: new Uint8Array(),
           },
         }),
       ],

@@ -18,8 +18,17 @@ import { after, describe, it } from 'node:test';
 import { StoreUnavailableError } from '../../../node/interfaces.js';
 import { DataDirectory } from '../../../node/store/directory.js';
 import { FileStore } from '../../../node/store/file-store.js';
-import { readLog } from '../../../node/store/log-file.js';
-import { sampleCheckpoint, sampleState, storeCompliance } from '../../compliance/store.js';
+import { scanLog, type LogScan } from '../../../node/store/log-scan.js';
+import {
+  firstBytes,
+  recordsOf,
+  sampleMoments,
+  sampleSeal,
+  sampleState,
+  sampleSum,
+  storeCompliance,
+} from '../../compliance/store.js';
+import { RecordingDisk } from '../../support/recording-disk.js';
 
 const RUN_ID = 'ab'.repeat(32);
 const made: string[] = [];
@@ -46,13 +55,18 @@ storeCompliance('files', {
 async function withLog(values: number[]): Promise<DataDirectory> {
   const directory = await newDirectory();
   const store = new FileStore(directory, RUN_ID);
-  await store.loadLog();
+  await recordsOf(store);
   for (const value of values) await store.appendLog(new Uint8Array(20).fill(value));
   return directory;
 }
 
-async function values(store: FileStore): Promise<number[]> {
-  return (await store.loadLog()).map((record) => record[0] ?? -1);
+const values = firstBytes;
+
+/** What a scan of a log finds, with the first byte of each record. */
+async function scanned(path: string): Promise<(LogScan & { records: number[] }) | null> {
+  const records: number[] = [];
+  const scan = await scanLog(path, RUN_ID, ([first]) => records.push(first ?? -1));
+  return scan && { ...scan, records };
 }
 
 /** Bytes before the first record, and of one record of 20 bytes with its frame. */
@@ -83,18 +97,18 @@ describe('log.bin', () => {
     assert.equal((await stat(directory.pathOf('log'))).size, HEADER + RECORD);
   });
 
-  it('leaves out a damaged record in the middle, keeps those after it and the old file', async () => {
+  it('passes over a damaged record in the middle, keeps those after it and the file as it is', async () => {
     const directory = await withLog([1, 2, 3]);
     const bytes = await readFile(directory.pathOf('log'));
     bytes[HEADER + RECORD + 15] = 99;
     await writeFile(directory.pathOf('log'), bytes);
     const store = new FileStore(directory, RUN_ID);
     assert.deepEqual(await values(store), [1, 3]);
-    assert.match(store.warnings.join(), /1 damaged record was left out/);
-    assert.deepEqual(await readFile(`${directory.pathOf('log')}.damaged`), bytes);
-    const again = new FileStore(directory, RUN_ID);
-    assert.deepEqual(await values(again), [1, 3]);
-    assert.deepEqual(again.warnings, []);
+    assert.match(store.warnings.join(), /1 damaged record was passed over/);
+    await store.appendLog(new Uint8Array(20).fill(4));
+    const after = await readFile(directory.pathOf('log'));
+    assert.deepEqual(after.subarray(0, bytes.length), bytes);
+    assert.deepEqual(await values(new FileStore(directory, RUN_ID)), [1, 3, 4]);
   });
 
   it('loses no record but the damaged one, whichever byte of it is damaged and however', async () => {
@@ -104,12 +118,8 @@ describe('log.bin', () => {
         const bytes = await readFile(directory.pathOf('log'));
         bytes[HEADER + RECORD + at]! ^= mask;
         await writeFile(directory.pathOf('log'), bytes);
-        const scan = await readLog(directory.pathOf('log'), RUN_ID);
-        assert.deepEqual(
-          scan?.records.map(([first]) => first),
-          [1, 3, 4],
-          `byte ${at} ^ ${mask}`,
-        );
+        const scan = await scanned(directory.pathOf('log'));
+        assert.deepEqual(scan?.records, [1, 3, 4], `byte ${at} ^ ${mask}`);
         assert.deepEqual([scan.damaged, scan.tailBytes], [1, 0]);
       }
     }
@@ -121,27 +131,27 @@ describe('log.bin', () => {
     const bytes = await readFile(path);
     for (let length = HEADER; length <= bytes.length; length++) {
       await writeFile(path, bytes.subarray(0, length));
-      const scan = await readLog(path, RUN_ID);
+      const scan = await scanned(path);
       const whole = Math.floor((length - HEADER) / RECORD);
       assert.equal(scan?.records.length, whole, `${length} bytes`);
       assert.deepEqual([scan.damaged, scan.tailBytes], [0, (length - HEADER) % RECORD]);
     }
   });
 
-  it('is read by readLog without being changed', async () => {
+  it('is scanned without being changed', async () => {
     const directory = await withLog([1, 2]);
     await truncate(directory.pathOf('log'), HEADER + 2 * RECORD - 3);
-    const scan = await readLog(directory.pathOf('log'), RUN_ID);
+    const scan = await scanned(directory.pathOf('log'));
     assert.equal(scan?.records.length, 1);
     assert.equal(scan.tailBytes, RECORD - 3);
     assert.equal((await stat(directory.pathOf('log'))).size, HEADER + 2 * RECORD - 3);
-    assert.equal(await readLog(directory.pathOf('manifest'), RUN_ID), null);
+    assert.equal(await scanned(directory.pathOf('manifest')), null);
   });
 
   it('refuses the log of another run', async () => {
     const directory = await withLog([1]);
     await assert.rejects(
-      new FileStore(directory, 'cd'.repeat(32)).loadLog(),
+      recordsOf(new FileStore(directory, 'cd'.repeat(32))),
       /not the log of run cdcd/,
     );
   });
@@ -155,7 +165,7 @@ describe('log.bin', () => {
   it('says that the directory is gone, and goes on when it is back', async () => {
     const directory = await withLog([1]);
     const store = new FileStore(directory, RUN_ID);
-    await store.loadLog();
+    await recordsOf(store);
     await rename(directory.path, `${directory.path}-away`);
     const lost =
       /^cannot append to .*log\.bin: it is not there any more; put .* back .*\(ENOENT\)$/;
@@ -172,48 +182,13 @@ describe('log.bin', () => {
   it('refuses to append when another program has shortened the file', async () => {
     const directory = await withLog([1, 2]);
     const store = new FileStore(directory, RUN_ID);
-    await store.loadLog();
+    await recordsOf(store);
     await truncate(directory.pathOf('log'), HEADER + RECORD);
     await assert.rejects(store.appendLog(Uint8Array.of(3)), /72 bytes instead of 104/);
   });
 });
 
 describe('state.bin', () => {
-  it('is put aside when a byte of it changed, and the peer begins with none', async () => {
-    const directory = await newDirectory();
-    await new FileStore(directory, RUN_ID).saveState(sampleState(2));
-    const path = directory.pathOf('state');
-    const whole = await readFile(path);
-    for (const position of [0, 9, 13, 40, whole.length - 60, whole.length - 1]) {
-      const damaged = Buffer.from(whole);
-      damaged[position] = (damaged[position] ?? 0) ^ 0x40;
-      await writeFile(path, damaged);
-      const store = new FileStore(directory, RUN_ID);
-      assert.equal(await store.loadState(), null, `byte ${position}`);
-      assert.match(
-        store.warnings.join(),
-        /is damaged .*kept as state\.bin\.damaged.*empty residual/,
-      );
-      assert.deepEqual(await readFile(`${path}.damaged`), damaged);
-      assert.equal(existsSync(path), false);
-    }
-  });
-
-  it('is put aside when it is cut off, empty or of another run', async () => {
-    const directory = await newDirectory();
-    const store = new FileStore(directory, RUN_ID);
-    await store.saveState(sampleState(2));
-    const whole = await readFile(directory.pathOf('state'));
-    for (const length of [0, 5, 47, whole.length - 1]) {
-      await writeFile(directory.pathOf('state'), whole.subarray(0, length));
-      assert.equal(await store.loadState(), null, `length ${length}`);
-    }
-    await writeFile(directory.pathOf('state'), whole);
-    const other = new FileStore(directory, 'cd'.repeat(32));
-    assert.equal(await other.loadState(), null);
-    assert.match(other.warnings.join(), /belongs to run abab/);
-  });
-
   it('survives a crash that left a half-written temporary file', async () => {
     const directory = await newDirectory();
     const store = new FileStore(directory, RUN_ID);
@@ -226,53 +201,140 @@ describe('state.bin', () => {
   });
 });
 
-describe('checkpoint.bin', () => {
-  it('is put aside with its log when a byte of it changed, it is cut off or of another run', async () => {
-    const directory = await withLog([1, 2]);
-    const [path, log] = [directory.pathOf('checkpoint'), directory.pathOf('log')];
-    await new FileStore(directory, RUN_ID).saveCheckpoint(sampleCheckpoint(3));
-    const [whole, records] = [await readFile(path), await readFile(log)];
-    const spoiled = [0, 9, 13, 40, whole.length - 60, whole.length - 1].map((position) => {
-      const damaged = Buffer.from(whole);
-      damaged[position] = (damaged[position] ?? 0) ^ 0x40;
-      return damaged;
+/** Files beside the log: what is saved, how it is found again, and what is said when it is lost. */
+const ARRAY_FILES = [
+  {
+    name: 'state.bin',
+    path: (directory: DataDirectory) => directory.pathOf('state'),
+    save: (store: FileStore) => store.saveState(sampleState(2)),
+    load: (store: FileStore): Promise<unknown> => store.loadState(),
+    loss: /empty residual/,
+  },
+  {
+    name: 'moments.bin',
+    path: (directory: DataDirectory) => directory.pathOf('moments'),
+    save: (store: FileStore) => store.saveMoments(sampleMoments(2)),
+    load: (store: FileStore): Promise<unknown> => store.loadMoments(),
+    loss: /zero moments/,
+  },
+  {
+    name: 'seal.bin',
+    path: (directory: DataDirectory) => directory.pathOf('seal'),
+    save: (store: FileStore) => store.saveSeal(sampleSeal(12)),
+    load: (store: FileStore): Promise<unknown> => store.loadSeal(),
+    loss: /comes back from other peers/,
+  },
+  {
+    name: 'sum-12.bin',
+    path: (directory: DataDirectory) => directory.sumPath(12),
+    save: (store: FileStore) => store.saveSum(12, sampleSum(12)),
+    load: (store: FileStore): Promise<unknown> => store.loadSum(12),
+    loss: /made again, or comes back from other peers/,
+  },
+];
+
+for (const { name, path: pathOf, save, load, loss } of ARRAY_FILES) {
+  describe(name, () => {
+    it('is put aside when any byte of it changed or it was cut off, and the peer goes on without', async () => {
+      const directory = await newDirectory();
+      const path = pathOf(directory);
+      await save(new FileStore(directory, RUN_ID));
+      const whole = await readFile(path);
+      const spoiled = [...whole.keys()].map((position) => {
+        const damaged = Buffer.from(whole);
+        damaged[position] = (damaged[position] ?? 0) ^ 0x40;
+        return damaged;
+      });
+      for (const length of [0, 5, 47, whole.length - 1]) spoiled.push(whole.subarray(0, length));
+      spoiled.push(Buffer.concat([whole, Uint8Array.of(0)]));
+      for (const [i, damaged] of spoiled.entries()) {
+        await writeFile(path, damaged);
+        const store = new FileStore(directory, RUN_ID);
+        assert.equal(await load(store), null, `case ${i}`);
+        assert.match(store.warnings.join(), new RegExp(`is damaged .*kept as .*${name}.damaged`));
+        assert.match(store.warnings.join(), loss);
+        assert.deepEqual(await readFile(`${path}.damaged`), damaged);
+        assert.equal(existsSync(path), false);
+      }
     });
-    for (const length of [0, 5, 47, whole.length - 1]) spoiled.push(whole.subarray(0, length));
-    for (const damaged of spoiled) {
-      await writeFile(path, damaged);
-      await writeFile(log, records);
-      const store = new FileStore(directory, RUN_ID);
-      assert.equal(await store.loadCheckpoint(), null);
-      assert.deepEqual(await store.loadLog(), [], 'updates without what they go on from');
-      assert.match(
-        store.warnings.join(),
-        /is damaged .*kept as checkpoint\.bin\.damaged .*come back from other peers/,
-      );
-      assert.deepEqual(await readFile(`${path}.damaged`), damaged);
-      assert.deepEqual(await readFile(`${log}.damaged`), records);
+
+    it('of another run is put aside', async () => {
+      const directory = await newDirectory();
+      await save(new FileStore(directory, RUN_ID));
+      const other = new FileStore(directory, 'cd'.repeat(32));
+      assert.equal(await load(other), null);
+      assert.match(other.warnings.join(), /belongs to run abab/);
+    });
+  });
+}
+
+describe('a sum that is served', () => {
+  it('is read in parts without being loaded, and rejects when it became shorter', async () => {
+    const directory = await newDirectory();
+    const store = new FileStore(directory, RUN_ID);
+    await store.saveSum(12, sampleSum(12, 1000));
+    const path = directory.sumPath(12);
+    const { size } = await stat(path);
+    await truncate(path, size - 32 - 8);
+    await store.readSum(12, 0, 7992);
+    await assert.rejects(store.readSum(12, 0, 8000), StoreUnavailableError);
+  });
+});
+
+describe('a log larger than what is read at one time', () => {
+  it('gives every record, whatever its length and where it lies', async () => {
+    const directory = await newDirectory();
+    const store = new FileStore(directory, RUN_ID);
+    await recordsOf(store);
+    // 4 MiB are read at a time: one record is longer, and some lie across the border.
+    const lengths = [20, 3_000_000, 1_200_000, 5_000_000, 1, 4_194_304, 4_194_292, 700];
+    const places: number[] = [];
+    for (const [i, length] of lengths.entries()) {
+      places.push(await store.appendLog(new Uint8Array(length).fill(i + 1)));
     }
-    await writeFile(path, whole);
-    const stranger = new FileStore(directory, 'cd'.repeat(32));
-    assert.equal(await stranger.loadCheckpoint(), null);
-    assert.match(stranger.warnings.join(), /belongs to run abab/);
+    const seen: [number, number, number][] = [];
+    await new FileStore(directory, RUN_ID).loadLog((record, place) => {
+      assert.ok(record.every((byte) => byte === record[0]));
+      seen.push([record[0] ?? 0, record.length, place]);
+    });
+    assert.deepEqual(
+      seen,
+      lengths.map((length, i) => [i + 1, length, places[i]]),
+    );
+  });
+
+  it('is found again behind damage of any length', async () => {
+    const directory = await newDirectory();
+    const store = new FileStore(directory, RUN_ID);
+    await recordsOf(store);
+    for (let i = 1; i <= 6; i++) await store.appendLog(new Uint8Array(2_000_000).fill(i));
+    const path = directory.pathOf('log');
+    const bytes = await readFile(path);
+    // The frame of the second record, the whole third one, and some of the fourth.
+    bytes.fill(0x33, HEADER + 2_000_012, HEADER + 3 * 2_000_012 + 500_000);
+    await writeFile(path, bytes);
+    const scan = await scanned(path);
+    assert.deepEqual(scan?.records, [1, 5, 6]);
+    assert.deepEqual([scan.end, scan.tailBytes], [bytes.length, 0]);
   });
 });
 
 describe('a disk that refuses', () => {
   const linux = process.platform === 'linux';
 
-  it('full: says so, keeps the old state and the log', { skip: !linux }, async () => {
+  it('full: says so, keeps the old state and the log', async () => {
     const directory = await withLog([1]);
     const store = new FileStore(directory, RUN_ID);
-    await store.loadLog();
+    await recordsOf(store);
     await store.saveState(sampleState(2));
-    // /dev/full takes no byte: every write gives ENOSPC, as on a full disk.
-    await symlink('/dev/full', `${directory.pathOf('state')}.tmp`);
+    const full = new RecordingDisk();
+    full.faultAt = (_, name) => (name.startsWith('write ') ? { errno: 'ENOSPC' } : null);
     await assert.rejects(store.saveState(sampleState(3)), (error) => {
       assert.ok(error instanceof StoreUnavailableError);
       assert.match(error.message, /^cannot write .*state\.bin: the disk is full; free some space/);
       return true;
     });
+    full.close();
     assert.deepEqual(await store.loadState(), sampleState(2));
     await store.saveState(sampleState(4));
     assert.deepEqual(await store.loadState(), sampleState(4));
@@ -284,8 +346,9 @@ describe('a disk that refuses', () => {
     async () => {
       const directory = await withLog([1]);
       const store = new FileStore(directory, RUN_ID);
-      await store.loadLog();
+      await recordsOf(store);
       await rename(directory.pathOf('log'), `${directory.pathOf('log')}.away`);
+      // /dev/full takes no byte: every write gives ENOSPC, as on a full disk.
       await symlink('/dev/full', directory.pathOf('log'));
       await assert.rejects(store.appendLog(Uint8Array.of(2)), /the disk is full/);
       await rm(directory.pathOf('log'));

@@ -13,6 +13,7 @@ import { Slicer } from '../../../protocol/slice.js';
 import type { Update } from '../../../protocol/update.js';
 import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
 import { makeProblem, SyntheticTrainer } from '../../../node/sim/synthetic-trainer.js';
+import { recordsOf } from '../../compliance/store.js';
 import { cutPower } from '../../support/power-loss.js';
 import { RecordingDisk, type Operation } from '../../support/recording-disk.js';
 import { adapterSize, TEST_START_MS, testIdentity, testRun } from '../../support/runs.js';
@@ -57,7 +58,7 @@ function updateOf(record: Uint8Array): Update | null {
 async function live(
   path: string,
   recorder: RecordingDisk,
-  { fromMs = 0, untilMs = 0, seed = 0 },
+  { fromMs = 0, untilMs = 0, seed = 0, isNewKey = false },
 ): Promise<Note['published']> {
   const time = new VirtualTime(fromMs);
   const clock = new VirtualClock(time);
@@ -83,7 +84,10 @@ async function live(
   const directory = new DataDirectory(path);
   await directory.create();
   const store = new FileStore(directory, run.id);
-  const peer = new Peer({ transport, clock, store, trainer, logger: silent, identity }, { run });
+  const peer = new Peer(
+    { transport, clock, store, trainer, logger: silent, identity },
+    { run, isNewKey },
+  );
   await peer.start();
   for (let nowMs = fromMs; nowMs <= untilMs; nowMs += TICK_MS) {
     await time.advanceTo(nowMs);
@@ -106,8 +110,8 @@ async function fault(path: string, { published, nowMs }: Note): Promise<string |
       const before = published.find((update) => update.epoch === epoch);
       if (before && before.id !== id) return `two updates for epoch ${epoch}`;
     }
-    const records = await new FileStore(new DataDirectory(path), run.id).loadLog();
-    const ids = records.map((record) => updateOf(record)?.id);
+    const records = await recordsOf(new FileStore(new DataDirectory(path), run.id));
+    const ids = records.map(({ bytes }) => updateOf(bytes)?.id);
     const lost = [...published, ...later].filter(({ id }) => !ids.includes(id));
     if (lost.length > 0) return `published, but not on disk: epoch ${lost[0]?.epoch}`;
     return later.length > 0 ? null : 'it does not go on';
@@ -126,6 +130,7 @@ async function firstLife(): Promise<{ path: string; trace: readonly Operation[] 
     const published = await live(path, recorder, {
       fromMs: TEST_START_MS,
       untilMs: TEST_START_MS + 2.5 * EPOCH_MS,
+      isNewKey: true,
     });
     assert.equal(published.length, 3);
     return { path, trace: recorder.trace };

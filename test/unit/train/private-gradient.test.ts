@@ -139,6 +139,16 @@ describe('privateGradient', () => {
     assert.ok(Number.isFinite(half.loss));
   });
 
+  it('refuses noise that is not finite, or more than 32 bits hold', async () => {
+    for (const noise of [NaN, Infinity, 1e300]) {
+      const random = { ...quiet([]), addGaussians: (sum: Float64Array) => void (sum[2] = noise) };
+      await assert.rejects(
+        privateGradient(init({ random }), theta, never),
+        /the noise of private training holds (NaN|infinity) \(value 3 of/,
+      );
+    }
+  });
+
   it('stops between two parts', async () => {
     const abort = new AbortController();
     const stopping: PrivateGradientInit['model'] = {

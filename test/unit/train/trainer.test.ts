@@ -9,6 +9,8 @@ import {
   type LocalTrainerInit,
 } from '../../../node/train/trainer.js';
 import { adapterSha256, initialAdapter, type AdapterSpec } from '../../../protocol/adapter.js';
+import { newOptimiserState } from '../../../node/train/optimiser.js';
+import type { StepGradient } from '../../../node/train/private-gradient.js';
 import { openTinyModel, randomBatch, TRAINING } from './tiny-model.js';
 
 const RUN = { epochsMax: 4, stepsRef: 5 };
@@ -55,6 +57,41 @@ function bits({ theta, optimiser }: Pick<TrainResult, 'theta' | 'optimiser'>): o
   const [m, v] = [adapterSha256(optimiser.m), adapterSha256(optimiser.v)];
   return { theta: adapterSha256(theta), m, v, step: optimiser.step };
 }
+
+describe('NaN and infinity', () => {
+  it('are refused in what training starts from', async () => {
+    for (const broken of [NaN, Infinity, -Infinity]) {
+      const theta = initialAdapter(adapter);
+      theta[3] = broken;
+      await assert.rejects(trainer().train(job({ theta }), ignore, never), /theta is not finite/);
+      for (const moment of ['m', 'v'] as const) {
+        const optimiser = newOptimiserState(model.adapterSize);
+        optimiser[moment][5] = broken;
+        await assert.rejects(
+          trainer().train(job({ optimiser }), ignore, never),
+          /the optimiser is not finite/,
+        );
+      }
+    }
+    const optimiser = newOptimiserState(model.adapterSize);
+    optimiser.v[5] = -1;
+    await assert.rejects(trainer().train(job({ optimiser }), ignore, never), RangeError);
+  });
+
+  it('never come out as a contribution: all of theta is NaN then, and the optimiser new', async () => {
+    // Steps that are finite each, but lead out of float32.
+    const theta = initialAdapter(adapter).fill(3.4e38);
+    const training = { ...TRAINING, learningRate: 1e38, weightDecay: -1 };
+    const gradient = new Float32Array(model.adapterSize).fill(1);
+    const privateGradient = (): Promise<StepGradient> =>
+      Promise.resolve({ loss: 1, targets: 1, inputTokens: 1, gradient: gradient.slice() });
+    const unsound = trainer({ training, privateGradient });
+    const result = await unsound.train(job({ theta }), ignore, never);
+    assert.ok(result.theta.every(Number.isNaN));
+    assert.ok(result.optimiser.m.every((value) => value === 0));
+    assert.ok(result.optimiser.v.every((value) => value === 0));
+  });
+});
 
 describe('LocalTrainer.train', () => {
   it('overfits one small batch, as far as random frozen weights let it', async () => {

@@ -1,0 +1,65 @@
+/** What becomes of trained steps: error feedback, the codec and the signed update (docs/PROTOCOL.md, "One epoch at one peer"). */
+import { fromHex } from '../../protocol/bytes.js';
+import { encodeUpdateMessage } from '../../protocol/gossip.js';
+import { Prng } from '../../protocol/prng.js';
+import { accumulateMove, addUpdate, takeSlice } from '../../protocol/residual.js';
+import { createUpdate, type Update, type UpdateHeader } from '../../protocol/update.js';
+import type { Identity, PeerState, TrainResult } from '../interfaces.js';
+import type { Replica } from './replica.js';
+
+/**
+ * The most by which the delta of an epoch with fewer steps than stepsRef is scaled up. Full scaling is
+ * right for plain gradient steps, but the first steps of AdamW are all of full length and mostly noise:
+ * three offices with 1 to 3 of 10 steps diverge with it and learn with this (docs/PROTOCOL.md, "Slow peers").
+ */
+const STEP_SCALE_MAX = 2;
+
+/** One epoch's work. */
+export interface TrainedEpoch {
+  /** The adapter before and after the steps: [adapterSize] float32, all finite. */
+  theta: Float32Array;
+  result: TrainResult;
+  baseEpoch: number;
+  epoch: number;
+  /** Own updates that a certificate does not count: they go back into the residual. See Sealing. */
+  returned: { seal: string; updates: readonly UpdateHeader[] } | null;
+}
+
+/**
+ * The update of an epoch, and the state after it, which must be on disk before anybody hears of it. The residual of
+ * `state` is changed in place: it is as large as the adapter, and what is on disk stays until the new one is there.
+ */
+export function compressEpoch(
+  { replica, identity }: { replica: Replica; identity: Identity },
+  state: PeerState,
+  { theta, result, baseEpoch, epoch, returned }: TrainedEpoch,
+): { state: PeerState; update: Update } {
+  const { run, slicer, log } = replica;
+  const { schedule, compression, fold } = run.manifest;
+  const scale = Math.min(schedule.stepsRef / result.steps, STEP_SCALE_MAX);
+  const { residual } = state;
+  // After a long absence the residual corrects a path that the swarm has left.
+  if (epoch - state.epoch > fold.lagMax) residual.fill(0);
+  accumulateMove(residual, { from: theta, to: result.theta, scale }, compression.beta);
+  for (const header of returned?.updates ?? [])
+    addUpdate(residual, slicer.slice(header.epoch), log.read(header));
+  const random = new Prng(fromHex(run.id), `rounding/${identity.peerId}/${epoch}`);
+  const quantised = takeSlice(residual, slicer.slice(epoch), random);
+  const { steps, tokens } = result;
+  const logDigest = log.digest();
+  const fields = { epoch, baseEpoch, steps, logDigest, ...quantised };
+  const update = createUpdate(run, identity, fields);
+  return {
+    state: {
+      ...state,
+      // Never back, also when the clock was: a restart that lost the log must not use a slot again.
+      epoch: Math.max(epoch, state.epoch),
+      residual,
+      update: encodeUpdateMessage(update),
+      settledSeal: returned?.seal ?? state.settledSeal,
+      steps: state.steps + steps,
+      tokens: state.tokens + tokens,
+    },
+    update,
+  };
+}
