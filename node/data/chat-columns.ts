@@ -21,22 +21,24 @@ export type ContextColumn = (typeof CONTEXT_COLUMNS)[number];
 export type ContextFields = Partial<Record<ContextColumn, unknown>>;
 
 /** Who speaks, as chat templates call them. Capitals do not matter. */
-const ROLES: Readonly<Record<string, string>> = {
-  system: 'system',
-  user: 'user',
-  human: 'user',
-  prompter: 'user',
-  assistant: 'assistant',
-  gpt: 'assistant',
-  chatgpt: 'assistant',
-  bot: 'assistant',
-  ai: 'assistant',
-  model: 'assistant',
-  function_call: 'function_call',
-  tool: 'tool',
-  observation: 'tool',
-  function_response: 'tool',
-};
+const ROLES: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    system: 'system',
+    user: 'user',
+    human: 'user',
+    prompter: 'user',
+    assistant: 'assistant',
+    gpt: 'assistant',
+    chatgpt: 'assistant',
+    bot: 'assistant',
+    ai: 'assistant',
+    model: 'assistant',
+    function_call: 'function_call',
+    tool: 'tool',
+    observation: 'tool',
+    function_response: 'tool',
+  }),
+);
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -93,7 +95,7 @@ function readTurn(turn: unknown): ChatMessage {
   if (typeof speaker !== 'string') {
     throw new UserError(`"${roleField}" is ${kindOf(speaker)}, but must be text`);
   }
-  const role = ROLES[speaker.trim().toLowerCase()] ?? speaker;
+  const role = ROLES.get(speaker.trim().toLowerCase()) ?? speaker;
   const fields = withCalls(others);
   if (role === 'function_call') return calling(said, fields);
   const hasCalls = fields['tool_calls'] !== undefined;

@@ -184,13 +184,16 @@ class Mask {
    */
   #withThoughts(turn: number, answer: Answer): Answer {
     const { content = null, ...fields }: Partial<ChatMessage> = this.messages[turn] ?? {};
+    const given = fields['reasoning_content'] ?? fields['thinking'] ?? fields['reasoning'];
+    const isThinking = typeof given === 'string' || content?.includes('</think>') === true;
+    // Calls are in the words of the template alone.
+    if (content === null || !isThinking || fields['tool_calls'] !== undefined) return answer;
     const prompt = this.#tryRender(this.messages.slice(0, turn), true);
-    if (content === null || prompt === null) return answer;
+    if (prompt === null) return answer;
     const opening = /<think>\s*$/.exec(prompt)?.[0] ?? '';
-    const given = fields['reasoning_content'];
     const isGiven = typeof given === 'string' && opening !== '' && !content.includes('</think>');
     const words = isGiven ? `${given.trim()}\n</think>\n\n${content}` : content;
-    const told = answer.text.slice(answer.start, answer.end);
+    const told = answer.text.slice(Math.max(0, answer.start - PREFILLED), answer.end);
     if (!words.includes('</think>') || holdsWords(told, isGiven ? given : words)) return answer;
     const written = opening === '' ? words : words.replace(/^\s*<think>\s*/, '');
     const text = `${prompt}${written}${answer.tail}`;

@@ -10,7 +10,12 @@ import { printableLine } from '../printable.js';
 import { compileJinja, type JinjaTemplate, type Rendering } from './jinja.js';
 import { TooMuchError } from './text-budget.js';
 import { timeFor, withTimeLimit, type ModelProgram } from './time-limit.js';
-import { readTokenizerConfig, specialTokensOf, TOKENIZER_CONFIG_FILE } from './tokenizer.js';
+import {
+  readTokenizerConfig,
+  specialTokensOf,
+  TOKENIZER_CONFIG_FILE,
+  type TokenizerConfig,
+} from './tokenizer.js';
 
 /**
  * One turn of a conversation; `role` is mostly "system", "user" or "assistant". A template may read more of it, such
@@ -50,6 +55,8 @@ export interface ChatTemplate {
 }
 
 const CHAT_TEMPLATE_FILE = 'chat_template.jinja';
+/** Folder of those with other names. */
+const MORE_TEMPLATES = 'additional_chat_templates';
 /** Where processors of models with pictures keep it. */
 const CHAT_TEMPLATE_JSON = 'chat_template.json';
 /** Bytes of a chat template: the longest with tools have some 20 KB. */
@@ -104,8 +111,16 @@ export async function openChatTemplate(
     compile(source),
     forTools === undefined ? null : compile(forTools),
     source + (forTools ?? ''),
-    specialTokensOf(config),
+    specialVariables(config),
   );
+}
+
+/** As Transformers names them: "pad_token", "image_token", and the list of others. */
+function specialVariables(config: TokenizerConfig): Record<string, unknown> {
+  const all = Object.entries(specialTokensOf(config));
+  const named = all.filter(([name]) => name.endsWith('_token'));
+  const listed = all.filter(([name]) => !name.endsWith('_token')).map(([, token]) => token);
+  return { ...Object.fromEntries(named), additional_special_tokens: listed };
 }
 
 /** What an attempt was for, where the template itself is the reason that it failed. */
@@ -138,7 +153,10 @@ async function sourcesOfFile(modelDir: string): Promise<Sources | null> {
   const [path, jsonPath] = [join(modelDir, CHAT_TEMPLATE_FILE), join(modelDir, CHAT_TEMPLATE_JSON)];
   const file = await read(path);
   if (file !== null) {
-    return { path, byName: new Map([[DEFAULT_TEMPLATE, new TextDecoder().decode(file)]]) };
+    const forTools = await read(join(modelDir, MORE_TEMPLATES, `${TOOL_TEMPLATE}.jinja`));
+    const byName = new Map([[DEFAULT_TEMPLATE, new TextDecoder().decode(file)]]);
+    if (forTools !== null) byName.set(TOOL_TEMPLATE, new TextDecoder().decode(forTools));
+    return { path, byName };
   }
   const config = await readTokenizerConfig(modelDir);
   if (config.chat_template !== null && config.chat_template !== undefined) return null;
@@ -180,7 +198,7 @@ interface Habits {
 }
 
 class ModelTemplate implements ChatTemplate {
-  readonly #specialTokens: Readonly<Record<string, string>>;
+  readonly #specialTokens: Readonly<Record<string, unknown>>;
   #habits: Habits | null = null;
 
   constructor(
@@ -189,7 +207,7 @@ class ModelTemplate implements ChatTemplate {
     private readonly plain: JinjaTemplate,
     private readonly forTools: JinjaTemplate | null,
     private readonly source: string,
-    specialTokens: Readonly<Record<string, string>>,
+    specialTokens: Readonly<Record<string, unknown>>,
   ) {
     this.#specialTokens = { bos_token: '', eos_token: '', ...specialTokens };
   }

@@ -9,13 +9,15 @@ const TRAIN_FIELDS = ['train', 'trainable', 'training', 'loss_mask', 'loss'] as 
 const COMMON_ROLES = ['system', 'user', 'assistant', 'tool'];
 
 /** Roles that another one stands for where the template does not name them. */
-const STAND_INS: Readonly<Record<string, string>> = {
-  developer: 'system',
-  function: 'tool',
-  ipython: 'tool',
-  observation: 'tool',
-  model: 'assistant',
-};
+const STAND_INS: ReadonlyMap<string, string> = new Map(
+  Object.entries({
+    developer: 'system',
+    function: 'tool',
+    ipython: 'tool',
+    observation: 'tool',
+    model: 'assistant',
+  }),
+);
 
 /**
  * Indices of the turns to train: the assistant's, without those that say no, and others that say yes. Throws
@@ -62,7 +64,7 @@ export function withKnownRoles(
   return messages.map((message, i) => {
     const { role } = message;
     if (COMMON_ROLES.includes(role) || template.names(role)) return message;
-    const standIn = STAND_INS[role];
+    const standIn = STAND_INS.get(role);
     if (standIn !== undefined) return { ...message, role: standIn };
     if (acceptRoles) return message;
     throw new UserError(

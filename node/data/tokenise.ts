@@ -120,7 +120,8 @@ function completionExample(
   completion: string,
   tokenizer: Tokenizer,
 ): TokenisedExample {
-  const given = prompt === '' && tokenizer.prefixIds.length === 0 ? [] : textIds(tokenizer, prompt);
+  if (prompt === '') return textExample(completion, true, tokenizer);
+  const given = textIds(tokenizer, prompt);
   const tokens = [...given, ...continuation(tokenizer, prompt, completion)];
   const trained = tokens.map<0 | 1>((_, i) => (i < given.length ? 0 : 1));
   return ended({ tokens, trained, starts: [0] }, true, tokenizer);
@@ -131,7 +132,6 @@ function completionExample(
  * else a token would span both, which generating from the prompt never makes.
  */
 function continuation(tokenizer: Tokenizer, prompt: string, text: string): number[] {
-  if (prompt === '') return tokenizer.encode(text);
   const alone = tokenizer.encode(prompt);
   const { ids, starts } = tokenizer.encodeWithOffsets(prompt + text);
   const isApart = alone.every((id, i) => ids[i] === id);

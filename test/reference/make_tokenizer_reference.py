@@ -75,7 +75,8 @@ def trained_bytes():
 
 def trained_pieces():
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    # As SentencePiece trains: no token goes on behind a space.
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=True)
     special = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
     corpus = CORPUS.replace("\n", " ").split(". ")
     tokenizer.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=560, special_tokens=special, limit_alphabet=110, max_token_length=8, show_progress=False))

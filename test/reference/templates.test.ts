@@ -9,9 +9,10 @@ import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { z } from 'zod';
-import { openChatTemplate } from '../../node/data/chat-template.js';
+import { openChatTemplate, type ChatTemplate } from '../../node/data/chat-template.js';
 import { readContext, readTurns } from '../../node/data/chat-columns.js';
 import { USUAL_COLUMNS } from '../../node/data/columns.js';
+import { templateFormat } from '../../node/data/conversation.js';
 import type { DataRecord } from '../../node/data/records.js';
 import { tokeniseRecord, type TokenisedExample } from '../../node/data/tokenise.js';
 import { openTokenizer, type Tokenizer } from '../../node/data/tokenizer.js';
@@ -63,10 +64,13 @@ function withoutMarks(source: string): string {
 
 type Tokenise = (conversation: (typeof conversations)[number]) => TokenisedExample | UserError;
 
-async function modelOf(
-  name: string,
-  isMarked: boolean,
-): Promise<{ tokenise: Tokenise; tokenizer: Tokenizer }> {
+interface Opened {
+  tokenise: Tokenise;
+  tokenizer: Tokenizer;
+  chatTemplate: ChatTemplate;
+}
+
+async function modelOf(name: string, isMarked: boolean): Promise<Opened> {
   const model = models[name];
   assert.ok(model);
   const dir = await scratch.directory();
@@ -80,6 +84,7 @@ async function modelOf(
   const size = { vocabSize: 4096, eosTokenIds: [], padTokenId: null };
   const tokenizer = await openTokenizer(dir, size);
   const chatTemplate = await openChatTemplate(dir);
+  assert.ok(chatTemplate);
   const tokenise: Tokenise = ({ messages, tools }) => {
     const context = readContext(tools === null ? {} : { tools });
     const record: DataRecord = {
@@ -94,7 +99,7 @@ async function modelOf(
       throw cause;
     }
   };
-  return { tokenise, tokenizer };
+  return { tokenise, tokenizer, chatTemplate };
 }
 
 /** The texts of an example, with an end-of-text token that ours may have more left out. */
@@ -119,6 +124,37 @@ describe('chat templates of well-known models', () => {
   it('are fourteen at least, with twelve conversations each', () => {
     assert.ok(Object.keys(models).length >= 14);
     assert.equal(conversations.length, 12);
+  });
+
+  it('are trained with the tokens that chat and serve give the model before its answer', async () => {
+    for (const name of Object.keys(models)) {
+      const { tokenise, tokenizer, chatTemplate } = await modelOf(name, false);
+      // They write the date, which stands still in these references.
+      const format = templateFormat(
+        {
+          ...{ names: () => true, renderMarked: () => assert.fail('nobody asks') },
+          render: (messages, prompt) =>
+            chatTemplate.render(messages, prompt, { variables: { date_string: '26 Jul 2024' } }),
+        },
+        tokenizer,
+      );
+      for (const conversation of conversations.slice(0, 5)) {
+        const messages = readTurns(conversation.messages, 'messages');
+        const found = tokenise(conversation);
+        if (found instanceof UserError) continue;
+        const rows = rowsOf(found);
+        for (const [i, { role }] of messages.entries()) {
+          // Llama 3.1 and others take the words of a system message into a turn of the user.
+          if (role !== 'assistant' || messages[0]?.role === 'system') continue;
+          const prompt = format.prompt(messages.slice(0, i));
+          const isBegun = rows.some(({ ids }) => prompt.every((id, j) => ids[j] === id));
+          assert.ok(
+            isBegun || name === 'deepseek-r1',
+            `${name}: ${conversation.title}, turn ${i + 1}`,
+          );
+        }
+      }
+    }
   });
 
   for (const [name, { cases }] of Object.entries(models)) {

@@ -324,7 +324,7 @@ function folded(character: string): string {
 
 /** Scripts go by their bare names in Oniguruma. */
 function propertyClass(name: string, isNegated: boolean): string {
-  const posix = NAMED[name.toLowerCase()];
+  const posix = Object.hasOwn(NAMED, name.toLowerCase()) ? NAMED[name.toLowerCase()] : undefined;
   if (posix !== undefined) return isNegated ? `[^${posix}]` : posix;
   const script = name.replace(/^Is_?/i, '');
   for (const form of [name, `Script=${name}`, `Script=${script}`]) {

@@ -64,6 +64,11 @@ describe('turns as people write them down', () => {
     assert.deepEqual(turns([{ ...answer, weight: 1n }]), [{ ...answer, weight: 1 }]);
   });
 
+  it('have roles of any name, also those of JavaScript’s own', () => {
+    const odd = ['__proto__', 'constructor', 'toString'].map((role) => ({ role, content: 'x' }));
+    assert.deepEqual(turns(odd), odd);
+  });
+
   it('name the turn that cannot be read', () => {
     const wrong: [unknown, RegExp][] = [
       [[question, { role: 'user' }], /^turn 2 of "messages": "content" is null, but must be text/],

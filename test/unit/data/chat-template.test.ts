@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { openChatTemplate, type ChatTemplate } from '../../../node/data/chat-template.js';
@@ -110,6 +110,18 @@ describe('openChatTemplate', () => {
     await writeFile(join(dir, 'tokenizer_config.json'), JSON.stringify({ chat_template }));
     const template = await openChatTemplate(dir);
     assert.equal(template?.render([], false), 'plain');
+    assert.equal(template.render([], false, { tools: [{}] }), 'with tools');
+  });
+
+  it('finds the template for tools in the folder beside, and lists tokens that have no name', async () => {
+    const dir = await scratch.directory();
+    const write = (name: string, text: string): Promise<void> => writeFile(join(dir, name), text);
+    await mkdir(join(dir, 'additional_chat_templates'));
+    await write('chat_template.jinja', "{{ additional_special_tokens | join('+') }}");
+    await write('additional_chat_templates/tool_use.jinja', 'with tools');
+    await write('tokenizer_config.json', '{"additional_special_tokens": ["<a>", "<b>"]}');
+    const template = await openChatTemplate(dir);
+    assert.equal(template?.render([], false), '<a>+<b>');
     assert.equal(template.render([], false, { tools: [{}] }), 'with tools');
   });
 

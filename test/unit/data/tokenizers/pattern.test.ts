@@ -59,6 +59,7 @@ describe('patterns of tokenizer.json', () => {
       '(',
       '[a',
       '\\p{Nothing}',
+      '\\p{constructor}',
       '*a',
       '(?&x)',
       '\\q',
