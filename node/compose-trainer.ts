@@ -55,7 +55,7 @@ export async function openTrainer(
   signal: AbortSignal,
 ): Promise<TrainerHost> {
   checkData(options.data);
-  const { rank, alpha, seed, targetModules, modules } = run.adapter;
+  const { rank, alpha, seed, targetModules, modules, theta0 } = run.adapter;
   const { privacy } = options;
   const { epochsMax, stepsRef } = run.schedule;
   return TrainerHost.open(
@@ -63,7 +63,10 @@ export async function openTrainer(
       modelDir: base.dir,
       dataFiles: options.data.map((file) => resolve(file)),
       ...(options.columns && { columns: options.columns }),
-      adapter: { rank, alpha, seed, targetModules: [...targetModules], modules: [...modules] },
+      adapter: {
+        ...{ rank, alpha, seed, targetModules: [...targetModules], modules: [...modules] },
+        ...(theta0 && { theta0 }),
+      },
       training: run.training,
       run: { epochsMax, stepsRef },
       threads: options.threads ?? availableParallelism(),

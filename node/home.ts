@@ -1,6 +1,7 @@
 /** A peer's data directory in use: locked, with its identity and, once founded or joined, its run. */
 import { loadOrCreateIdentity, type NetIdentity } from './net/identity.js';
 import { UserError } from './errors.js';
+import { readInitial } from './initial-adapter.js';
 import { DataDirectory } from './store/directory.js';
 import { lockDirectory, type DirectoryLock } from './store/lock.js';
 import { InvalidManifestError } from '../protocol/errors.js';
@@ -42,7 +43,7 @@ export async function readRun(directory: DataDirectory): Promise<Run | null> {
   const bytes = await directory.readManifest();
   if (bytes === null) return null;
   try {
-    return decodeManifest(bytes);
+    return await readInitial(directory.path, decodeManifest(bytes));
   } catch (cause) {
     if (!(cause instanceof InvalidManifestError)) throw cause;
     throw new UserError(

@@ -213,8 +213,7 @@ export async function planFor(
 ): Promise<Plan> {
   const model = await modelOf(options);
   const run = { ...defaultsOf(runOptions), ...options };
-  const targets = manifest?.adapter.targetModules ?? run.targetModules;
-  const modules = loraModules(model.config, targets);
+  const modules = manifest?.adapter.modules ?? loraModules(model.config, run.targetModules);
   const names = modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1));
   return {
     model,

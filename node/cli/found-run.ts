@@ -7,6 +7,7 @@ import { parseHubName } from '../model/hub-name.js';
 import { adapterSha256, initialAdapter, type LoraModule } from '../../protocol/adapter.js';
 import type { BlobName } from '../../protocol/blob.js';
 import type {
+  AgreedAdapter,
   AlphaPhase,
   CompressionPhase,
   FoldRule,
@@ -31,6 +32,8 @@ export interface FoundingContext {
   /** As PEFT writes them, e.g. ["q_proj", "v_proj"]. */
   targetModules: readonly string[];
   modules: readonly LoraModule[];
+  /** What the run begins from; absent: drawn from the seed. */
+  initial?: Pick<AgreedAdapter, 'rank' | 'alpha' | 'theta0' | 'initialRoot'> | null;
   /** ms since 1970-01-01 UTC. */
   startMs: number;
   epochMs: number;
@@ -49,6 +52,7 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
     seed: options.seed === null ? new Uint8Array(randomBytes(32)) : seedOf(options.seed),
     targetModules: [...context.targetModules],
     modules: [...context.modules],
+    ...context.initial,
   };
   return {
     name: options.name ?? runName(context.fingerprint.name),

@@ -19,6 +19,7 @@ import type { Run } from '../../protocol/manifest.js';
 import { isListed } from '../../protocol/members.js';
 import { columnsOf } from './data-options.js';
 import { findRun, isRun } from './find-run.js';
+import { initialFromMembers, sharedWith } from './initial-adapter.js';
 import { live, rememberSettings, type LiveInit } from './live.js';
 import { fromMembers, openSharedModel } from './model-sharing.js';
 import { peerOptions } from './peer-options.js';
@@ -104,15 +105,19 @@ export function joining(
   const prepare = async (session: Session): Promise<LiveInit> => {
     const { home, logger, host, page, progress, io, lost } = session;
     const wanted = invite?.runId ?? options.run;
-    const { run, members } = await openRun(session, addresses, { ...options, run: wanted });
-    const admission = await enter(session, run, invite, contacts);
+    const { run: found, members } = await openRun(session, addresses, { ...options, run: wanted });
+    const admission = await enter(session, found, invite, contacts);
     const { signed = null } = admission ?? {};
     const base = await session.openBase(
-      run,
+      found,
       fromMembers(session, { contacts, members, admission: signed, timeout: options.timeout }),
     );
-    checkBaseModel(run, base);
-    const sharedModel = await openSharedModel(session, run, base.dir);
+    checkBaseModel(found, base);
+    const run = await initialFromMembers({
+      ...{ host, run: found, contacts, members, admission: signed, timeout: options.timeout, io },
+      dir: home.directory.path,
+    });
+    const sharedModel = sharedWith(run, await openSharedModel(session, run, base.dir));
     const { batchSize } = run.manifest.training;
     const settings = privacyOf(options, new Set(origins.keys()), batchSize);
     await checkLedger(home.directory, home.run, settings);

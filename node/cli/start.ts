@@ -1,7 +1,7 @@
 /** murmurate start: founds a run, or resumes the one in the data directory. */
 import { checkBaseModel, type BaseModel } from '../base-model.js';
 import { openTrainer, type TrainerRun } from '../compose-trainer.js';
-import type { OptionValues } from '../config.js';
+import { option, text, type OptionValues } from '../config.js';
 import type { Origin } from '../config/sources.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
@@ -13,6 +13,8 @@ import { InvalidManifestError } from '../../protocol/errors.js';
 import type { Manifest, Run } from '../../protocol/manifest.js';
 import { columnsOf } from './data-options.js';
 import { checkResume, manifestFromOptions } from './found-run.js';
+import { writeInitial } from '../initial-adapter.js';
+import { checkFrom, importAdapter, sharedWith } from './initial-adapter.js';
 import { live, rememberSettings, type LiveInit } from './live.js';
 import { fromMembers, listForRun, openSharedModel } from './model-sharing.js';
 import { peerOptions } from './peer-options.js';
@@ -28,7 +30,16 @@ const EPOCH_SLACK = 2;
 const AUTO_EPOCH_MS_MIN = 5_000;
 const AUTO_EPOCH_MS_MAX = 900_000;
 
-export const startOptions = { ...peerOptions, ...runOptions } as const;
+export const startOptions = {
+  ...peerOptions,
+  ...runOptions,
+  from: option(
+    text('DIR'),
+    null,
+    'begin from the PEFT adapter in DIR, which decides rank, scale and layers',
+    'a new adapter, which changes nothing',
+  ),
+} as const;
 export type StartOptions = OptionValues<typeof startOptions>;
 
 export const startVerb = defineVerb({
@@ -67,7 +78,7 @@ export async function prepareStart(
   const settings = privacyOf(options, new Set(origins.keys()), batchSizeOf(session, options));
   await checkLedger(home.directory, home.run, settings);
   const { trainer, run } = await openRun({ ...session, base }, options, origins, settings);
-  const sharedModel = await openSharedModel(session, run, base.dir);
+  const sharedModel = sharedWith(run, await openSharedModel(session, run, base.dir));
   const privacy = await openPrivacyBudget(home.directory, trainer, settings);
   await rememberSettings(home.directory, base.dir, options);
   logger.info({ ...trainer.stats }, 'private data read');
@@ -88,14 +99,17 @@ function batchSizeOf({ home }: Session, options: RunOptions): number {
 
 async function openRun(
   session: Session & { base: BaseModel },
-  options: RunOptions,
+  options: StartOptions,
   origins: ReadonlyMap<string, Origin>,
   privacy: PrivacySettings | null,
 ): Promise<{ trainer: TrainerHost; run: Run }> {
   const { home, base, logger, io } = session;
   const { peerId } = home.identity;
-  const modules = loraModules(base.config, options.targetModules);
-  const targetModules = [
+  const { from } = options;
+  const initial =
+    from === null || home.run !== null ? null : await importAdapter(from, base.config, origins);
+  const modules = initial?.modules ?? loraModules(base.config, options.targetModules);
+  const targetModules = initial?.targetModules ?? [
     ...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1))),
   ];
   const open = async (run: TrainerRun): Promise<TrainerHost> => {
@@ -128,6 +142,7 @@ async function openRun(
       );
     }
     checkResume(options, origins, targetModules, run.manifest, session.options.dir);
+    await checkFrom(from, run, session.options.dir);
     checkBaseModel(run, base);
     return { run, trainer: await open(run.manifest) };
   }
@@ -138,6 +153,7 @@ async function openRun(
     files: await listForRun(session, base.dir),
     targetModules,
     modules,
+    initial,
   };
   // A first look, so that a value out of bounds is told before the model is loaded.
   const draft = manifestFromOptions(options, { ...context, startMs: 0, epochMs: EPOCH_MS_MIN });
@@ -146,6 +162,8 @@ async function openRun(
   const epochMs = await chooseEpochMs(options, trainer, session);
   const startMs = Date.now() + Math.round(options.startIn * 1000);
   const run = found({ ...draft, schedule: { ...draft.schedule, startMs, epochMs } });
+  // Before the manifest, which would name what is not there.
+  if (initial !== null) await writeInitial(home.directory.path, initial.theta0);
   await home.directory.writeManifest(run.bytes);
   return { run, trainer };
 }

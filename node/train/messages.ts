@@ -21,6 +21,8 @@ const adapter = z.object({
   modules: z
     .array(z.object({ name: z.string(), inFeatures: count, outFeatures: count }))
     .readonly(),
+  /** Absent: drawn from the seed. */
+  theta0: floats.optional(),
 });
 
 /** See ColumnNames. */

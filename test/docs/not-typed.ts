@@ -55,6 +55,11 @@ export const NOT_TYPED: readonly NotTyped[] = [
   { begins: 'systemctl', why: NO_SYSTEMD, instead: DEPLOY_FILES },
   { begins: 'runuser', why: NO_SYSTEMD, instead: 'what it runs inside is parsed' },
   {
+    begins: 'murmurate start --from',
+    why: 'a run of its own, from an adapter of yours',
+    instead: 'test/net/from-adapter.test.ts',
+  },
+  {
     begins: 'ssh -L',
     why: 'needs another machine',
     instead: 'nothing; -L is forwarding in OpenSSH',
