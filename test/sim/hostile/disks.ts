@@ -125,8 +125,8 @@ export class DiskReader {
     }
     for (const message of messages)
       if (message?.kind === 'equivocation') take(() => live.evict(message.proof));
-    const log = this.#emptyLog();
-    for (const admission of live.members.admissions()) log.admit(admission);
+    // Who is a member was decided above; sealed updates count also of one whose invitation was used twice since.
+    const log = new UpdateLog({ runId: this.#run.id });
     for (const author of live.authors())
       for (const epoch of live.epochsOf(author))
         log.insert(this.#update(live.get(author, epoch)?.id));
