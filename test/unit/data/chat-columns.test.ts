@@ -70,7 +70,7 @@ describe('turns as people write them down', () => {
   });
 
   it('have no lists in lists without end', () => {
-    const deep = JSON.parse(`${'['.repeat(500)}${']'.repeat(5000)}`) as unknown;
+    const deep = JSON.parse(`${'['.repeat(500)}${']'.repeat(500)}`) as unknown;
     const pattern = /more than 100 lists and objects in each other/;
     assert.throws(() => turns([{ ...answer, deep }]), userError(pattern));
     assert.throws(() => turns(JSON.stringify([{ ...answer, deep }])), userError(pattern));
