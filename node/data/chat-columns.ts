@@ -46,10 +46,19 @@ function isFields(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Parquet has whole numbers of 64 bits; templates and JSON have none. Lists and objects as deep as JSON is read. */
+/** Lists and objects in each other: those of JSON schemas have some ten levels, and templates walk them all. */
+const DEPTH_MAX = 100;
+
+/**
+ * Parquet has whole numbers of 64 bits; templates and JSON have none. Throws UserError for lists and objects too deep
+ * in each other.
+ */
 function withNumbers(value: unknown, depth = 0): unknown {
   if (typeof value === 'bigint') return Number(value);
-  if (typeof value !== 'object' || value === null || depth > 100) return value;
+  if (typeof value !== 'object' || value === null) return value;
+  if (depth > DEPTH_MAX) {
+    throw new UserError(`has more than ${DEPTH_MAX} lists and objects in each other: flatten them`);
+  }
   if (Array.isArray(value)) return value.map((one: unknown) => withNumbers(one, depth + 1));
   const entries = Object.entries(value).map(([key, one]) => [key, withNumbers(one, depth + 1)]);
   return Object.fromEntries(entries) as unknown;
@@ -58,13 +67,14 @@ function withNumbers(value: unknown, depth = 0): unknown {
 /** A value that a table holds as JSON text. */
 function fromJson(given: unknown): unknown {
   if (typeof given !== 'string') return withNumbers(given);
-  const value = given;
-  if (!/^\s*[[{]/.test(value)) return value;
+  if (!/^\s*[[{]/.test(given)) return given;
+  let parsed: unknown;
   try {
-    return JSON.parse(value) as unknown;
+    parsed = JSON.parse(given);
   } catch {
-    return value;
+    return given;
   }
+  return withNumbers(parsed);
 }
 
 /** Throws UserError, which names the turn but never quotes it. */

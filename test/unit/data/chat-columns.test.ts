@@ -69,6 +69,14 @@ describe('turns as people write them down', () => {
     assert.deepEqual(turns(odd), odd);
   });
 
+  it('have no lists in lists without end', () => {
+    const deep = JSON.parse(`${'['.repeat(500)}${']'.repeat(500)}`) as unknown;
+    const pattern = /more than 100 lists and objects in each other/;
+    assert.throws(() => turns([{ ...answer, deep }]), userError(pattern));
+    assert.throws(() => turns(JSON.stringify([{ ...answer, deep }])), userError(pattern));
+    assert.throws(() => readContext({ tools: [deep] }), userError(pattern));
+  });
+
   it('name the turn that cannot be read', () => {
     const wrong: [unknown, RegExp][] = [
       [[question, { role: 'user' }], /^turn 2 of "messages": "content" is null, but must be text/],
