@@ -287,7 +287,8 @@ export class Peer {
     const state = this.#epochs?.state;
     const { progress = null, last = null, suspicions = [] } = this.#epochs ?? {};
     const nowMs = clock.now();
-    const epoch = Math.min(epochAt(this.#run, nowMs), this.#replica.epochsMax);
+    const slot = epochAt(this.#run, nowMs);
+    const epoch = Math.min(slot, this.#replica.epochsMax);
     const members = this.#members();
     const privacy = this.#c.privacy?.report() ?? null;
     const personal = this.#epochs?.personalLoss ?? null;
@@ -327,6 +328,7 @@ export class Peer {
       attention: attention({
         run: this.#run,
         nowMs,
+        slot,
         epoch,
         epochsMax: this.#replica.epochsMax,
         isCatchingUp: this.#isCatchingUp,

@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { BLOB_CHUNK_BYTES, MODEL_PART_BYTES } from '../../protocol/limits.js';
 import { fileSha256, readAt } from '../files.js';
 import { unreadable } from '../json-file.js';
+import { PRIVATE_FILE } from '../private-file.js';
 
 /** Files remembered in a cache; beyond it the cache starts afresh. */
 const CACHE_ENTRIES_MAX = 512;
@@ -107,7 +108,7 @@ export async function readHashCache(cacheFile: string): Promise<HashCache> {
 export async function writeHashCache(cacheFile: string, cache: HashCache): Promise<void> {
   const temporary = `${cacheFile}.${process.pid}.tmp`;
   try {
-    await writeFile(temporary, JSON.stringify(cache));
+    await writeFile(temporary, JSON.stringify(cache), { mode: PRIVATE_FILE });
     await rename(temporary, cacheFile);
   } catch {
     // A disk that refuses the cache costs the next start a second reading.

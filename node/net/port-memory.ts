@@ -2,6 +2,7 @@
 import { UserError } from '../errors.js';
 import { errnoOf, readIfThere, replaceFile } from '../files.js';
 import type { Logger } from '../interfaces.js';
+import { PRIVATE_FILE } from '../private-file.js';
 import { reasonOf } from './errors.js';
 import { createHost, type Host, type HostInit } from './host.js';
 
@@ -30,7 +31,7 @@ export async function openHostOnSamePort(
     );
   }
   try {
-    await replaceFile(path, [`${port}\n`]);
+    await replaceFile(path, [`${port}\n`], PRIVATE_FILE);
     return host;
   } catch (cause) {
     await host.stop();

@@ -6,6 +6,9 @@ import type { Suspicion } from './survey.js';
 export interface AttentionFacts {
   run: Run;
   nowMs: number;
+  /** The slot of the clock: where the run is over, beyond its end. */
+  slot: number;
+  /** The same, but no more than `epochsMax`. */
   epoch: number;
   /** Epochs of the run, by its manifest or an amendment. */
   epochsMax: number;
@@ -47,10 +50,10 @@ export function attention(facts: AttentionFacts): string[] {
         `the founder ${run.manifest.founder} for a new invite, and join with it on the same --dir.`,
     );
   }
-  if (epoch >= 0 && facts.closedEpoch > epoch) {
+  if (epoch >= 0 && facts.closedEpoch > facts.slot) {
     sentences.push(
-      `The last update of this peer is for epoch ${facts.closedEpoch}, but by its clock this is epoch ` +
-        `${epoch}: the clock was set back. It trains again from epoch ${facts.closedEpoch + 1} on, or at ` +
+      `This peer may have signed updates up to epoch ${facts.closedEpoch}, but by its clock this is epoch ` +
+        `${facts.slot}: the clock was set back. It trains again from epoch ${facts.closedEpoch + 1} on, or at ` +
         'once when you join with an empty data directory under a new id.',
     );
   }

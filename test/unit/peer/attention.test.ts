@@ -6,6 +6,7 @@ import { TEST_START_MS, testRun } from '../../support/runs.js';
 const well: AttentionFacts = {
   run: testRun(),
   nowMs: TEST_START_MS + 25_000,
+  slot: 2,
   epoch: 2,
   epochsMax: 40,
   isCatchingUp: false,
@@ -42,6 +43,8 @@ describe('attention()', () => {
     assert.deepEqual(attention({ ...well, last: { steps: 4 } }), []);
     assert.deepEqual(attention({ ...well, privacy: { ...SPENT, stepsLeft: 1 } }), []);
     assert.deepEqual(attention({ ...well, privacy: SPENT, epoch: 40 }), []);
+    // Started again after its end, in slot 50: none of the slots up to that is used, and none is missed.
+    assert.deepEqual(attention({ ...well, slot: 52, epoch: 40, closedEpoch: 50 }), []);
   });
 
   it('says each thing that is wrong in a sentence of its own', () => {
@@ -63,6 +66,7 @@ describe('attention()', () => {
         { privacy: SPENT, last: { steps: 3 } },
         /^The privacy budget is spent: epsilon 7\.988 of 8 /,
       ],
+      [{ closedEpoch: 5 }, /signed updates up to epoch 5, but .* epoch 2: the clock was set back/],
       [{ sealProblem: 'No seal.' }, /^No seal\.$/],
       [{ copyEpoch: 9 }, /^Another process signs updates .* epoch 9 .* stopped training/],
       [{ equivocatedEpoch: 7, copyEpoch: 9 }, /two different updates or seals .* that epoch/],
