@@ -193,8 +193,8 @@ describe('ports and directories that cannot be had', () => {
 describe('a damaged data directory', () => {
   it('key: not replaced silently', async () => {
     const dir = newDirectory();
-    await mkdir(dir);
-    await writeFile(join(dir, 'identity.key'), 'rubbish');
+    await mkdir(dir, { mode: 0o700 });
+    await writeFile(join(dir, 'identity.key'), 'rubbish', { mode: 0o600 });
     const args = ['start', '--dir', dir, '--data', data, ...LOCAL, ...SMALL];
     assert.match(await fails(1, ...args), /^error: .*identity\.key is not an Ed25519 key file/);
     assert.equal(await readFile(join(dir, 'identity.key'), 'utf8'), 'rubbish');
@@ -202,8 +202,8 @@ describe('a damaged data directory', () => {
 
   it('manifest: says what to do', async () => {
     const dir = newDirectory();
-    await mkdir(dir);
-    await writeFile(join(dir, 'manifest.bin'), 'rubbish');
+    await mkdir(dir, { mode: 0o700 });
+    await writeFile(join(dir, 'manifest.bin'), 'rubbish', { mode: 0o600 });
     const args = ['start', '--dir', dir, '--data', data, ...LOCAL, ...SMALL];
     assert.match(await fails(1, ...args), /^error: .*manifest\.bin is damaged .*put back a copy/);
   });
