@@ -5,7 +5,6 @@ import { z } from 'zod';
 import { BLOB_CHUNK_BYTES, MODEL_PART_BYTES } from '../../protocol/limits.js';
 import { fileSha256, readAt } from '../files.js';
 import { unreadable } from '../json-file.js';
-import { PRIVATE_FILE } from '../private-file.js';
 
 /** Files remembered in a cache; beyond it the cache starts afresh. */
 const CACHE_ENTRIES_MAX = 512;
@@ -108,7 +107,8 @@ export async function readHashCache(cacheFile: string): Promise<HashCache> {
 export async function writeHashCache(cacheFile: string, cache: HashCache): Promise<void> {
   const temporary = `${cacheFile}.${process.pid}.tmp`;
   try {
-    await writeFile(temporary, JSON.stringify(cache), { mode: PRIVATE_FILE });
+    // Like all in a peer's directory: for its owner alone.
+    await writeFile(temporary, JSON.stringify(cache), { mode: 0o600 });
     await rename(temporary, cacheFile);
   } catch {
     // A disk that refuses the cache costs the next start a second reading.
