@@ -66,13 +66,6 @@ export class Fold {
     if (epoch >= this.#baseEpoch && epoch < this.#next) this.#changed.add(epoch);
   }
 
-  /** Says that those of `fromEpoch` and any later epoch may have changed. */
-  invalidateAll(fromEpoch: number): void {
-    for (const epoch of this.#folded.keys()) if (epoch >= fromEpoch) this.#changed.add(epoch);
-    if (this.#job !== null && this.#job.epoch >= fromEpoch) this.#changed.add(this.#job.epoch);
-    this.#next = Math.max(this.#baseEpoch, Math.min(this.#next, fromEpoch));
-  }
-
   /**
    * Begins with another base from now on; epochs below it are no longer looked at. `isSame` says that it is the sum
    * of the log up to there, so that what was folded after it stands.
