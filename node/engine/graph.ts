@@ -4,7 +4,7 @@
  */
 import { ShapeError } from './errors.js';
 import type { Attributes, Operation } from './operation.js';
-import { STORAGE_BYTES, type FloatStorage } from './storage.js';
+import { isCodes, STORAGE_BYTES, type WeightStorage } from './storage.js';
 
 /** Element types inside a graph; what is fed and returned is float32 or int32. */
 export type DType = 'float32' | 'int32' | 'bool';
@@ -23,13 +23,27 @@ export interface WeightSource {
   readonly name: string;
   readonly shape: Shape;
   /** Element type on disk. */
-  readonly storage: FloatStorage;
+  readonly storage: WeightStorage;
   /** Absolute path. */
   readonly file: string;
   /** First byte in the file. */
   readonly offset: number;
   /** Bytes. */
   readonly length: number;
+  /** What the codes of INT8 and INT4 are multiplied by; absent for other storages. */
+  readonly scales?: WeightScales;
+}
+
+/** Where the scales of a weight [N, K] of codes lie on disk: float32 [N, ceil(K / block)]. */
+export interface WeightScales {
+  /** Absolute path. */
+  readonly file: string;
+  /** First byte in the file. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+  /** Codes of a row that share a scale, 1 to K; the last block of a row may be shorter. */
+  readonly block: number;
 }
 
 /** Where a value comes from: fed, part of the graph, read from a model file, or computed. */
@@ -90,13 +104,35 @@ export function scalar(value: number): Value {
 /** A frozen tensor of a model file, float32 in the graph. The file is read when the graph is compiled. */
 export function weight(source: WeightSource): Value {
   checkShape(source.shape);
-  const bytes = elementCount(source.shape) * STORAGE_BYTES[source.storage];
+  const bytes = Math.ceil(elementCount(source.shape) * STORAGE_BYTES[source.storage]);
   if (source.length !== bytes) {
     throw new ShapeError(
       `weight ${source.name}: ${source.length} bytes for ${source.storage} [${source.shape.join(', ')}], which takes ${bytes}`,
     );
   }
+  checkScales(source);
   return { dtype: 'float32', shape: source.shape, source: { kind: 'weight', weight: source } };
+}
+
+function checkScales({ name, shape, storage, scales }: WeightSource): void {
+  if (isCodes(storage) !== (scales !== undefined)) {
+    throw new ShapeError(`weight ${name}: ${storage} ${scales ? 'has no' : 'needs'} scales`);
+  }
+  if (scales === undefined) return;
+  const [rows, columns, ...rest] = shape;
+  const { block, length } = scales;
+  if (rows === undefined || columns === undefined || rest.length > 0) {
+    throw new ShapeError(`weight ${name}: ${storage} [${shape.join(', ')}] is not a matrix`);
+  }
+  if (!Number.isInteger(block) || block < 1 || block > columns) {
+    throw new ShapeError(`weight ${name}: blocks of ${block} in rows of ${columns} codes`);
+  }
+  const bytes = 4 * rows * Math.ceil(columns / block);
+  if (length !== bytes) {
+    throw new ShapeError(
+      `weight ${name}: ${length} bytes of scales for blocks of ${block} in [${shape.join(', ')}], which take ${bytes}`,
+    );
+  }
 }
 
 /** The value that `operation` makes of `inputs`. Throws ShapeError when they do not fit. */

@@ -20,6 +20,8 @@ import {
 export interface GraphMemory {
   /** Frozen weights in all of their copies, tables and masks: held as long as the graph. */
   readonly weights: number;
+  /** Bytes of weights that are mapped from files and never copied: the kernel may drop these pages. */
+  readonly evictable: number;
   /** Beside `weights` while the graph is compiled: what weights of 8 bits are made from. */
   readonly loading: number;
   /** Inputs, intermediate values and outputs: the most at one moment of a run. */
@@ -82,6 +84,7 @@ export function graphMemory({
   return {
     weights:
       weightBytes(order, plainWeights) + constants.reduce((sum, value) => sum + bytesOf(value), 0),
+    evictable: evictableBytes(order),
     loading: loadingBytes(order),
     peak: Math.max(peak(outputs, full), brief === outputs ? 0 : peak(brief, short)),
     operations: order.filter(({ source }) => source.kind === 'operation').length,
@@ -107,6 +110,16 @@ function weightBytes(order: readonly Value[], staysPlain: boolean): number {
     }
   }
   for (const value of plain) bytes += bytesOf(value);
+  return bytes;
+}
+
+/** Codes and scales stay in their files. */
+function evictableBytes(order: readonly Value[]): number {
+  let bytes = 0;
+  for (const { source } of order) {
+    if (source.kind !== 'weight' || source.weight.scales === undefined) continue;
+    bytes += source.weight.length + source.weight.scales.length;
+  }
   return bytes;
 }
 

@@ -17,7 +17,7 @@ import type {
   TensorData,
 } from './executor.js';
 import { checkFeeds } from './feeds.js';
-import { topologicalOrder, type TensorType, type Value, type WeightSource } from './graph.js';
+import { topologicalOrder, type TensorType, type Value } from './graph.js';
 import { writeOnnx } from './onnx/writer.js';
 import { openOrtGraph, reason, type OrtGraph, type OrtModel } from './ort-graph.js';
 import { openReplicas } from './ort-replicas.js';
@@ -70,7 +70,7 @@ async function prepare(program: Program, threads: number, device: OrtDevice): Pr
   const { outputs, brief } = program;
   const files = await locateWeights([...Object.values(outputs), ...Object.values(brief ?? {})]);
   const standard = WITHOUT_FUSED_PRODUCTS.includes(device);
-  const pathOf = (weight: WeightSource): string => files.paths.get(weight.file)!;
+  const pathOf = (file: string): string => files.paths.get(file)!;
   const { bytes, inputs } = writeOnnx(program, pathOf, { standard });
   return {
     bytes,
@@ -109,8 +109,10 @@ async function locateWeights(
 ): Promise<{ folder: string; paths: Map<string, string> }> {
   const files = new Map<string, string>();
   for (const { source } of topologicalOrder(outputs)) {
-    if (source.kind === 'weight' && !files.has(source.weight.file)) {
-      files.set(source.weight.file, await resolveFile(source.weight));
+    if (source.kind !== 'weight') continue;
+    const { name, file, scales } = source.weight;
+    for (const one of scales === undefined ? [file] : [file, scales.file]) {
+      if (!files.has(one)) files.set(one, await resolveFile(one, name));
     }
   }
   let folder = dirname([...files.values()][0] ?? sep);
@@ -121,11 +123,11 @@ async function locateWeights(
   return { folder, paths };
 }
 
-async function resolveFile(weight: WeightSource): Promise<string> {
+async function resolveFile(file: string, weight: string): Promise<string> {
   try {
-    return await realpath(weight.file);
+    return await realpath(file);
   } catch (error) {
-    throw new ExecutorError(`${weight.file}, which holds weight ${weight.name}: ${reason(error)}`, {
+    throw new ExecutorError(`${file}, which holds weight ${weight}: ${reason(error)}`, {
       cause: error,
     });
   }

@@ -91,11 +91,15 @@ function findWeight(weights: WeightIndex, name: string, shape: readonly number[]
       `the model has no weight ${name}, which its config expects with shape ${expected}: get the model again`,
     );
   }
-  const { dtype, file, offset, length } = entry;
+  const { dtype, file, offset, length, scales } = entry;
   if (entry.shape.length !== shape.length || entry.shape.some((n, axis) => n !== shape[axis])) {
     throw new UserError(
       `weight ${name} in ${file} has shape [${entry.shape.join(', ')}], but the model's config expects ${expected}: config.json and the weights are of different models`,
     );
+  }
+  if ((dtype === 'I8' || dtype === 'I4') && scales !== undefined) {
+    const storage = dtype === 'I8' ? 'INT8' : 'INT4';
+    return { name, shape, storage, file, offset, length, scales };
   }
   if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
     throw new UserError(

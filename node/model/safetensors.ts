@@ -6,13 +6,14 @@
 import { open, type FileHandle } from 'node:fs/promises';
 import { z } from 'zod';
 import { littleEndian } from '../../protocol/bytes.js';
+import type { WeightScales } from '../engine/graph.js';
 import { decodeFloats } from '../engine/storage.js';
 import { fileSha256 } from '../files.js';
 import { UserError } from '../errors.js';
 import { parseJson, unreadable } from '../json-file.js';
 import { writeWhole } from './write-whole.js';
 
-/** Bytes of one value. Formats below one byte a value are not among them. */
+/** Bytes of one value. Of those below one byte there is only I4, which no file of a model may hold. */
 export const DTYPE_BYTES = {
   F64: 8,
   F32: 4,
@@ -29,8 +30,12 @@ export const DTYPE_BYTES = {
   U16: 2,
   U8: 1,
   BOOL: 1,
+  I4: 0.5,
 } as const;
 export type Dtype = keyof typeof DTYPE_BYTES;
+
+/** Signed codes of 4 bits, two a byte: in the cache of packed weights alone. */
+const PACKED_DTYPE = 'I4';
 
 /** Where one tensor lies: `length` = product(shape) x DTYPE_BYTES[dtype], checked. */
 export interface TensorEntry {
@@ -43,6 +48,8 @@ export interface TensorEntry {
   offset: number;
   /** Bytes. */
   length: number;
+  /** Of packed weights, I8 or I4, whose codes they multiply; absent for every tensor of a model's files. */
+  scales?: WeightScales;
 }
 
 /** All tensors of a model by name, over one file or many shards. */
@@ -181,7 +188,7 @@ function toEntry(
   const [begin, end] = tensor.data_offsets;
   if (!isDtype(tensor.dtype)) {
     throw new UserError(
-      `${file}: tensor ${name} has the unknown dtype ${tensor.dtype}; known: ${Object.keys(DTYPE_BYTES).join(', ')}`,
+      `${file}: tensor ${name} has the unknown dtype ${tensor.dtype}; known: ${FILE_DTYPES.join(', ')}`,
     );
   }
   const expected = tensor.shape.reduce((product, n) => product * n, DTYPE_BYTES[tensor.dtype]);
@@ -201,8 +208,11 @@ function toEntry(
   };
 }
 
+/** What a tensor of a model's file may be. */
+const FILE_DTYPES = Object.keys(DTYPE_BYTES).filter((dtype) => dtype !== PACKED_DTYPE);
+
 function isDtype(text: string): text is Dtype {
-  return Object.hasOwn(DTYPE_BYTES, text);
+  return FILE_DTYPES.includes(text);
 }
 
 /** The format allows neither overlap nor gaps nor bytes after the last tensor. */

@@ -26,6 +26,7 @@ import {
   slice,
   transpose,
 } from '../../node/engine/ops/index.js';
+import { STORAGE_BYTES } from '../../node/engine/storage.js';
 
 type Open = () => Executor | Promise<Executor>;
 
@@ -59,7 +60,7 @@ function checkWeights(open: Open): void {
   ): Promise<WeightSource> {
     const bytes = Buffer.from(hex.replaceAll(' ', ''), 'hex');
     await writeFile(path, Buffer.concat([Buffer.alloc(24, 0xff), bytes, Buffer.alloc(9, 0xff)]));
-    const shape = [bytes.length / (storage === 'F32' ? 4 : 2)];
+    const shape = [bytes.length / STORAGE_BYTES[storage]];
     return { name: path, shape, storage, file: path, offset: 24, length: bytes.length };
   }
 
@@ -71,6 +72,32 @@ function checkWeights(open: Open): void {
     assert.deepEqual([...(await evaluate(open, weight(single)))], [1.5, -2, 65504]);
     assert.deepEqual([...(await evaluate(open, weight(half)))], [1.5, -2, 65504]);
     assert.deepEqual([...(await evaluate(open, weight(brain)))], [1.5, -2, 65536]);
+  });
+
+  it('may be codes of 8 bits, with a scale a row', async () => {
+    // 127, -127, 0; 1, -1, 64
+    const codes = await weightFile(join(dir, 'int8'), 'INT8', '7f8100 01ff40');
+    const scales = await weightFile(join(dir, 'int8-scales'), 'F32', '0000003f 00000040'); // 0.5, 2
+    const value = weight({ ...codes, shape: [2, 3], scales: { ...scales, block: 3 } });
+    assert.deepEqual([...(await evaluate(open, value))], [63.5, -63.5, 0, 2, -2, 128]);
+  });
+
+  it('may be codes of 4 bits, with a scale a block, the last of which is shorter', async () => {
+    const numbers = Array.from({ length: 2 * 35 }, (_, i) => (i % 15) - 7);
+    const bytes = new Uint8Array(35);
+    for (const [i, n] of numbers.entries()) bytes[i >>> 1]! |= (n & 15) << (4 * (i % 2));
+    const hex = Buffer.from(bytes).toString('hex');
+    const codes = await weightFile(join(dir, 'int4'), 'INT4', hex);
+    const scales = await weightFile(
+      join(dir, 'int4-scales'),
+      'F32',
+      '0000803f 00000040 0000003f 00008040', // 1, 2; 0.5, 4
+    );
+    const value = weight({ ...codes, shape: [2, 35], scales: { ...scales, block: 32 } });
+    const expected = numbers.map(
+      (n, i) => n * [1, 2, 0.5, 4][2 * Number(i >= 35) + Number(i % 35 >= 32)]!,
+    );
+    assert.deepEqual([...(await evaluate(open, value))], expected);
   });
 
   it('may lie in different folders, behind links', async () => {

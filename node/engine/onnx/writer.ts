@@ -30,7 +30,7 @@ const OPERATOR_SET = 21n;
 
 /** TensorProto.DataType. */
 const DATA_TYPE = { float32: 1, int32: 6, int64: 7, bool: 9 } as const;
-const STORAGE_TYPE = { F32: 1, F16: 10, BF16: 16 } as const;
+const STORAGE_TYPE = { F32: 1, F16: 10, BF16: 16, INT8: 3, INT4: 22 } as const;
 /** TensorProto.DataLocation. */
 const EXTERNAL = 1;
 /** AttributeProto.AttributeType. */
@@ -58,13 +58,13 @@ export interface WriteOptions {
 }
 
 /**
- * `locate` says what path ONNX Runtime shall read a weight from (relative to the folder it is given). With
+ * `locate` says by what path ONNX Runtime shall read a file of weights (relative to the folder it is given). With
  * `brief` outputs there is one node If, whose branches hold what the two kinds of run do not share. Throws
  * ExecutorError when two inputs have one name.
  */
 export function writeOnnx(
   { outputs, brief }: Pick<Program, 'outputs' | 'brief'>,
-  locate: (weight: WeightSource) => string,
+  locate: (file: string) => string,
   options: WriteOptions = { standard: false },
 ): OnnxModel {
   const writer = new Writer(locate, options);
@@ -121,7 +121,7 @@ class Writer implements OnnxEmitter {
   private isChoosing = false;
 
   constructor(
-    private readonly locate: (weight: WeightSource) => string,
+    private readonly locate: (file: string) => string,
     { standard }: WriteOptions,
   ) {
     this.emitter = standard ? standardOperators(this, (name) => this.ranks.get(name)!) : this;
@@ -279,21 +279,43 @@ class Writer implements OnnxEmitter {
     return name;
   }
 
+  /** The weight as float32, whatever its file holds. */
   private weight(weight: WeightSource): string {
-    const tensorName = this.name(`weight/${weight.name}`);
+    const { name, shape, storage, scales } = weight;
+    const stored = this.external(name, STORAGE_TYPE[storage], shape, weight);
+    if (storage === 'F32') return stored;
+    if (scales === undefined) {
+      return this.node('Cast', [stored], { attributes: { to: { int: DATA_TYPE.float32 } } });
+    }
+    const [rows, columns] = shape as [number, number];
+    const isPerRow = scales.block === columns;
+    const blocks = isPerRow ? [rows] : [rows, Math.ceil(columns / scales.block)];
+    const factors = this.external(`${name}/scales`, DATA_TYPE.float32, blocks, scales);
+    return this.node('DequantizeLinear', [stored, factors], {
+      attributes: isPerRow
+        ? { axis: { int: 0 } }
+        : { axis: { int: 1 }, block_size: { int: scales.block } },
+    });
+  }
+
+  /** Bytes of a file as a tensor. */
+  private external(name: string, dataType: number, shape: Shape, bytes: FileBytes): string {
+    const tensorName = this.name(`weight/${name}`);
     this.scope.initializers.push({
-      ...tensor(tensorName, weight.shape, STORAGE_TYPE[weight.storage]),
+      ...tensor(tensorName, shape, dataType),
       dataLocation: EXTERNAL,
       externalData: [
-        { key: 'location', value: this.locate(weight) },
-        { key: 'offset', value: String(weight.offset) },
-        { key: 'length', value: String(weight.length) },
+        { key: 'location', value: this.locate(bytes.file) },
+        { key: 'offset', value: String(bytes.offset) },
+        { key: 'length', value: String(bytes.length) },
       ],
     });
-    if (weight.storage === 'F32') return tensorName;
-    return this.node('Cast', [tensorName], { attributes: { to: { int: DATA_TYPE.float32 } } });
+    return tensorName;
   }
 }
+
+/** Where a tensor lies on disk. */
+type FileBytes = Pick<WeightSource, 'file' | 'offset' | 'length'>;
 
 function tensor(name: string, shape: Shape, dataType: number): TensorProto {
   return {

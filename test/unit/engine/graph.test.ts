@@ -41,6 +41,27 @@ describe('leaves', () => {
     assert.equal(weight({ ...source, length: 24 }).dtype, 'float32');
     assert.throws(() => weight({ ...source, length: 48 }), /48 bytes for BF16 \[3, 4\]/);
   });
+
+  it('refuse codes without scales, and scales that do not fit the codes', () => {
+    const source = {
+      name: 'w',
+      shape: [3, 5],
+      storage: 'INT4',
+      file: '/w',
+      offset: 0,
+      length: 8,
+    } as const;
+    const scales = { file: '/s', offset: 0, length: 24, block: 4 };
+    assert.equal(weight({ ...source, scales }).dtype, 'float32');
+    assert.throws(() => weight(source), /INT4 needs scales/);
+    assert.throws(
+      () => weight({ ...source, storage: 'F32', length: 60, scales }),
+      /F32 has no scales/,
+    );
+    assert.throws(() => weight({ ...source, shape: [15], scales }), /is not a matrix/);
+    assert.throws(() => weight({ ...source, scales: { ...scales, block: 6 } }), /blocks of 6/);
+    assert.throws(() => weight({ ...source, scales: { ...scales, block: 5 } }), /which take 12/);
+  });
 });
 
 describe('a ShapeError', () => {

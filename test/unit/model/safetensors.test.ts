@@ -91,6 +91,11 @@ describe('readSafetensorsHeader', () => {
     await refuses({ a: f32([2.5], 0, 10) }, 10, /field "a.shape.0" is 2.5, but must be a whole/);
     await refuses({ a: f32(Array(9).fill(1) as number[], 0, 4) }, 4, /more than 8 dimensions/);
     await refuses(
+      { a: { ...f32([16], 0, 8), dtype: 'I4' } },
+      8,
+      /unknown dtype I4; known: F64, F32.*BOOL$/,
+    );
+    await refuses(
       { a: { ...f32([2], 0, 8), dtype: 'F4' } },
       8,
       /unknown dtype F4; known: F64, F32/,
