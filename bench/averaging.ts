@@ -90,7 +90,7 @@ function openSessions({ manifest }: Run): Promise<TrainingSession[]> {
         run: { epochsMax: epochs, stepsRef: STEPS_REF },
         device: 'cpu',
         threads: 1,
-        precision: 'fp32',
+        weights: 'fp32',
         heldOutShare: 0.1,
         dataSeed: seed,
         ...(values.noise !== 'off' && { privacy: privacySettings() }),

@@ -9,8 +9,9 @@ import { join } from 'node:path';
 import { openModelDirectory } from '../node/model/model-directory.js';
 import { loraModules } from '../node/model/lora.js';
 import { MEMORY_MODES } from '../node/model/memory-mode.js';
+import { WEIGHT_FORMATS } from '../node/model/weight-format.js';
 import { TrainerHost } from '../node/train/host.js';
-import type { MemoryPlan } from '../node/train/memory.js';
+import type { MemoryPlan } from '../node/train/memory-plan.js';
 import { initialAdapter } from '../protocol/adapter.js';
 import { testRun } from '../test/support/runs.js';
 
@@ -39,7 +40,7 @@ async function measure(shape: string): Promise<void> {
     run: { epochsMax: 1, stepsRef: 3 },
     device: 'cpu',
     threads: 1,
-    precision: options.includes('int8') ? 'int8' : 'fp32',
+    weights: WEIGHT_FORMATS.find((format) => options.includes(format)) ?? 'fp32',
     memory: MEMORY_MODES.find((mode) => options.includes(mode)) ?? 'normal',
     heldOutShare: 0.1,
     dataSeed: new Uint8Array(32),

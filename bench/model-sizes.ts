@@ -3,14 +3,15 @@
  * LoRA r = 8 on all linear layers, the default batch of 8 x 128 tokens. The table of docs/MODELS.md.
  * npm run bench:models
  */
-import type { Program } from '../node/engine/executor.js';
+import { graphMemory } from '../node/engine/memory.js';
 import { openExecutor } from '../node/engine/open-executor.js';
 import type { ModelConfig } from '../node/model/config.js';
 import { openLanguageModel } from '../node/model/language-model.js';
 import { loraModules } from '../node/model/lora.js';
 import type { MemoryMode } from '../node/model/memory-mode.js';
 import type { TensorEntry, WeightIndex } from '../node/model/safetensors.js';
-import { planMemory, size, type MemoryPlan } from '../node/train/memory.js';
+import { needed, size, type MemoryNeeds } from '../node/train/memory-plan.js';
+import { planMemory } from '../node/train/memory.js';
 import { adapterLayout } from '../protocol/adapter.js';
 import { configOf, namedShape, tensorsOf, type ModelShape } from './model-shapes.js';
 
@@ -40,24 +41,30 @@ async function describe(name: string): Promise<string> {
   const modules = loraModules(config, ['all-linear']);
   const adapter = { rank: 8, alpha: 16, seed: new Uint8Array(32), targetModules: [], modules };
   const executor = await openExecutor({ device: 'cpu', threads: 1 });
-  const programs = async (batchSize: number, memory: MemoryMode): Promise<readonly Program[]> => {
-    const shape = { batchSize, sequenceLength: BATCH.sequenceLength };
-    const model = await openLanguageModel({ config, weights, adapter, executor, memory, ...shape });
-    return [model.program('gradient')];
+  const graphs: MemoryNeeds['graphs'] = async ({ microBatch, format: _format, ...shape }) => {
+    const options = { config, weights, adapter, executor, ...shape, batchSize: microBatch };
+    return [graphMemory((await openLanguageModel(options)).program('gradient'))];
   };
   const { size: adapterSize } = adapterLayout(adapter);
-  const needs = { ...BATCH, fastest: 8, replications: [], adapterSize, programs };
+  const formats = ['fp32'] as const;
+  const needs = {
+    ...BATCH,
+    fastest: 8,
+    replications: [],
+    adapterSize,
+    formats,
+    isHalf: true,
+    graphs,
+  };
   const machine = { processBytes: process.memoryUsage.rss(), free: Infinity, refuse: false };
-  const taken = async (most: number, memory: MemoryMode): Promise<string> =>
-    size(total(await planMemory(needs, { most, memory }, machine)));
+  const taken = async (most: number, memory: MemoryMode): Promise<string> => {
+    const plan = await planMemory(needs, { most, memory, weights: 'fp32' }, machine);
+    return size(needed(plan) + plan.process);
+  };
   const plans = [await taken(2, 'fast'), await taken(2, 'normal'), await taken(1, 'low')];
   const bytes = [...weights.values()].reduce((sum, { length }) => sum + length, 0);
   const millions = (bytes / WEIGHT_BYTES / 1e6).toFixed(1);
   return `| ${[name, `${millions} M`, size(bytes), ...plans].join(' | ')} |`;
-}
-
-function total({ weights, activations, adapter, process: code }: MemoryPlan): number {
-  return weights + activations + adapter + code;
 }
 
 console.log('| model | weights | files (bf16) | fast | normal | low |');

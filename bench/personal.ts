@@ -85,7 +85,7 @@ function openSessions(
     own.map((file) =>
       TrainingSession.open({
         ...{ modelDir: EMBEDDED_MODEL_DIRECTORY, dataFiles: [file], adapter, training, threads },
-        ...{ microBatch: 'auto', memory: 'auto', refuseTooLarge: true, precision: 'fp32' },
+        ...{ microBatch: 'auto', memory: 'auto', refuseTooLarge: true, weights: 'fp32' },
         ...{ run: { epochsMax, stepsRef }, device: 'cpu', heldOutShare: 0.1, dataSeed: seed },
       }),
     ),

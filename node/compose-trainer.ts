@@ -7,12 +7,12 @@ import type { ColumnNames } from './data/columns.js';
 import { EXIT_USAGE, UserError } from './errors.js';
 import type { Logger } from './interfaces.js';
 import type { MemoryMode } from './model/memory-mode.js';
-import type { Precision } from './model/precision.js';
 import type { DeviceChoice } from './train/choose-device.js';
 import { TrainerHost } from './train/host.js';
-import type { MemoryPlan } from './train/memory.js';
+import type { MemoryPlan } from './train/memory-plan.js';
 import type { DataProgress } from './train/messages.js';
 import type { PrivacySettings } from './train/privacy-budget.js';
+import type { WeightChoice } from './train/weight-formats.js';
 import type { AdapterSpec } from '../protocol/adapter.js';
 import type { Schedule, Training } from '../protocol/manifest.js';
 
@@ -25,7 +25,8 @@ export interface TrainerOptions {
   /** Null leaves it to availableParallelism(). */
   threads: number | null;
   device: DeviceChoice;
-  precision: Precision;
+  /** Format of the frozen weights; "auto": the most exact that fits. */
+  weights: WeightChoice;
   /** The most sequences that go through the model at once; "auto": as many of a step as fit into memory. */
   microBatch: number | 'auto';
   /** Whether to save memory at the price of time; "auto": where it is needed. */
@@ -71,7 +72,7 @@ export async function openTrainer(
       run: { epochsMax, stepsRef },
       threads: options.threads ?? availableParallelism(),
       device: options.device,
-      precision: options.precision,
+      weights: options.weights,
       microBatch: options.microBatch,
       memory: options.memory,
       heldOutShare: options.heldOut,

@@ -4,16 +4,18 @@
  */
 import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
+import { graphMemory } from '../../node/engine/memory.js';
 import { ortExecutor } from '../../node/engine/ort.js';
 import { openLanguageModel, type LanguageModel } from '../../node/model/language-model.js';
 import { loraModules } from '../../node/model/lora.js';
-import type { MemoryMode } from '../../node/model/memory-mode.js';
 import { openModelDirectory } from '../../node/model/model-directory.js';
 import { IGNORED_TARGET } from '../../node/model/token-batch.js';
 import { accumulatedGradient, fastestWays } from '../../node/train/accumulate.js';
 import { freeMemory } from '../../node/train/free-memory.js';
+import type { GraphShape } from '../../node/train/memory-plan.js';
 import { planMemory } from '../../node/train/memory.js';
 import { adamWStep, clipGradientNorm, newOptimiserState } from '../../node/train/optimiser.js';
+import { isHalf } from '../../node/train/weight-formats.js';
 import { adapterLayout, initialAdapter } from '../../protocol/adapter.js';
 import { Prng } from '../../protocol/prng.js';
 import type { Workload } from './protocol.js';
@@ -25,22 +27,24 @@ const random = new Prng(seed, 'bench/engine');
 const directory = await openModelDirectory(workload.model);
 const modules = loraModules(directory.config, ['all-linear']);
 const adapter = { rank, alpha: 2 * rank, seed, targetModules: ['all-linear'], modules };
-const open = (batchSize: number, memory: MemoryMode): Promise<LanguageModel> =>
+const format = workload.precision === 'int8' ? 'int8' : 'fp32';
+const open = ({ microBatch, memory }: GraphShape): Promise<LanguageModel> =>
   openLanguageModel({
-    ...{ ...directory, adapter, batchSize, memory, sequenceLength: length },
+    ...{ ...directory, adapter, batchSize: microBatch, memory, sequenceLength: length },
     executor: ortExecutor({ threads }),
-    precision: workload.precision === 'int8' ? 'int8' : 'fp32',
+    precision: format,
   });
 const plan = await planMemory(
   {
     ...{ batchSize: batch, sequenceLength: length, adapterSize: adapterLayout(adapter).size },
     ...fastestWays(batch, length, threads),
-    programs: async (...shape) => [(await open(...shape)).program('gradient')],
+    ...{ formats: [format], isHalf: isHalf(directory.weights) },
+    graphs: async (shape) => [graphMemory((await open(shape)).program('gradient'))],
   },
-  { most: 'auto', memory: 'auto' },
+  { most: 'auto', memory: 'auto', weights: format },
   { processBytes: process.memoryUsage.rss(), free: freeMemory(), refuse: false },
 );
-const model = await open(plan.microBatch, plan.memory);
+const model = await open(plan);
 model.replicas = plan.replicas;
 await model.compile('gradient');
 const theta = initialAdapter(adapter);

@@ -76,7 +76,7 @@ export async function trainVictim(
     run: { epochsMax: settings.epochs, stepsRef: settings.steps },
     device: 'cpu',
     threads: settings.threads,
-    precision: 'fp32',
+    weights: 'fp32',
     heldOutShare: 0,
     dataSeed: settings.seed,
     ...(settings.privacy && { privacy: settings.privacy }),

@@ -53,7 +53,7 @@ export const doctorOptions = {
   swarmKey: peerOptions.swarmKey,
   threads: peerOptions.threads,
   device: peerOptions.device,
-  precision: peerOptions.precision,
+  weights: peerOptions.weights,
   microBatch: peerOptions.microBatch,
   memory: peerOptions.memory,
   rank: runOptions.rank,

@@ -86,7 +86,7 @@ async function openMeasurer(
 ): Promise<Measurer> {
   const directory = new DataDirectory(options.dir);
   const peer = await readStoredPeer(options.dir, stored);
-  const measure = await nameOfMeasure(stored, peer, options.precision);
+  const measure = await nameOfMeasure(stored, peer, options.weights);
   const losses = await readLosses(directory, measure);
   const total = 1 + countPast(stored);
   const bar = createBar(io, 'measuring adapter');

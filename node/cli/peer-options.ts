@@ -13,7 +13,7 @@ import { DATA_FILE_KINDS } from '../data/sources.js';
 import { DEVICES } from '../engine/devices.js';
 import { LOG_FORMATS, LOG_LEVELS } from '../log.js';
 import { MEMORY_MODES } from '../model/memory-mode.js';
-import { PRECISIONS } from '../model/precision.js';
+import { WEIGHT_FORMATS } from '../model/weight-format.js';
 import { EPOCHS_MAX } from '../../protocol/limits.js';
 import { modelOption } from './base-choice.js';
 import { columnOptions } from './data-options.js';
@@ -86,11 +86,12 @@ export const deviceOption = {
   ),
 } as const;
 
-export const precisionOption = {
-  precision: option(
-    choice(PRECISIONS),
-    'fp32',
-    'how the frozen weights compute; int8 is faster, on the CPU only, and a little less exact',
+export const weightsOption = {
+  weights: option(
+    choice(['auto', ...WEIGHT_FORMATS]),
+    'auto',
+    'format of the frozen weights in memory: bf16 takes half of what fp32 takes, int8 a quarter, int4 an ' +
+      'eighth and is the least exact; auto is the most exact that fits',
   ),
 } as const;
 
@@ -146,7 +147,7 @@ export const peerOptions = {
   upnp: switchOption('ask the router to forward the port, so that this peer can be dialled'),
   ...threadsOption,
   ...deviceOption,
-  ...precisionOption,
+  ...weightsOption,
   ...microBatchOption,
   ...memoryOption,
   ...privacyOptions,

@@ -10,7 +10,7 @@ import { parseAddress } from '../net/addresses.js';
 import type { Host } from '../net/host.js';
 import { readSwarmKey, type SwarmKey } from '../net/swarm-key.js';
 import { readSettings } from '../store/settings.js';
-import { checkPrecision } from '../train/choose-device.js';
+import { checkWeights } from '../train/weight-formats.js';
 import type { Run } from '../../protocol/manifest.js';
 import { isLeftToRun, mayFetchFromMembers, openBase, type FromMembers } from './base-choice.js';
 import { columnsOf, sayDataFiles } from './data-options.js';
@@ -54,7 +54,7 @@ export async function withSession(
 ): Promise<void> {
   checkData(options.data);
   columnsOf(options);
-  checkPrecision(options);
+  checkWeights(options.device, options.weights);
   for (const address of contacts) parseAddress(address);
   const swarmKey = (await givenSwarmKey(options.swarmKey)) ?? invitedKey;
   const progress = createProgress(io);

@@ -1,7 +1,8 @@
 /** Says what is being waited for, how far it is, and what it will take, where silence would look like a hang. */
 import { SingleBar } from 'cli-progress';
 import type { Writable } from 'node:stream';
-import { describePlan, type MemoryPlan } from '../train/memory.js';
+import type { MemoryPlan } from '../train/memory-plan.js';
+import { describePlan, explainWeights } from '../train/memory-words.js';
 import type { DataProgress } from '../train/messages.js';
 import type { VerbIo } from './verb.js';
 
@@ -11,9 +12,12 @@ const QUIET_MS_MAX = 3000;
 /** What start and join wait for before they are on the network. */
 export const LOADING = 'loading the model and the data';
 
-/** Writes what training will take to `out`, in one line. */
+/** Writes what training will take to `out`, in one line, and why in another where there is a reason. */
 export function sayPlan(out: Writable): (plan: MemoryPlan) => void {
-  return (plan) => void out.write(`${describePlan(plan)}\n`);
+  return (plan) => {
+    const why = explainWeights(plan);
+    out.write(`${describePlan(plan)}\n${why === null ? '' : `${why}\n`}`);
+  };
 }
 
 /** Writes how far reading the data is to `out`, in one line. */

@@ -14,8 +14,8 @@ import {
   logOptions,
   memoryOption,
   microBatchOption,
-  precisionOption,
   threadsOption,
+  weightsOption,
 } from './peer-options.js';
 import type { VerbIo } from './verb.js';
 import { rawOutput } from './output.js';
@@ -24,7 +24,7 @@ import { rawOutput } from './output.js';
 export const trainerOptions = {
   ...threadsOption,
   ...deviceOption,
-  ...precisionOption,
+  ...weightsOption,
   ...microBatchOption,
   ...memoryOption,
   ...logOptions,

@@ -12,7 +12,16 @@ import { openLanguageModel } from '../model/language-model.js';
 import type { ModelDirectory } from '../model/model-directory.js';
 import { fastestWays } from '../train/accumulate.js';
 import { probeDevice, type DeviceWorld } from '../train/choose-device.js';
-import { describePlan, planMemory, type MachineMemory, type MemoryPlan } from '../train/memory.js';
+import { graphMemory } from '../engine/memory.js';
+import { planMemory, whatFits, type MemoryRequest } from '../train/memory.js';
+import {
+  fits,
+  type MachineMemory,
+  type MemoryNeeds,
+  type MemoryPlan,
+} from '../train/memory-plan.js';
+import { describePlan, explainWeights, optionsOf } from '../train/memory-words.js';
+import { AUTO_FORMATS, isHalf } from '../train/weight-formats.js';
 import { adapterLayout, type AdapterSpec } from '../../protocol/adapter.js';
 import type { Training } from '../../protocol/manifest.js';
 import { fail, ok, warn, type Finding } from './finding.js';
@@ -27,55 +36,53 @@ export interface Plan {
   options: Omit<TrainerOptions, 'data' | 'heldOut'>;
 }
 
-/** Shortest sequence that --sequence-length takes. */
-const SEQUENCE_MIN = 8;
-
-/** How training would use memory. Throws UserError with the sizes when it does not fit into `machine`. */
-export async function planTraining(plan: Plan, machine: MachineMemory): Promise<MemoryPlan> {
-  const { model, adapter, training, options } = plan;
+/** What training by `plan` is planned with. */
+async function needsOf({ model, adapter, training, options }: Plan): Promise<MemoryNeeds> {
   const { config, weights } = model;
   const { batchSize, sequenceLength } = training;
   const executor = await openExecutor({ device: 'cpu', threads: 1 });
-  const needs = {
+  return {
     ...{ batchSize, sequenceLength, adapterSize: adapterLayout(adapter).size },
     ...fastestWays(batchSize, sequenceLength, threadsOf(options)),
-    programs: async (microBatch: number, memory: MemoryPlan['memory']) => {
+    ...{ formats: AUTO_FORMATS, isHalf: isHalf(weights) },
+    graphs: async ({ microBatch, format, ...shape }) => {
       const opened = await openLanguageModel({
-        ...{ config, weights, adapter, sequenceLength, executor, memory },
-        ...{ precision: options.precision, batchSize: microBatch },
+        ...{ config, weights, adapter, executor, ...shape, batchSize: microBatch },
+        precision: format === 'int8' ? 'int8' : 'fp32',
       });
-      return [opened.program('gradient')];
+      return [graphMemory(opened.program('gradient'))];
     },
   };
-  return planMemory(needs, { most: options.microBatch, memory: options.memory }, machine);
+}
+
+/** How training would use memory. Throws UserError with the sizes when it does not fit into `machine`. */
+export async function planTraining(plan: Plan, machine: MachineMemory): Promise<MemoryPlan> {
+  return planMemory(await needsOf(plan), requestOf(plan), machine);
+}
+
+function requestOf({ options: { microBatch: most, memory, weights } }: Plan): MemoryRequest {
+  return { most, memory, weights };
 }
 
 /** On the CPU; of the memory of a GPU nothing is known. */
 export async function checkMemory(plan: Plan, machine: MachineMemory): Promise<Finding> {
   try {
     const planned = await planTraining(plan, machine);
-    const text = describePlan(planned);
-    return planned.memory === 'low' && plan.options.memory === 'auto' ? warn(text) : ok(text);
+    const why = explainWeights(planned);
+    const text = `${describePlan(planned)}${why === null ? '' : `; ${why}`}`;
+    const isLow = planned.memory === 'low' && plan.options.memory === 'auto';
+    return isLow || !fits(planned) ? warn(text) : ok(text);
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    const tokens = await longestThatFits(plan, machine);
+    const remedy = await whatFits(await needsOf(plan), requestOf(plan), machine);
     const fix =
-      tokens === null ? 'take a smaller --model' : `murmurate start --sequence-length ${tokens}`;
+      remedy.plan !== null
+        ? `murmurate start ${optionsOf(remedy.plan)}`
+        : remedy.sequenceLength !== null
+          ? `murmurate start --sequence-length ${remedy.sequenceLength}`
+          : 'take a smaller --model';
     return fail(error.message, fix);
   }
-}
-
-/** By halving, in whatever mode and parts fit; null when none does. */
-async function longestThatFits(plan: Plan, machine: MachineMemory): Promise<number | null> {
-  const free = { ...plan.options, microBatch: 'auto', memory: 'auto' } as const;
-  for (let tokens = plan.training.sequenceLength >>> 1; tokens >= SEQUENCE_MIN; tokens >>>= 1) {
-    const training = { ...plan.training, sequenceLength: tokens };
-    const fits = await planTraining({ ...plan, training, options: free }, machine).catch(
-      () => null,
-    );
-    if (fits !== null) return tokens;
-  }
-  return null;
 }
 
 /**

@@ -3,7 +3,7 @@ import { readFile, rm, stat, statfs } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { errnoOf, replaceFile } from '../files.js';
 import { holderOf } from '../store/lock.js';
-import { size } from '../train/memory.js';
+import { size } from '../train/memory-plan.js';
 import { fail, ok, warn, type Finding } from './finding.js';
 
 /** Kinds of file systems (statfs(2)) that forget, or on which a lock and a rename may mean less. */

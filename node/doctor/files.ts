@@ -9,7 +9,7 @@ import { cachedModels } from '../hub/cache.js';
 import { cacheDirectoryOf, type Environment } from '../hub/endpoint.js';
 import type { ModelDirectory } from '../model/model-directory.js';
 import { readSwarmKey } from '../net/swarm-key.js';
-import { size } from '../train/memory.js';
+import { size } from '../train/memory-plan.js';
 import { fail, ok, warn, type Finding } from './finding.js';
 
 /** The first record of each file, those of folders too; the rest is read when training begins. */

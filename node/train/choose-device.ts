@@ -7,8 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { GPU_DEVICES, lackOf, remedyFor, type Device } from '../engine/devices.js';
 import { EXIT_FAILURE, EXIT_USAGE, UserError } from '../errors.js';
-import type { Precision } from '../model/precision.js';
 import { exitInWords, loaderFlags } from './training-process.js';
+import { checkWeights, formatsOf, type WeightChoice } from './weight-formats.js';
 
 export type DeviceChoice = 'auto' | Device;
 
@@ -16,8 +16,8 @@ export interface DeviceRequest {
   readonly device: DeviceChoice;
   /** CPU threads, 1 to 256. */
   readonly threads: number;
-  /** int8 leaves no choice but the CPU. Default: fp32. */
-  readonly precision?: Precision;
+  /** Format of the frozen weights: not every device has all. Default: auto. */
+  readonly weights?: WeightChoice;
 }
 
 /** What was chosen, and why: completes "device: cpu (2 threads); ..."; null where there was no choice. */
@@ -53,28 +53,18 @@ export interface DeviceWorld {
   readonly probe: Probe;
 }
 
-/** Throws UserError (wrong usage) when the device has no 8-bit kernels and they are asked for. */
-export function checkPrecision({ device, precision }: Omit<DeviceRequest, 'threads'>): void {
-  if (precision !== 'int8' || device === 'cpu' || device === 'auto') return;
-  throw new UserError(
-    `--precision int8 is for the CPU only, not for --device ${device}: use --device cpu, or --precision fp32`,
-    EXIT_USAGE,
-  );
-}
-
 /**
  * Throws UserError when the device that is asked for cannot be had, computes wrongly or has not that
- * precision, `signal.reason`.
+ * format of weights, `signal.reason`.
  */
 export async function chooseDevice(
   request: DeviceRequest,
   signal: AbortSignal,
   world: DeviceWorld = { lackOf, probe: probeDevice },
 ): Promise<ChosenDevice> {
-  checkPrecision(request);
-  const { device, threads, precision } = request;
+  const { device, threads, weights = 'auto' } = request;
+  checkWeights(device, weights);
   if (device === 'cpu') return { device, why: null };
-  if (precision === 'int8') return { device: 'cpu', why: 'int8 is for the CPU only' };
   if (device !== 'auto') {
     const lack = world.lackOf(device);
     if (lack !== null) throw refusal(device, lack.reason, lack.isOfPlatform);
@@ -82,8 +72,12 @@ export async function chooseDevice(
     if (report.kind === 'fails') throw refusal(device, report.reason, false);
     return { device, why: "a small step agrees with the CPU's" };
   }
+  const candidates = GPU_DEVICES.filter(
+    (one) => weights === 'auto' || formatsOf(one).includes(weights),
+  );
+  if (candidates.length === 0) return { device: 'cpu', why: `${weights} is for the CPU only` };
   const reasons: string[] = [];
-  for (const candidate of GPU_DEVICES) {
+  for (const candidate of candidates) {
     const lack = world.lackOf(candidate);
     if (lack?.isOfPlatform === true) continue;
     const { isTaken, why } =

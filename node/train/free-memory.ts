@@ -10,9 +10,10 @@ export type ReadSystemFile = (path: string) => string | null;
 const LIMIT_BYTES_MAX = 2 ** 60;
 
 /**
- * Bytes that can be had without swapping: on Linux MemAvailable, or what the limits of the control groups
- * (containers, systemd) leave when that is less; pages of files that a group holds can be given back.
- * Elsewhere all of the machine's memory, for what other systems call free says little.
+ * Bytes available without swapping. On Linux: MemAvailable, or what the limits of the control groups
+ * (containers, systemd) leave, if that is less. Pages of files count as free, a model's mapped weights
+ * included: the kernel drops them when it needs room. Elsewhere all of the machine's memory, because what
+ * other systems call free says little.
  */
 export function freeMemory(read: ReadSystemFile = readSystemFile): number {
   const available = /^MemAvailable:\s+(\d+) kB$/m.exec(read('/proc/meminfo') ?? '')?.[1];
@@ -39,26 +40,33 @@ function groupRooms(read: ReadSystemFile): number[] {
 }
 
 function secondRoom(read: ReadSystemFile, group: string): number {
-  return room(
-    read(join(group, 'memory.max')),
-    read(join(group, 'memory.current')),
-    /^inactive_file (\d+)$/m.exec(read(join(group, 'memory.stat')) ?? '')?.[1],
-  );
+  const of = (name: string): string | null => read(join(group, name));
+  // Above memory.high the kernel slows a group down until it is almost still.
+  const limit = Math.min(limitIn(of('memory.max')), limitIn(of('memory.high')));
+  return room(limit, of('memory.current'), of('memory.stat'), '');
 }
 
 function firstRoom(read: ReadSystemFile, group: string): number {
-  return room(
-    read(join(group, 'memory.limit_in_bytes')),
-    read(join(group, 'memory.usage_in_bytes')),
-    /^total_inactive_file (\d+)$/m.exec(read(join(group, 'memory.stat')) ?? '')?.[1],
-  );
+  const of = (name: string): string | null => read(join(group, name));
+  const limit = limitIn(of('memory.limit_in_bytes'));
+  // The usage of a group includes the groups below it; so do the counts that begin with total_.
+  return room(limit, of('memory.usage_in_bytes'), of('memory.stat'), 'total_');
 }
 
-/** Infinity where there is no limit ("max", a huge number, or no such file). */
-function room(limit: string | null, usage: string | null, files = '0'): number {
-  const bytes = Number(limit?.trim() || NaN);
-  if (usage === null || !(bytes < LIMIT_BYTES_MAX)) return Infinity;
-  return Math.max(0, bytes - Number(usage) + Number(files));
+/** Infinity where there is no limit: "max", a huge number, or no such file. */
+function limitIn(text: string | null): number {
+  const bytes = Number(text?.trim() || NaN);
+  return bytes < LIMIT_BYTES_MAX ? bytes : Infinity;
+}
+
+function room(limit: number, usage: string | null, stat: string | null, prefix: string): number {
+  if (usage === null || limit === Infinity) return Infinity;
+  // Not "file" or "cache": those include shared memory and tmpfs, which can't be dropped.
+  const dropped = ['inactive_file', 'active_file'].reduce((sum, name) => {
+    const [, bytes = '0'] = new RegExp(`^${prefix}${name} (\\d+)$`, 'm').exec(stat ?? '') ?? [];
+    return sum + Number(bytes);
+  }, 0);
+  return Math.max(0, limit - Math.max(0, Number(usage) - dropped));
 }
 
 /**

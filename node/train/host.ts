@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DatasetStats } from '../data/dataset.js';
-import { GPU_DEVICES } from '../engine/devices.js';
+import { GPU_DEVICES, type Device } from '../engine/devices.js';
 import { UserError } from '../errors.js';
 import {
   TrainerDiedError,
@@ -15,10 +15,9 @@ import {
   type TrainResult,
 } from '../interfaces.js';
 import { refuseNotFinite } from '../model/finite.js';
-import { microBatchSize } from './accumulate.js';
 import { chooseDevice, cpuInstead, type ChosenDevice, type DeviceChoice } from './choose-device.js';
 import type { DomainLosses } from './compare.js';
-import type { MemoryPlan } from './memory.js';
+import type { MemoryPlan } from './memory-plan.js';
 import type {
   CallName,
   CallParams,
@@ -29,6 +28,7 @@ import type {
 } from './messages.js';
 import type { PersonalAdapter } from './personal.js';
 import { SilenceTimer } from './silence-timer.js';
+import { spare, type Spared } from './spared.js';
 import { TrainingMemoryError, TrainingProcess, TrainingProcessError } from './training-process.js';
 import { isFiniteState } from './optimiser.js';
 
@@ -59,16 +59,6 @@ const BROKEN_OPTIMISER =
 const BROKEN_PERSONAL = 'it is not used; the swarm’s adapter is as it was';
 const NOT_FINITE =
   'optimiser steps were left out because their loss or gradient was not finite; if it goes on, a run with a lower learning rate is needed';
-
-/** With how much less the training goes on after memory ran out. */
-interface Spared {
-  /** Sequences at once. */
-  microBatch: number;
-  /** As asked for, or low where there was one sequence only. */
-  memory: SessionOptions['memory'];
-  /** What happened, for `status`. */
-  sentence: string;
-}
 
 interface Opened extends CallResult<'open'> {
   process: TrainingProcess;
@@ -281,12 +271,12 @@ export class TrainerHost implements Trainer {
 
   /** Opens a process on the device that is to be had now: after a death it is looked for again. */
   async #launch(): Promise<Opened> {
-    const { device, threads, precision } = this.#session;
+    const { device, threads, weights } = this.#session;
     const failures = Math.max(this.#deaths, ...this.#failures.values());
     const isSpent = device === 'auto' && failures >= GPU_DEATHS_MAX;
     const chosen: ChosenDevice = isSpent
       ? { device: 'cpu', why: `training failed ${failures} times in a row` }
-      : await chooseDevice({ device, threads, precision }, this.#closing.signal);
+      : await chooseDevice({ device, threads, weights }, this.#closing.signal);
     try {
       return await this.#open(chosen);
     } catch (error) {
@@ -317,6 +307,8 @@ export class TrainerHost implements Trainer {
       device: chosen.device,
       microBatch: this.#spared?.microBatch ?? this.#session.microBatch,
       memory: this.#spared?.memory ?? this.#session.memory,
+      // Losses of one run are compared with each other: the format stays what it was at first.
+      weights: this.#spared?.weights ?? this.#format(chosen.device),
       // A peer that was running does not end because something else takes memory for a while.
       refuseTooLarge: this.#first === null && this.#spared === null,
     };
@@ -358,6 +350,12 @@ export class TrainerHost implements Trainer {
     if (this.#first === null) this.#onReading(progress);
   }
 
+  /** That of the last process on such a device, or as asked for. */
+  #format(device: Device): SessionOptions['weights'] {
+    const last = this.#last?.chosen.device === device ? this.#last.weights : null;
+    return last ?? this.#session.weights;
+  }
+
   #planned(plan: MemoryPlan): void {
     if (this.#plan === null && this.#first === null) this.#onPlan(plan);
     this.#plan = plan;
@@ -365,26 +363,16 @@ export class TrainerHost implements Trainer {
   }
 
   /**
-   * The first time that memory ran out, the next process takes half as many sequences at once, or low memory where
-   * there was one and the choice is ours. False when that was done before or there is no less, and for a GPU: #launch
-   * has another answer to its failures.
+   * The first time that memory ran out, the next process takes less: see spared.ts. False when that was done before or
+   * there is no less, and for a GPU: #launch has another answer to its failures.
    */
   #spare({ device }: ChosenDevice): boolean {
     if (GPU_DEVICES.includes(device)) return false;
-    const { training, microBatch, memory } = this.#session;
-    const plan = this.#plan;
-    const from =
-      plan === null
-        ? microBatchSize(training.batchSize, microBatch)
-        : plan.replicas * plan.microBatch;
-    const canBeLow = memory === 'auto' && plan !== null && plan.memory !== 'low';
-    this.#isExhausted = this.#spared !== null || (from === 1 && !canBeLow);
-    if (this.#isExhausted) return false;
-    this.#spared =
-      from === 1
-        ? { microBatch: 1, memory: 'low', sentence: LOW }
-        : { microBatch: Math.floor(from / 2), memory, sentence: halvedInWords(from) };
-    this.#logger.warn({ ...this.#spared }, this.#spared.sentence);
+    const spared = this.#spared === null ? spare(this.#session, this.#plan) : null;
+    this.#isExhausted = spared === null;
+    if (spared === null) return false;
+    this.#spared = spared;
+    this.#logger.warn({ ...spared }, spared.sentence);
     return true;
   }
 
@@ -438,20 +426,6 @@ function until<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
     else signal.addEventListener('abort', onAbort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });
-}
-
-const NO_MEMORY_WITH = 'The training process had no memory left with';
-
-const LOW =
-  `${NO_MEMORY_WITH} one sequence at a time, so that it goes on with --memory low: the same training, but about ` +
-  'a third slower. Close other programs and start this peer again, or start it with --memory low.';
-
-function halvedInWords(from: number): string {
-  const to = Math.floor(from / 2);
-  return (
-    `${NO_MEMORY_WITH} ${from} sequences at a time, so that now ${to} go through the model at once: the same ` +
-    `training, but slower. Close other programs and start this peer again, or start it with --micro-batch ${to}.`
-  );
 }
 
 function lineOf({ device, chosen: { why } }: Opened): string {

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { DEVICES } from '../engine/devices.js';
 import { EXIT_FAILURE, EXIT_USAGE } from '../errors.js';
 import { MEMORY_MODES } from '../model/memory-mode.js';
-import { PRECISIONS } from '../model/precision.js';
+import { WEIGHT_FORMATS } from '../model/weight-format.js';
 
 const floats = z.custom<Float32Array>((value) => value instanceof Float32Array);
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
@@ -78,7 +78,8 @@ const sessionOptions = z.object({
   /** What the steps run on, and CPU threads for it. */
   device: z.enum(DEVICES),
   threads: z.int().min(1),
-  precision: z.enum(PRECISIONS),
+  /** Format of the frozen weights; "auto": the most exact that fits. */
+  weights: z.enum(['auto', ...WEIGHT_FORMATS]),
   /** Share of the examples that is only measured on, 0 to 0.5. */
   heldOutShare: z.number().min(0).max(0.5),
   /** Of the order of the examples; the same after a restart. */
@@ -100,15 +101,19 @@ const stats = z.object({
   droppedTokens: count,
 });
 
-/** See MemoryPlan in memory.ts. */
+/** See MemoryPlan in memory-plan.ts. */
 const memoryPlan = z.object({
   batchSize: count,
   microBatch: z.int().min(1),
   sequenceLength: count,
   replicas: z.int().min(1),
   memory: z.enum(MEMORY_MODES),
-  otherwise: z.number().nullable(),
+  format: z.enum(WEIGHT_FORMATS),
+  passedOver: z
+    .array(z.object({ format: z.enum(WEIGHT_FORMATS), memory: z.enum(MEMORY_MODES), bytes: count }))
+    .max(WEIGHT_FORMATS.length * MEMORY_MODES.length),
   weights: count,
+  evictable: count,
   activations: count,
   adapter: count,
   process: count,
@@ -141,7 +146,13 @@ export const CALLS = {
   open: {
     params: sessionOptions,
     progress: z.union([memoryPlan, dataProgress]),
-    result: z.object({ device: z.string(), stats, sampleRate: z.number().nullable() }),
+    result: z.object({
+      device: z.string(),
+      /** The format that was chosen, where that was left open. */
+      weights: z.enum(WEIGHT_FORMATS),
+      stats,
+      sampleRate: z.number().nullable(),
+    }),
   },
   train: {
     params: z.object({

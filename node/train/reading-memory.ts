@@ -6,7 +6,7 @@ import type { Program } from '../engine/executor.js';
 import { graphMemory } from '../engine/memory.js';
 import { UserError } from '../errors.js';
 import { freeMemory } from './free-memory.js';
-import { FRAGMENTATION, NODE_BYTES, RUNTIME_BYTES, size } from './memory.js';
+import { FRAGMENTATION, NODE_BYTES, RUNTIME_BYTES, size } from './memory-plan.js';
 
 /** What it is for. */
 export interface ReadingPurpose {

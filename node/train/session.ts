@@ -4,14 +4,15 @@ import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset, type Dataset, type DatasetOptions } from '../data/dataset.js';
 import type { Batch } from '../data/packing.js';
 import { openTokenizer } from '../data/tokenizer.js';
+import { graphMemory } from '../engine/memory.js';
 import { openExecutor } from '../engine/open-executor.js';
 import { openLanguageModel, type GraphName, type LanguageModel } from '../model/language-model.js';
 import { checkWeightsFinite } from '../model/broken-weights.js';
 import type { BatchShape } from '../model/family.js';
-import type { MemoryMode } from '../model/memory-mode.js';
 import { placesFor } from '../model/trained-rows.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { WeightIndex } from '../model/safetensors.js';
+import type { WeightFormat } from '../model/weight-format.js';
 import type { TrainJob, TrainProgress } from '../interfaces.js';
 import { fastestWays, microBatchSize } from './accumulate.js';
 import {
@@ -23,7 +24,8 @@ import {
 } from './compare.js';
 import { separatesExamples } from '../model/lora.js';
 import { freeMemory } from './free-memory.js';
-import { planMemory, type MemoryNeeds, type MemoryPlan } from './memory.js';
+import { planMemory } from './memory.js';
+import type { GraphShape, MemoryNeeds, MemoryPlan } from './memory-plan.js';
 import type {
   CallParams,
   CallProgress,
@@ -40,13 +42,17 @@ import {
   type PersonalProgress,
 } from './personal.js';
 import { heldOutTokensMax, LocalTrainer, type LocalTrainerInit } from './trainer.js';
+import { AUTO_FORMATS, formatsOf, isHalf } from './weight-formats.js';
 
 /** Steps whose time is measured after one to warm up, and how long all may take before no more is begun. */
 const MEASURED_STEPS = 5;
 const MEASURE_MS_MAX = 4_000;
 
+/** With the format that was chosen. */
+type OpenedOptions = SessionOptions & { weights: WeightFormat };
+
 export class TrainingSession {
-  readonly #options: SessionOptions;
+  readonly #options: OpenedOptions;
   readonly #model: LanguageModel;
   readonly #data: Dataset;
   readonly #dataOptions: DatasetOptions;
@@ -56,7 +62,7 @@ export class TrainingSession {
   #areWeightsFinite = false;
 
   private constructor(
-    options: SessionOptions,
+    options: OpenedOptions,
     model: LanguageModel,
     weights: WeightIndex,
     data: Dataset,
@@ -99,7 +105,7 @@ export class TrainingSession {
     onPlan: (plan: MemoryPlan) => void = () => undefined,
     onReading: (progress: DataProgress) => void = () => undefined,
   ): Promise<TrainingSession> {
-    const { training, adapter, precision } = options;
+    const { training, adapter } = options;
     const directory = await openModelDirectory(options.modelDir);
     const dataOptions: DatasetOptions = {
       tokenizer: await openTokenizer(directory.dir, directory.config),
@@ -120,15 +126,20 @@ export class TrainingSession {
       exampleShape(options, data, microBatch);
     // The graphs that the plan was made with are those that are compiled.
     const models = new Map<string, Promise<LanguageModel>>();
-    const open = (microBatch: number, memory: MemoryMode): Promise<LanguageModel> => {
-      const key = `${microBatch} ${memory}`;
+    const open = (shape: GraphShape): Promise<LanguageModel> => {
+      const { microBatch, sequenceLength, memory, format } = shape;
+      const key = `${microBatch} ${sequenceLength} ${memory} ${format}`;
       const examples = shapeFor(microBatch);
+      // How many tokens are trained is known of data in sequences of the run's length.
+      const isOfRun = sequenceLength === training.sequenceLength;
+      const most = isOfRun ? trainedMost(data, microBatch, sequenceLength) : null;
       const model =
         models.get(key) ??
         openLanguageModel({
-          ...{ config, weights, adapter, sequenceLength, executor, precision, memory },
+          ...{ config, weights, adapter, sequenceLength, executor, memory },
+          precision: format === 'int8' ? 'int8' : 'fp32',
           batchSize: microBatch,
-          trainedMost: trainedMost(data, microBatch, sequenceLength),
+          trainedMost: most,
           ...(examples && { examples }),
         });
       models.set(key, model);
@@ -138,28 +149,41 @@ export class TrainingSession {
     // The gradient's graph gives the loss as well.
     const hasLossGraph = trained === 'examples' && data.heldOut !== null;
     const graphs: readonly GraphName[] = hasLossGraph ? [trained, 'loss'] : [trained];
-    let microBatch = microBatchSize(batchSize, options.microBatch);
-    let memory: MemoryMode = options.memory === 'auto' ? 'fast' : options.memory;
+    let shape: GraphShape = {
+      microBatch: microBatchSize(batchSize, options.microBatch),
+      sequenceLength,
+      memory: options.memory === 'auto' ? 'fast' : options.memory,
+      format: options.weights === 'auto' ? formatsOf(options.device)[0] : options.weights,
+    };
     let replicas = 1;
     // What is predicted is how the CPU executor uses the memory of the machine.
     if (options.device === 'cpu') {
-      const plan = await planSession(options, async (...shape) => {
-        const model = await open(...shape);
-        return graphs.map((name) => model.program(name));
+      const plan = await planSession(options, isHalf(weights), async (shape) => {
+        const model = await open(shape);
+        return graphs.map((name) => graphMemory(model.program(name)));
       });
       onPlan(plan);
-      ({ microBatch, memory, replicas } = plan);
+      ({ replicas, ...shape } = plan);
     }
-    const model = await open(microBatch, memory);
+    const model = await open(shape);
     model.replicas = replicas;
     // The first epoch shall not pay for compiling.
     await model.compile(trained);
-    return new TrainingSession(options, model, weights, data, dataOptions, shapeFor(microBatch));
+    const { microBatch, format } = shape;
+    return new TrainingSession(
+      { ...options, weights: format },
+      ...([model, weights, data, dataOptions, shapeFor(microBatch)] as const),
+    );
   }
 
   /** As LanguageModel.describe. */
   get device(): string {
     return this.#model.describe();
+  }
+
+  /** Of the frozen weights. */
+  get weights(): WeightFormat {
+    return this.#options.weights;
   }
 
   /** As LanguageModel.remark. */
@@ -325,16 +349,25 @@ function exampleShape(
 
 /** How the session will use what memory is free now. Throws UserError when that is refused. */
 function planSession(
-  { training, adapter, microBatch, memory, threads, refuseTooLarge }: SessionOptions,
-  programs: MemoryNeeds['programs'],
+  {
+    training,
+    adapter,
+    microBatch,
+    memory,
+    weights,
+    threads,
+    refuseTooLarge,
+  }: SessionOptions,
+  isHalf: boolean,
+  graphs: MemoryNeeds['graphs'],
 ): Promise<MemoryPlan> {
   const { batchSize, sequenceLength } = training;
   const { size: adapterSize } = adapterLayout(adapter);
   const needs = {
-    ...{ batchSize, sequenceLength, adapterSize, programs },
+    ...{ batchSize, sequenceLength, adapterSize, formats: AUTO_FORMATS, isHalf, graphs },
     ...fastestWays(batchSize, sequenceLength, threads),
   };
-  const request = { most: microBatch, memory };
+  const request = { most: microBatch, memory, weights };
   return planMemory(needs, request, {
     processBytes: process.memoryUsage.rss(),
     free: freeMemory(),

@@ -28,8 +28,8 @@ const aborts = new Map<number, AbortController>();
 const handlers: { [K in CallName]: Handler<K> } = {
   open: async (options, onProgress) => {
     session = await TrainingSession.open(options, onProgress, onProgress);
-    const { device, stats, privacy } = session;
-    return { device, stats, sampleRate: privacy?.sampleRate ?? null };
+    const { device, weights, stats, privacy } = session;
+    return { device, weights, stats, sampleRate: privacy?.sampleRate ?? null };
   },
   train: (job, onProgress, signal) => opened().train(job, onProgress, signal),
   evaluate: async ({ theta }, _onProgress, signal) => ({

@@ -7,9 +7,9 @@ import { after, before, describe, it } from 'node:test';
 import { loraModules } from '../../node/model/lora.js';
 import type { MemoryMode } from '../../node/model/memory-mode.js';
 import { openModelDirectory } from '../../node/model/model-directory.js';
-import type { Precision } from '../../node/model/precision.js';
+import type { WeightFormat } from '../../node/model/weight-format.js';
 import { TrainerHost } from '../../node/train/host.js';
-import type { MemoryPlan } from '../../node/train/memory.js';
+import { needed, type MemoryPlan } from '../../node/train/memory-plan.js';
 import { initialAdapter } from '../../protocol/adapter.js';
 import { ROOT, TRAINING } from '../unit/train/tiny-model.js';
 
@@ -33,7 +33,7 @@ async function trainOnce(
   batchSize: number,
   sequenceLength: number,
   memory: MemoryMode,
-  precision: Precision,
+  weights: WeightFormat,
 ): Promise<{ predicted: number; measured: number }> {
   const { config } = await openModelDirectory(MODEL);
   const modules = loraModules(config, ['all-linear']);
@@ -46,7 +46,7 @@ async function trainOnce(
       adapter,
       device: 'cpu',
       threads: 1,
-      precision,
+      weights,
       memory,
     },
     training: { ...TRAINING, batchSize, sequenceLength },
@@ -55,8 +55,7 @@ async function trainOnce(
     heldOutShare: 0.1,
     dataSeed: new Uint8Array(32),
     logger: { debug: ignore, info: ignore, warn: ignore, error: ignore },
-    onPlan: ({ weights, activations, adapter, process }: MemoryPlan) =>
-      (predicted = weights + activations + adapter + process),
+    onPlan: (plan: MemoryPlan) => (predicted = needed(plan) + plan.process),
   });
   try {
     const theta = initialAdapter(adapter);
@@ -72,14 +71,14 @@ async function trainOnce(
 
 describe('the memory that training takes', () => {
   it('is predicted within a fifth, and hardly ever too low', isLinux, async () => {
-    for (const [batchSize, sequenceLength, memory, precision] of [
+    for (const [batchSize, sequenceLength, memory, weights] of [
       [1, 64, 'normal', 'fp32'],
       [8, 128, 'fast', 'fp32'],
       [8, 128, 'low', 'fp32'],
       [8, 128, 'normal', 'int8'],
       [3, 512, 'normal', 'fp32'],
     ] as const) {
-      const shape = [batchSize, sequenceLength, memory, precision] as const;
+      const shape = [batchSize, sequenceLength, memory, weights] as const;
       const { predicted, measured } = await trainOnce(...shape);
       const ratio = predicted / measured;
       const words = `${shape.join(' ')}: ${predicted} bytes for ${measured}`;

@@ -15,7 +15,7 @@ import {
   type TrainResult,
 } from '../../node/interfaces.js';
 import { TrainerHost, type TrainerHostOptions } from '../../node/train/host.js';
-import type { MemoryPlan } from '../../node/train/memory.js';
+import type { MemoryPlan } from '../../node/train/memory-plan.js';
 import type { SessionOptions } from '../../node/train/messages.js';
 import { TrainingSession } from '../../node/train/session.js';
 import { exitInWords } from '../../node/train/training-process.js';

@@ -20,7 +20,7 @@ import { sampleStatus } from '../status-sample.js';
 const run = testRun();
 const FLAGS = {
   ...{ dpNoise: 1, dpEpsilon: 8, dpDelta: 1e-5, dpClip: 0.5 },
-  ...{ dpBatch: 'auto' as const, precision: 'fp32' },
+  ...{ dpBatch: 'auto' as const, weights: 'fp32' },
 };
 const given = new Set(['dpNoise', 'dpEpsilon']);
 const settings = privacyOf(FLAGS, given, 16);

@@ -31,7 +31,7 @@ import { UserError } from '../../../node/errors.js';
 import { openModelDirectory } from '../../../node/model/model-directory.js';
 import { makeSwarmKey } from '../../../node/net/swarm-key.js';
 import { lockDirectory } from '../../../node/store/lock.js';
-import { RUNTIME_BYTES } from '../../../node/train/memory.js';
+import { needed, RUNTIME_BYTES } from '../../../node/train/memory-plan.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../../../node/version.js';
 import { sampleStatus } from '../status-sample.js';
 
@@ -293,23 +293,24 @@ describe('checks of files', () => {
 
 describe('checks of what computes', () => {
   it('memory: what training takes fits exactly, and one byte less does not', async () => {
-    const options = { ...defaultsOf(doctorOptions), microBatch: 8, memory: 'normal' } as const;
-    const plan = await planFor(options);
+    const asked = { microBatch: 8, memory: 'normal', weights: 'fp32' } as const;
+    const plan = await planFor({ ...defaultsOf(doctorOptions), ...asked });
     const machine = { processBytes: 0, free: 2 ** 40, refuse: true };
-    const { weights, activations, adapter } = await planTraining(plan, machine);
-    const free = weights + activations + adapter + RUNTIME_BYTES;
+    const free = needed(await planTraining(plan, machine)) + RUNTIME_BYTES;
     says(await checkMemory(plan, { ...machine, free }), 'ok', /all 8 sequences of a step at once/);
     const less = await checkMemory(plan, { ...machine, free: free - 1 });
-    says(less, 'fail', /does not fit into memory/, /^murmurate start --sequence-length 64$/);
+    says(less, 'fail', /does not fit into memory/, /^murmurate start --weights fp32 --memory normal --micro-batch [1-7]$/);
     const tiny = await checkMemory(plan, { ...machine, free: RUNTIME_BYTES });
     says(tiny, 'fail', /only 0 MB are free/, /take a smaller --model/);
-    const auto = await planFor(defaultsOf(doctorOptions));
+    const auto = await planFor({ ...defaultsOf(doctorOptions), weights: 'fp32' });
     const low = await planTraining(
       { ...auto, options: { ...auto.options, memory: 'low', microBatch: 1 } },
       machine,
     );
-    const lowFree = low.weights + low.activations + low.adapter + RUNTIME_BYTES;
+    const lowFree = needed(low) + RUNTIME_BYTES;
     says(await checkMemory(auto, { ...machine, free: lowFree }), 'warn', /with low memory/);
+    const tight = await checkMemory(auto, { ...machine, free: lowFree - 1 });
+    says(tight, 'fail', /does not fit/, /^murmurate start --sequence-length 64$/);
   });
 
   it('devices: one that is missing is a failure only when it is asked for', async () => {

@@ -24,7 +24,6 @@ const config: LlamaConfig = {
   rotaryDim: null,
   scoreScalar: null,
   windows: null,
-  unrotated: null,
   tieWordEmbeddings: false,
   attentionBias: false,
   mlpBias: false,

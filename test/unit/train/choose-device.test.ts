@@ -63,7 +63,7 @@ describe('chooseDevice', () => {
 
   it('has only the CPU for int8, tries nothing else and says so', async () => {
     const within = world({ webgpu: faster });
-    const request = { threads: 1, precision: 'int8' } as const;
+    const request = { threads: 1, weights: 'int8' } as const;
     assert.deepEqual(await chooseDevice({ ...request, device: 'auto' }, never, within), {
       device: 'cpu',
       why: 'int8 is for the CPU only',
@@ -74,7 +74,7 @@ describe('chooseDevice', () => {
         error instanceof UserError &&
         error.exitCode === EXIT_USAGE &&
         error.message ===
-          '--precision int8 is for the CPU only, not for --device webgpu: use --device cpu, or --precision fp32',
+          "--device webgpu can't compute with --weights int8, only with fp32: use --weights auto, or --device cpu",
     );
     assert.deepEqual(within.tried, []);
   });

@@ -31,7 +31,7 @@ describe('freeMemory', () => {
     assert.equal(freeMemory(system(unlimited)), 8 * GB);
   });
 
-  it('is what the tightest control group leaves, with the pages of files that it can give back', () => {
+  it('is what the tightest control group leaves, without the pages of files that it can drop', () => {
     const files = {
       '/proc/meminfo': MEMINFO,
       '/proc/self/cgroup': '0::/peers/one\n',
@@ -39,11 +39,33 @@ describe('freeMemory', () => {
       '/sys/fs/cgroup/peers/one/memory.current': `${GB}\n`,
       '/sys/fs/cgroup/peers/memory.max': `${4 * GB}\n`,
       '/sys/fs/cgroup/peers/memory.current': `${3 * GB}\n`,
-      '/sys/fs/cgroup/peers/memory.stat': `anon 5\ninactive_file ${GB}\nactive_file 7\n`,
+      '/sys/fs/cgroup/peers/memory.stat': `anon 5\nfile ${9 * GB}\ninactive_file ${GB}\nactive_file ${GB / 2}\n`,
     };
-    assert.equal(freeMemory(system(files)), 2 * GB);
+    assert.equal(freeMemory(system(files)), 2.5 * GB);
     const full = { ...files, '/sys/fs/cgroup/peers/memory.current': `${9 * GB}\n` };
     assert.equal(freeMemory(system(full)), 0);
+  });
+
+  it('counts weights that this process has mapped as free, however often they are read', () => {
+    const files = {
+      '/proc/meminfo': MEMINFO,
+      '/proc/self/cgroup': '0::/\n',
+      '/sys/fs/cgroup/memory.max': `${4 * GB}\n`,
+      '/sys/fs/cgroup/memory.current': `${4 * GB}\n`,
+      '/sys/fs/cgroup/memory.stat': `anon ${GB}\nfile ${3 * GB}\ninactive_file 0\nactive_file ${3 * GB}\n`,
+    };
+    assert.equal(freeMemory(system(files)), 3 * GB);
+  });
+
+  it('ends where a control group of the second version is slowed down', () => {
+    const files = {
+      '/proc/meminfo': MEMINFO,
+      '/proc/self/cgroup': '0::/\n',
+      '/sys/fs/cgroup/memory.max': `${6 * GB}\n`,
+      '/sys/fs/cgroup/memory.high': `${4 * GB}\n`,
+      '/sys/fs/cgroup/memory.current': `${GB}\n`,
+    };
+    assert.equal(freeMemory(system(files)), 3 * GB);
   });
 
   it('knows control groups of the first version, also where a container sees its own at the root', () => {
@@ -52,7 +74,7 @@ describe('freeMemory', () => {
       '/proc/self/cgroup': '5:cpu,cpuacct:/\n4:memory:/docker/3f1c\n0::/\n',
       '/sys/fs/cgroup/memory/memory.limit_in_bytes': `${3 * GB}\n`,
       '/sys/fs/cgroup/memory/memory.usage_in_bytes': `${2 * GB}\n`,
-      '/sys/fs/cgroup/memory/memory.stat': `inactive_file 1\ntotal_inactive_file ${GB / 2}\n`,
+      '/sys/fs/cgroup/memory/memory.stat': `inactive_file 1\ntotal_inactive_file ${GB / 4}\ntotal_active_file ${GB / 4}\n`,
     };
     assert.equal(freeMemory(system(files)), 1.5 * GB);
     const unlimited = '9223372036854771712\n';

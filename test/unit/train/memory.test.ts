@@ -1,57 +1,173 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Program } from '../../../node/engine/executor.js';
-import { constant, input } from '../../../node/engine/graph.js';
-import { matmul } from '../../../node/engine/ops/index.js';
+import type { GraphMemory } from '../../../node/engine/memory.js';
 import type { MemoryMode } from '../../../node/model/memory-mode.js';
+import type { WeightFormat } from '../../../node/model/weight-format.js';
+import { longestSequence, planMemory, type MemoryRequest } from '../../../node/train/memory.js';
 import {
-  describePlan,
-  planMemory,
+  FRAGMENTATION,
+  type GraphShape,
   type MachineMemory,
-  type MemoryPlan,
   type MemoryNeeds,
-} from '../../../node/train/memory.js';
+} from '../../../node/train/memory-plan.js';
 import { userError } from '../model/fixtures.js';
 
 const MB = 1e6;
 
-/** A program of b rows of 1000: 4 KB of input, 4 MB of output for each row. */
-function rows(b: number): Program {
-  const x = input('x', 'float32', [1000 * b, 1]);
-  return { outputs: { y: matmul(x, constant(new Float32Array(1000), [1, 1000])) } };
+/** MB of weights in the process, MB mapped from files, and MB of activations for each sequence of 64 tokens. */
+type Sizes = readonly [weights: number, evictable: number, activations: number];
+
+function graph([weights, evictable, activations]: Sizes, shape: GraphShape): GraphMemory {
+  const sequences = (shape.microBatch * shape.sequenceLength) / 64;
+  return {
+    weights: weights * MB,
+    evictable: evictable * MB,
+    loading: 0,
+    peak: (activations * MB * sequences) / FRAGMENTATION,
+    operations: 0,
+  };
+}
+
+/** A model of 100 M parameters in files of 16 bits, whose fp32 weights are copied and whose others are mapped. */
+function sizes(format: WeightFormat, memory: MemoryMode): Sizes {
+  const activations = { fast: 40, normal: 40, low: 10 }[memory];
+  switch (format) {
+    case 'fp32':
+      return [memory === 'fast' ? 800 : 400, 0, activations];
+    case 'bf16':
+      return [20, 200, activations];
+    case 'int8':
+      return [10, 100, activations];
+    case 'int4':
+      return [10, 55, activations];
+  }
 }
 
 function needs(changes: Partial<MemoryNeeds> = {}): MemoryNeeds {
-  const programs = (b: number): Promise<Program[]> => Promise.resolve([rows(b), rows(b)]);
   return {
-    ...{ batchSize: 12, sequenceLength: 64, adapterSize: 1000, programs },
-    ...{ fastest: Infinity, replications: [] },
+    ...{ batchSize: 12, sequenceLength: 64, adapterSize: 0, isHalf: true },
+    ...{ fastest: Infinity, replications: [], formats: ['fp32', 'bf16', 'int8', 'int4'] },
+    graphs: (shape) => Promise.resolve([graph(sizes(shape.format, shape.memory), shape)]),
     ...changes,
   };
 }
 
-/** `free` beyond what ONNX Runtime itself takes. */
+/** `free` MB beyond what ONNX Runtime itself takes. */
 function machine(free: number, changes: Partial<MachineMemory> = {}): MachineMemory {
-  return { processBytes: 100 * MB, free: free + 32 * 2 ** 20, refuse: true, ...changes };
+  return { processBytes: 100 * MB, free: free * MB + 32 * 2 ** 20, refuse: true, ...changes };
 }
 
-/** In the normal mode. */
-function planFor(
-  needs: MemoryNeeds,
-  most: number | 'auto',
-  machine: MachineMemory,
-): Promise<MemoryPlan> {
-  return planMemory(needs, { most, memory: 'normal' }, machine);
+const OPEN: MemoryRequest = { most: 'auto', memory: 'auto', weights: 'auto' };
+
+/** Format, mode, sequences at once; what was passed over. */
+async function planned(
+  free: number,
+  request: Partial<MemoryRequest> = {},
+  changes: Partial<MemoryNeeds> = {},
+): Promise<[string, string[]]> {
+  const plan = await planMemory(needs(changes), { ...OPEN, ...request }, machine(free));
+  const { format, memory, microBatch, replicas, passedOver } = plan;
+  return [
+    `${format} ${memory} ${microBatch}${replicas > 1 ? ` x${replicas}` : ''}`,
+    passedOver.map((one) => `${one.format} ${one.memory}`),
+  ];
 }
 
-describe('planMemory', () => {
-  it('takes the whole batch where that fits, and adds up what each graph holds', async () => {
-    const plan = await planFor(needs(), 'auto', machine(1000 * MB));
+describe('planMemory with formats', () => {
+  it('takes the most exact format that fits, and bf16 before fp32 in low memory where files hold 16 bits', async () => {
+    assert.deepEqual(await planned(441), ['fp32 normal 1', []]);
+    assert.deepEqual(await planned(439), ['bf16 normal 4', ['fp32 normal']]);
+    assert.deepEqual(await planned(261), ['bf16 normal 1', ['fp32 normal']]);
+    assert.deepEqual(await planned(259), ['bf16 low 3', ['fp32 normal', 'bf16 normal']]);
+    const bf16 = ['fp32 normal', 'bf16 normal', 'bf16 low'];
+    assert.deepEqual(await planned(229), ['int8 normal 2', bf16]);
+    assert.deepEqual(await planned(149), ['int8 low 3', [...bf16, 'int8 normal']]);
+    assert.deepEqual(await planned(119), ['int4 normal 1', [...bf16, 'int8 normal', 'int8 low']]);
+    assert.equal((await planned(104))[0], 'int4 low 3');
+  });
+
+  it('takes fp32 in low memory where files hold 32 bits, which bf16 would round', async () => {
+    const exact = { isHalf: false };
+    assert.deepEqual(await planned(439, {}, exact), ['fp32 low 3', ['fp32 normal']]);
+    assert.deepEqual(await planned(409, {}, exact), ['bf16 normal 4', ['fp32 normal', 'fp32 low']]);
+  });
+
+  it('takes the format and the mode that are asked for, and only what they leave open', async () => {
+    assert.deepEqual(await planned(5000, { weights: 'int4' }), ['int4 normal 12', []]);
+    assert.deepEqual(await planned(5000, { weights: 'int4', memory: 'low' }), ['int4 low 12', []]);
+    assert.deepEqual(await planned(5000, { memory: 'low' }), ['bf16 low 12', []]);
+    assert.deepEqual(await planned(420, { weights: 'fp32' }), ['fp32 low 2', ['fp32 normal']]);
+    assert.deepEqual(await planned(5000, {}, { formats: ['fp32'] }), ['fp32 normal 12', []]);
+  });
+
+  it('gives up exactness for as many sequences at once as are asked for, and not for more', async () => {
+    assert.deepEqual(await planned(441, { most: 4 }), ['bf16 normal 4', ['fp32 normal']]);
+    assert.deepEqual(await planned(441, { most: 1 }), ['fp32 normal 1', []]);
+  });
+
+  it('pages the leanest format where none fits wholly, and refuses where that does not fit either', async () => {
+    const all = ['fp32 normal', 'bf16 normal', 'bf16 low', 'int8 normal', 'int8 low'];
+    assert.deepEqual(await planned(70), ['int4 low 1', [...all, 'int4 normal']]);
+    assert.deepEqual(await planned(21), ['int4 low 1', [...all, 'int4 normal']]);
+    await assert.rejects(
+      planned(19),
+      userError(/takes 20 MB beside what is mapped from files .*19 MB are free/),
+    );
+    assert.deepEqual(await planned(100, { weights: 'bf16' }), ['bf16 low 1', ['bf16 normal']]);
+    const tried = await planMemory(needs(), OPEN, machine(5, { refuse: false }));
+    assert.deepEqual([tried.format, tried.memory, tried.microBatch], ['int4', 'low', 1]);
+  });
+
+  it('refuses with the sizes, and with the options that fit or else the sequences that do', async () => {
+    await assert.rejects(
+      planned(120, { weights: 'fp32' }),
+      userError(
+        /^the model does not fit into memory: training 1 sequence of 64 tokens at once takes 410 MB \(fp32 weights 400 MB, activations 10 MB, adapter 0 MB\), but only 120 MB are free: --weights int8 --memory low --micro-batch 1 fits \(254 MB in all\); or close other programs$/,
+      ),
+    );
+    await assert.rejects(
+      planned(50, { weights: 'fp32' }),
+      userError(
+        /: --weights int4 --memory low --micro-batch 1 fits \(209 MB in all\), slowly; or close/,
+      ),
+    );
+    await assert.rejects(
+      planned(200, {}, { sequenceLength: 2048, formats: ['int8'] }),
+      userError(
+        /2048 tokens at once takes 330 MB .*: sequences of 576 tokens fit \(--sequence-length, /,
+      ),
+    );
+    await assert.rejects(
+      planned(5),
+      userError(/5 MB are free: close other programs, or take a smaller model$/),
+    );
+  });
+
+  it('looks at each way once', async () => {
+    const seen: string[] = [];
+    const graphs: MemoryNeeds['graphs'] = (shape) => {
+      seen.push(`${shape.format} ${shape.memory} ${shape.microBatch}`);
+      return Promise.resolve([graph(sizes(shape.format, shape.memory), shape)]);
+    };
+    await planned(70, {}, { graphs });
+    assert.equal(seen.length, 7);
+    assert.equal(new Set(seen).size, 7);
+  });
+});
+
+describe('planMemory with sequences', () => {
+  const int8 = { weights: 'int8' } as const;
+
+  it('adds up what each graph holds, and counts what is mapped from files once', async () => {
+    const graphs: MemoryNeeds['graphs'] = (shape) => {
+      const one = { ...graph([10, 100, 4], shape), operations: 100 };
+      return Promise.resolve([one, one]);
+    };
+    const plan = await planMemory(needs({ graphs, adapterSize: 1000 }), OPEN, machine(1000));
     assert.deepEqual([plan.microBatch, plan.batchSize, plan.free], [12, 12, 1000 * MB]);
-    // Two graphs, each of 12 rows, and a twelfth more or so for fragmentation.
-    const exact = 2 * 12 * (4 * MB + 4000);
-    assert.ok(plan.activations > exact && plan.activations < 1.2 * exact);
-    assert.ok(plan.weights > 2 * 4000 && plan.weights < 2 * 4000 + 100_000);
+    assert.equal(plan.weights, 2 * (10 * MB + 100 * 12_000));
+    assert.equal(plan.evictable, 100 * MB);
+    assert.ok(Math.abs(plan.activations - 2 * 12 * 4 * MB) < 10);
     assert.equal(plan.adapter, 12 * 4 * 1000);
     assert.ok(plan.process > 100 * MB);
   });
@@ -63,52 +179,9 @@ describe('planMemory', () => {
       [6, 6],
       [12, 12],
     ] as const) {
-      const plan = await planFor(needs({ fastest }), 'auto', machine(1000 * MB));
-      assert.equal(plan.microBatch, microBatch, `${fastest}`);
+      assert.equal((await planned(1000, int8, { fastest }))[0], `int8 normal ${microBatch}`);
     }
-    assert.equal((await planFor(needs({ fastest: 2 }), 12, machine(1000 * MB))).microBatch, 12);
-  });
-
-  it('finds the largest part that fits, in few looks', async () => {
-    const looks: number[] = [];
-    const counted = needs({
-      batchSize: 4096,
-      programs: (b) => {
-        looks.push(b);
-        return Promise.resolve([rows(b)]);
-      },
-    });
-    const plan = await planFor(counted, 'auto', machine(50 * MB));
-    // 11 rows of 4.3 MB would fit; 4096 in 373 parts are 11 each.
-    assert.equal(plan.microBatch, 11);
-    assert.ok(looks.length < 20, `${looks.length} looks`);
-    for (const free of [9, 20, 40, 60, 100]) {
-      const { microBatch } = await planFor(needs(), 'auto', machine(free * MB));
-      const most = Math.floor((free - 0.1) / 2 / (1.08 * 4.004));
-      assert.ok(microBatch <= most, `${microBatch} of at most ${most} in ${free} MB`);
-      const parts = Math.ceil(12 / most);
-      assert.equal(microBatch, Math.ceil(12 / parts));
-    }
-  });
-
-  it('takes as many replicas as are no waste, where nobody says how many sequences, and never in low memory', async () => {
-    const side = [
-      { replicas: 3, microBatch: 2 },
-      { replicas: 2, microBatch: 3 },
-    ];
-    const one = await planFor(needs(), 4, machine(1000 * MB));
-    const planned = async (free: number, most: number | 'auto' = 'auto'): Promise<number[]> => {
-      const plan = await planFor(needs({ replications: side }), most, machine(free * MB));
-      return [plan.replicas, plan.microBatch];
-    };
-    assert.deepEqual(await planned(2000), [3, 2]);
-    // Six sequences at once in two graphs take 53 MB, three threads 126 and two 84.
-    assert.deepEqual(await planned(5 * 160), [2, 3]);
-    assert.deepEqual(await planned(5 * 120), [1, 12]);
-    assert.deepEqual(await planned(2000, 4), [one.replicas, one.microBatch]);
-    const request = { most: 'auto', memory: 'low' } as const;
-    const low = await planMemory(needs({ replications: side }), request, machine(2000 * MB));
-    assert.equal(low.replicas, 1);
+    assert.equal((await planned(1000, { ...int8, most: 12 }, { fastest: 2 }))[0], 'int8 normal 12');
   });
 
   it('takes what is asked for, in equal parts', async () => {
@@ -119,112 +192,89 @@ describe('planMemory', () => {
       [12, 12],
       [50, 12],
     ] as const) {
-      assert.equal((await planFor(needs(), most, machine(1000 * MB))).microBatch, microBatch);
+      assert.equal((await planned(1000, { ...int8, most }))[0], `int8 normal ${microBatch}`);
     }
   });
 
-  it('refuses what cannot fit, with the sizes and what to do', async () => {
-    await assert.rejects(
-      planFor(needs(), 'auto', machine(5 * MB)),
-      userError(
-        /^the model does not fit into memory: training 1 sequence of 64 tokens at once takes 9 MB \(weights 1 MB, activations 9 MB, adapter 1 MB\), but only 5 MB are free: leave --memory to auto, close other programs, .*--sequence-length.* smaller model$/,
-      ),
-    );
-    await assert.rejects(
-      planFor(needs(), 8, machine(40 * MB)),
-      userError(
-        /training 6 sequences .* 40 MB are free: leave --micro-batch to auto, leave --memory to auto, close/,
-      ),
-    );
-    const tried = await planFor(needs(), 'auto', machine(5 * MB, { refuse: false }));
-    assert.equal(tried.microBatch, 1);
-  });
-});
-
-describe('planMemory in the modes', () => {
-  const factor = { fast: 4, normal: 3, low: 1 };
-  const programs: MemoryNeeds['programs'] = (b, memory) =>
-    Promise.resolve([rows(factor[memory] * b)]);
-  const planned = async (
-    free: number,
-    memory: MemoryMode | 'auto',
-    most: number | 'auto' = 'auto',
-    replications: MemoryNeeds['replications'] = [],
-  ): Promise<[string, number, number | null]> => {
-    const request = { most, memory };
-    const one = await planMemory(needs({ programs, replications }), request, machine(free * MB));
-    return [one.memory, one.microBatch, one.otherwise && Math.round(one.otherwise / MB)];
-  };
-
-  it('is fast where all of it takes a fifth of what is free, and where that is asked for', async () => {
-    // Twelve sequences take 208 MB, four 69 MB.
-    assert.deepEqual(await planned(5 * 210, 'auto'), ['fast', 12, null]);
-    assert.deepEqual(await planned(5 * 200, 'auto'), ['normal', 12, null]);
-    assert.deepEqual(await planned(5 * 70, 'auto', 4), ['fast', 4, null]);
-    assert.deepEqual(await planned(5 * 65, 'auto', 4), ['normal', 4, null]);
-    assert.deepEqual(await planned(5 * 210, 'normal'), ['normal', 12, null]);
-    assert.deepEqual(await planned(230, 'fast'), ['fast', 12, null]);
-    assert.deepEqual(await planned(110, 'fast'), ['fast', 6, null]);
-  });
-
-  it('lays weights out for replicas too, but where that mode is not', async () => {
-    const side = [{ replicas: 2, microBatch: 1 }];
-    assert.deepEqual(await planned(5 * 150, 'auto', 'auto', side), ['fast', 1, null]);
-    assert.deepEqual(await planned(5 * 150, 'normal', 'auto', side), ['normal', 1, null]);
-  });
-
-  it('saves memory by parts of a batch first, and by time only where one sequence does not fit', async () => {
-    assert.deepEqual(await planned(500, 'auto'), ['normal', 12, null]);
-    assert.deepEqual(await planned(30, 'auto'), ['normal', 2, null]);
-    assert.deepEqual(await planned(10, 'auto'), ['low', 2, 13]);
-    assert.deepEqual(await planned(30, 'low'), ['low', 6, null]);
-  });
-
-  it('saves it where the sequences that are asked for do not fit else', async () => {
-    assert.deepEqual(await planned(30, 'auto', 2), ['normal', 2, null]);
-    assert.deepEqual(await planned(30, 'auto', 4), ['low', 4, 52]);
-  });
-
-  it('refuses with the sizes of the mode that takes the least', async () => {
-    await assert.rejects(planned(3, 'auto'), userError(/takes 5 MB .* 3 MB are free: close other/));
-    await assert.rejects(
-      planned(10, 'normal'),
-      userError(/14 MB .*: leave --memory to auto, close/),
-    );
-    await assert.rejects(planned(10, 'fast'), userError(/18 MB .*: leave --memory to auto, close/));
-    await assert.rejects(planned(3, 'low'), userError(/takes 5 MB .* 3 MB are free: close other/));
-  });
-});
-
-describe('describePlan', () => {
-  it('is one line with what is taken, of how much, and how a step is cut', () => {
-    const plan = {
-      ...{ batchSize: 8, microBatch: 3, sequenceLength: 256, replicas: 1 },
-      ...{ memory: 'normal' as const, otherwise: null },
-      ...{ weights: 1.2e9, activations: 2.04e9, adapter: 117 * MB, process: 160 * MB },
-      free: 21e9,
+  it('finds the largest part that fits, in few looks', async () => {
+    const looks: number[] = [];
+    const graphs: MemoryNeeds['graphs'] = (shape) => {
+      looks.push(shape.microBatch);
+      return Promise.resolve([graph([10, 100, 4], shape)]);
     };
-    assert.equal(
-      describePlan(plan),
-      'training takes about 3.5 GB of memory (weights 1.2 GB, activations 2.0 GB, adapter 117 MB, the process ' +
-        '160 MB) of 21.2 GB: the 8 sequences of a step in 3 parts of at most 3',
-    );
-    assert.match(describePlan({ ...plan, microBatch: 8 }), /: all 8 sequences of a step at once$/);
-    assert.match(
-      describePlan({ ...plan, memory: 'low', otherwise: 23e9 }),
-      /in 3 parts of at most 3, with low memory \(--memory low: slower by about a third\), for one sequence would take 23\.0 GB without$/,
-    );
-    assert.match(
-      describePlan({ ...plan, memory: 'fast' }),
-      /in 3 parts of at most 3, with weights laid out for each product \(--memory fast\)$/,
-    );
-    assert.match(
-      describePlan({ ...plan, microBatch: 2, replicas: 2 }),
-      /in 4 parts of at most 2, by 2 copies of the model side by side$/,
-    );
-    assert.match(
-      describePlan({ ...plan, batchSize: 1, microBatch: 1 }),
-      /: the only sequence of a step at once$/,
-    );
+    // 110 MB of weights, and 11 sequences of 4 MB; 4096 in 373 parts are 11 each.
+    const [way] = await planned(156, int8, { graphs, batchSize: 4096 });
+    assert.equal(way, 'int8 normal 11');
+    assert.ok(looks.length < 20, `${looks.length} looks`);
+    for (const free of [120, 130, 140, 155]) {
+      const most = Math.floor((free - 110) / 4);
+      const parts = Math.ceil(12 / most);
+      assert.equal(
+        (await planned(free, int8, { graphs }))[0],
+        `int8 normal ${Math.ceil(12 / parts)}`,
+      );
+    }
+  });
+});
+
+describe('planMemory with memory to spare', () => {
+  it('lays fp32 weights out where all of that takes a fifth of what is free', async () => {
+    // 800 MB, and 40 for each of 12 sequences.
+    assert.equal((await planned(5 * 1281))[0], 'fp32 fast 12');
+    assert.equal((await planned(5 * 1279))[0], 'fp32 normal 12');
+    assert.equal((await planned(5 * 961, { most: 4 }))[0], 'fp32 fast 4');
+    assert.equal((await planned(5 * 1281, { memory: 'normal' }))[0], 'fp32 normal 12');
+    assert.equal((await planned(1290, { memory: 'fast' }))[0], 'fp32 fast 12');
+    assert.equal((await planned(5000, { weights: 'bf16' }))[0], 'bf16 normal 12');
+  });
+
+  it('takes as many replicas as are no waste, where nobody says how many sequences, and never in low memory', async () => {
+    const replications = [
+      { replicas: 3, microBatch: 2 },
+      { replicas: 2, microBatch: 3 },
+    ];
+    const way = async (free: number, request: Partial<MemoryRequest>): Promise<string> =>
+      (await planned(free, request, { replications }))[0];
+    const normal = { weights: 'int8', memory: 'normal' } as const;
+    // 6 sequences take 240 MB, each copy 10 and its thread 42, and all of them map the same 100.
+    assert.equal(await way(5 * 500, normal), 'int8 normal 2 x3');
+    assert.equal(await way(5 * 470, normal), 'int8 normal 3 x2');
+    assert.equal(await way(5 * 430, normal), 'int8 normal 12');
+    assert.equal(await way(5 * 500, { ...normal, most: 4 }), 'int8 normal 4');
+    assert.equal(await way(5 * 500, { ...normal, memory: 'low' }), 'int8 low 12');
+    assert.equal(await way(5 * 3000, {}), 'fp32 fast 2 x3');
+  });
+});
+
+describe('longestSequence', () => {
+  const longest = (free: number, most: number, request: Partial<MemoryRequest> = {}) =>
+    longestSequence(needs(), { ...OPEN, ...request }, machine(free), most);
+
+  it('is the longest that fits in the leanest way left open, in steps of 64, below them of 8', async () => {
+    // int4 in low memory: 65 MB, and 10 MB for each 64 tokens.
+    assert.equal(await longest(5000, 2048), 2048);
+    assert.equal(await longest(5000, 100), 100);
+    assert.equal(await longest(116, 2048), 5 * 64);
+    assert.equal(await longest(75, 2048), 64);
+    assert.equal(await longest(74, 2048), 56);
+    assert.equal(await longest(600, 2048, { weights: 'fp32' }), 20 * 64);
+    assert.equal(await longest(600, 2048, { weights: 'fp32', memory: 'normal' }), 5 * 64);
+  });
+
+  it('need not hold what is mapped from files where that never fits, and is null where nothing fits', async () => {
+    assert.equal(await longest(50, 2048), 4 * 64);
+    assert.equal(await longest(12, 2048), 8);
+    assert.equal(await longest(11, 2048), null);
+    assert.equal(await longest(11, 8), null);
+  });
+
+  it('looks at few lengths', async () => {
+    let looks = 0;
+    const graphs: MemoryNeeds['graphs'] = (shape) => {
+      looks++;
+      return Promise.resolve([graph([10, 55, 10], shape)]);
+    };
+    assert.equal(await longestSequence(needs({ graphs }), OPEN, machine(1000), 131_072), 93 * 64);
+    assert.ok(looks <= 13, `${looks} looks`);
   });
 });

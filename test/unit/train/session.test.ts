@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { TrainJob } from '../../../node/interfaces.js';
 import { openWeights } from '../../../node/model/weight-index.js';
-import type { MemoryPlan } from '../../../node/train/memory.js';
+import type { MemoryPlan } from '../../../node/train/memory-plan.js';
 import type { SessionOptions } from '../../../node/train/messages.js';
 import { TrainingSession } from '../../../node/train/session.js';
 import { initialAdapter } from '../../../protocol/adapter.js';
@@ -101,14 +101,14 @@ describe('TrainingSession', () => {
   it('trains in int8, with less memory for the weights, and says so', async () => {
     const plans: MemoryPlan[] = [];
     const losses: number[] = [];
-    for (const precision of ['fp32', 'int8'] as const) {
-      const session = await TrainingSession.open({ ...options, precision }, (plan) =>
+    for (const weights of ['fp32', 'int8'] as const) {
+      const session = await TrainingSession.open({ ...options, weights }, (plan) =>
         plans.push(plan),
       );
       losses.push((await session.train(job(), ignore, never)).loss);
       assert.equal(
         session.device,
-        precision === 'int8' ? 'cpu (1 thread), int8' : 'cpu (1 thread)',
+        weights === 'int8' ? 'cpu (1 thread), int8' : 'cpu (1 thread)',
       );
     }
     const [exact, quantised] = losses as [number, number];

@@ -57,7 +57,7 @@ export async function sessionOptions(
     run: { epochsMax: 2, stepsRef: 4 },
     device: 'cpu',
     threads: 1,
-    precision: 'fp32',
+    weights: 'fp32',
     heldOutShare: 0.2,
     dataSeed: new Uint8Array(32),
   };

@@ -1,0 +1,154 @@
+/** What training takes in memory in one way of doing it, read off its graphs before anything is compiled. */
+import type { GraphMemory } from '../engine/memory.js';
+import type { MemoryMode } from '../model/memory-mode.js';
+import type { WeightFormat } from '../model/weight-format.js';
+import type { Replication } from './accumulate.js';
+
+/** How a batch goes through the model, and what that takes; sizes in bytes. */
+export interface MemoryPlan {
+  /** Sequences in one step of the run, and how many of them go through the model at once. */
+  batchSize: number;
+  microBatch: number;
+  sequenceLength: number;
+  /** Copies of the model that compute at the same time, microBatch sequences each. */
+  replicas: number;
+  memory: MemoryMode;
+  /** Of the frozen weights. */
+  format: WeightFormat;
+  /** What was left open, is preferred to this, and does not fit; the most preferred first. */
+  passedOver: PassedOver[];
+  /** Frozen weights in the process's own memory, with the graphs around them, and what loading them takes. */
+  weights: number;
+  /** Frozen weights mapped from files: the kernel drops these pages when it needs room, and reads them again. */
+  evictable: number;
+  /** Intermediate values of a part of the batch. */
+  activations: number;
+  /** Adapter, gradient, moments of AdamW, and what crosses to the peer and back. */
+  adapter: number;
+  /** Code, tokenizer and data: what the process has taken before the model. */
+  process: number;
+  /** What was still available, beyond `process`, when this was planned. */
+  free: number;
+}
+
+/** A way that does not fit. */
+export interface PassedOver {
+  format: WeightFormat;
+  memory: MemoryMode;
+  /** In all, with as few sequences at once as the request allows. */
+  bytes: number;
+}
+
+/** What the graphs are built for. */
+export interface GraphShape {
+  microBatch: number;
+  sequenceLength: number;
+  memory: MemoryMode;
+  format: WeightFormat;
+}
+
+/** What a plan is made for. */
+export interface MemoryNeeds {
+  batchSize: number;
+  sequenceLength: number;
+  /** Sequences at once beyond which a step is no faster: see fastestMicroBatch. */
+  fastest: number;
+  /** Ways to be faster with more memory, the fastest first: see replications. */
+  replications: readonly Replication[];
+  /** Coordinates. */
+  adapterSize: number;
+  /** Formats that frozen weights can have here, the most exact first; at least one. */
+  formats: readonly WeightFormat[];
+  /** Whether the model's files hold 16-bit weights: bf16 and fp32 are then the same numbers. */
+  isHalf: boolean;
+  /** What the graphs take that training compiles, in order; each holds it to the end. */
+  graphs: (shape: GraphShape) => Promise<readonly GraphMemory[]>;
+}
+
+/** What there is to plan with. */
+export interface MachineMemory {
+  /** What this process takes now. */
+  processBytes: number;
+  /** What it may still take: see freeMemory. */
+  free: number;
+  /** Whether what does not fit is refused; else it is tried all the same. */
+  refuse: boolean;
+}
+
+/** What ONNX Runtime spends on a node, its kernel and its names: 8 to 14 KB in graphs of 500 to 6,000. */
+export const NODE_BYTES = 12_000;
+/** ONNX Runtime itself: its code, its thread pool, its first buffers. */
+export const RUNTIME_BYTES = 32 * 2 ** 20;
+/** What its arena takes for buffers is more than the buffers, by blocks too small for what comes next: measured 0.96 to 1.13. */
+export const FRAGMENTATION = 1.08;
+/** A thread's own JavaScript, and arrays of the adapter's size that are on their way to it and back. */
+const REPLICA_BYTES = 40 * 2 ** 20;
+const REPLICA_ARRAYS = 4;
+/** Arrays of the adapter's size: as it came, as it is trained, two moments of each, gradients, messages. */
+const ADAPTER_ARRAYS = 12;
+
+/** One way of training. */
+export interface Way extends GraphShape {
+  replicas: number;
+}
+
+/** What `way` takes of `machine`. */
+export async function predict(
+  { batchSize, adapterSize, graphs }: MemoryNeeds,
+  { replicas, ...shape }: Way,
+  { processBytes, free }: MachineMemory,
+): Promise<MemoryPlan> {
+  let [weights, evictable, activations, loading] = [0, 0, 0, 0];
+  for (const graph of await graphs(shape)) {
+    weights += graph.weights + NODE_BYTES * graph.operations;
+    // Graphs of one model map the same pages.
+    evictable = Math.max(evictable, graph.evictable);
+    // A graph is compiled after the last one has run for the first time.
+    loading = Math.max(loading, weights + graph.loading + activations);
+    activations += FRAGMENTATION * graph.peak;
+  }
+  weights = Math.max(weights, loading - activations);
+  const threads = replicas === 1 ? 0 : replicas;
+  return {
+    ...{ batchSize, ...shape, replicas, passedOver: [] },
+    weights: Math.ceil(replicas * weights) + threads * REPLICA_BYTES,
+    evictable,
+    activations: Math.ceil(replicas * activations),
+    adapter: (ADAPTER_ARRAYS + threads * REPLICA_ARRAYS) * 4 * adapterSize,
+    process: processBytes + RUNTIME_BYTES,
+    free: Math.max(0, free - RUNTIME_BYTES),
+  };
+}
+
+/** Bytes that must be free in any case: they stay until the training process ends. */
+export function anonymous({
+  weights,
+  activations,
+  adapter,
+}: Pick<MemoryPlan, 'weights' | 'activations' | 'adapter'>): number {
+  return weights + activations + adapter;
+}
+
+/** The same with the weights that are mapped from files: bytes that must be free for a step to be fast. */
+export function needed(plan: Pick<MemoryPlan, NeededPart>): number {
+  return anonymous(plan) + plan.evictable;
+}
+type NeededPart = 'weights' | 'activations' | 'adapter' | 'evictable';
+
+/** Whether all of it fits. Where only what is mapped from files does not, steps read that from the disk again and again. */
+export function fits(plan: Pick<MemoryPlan, NeededPart | 'free'>): boolean {
+  return needed(plan) <= plan.free;
+}
+
+/** What fits where a request does not. */
+export interface Remedy {
+  /** With the rest left to auto; null where that does not fit either. */
+  plan: MemoryPlan | null;
+  /** Else the longest sequences that do; null for none. */
+  sequenceLength: number | null;
+}
+
+/** E.g. "640 MB" or "2.4 GB", in the powers of 1000 that disks and messages of systems use. */
+export function size(bytes: number): string {
+  return bytes < 1e9 ? `${Math.ceil(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+}

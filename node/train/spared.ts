@@ -1,0 +1,61 @@
+/** With how much less memory training goes on after it ran out. */
+import { WEIGHT_FORMATS, type WeightFormat } from '../model/weight-format.js';
+import { microBatchSize } from './accumulate.js';
+import type { MemoryPlan } from './memory-plan.js';
+import type { SessionOptions } from './messages.js';
+
+/** What the next training process is opened with. */
+export interface Spared extends Pick<SessionOptions, 'memory' | 'weights'> {
+  /** Sequences at once. */
+  microBatch: number;
+  /** What happened, for `status`. */
+  sentence: string;
+}
+
+const NO_MEMORY_WITH = 'The training process had no memory left with';
+
+const LOW =
+  `${NO_MEMORY_WITH} one sequence at a time, so that it goes on with --memory low: the same training, but about ` +
+  'a third slower. Close other programs and start this peer again, or start it with --memory low.';
+
+/**
+ * Half as many sequences at once; where there was one, low memory, and then the next smaller format, if they were left
+ * open. Null where there is no less. `plan`: how the process used memory; null where nothing is known of it.
+ */
+export function spare(
+  { training, microBatch, memory, weights }: Omit<SessionOptions, 'device' | 'refuseTooLarge'>,
+  plan: MemoryPlan | null,
+): Spared | null {
+  const from =
+    plan === null
+      ? microBatchSize(training.batchSize, microBatch)
+      : plan.replicas * plan.microBatch;
+  const format = weights === 'auto' ? (plan?.format ?? 'auto') : weights;
+  if (from > 1) {
+    const half = Math.floor(from / 2);
+    return { microBatch: half, memory, weights: format, sentence: halvedInWords(from) };
+  }
+  if (plan === null) return null;
+  if (memory === 'auto' && plan.memory !== 'low') {
+    return { microBatch: 1, memory: 'low', weights: format, sentence: LOW };
+  }
+  const smaller = WEIGHT_FORMATS[WEIGHT_FORMATS.indexOf(plan.format) + 1];
+  if (weights !== 'auto' || smaller === undefined) return null;
+  const sentence = smallerInWords(plan.format, smaller);
+  return { microBatch: 1, memory: plan.memory, weights: smaller, sentence };
+}
+
+function halvedInWords(from: number): string {
+  const to = Math.floor(from / 2);
+  return (
+    `${NO_MEMORY_WITH} ${from} sequences at a time, so that now ${to} go through the model at once: the same ` +
+    `training, but slower. Close other programs and start this peer again, or start it with --micro-batch ${to}.`
+  );
+}
+
+function smallerInWords(from: WeightFormat, to: WeightFormat): string {
+  return (
+    `${NO_MEMORY_WITH} ${from} weights, so that it goes on with ${to}, which are less exact. Close other programs ` +
+    `and start this peer again, or start it with --weights ${to}.`
+  );
+}
