@@ -29,12 +29,17 @@ export async function openOrtGraph(model: OrtModel): Promise<OrtGraph> {
 export class OrtGraph implements CompiledGraph {
   readonly inputs: OrtModel['inputs'];
   private readonly names: OrtModel['names'];
+  private readonly isProfiled: boolean;
   private session: InferenceSession | null;
 
-  constructor(session: InferenceSession, { inputs, names }: Pick<OrtModel, 'inputs' | 'names'>) {
+  constructor(
+    session: InferenceSession,
+    { inputs, names, options }: Pick<OrtModel, 'inputs' | 'names' | 'options'>,
+  ) {
     this.session = session;
     this.inputs = inputs;
     this.names = names;
+    this.isProfiled = options.enableProfiling === true;
   }
 
   async run(feeds: Feeds, { brief = false }: RunOptions = {}): Promise<Record<string, TensorData>> {
@@ -59,6 +64,7 @@ export class OrtGraph implements CompiledGraph {
   async dispose(): Promise<void> {
     const { session } = this;
     this.session = null;
+    if (this.isProfiled) session?.endProfiling();
     await session?.release();
   }
 }

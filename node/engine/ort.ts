@@ -34,39 +34,51 @@ export interface OrtOptions {
    * what it reads and writes: every device carries every graph out, at a price.
    */
   readonly device?: OrtDevice;
+  /**
+   * Writes ONNX Runtime's profile of every graph to a file whose path starts so, when the graph is disposed: which
+   * provider computed each node, and for how long. Default: no profile.
+   */
+  readonly profile?: string;
 }
 
 /** ONNX Runtime on one device. Whether this machine has it, the first `compile` tells. */
-export function ortExecutor({ threads, device = 'cpu' }: OrtOptions): Executor {
+export function ortExecutor(options: OrtOptions): Executor {
+  const { threads, device = 'cpu' } = options;
   const cpu = `cpu (${threads} ${threads === 1 ? 'thread' : 'threads'})`;
   return {
     device: device === 'cpu' ? cpu : device,
-    compile: (program, options) => compile(program, { threads, device }, options),
+    compile: (program, { replicas = 1 } = {}) => compile(program, { ...options, device, replicas }),
   };
 }
+
+/** All that a graph is opened with. */
+type Settings = OrtOptions & { readonly device: OrtDevice };
 
 /** On the CPU one session takes both kinds of run; a GPU's gets none of the nodes that decide. */
 async function compile(
   program: Program,
-  { threads, device }: Required<OrtOptions>,
-  { replicas = 1 }: CompileOptions = {},
+  { replicas, ...settings }: Settings & Required<CompileOptions>,
 ): Promise<CompiledGraph> {
   const { outputs, brief } = program;
+  const { device, threads } = settings;
   if (device === 'cpu' && replicas > 1) {
     const each = Math.max(1, Math.floor(threads / replicas));
-    return openReplicas(await prepare(program, each, device), replicas);
+    return openReplicas(await prepare(program, { ...settings, threads: each }), replicas);
   }
-  if (device === 'cpu' || brief === undefined) return open(program, threads, device);
-  const full = await open({ outputs }, threads, device);
+  if (device === 'cpu' || brief === undefined) return open(program, settings);
+  const full = await open({ outputs }, settings);
   const names = Object.keys(brief);
-  return new TwoGraphs(full, names, () => open({ outputs: brief }, threads, device));
+  return new TwoGraphs(full, names, () => open({ outputs: brief }, settings));
 }
 
-async function open(program: Program, threads: number, device: OrtDevice): Promise<OrtGraph> {
-  return openOrtGraph(await prepare(program, threads, device));
+async function open(program: Program, settings: Settings): Promise<OrtGraph> {
+  return openOrtGraph(await prepare(program, settings));
 }
 
-async function prepare(program: Program, threads: number, device: OrtDevice): Promise<OrtModel> {
+async function prepare(
+  program: Program,
+  { threads, device, profile }: Settings,
+): Promise<OrtModel> {
   const { outputs, brief } = program;
   const files = await locateWeights([...Object.values(outputs), ...Object.values(brief ?? {})]);
   const standard = WITHOUT_FUSED_PRODUCTS.includes(device);
@@ -85,6 +97,7 @@ async function prepare(program: Program, threads: number, device: OrtDevice): Pr
       // Planned buffers would be held beside those of the first run: half as much memory again.
       enableMemPattern: false,
       logSeverityLevel: 3,
+      ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
       extra: {
         session: {
           // Masked attention scores make numbers below 1e-38, on which the CPU is slow.

@@ -8,6 +8,7 @@ import {
   reshape,
   select,
   slice,
+  softcap,
   softmax,
   transpose,
 } from '../engine/ops/index.js';
@@ -36,6 +37,8 @@ export interface AttentionShape {
   readonly headDim: number;
   /** Scores are divided by its square root; null or absent: by that of D. */
   readonly scoreScalar?: number | null;
+  /** Scores are bounded by softcap; null or absent: they are not. */
+  readonly scoreCap?: number | null;
 }
 
 /** Tokens whose queries see a range of keys together, so that what lies outside of it is not computed. */
@@ -103,7 +106,7 @@ function ownMask(
  */
 export function attention(
   { q, k, v, blocks, cache }: AttentionInputs,
-  { heads, keyValueHeads, headDim, scoreScalar }: AttentionShape,
+  { heads, keyValueHeads, headDim, scoreScalar, scoreCap = null }: AttentionShape,
 ): Value {
   const B = blocks[0]!.mask.shape[0]!;
   const T = blocks.at(-1)!.to;
@@ -121,7 +124,8 @@ export function attention(
       ...[B, keyValueHeads, group * rows, headDim],
     ]);
     const seen = (y: Value): Value => range(y, 2, first, first + columns);
-    const scores = matmul(queries, seen(keys), { transB: true, alpha });
+    const free = matmul(queries, seen(keys), { transB: true, alpha });
+    const scores = scoreCap === null ? free : softcap(free, scoreCap);
     const context = matmul(softmax(add(scores, mask)), seen(values));
     const perQuery = reshape(context, [B, keyValueHeads, group, rows, headDim]);
     return transpose(perQuery, [0, 3, 1, 2, 4]); // [B, rows, KV, G, D]

@@ -7,11 +7,13 @@ import { gradients } from '../engine/autodiff.js';
 import { scalar, type Value } from '../engine/graph.js';
 import { concat, div, matmul, maximum, reshape, sum } from '../engine/ops/index.js';
 import type { AdapterShape, AdapterValues, LoraUse } from './lora-graph.js';
+import type { LossInputs } from './loss-head.js';
 import { tokenLosses } from './token-losses.js';
 
 /** hidden: [N, C], table: [V, C] float32, targets: [B, T] int32, N = B T -> mean nats of each row, [B] float32. */
-export function exampleLosses(hidden: Value, table: Value, targets: Value): Value {
-  const { nats, trained } = tokenLosses(hidden, table, targets);
+export function exampleLosses({ hidden, table, targets, logitCap }: LossInputs): Value {
+  const options = typeof logitCap === 'number' ? { cap: logitCap } : {};
+  const { nats, trained } = tokenLosses(hidden, table, targets, options);
   const perExample = (value: Value): Value => sum(reshape(value, targets.shape), [1]);
   return div(perExample(nats), maximum(perExample(trained), scalar(1)));
 }

@@ -2,11 +2,15 @@
 import { input, type Value } from '../engine/graph.js';
 import type { CodeMax } from '../engine/ops/quantised.js';
 import { gemma3, type Gemma3Config } from './gemma3.js';
+import { gemma2, type Gemma2Config } from './gemma2.js';
 import { gpt2, type Gpt2Config } from './gpt2.js';
+import { granite, type GraniteConfig } from './granite.js';
 import { llama, type LlamaConfig } from './llama.js';
+import { olmo2, type Olmo2Config } from './olmo2.js';
 import { phi3, type Phi3Config } from './phi3.js';
 import { qwen2, type Qwen2Config } from './qwen2.js';
 import { qwen3, type Qwen3Config } from './qwen3.js';
+import { smollm3, type SmolLm3Config } from './smollm3.js';
 import type { CommonConfig, Family, LinearLayer, ModelInputs, ModelValues } from './family.js';
 import { Parameters } from './parameters.js';
 import type { AdapterValues } from './lora-graph.js';
@@ -14,15 +18,28 @@ import type { TensorEntry, WeightIndex } from './safetensors.js';
 
 /** What decides the arithmetic of a model, told apart by `architecture`. */
 export type ModelConfig =
-  LlamaConfig | Qwen2Config | Qwen3Config | Gemma3Config | Phi3Config | Gpt2Config;
+  | LlamaConfig
+  | Qwen2Config
+  | Qwen3Config
+  | Gemma2Config
+  | Gemma3Config
+  | Phi3Config
+  | SmolLm3Config
+  | Olmo2Config
+  | GraniteConfig
+  | Gpt2Config;
 
 /** Only what the reader needs: a family's other parts take its own config alone. */
 const FAMILIES: readonly Pick<Family<ModelConfig>, 'modelTypes' | 'readConfig'>[] = [
   llama,
   qwen2,
   qwen3,
+  gemma2,
   gemma3,
   phi3,
+  smollm3,
+  olmo2,
+  granite,
   gpt2,
 ];
 
@@ -63,6 +80,14 @@ export function decoderOf(config: ModelConfig): Decoder {
       return bind(gemma3, config);
     case 'phi3':
       return bind(phi3, config);
+    case 'gemma2':
+      return bind(gemma2, config);
+    case 'smollm3':
+      return bind(smollm3, config);
+    case 'olmo2':
+      return bind(olmo2, config);
+    case 'granite':
+      return bind(granite, config);
     case 'gpt2':
       return bind(gpt2, config);
   }

@@ -60,6 +60,8 @@ export interface ModelValues {
   readonly stream: readonly Value[];
   /** The output layer's weight, adapter merged: [V, C] float32; logits = hidden table^T. */
   readonly table: Value;
+  /** Logits are bounded by softcap; null or absent: they are not. */
+  readonly logitCap?: number | null;
 }
 
 /** One family; C is its config, told apart by `architecture`. */

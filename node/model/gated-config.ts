@@ -57,6 +57,8 @@ export interface GatedConfig extends CommonConfig {
   scoreScalar: number | null;
   /** For each layer how many tokens a position sees, itself included; null, of a layer or of all: no bound. */
   windows: (number | null)[] | null;
+  /** The layers, from 0, whose queries and keys are not rotated; null where all are. */
+  unrotated: number[] | null;
   hiddenAct: 'silu' | 'gelu_pytorch_tanh';
 }
 
@@ -80,6 +82,8 @@ export interface GatedDefaults {
   slidingWindow: number | null;
   /** Whether the layer `index` has the sliding window. */
   hasWindow: (index: number, file: RawConfig) => boolean;
+  /** Whether queries and keys of the layer `index` are rotated. */
+  isRotated: (index: number, file: RawConfig) => boolean;
   /** The only activation that is supported, and the field that names it. */
   hiddenAct: GatedConfig['hiddenAct'];
   hiddenActField: 'hidden_act' | 'hidden_activation';
@@ -100,6 +104,7 @@ export const LLAMA_DEFAULTS: GatedDefaults = {
   partialRotary: false,
   slidingWindow: null,
   hasWindow: () => false,
+  isRotated: () => true,
   hiddenAct: 'silu',
   hiddenActField: 'hidden_act',
   bos: 1,
@@ -109,6 +114,8 @@ export const LLAMA_DEFAULTS: GatedDefaults = {
 const layerType = z.enum(['full_attention', 'sliding_attention'], {
   error: 'but must be full_attention or sliding_attention',
 });
+
+const scale = between(1e-6, 1e6);
 
 const schema = z.looseObject({
   ...commonFields,
@@ -139,6 +146,12 @@ const schema = z.looseObject({
   max_window_layers: whole(0, 1024).nullish(),
   sliding_window_pattern: whole(1, 1024).nullish(),
   layer_types: z.array(layerType).nullish(),
+  no_rope_layers: z.array(whole(0, 1)).max(1024).nullish(),
+  no_rope_layer_interval: whole(1, 1024).nullish(),
+  embedding_multiplier: scale.nullish(),
+  residual_multiplier: scale.nullish(),
+  attention_multiplier: scale.nullish(),
+  logits_scaling: scale.nullish(),
 });
 /** The fields of the file, checked. */
 export type RawConfig = z.infer<typeof schema>;
@@ -190,6 +203,7 @@ function fromRaw(raw: RawConfig, defaults: GatedDefaults, sourceName: string): G
     rotaryDim: rope.rotated === 1 ? null : Math.floor(headDim * rope.rotated),
     scoreScalar: defaults.scoreScalar && (raw.query_pre_attn_scalar ?? defaults.scoreScalar),
     windows: readWindows(raw, defaults, sourceName),
+    unrotated: readUnrotated(raw, defaults),
     tieWordEmbeddings: raw.tie_word_embeddings ?? defaults.tied,
     hiddenAct,
     ...readSpecialTokens(raw, defaults),
@@ -251,6 +265,13 @@ function readWindows(
     defaults.hasWindow(index, raw) ? window : null,
   );
   return windows.some((one) => one !== null) ? windows : null;
+}
+
+/** As GatedConfig.unrotated. */
+function readUnrotated(raw: RawConfig, defaults: GatedDefaults): number[] | null {
+  const all = Array.from({ length: raw.num_hidden_layers }, (_, index) => index);
+  const unrotated = all.filter((index) => !defaults.isRotated(index, raw));
+  return unrotated.length > 0 ? unrotated : null;
 }
 
 function checkRelations(config: GatedConfig, sourceName: string): void {

@@ -98,16 +98,23 @@ function attentionWidths({ heads, keyValueHeads, headDim }: GatedConfig): [numbe
 
 /** How a family departs from Llama, beside what its config says. */
 export interface GatedVariant {
-  /** Queries and keys have an RMSNorm over each head (q_norm, k_norm). */
-  readonly headNorms?: boolean;
+  /** Queries and keys have an RMSNorm (q_norm, k_norm) over each head, or over all heads together. */
+  readonly headNorms?: 'each' | 'together';
   /** The layers of a block are FUSED_BLOCK. */
   readonly fused?: boolean;
-  /** Embeddings are multiplied by sqrt(hiddenSize). */
-  readonly scaledEmbedding?: boolean;
+  /** What embeddings are multiplied by. Default: 1. */
+  readonly embeddingScale?: number;
+  /** What attention and MLP add to the stream is multiplied by it. Default: 1. */
+  readonly residualScale?: number;
+  /** Attention scores, and logits, are bounded by softcap; null or absent: they are not. */
+  readonly scoreCap?: number | null;
+  readonly logitCap?: number | null;
+  /** What logits are divided by. Default: 1. */
+  readonly logitDivisor?: number;
   /** RMSNorm multiplies by 1 + weight. */
   readonly offsetNorms?: boolean;
-  /** What attention and MLP add to the stream is normalised too. */
-  readonly outputNorms?: boolean;
+  /** Whether what attention and MLP read is normalised, what they add to the stream, or both. Default: 'inputs'. */
+  readonly norms?: 'inputs' | 'outputs' | 'both';
 }
 
 /** As Family.build. */
@@ -163,30 +170,32 @@ class GatedDecoder {
     const embedding = this.parameters.weight('model.embed_tokens.weight', [vocabSize, hiddenSize]);
     const embedded = gather(embedding, this.inputs.tokens);
     let x = reshape(embedded, [this.batchSize * this.length, hiddenSize]);
-    if (this.variant.scaledEmbedding) x = mul(x, scalar(Math.sqrt(hiddenSize)));
+    x = scaled(x, this.variant.embeddingScale ?? 1);
     const stream = [x];
     for (let index = 0; index < layers; index++) {
       x = this.block(index, x);
       stream.push(x);
     }
-    const hidden = this.norm(x, 'model.norm');
+    const hidden = scaled(this.norm(x, 'model.norm'), 1 / (this.variant.logitDivisor ?? 1));
     const table = tieWordEmbeddings ? embedding : this.parameters.outputTable(OUTPUT_LAYER);
-    return { hidden, stream, table };
+    return { hidden, stream, table, logitCap: this.variant.logitCap ?? null };
   }
 
   /** x: [N, C] -> [N, C]. */
   private block(index: number, x: Value): Value {
     const name = `model.layers.${index}`;
+    const { norms = 'inputs', residualScale = 1 } = this.variant;
     const norm = (layer: string, value: Value): Value => this.norm(value, `${name}.${layer}`);
     const mlp = (value: Value): Value => this.mlp(`${name}.mlp`, value);
-    const context = this.attention(index, norm('input_layernorm', x));
-    if (!this.variant.outputNorms) {
-      const attended = add(x, context);
-      return add(attended, mlp(norm('post_attention_layernorm', attended)));
+    const plus = (value: Value, more: Value): Value => add(value, scaled(more, residualScale));
+    const context = this.attention(index, norms === 'outputs' ? x : norm('input_layernorm', x));
+    if (norms === 'inputs') {
+      const attended = plus(x, context);
+      return plus(attended, mlp(norm('post_attention_layernorm', attended)));
     }
-    const attended = add(x, norm('post_attention_layernorm', context));
-    const inner = mlp(norm('pre_feedforward_layernorm', attended));
-    return add(attended, norm('post_feedforward_layernorm', inner));
+    const attended = plus(x, norm('post_attention_layernorm', context));
+    const inner = mlp(norms === 'outputs' ? attended : norm('pre_feedforward_layernorm', attended));
+    return plus(attended, norm('post_feedforward_layernorm', inner));
   }
 
   /** x: [N, C] -> [N, C]. */
@@ -194,9 +203,12 @@ class GatedDecoder {
     const name = `model.layers.${index}.self_attn`;
     const { blocks, rotation } = this.views.get(this.config.windows?.[index] ?? null)!;
     const [queries, keys, v] = this.projections(name, x);
-    const q = this.rotate(this.headNorm(`${name}.q_norm`, queries), rotation);
-    const k = this.rotate(this.headNorm(`${name}.k_norm`, keys), rotation);
-    const context = attention({ q, k, v, blocks, cache: this.inputs.cache }, this.config);
+    const isRotated = this.config.unrotated?.includes(index) !== true;
+    const placed = (x: Value): Value => (isRotated ? this.rotate(x, rotation) : x);
+    const q = placed(this.headNorm(`${name}.q_norm`, queries));
+    const k = placed(this.headNorm(`${name}.k_norm`, keys));
+    const shape = { ...this.config, scoreCap: this.variant.scoreCap ?? null };
+    const context = attention({ q, k, v, blocks, cache: this.inputs.cache }, shape);
     return this.linear(`${name}.o_proj`, context);
   }
 
@@ -235,9 +247,10 @@ class GatedDecoder {
     ];
   }
 
-  /** x: [N, H D] -> the same, each head normalised where the family does so. */
+  /** x: [N, H D] -> the same, normalised where the family does so. */
   private headNorm(name: string, x: Value): Value {
-    if (!this.variant.headNorms) return x;
+    if (this.variant.headNorms === undefined) return x;
+    if (this.variant.headNorms === 'together') return this.norm(x, name);
     const { headDim } = this.config;
     const [rows, width] = x.shape as [number, number];
     const perHead = reshape(x, [(rows * width) / headDim, headDim]);
@@ -267,4 +280,8 @@ class GatedDecoder {
   private linear(name: string, x: Value): Value {
     return this.parameters.linear(name, x);
   }
+}
+
+function scaled(x: Value, factor: number): Value {
+  return factor === 1 ? x : mul(x, scalar(factor));
 }

@@ -56,9 +56,9 @@ export const gemma3: Family<Gemma3Config> = {
     gatedLayers(config, (layer) => !layer.startsWith('mlp.') && config.attentionBias),
   build: (config, parameters, inputs) =>
     buildGated(config, parameters, inputs, {
-      headNorms: true,
-      scaledEmbedding: true,
+      headNorms: 'each',
+      embeddingScale: Math.sqrt(config.hiddenSize),
       offsetNorms: true,
-      outputNorms: true,
+      norms: 'both',
     }),
 };

@@ -23,10 +23,20 @@ const ARCHITECTURES: Readonly<Record<ModelConfig['architecture'], string>> = {
   llama: 'llama',
   qwen2: 'qwen2',
   qwen3: 'qwen3',
+  gemma2: 'gemma2',
   gemma3: 'gemma3',
+  smollm3: 'smollm3',
+  olmo2: 'olmo2',
+  granite: 'granite',
   phi3: 'phi3',
   gpt2: 'gpt2',
 };
+
+/** Those whose queries and keys llama.cpp keeps in another order: it rotates neighbours, not halves. */
+const ROTATED_IN_PAIRS = ['llama', 'smollm3', 'granite'] as const;
+type RotatedInPairs = Extract<ModelConfig, { architecture: (typeof ROTATED_IN_PAIRS)[number] }>;
+const isRotatedInPairs = (config: ModelConfig): config is RotatedInPairs =>
+  ROTATED_IN_PAIRS.some((architecture) => architecture === config.architecture);
 
 /** Its names of the layers of a block. */
 const LAYERS: Readonly<Record<string, string>> = {
@@ -120,7 +130,11 @@ function inTheirOrder(
   factor: 'A' | 'B',
   values: Float32Array,
 ): Float32Array {
-  if (factor === 'A' || config.architecture !== 'llama' || !/\.[qk]_proj$/.test(module)) {
+  if (
+    factor === 'A' ||
+    !isRotatedInPairs(config) ||
+    !/\.[qk]_proj$/.test(module)
+  ) {
     return values;
   }
   const { heads, keyValueHeads, headDim } = config;

@@ -311,14 +311,9 @@ class GraphLanguageModel implements LanguageModel {
     const uses = new Map<string, LoraUse>();
     const values = sliceAdapter(this.theta, adapter, (module, use) => uses.set(module, use));
     const shape = this.shapeOf('examples');
-    const { hidden, table } = decoderOf(config).build(
-      weights,
-      values,
-      inputsOf(shape),
-      this.codeMax,
-    );
+    const model = decoderOf(config).build(weights, values, inputsOf(shape), this.codeMax);
     const targets = input('targets', 'int32', [shape.batchSize, shape.sequenceLength]);
-    const losses = exampleLosses(hidden, table, targets); // [B]
+    const losses = exampleLosses({ ...model, targets }); // [B]
     const rows = exampleGradients(losses, values, uses, adapter);
     return { outputs: { losses, gradients: rows }, plainWeights: this.plainWeights };
   }

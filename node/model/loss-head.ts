@@ -15,6 +15,8 @@ export interface LossInputs {
   readonly hidden: Value;
   readonly table: Value;
   readonly targets: Value;
+  /** As ModelValues.logitCap. */
+  readonly logitCap?: number | null;
 }
 
 /**
@@ -82,11 +84,14 @@ function chunksOf(inputs: LossInputs, chunkBytes: number): Chunk[] {
 
 /** Nats of a chunk's trained tokens, divided by the number of all trained tokens: [] float32. */
 function total(
-  { table, targets: all }: LossInputs,
+  { table, targets: all, logitCap }: LossInputs,
   { hidden, targets }: Chunk,
   options?: CrossEntropyOptions,
 ): Value {
-  const { nats } = tokenLosses(hidden, table, targets, options); // [n]
+  const { nats } = tokenLosses(hidden, table, targets, {
+    ...options,
+    ...(typeof logitCap === 'number' && { cap: logitCap }),
+  }); // [n]
   const flat = reshape(all, [all.shape.reduce((product, length) => product * length, 1)]);
   return div(sum(nats, [0]), maximum(sum(trainedOf(flat), [0]), scalar(1)));
 }

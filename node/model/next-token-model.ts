@@ -6,7 +6,7 @@
 import { ExecutorError } from '../engine/errors.js';
 import type { CompiledGraph, Feeds, Program, TensorData } from '../engine/executor.js';
 import { constant, elementCount, input, type Value } from '../engine/graph.js';
-import { gather, matmul, reshape } from '../engine/ops/index.js';
+import { gather, matmul, reshape, softcap } from '../engine/ops/index.js';
 import { KeyValueCache } from './cache.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
@@ -103,9 +103,10 @@ async function openGraph(
   const positions = input('positions', 'int32', [1, chunk]);
   const segments = constant(new Int32Array(chunk), [1, chunk]);
   const inputs = { tokens, positions, segments, cache };
-  const { hidden, table } = decoderOf(config).build(weights, adapterOf(), inputs);
+  const { hidden, table, logitCap = null } = decoderOf(config).build(weights, adapterOf(), inputs);
   const row = gather(hidden, input('last', 'int32', [1])); // [1, C]
-  const logits = reshape(matmul(row, table, { transB: true }), [config.vocabSize]);
+  const free = reshape(matmul(row, table, { transB: true }), [config.vocabSize]);
+  const logits = logitCap === null ? free : softcap(free, logitCap);
   const program = { outputs: { logits, ...cache.rows } };
   options.onProgram?.(program);
   return { graph: await loadGraph(executor, program), rows: cache.rows };

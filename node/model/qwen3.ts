@@ -22,5 +22,5 @@ export const qwen3: Family<Qwen3Config> = {
   linearLayers: (config) =>
     gatedLayers(config, (layer) => !layer.startsWith('mlp.') && config.attentionBias),
   build: (config, parameters, inputs) =>
-    buildGated(config, parameters, inputs, { headNorms: true }),
+    buildGated(config, parameters, inputs, { headNorms: 'each' }),
 };

@@ -104,6 +104,11 @@ const ELEMENTWISE: OperationCase[] = [
     const u = Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3);
     return (x * (1 + Math.tanh(u))) / 2;
   }),
+  pointwise(
+    'softcap',
+    (x) => ops.softcap(x, 0.7),
+    (x) => 0.7 * Math.tanh(x / 0.7),
+  ),
   {
     operation: 'swiglu',
     what: 'two matrices',
@@ -386,6 +391,19 @@ const NEURAL: OperationCase[] = [
       return Plain.from([6], (n) => -Math.log(softmax(logits, [n], 5, targets!.at(n))));
     },
   },
+  {
+    operation: 'linearCrossEntropy',
+    what: 'bounded logits',
+    inputs: [centred(6, 3), centred(5, 3), whole(5, 6)],
+    build: ([hidden, table, targets]) =>
+      ops.linearCrossEntropy(hidden!, table!, targets!, { cap: 0.5 }),
+    expected: ([hidden, table, targets]) => {
+      const free = (n: number, v: number): number =>
+        total(3, (c) => hidden!.at(n, c) * table!.at(v, c));
+      const logits = Plain.from([6, 5], (n, v) => 0.5 * Math.tanh(free(n, v) / 0.5));
+      return Plain.from([6], (n) => -Math.log(softmax(logits, [n], 5, targets!.at(n))));
+    },
+  },
 ];
 
 export const CASES: readonly OperationCase[] = [
@@ -434,6 +452,7 @@ export const REFUSALS: Readonly<Record<string, readonly (() => Value)[]>> = {
   rsqrt: [() => ops.rsqrt(i32(2))],
   sigmoid: [() => ops.sigmoid(i32(2))],
   geluTanh: [() => ops.geluTanh(i32(2))],
+  softcap: [() => ops.softcap(i32(2), 1)],
   silu: [() => ops.silu(i32(2))],
   swiglu: [() => ops.swiglu(f32(2, 3), f32(1, 3)), () => ops.swiglu(f32(2), i32(2))],
   select: [

@@ -10,6 +10,7 @@ import * as loss from './loss.js';
 import * as matrix from './matmul.js';
 import * as neural from './neural.js';
 import * as quantised from './quantised.js';
+import * as capped from './softcap.js';
 
 /** Every operation; test/compliance/ops.test.ts has at least one case for each. */
 export const OPERATIONS: readonly Operation[] = [
@@ -46,6 +47,7 @@ export const OPERATIONS: readonly Operation[] = [
   neural.rotaryOperation,
   layerNormal.layerNormOperation,
   gelu.geluTanhOperation,
+  capped.softcapOperation,
   loss.linearCrossEntropyOperation,
 ];
 
@@ -70,4 +72,5 @@ export { concat, pad, slice, transpose } from './layout.js';
 export { linearCrossEntropy } from './loss.js';
 export { addMatmul, matmul } from './matmul.js';
 export { matmulWithQuantisedGradient, quantisedMatmul, roundingRest } from './quantised.js';
+export { softcap } from './softcap.js';
 export { logSoftmax, rmsNorm, rotary, silu, softmax, swiglu } from './neural.js';

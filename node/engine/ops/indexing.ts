@@ -50,9 +50,10 @@ export const scatterRowsOperation: Operation<{ readonly rows: number }> = {
   gradient: ({ inputs: [indices], upstream }) => [null, gather(upstream, indices!)],
   onnx({ emit, names: [indices, updates], inputs, output, outputName }) {
     const zeros = emit.node('Expand', [emit.float(0), emit.int64(output.shape)]);
-    const long = emit.node('Cast', [indices!], { attributes: { to: { int: INT64 } } });
-    const column = emit.node('Reshape', [long, emit.int64([...inputs[0]!.shape, 1])]);
-    emit.node('ScatterND', [zeros, column, updates!], {
+    // In this order: WebGPU reshapes int32, and would leave int64 to the CPU.
+    const column = emit.node('Reshape', [indices!, emit.int64([...inputs[0]!.shape, 1])]);
+    const long = emit.node('Cast', [column], { attributes: { to: { int: INT64 } } });
+    emit.node('ScatterND', [zeros, long, updates!], {
       output: outputName,
       attributes: { reduction: { string: 'add' } },
     });

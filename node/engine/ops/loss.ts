@@ -4,20 +4,25 @@ import { demand, type Operation } from '../operation.js';
 import { reshape, sum } from './broadcast.js';
 import { add, exp, mul, sub } from './elementwise.js';
 import { gather, scatterRows } from './indexing.js';
+import { slice } from './layout.js';
 import { matmul } from './matmul.js';
 import { logSoftmax } from './neural.js';
 import { quantisedMatmul, type CodeMax } from './quantised.js';
+import { softcap, softcapSlope } from './softcap.js';
 
 /** How the gradient by hidden is computed. */
 export type CrossEntropyAttributes = {
   /** In 8-bit integers, with table codes up to that; absent: in float32. */
   readonly codeMax?: CodeMax;
+  /** The logits are bounded by softcap, and the log-probabilities of those. */
+  readonly cap?: number;
 };
 
 /**
  * -log p(target) per row, given logProbabilities = logSoftmax(hidden table^T). With upstream g and p the
  * probabilities, d hidden = g (p table - table[target]): the logits' own gradient g (p - onehot), as large
  * as the logits, is never written. The gradient goes to hidden and table, none through logProbabilities.
+ * With `cap` a fifth operand has the bounded logits, whose slope is a factor of each class's part of the gradient.
  */
 export const linearCrossEntropyOperation: Operation<CrossEntropyAttributes> = {
   name: 'linearCrossEntropy',
@@ -38,8 +43,9 @@ export const linearCrossEntropyOperation: Operation<CrossEntropyAttributes> = {
     );
     return { dtype: 'float32', shape: [rows] };
   },
-  gradient({ inputs, attributes: { codeMax }, upstream }) {
+  gradient({ inputs, attributes: { codeMax, cap }, output, upstream }) {
     const [hidden, table, logProbabilities, targets] = inputs as [Value, Value, Value, Value];
+    if (cap !== undefined) return cappedGradient({ inputs, output, upstream }, cap);
     const perRow = reshape(upstream, [elementCount(upstream.shape), 1]); // [N, 1]
     const probabilities = exp(logProbabilities); // [N, V]
     const weighted = mul(perRow, hidden); // [N, C]
@@ -71,6 +77,31 @@ export const linearCrossEntropyOperation: Operation<CrossEntropyAttributes> = {
   },
 };
 
+/** As the gradient of linearCrossEntropyOperation, of bounded logits: d hidden = g ((p slope) table - slope[target] table[target]). */
+function cappedGradient(
+  { inputs, output, upstream }: { inputs: readonly Value[]; output: Value; upstream: Value },
+  cap: number,
+): (Value | null)[] {
+  const [hidden, table, logProbabilities, targets, bounded] = inputs as [
+    ...[Value, Value, Value, Value, Value],
+  ];
+  const column = (value: Value): Value => reshape(value, [elementCount(upstream.shape), 1]);
+  // log p = logit - log sum: the same sum for every class of a row.
+  const logSum = sub(slice(bounded, 1, 0, 1), slice(logProbabilities, 1, 0, 1)); // [N, 1]
+  const ofTarget = mul(column(upstream), softcapSlope(sub(logSum, column(output)), cap)); // [N, 1]
+  const sloped = mul(exp(logProbabilities), softcapSlope(bounded, cap)); // [N, V]
+  return [
+    sub(mul(column(upstream), matmul(sloped, table)), mul(ofTarget, gather(table, targets))),
+    sub(
+      matmul(sloped, mul(column(upstream), hidden), { transA: true }),
+      scatterRows(targets, mul(ofTarget, hidden), table.shape[0]!),
+    ),
+    null,
+    null,
+    null,
+  ];
+}
+
 /**
  * probabilities: [N, V], table: [V, C] -> about their product. Most probabilities are too small for 8 bits beside the
  * largest of their row, and many for 16; what is missing of their sum goes to the mean row, for those are nearly all.
@@ -97,6 +128,11 @@ export function linearCrossEntropy(
   targets: Value,
   { logits = matmul(hidden, table, { transB: true }), ...attributes }: CrossEntropyOptions = {},
 ): Value {
+  if (attributes.cap !== undefined) {
+    const bounded = softcap(logits, attributes.cap);
+    const inputs = [hidden, table, logSoftmax(bounded), targets, bounded];
+    return apply(linearCrossEntropyOperation, inputs, attributes);
+  }
   const logProbabilities = logSoftmax(logits);
   return apply(linearCrossEntropyOperation, [hidden, table, logProbabilities, targets], attributes);
 }

@@ -5,6 +5,7 @@ import { describe, it } from 'node:test';
 import * as fc from 'fast-check';
 import { UserError } from '../../../node/errors.js';
 import { CONFIG_BYTES_MAX, readModelConfig } from '../../../node/model/config.js';
+import { MODEL_TYPES } from '../../../node/model/families.js';
 import type { LlamaConfig } from '../../../node/model/llama.js';
 import { referenceCase, TINY_BASE, userError } from './fixtures.js';
 
@@ -67,6 +68,7 @@ describe('readModelConfig', () => {
         rotaryDim: null,
         scoreScalar: null,
         windows: null,
+        unrotated: null,
         tieWordEmbeddings: true,
         attentionBias: false,
         mlpBias: false,
@@ -148,6 +150,42 @@ describe('readModelConfig', () => {
     const config = read({ ...OLDER, model_type: 'qwen3', attention_bias: true });
     assert.ok(config.architecture === 'qwen3');
     assert.deepEqual([config.headDim, config.attentionBias], [128, true]);
+  });
+
+  it('reads Gemma 2, whose caps and windows are there unless it says otherwise', () => {
+    const gemma = { ...OLDER, model_type: 'gemma2', num_hidden_layers: 3, hidden_activation: null };
+    const config = read(gemma);
+    assert.ok(config.architecture === 'gemma2');
+    assert.deepEqual([config.scoreCap, config.logitCap, config.scoreScalar], [50, 30, 256]);
+    assert.deepEqual(config.windows, [4096, null, 4096]);
+    const free = read({ ...gemma, attn_logit_softcapping: null, final_logit_softcapping: null });
+    assert.ok(free.architecture === 'gemma2');
+    assert.deepEqual([free.scoreCap, free.logitCap], [null, null]);
+    refuses({ ...gemma, final_logit_softcapping: 0 }, /final_logit_softcapping 0 is not supported/);
+  });
+
+  it('reads which layers of SmolLM3 know no positions', () => {
+    const smol = { ...OLDER, model_type: 'smollm3', num_hidden_layers: 4 };
+    const unrotated = (fields: object): unknown => {
+      const config = read(fields);
+      assert.ok(config.architecture === 'smollm3');
+      return config.unrotated;
+    };
+    assert.deepEqual(unrotated(smol), [3]);
+    assert.deepEqual(unrotated({ ...smol, no_rope_layer_interval: 2 }), [1, 3]);
+    assert.deepEqual(unrotated({ ...smol, no_rope_layers: [0, 1, 1, 1] }), [0]);
+    assert.equal(unrotated({ ...smol, no_rope_layers: [1, 1, 1, 1] }), null);
+    refuses({ ...smol, no_rope_layers: [1, 1] }, /no_rope_layers with 2 entries .* each of 4/);
+  });
+
+  it('reads the factors of Granite', () => {
+    const factors = { embedding_multiplier: 12, residual_multiplier: 0.22, logits_scaling: 8 };
+    const granite = { ...OLDER, model_type: 'granite', ...factors, attention_multiplier: 0.015625 };
+    const config = read(granite);
+    assert.ok(config.architecture === 'granite');
+    const { embeddingScale, residualScale, logitDivisor, scoreScalar } = config;
+    assert.deepEqual([embeddingScale, residualScale, logitDivisor], [12, 0.22, 8]);
+    assert.equal(scoreScalar, 4096, 'scores are divided by its square root');
   });
 
   it('reads Gemma 3 as Transformers 5 and 4 wrote it', () => {
@@ -240,7 +278,7 @@ describe('readModelConfig', () => {
   it('names a model that it does not support and lists what it does', () => {
     refuses(
       { model_type: 'bert', vocab_size: 7 },
-      /^config.json: model_type "bert" is not supported; supported: llama, mistral, qwen2, qwen3, gemma3_text, phi3, gpt2$/,
+      /^config.json: model_type "bert" is not supported; supported: llama, mistral, qwen2, qwen3, gemma2, gemma3_text, phi3, smollm3, olmo2, granite, gpt2$/,
     );
     refuses(
       { model_type: 'gemma3', text_config: { model_type: 'gemma3_text' } },
@@ -293,12 +331,15 @@ describe('readModelConfig', () => {
   });
 
   it('throws nothing but UserError, whatever a field holds', () => {
-    const foreign = ['rope_parameters', 'head_dim', 'sliding_window', 'layer_types'];
+    const foreign = [
+      ...['no_rope_layers', 'final_logit_softcapping', 'attention_multiplier'],
+      ...['rope_parameters', 'head_dim', 'sliding_window', 'layer_types'],
+    ];
     const change = fc.tuple(
       fc.constantFrom(...Object.keys(OLDER), ...foreign, 'partial_rotary_factor'),
       fc.jsonValue(),
     );
-    const families = fc.constantFrom('llama', 'mistral', 'qwen2', 'qwen3', 'gemma3_text', 'phi3');
+    const families = fc.constantFrom(...MODEL_TYPES.filter((type) => type !== 'gpt2'));
     fc.assert(
       fc.property(families, fc.array(change, { minLength: 1, maxLength: 3 }), (family, changes) => {
         try {

@@ -101,7 +101,8 @@ describe('writeGgufAdapter', () => {
         assert.ok(key.endsWith(factor === 'A' ? 'lora_a' : 'lora_b'));
         assert.deepEqual(shape, [own[1], own[0]]);
         const values = opened.theta.subarray(offset, offset + length);
-        if (opened.config.architecture !== 'llama') assert.deepEqual(data, values);
+        const inPairs = ['llama', 'smollm3', 'granite'].includes(opened.config.architecture);
+        if (!inPairs) assert.deepEqual(data, values);
         else assert.equal(sum(data), sum(values), 'the same values');
       }
     });

@@ -24,6 +24,7 @@ const config: LlamaConfig = {
   rotaryDim: null,
   scoreScalar: null,
   windows: null,
+  unrotated: null,
   tieWordEmbeddings: false,
   attentionBias: false,
   mlpBias: false,

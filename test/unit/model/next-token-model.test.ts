@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { ExecutorError } from '../../../node/engine/errors.js';
 import { constant, type Value } from '../../../node/engine/graph.js';
-import { matmul } from '../../../node/engine/ops/index.js';
+import { matmul, softcap } from '../../../node/engine/ops/index.js';
 import { ortExecutor } from '../../../node/engine/ort.js';
 import { readModelConfig } from '../../../node/model/config.js';
 import { decoderOf } from '../../../node/model/families.js';
@@ -50,13 +50,18 @@ async function openCase(name: ReferenceCaseName): Promise<OpenCase> {
 async function wholeSequence(opened: OpenCase, theta: Float32Array): Promise<Float32Array[]> {
   const { config, weights, adapter, executor } = opened;
   const sequence = (data: Int32Array): Value => constant(data, [1, T]);
-  const { hidden, table } = decoderOf(config).build(weights, constantAdapter(theta, adapter), {
+  const {
+    hidden,
+    table,
+    logitCap = null,
+  } = decoderOf(config).build(weights, constantAdapter(theta, adapter), {
     tokens: sequence(Int32Array.from(opened.tokens)),
     segments: sequence(new Int32Array(T)),
     positions: sequence(Int32Array.from({ length: T }, (_, t) => t)),
   });
+  const free = matmul(hidden, table, { transB: true });
   const graph = await executor.compile({
-    outputs: { logits: matmul(hidden, table, { transB: true }) },
+    outputs: { logits: logitCap === null ? free : softcap(free, logitCap) },
   });
   const { logits } = await graph.run({});
   await graph.dispose();
