@@ -8,6 +8,7 @@ export default tseslint.config(
       'protocol/wire/messages.ts',
       // AssemblyScript.
       'protocol/kernels/rows.ts',
+      'node/model/packed/kernels/pack.ts',
       'node/engine/onnx/onnx.ts',
       'dist/',
       'node_modules/',

@@ -4,15 +4,7 @@ import { ROWS_WASM } from './kernels/rows.generated.js';
 import type { Prng } from './prng.js';
 import type { Quantised } from './quantise.js';
 import type { Slice } from './slice.js';
-
-/** What is used here of a global that TypeScript knows in browsers only. */
-declare const WebAssembly:
-  | undefined
-  | {
-      validate(bytes: Uint8Array): boolean;
-      Module: new (bytes: Uint8Array) => object;
-      Instance: new (module: object) => { exports: object };
-    };
+import { instantiate } from './webassembly.js';
 
 interface Address {
   readonly value: number;
@@ -148,8 +140,6 @@ export function fastestKernel(): Kernel {
 }
 
 function load(): Kernel | null {
-  const bytes = Buffer.from(ROWS_WASM, 'base64');
-  if (typeof WebAssembly === 'undefined' || !WebAssembly.validate(bytes)) return null;
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(bytes));
-  return new WasmKernel(exports as Exports);
+  const exports = instantiate(ROWS_WASM);
+  return exports === null ? null : new WasmKernel(exports as Exports);
 }

@@ -1,7 +1,9 @@
-/** Writes the generated module of protocol/kernels. Runs from dist/test/support. */
+/** Writes the generated modules of the kernels. Runs from dist/test/support. */
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { compileKernels, GENERATED } from './compile-kernels.js';
+import { compileKernel, KERNELS } from './compile-kernels.js';
 
 const root = path.resolve(import.meta.dirname, '../../..');
-await writeFile(path.join(root, GENERATED), await compileKernels(root));
+for (const kernel of KERNELS) {
+  await writeFile(path.join(root, kernel.generated), await compileKernel(root, kernel));
+}

@@ -20,7 +20,7 @@ import {
 import { takeSlice } from '../../../protocol/residual.js';
 import { Slicer, type Slice } from '../../../protocol/slice.js';
 import { fastestKernel, webassemblyKernel } from '../../../protocol/wasm-kernel.js';
-import { compileKernels, GENERATED } from '../../support/compile-kernels.js';
+import { compileKernel, ROWS } from '../../support/compile-kernels.js';
 import { adapterSize, testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
 /** Node of every supported version has SIMD: without it these tests would test nothing. */
@@ -76,8 +76,8 @@ describe('the kernel in WebAssembly', () => {
   it('is what this machine runs, and what its source compiles to', async () => {
     const root = path.resolve(import.meta.dirname, '../../..');
     const home = path.basename(root) === 'dist' ? path.dirname(root) : root;
-    const committed = readFileSync(path.join(home, GENERATED), 'utf8');
-    const now = await compileKernels(home);
+    const committed = readFileSync(path.join(home, ROWS.generated), 'utf8');
+    const now = await compileKernel(home, ROWS);
     assert.ok(now === committed, 'run npm run generate:kernels');
     assert.equal(fastestKernel(), wasm);
   });
