@@ -5,9 +5,9 @@ import { openBaseModel } from '../base-model.js';
 import { SystemClock } from '../clock.js';
 import { UserError } from '../errors.js';
 import { cacheDirectoryOf, type Environment } from '../hub/endpoint.js';
-import { locked } from '../hub/cache-room.js';
 import { MemberModelPlace, PartialModel } from '../hub/member-model.js';
-import { diskInWords } from '../hub/words.js';
+import { diskInWords, waitingFor } from '../hub/words.js';
+import { locked } from '../model/cache-room.js';
 import { explainMismatch } from '../model/fingerprint.js';
 import { MemberStreams, type MemberStreamsInit } from '../net/member-streams.js';
 import { ModelFetch } from '../peer/model-fetch.js';
@@ -48,7 +48,7 @@ export async function modelFromMembers(init: MemberModelInit): Promise<string> {
   const fetching = new MemberFetch(init, place, signal);
   const say = (sentence: string): void => void io.stderr.write(`${sentence}\n`);
   try {
-    return await locked(place.lock, place.name, { signal, say }, async () => {
+    return await locked(place.lock, waitingFor(place.name), { signal, say }, async () => {
       // Another process may have brought it meanwhile.
       if (!(await place.isThere())) await fetching.run();
       return place.dir;

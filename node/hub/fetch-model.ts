@@ -5,19 +5,19 @@ import { UserError } from '../errors.js';
 import type { ModelFingerprint } from '../../protocol/manifest.js';
 import { WEIGHT_INDEX_FILE } from '../../protocol/model-files.js';
 import { disk, makeDirectory } from '../files.js';
+import { checkSpace, locked, SPARE_BYTES } from '../model/cache-room.js';
 import { readModelConfig } from '../model/config.js';
 import { configSha256, fingerprintModel } from '../model/fingerprint.js';
 import { formatHubName, type HubName } from '../model/hub-name.js';
 import { isModelDirectory, openModelDirectory } from '../model/model-directory.js';
 import { readWeightMap } from '../model/weight-index.js';
 import { cachedModels, ModelCache, sizeOf, weightsSha256Of } from './cache.js';
-import { checkSpace, locked, SPARE_BYTES } from './cache-room.js';
 import { HubClient, HubUnreachableError } from './client.js';
 import { cacheDirectoryOf, endpointOf, tokenOf, type Environment } from './endpoint.js';
 import { askListing, smallFiles, weightFiles, type HubFile, type Listing } from './listing.js';
 import { findFromMembers } from './member-model.js';
 import { partOf, transfer } from './transfer.js';
-import { inWords, type Asked } from './words.js';
+import { inWords, waitingFor, type Asked } from './words.js';
 
 export interface FetchOptions {
   env: Environment;
@@ -224,6 +224,7 @@ class Fetch {
 
   #locked(work: () => Promise<void>): Promise<void> {
     const { signal, say } = this.#options;
-    return locked(this.#cache.lock, this.#cache.name, { signal, say }, work);
+    const { lock, name } = this.#cache;
+    return locked(lock, waitingFor(name), { signal, say }, work);
   }
 }

@@ -11,9 +11,9 @@ import { BLOB_CHUNK_BYTES } from '../../protocol/limits.js';
 import { partsOf, totalBytes, type ModelFile, type ModelPart } from '../../protocol/model-files.js';
 import type { BlobName } from '../../protocol/blob.js';
 import { disk, errnoOf, makeDirectory, readAt, renameDurably, writeAt } from '../files.js';
+import { checkSpace, SPARE_BYTES } from '../model/cache-room.js';
 import { parseHubName } from '../model/hub-name.js';
 import { isModelDirectory } from '../model/model-directory.js';
-import { checkSpace, SPARE_BYTES } from './cache-room.js';
 
 /** Of the cache; the models that came by name lie beside it. */
 const FOLDER = 'murmurate';

@@ -15,6 +15,11 @@ export interface Asked {
 
 const TOKEN = 'set HF_TOKEN, or log in with huggingface-cli login';
 
+/** Of another process that has the lock. */
+export function waitingFor(name: string): string {
+  return `another process is fetching ${name}; waiting for it`;
+}
+
 /** `error` in words where it came from a hub or the disk; else itself. */
 export function inWords(error: unknown, asked: Asked): unknown {
   const name = formatHubName(asked.wanted);

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { BLOB_CHUNK_BYTES, MODEL_PART_BYTES } from '../../protocol/limits.js';
-import { fileSha256, readAt } from '../files.js';
+import { errnoOf, fileSha256, readAt } from '../files.js';
 import { unreadable } from '../json-file.js';
 
 /** Files remembered in a cache; beyond it the cache starts afresh. */
@@ -26,9 +26,15 @@ const cacheSchema = z.record(
 /** By absolute path. */
 export type HashCache = z.infer<typeof cacheSchema>;
 
-/** SHA-256 of `file`, 64 hex digits; read only where `cache` does not know it. Throws UserError. */
-export async function cachedSha256(file: string, cache: HashCache): Promise<string> {
-  const sha256Of = async (): Promise<{ sha256: string }> => ({ sha256: await fileSha256(file) });
+/** SHA-256 of `file`, 64 hex digits; read only where `cache` does not know it. Throws UserError, the signal's reason. */
+export async function cachedSha256(
+  file: string,
+  cache: HashCache,
+  signal?: AbortSignal,
+): Promise<string> {
+  const sha256Of = async (): Promise<{ sha256: string }> => ({
+    sha256: await fileSha256(file, signal),
+  });
   return (await cached(file, cache, (entry) => entry.sha256 !== '', sha256Of)).sha256;
 }
 
@@ -59,6 +65,8 @@ async function cached(
     if (Date.now() - Number(mtimeMs) > SETTLED_AFTER_MS) cache[file] = entry;
     return entry;
   } catch (cause) {
+    // Asked to stop, or the system refused.
+    if (errnoOf(cause) === null) throw cause;
     throw unreadable(file, 'a file of the model', cause);
   }
 }

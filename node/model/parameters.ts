@@ -83,7 +83,11 @@ export class Parameters {
 }
 
 /** The weight `name` as a leaf of the graph. Throws UserError when it is not what the config promises. */
-function findWeight(weights: WeightIndex, name: string, shape: readonly number[]): WeightSource {
+export function findWeight(
+  weights: WeightIndex,
+  name: string,
+  shape: readonly number[],
+): WeightSource {
   const entry = weights.get(name);
   const expected = `[${shape.join(', ')}]`;
   if (entry === undefined) {

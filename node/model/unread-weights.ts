@@ -16,8 +16,8 @@ import {
 const HARMLESS = /(^|\.)rotary_emb\.(inv_freq|cos_cached|sin_cached)$/;
 /** The causal mask of a layer, in files of GPT-2. */
 const HARMLESS_GPT2 = /^(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)$/;
-const HEAD = 'lm_head.weight';
-const EMBEDDINGS = ['model.embed_tokens.weight', 'transformer.wte.weight', 'wte.weight'];
+export const HEAD = 'lm_head.weight';
+export const EMBEDDINGS = ['model.embed_tokens.weight', 'transformer.wte.weight', 'wte.weight'];
 /** Values that are compared in one go: 16 MiB as float32. */
 const VALUES_MAX = 1 << 22;
 /** Names that an error lists. */

@@ -1,4 +1,4 @@
-/** Room in the cache of models: on the disk, and among the processes that write there. */
+/** The cache of models, shared by processes: room on its disk, and who may write what. */
 import { statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -9,11 +9,11 @@ import { errnoOf, makeDirectory } from '../files.js';
 /** Left free on the disk, in bytes: a full disk hurts more than a model helps. */
 export const SPARE_BYTES = 64 * 1024 * 1024;
 
-/** Another process that fetches the same model is gone when it gave no sign of life for so long, in ms. */
+/** Another process that writes the same is gone when it gave no sign of life for so long, in ms. */
 const LOCK_STALE_MS = 10_000;
 const LOCK_STEP_MS = 500;
 
-/** Throws UserError unless the disk of `directory`, which must be there, has `neededBytes` left for the model `name`. */
+/** Throws UserError unless the disk of `directory`, which must be there, has `neededBytes` left for `name`. */
 export async function checkSpace(
   name: string,
   neededBytes: number,
@@ -29,18 +29,18 @@ export async function checkSpace(
 }
 
 /**
- * Does `work` while no other process has the lock file `path`: two that write one file would spoil it. Waiting for another
- * is said once. Throws what `work` throws, the signal's reason, what the system throws.
+ * Does `work` while no other process has the lock file `path`: two that write one file would spoil it. `waiting` is said
+ * once where another has it. Throws what `work` throws, the signal's reason, what the system throws.
  */
 export async function locked<T>(
   path: string,
-  name: string,
+  waiting: string,
   { signal, say }: { signal: AbortSignal; say: (sentence: string) => void },
   work: () => Promise<T>,
 ): Promise<T> {
   await makeDirectory(dirname(path));
   let release = await take(path);
-  if (release === null) say(`another process is fetching ${name}; waiting for it`);
+  if (release === null) say(waiting);
   while (release === null) {
     await delay(LOCK_STEP_MS, undefined, { signal });
     release = await take(path);
