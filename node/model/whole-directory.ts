@@ -11,6 +11,8 @@ import { decodeOwner, encodeOwner, ownerState, thisProcess } from '../process-ow
 const OWNER_FILE = 'owner.json';
 /** The directory as it will be, inside of the temporary one. */
 const CONTENT = 'content';
+/** What the temporary directory of a place is called. */
+const TEMPORARY = /^(.*)\.tmp-[\da-f]{8}(?:-[\da-f]{4}){3}-[\da-f]{12}$/s;
 
 /** What cannot be asked for its process is nobody's when nothing in it has changed for so long, in ms. */
 export const ABANDONED_MS = 3_600_000;
@@ -23,7 +25,7 @@ export async function writeWholeDirectory(
   place: string,
   write: (dir: string) => Promise<void>,
 ): Promise<void> {
-  await removeAbandoned(place);
+  await removeAbandoned(dirname(place), basename(place));
   const temporary = `${place}.tmp-${randomUUID()}`;
   const content = join(temporary, CONTENT);
   try {
@@ -37,23 +39,17 @@ export async function writeWholeDirectory(
   }
 }
 
-/** What earlier writers of `place` left: a folder that cannot be listed or cleaned will say so when it is written to. */
-async function removeAbandoned(place: string): Promise<void> {
-  const parent = dirname(place);
+/**
+ * Removes what killed writers left in `parent`, of all places there or of the one that is called `target`. A folder that
+ * cannot be listed or cleaned will say so when it is written to.
+ */
+export async function removeAbandoned(parent: string, target?: string): Promise<void> {
   for (const name of await readdir(parent).catch(() => [])) {
     const temporary = join(parent, name);
-    if (!isTemporaryOf(basename(place), name) || !(await isAbandoned(temporary))) continue;
+    const of = TEMPORARY.exec(name)?.[1];
+    if (of === undefined || (target ?? of) !== of || !(await isAbandoned(temporary))) continue;
     await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
   }
-}
-
-/** Whether `name` is what writeWholeDirectory calls the temporary directory of one that is called `target`. */
-function isTemporaryOf(target: string, name: string): boolean {
-  const prefix = `${target}.tmp-`;
-  return (
-    name.startsWith(prefix) &&
-    /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/.test(name.slice(prefix.length))
-  );
 }
 
 async function isAbandoned(temporary: string): Promise<boolean> {

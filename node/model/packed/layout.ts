@@ -9,8 +9,8 @@ import { DTYPE_BYTES, type TensorEntry, type WeightIndex } from '../safetensors.
 import { EMBEDDINGS, HEAD } from '../unread-weights.js';
 import type { WeightFormat } from '../weight-format.js';
 
-/** A multiple of the pages of every system, so that no page is mapped for two tensors. */
-const ALIGNMENT = 65_536;
+/** A multiple of the pages of most systems, so that no page is mapped for two tensors. */
+const ALIGNMENT = 16_384;
 /** Values that share a scale of 4 bits: fewer in small models, which lose more by coarse ones. */
 const BLOCK = 64;
 const BLOCK_OF_SMALL = 32;

@@ -1,22 +1,14 @@
 /**
- * Where packed copies lie: murmurate/packed/FORMAT-KEY in the cache of models, each with the file of weights and a
- * manifest. On its way a copy is a directory of another name, FORMAT-KEY.PID-RANDOM.partial, which says whose it is; it
- * gets its name as a whole. What dead processes left is removed by the next that makes one.
+ * Where packed copies lie: murmurate/packed/FORMAT-KEY in the cache of models, a directory with the file of weights and a
+ * manifest. It is there as a whole or not at all (whole-directory.ts).
  */
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { chmod, readdir, rm, stat, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  disk,
-  errnoOf,
-  fileSha256,
-  makeDirectory,
-  renameDurably,
-  replaceFile,
-} from '../../files.js';
-import { readFileIfThere } from '../../json-file.js';
 import { UserError } from '../../errors.js';
-import { decodeOwner, encodeOwner, ownerState, thisProcess } from '../../process-owner.js';
+import { disk, errnoOf, fileSha256, makeDirectory, replaceFile } from '../../files.js';
+import { readFileIfThere } from '../../json-file.js';
+import { removeAbandoned, writeWholeDirectory } from '../whole-directory.js';
 import {
   canonicalContent,
   decodeManifest,
@@ -32,15 +24,18 @@ import {
 const FOLDER = join('murmurate', 'packed');
 const WEIGHTS_FILE = 'weights.bin';
 const MANIFEST_FILE = 'manifest.json';
-const OWNER_FILE = 'owner.json';
-const PARTIAL = '.partial';
 /** Directories that are looked at. */
 const COPIES_MAX = 4096;
-const OWNER_BYTES_MAX = 4096;
-/** What a process elsewhere (another machine, another container) left is given up after so long, in ms. */
-const ABANDONED_AFTER_MS = 24 * 3600 * 1000;
 /** Hexadecimal digits of the hash in a name. */
 const KEY_DIGITS = 32;
+
+/** What a copy is made of. */
+export interface CopyInit {
+  readonly model: string;
+  readonly readers: number;
+  readonly write: (handle: FileHandle) => Promise<string>;
+  readonly check: () => Promise<void>;
+}
 
 /** Why a copy cannot be used; null for one that can, 'missing' for none. */
 export type Flaw = null | 'missing' | { readonly reason: string };
@@ -75,8 +70,7 @@ export class PackedPlace {
    * Throws UserError for one that this user may not read, the signal's reason.
    */
   async flaw(isThorough: boolean, signal?: AbortSignal): Promise<Flaw> {
-    const path = join(this.dir, MANIFEST_FILE);
-    const bytes = await readFileIfThere(path, MANIFEST_BYTES_MAX, 'of a packed copy');
+    const bytes = await this.#manifest();
     if (bytes === null) {
       return (await isThere(this.dir)) ? { reason: 'has no manifest' } : 'missing';
     }
@@ -88,6 +82,17 @@ export class PackedPlace {
     }
     if (!isAsExpected(manifest, this.#expected)) return { reason: 'has the manifest of another' };
     return this.#weightsFlaw(manifest, isThorough, signal);
+  }
+
+  async #manifest(): Promise<Uint8Array | null> {
+    const path = join(this.dir, MANIFEST_FILE);
+    try {
+      return await readFileIfThere(path, MANIFEST_BYTES_MAX, 'the manifest of a packed copy');
+    } catch (error) {
+      // A file where the cache should be: whoever writes there is told.
+      if (error instanceof UserError && errnoOf(error.cause) === 'ENOTDIR') return null;
+      throw error;
+    }
   }
 
   async #weightsFlaw(manifest: Manifest, isThorough: boolean, signal?: AbortSignal): Promise<Flaw> {
@@ -104,48 +109,38 @@ export class PackedPlace {
 
   /** So that a copy which was touched (moved from another disk) is read once. Throws what the system throws. */
   async trust(): Promise<void> {
-    const path = join(this.dir, MANIFEST_FILE);
-    const bytes = await readFileIfThere(path, MANIFEST_BYTES_MAX, 'of a packed copy');
+    const bytes = await this.#manifest();
     const manifest = bytes && decodeManifest(bytes);
     if (manifest === null) return;
     const { mtimeNs, mode } = await stat(this.file, { bigint: true });
     if (String(mtimeNs) === manifest.mtimeNs) return;
     const content = encodeManifest({ ...manifest, mtimeNs: String(mtimeNs) });
-    await replaceFile(path, [content], Number(mode) & 0o777);
+    await replaceFile(join(this.dir, MANIFEST_FILE), [content], Number(mode) & 0o777);
   }
 
   /**
    * Makes the copy, in place of a flawed one. `write` fills an empty file and gives its hash; `check` is asked before
-   * the copy gets its name. `readers`: the bits of who may read it beside this user. Throws what `write`, `check` and the system throw.
+   * the copy gets its name. `readers`: the bits of who may read it beside this user. Throws what `write`, `check` and the
+   * system throw.
    */
-  async make(init: {
-    model: string;
-    readers: number;
-    write: (handle: FileHandle) => Promise<string>;
-    check: () => Promise<void>;
-  }): Promise<void> {
-    const partial = `${this.dir}.${process.pid}-${randomBytes(4).toString('hex')}${PARTIAL}`;
-    await disk.mkdir(partial, 0o700);
+  async make(init: CopyInit): Promise<void> {
     try {
-      await replaceFile(join(partial, OWNER_FILE), [encodeOwner(await thisProcess())], 0o600);
-      await this.#fill(partial, init);
-      await init.check();
-      await disk.remove(join(partial, OWNER_FILE));
-      // Who may read a directory needs the right to search it as well.
-      await chmod(partial, 0o700 | init.readers | (init.readers >> 2));
-      await remove(this.dir);
-      await this.#rename(partial);
-    } finally {
-      await remove(partial).catch(() => undefined);
+      await writeWholeDirectory(this.dir, async (content) => {
+        await this.#fill(content, init);
+        await init.check();
+        // Who may read a directory needs the right to search it as well.
+        await chmod(content, 0o700 | init.readers | (init.readers >> 2));
+        await remove(this.dir);
+      });
+    } catch (error) {
+      // A process that stood still for long lost the lock: another has made the same meanwhile.
+      if (!['ENOTEMPTY', 'EEXIST'].includes(errnoOf(error) ?? '')) throw error;
     }
   }
 
-  async #fill(
-    partial: string,
-    { model, readers, write }: Parameters<PackedPlace['make']>[0],
-  ): Promise<void> {
+  async #fill(content: string, { model, readers, write }: CopyInit): Promise<void> {
     const mode = 0o400 | readers;
-    const handle = await disk.open(join(partial, WEIGHTS_FILE), 'wx', 0o600);
+    const handle = await disk.open(join(content, WEIGHTS_FILE), 'wx', 0o600);
     let made: Pick<Manifest, 'sha256' | 'mtimeNs'>;
     try {
       const sha256 = await write(handle);
@@ -155,28 +150,17 @@ export class PackedPlace {
     } finally {
       await handle.close();
     }
-    const content = encodeManifest({ ...this.#expected, ...made, model });
-    await replaceFile(join(partial, MANIFEST_FILE), [content], mode);
+    const manifest = encodeManifest({ ...this.#expected, ...made, model });
+    await replaceFile(join(content, MANIFEST_FILE), [manifest], mode);
   }
 
-  async #rename(partial: string): Promise<void> {
-    try {
-      await renameDurably(partial, this.dir);
-    } catch (error) {
-      // A process that stood still for long lost the lock: another has made the same meanwhile.
-      if (!['ENOTEMPTY', 'EEXIST'].includes(errnoOf(error) ?? '')) throw error;
-    }
-  }
-
-  /** Makes the folder, and removes what dead processes and older versions left there. Throws what the system throws. */
+  /** Makes the folder, and removes what killed processes and older versions left there. Throws what the system throws. */
   async prepare(): Promise<void> {
     await makeDirectory(this.root);
+    await removeAbandoned(this.root);
     for (const name of (await readdir(this.root)).slice(0, COPIES_MAX)) {
       const path = join(this.root, name);
-      const isOver = name.endsWith(PARTIAL)
-        ? await isAbandoned(path, name.startsWith(`${this.#key}.`))
-        : await isOfOlderVersion(path);
-      if (isOver) await remove(path);
+      if (await isOfOlderVersion(path)) await remove(path);
     }
   }
 }
@@ -184,29 +168,6 @@ export class PackedPlace {
 /** The folder of all copies. */
 export function packedRoot(cacheDir: string): string {
   return join(cacheDir, FOLDER);
-}
-
-/** `isOwn`: of the copy whose lock this process has, so that nobody at work can be elsewhere. */
-async function isAbandoned(partial: string, isOwn: boolean): Promise<boolean> {
-  const bytes = await readFileIfThere(join(partial, OWNER_FILE), OWNER_BYTES_MAX, 'an owner').catch(
-    (error: unknown) => {
-      if (error instanceof UserError) return null;
-      throw error;
-    },
-  );
-  const owner = bytes && decodeOwner(bytes);
-  const state = owner === null ? 'unknown' : await ownerState(owner);
-  if (state !== 'unknown') return state === 'dead';
-  return (isOwn && owner !== null) || (await isOld(partial));
-}
-
-/** By the file that grows, or the directory before that. */
-async function isOld(partial: string): Promise<boolean> {
-  for (const path of [join(partial, WEIGHTS_FILE), partial]) {
-    const state = await stat(path).catch(() => null);
-    if (state !== null) return Date.now() - state.mtimeMs > ABANDONED_AFTER_MS;
-  }
-  return false;
 }
 
 async function isOfOlderVersion(dir: string): Promise<boolean> {

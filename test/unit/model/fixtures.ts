@@ -54,9 +54,14 @@ function findRoot(from: string): string {
 /** Temporary directories of one test file. */
 export class Scratch {
   readonly #made: string[] = [];
+  readonly #parent: string;
+
+  constructor(parent = tmpdir()) {
+    this.#parent = parent;
+  }
 
   async directory(): Promise<string> {
-    const dir = await mkdtemp(join(tmpdir(), 'murmurate-test-'));
+    const dir = await mkdtemp(join(this.#parent, 'murmurate-test-'));
     this.#made.push(dir);
     return dir;
   }
