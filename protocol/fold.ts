@@ -13,10 +13,10 @@ import type { UpdateHeader } from './update.js';
 
 export type { FoldSource } from './epoch-fold.js';
 
-/** What the fold begins with: the sum of all epochs below `epoch`, [adapterSize] whole steps. Only read. */
+/** What the fold begins with: the sum of all epochs below `epoch`, [adapterSize] whole steps. Only read; null for zeros. */
 export interface FoldBase {
   readonly epoch: number;
-  readonly sum: Float64Array;
+  readonly sum: Float64Array | null;
 }
 
 /** Replaces what one epoch did to the sum. */
@@ -80,10 +80,10 @@ export class Fold {
       for (const epoch of this.#folded.keys()) if (epoch < base.epoch) this.#folded.delete(epoch);
       return;
     }
-    if (base.sum.length !== this.#sum.length || !isSumOfSteps(base.sum, base.epoch)) {
-      throw new RangeError(`the base of epoch ${base.epoch} is not a sum of steps of this adapter`);
-    }
-    this.#sum.set(base.sum);
+    const { epoch, sum } = base;
+    if (sum === null) this.#sum.fill(0);
+    else if (sum.length === this.#sum.length && isSumOfSteps(sum, epoch)) this.#sum.set(sum);
+    else throw new RangeError(`the base of epoch ${epoch} is not a sum of steps of this adapter`);
     this.#folded.clear();
     this.#changed.clear();
     this.#next = base.epoch;

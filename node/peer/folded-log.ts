@@ -131,7 +131,7 @@ export class FoldedLog {
     signal: AbortSignal,
     use: (all: Float64Array, later: Float64Array) => T,
   ): Promise<T> {
-    const later = new Fold(this.run, this.#rows, { epoch, sum: new Float64Array(this.size) });
+    const later = new Fold(this.run, this.#rows, { epoch, sum: null });
     this.#others.add(later);
     try {
       // Each pass costs only what has come since the last one.
