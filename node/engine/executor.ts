@@ -41,6 +41,8 @@ export type Feeds = Readonly<Record<string, TensorData>>;
 export interface RunOptions {
   /** Computes Program.brief. Default: false. */
   readonly brief?: boolean;
+  /** Where outputs are to lie, by name, each as large as its output; the results are then these arrays. */
+  readonly into?: Readonly<Record<string, TensorData>>;
 }
 
 /** A graph with its weights, ready to run. */
@@ -50,9 +52,9 @@ export interface CompiledGraph {
   /** A sentence on what goes another way than it should; absent or null when nothing does. */
   readonly remark?: string | null;
   /**
-   * Runs once. `feeds` holds each input, row-major; the results are the caller's own copies. Throws
-   * ExecutorError for missing, unknown or mis-sized feeds, for a brief run of a program that has none, and
-   * after `dispose`. No more runs may overlap than there are replicas.
+   * Runs once. `feeds` holds each input, row-major; the results are the caller's own. Throws ExecutorError for
+   * missing, unknown or mis-sized feeds or places of results, for a brief run of a program that has none, and after
+   * `dispose`. No more runs may overlap than there are replicas.
    */
   run(feeds: Feeds, options?: RunOptions): Promise<Record<string, TensorData>>;
   /** Frees weights and buffers; a second call does nothing. */

@@ -3,7 +3,7 @@ import './no-telemetry.js';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { ExecutorError, isOutOfMemory, OutOfMemoryError } from './errors.js';
 import type { CompiledGraph, Feeds, RunOptions, TensorData } from './executor.js';
-import { checkFeeds, NO_BRIEF_RUN } from './feeds.js';
+import { checkFeeds, checkPlaces, NO_BRIEF_RUN } from './feeds.js';
 import type { TensorType } from './graph.js';
 import { BRIEF_INPUT, inputName, outputName } from './onnx/writer.js';
 
@@ -13,8 +13,11 @@ export interface OrtModel {
   readonly bytes: Uint8Array;
   readonly options: InferenceSession.SessionOptions;
   readonly inputs: ReadonlyMap<string, TensorType>;
-  /** The names of what a run gives, and of what a brief one does; null for a graph that has none. */
-  readonly names: { readonly full: readonly string[]; readonly brief: readonly string[] | null };
+  /** What a run gives, and what a brief one does; null for a graph that has none. */
+  readonly outputs: {
+    readonly full: ReadonlyMap<string, TensorType>;
+    readonly brief: ReadonlyMap<string, TensorType> | null;
+  };
 }
 
 /** Throws ExecutorError when ONNX Runtime refuses. */
@@ -28,37 +31,49 @@ export async function openOrtGraph(model: OrtModel): Promise<OrtGraph> {
 
 export class OrtGraph implements CompiledGraph {
   readonly inputs: OrtModel['inputs'];
-  private readonly names: OrtModel['names'];
+  private readonly outputs: OrtModel['outputs'];
   private readonly isProfiled: boolean;
   private session: InferenceSession | null;
 
   constructor(
     session: InferenceSession,
-    { inputs, names, options }: Pick<OrtModel, 'inputs' | 'names' | 'options'>,
+    { inputs, outputs, options }: Pick<OrtModel, 'inputs' | 'outputs' | 'options'>,
   ) {
     this.session = session;
     this.inputs = inputs;
-    this.names = names;
+    this.outputs = outputs;
     this.isProfiled = options.enableProfiling === true;
   }
 
-  async run(feeds: Feeds, { brief = false }: RunOptions = {}): Promise<Record<string, TensorData>> {
+  async run(
+    feeds: Feeds,
+    { brief = false, into = {} }: RunOptions = {},
+  ): Promise<Record<string, TensorData>> {
     if (this.session === null) throw new ExecutorError('the graph was disposed');
-    const names = brief ? this.names.brief : this.names.full;
-    if (names === null) throw new ExecutorError(NO_BRIEF_RUN);
+    const outputs = brief ? this.outputs.brief : this.outputs.full;
+    if (outputs === null) throw new ExecutorError(NO_BRIEF_RUN);
     checkFeeds(this.inputs, feeds);
+    checkPlaces(outputs, into);
     const tensors: Record<string, Tensor> = {};
     for (const [name, { dtype, shape }] of this.inputs) {
       tensors[inputName(name)] = new Tensor(dtype, feeds[name]!, shape);
     }
-    if (this.names.brief !== null) tensors[BRIEF_INPUT] = new Tensor('bool', [brief], []);
+    if (this.outputs.brief !== null) tensors[BRIEF_INPUT] = new Tensor('bool', [brief], []);
+    // ONNX Runtime writes into the array of a tensor that it is given, and makes one for null.
+    const fetches: Record<string, Tensor | null> = {};
+    for (const [name, { dtype, shape }] of outputs) {
+      const place = into[name];
+      fetches[outputName(name)] = place === undefined ? null : new Tensor(dtype, place, shape);
+    }
     let results: InferenceSession.OnnxValueMapType;
     try {
-      results = await this.session.run(tensors);
+      results = await this.session.run(tensors, fetches);
     } catch (error) {
       throw failure('ONNX Runtime failed', error, 'what it computes');
     }
-    return Object.fromEntries(names.map((name) => [name, takeData(results[outputName(name)]!)]));
+    return Object.fromEntries(
+      [...outputs.keys()].map((name) => [name, into[name] ?? takeData(results[outputName(name)]!)]),
+    );
   }
 
   async dispose(): Promise<void> {

@@ -7,7 +7,9 @@ import type { ReplicaReply, ReplicaRun } from './ort-replicas.js';
 const port = parentPort!;
 const answer = async (work: () => Promise<ReplicaReply>): Promise<void> => {
   try {
-    port.postMessage(await work());
+    const reply = await work();
+    const results = 'results' in reply ? Object.values(reply.results) : [];
+    port.postMessage(reply, [...new Set(results.map(({ buffer }) => buffer as ArrayBuffer))]);
   } catch (error) {
     const reply = { error: reason(error), isOutOfMemory: error instanceof OutOfMemoryError };
     port.postMessage(reply satisfies ReplicaReply);

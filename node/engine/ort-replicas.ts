@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { ExecutorError, OutOfMemoryError } from './errors.js';
 import type { CompiledGraph, Feeds, RunOptions, TensorData } from './executor.js';
-import { checkFeeds, NO_BRIEF_RUN } from './feeds.js';
+import { checkFeeds, checkPlaces, NO_BRIEF_RUN, placed } from './feeds.js';
 import { reason, type OrtModel } from './ort-graph.js';
 
 /** What a replica is asked. */
@@ -44,16 +44,21 @@ class ReplicatedGraph implements CompiledGraph {
     this.idle = [...replicas];
   }
 
-  async run(feeds: Feeds, { brief = false }: RunOptions = {}): Promise<Record<string, TensorData>> {
+  async run(
+    feeds: Feeds,
+    { brief = false, into = {} }: RunOptions = {},
+  ): Promise<Record<string, TensorData>> {
     if (this.isDisposed) throw new ExecutorError('the graph was disposed');
-    if (brief && this.model.names.brief === null) throw new ExecutorError(NO_BRIEF_RUN);
+    const outputs = brief ? this.model.outputs.brief : this.model.outputs.full;
+    if (outputs === null) throw new ExecutorError(NO_BRIEF_RUN);
     checkFeeds(this.inputs, feeds);
+    checkPlaces(outputs, into);
     const replica = this.idle.pop();
     if (replica === undefined) {
       throw new ExecutorError(`more than ${this.replicas.length} runs at the same time`);
     }
     try {
-      return await replica.run({ feeds, brief });
+      return placed(await replica.run({ feeds, brief }), into);
     } finally {
       this.idle.push(replica);
     }

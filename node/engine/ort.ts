@@ -16,7 +16,7 @@ import type {
   RunOptions,
   TensorData,
 } from './executor.js';
-import { checkFeeds } from './feeds.js';
+import { checkFeeds, placed } from './feeds.js';
 import { topologicalOrder, type TensorType, type Value } from './graph.js';
 import { writeOnnx } from './onnx/writer.js';
 import { openOrtGraph, reason, type OrtGraph, type OrtModel } from './ort-graph.js';
@@ -87,7 +87,7 @@ async function prepare(
   return {
     bytes,
     inputs,
-    names: { full: Object.keys(outputs), brief: brief === undefined ? null : Object.keys(brief) },
+    outputs: { full: typesOf(outputs), brief: brief === undefined ? null : typesOf(brief) },
     options: {
       executionProviders: [device],
       intraOpNumThreads: threads,
@@ -111,6 +111,13 @@ async function prepare(
       },
     },
   };
+}
+
+/** Without the graph behind them: they are sent to other threads. */
+function typesOf(outputs: Program['outputs']): Map<string, TensorType> {
+  return new Map(
+    Object.entries(outputs).map(([name, { dtype, shape }]) => [name, { dtype, shape }]),
+  );
 }
 
 /**
@@ -163,14 +170,15 @@ class TwoGraphs implements CompiledGraph {
   }
 
   async run(feeds: Feeds, options: RunOptions = {}): Promise<Record<string, TensorData>> {
-    if (options.brief !== true) return this.full.run(feeds);
+    if (options.brief !== true) return this.full.run(feeds, options);
+    const { into = {} } = options;
     checkFeeds(this.inputs, feeds);
     if (this.brief !== null) {
       try {
         this.brief ??= this.openBrief();
         const graph = await this.brief;
         const taken = Object.entries(feeds).filter(([name]) => graph.inputs.has(name));
-        return await graph.run(Object.fromEntries(taken));
+        return await graph.run(Object.fromEntries(taken), { into });
       } catch (error) {
         await this.disposeBrief();
         this.remark =
@@ -179,7 +187,7 @@ class TwoGraphs implements CompiledGraph {
       }
     }
     const results = await this.full.run(feeds);
-    return Object.fromEntries(this.names.map((name) => [name, results[name]!]));
+    return placed(Object.fromEntries(this.names.map((name) => [name, results[name]!])), into);
   }
 
   async dispose(): Promise<void> {

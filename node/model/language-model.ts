@@ -77,8 +77,11 @@ export interface LanguageModel extends BatchShape {
   readonly adapterSize: number;
   /** As CompileOptions, of what is compiled from now on; 1 at first. */
   replicas: number;
-  /** theta: [adapterSize] float32. Throws UserError for a token outside of the vocabulary. */
-  gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult>;
+  /**
+   * theta: [adapterSize] float32; `into` as large, where the gradient is to lie; else in an array of its own. Throws
+   * UserError for a token outside of the vocabulary.
+   */
+  gradient(batch: TokenBatch, theta: Float32Array, into?: Float32Array): Promise<GradientResult>;
   /** batch: the shape of the option `examples`, an example a row; one row's gradient knows nothing of the others. */
   exampleGradients(batch: TokenBatch, theta: Float32Array): Promise<ExampleGradients>;
   /** As `gradient`, forward only. */
@@ -144,10 +147,14 @@ class GraphLanguageModel implements LanguageModel {
     this.program('loss');
   }
 
-  async gradient(batch: TokenBatch, theta: Float32Array): Promise<GradientResult> {
+  async gradient(
+    batch: TokenBatch,
+    theta: Float32Array,
+    into = new Float32Array(theta.length),
+  ): Promise<GradientResult> {
     const targets = this.check(batch, theta);
     const [first, ...rest] = this.runsOf(batch, theta);
-    const results = await this.run('gradient', first!.feeds);
+    const results = await this.run('gradient', first!.feeds, { into: { gradient: into } });
     let loss = first!.share * results['loss']![0]!;
     const gradient = floats(results['gradient']);
     if (rest.length > 0) scale(gradient, first!.share);

@@ -66,24 +66,61 @@ export function microBatchSize(batchSize: number, most: number | 'auto'): number
   return Math.ceil(batchSize / Math.ceil(batchSize / most));
 }
 
+/** Arrays of [adapterSize] float32 in which gradients are computed: made when they are first used, and used again each step. */
+export class GradientBuffers {
+  readonly #size: number;
+  readonly #made = new Map<'sum' | 'part', Float32Array>();
+  #exactSum: Float64Array | null = null;
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  /** Of a step: what its parts come to. */
+  get sum(): Float32Array {
+    return this.#get('sum');
+  }
+
+  /** Of one part, until it is added. */
+  get part(): Float32Array {
+    return this.#get('part');
+  }
+
+  /** Of private training: the sum before it is rounded, [adapterSize] float64. */
+  get exactSum(): Float64Array {
+    return (this.#exactSum ??= new Float64Array(this.#size));
+  }
+
+  #get(name: 'sum' | 'part'): Float32Array {
+    const array = this.#made.get(name) ?? new Float32Array(this.#size);
+    this.#made.set(name, array);
+    return array;
+  }
+}
+
 /**
  * Loss and gradient of `batch` (B rows) at `theta` ([adapterSize] float32) by a model that takes b rows at
  * once, b from 1 to B. The loss of a batch is a mean over its trained tokens, so each part counts by its share
  * of them. Graphs have static shapes: where b does not divide B, rows in which nothing is trained fill up
  * the last part, which allows any b at the price of computing them. Gives way to the event loop between
- * two parts, where it rejects with `signal.reason`. A part that is not finite makes the result so.
+ * two parts, where it rejects with `signal.reason`. A part that is not finite makes the result so. The gradient lies in
+ * `buffers`, until they are used again.
  */
 export async function accumulatedGradient(
   model: AccumulatingModel,
   batch: TokenBatch,
   theta: Float32Array,
   signal: AbortSignal,
+  buffers = new GradientBuffers(theta.length),
 ): Promise<GradientResult> {
   const size = model.batchSize * model.sequenceLength;
-  if (batch.tokens.length === size) return model.gradient(batch, theta);
+  if (batch.tokens.length === size) return model.gradient(batch, theta, buffers.sum);
   const total = trainedTokens(batch);
-  const sum: GradientResult = { loss: 0, targets: 0, gradient: new Float32Array(theta.length) };
-  const gradientOf = (part: TokenBatch): Promise<GradientResult> => model.gradient(part, theta);
+  const sum: GradientResult = { loss: 0, targets: 0, gradient: buffers.sum.fill(0) };
+  // Copies of the model that compute side by side cannot write into one array.
+  const one = (model.replicas ?? 1) === 1;
+  const gradientOf = (part: TokenBatch): Promise<GradientResult> =>
+    one ? model.gradient(part, theta, buffers.part) : model.gradient(part, theta);
   for await (const part of inTurn(partsOf(batch, size), gradientOf, signal, model.replicas)) {
     const { loss, targets, gradient } = part;
     const share = targets / total;

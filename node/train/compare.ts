@@ -84,20 +84,19 @@ export async function trainAlone(
   signal: AbortSignal,
 ): Promise<Float32Array> {
   const total = stepsByEpoch.reduce((sum, steps) => sum + steps, 0);
-  let theta = theta0;
+  const theta = theta0.slice();
   let optimiser: OptimiserState | null = null;
   let done = 0;
   for (const [epoch, steps] of stepsByEpoch.entries()) {
     if (steps === 0) continue;
     const before = done;
     const job = { epoch, theta, optimiser, steps, deadlineMs: Infinity };
-    const result = await trainer.train(
+    const result = await trainer.trainInPlace(
       job,
       ({ step }) => onProgress({ stage: 'alone', done: before + step, total }),
       signal,
     );
     done += steps;
-    theta = result.theta;
     optimiser = result.optimiser;
     // No step leads on from there; its losses are then none.
     if (firstNotFinite(theta) !== -1) break;

@@ -26,6 +26,13 @@ export function newOptimiserState(size: number): OptimiserState {
   return { step: 0, m: new Float32Array(size), v: new Float32Array(size) };
 }
 
+/** Zero moments again, in place. */
+export function resetOptimiserState(state: OptimiserState): void {
+  state.step = 0;
+  state.m.fill(0);
+  state.v.fill(0);
+}
+
 /** A copy that shares no memory with `state`. */
 export function copyOptimiserState(state: OptimiserState): OptimiserState {
   return { step: state.step, m: state.m.slice(), v: state.v.slice() };

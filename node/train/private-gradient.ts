@@ -6,6 +6,7 @@ import type { SingleBatch, SingleRows } from '../data/single-rows.js';
 import type { BatchShape } from '../model/family.js';
 import type { ExampleGradients, GradientResult, LanguageModel } from '../model/language-model.js';
 import { refuseNotFinite } from '../model/finite.js';
+import { GradientBuffers } from './accumulate.js';
 import { inTurn } from './in-turn.js';
 import { cryptographic, type Randomness } from './randomness.js';
 
@@ -42,15 +43,16 @@ export interface PrivateGradientInit {
  * finite nothing. The loss is for the user alone: it has no noise. Rejects with `signal.reason` between two parts.
  *
  * Clipping and noise are computed here in float64, so that whatever computed the gradients, and however exactly, no
- * record moves the sum by more than `clip`.
+ * record moves the sum by more than `clip`. The gradient lies in `buffers`, until they are used again.
  */
 export async function privateGradient(
   { model, shape, records, settings, random = cryptographic }: PrivateGradientInit,
   theta: Float32Array,
   signal: AbortSignal,
+  buffers = new GradientBuffers(theta.length),
 ): Promise<StepGradient> {
   const { noise, clip, batchSize, sampleRate } = settings;
-  const sum = new Float64Array(theta.length);
+  const sum = buffers.exactSum.fill(0);
   const total = { nats: 0, targets: 0, inputTokens: 0 };
   const drawn = random.sample(records.count, sampleRate);
   const measure = async (part: readonly number[]): Promise<ExampleGradients & SingleBatch> => {
@@ -73,7 +75,8 @@ export async function privateGradient(
     total.inputTokens += inputTokens;
   }
   random.addGaussians(sum, noise * clip);
-  const gradient = Float32Array.from(sum, (value) => value / batchSize);
+  const gradient = buffers.sum;
+  for (let i = 0; i < gradient.length; i++) gradient[i] = sum[i]! / batchSize;
   refuseNotFinite(
     gradient,
     'the noise of private training',

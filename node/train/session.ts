@@ -13,8 +13,8 @@ import { placesFor } from '../model/trained-rows.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { WeightIndex } from '../model/safetensors.js';
 import type { WeightFormat } from '../model/weight-format.js';
-import type { TrainJob, TrainProgress } from '../interfaces.js';
-import { fastestWays, microBatchSize } from './accumulate.js';
+import type { TrainProgress } from '../interfaces.js';
+import { fastestWays, GradientBuffers, microBatchSize } from './accumulate.js';
 import {
   COMPARISON_TOKENS_MAX,
   compareAdapters,
@@ -26,13 +26,7 @@ import { separatesExamples } from '../model/lora.js';
 import { freeMemory } from './free-memory.js';
 import { planMemory } from './memory.js';
 import type { GraphShape, MemoryNeeds, MemoryPlan } from './memory-plan.js';
-import type {
-  CallParams,
-  CallProgress,
-  CallResult,
-  DataProgress,
-  SessionOptions,
-} from './messages.js';
+import type { CallParams, CallProgress, DataProgress, SessionOptions } from './messages.js';
 import { tellReading } from './reading-progress.js';
 import { privateGradient, type PrivateTraining } from './private-gradient.js';
 import {
@@ -41,7 +35,13 @@ import {
   type PersonalAdapter,
   type PersonalProgress,
 } from './personal.js';
-import { heldOutTokensMax, LocalTrainer, type LocalTrainerInit } from './trainer.js';
+import {
+  heldOutTokensMax,
+  LocalTrainer,
+  type LocalJob,
+  type LocalResult,
+  type LocalTrainerInit,
+} from './trainer.js';
 import { AUTO_FORMATS, formatsOf, isHalf } from './weight-formats.js';
 
 /** Steps whose time is measured after one to warm up, and how long all may take before no more is begun. */
@@ -57,6 +57,7 @@ export class TrainingSession {
   readonly #data: Dataset;
   readonly #dataOptions: DatasetOptions;
   readonly #trainer: LocalTrainer;
+  readonly #buffers: GradientBuffers;
   readonly #weights: WeightIndex;
   readonly #heldOut: readonly Batch[];
   #areWeightsFinite = false;
@@ -77,8 +78,10 @@ export class TrainingSession {
     const { batchSize } = model;
     const heldOutTokens = heldOutTokensMax(options.run, options.training);
     this.#heldOut = [...(data.heldOut?.batches(batchSize, heldOutTokens) ?? [])];
+    this.#buffers = new GradientBuffers(model.adapterSize);
     this.#trainer = new LocalTrainer({
       model,
+      buffers: this.#buffers,
       training: options.training,
       run: options.run,
       trainingData: data.training,
@@ -92,7 +95,9 @@ export class TrainingSession {
     const settings = this.privacy;
     if (settings === null || shape === undefined) return {};
     const init = { model: this.#model, shape, records: this.#data.single, settings };
-    return { privateGradient: (theta, signal) => privateGradient(init, theta, signal) };
+    return {
+      privateGradient: (theta, signal, buffers) => privateGradient(init, theta, signal, buffers),
+    };
   }
 
   /**
@@ -205,11 +210,22 @@ export class TrainingSession {
 
   /** As LocalTrainer.train. Throws UserError when weights of the base model are broken, also below. */
   async train(
-    job: TrainJob,
+    job: LocalJob,
     onProgress: (progress: TrainProgress) => void,
     signal: AbortSignal,
-  ): Promise<CallResult<'train'>> {
+  ): Promise<LocalResult> {
     const result = await this.#trainer.train(job, onProgress, signal);
+    await this.#explain(result.loss);
+    return result;
+  }
+
+  /** As LocalTrainer.trainInPlace. */
+  async trainInPlace(
+    job: LocalJob,
+    onProgress: (progress: TrainProgress) => void,
+    signal: AbortSignal,
+  ): Promise<LocalResult> {
+    const result = await this.#trainer.trainInPlace(job, onProgress, signal);
     await this.#explain(result.loss);
     return result;
   }
@@ -239,14 +255,16 @@ export class TrainingSession {
     const job = { epoch: 0, theta, optimiser: null, steps: 1, deadlineMs: Infinity };
     const noProgress = (): void => undefined;
     const endMs = performance.now() + MEASURE_MS_MAX;
-    const first = await this.train(job, noProgress, signal);
+    const warmUp = await this.train(job, noProgress, signal);
+    const { optimiser } = warmUp;
     const times: number[] = [];
     while (times.length < MEASURED_STEPS && performance.now() < endMs) {
-      const { seconds } = await this.#trainer.train(job, noProgress, signal);
+      const again = { ...job, theta: theta.slice(), optimiser };
+      const { seconds } = await this.#trainer.trainInPlace(again, noProgress, signal);
       times.push(seconds * 1000);
     }
     times.sort((a, b) => a - b);
-    return times[Math.floor(times.length / 2)] ?? first.seconds * 1000;
+    return times[Math.floor(times.length / 2)] ?? warmUp.seconds * 1000;
   }
 
   /**
@@ -283,6 +301,7 @@ export class TrainingSession {
     const data = this.#data.training;
     const trainer = new LocalTrainer({
       model: this.#model,
+      buffers: this.#buffers,
       ...personal,
       // Where the run left off: text that it did not get to comes first.
       trainingData: { batch: (step, batchSize) => data.batch(offset + step, batchSize) },
@@ -296,8 +315,10 @@ export class TrainingSession {
         alone,
         rounds: personal.run.epochsMax,
         train: (epoch, theta, optimiser) => {
-          const job = { epoch, theta, optimiser, steps: stepsRef, deadlineMs: Infinity };
-          return trainer.train(job, noProgress, signal);
+          // What it starts from is the best so far, or the swarm's.
+          const copy = theta.slice();
+          const job = { epoch, theta: copy, optimiser, steps: stepsRef, deadlineMs: Infinity };
+          return trainer.trainInPlace(job, noProgress, signal);
         },
         evaluate: (theta) => trainer.evaluate(theta, signal),
       },

@@ -7,8 +7,8 @@ import type { Training } from '../../protocol/manifest.js';
 import type { TrainingRows } from '../data/dataset.js';
 import type { Batch } from '../data/packing.js';
 import type { LanguageModel, LossResult } from '../model/language-model.js';
-import type { TrainJob, TrainProgress, TrainResult } from '../interfaces.js';
-import { accumulatedGradient, type AccumulatingModel } from './accumulate.js';
+import type { OptimiserState, TrainJob, TrainProgress, TrainResult } from '../interfaces.js';
+import { accumulatedGradient, GradientBuffers, type AccumulatingModel } from './accumulate.js';
 import { inTurn } from './in-turn.js';
 import type { StepGradient } from './private-gradient.js';
 import { firstNotFinite } from '../model/finite.js';
@@ -18,6 +18,7 @@ import {
   copyOptimiserState,
   isFiniteState,
   newOptimiserState,
+  resetOptimiserState,
 } from './optimiser.js';
 import { learningRateAt, runProgress, type RunLength } from './schedule.js';
 
@@ -27,16 +28,31 @@ export type DifferentiableModel = AccumulatingModel & Pick<LanguageModel, 'loss'
 export interface LocalTrainerInit {
   /** Takes the batch of a step in parts where its batchSize is below the run's: see accumulate.ts. */
   model: DifferentiableModel;
+  /** What the gradient is computed in; several trainers on one model may share it. Default: its own. */
+  buffers?: GradientBuffers;
   training: Training;
   run: RunLength;
   trainingData: Pick<TrainingRows, 'batch'>;
   /** The gradient of a step where training is private: see privateGradient. Then trainingData is not read. */
-  privateGradient?: (theta: Float32Array, signal: AbortSignal) => Promise<StepGradient>;
+  privateGradient?: (
+    theta: Float32Array,
+    signal: AbortSignal,
+    buffers: GradientBuffers,
+  ) => Promise<StepGradient>;
   /** One pass over the held-out text, up to heldOutTokensMax(), in the model's own batches; empty when there is none. */
   heldOut: readonly Batch[];
   /** Coordinates of the adapter. */
   adapterSize: number;
 }
+
+/** A job whose arrays lie in this process. */
+export type LocalJob = Omit<TrainJob, 'optimiser'> & { optimiser: OptimiserState | null };
+
+/** What became of it. */
+export type LocalResult = Omit<TrainResult, 'optimiser'> & {
+  optimiser: OptimiserState;
+  skippedSteps: number;
+};
 
 /** As many held-out tokens give a standard error of a few hundredths of a nat; more tell little. */
 const HELD_OUT_TOKENS_MAX = 8192;
@@ -58,29 +74,47 @@ const RECENT_STEPS = 8;
 /** Runs the steps of one epoch at a time. Calls must not overlap. */
 export class LocalTrainer {
   readonly #init: LocalTrainerInit;
+  readonly #buffers: GradientBuffers;
   readonly #recentMs: number[] = [];
 
   constructor(init: LocalTrainerInit) {
     this.#init = init;
+    this.#buffers = init.buffers ?? new GradientBuffers(init.adapterSize);
+  }
+
+  /** As trainInPlace, on copies: `job` stays as it is. */
+  async train(
+    job: LocalJob,
+    onProgress: (progress: TrainProgress) => void,
+    signal: AbortSignal,
+  ): Promise<LocalResult> {
+    const { theta, optimiser } = job;
+    const copy = {
+      ...job,
+      theta: theta.slice(),
+      optimiser: optimiser && copyOptimiserState(optimiser),
+    };
+    return this.trainInPlace(copy, onProgress, signal);
   }
 
   /**
-   * Steps epoch x stepsRef + i for i from 0, until `job.steps` are taken or the next would probably end
+   * Changes `job.theta` and `job.optimiser`, which the result holds again: each is as large as the adapter, and a copy of
+   * them would be three more. Steps epoch x stepsRef + i for i from 0, until `job.steps` are taken or the next would probably end
    * after `job.deadlineMs`; at least one. Gives way to the event loop after each step and between the parts
    * of its batch, so that `signal` is seen: then rejects with its reason. A step whose loss or gradient is not finite is left out; when
-   * all are, or where the steps led out of the finite numbers, all of theta is NaN in the result, and the optimiser is a
-   * new one. Throws RangeError for sizes that differ, and for NaN or infinity in what it is given.
+   * all are, or where the steps led out of the finite numbers, all of theta is NaN in the result, and the optimiser has
+   * zero moments. Throws RangeError for sizes that differ, and for NaN or infinity in what it is given.
    */
-  async train(
-    job: TrainJob,
+  async trainInPlace(
+    job: LocalJob,
     onProgress: (progress: TrainProgress) => void,
     signal: AbortSignal,
-  ): Promise<TrainResult & { skippedSteps: number }> {
+  ): Promise<LocalResult> {
     this.#checkSizes(job);
     const { training, run } = this.#init;
-    const theta = job.theta.slice();
-    const kept = training.resetMoments ? null : job.optimiser;
-    const optimiser = kept === null ? newOptimiserState(theta.length) : copyOptimiserState(kept);
+    const { theta } = job;
+    const optimiser = job.optimiser ?? newOptimiserState(theta.length);
+    if (training.resetMoments) resetOptimiserState(optimiser);
     const total = { steps: 0, skipped: 0, tokens: 0, targets: 0, loss: 0, ms: 0 };
     for (let i = 0; i < job.steps; i++) {
       signal.throwIfAborted();
@@ -104,10 +138,11 @@ export class LocalTrainer {
     }
     const { steps, skipped } = total;
     const isSound = isFiniteState(optimiser) && firstNotFinite(theta) === -1;
+    if (!isSound) resetOptimiserState(optimiser);
     return {
       // As plain AdamW would leave it: a step that was never taken must not pass for a contribution.
       theta: steps === 0 || !isSound ? theta.fill(NaN) : theta,
-      optimiser: isSound ? optimiser : newOptimiserState(theta.length),
+      optimiser,
       steps: steps === 0 ? skipped : steps,
       tokens: total.tokens,
       loss: total.loss / total.targets,
@@ -125,16 +160,17 @@ export class LocalTrainer {
   /** Loss and gradient of step number `step` at `theta`. */
   async #gradient(step: number, theta: Float32Array, signal: AbortSignal): Promise<StepGradient> {
     const { model, training, trainingData, privateGradient } = this.#init;
-    if (privateGradient) return privateGradient(theta, signal);
+    const buffers = this.#buffers;
+    if (privateGradient) return privateGradient(theta, signal, buffers);
     const batch = trainingData.batch(step, training.batchSize);
     const { inputTokens } = batch;
-    return { ...(await accumulatedGradient(model, batch, theta, signal)), inputTokens };
+    return { ...(await accumulatedGradient(model, batch, theta, signal, buffers)), inputTokens };
   }
 
   /** One AdamW step in place, or null when loss or gradient is not finite and nothing was changed. */
   #step(
     theta: Float32Array,
-    optimiser: TrainResult['optimiser'],
+    optimiser: OptimiserState,
     { loss, targets, gradient }: StepGradient,
     progress: number,
   ): { loss: number; targets: number } | null {
@@ -157,7 +193,7 @@ export class LocalTrainer {
     if (this.#recentMs.length > RECENT_STEPS) this.#recentMs.shift();
   }
 
-  #checkSizes(job: TrainJob): void {
+  #checkSizes(job: LocalJob): void {
     this.#checkSize(job.theta.length, 'theta');
     if (job.optimiser !== null) {
       this.#checkSize(job.optimiser.m.length, 'the first moment');

@@ -188,6 +188,36 @@ function checkGraphs(open: Open): void {
     await plain.dispose();
   });
 
+  it('writes into the arrays that it is given, parts of one array too, in both kinds of run', async () => {
+    const outputs = { sum: add(x, x), square: mul(x, x), same: x, n };
+    const graph = await executor.compile({ outputs, brief: { sum: outputs.sum } });
+    const all = new Float32Array(8).fill(7);
+    const into = { square: all.subarray(2, 4), sum: all.subarray(4, 6), same: all.subarray(6) };
+    const feeds = { x: Float32Array.of(3, 5), n: Int32Array.of(1, 2) };
+    for (let i = 0; i < 2; i++) {
+      const results = await graph.run(feeds, { into });
+      assert.equal(results['sum'], into.sum);
+      assert.deepEqual([...all], [7, 7, 9, 25, 6, 10, 3, 5]);
+      assert.deepEqual(results['n'], Int32Array.of(1, 2));
+      all.fill(7);
+    }
+    const { sum } = await graph.run(feeds, { brief: true, into: { sum: into.sum } });
+    assert.equal(sum, into.sum);
+    assert.deepEqual([...all], [7, 7, 7, 7, 6, 10, 7, 7]);
+    for (const [wrong, why] of [
+      [{ sum: new Float32Array(3) }, /output "sum" is float32 \[2\], but got 3 of float32/],
+      [{ n: new Float32Array(2) }, /output "n" is int32 \[2\], but got 2 of float32/],
+      [{ other: new Float32Array(2) }, /no output "other"/],
+    ] as const) {
+      await assert.rejects(graph.run(feeds, { into: wrong }), why);
+    }
+    await assert.rejects(
+      graph.run(feeds, { brief: true, into: { n: Int32Array.of(0, 0) } }),
+      /no output "n"/,
+    );
+    await graph.dispose();
+  });
+
   it('refuses to run once disposed, and is disposed twice without harm', async () => {
     const graph = await executor.compile({ outputs: { y: mul(x, x) } });
     await graph.dispose();

@@ -12,7 +12,7 @@ import type {
   RunOptions,
   TensorData,
 } from '../executor.js';
-import { checkFeeds, NO_BRIEF_RUN } from '../feeds.js';
+import { checkFeeds, checkPlaces, NO_BRIEF_RUN, placed } from '../feeds.js';
 import { describeType, sameShape, topologicalOrder, type Source, type Value } from '../graph.js';
 import { readWeight } from './weights.js';
 
@@ -127,11 +127,15 @@ class TfjsGraph implements CompiledGraph {
     this.fixed = fixed;
   }
 
-  async run(feeds: Feeds, { brief = false }: RunOptions = {}): Promise<Record<string, TensorData>> {
+  async run(
+    feeds: Feeds,
+    { brief = false, into = {} }: RunOptions = {},
+  ): Promise<Record<string, TensorData>> {
     if (this.fixed === null) throw new ExecutorError('the graph was disposed');
     const { full } = this.plans;
     const { steps, outputs } = brief ? (this.plans.brief ?? refuseBrief()) : full;
     checkFeeds(this.inputs, feeds);
+    checkPlaces(new Map(Object.entries(outputs)), into);
     select(this.backend);
     const { tf } = this.backend;
     const live: Tensors = new Map();
@@ -152,7 +156,7 @@ class TfjsGraph implements CompiledGraph {
         // A copy, because a backend in JavaScript hands out the very array that it was given.
         results[name] = (tensor.dataSync() as TensorData).slice();
       }
-      return results;
+      return placed(results, into);
     } catch (error) {
       throw failure(error);
     } finally {
