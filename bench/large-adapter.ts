@@ -35,7 +35,8 @@ try {
   const adapter = await writeWideModel(modelDir, Number(values.coordinates));
   const { size } = adapterLayout(adapter);
   const data = join(dir, 'data.jsonl');
-  const line = (i: number): string => `${JSON.stringify({ text: `Line ${i} of ${i % 7} words.` })}\n`;
+  const line = (i: number): string =>
+    `${JSON.stringify({ text: `Line ${i} of ${i % 7} words.` })}\n`;
   writeFileSync(data, Array.from({ length: 400 }, (_, i) => line(i)).join(''));
   let plan: MemoryPlan | null = null;
   const host = await TrainerHost.open({
@@ -59,8 +60,13 @@ try {
   const timer = setInterval(look, 20);
   const opened = memoryOf(pid);
   const before = memoryOf(process.pid);
-  console.log(`${size} coordinates; an array of them: ${((4 * size) / 1e6).toFixed(0)} MB; plan`, plan);
-  console.log('| phase | seconds | training s | child now | child most | parent now | parent most |');
+  console.log(
+    `${size} coordinates; an array of them: ${((4 * size) / 1e6).toFixed(0)} MB; plan`,
+    plan,
+  );
+  console.log(
+    '| phase | seconds | training s | child now | child most | parent now | parent most |',
+  );
   console.log('|---|---|---|---|---|---|---|');
   const phase = async (name: string, work: () => Promise<number>): Promise<void> => {
     peaks.child = 0;

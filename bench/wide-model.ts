@@ -18,8 +18,7 @@ const VOCABULARY = 4096;
 const RANK = 256;
 
 /** Coordinates of one layer's adapter, all linear layers of it. */
-const LAYER_COORDINATES =
-  RANK * (2 * (2 * HIDDEN) + 2 * (HIDDEN + KEYS) + 3 * (HIDDEN + INNER));
+const LAYER_COORDINATES = RANK * (2 * (2 * HIDDEN) + 2 * (HIDDEN + KEYS) + 3 * (HIDDEN + INNER));
 
 /** Writes a model to `dir` whose adapter has at least `coordinates`, and returns that adapter. */
 export async function writeWideModel(dir: string, coordinates: number): Promise<AdapterSpec> {
