@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { TrainJob } from '../node/interfaces.js';
 import { TrainerHost } from '../node/train/host.js';
-import type { MemoryPlan } from '../node/train/memory.js';
+import type { MemoryPlan } from '../node/train/memory-plan.js';
 import { adapterLayout, initialAdapter } from '../protocol/adapter.js';
 import { testRun } from '../test/support/runs.js';
 import { writeWideModel } from './wide-model.js';
@@ -44,7 +44,7 @@ try {
     training: { ...testRun().manifest.training, batchSize: 2, sequenceLength: 32 },
     microBatch: 1,
     run: { epochsMax: 8, stepsRef: 2 },
-    ...{ device: 'cpu', threads: 1, precision: 'fp32', memory: 'normal' },
+    ...{ device: 'cpu', threads: 1, weights: 'fp32', memory: 'normal' },
     heldOutShare: 0.1,
     dataSeed: new Uint8Array(32),
     logger: { debug: ignore, info: ignore, warn: console.error, error: console.error },
