@@ -7,6 +7,12 @@ import { tokeniseRecord } from '../../node/data/tokenise.js';
 import { openTokenizer, readTokenizerConfig } from '../../node/data/tokenizer.js';
 import { UserError } from '../../node/errors.js';
 import { readModelConfig } from '../../node/model/config.js';
+import {
+  decodeManifest,
+  encodeManifest,
+  isAsExpected,
+  versionOf,
+} from '../../node/model/packed/manifest.js';
 import { readPeftAdapter } from '../../node/model/peft.js';
 import { readSafetensorsHeader, readTensorF32 } from '../../node/model/safetensors.js';
 import { openWeights } from '../../node/model/weight-index.js';
@@ -164,10 +170,38 @@ const tokenizerConfig: FuzzTarget = {
   },
 };
 
+/** The manifest of a packed copy, which another version or a disk may have changed. */
+const packedManifest: FuzzTarget = {
+  seeds: [
+    json({
+      ...{ version: 1, format: 'int4', model: 'tiny', largestCode: 127, bytes: 48, mtimeNs: '1' },
+      sources: [{ bytes: 34, sha256: '00' }],
+      tensors: [
+        { name: 'a', dtype: 'I4', shape: [2, 16], offset: 0, length: 16 },
+        {
+          ...{ name: 'b', dtype: 'I8', shape: [2, 2], offset: 16, length: 4 },
+          scales: { offset: 20, length: 8, block: 2 },
+        },
+      ],
+      sha256: 'ab',
+    }),
+  ],
+  refusals: [],
+  run: (bytes) => {
+    const manifest = decodeManifest(bytes);
+    if (manifest === null) return;
+    assert.ok(isAsExpected(manifest, manifest));
+    const again = decodeManifest(Buffer.from(encodeManifest(manifest)));
+    assert.ok(again !== null && isAsExpected(again, manifest));
+    assert.equal(versionOf(bytes), manifest.version);
+  },
+};
+
 export const modelTargets: FuzzTargets = {
   safetensors,
   'weight-index': shards,
   config,
+  'packed-manifest': packedManifest,
   'adapter-config': adapterConfig,
   'adapter-weights': adapterWeights,
   tokenizer,

@@ -113,7 +113,10 @@ export function integers(tensors: Tensors, name: string): Int32Array {
 }
 
 /** The flat adapter of tensors called `prefix` + PEFT's name. */
-function flatten({ layout, tensors }: OpenCase, prefix: string): Float32Array {
+export function flatten(
+  { layout, tensors }: Pick<OpenCase, 'layout' | 'tensors'>,
+  prefix: string,
+): Float32Array {
   const theta = new Float32Array(layout.size);
   for (const { name, offset, length } of layout.tensors) {
     const tensor = tensors.get(prefix + name);
@@ -196,7 +199,8 @@ async function trainingDifference(
   };
 }
 
-function distance(actual: Float32Array, expected: Float32Array): number {
+/** Relative in norm. */
+export function distance(actual: Float32Array, expected: Float32Array): number {
   return l2Norm(actual.map((value, i) => value - expected[i]!)) / l2Norm(expected);
 }
 

@@ -19,7 +19,6 @@ import {
 } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { decodeCodes, decodeFloats } from '../../../../node/engine/storage.js';
 import { decoderOf } from '../../../../node/model/families.js';
 import { openModelDirectory, type ModelDirectory } from '../../../../node/model/model-directory.js';
 import { packedLayout } from '../../../../node/model/packed/layout.js';
@@ -29,13 +28,13 @@ import {
 } from '../../../../node/model/packed/open.js';
 import {
   readTensorF32,
-  readTensorPieces,
   writeSafetensors,
   type F32Tensor,
   type TensorEntry,
   type WeightIndex,
 } from '../../../../node/model/safetensors.js';
 import type { WeightFormat } from '../../../../node/model/weight-format.js';
+import { bytesAt, turned, valuesOf } from '../../../support/packed-values.js';
 import { RecordingDisk } from '../../../support/recording-disk.js';
 import { referenceCase, Scratch, userError, type ReferenceCaseName } from '../fixtures.js';
 
@@ -87,24 +86,6 @@ async function copyIn(cacheDir: string): Promise<string> {
   return join(root, name);
 }
 
-async function bytesOf(
-  entry: Pick<TensorEntry, 'file' | 'offset' | 'length'>,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const whole = { ...entry, name: '', dtype: 'U8' as const, shape: [entry.length] };
-  for await (const bytes of readTensorPieces(whole, 1, Math.max(1, entry.length))) return bytes;
-  return new Uint8Array(0);
-}
-
-/** What the graph makes of a packed weight. */
-async function unpacked(entry: TensorEntry): Promise<Float32Array> {
-  const { dtype, shape, scales } = entry;
-  if (dtype === 'BF16') return readTensorF32(entry);
-  assert.ok((dtype === 'I8' || dtype === 'I4') && scales);
-  const factors = decodeFloats(await bytesOf(scales), 'F32');
-  const storage = dtype === 'I8' ? 'INT8' : 'INT4';
-  return decodeCodes(await bytesOf(entry), storage, shape[1]!, factors, scales.block);
-}
-
 function relativeError(a: Float32Array, b: Float32Array): number {
   let [difference, size] = [0, 0];
   assert.equal(a.length, b.length);
@@ -113,10 +94,6 @@ function relativeError(a: Float32Array, b: Float32Array): number {
     size += b[i]! ** 2;
   }
   return Math.sqrt(difference / size);
-}
-
-function turned(values: Float32Array, [rows, columns]: readonly number[]): Float32Array {
-  return values.map((_, i) => values[(i % rows!) * columns! + Math.floor(i / rows!)]!);
 }
 
 /** Relative errors of the weights in each format: of random numbers, as PyTorch finds them too. */
@@ -164,7 +141,7 @@ describe('a packed copy', () => {
             layers.some((layer) => layer.transposed && `${layer.name}.weight` === entry.name);
           const expected = isTurned ? turned(values, source.shape) : values;
           const [least, most] = ERRORS[entry.dtype]!;
-          const error = relativeError(await unpacked(entry), expected);
+          const error = relativeError(await valuesOf(entry), expected);
           assert.ok(error > least && error < most, `${entry.name}: ${error}`);
         }
         // Norms, biases and embeddings stay where they are.
@@ -233,7 +210,7 @@ describe('a packed copy', () => {
       const { weights } = await open(dir, 'int8', cacheDir, { largestCode });
       const entry = weights.get('model.layers.0.mlp.down_proj.weight')!;
       files.add(entry.file);
-      const codes = new Int8Array((await bytesOf(entry)).buffer);
+      const codes = new Int8Array((await bytesAt(entry)).buffer);
       const sizes = codes.map(Math.abs);
       assert.equal(
         sizes.reduce((most, size) => Math.max(most, size), 0),
