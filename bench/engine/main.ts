@@ -1,8 +1,9 @@
 /**
- * Train steps against PyTorch + PEFT on this machine, in one run: LoRA r = 8 on all linear layers, both sides
- * taking turns. Prints tokens a second (median, least, most), the ratio to PyTorch in fp32, and peak memory.
- *   npm run bench:engine -- [--model DIR] [--batch 8] [--length 128] [--rounds 5] [--steps 5] [--threads N]
- *     [--against fp32,bf16] [--venv DIR]
+ * Train steps against PyTorch + PEFT on this machine, in one run: LoRA on all linear layers, all sides taking turns.
+ * Prints tokens a second of processor time (median, least, most), the ratios to each side of PyTorch, tokens a second of
+ * the clock, and peak memory. Where other programs want the processor too, only its time compares.
+ *   npm run bench:engine -- [--model DIR] [--batch 8] [--length 128] [--rank 8] [--rounds 5] [--steps 5] [--threads N]
+ *     [--against fp32,bf16,qlora] [--ours fp32,int8] [--venv DIR]
  * Installs PyTorch and PEFT into the virtual environment of --venv when they are not there (about 5 GB).
  */
 import { execFileSync } from 'node:child_process';
@@ -13,6 +14,7 @@ import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { EMBEDDED_MODEL_DIRECTORY } from '../../node/version.js';
 import { trainingEnvironment } from '../../node/train/training-process.js';
+import { ResidentWatch, total } from '../resident-watch.js';
 import { startSide, type Side, type Workload } from './protocol.js';
 
 const { values } = parseArgs({
@@ -20,28 +22,30 @@ const { values } = parseArgs({
     model: { type: 'string', default: EMBEDDED_MODEL_DIRECTORY },
     batch: { type: 'string', default: '8' },
     length: { type: 'string', default: '128' },
+    rank: { type: 'string', default: '8' },
     rounds: { type: 'string', default: '5' },
     /** Optimiser steps in one turn. */
     steps: { type: 'string', default: '5' },
     threads: { type: 'string', default: String(availableParallelism()) },
-    /** Precisions of PyTorch; bf16 is very slow on a CPU without instructions for it. */
+    /** Of PyTorch's frozen weights; bf16 is very slow on a CPU without instructions for it. */
     against: { type: 'string', default: 'fp32' },
+    /** Formats of our frozen weights. */
+    ours: { type: 'string', default: 'fp32,int8' },
     venv: { type: 'string', default: '.venv' },
   },
 });
 
 const PACKAGES = ['torch==2.11.0', 'transformers==5.23.0', 'peft==0.21.2'];
+const QLORA = 'qlora';
+const QLORA_PACKAGES = ['bitsandbytes==0.50.2', 'accelerate'];
 /** The first steps read the weights, compile and fill the memory pools: nobody's time. */
 const WARM_UP_STEPS = 2;
-const RANK = 8;
 
-const [batch, length, rounds, steps, threads] = [
-  values.batch,
-  values.length,
-  values.rounds,
-  values.steps,
-  values.threads,
-].map(Number) as [number, number, number, number, number];
+const [batch, length, rank, rounds, steps, threads] = [
+  ...[values.batch, values.length, values.rank],
+  ...[values.rounds, values.steps, values.threads],
+].map(Number) as [number, number, number, number, number, number];
+const against = values.against.split(',');
 
 /** The interpreter of the virtual environment, with the packages in it. */
 function python(): string {
@@ -50,14 +54,15 @@ function python(): string {
     execFileSync(command, args, { stdio: ['ignore', 'inherit', 'inherit'] });
   };
   if (!existsSync(program)) run('python3', ['-m', 'venv', values.venv]);
-  run(program, ['-m', 'pip', 'install', '--quiet', ...PACKAGES]);
+  const packages = against.includes(QLORA) ? [...PACKAGES, ...QLORA_PACKAGES] : PACKAGES;
+  run(program, ['-m', 'pip', 'install', '--quiet', ...packages]);
   return program;
 }
 
 function openSides(): Side[] {
-  const workload = (precision: string): Workload => ({
+  const workload = (format: string): Workload => ({
     ...{ model: resolve(values.model), batch, length, threads },
-    ...{ rank: RANK, precision },
+    ...{ rank, precision: format },
   });
   const interpreter = python();
   const script = resolve('bench/engine/pytorch_peft.py');
@@ -65,13 +70,12 @@ function openSides(): Side[] {
   const environment = trainingEnvironment('cpu');
   const ours = [process.execPath, join(import.meta.dirname, 'murmurate.js')];
   return [
-    ...values.against
+    ...against.map((format) =>
+      startSide(`PyTorch + PEFT, ${format}`, [interpreter, script], workload(format)),
+    ),
+    ...values.ours
       .split(',')
-      .map((precision) =>
-        startSide(`PyTorch + PEFT, ${precision}`, [interpreter, script], workload(precision)),
-      ),
-    startSide('Murmurate, fp32', ours, workload('fp32'), environment),
-    startSide('Murmurate, int8', ours, workload('int8'), environment),
+      .map((format) => startSide(`Murmurate, ${format}`, ours, workload(format), environment)),
   ];
 }
 
@@ -80,39 +84,81 @@ function median(numbers: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? NaN;
 }
 
-async function measure(sides: readonly Side[]): Promise<void> {
-  const speeds = new Map<Side, number[]>(sides.map((side) => [side, []]));
-  for (const side of sides) await side.train(WARM_UP_STEPS);
+function range(numbers: readonly number[], digits: number): string {
+  const [middle, least, most] = [median(numbers), Math.min(...numbers), Math.max(...numbers)];
+  return `${middle.toFixed(digits)} (${least.toFixed(digits)} to ${most.toFixed(digits)})`;
+}
+
+interface Speeds {
+  /** Tokens a second of the process's own time, and of the clock, round by round. */
+  cpu: number[];
+  clock: number[];
+  /** Of the last step. */
+  loss: number;
+}
+
+/** Memory at most, in bytes, over one more turn: while it is watched nothing is timed. */
+async function peakBytes(side: Side): Promise<number> {
+  const watch = new ResidentWatch(side.pid);
+  await side.train(1);
+  const peak = await watch.peak();
+  await watch.end();
+  return total(peak);
+}
+
+async function measure(sides: readonly Side[]): Promise<Map<Side, Speeds>> {
+  const speeds = new Map<Side, Speeds>();
+  for (const side of sides) {
+    const { loss } = await side.train(WARM_UP_STEPS);
+    speeds.set(side, { cpu: [], clock: [], loss });
+  }
   for (let round = 1; round <= rounds; round++) {
     for (const side of sides) {
-      const { ms } = await side.train(steps);
-      speeds.get(side)?.push((1000 * steps * batch * length) / ms);
+      const { ms, cpuMs, loss } = await side.train(steps);
+      const own = speeds.get(side);
+      if (own === undefined) continue;
+      const tokens = 1000 * steps * batch * length;
+      own.cpu.push(tokens / cpuMs);
+      own.clock.push(tokens / ms);
+      own.loss = loss;
     }
     process.stderr.write(`round ${round} of ${rounds}\n`);
   }
+  return speeds;
+}
+
+async function report(sides: readonly Side[]): Promise<void> {
+  const speeds = await measure(sides);
+  const references = [...speeds].slice(0, against.length);
   const table = new Table({
-    head: ['', 'tokens/s', 'least to most', 'ratio, least to most', 'peak memory'],
+    head: [
+      ...['', 'tokens per CPU second'],
+      ...references.map(([{ name }]) => `ratio to ${name}`),
+      ...['tokens/s', 'loss', 'peak memory'],
+    ],
     style: { head: [], border: [] },
   });
-  const [reference = []] = speeds.values();
-  for (const [side, own] of speeds) {
-    const ratios = own.map((speed, round) => speed / (reference[round] ?? NaN));
+  for (const [side, { cpu, clock, loss }] of speeds) {
+    const ratios = references.map(([, reference]) =>
+      cpu.map((speed, round) => speed / (reference.cpu[round] ?? NaN)),
+    );
     table.push([
       side.name,
-      median(own).toFixed(0),
-      `${Math.min(...own).toFixed(0)} to ${Math.max(...own).toFixed(0)}`,
-      `${median(ratios).toFixed(2)}, ${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}`,
-      `${((await side.end()) / 1e6).toFixed(0)} MB`,
+      range(cpu, 1),
+      ...ratios.map((ratio) => range(ratio, 2)),
+      range(clock, 1),
+      loss.toFixed(4),
+      `${((await peakBytes(side)) / 1e6).toFixed(0)} MB`,
     ]);
   }
   process.stdout.write(
-    `${values.model}, ${batch} x ${length} tokens, LoRA r = ${RANK} on all linear layers, ${threads} threads\n${table.toString()}\n`,
+    `${values.model}, ${batch} x ${length} tokens, LoRA r = ${rank} on all linear layers, ${threads} threads, ${rounds} rounds of ${steps} steps: median (least to most)\n${table.toString()}\n`,
   );
 }
 
 const sides = openSides();
 try {
-  await measure(sides);
+  await report(sides);
 } finally {
   for (const side of sides) side.kill();
 }

@@ -2,7 +2,6 @@
  * Our side of bench/engine: see protocol.ts. Its one argument is the workload as JSON. The batch goes through
  * the model as a peer with so much memory free would have it.
  */
-import { readFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { graphMemory } from '../../node/engine/memory.js';
 import { ortExecutor } from '../../node/engine/ort.js';
@@ -67,20 +66,14 @@ async function step(): Promise<number> {
   return loss;
 }
 
-async function peakBytes(): Promise<number> {
-  const status = await readFile('/proc/self/status', 'utf8');
-  return 1024 * Number(/VmHWM:\s+(\d+)/.exec(status)?.[1]);
-}
-
 for await (const line of createInterface({ input: process.stdin })) {
-  const question = JSON.parse(line) as { steps: number } | { end: true };
-  if ('end' in question) {
-    process.stdout.write(`${JSON.stringify({ peakBytes: await peakBytes() })}\n`);
-    break;
-  }
+  const { steps } = JSON.parse(line) as { steps: number };
   const start = performance.now();
+  const before = process.cpuUsage();
   let loss = NaN;
-  for (let i = 0; i < question.steps; i++) loss = await step();
-  process.stdout.write(`${JSON.stringify({ ms: performance.now() - start, loss })}\n`);
+  for (let i = 0; i < steps; i++) loss = await step();
+  const { user, system } = process.cpuUsage(before);
+  const turn = { ms: performance.now() - start, cpuMs: (user + system) / 1000, loss };
+  process.stdout.write(`${JSON.stringify(turn)}\n`);
 }
 await model.dispose();

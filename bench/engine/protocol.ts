@@ -1,7 +1,7 @@
 /**
  * The two sides of the comparison are processes that take turns, so that a busy moment of the machine hits
  * both. Each is told lines on stdin and answers one JSON line each: {"steps": n} -> {"ms", "loss"} of n
- * optimiser steps; {"end": true} -> {"peakBytes"}, and it ends.
+ * optimiser steps, with "cpuMs" of all their threads; at the end of stdin it ends.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
@@ -13,13 +13,16 @@ export interface Workload {
   readonly length: number;
   readonly rank: number;
   readonly threads: number;
-  /** fp32; int8 (ours), or bf16 by PyTorch's autocast. */
+  /**
+   * Ours: a format of the frozen weights. PyTorch's: fp32, bf16 by autocast, or qlora (bitsandbytes NF4, bf16 compute).
+   */
   readonly precision: string;
 }
 
-/** Of `steps` steps: their time, and the loss of the last in nats per token. */
+/** Of `steps` steps: their time, the processor time of the process, and the loss of the last in nats per token. */
 export interface Turn {
   readonly ms: number;
+  readonly cpuMs: number;
   readonly loss: number;
 }
 
@@ -39,9 +42,9 @@ export class Side {
     return (await this.ask({ steps })) as Turn;
   }
 
-  /** Largest resident memory of its life, in bytes. The process ends. */
-  async end(): Promise<number> {
-    return ((await this.ask({ end: true })) as { peakBytes: number }).peakBytes;
+  get pid(): number {
+    if (this.process.pid === undefined) throw new TypeError(`${this.name} could not be started`);
+    return this.process.pid;
   }
 
   kill(): void {

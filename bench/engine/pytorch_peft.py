@@ -8,18 +8,28 @@ workload = json.loads(sys.argv[1])
 
 import torch  # noqa: E402
 from peft import LoraConfig, get_peft_model  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig  # noqa: E402
 
 torch.set_num_threads(workload["threads"])
 torch.manual_seed(0)
-base = AutoModelForCausalLM.from_pretrained(workload["model"], dtype=torch.float32)
+precision = workload["precision"]
+options = {"dtype": torch.float32}
+if precision == "qlora":
+    quantised = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+    options = {"dtype": torch.bfloat16, "quantization_config": quantised, "device_map": {"": "cpu"}}
+base = AutoModelForCausalLM.from_pretrained(workload["model"], **options)
 rank = workload["rank"]
 model = get_peft_model(base, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear"))
+for parameter in model.parameters():
+    if parameter.requires_grad:
+        parameter.data = parameter.data.float()
 model.train()
 optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
 shape = (workload["batch"], workload["length"])
 tokens = torch.randint(base.config.vocab_size, shape)
-bf16 = workload["precision"] == "bf16"
+bf16 = precision in ("bf16", "qlora")
 
 
 def step():
@@ -32,20 +42,10 @@ def step():
     return loss.item()
 
 
-def peak_bytes():
-    with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return None
-
-
 for line in sys.stdin:
-    question = json.loads(line)
-    if question.get("end"):
-        print(json.dumps({"peakBytes": peak_bytes()}), flush=True)
-        break
-    start = time.perf_counter()
-    for _ in range(question["steps"]):
+    steps = json.loads(line)["steps"]
+    start, cpu_start = time.perf_counter(), time.process_time()
+    for _ in range(steps):
         last = step()
-    print(json.dumps({"ms": 1000 * (time.perf_counter() - start), "loss": last}), flush=True)
+    ms, cpu_ms = 1000 * (time.perf_counter() - start), 1000 * (time.process_time() - cpu_start)
+    print(json.dumps({"ms": ms, "cpuMs": cpu_ms, "loss": last}), flush=True)
