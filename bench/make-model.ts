@@ -1,7 +1,8 @@
 /**
  * Writes a model directory with the shape of a well-known model and random bf16 weights, which is enough to measure
  * memory and time. The tokenizer is the embedded base's; the rest of the vocabulary stays unused.
- *   npm run bench:make-model -- --shape qwen2.5-7b --out DIR [--layers N] [--seed 0] [--shard-bytes 4000000000]
+ *   npm run bench:make-model -- --shape qwen2.5-7b --out DIR [--layers N] [--vocabulary N] [--seed 0]
+ *     [--shard-bytes 4000000000]
  */
 import { copyFile, mkdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
@@ -16,6 +17,8 @@ import { randomTensors } from './random-weights.js';
 
 const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'];
 const LAYERS_MAX = 1024;
+/** Of the embedded base's tokenizer. */
+const TOKENS = 4096;
 
 interface Request {
   shape: ModelShape;
@@ -33,6 +36,8 @@ function readRequest(): Request {
       out: { type: 'string' },
       /** Fewer layers than the model has. */
       layers: { type: 'string' },
+      /** A smaller one, at least the tokenizer's, to measure the layers alone. */
+      vocabulary: { type: 'string' },
       seed: { type: 'string', default: '0' },
       'shard-bytes': { type: 'string', default: '4000000000' },
     },
@@ -42,10 +47,12 @@ function readRequest(): Request {
   }
   const named = namedShape(values.shape);
   const layers = whole('--layers', values.layers ?? String(named.layers), LAYERS_MAX);
+  const { vocabulary: most } = named;
+  const vocabulary = whole('--vocabulary', values.vocabulary ?? String(most), most, TOKENS);
   const seed = new Uint8Array(32);
   new DataView(seed.buffer).setUint32(0, whole('--seed', values.seed, 0xffff_ffff, 0), true);
   const shardBytes = whole('--shard-bytes', values['shard-bytes'], Number.MAX_SAFE_INTEGER);
-  const shape = { ...named, layers };
+  const shape = { ...named, layers, vocabulary };
   return { shape, name: values.shape, target: resolve(values.out), seed, shardBytes };
 }
 
