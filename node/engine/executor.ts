@@ -21,6 +21,8 @@ export interface Program {
 export interface Executor {
   /** What the graph runs on, e.g. "cpu (2 threads)". */
   readonly device: string;
+  /** It has kernels for products of 8-bit integers. Default: false. */
+  readonly hasIntegerProducts?: boolean;
   /** Throws ExecutorError when the backend refuses: a weight file that is gone, out of memory. */
   compile(program: Program, options?: CompileOptions): Promise<CompiledGraph>;
 }
@@ -84,4 +86,17 @@ export function splitRuns(outputs: Program['outputs'], brief: Program['outputs']
     full: full.filter((value) => !isLeaf(value) && !inShort.has(value)),
     short: short.filter((value) => !isLeaf(value) && !inFull.has(value)),
   };
+}
+
+/** Of all values of a program, the weights that are an output, or that an operation reads as float32; others are mapped. */
+export function readAsFloats(values: readonly Value[], outputs: readonly Value[]): Set<Value> {
+  const read = new Set(outputs.filter(({ source }) => source.kind === 'weight'));
+  for (const { source } of values) {
+    if (source.kind !== 'operation') continue;
+    const { storedOperands = [] } = source.operation;
+    for (const [i, one] of source.inputs.entries()) {
+      if (one.source.kind === 'weight' && !storedOperands.includes(i)) read.add(one);
+    }
+  }
+  return read;
 }

@@ -42,7 +42,7 @@ export interface WeightScales {
   readonly offset: number;
   /** Bytes. */
   readonly length: number;
-  /** Codes of a row that share a scale, 1 to K; the last block of a row may be shorter. */
+  /** Codes of a row that share a scale: all K of INT8, 1 to K of INT4; the last block of a row may be shorter. */
   readonly block: number;
 }
 
@@ -114,6 +114,31 @@ export function weight(source: WeightSource): Value {
   return { dtype: 'float32', shape: source.shape, source: { kind: 'weight', weight: source } };
 }
 
+/** Rows `from` to `to` of a frozen matrix, where they lie. Throws ShapeError where a row does not begin with a byte. */
+export function weightRows(source: WeightSource, from: number, to: number): WeightSource {
+  const [rows, columns] = source.shape as [number, number];
+  if (from === 0 && to === rows) return source;
+  const rowBytes = columns * STORAGE_BYTES[source.storage];
+  if (!Number.isInteger(rowBytes)) {
+    throw new ShapeError(`weight ${source.name}: a row of ${rowBytes} bytes cannot be read alone`);
+  }
+  const { scales } = source;
+  const scaleBytes = scales === undefined ? 0 : scales.length / rows;
+  return {
+    ...source,
+    shape: [to - from, columns],
+    offset: source.offset + from * rowBytes,
+    length: (to - from) * rowBytes,
+    ...(scales && {
+      scales: {
+        ...scales,
+        offset: scales.offset + from * scaleBytes,
+        length: (to - from) * scaleBytes,
+      },
+    }),
+  };
+}
+
 function checkScales({ name, shape, storage, scales }: WeightSource): void {
   if (isCodes(storage) !== (scales !== undefined)) {
     throw new ShapeError(`weight ${name}: ${storage} ${scales ? 'has no' : 'needs'} scales`);
@@ -124,7 +149,8 @@ function checkScales({ name, shape, storage, scales }: WeightSource): void {
   if (rows === undefined || columns === undefined || rest.length > 0) {
     throw new ShapeError(`weight ${name}: ${storage} [${shape.join(', ')}] is not a matrix`);
   }
-  if (!Number.isInteger(block) || block < 1 || block > columns) {
+  const isBlock = storage === 'INT8' ? block === columns : block >= 1 && block <= columns;
+  if (!Number.isInteger(block) || !isBlock) {
     throw new ShapeError(`weight ${name}: blocks of ${block} in rows of ${columns} codes`);
   }
   const bytes = 4 * rows * Math.ceil(columns / block);

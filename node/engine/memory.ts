@@ -3,18 +3,17 @@
  * weights that ONNX Runtime keeps, and the most that is alive at one moment of a run (liveness analysis over
  * the order in which ONNX Runtime runs the nodes). docs/ENGINE.md compares it with what was measured.
  */
-import { splitRuns, type Program } from './executor.js';
+import { readAsFloats, splitRuns, type Program } from './executor.js';
 import { describeType, elementCount, type DType, type Value } from './graph.js';
 import type { Operation } from './operation.js';
 import { reshapeOperation } from './ops/broadcast.js';
 import * as elementwise from './ops/elementwise.js';
+import { codesMatmulOperation } from './ops/codes.js';
+import { frozenMatmulOperation, piecesOf } from './ops/frozen.js';
 import { addMatmulOperation, matmulOperation } from './ops/matmul.js';
 import * as neural from './ops/neural.js';
-import {
-  quantisedGradientOperation,
-  quantisedMatmulOperation,
-  roundingRestOperation,
-} from './ops/quantised.js';
+import { quantisedGradientOperation, quantisedMatmulOperation } from './ops/quantised.js';
+import { roundingRestOperation } from './ops/row-codes.js';
 
 /** What one compiled graph takes, in bytes. */
 export interface GraphMemory {
@@ -30,7 +29,8 @@ export interface GraphMemory {
   readonly operations: number;
 }
 
-const ELEMENT_BYTES: Readonly<Record<DType, number>> = { float32: 4, int32: 4, bool: 1 };
+const FLOAT_BYTES = 4;
+const ELEMENT_BYTES: Readonly<Record<DType, number>> = { float32: FLOAT_BYTES, int32: 4, bool: 1 };
 
 /** Where the right factor of a product stands, and the bytes of its elements as the kernels lay a weight out anew. */
 type RightFactor = readonly [place: number, bytes: number];
@@ -60,6 +60,11 @@ const WORKSPACE: ReadonlyMap<Operation<never>, Workspace> = new Map<Operation<ne
   // ONNX's Where makes two halves first.
   [elementwise.selectOperation, (result) => 2 * bytesOf(result)],
   [quantisedMatmulOperation, besideQuantised],
+  [
+    codesMatmulOperation,
+    (result, [x, matrix, , rest]) =>
+      besideQuantised(result, [x!, matrix!, ...(rest ? [rest] : [])]),
+  ],
   // The codes, and what they stand for.
   [roundingRestOperation, (result) => elementCount(result.shape) + bytesOf(result)],
 ]);
@@ -78,15 +83,17 @@ export function graphMemory({
 }: Program): GraphMemory {
   const { shared, full, short } = splitRuns(outputs, brief);
   const order = [...shared, ...full, ...short];
+  const results = [...Object.values(outputs), ...Object.values(brief)];
   const constants = order.filter(({ source }) => source.kind === 'constant');
   const peak = (results: Program['outputs'], branch: readonly Value[]): number =>
     peakBytes(executionOrder(shared), executionOrder(branch), Object.values(results));
   return {
     weights:
       weightBytes(order, plainWeights) + constants.reduce((sum, value) => sum + bytesOf(value), 0),
-    evictable: evictableBytes(order),
+    evictable: evictableBytes(order, results),
     loading: loadingBytes(order),
-    peak: Math.max(peak(outputs, full), brief === outputs ? 0 : peak(brief, short)),
+    peak:
+      pieceBytes(order) + Math.max(peak(outputs, full), brief === outputs ? 0 : peak(brief, short)),
     operations: order.filter(({ source }) => source.kind === 'operation').length,
   };
 }
@@ -101,8 +108,9 @@ function weightBytes(order: readonly Value[], staysPlain: boolean): number {
   const plain = new Set<Value>();
   for (const { source } of order) {
     if (source.kind !== 'operation') continue;
+    const { storedOperands = [] } = source.operation;
     for (const [i, one] of source.inputs.entries()) {
-      if (one.source.kind !== 'weight') continue;
+      if (one.source.kind !== 'weight' || storedOperands.includes(i)) continue;
       const [place, perElement] = RIGHT_FACTOR.get(source.operation) ?? [null, 0];
       const isLaidOut = i === place && !(staysPlain && perElement === ELEMENT_BYTES.float32);
       if (isLaidOut) bytes += perElement * elementCount(one.shape);
@@ -113,14 +121,48 @@ function weightBytes(order: readonly Value[], staysPlain: boolean): number {
   return bytes;
 }
 
-/** Codes and scales stay in their files. */
-function evictableBytes(order: readonly Value[]): number {
+/** What is mapped of the files of weights: each byte once, however many values lie over it. */
+function evictableBytes(order: readonly Value[], outputs: readonly Value[]): number {
+  const loaded = readAsFloats(order, outputs);
+  const files = new Map<string, [from: number, to: number][]>();
+  for (const value of order) {
+    if (value.source.kind !== 'weight' || loaded.has(value)) continue;
+    const { scales, ...elements } = value.source.weight;
+    for (const { file, offset, length } of scales === undefined ? [elements] : [elements, scales]) {
+      files.set(file, [...(files.get(file) ?? []), [offset, offset + length]]);
+    }
+  }
   let bytes = 0;
-  for (const { source } of order) {
-    if (source.kind !== 'weight' || source.weight.scales === undefined) continue;
-    bytes += source.weight.length + source.weight.scales.length;
+  for (const ranges of files.values()) {
+    let end = 0;
+    for (const [from, to] of ranges.sort((a, b) => a[0] - b[0])) {
+      bytes += Math.max(0, to - Math.max(from, end));
+      end = Math.max(end, to);
+    }
   }
   return bytes;
+}
+
+/** What is made of one piece of a mapped matrix at a time; there are two of them, that of the next product before its time. */
+function pieceBytes(order: readonly Value[]): number {
+  let most = 0;
+  for (const { source } of order) {
+    if (source.kind !== 'operation') continue;
+    const [, matrix] = source.inputs;
+    if (matrix?.source.kind !== 'weight') continue;
+    const { weight } = matrix.source;
+    const [from, to] = piecesOf(weight)[0]!;
+    const elements = (to - from) * weight.shape[1]!;
+    if (source.operation === frozenMatmulOperation) {
+      if (weight.storage !== 'F32') most = Math.max(most, 2 * FLOAT_BYTES * elements);
+    } else if (source.operation === codesMatmulOperation) {
+      // Codes the other way round; those of 4 bits are float32 before they are codes of 8 bits.
+      const codes =
+        weight.storage === 'INT8' ? elementCount(weight.shape) : (FLOAT_BYTES + 1) * elements;
+      most = Math.max(most, 2 * codes);
+    }
+  }
+  return most;
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import type * as tensorflow from '@tensorflow/tfjs-core';
 import { ShapeError } from './errors.js';
-import { describeType, type TensorType, type Value } from './graph.js';
+import { describeType, type TensorType, type Value, type WeightSource } from './graph.js';
 
 /** What an operation is told besides its operands: fixed when the graph is built. */
 export type Attributes = Readonly<Record<string, number | boolean | readonly number[]>>;
@@ -29,6 +29,19 @@ export interface OnnxEmitter {
   int64(values: readonly number[]): string;
   /** The name of a float32 scalar constant. */
   float(value: number): string;
+  /**
+   * Rows `from` to `to` of a frozen matrix as its file holds them, mapped and never copied. Each call gives names of its
+   * own: what one direction of a layer makes of them is not kept for the other.
+   */
+  stored(weight: WeightSource, from: number, to: number): StoredRows;
+}
+
+/** Rows of a frozen matrix as they lie in a file. */
+export interface StoredRows {
+  /** [rows, K] of the storage's own type. */
+  readonly elements: string;
+  /** Float32, [rows] or [rows, blocks]; null for elements that are numbers by themselves. */
+  readonly scales: string | null;
 }
 
 /** What a node has besides its type and inputs. */
@@ -38,6 +51,13 @@ export interface OnnxNodeOptions {
   readonly attributes?: Readonly<Record<string, OnnxAttribute>>;
   /** Operator set; ONNX's own when absent. */
   readonly domain?: 'com.microsoft';
+  /**
+   * It is written before all other nodes. ONNX Runtime runs nodes that read nothing but constants before the rest, in
+   * the order of the file; those that it finds first there it leaves until their results are read.
+   */
+  readonly isEarly?: boolean;
+  /** Axes of the (first) output, for a node whose output another one reads as an operand of a product. */
+  readonly rank?: number;
 }
 
 /** A typed attribute of a node. */
@@ -73,6 +93,8 @@ export interface TfjsContext<A extends Attributes> {
 /** The record of one operation. */
 export interface Operation<A extends Attributes = Attributes> {
   readonly name: string;
+  /** Places of frozen weights that `onnx` does not read as float32, but by OnnxEmitter.stored or not at all. */
+  readonly storedOperands?: readonly number[];
   /** Type of the output. Throws ShapeError when the inputs do not fit together. */
   type(inputs: readonly Value[], attributes: A): TensorType;
   /**

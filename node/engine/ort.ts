@@ -47,6 +47,7 @@ export function ortExecutor(options: OrtOptions): Executor {
   const cpu = `cpu (${threads} ${threads === 1 ? 'thread' : 'threads'})`;
   return {
     device: device === 'cpu' ? cpu : device,
+    hasIntegerProducts: device === 'cpu',
     compile: (program, { replicas = 1 } = {}) => compile(program, { ...options, device, replicas }),
   };
 }

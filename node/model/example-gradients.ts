@@ -11,9 +11,8 @@ import type { LossInputs } from './loss-head.js';
 import { tokenLosses } from './token-losses.js';
 
 /** hidden: [N, C], table: [V, C] float32, targets: [B, T] int32, N = B T -> mean nats of each row, [B] float32. */
-export function exampleLosses({ hidden, table, targets, logitCap }: LossInputs): Value {
-  const options = typeof logitCap === 'number' ? { cap: logitCap } : {};
-  const { nats, trained } = tokenLosses(hidden, table, targets, options);
+export function exampleLosses({ hidden, table, targets, product }: LossInputs): Value {
+  const { nats, trained } = tokenLosses(hidden, table, targets, product);
   const perExample = (value: Value): Value => sum(reshape(value, targets.shape), [1]);
   return div(perExample(nats), maximum(perExample(trained), scalar(1)));
 }

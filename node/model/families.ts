@@ -1,6 +1,5 @@
 /** The table of all families, and what a config stands for in each of them. */
 import { input, type Value } from '../engine/graph.js';
-import type { CodeMax } from '../engine/ops/quantised.js';
 import { gemma3, type Gemma3Config } from './gemma3.js';
 import { gemma2, type Gemma2Config } from './gemma2.js';
 import { gpt2, type Gpt2Config } from './gpt2.js';
@@ -12,6 +11,7 @@ import { qwen2, type Qwen2Config } from './qwen2.js';
 import { qwen3, type Qwen3Config } from './qwen3.js';
 import { smollm3, type SmolLm3Config } from './smollm3.js';
 import type { CommonConfig, Family, LinearLayer, ModelInputs, ModelValues } from './family.js';
+import { FLOAT32, type Arithmetic } from './frozen-product.js';
 import { Parameters } from './parameters.js';
 import type { AdapterValues } from './lora-graph.js';
 import type { TensorEntry, WeightIndex } from './safetensors.js';
@@ -56,12 +56,12 @@ export function configReader(modelType: string): Family<ModelConfig>['readConfig
 export interface Decoder {
   /** As Family.linearLayers. */
   readonly layers: readonly LinearLayer[];
-  /** Throws UserError for a weight that is missing or of another shape. `codeMax`: of weights in 8-bit integers. Default: null, fp32. */
+  /** Throws UserError for a weight that is missing or of another shape. Default: FLOAT32. */
   build(
     weights: WeightIndex,
     adapter: AdapterValues,
     inputs: ModelInputs,
-    codeMax?: CodeMax | null,
+    arithmetic?: Arithmetic,
   ): ModelValues;
   /** Names of the weights that it does not read. Throws UserError as build. */
   unread(weights: WeightIndex): string[];
@@ -97,12 +97,12 @@ function bind<C extends CommonConfig>(family: Family<C>, config: C): Decoder {
   const layers = family.linearLayers(config);
   return {
     layers,
-    build: (weights, adapter, inputs, codeMax = null) =>
-      family.build(config, new Parameters(weights, adapter, layers, codeMax), inputs),
+    build: (weights, adapter, inputs, arithmetic = FLOAT32) =>
+      family.build(config, new Parameters(weights, adapter, layers, arithmetic), inputs),
     unread: (weights) => {
       const used = new Set<TensorEntry>();
       const none = { tensors: [], factors: new Map() };
-      family.build(config, new Parameters(weights, none, layers, null, used), fewTokens());
+      family.build(config, new Parameters(weights, none, layers, FLOAT32, used), fewTokens());
       return [...weights].filter(([, entry]) => !used.has(entry)).map(([name]) => name);
     },
   };

@@ -1,27 +1,84 @@
-/** The product with a weight that does not train: in fp32, or in 8-bit integers as far as those do. */
+/** How a model's frozen matrices are held and multiplied with: in float32, or as their files hold them. */
 import type { Value } from '../engine/graph.js';
-import { matmul, matmulWithQuantisedGradient, quantisedMatmul } from '../engine/ops/index.js';
+import type { CrossEntropyOptions } from '../engine/ops/loss.js';
+import {
+  frozenMatmul,
+  frozenRows,
+  gather,
+  isStored,
+  matmul,
+  matmulWithQuantisedGradient,
+  quantisedMatmul,
+} from '../engine/ops/index.js';
 import type { CodeMax } from '../engine/ops/quantised.js';
+import { isCodes } from '../engine/storage.js';
+import type { ModelValues } from './family.js';
 
-/** How a weight is multiplied with in 8-bit integers. */
-export interface EightBits {
-  readonly codeMax: CodeMax;
-  /** Of what it is multiplied with forward, 8 bits are too few. */
-  readonly isSensitive: boolean;
+/** What holds for all frozen matrices of a graph. */
+export interface Arithmetic {
+  /** They stay as their files hold them; else those of 16 and 32 bits become float32 when the graph is compiled. */
+  readonly isMapped: boolean;
+  /** The executor has quick and exact sums of 8-bit products, in which matrices of codes are multiplied with. */
+  readonly hasQuickSums: boolean;
+  /** Of matrices that become codes of 8 bits when the graph is compiled; null where none does. */
+  readonly codeMax: CodeMax | null;
 }
 
-/** x: [N, K], weight: [K, M] float32 (transB: [M, K]) -> [N, M]. `eightBits`: null for fp32. */
+export const FLOAT32: Arithmetic = { isMapped: false, hasQuickSums: false, codeMax: null };
+
+/** Whether a value is a matrix that stays as its file holds it. */
+function isFrozen(matrix: Value, { isMapped }: Arithmetic): boolean {
+  const { source } = matrix;
+  if (source.kind !== 'weight' || !isStored(matrix)) return false;
+  return isMapped || isCodes(source.weight.storage);
+}
+
+/**
+ * In how many terms of 8 bits x is taken forward; 0 for float32. One term more loses nothing that counts where x has
+ * outliers; beside the error of 4-bit codes that of one term is small.
+ */
+function termsOf(matrix: Value, isSensitive: boolean, { hasQuickSums }: Arithmetic): 0 | 1 | 2 {
+  const { source } = matrix;
+  if (!hasQuickSums || source.kind !== 'weight') return 0;
+  const { storage } = source.weight;
+  if (storage === 'INT8') return isSensitive ? 2 : 1;
+  return storage === 'INT4' ? 1 : 0;
+}
+
+/**
+ * x: [N, K], matrix: [K, M] float32 (transB: [M, K]) -> [N, M]. `isSensitive`: 8 bits are too few for what the matrix is
+ * multiplied with forward.
+ */
 export function frozenProduct(
   x: Value,
-  weight: Value,
+  matrix: Value,
   transB: boolean,
-  eightBits: EightBits | null,
+  isSensitive: boolean,
+  arithmetic: Arithmetic,
 ): Value {
-  if (eightBits === null) return matmul(x, weight, { transB });
-  const { codeMax, isSensitive } = eightBits;
+  if (isFrozen(matrix, arithmetic)) {
+    return frozenMatmul(x, matrix, { transB, terms: termsOf(matrix, isSensitive, arithmetic) });
+  }
+  const { codeMax } = arithmetic;
+  if (codeMax === null || matrix.source.kind === 'operation') return matmul(x, matrix, { transB });
   return isSensitive && !hasQuickSums(codeMax)
-    ? matmulWithQuantisedGradient(x, weight, { transB, codeMax })
-    : quantisedMatmul(x, weight, { transB, codeMax, isFine: isSensitive });
+    ? matmulWithQuantisedGradient(x, matrix, { transB, codeMax })
+    : quantisedMatmul(x, matrix, { transB, codeMax, isFine: isSensitive });
+}
+
+/** table: [V, C] float32, indices: [...] int32 -> its rows: [..., C] float32. */
+export function rowsOf(table: Value, indices: Value, arithmetic: Arithmetic): Value {
+  return isFrozen(table, arithmetic) ? frozenRows(table, indices) : gather(table, indices);
+}
+
+/** How a cross-entropy multiplies with the output layer's weight, and what becomes of the logits. */
+export function headProduct(
+  { table, logitCap = null }: Pick<ModelValues, 'table' | 'logitCap'>,
+  arithmetic: Arithmetic,
+): CrossEntropyOptions {
+  const cap = logitCap === null ? {} : { cap: logitCap };
+  if (!isFrozen(table, arithmetic)) return cap;
+  return { ...cap, isFrozen: true, terms: termsOf(table, true, arithmetic) };
 }
 
 /** Whether the CPU has instructions for sums of 8-bit products. Where it has none, two products take longer than one in fp32. */

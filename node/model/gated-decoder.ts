@@ -7,7 +7,6 @@ import { scalar, type Value } from '../engine/graph.js';
 import {
   add,
   concat,
-  gather,
   geluTanh,
   mul,
   reshape,
@@ -168,7 +167,7 @@ class GatedDecoder {
   build(): ModelValues {
     const { layers, vocabSize, hiddenSize, tieWordEmbeddings } = this.config;
     const embedding = this.parameters.weight('model.embed_tokens.weight', [vocabSize, hiddenSize]);
-    const embedded = gather(embedding, this.inputs.tokens);
+    const embedded = this.parameters.rows(embedding, this.inputs.tokens);
     let x = reshape(embedded, [this.batchSize * this.length, hiddenSize]);
     x = scaled(x, this.variant.embeddingScale ?? 1);
     const stream = [x];
@@ -177,7 +176,9 @@ class GatedDecoder {
       stream.push(x);
     }
     const hidden = scaled(this.norm(x, 'model.norm'), 1 / (this.variant.logitDivisor ?? 1));
-    const table = tieWordEmbeddings ? embedding : this.parameters.outputTable(OUTPUT_LAYER);
+    const table = tieWordEmbeddings
+      ? this.parameters.tiedTable(OUTPUT_LAYER, embedding)
+      : this.parameters.outputTable(OUTPUT_LAYER);
     return { hidden, stream, table, logitCap: this.variant.logitCap ?? null };
   }
 

@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import type { LoraModule } from '../../protocol/adapter.js';
 import type { Value } from '../engine/graph.js';
-import { add, gather, geluTanh, layerNorm, reshape, slice } from '../engine/ops/index.js';
+import { add, geluTanh, layerNorm, reshape, slice } from '../engine/ops/index.js';
 import { UserError } from '../errors.js';
 import { parseJson } from '../json-file.js';
 import { attention, queryBlocks, type QueryBlock } from './attention.js';
@@ -157,7 +157,10 @@ class Gpt2 {
     const { parameters, inputs } = this;
     const embedding = parameters.weight(`${PREFIX}wte.weight`, [vocabSize, hiddenSize]);
     const places = parameters.weight(`${PREFIX}wpe.weight`, [maxPositions, hiddenSize]);
-    const embedded = add(gather(embedding, inputs.tokens), gather(places, inputs.positions));
+    const embedded = add(
+      parameters.rows(embedding, inputs.tokens),
+      parameters.rows(places, inputs.positions),
+    );
     const [B, T] = inputs.tokens.shape as [number, number];
     let x = reshape(embedded, [B * T, hiddenSize]);
     const stream = [x];
@@ -167,7 +170,9 @@ class Gpt2 {
       x = add(x, this.mlp(`${block}.mlp`, this.norm(x, `${block}.ln_2`)));
       stream.push(x);
     }
-    const table = tieWordEmbeddings ? embedding : parameters.outputTable(OUTPUT_LAYER);
+    const table = tieWordEmbeddings
+      ? parameters.tiedTable(OUTPUT_LAYER, embedding)
+      : parameters.outputTable(OUTPUT_LAYER);
     return { hidden: this.norm(x, `${PREFIX}ln_f`), stream, table };
   }
 

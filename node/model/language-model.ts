@@ -8,12 +8,13 @@ import { ExecutorError } from '../engine/errors.js';
 import type { CompiledGraph, Feeds, Program, RunOptions, TensorData } from '../engine/executor.js';
 import { input, type Value } from '../engine/graph.js';
 import { concat, gather, reshape } from '../engine/ops/index.js';
-import type { CodeMax } from '../engine/ops/quantised.js';
+import type { CrossEntropyOptions } from '../engine/ops/loss.js';
 import { largestCode } from '../engine/overflow-trial.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
 import type { BatchShape, ModelValues } from './family.js';
-import { checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
+import { headProduct, type Arithmetic } from './frozen-product.js';
+import { arithmeticOf, checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
 import { exampleGradients, exampleLosses } from './example-gradients.js';
 import { sliceAdapter, type LoraUse } from './lora-graph.js';
 import { chunkedLoss, chunkedLossAndGradient, meanLoss } from './loss-head.js';
@@ -105,7 +106,7 @@ export interface LanguageModel extends BatchShape {
 export async function openLanguageModel(options: LanguageModelOptions): Promise<LanguageModel> {
   checkModel(options, options.sequenceLength);
   const codeMax = options.precision === 'int8' ? await largestCode(options.executor) : null;
-  const model = new GraphLanguageModel(options, codeMax);
+  const model = new GraphLanguageModel(options, { ...(await arithmeticOf(options)), codeMax });
   model.checkWeights();
   for (const name of options.compile ?? []) await model.graph(name);
   return model;
@@ -114,6 +115,7 @@ export async function openLanguageModel(options: LanguageModelOptions): Promise<
 /** The forward pass, what it is compared with, and what its loss is differentiated by. */
 interface Forward extends ModelValues {
   readonly targets: Value;
+  readonly product: CrossEntropyOptions;
   readonly tensors: readonly Value[];
 }
 
@@ -129,10 +131,9 @@ class GraphLanguageModel implements LanguageModel {
   private readonly graphs = new Map<GraphName, Promise<CompiledGraph>>();
   private disposed = false;
 
-  /** `codeMax`: of weights in 8-bit integers; null for fp32. */
   constructor(
     private readonly options: LanguageModelOptions,
-    private readonly codeMax: CodeMax | null,
+    private readonly arithmetic: Arithmetic,
   ) {
     ({
       config: this.config,
@@ -225,8 +226,8 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   describe(): string {
-    const { executor, precision } = this.options;
-    return precision === 'int8' ? `${executor.device}, int8` : executor.device;
+    const { executor, precision = 'fp32', weightFormat = precision } = this.options;
+    return weightFormat === 'fp32' ? executor.device : `${executor.device}, ${weightFormat}`;
   }
 
   async dispose(): Promise<void> {
@@ -282,18 +283,26 @@ class GraphLanguageModel implements LanguageModel {
     const values = sliceAdapter(this.theta, adapter);
     const shape = [batchSize, sequenceLength];
     const inputs = inputsOf(this);
-    const model = decoderOf(config).build(weights, values, inputs, this.codeMax);
+    const model = decoderOf(config).build(weights, values, inputs, this.arithmetic);
+    const product = headProduct(model, this.arithmetic);
     const { tensors } = values;
-    if (!trainedMost) return { ...model, tensors, targets: input('targets', 'int32', shape) };
+    if (!trainedMost)
+      return { ...model, product, tensors, targets: input('targets', 'int32', shape) };
     const hidden = gather(model.hidden, input('rows', 'int32', [trainedMost]));
-    return { ...model, tensors, hidden, targets: input('targets', 'int32', [trainedMost]) };
+    return {
+      ...model,
+      product,
+      tensors,
+      hidden,
+      targets: input('targets', 'int32', [trainedMost]),
+    };
   }
 
   private buildLoss(): Program {
     const { forward, isLow } = this;
-    const loss = isLow ? chunkedLoss(forward) : meanLoss(forward, this.codeMax);
+    const loss = isLow ? chunkedLoss(forward) : meanLoss(forward, this.arithmetic.codeMax);
     // Forward alone each weight has one product, whose layout takes the place of the plain copy.
-    return { outputs: { loss }, plainWeights: isLow };
+    return { outputs: { loss }, plainWeights: isLow || this.arithmetic.isMapped };
   }
 
   private buildGradient(): Program {
@@ -318,9 +327,10 @@ class GraphLanguageModel implements LanguageModel {
     const uses = new Map<string, LoraUse>();
     const values = sliceAdapter(this.theta, adapter, (module, use) => uses.set(module, use));
     const shape = this.shapeOf('examples');
-    const model = decoderOf(config).build(weights, values, inputsOf(shape), this.codeMax);
+    const model = decoderOf(config).build(weights, values, inputsOf(shape), this.arithmetic);
     const targets = input('targets', 'int32', [shape.batchSize, shape.sequenceLength]);
-    const losses = exampleLosses({ ...model, targets }); // [B]
+    const product = headProduct(model, this.arithmetic);
+    const losses = exampleLosses({ ...model, product, targets }); // [B]
     const rows = exampleGradients(losses, values, uses, adapter);
     return { outputs: { losses, gradients: rows }, plainWeights: this.plainWeights };
   }
@@ -336,7 +346,8 @@ class GraphLanguageModel implements LanguageModel {
   /** Of graphs that multiply with a weight in both directions. */
   private get plainWeights(): boolean {
     const { memory = 'normal' } = this.options;
-    return memory === 'low' || (memory === 'normal' && this.codeMax === null);
+    const { isMapped, codeMax } = this.arithmetic;
+    return isMapped || memory === 'low' || (memory === 'normal' && codeMax === null);
   }
 
   /** Throws for a batch or adapter that does not fit; returns the number of trained tokens. */

@@ -2,7 +2,6 @@
 import { adapterLayout, type AdapterSpec, type AdapterTensor } from '../../protocol/adapter.js';
 import { constant, type Value } from '../engine/graph.js';
 import { addMatmul, concat, matmul, reshape, slice } from '../engine/ops/index.js';
-import { frozenProduct, type EightBits } from './frozen-product.js';
 
 /** What the model needs to know of the adapter. */
 export type AdapterShape = Pick<AdapterSpec, 'rank' | 'alpha' | 'modules'>;
@@ -102,21 +101,15 @@ export function lowRankParts(
   });
 }
 
-/**
- * x: [N, in], weight: [out, in] (with `transposed` [in, out]) float32 -> [N, out]. `low`: of lowRankParts.
- * `eightBits`: null for fp32.
- */
-export function linear(
+/** y: [N, out], what a layer's own weight makes of x: [N, in] -> the same with its adapter. `low`: of lowRankParts. */
+export function adapted(
   x: Value,
-  weight: Value,
-  transposed: boolean,
+  y: Value,
   lora: LoraFactors | undefined,
   low: Value | null,
-  eightBits: EightBits | null,
 ): Value {
-  const y = frozenProduct(x, weight, !transposed, eightBits);
   if (lora === undefined || low === null) return y;
-  const adapted = addMatmul(y, low, lora.b, { transB: true });
-  lora.onUse?.({ x, low, y: adapted });
-  return adapted;
+  const sum = addMatmul(y, low, lora.b, { transB: true });
+  lora.onUse?.({ x, low, y: sum });
+  return sum;
 }

@@ -4,7 +4,7 @@ import { scalar, type Value } from '../engine/graph.js';
 import { add, concat, div, maximum, reshape, slice, sum } from '../engine/ops/index.js';
 import type { CrossEntropyOptions } from '../engine/ops/loss.js';
 import type { CodeMax } from '../engine/ops/quantised.js';
-import { frozenProduct, hasQuickSums } from './frozen-product.js';
+import { FLOAT32, frozenProduct, hasQuickSums } from './frozen-product.js';
 import { tokenLosses, trainedOf } from './token-losses.js';
 
 /** Bytes of the logits of one chunk: enough rows to keep the cores busy with any vocabulary. */
@@ -15,8 +15,8 @@ export interface LossInputs {
   readonly hidden: Value;
   readonly table: Value;
   readonly targets: Value;
-  /** As ModelValues.logitCap. */
-  readonly logitCap?: number | null;
+  /** How the table is multiplied with, and what becomes of the logits. Default: it is float32, and nothing. */
+  readonly product?: CrossEntropyOptions;
 }
 
 /**
@@ -25,10 +25,10 @@ export interface LossInputs {
  */
 export function meanLoss(inputs: LossInputs, codeMax: CodeMax | null = null): Value {
   const { hidden, table } = inputs;
-  const isFrozen = table.source.kind !== 'operation';
+  const isComputed = table.source.kind === 'operation';
   const whole = chunk(inputs, 0, hidden.shape[0]!);
-  if (codeMax === null || !isFrozen) return total(inputs, whole);
-  const logits = frozenProduct(hidden, table, true, { codeMax, isSensitive: true });
+  if (codeMax === null || isComputed) return total(inputs, whole);
+  const logits = frozenProduct(hidden, table, true, true, { ...FLOAT32, codeMax });
   return total(inputs, whole, { logits, ...(hasQuickSums(codeMax) ? { codeMax } : {}) });
 }
 
@@ -84,14 +84,11 @@ function chunksOf(inputs: LossInputs, chunkBytes: number): Chunk[] {
 
 /** Nats of a chunk's trained tokens, divided by the number of all trained tokens: [] float32. */
 function total(
-  { table, targets: all, logitCap }: LossInputs,
+  { table, targets: all, product = {} }: LossInputs,
   { hidden, targets }: Chunk,
   options?: CrossEntropyOptions,
 ): Value {
-  const { nats } = tokenLosses(hidden, table, targets, {
-    ...options,
-    ...(typeof logitCap === 'number' && { cap: logitCap }),
-  }); // [n]
+  const { nats } = tokenLosses(hidden, table, targets, { ...product, ...options }); // [n]
   const flat = reshape(all, [all.shape.reduce((product, length) => product * length, 1)]);
   return div(sum(nats, [0]), maximum(sum(trainedOf(flat), [0]), scalar(1)));
 }

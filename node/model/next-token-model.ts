@@ -6,11 +6,12 @@
 import { ExecutorError } from '../engine/errors.js';
 import type { CompiledGraph, Feeds, Program, TensorData } from '../engine/executor.js';
 import { constant, elementCount, input, type Value } from '../engine/graph.js';
-import { gather, matmul, reshape, softcap } from '../engine/ops/index.js';
+import { gather, reshape, softcap } from '../engine/ops/index.js';
 import { KeyValueCache } from './cache.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
-import { checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
+import { frozenProduct } from './frozen-product.js';
+import { arithmeticOf, checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
 import { adapterLayout } from '../../protocol/adapter.js';
 import { constantAdapter, sliceAdapter, type AdapterValues } from './lora-graph.js';
 
@@ -103,11 +104,16 @@ async function openGraph(
   const positions = input('positions', 'int32', [1, chunk]);
   const segments = constant(new Int32Array(chunk), [1, chunk]);
   const inputs = { tokens, positions, segments, cache };
-  const { hidden, table, logitCap = null } = decoderOf(config).build(weights, adapterOf(), inputs);
+  const arithmetic = await arithmeticOf(options);
+  const {
+    hidden,
+    table,
+    logitCap = null,
+  } = decoderOf(config).build(weights, adapterOf(), inputs, arithmetic);
   const row = gather(hidden, input('last', 'int32', [1])); // [1, C]
-  const free = reshape(matmul(row, table, { transB: true }), [config.vocabSize]);
+  const free = reshape(frozenProduct(row, table, true, true, arithmetic), [config.vocabSize]);
   const logits = logitCap === null ? free : softcap(free, logitCap);
-  const program = { outputs: { logits, ...cache.rows } };
+  const program = { outputs: { logits, ...cache.rows }, plainWeights: arithmetic.isMapped };
   options.onProgram?.(program);
   return { graph: await loadGraph(executor, program), rows: cache.rows };
 }

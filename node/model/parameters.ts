@@ -1,22 +1,22 @@
 /** The parameters of a model inside a graph: weights by name, linear layers with their adapter. */
 import { weight, type Value, type WeightSource } from '../engine/graph.js';
 import { add } from '../engine/ops/index.js';
-import type { CodeMax } from '../engine/ops/quantised.js';
 import { UserError } from '../errors.js';
 import type { LinearLayer } from './family.js';
-import { linear, lowRankParts, mergedWeight, type AdapterValues } from './lora-graph.js';
+import { frozenProduct, rowsOf, type Arithmetic } from './frozen-product.js';
+import { adapted, lowRankParts, mergedWeight, type AdapterValues } from './lora-graph.js';
 import type { TensorEntry, WeightIndex } from './safetensors.js';
 
 /** Frozen weights and the adapter over them. */
 export class Parameters {
   private readonly layers: ReadonlyMap<string, LinearLayer>;
 
-  /** `codeMax`: of weights in 8-bit integers; null for fp32. `used`: takes in the entry of each weight that is read. */
+  /** `used`: takes in the entry of each weight that is read. */
   constructor(
     private readonly weights: WeightIndex,
     private readonly adapter: AdapterValues,
     layers: readonly LinearLayer[],
-    private readonly codeMax: CodeMax | null,
+    private readonly arithmetic: Arithmetic,
     private readonly used = new Set<TensorEntry>(),
   ) {
     this.layers = new Map(layers.map((layer) => [layer.name, layer]));
@@ -29,7 +29,7 @@ export class Parameters {
       weights,
       this.adapter,
       [...this.layers.values()],
-      this.codeMax,
+      this.arithmetic,
       this.used,
     );
   }
@@ -57,17 +57,27 @@ export class Parameters {
     const lows = lowRankParts(x, loras);
     return names.map((name, i) => {
       const layer = this.layer(name);
-      const { codeMax } = this;
-      const eightBits = codeMax && { codeMax, isSensitive: layer.isSensitive };
       const weight = this.layerWeight(layer);
-      const y = linear(x, weight, layer.transposed, loras[i], lows[i]!, eightBits);
+      const isTurned = layer.transposed && !this.isPacked(name);
+      const product = frozenProduct(x, weight, !isTurned, layer.isSensitive, this.arithmetic);
+      const y = adapted(x, product, loras[i], lows[i]!);
       return layer.bias ? add(y, this.weight(`${name}.bias`, [layer.outFeatures])) : y;
     });
+  }
+
+  /** table: [V, C], indices: [...] int32 -> the rows of these tokens or positions: [..., C] float32. */
+  rows(table: Value, indices: Value): Value {
+    return rowsOf(table, indices, this.arithmetic);
   }
 
   /** The weight of the output layer `name`, adapter merged: [V, C] float32. */
   outputTable(name: string): Value {
     return mergedWeight(this.layerWeight(this.layer(name)), this.adapter.factors.get(name));
+  }
+
+  /** The same of an output layer that is the embedding: codes of it where there are any. */
+  tiedTable(name: string, embedding: Value): Value {
+    return this.isPacked(name) ? this.weight(`${name}.weight`, embedding.shape) : embedding;
   }
 
   private layer(name: string): LinearLayer {
@@ -76,8 +86,14 @@ export class Parameters {
     return layer;
   }
 
+  /** Codes are of rows, one for each output feature, whichever way the model's own files hold the weight. */
+  private isPacked(name: string): boolean {
+    return this.weights.get(`${name}.weight`)?.scales !== undefined;
+  }
+
   private layerWeight({ name, inFeatures, outFeatures, transposed }: LinearLayer): Value {
-    const shape = transposed ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
+    const isTurned = transposed && !this.isPacked(name);
+    const shape = isTurned ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
     return this.weight(`${name}.weight`, shape);
   }
 }

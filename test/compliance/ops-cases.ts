@@ -1,42 +1,18 @@
 /** One or more cases per operation: operands that are not square, and what plain loops compute. */
 import { constant, input, scalar, type Value } from '../../node/engine/graph.js';
 import * as ops from '../../node/engine/ops/index.js';
-import type { Prng } from '../../protocol/prng.js';
+import { frozenCases, frozenRefusals } from './frozen-cases.js';
+import {
+  centred,
+  fixed,
+  grid,
+  positive,
+  quantised,
+  whole,
+  type Operand,
+  type OperationCase,
+} from './operands.js';
 import { Plain, total } from './tensors.js';
-
-export interface Operand {
-  shape: readonly number[];
-  dtype: 'float32' | 'int32';
-  /** Whether a gradient by this operand is checked. */
-  gradient: boolean;
-  draw: (random: Prng) => number;
-}
-
-export interface OperationCase {
-  operation: string;
-  what: string;
-  inputs: readonly Operand[];
-  build: (inputs: readonly Value[]) => Value;
-  expected: (inputs: readonly Plain[]) => Plain;
-}
-
-function drawn(shape: readonly number[], draw: Operand['draw'], gradient = true): Operand {
-  return { shape, dtype: 'float32', gradient, draw };
-}
-const centred = (...shape: number[]): Operand =>
-  drawn(shape, (random) => 4 * random.nextFloat() - 2);
-const positive = (...shape: number[]): Operand =>
-  drawn(shape, (random) => 0.5 + 2 * random.nextFloat());
-/** Multiples of 0.1 plus `shift`: two such operands with shifts 0 and 0.05 are never close. */
-const grid = (shift: number, ...shape: number[]): Operand =>
-  drawn(shape, (random) => Math.floor(20 * random.nextFloat()) / 10 + shift);
-const fixed = (operand: Operand): Operand => ({ ...operand, gradient: false });
-const whole = (below: number, ...shape: number[]): Operand => ({
-  shape,
-  dtype: 'int32',
-  gradient: false,
-  draw: (random) => Math.floor(below * random.nextFloat()),
-});
 
 type Loop = (inputs: readonly Plain[]) => Plain;
 
@@ -251,20 +227,6 @@ const MATRIX: OperationCase[] = [false, true].flatMap((transA) =>
   }),
 );
 
-/** The nearest multiples of `scale`. Ties are left to chance: the operands have none. */
-function nearest(numbers: readonly number[], scale: number): number[] {
-  return numbers.map((x) => Math.round(x / scale) * scale);
-}
-
-/** Codes up to `codeMax` of numbers that share a scale, times it; with `isFine` and codes of what that leaves. */
-function quantised(numbers: readonly number[], codeMax: number, isFine = false): number[] {
-  const scale = Math.max(...numbers.map(Math.abs)) / codeMax;
-  const coarse = nearest(numbers, scale);
-  if (!isFine) return coarse;
-  const left = numbers.map((x, i) => x - coarse[i]!);
-  return nearest(left, scale / 254).map((x, i) => x + coarse[i]!);
-}
-
 const ROUNDING = (
   [
     ['both signs', centred, false],
@@ -412,6 +374,7 @@ export const CASES: readonly OperationCase[] = [
   ...MATRIX,
   ...ROUNDING,
   ...QUANTISED,
+  ...frozenCases(),
   ...NEURAL,
 ];
 
@@ -477,6 +440,7 @@ export const REFUSALS: Readonly<Record<string, readonly (() => Value)[]>> = {
     () => ops.addMatmul(f32(2, 5), f32(2, 3), f32(3, 4)),
     () => ops.addMatmul(f32(6, 2, 4), f32(6, 2, 3), f32(6, 3, 4)),
   ],
+  ...frozenRefusals(f32, i32),
   quantisedMatmul: misfits(ops.quantisedMatmul),
   roundingRest: [
     () => ops.roundingRest(f32(2, 3, 4), false),

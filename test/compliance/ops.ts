@@ -10,7 +10,8 @@ import type { CompiledGraph, Executor, TensorData } from '../../node/engine/exec
 import { input, type Value } from '../../node/engine/graph.js';
 import { mul, OPERATIONS, reshape, sum } from '../../node/engine/ops/index.js';
 import { Prng } from '../../protocol/prng.js';
-import { CASES, REFUSALS, type OperationCase } from './ops-cases.js';
+import type { OperationCase } from './operands.js';
+import { CASES, REFUSALS } from './ops-cases.js';
 import { Plain, total } from './tensors.js';
 
 /** Half the distance of a central difference: its error is of the order of the square. */
@@ -65,7 +66,7 @@ function checkCase(one: OperationCase, executor: () => Executor): void {
       assert.deepEqual(value.shape, expected.shape);
       for (const [i, actual] of y!.entries()) {
         const difference = Math.abs(actual - expected.data[i]!);
-        const bound = VALUE_TOLERANCE * Math.max(1, Math.abs(expected.data[i]!));
+        const bound = (one.tolerance ?? VALUE_TOLERANCE) * Math.max(1, Math.abs(expected.data[i]!));
         assert.ok(difference <= bound, `[${i}] is ${actual}, not ${expected.data[i]}`);
       }
     });

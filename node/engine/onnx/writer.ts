@@ -3,7 +3,7 @@
  * small constants inside, weights as external data that point into the model files where they lie.
  */
 import { ExecutorError } from '../errors.js';
-import { splitRuns, type Program } from '../executor.js';
+import { readAsFloats, splitRuns, type Program } from '../executor.js';
 import {
   constant,
   topologicalOrder,
@@ -11,9 +11,11 @@ import {
   type Shape,
   type TensorType,
   type Value,
+  weightRows,
   type WeightSource,
 } from '../graph.js';
-import type { OnnxAttribute, OnnxEmitter, OnnxNodeOptions } from '../operation.js';
+import { dequantise, scalesShape } from './stored.js';
+import type { OnnxAttribute, OnnxEmitter, OnnxNodeOptions, StoredRows } from '../operation.js';
 import {
   GraphProto,
   ModelProto,
@@ -67,7 +69,8 @@ export function writeOnnx(
   locate: (file: string) => string,
   options: WriteOptions = { standard: false },
 ): OnnxModel {
-  const writer = new Writer(locate, options);
+  const results = [...Object.values(outputs), ...Object.values(brief ?? {})];
+  const writer = new Writer(locate, options, readAsFloats(topologicalOrder(results), results));
   if (brief === undefined) {
     for (const value of topologicalOrder(Object.values(outputs))) writer.add(value);
     for (const [name, value] of Object.entries(outputs)) writer.output(name, value);
@@ -95,13 +98,15 @@ function absent(outputs: Program['outputs']): Record<string, Value> {
 /** What belongs to one graph: the model's own, or that of a branch. */
 interface Scope {
   readonly nodes: NodeProto[];
+  /** Those that are written first. */
+  readonly early: NodeProto[];
   readonly initializers: TensorProto[];
   readonly outputs: ValueInfoProto[];
   readonly constants: Map<string, string>;
 }
 
 function newScope(): Scope {
-  return { nodes: [], initializers: [], outputs: [], constants: new Map() };
+  return { nodes: [], early: [], initializers: [], outputs: [], constants: new Map() };
 }
 
 /** One branch: the values to write into it, and what it returns in the order of the outputs. */
@@ -112,7 +117,10 @@ interface Branch {
 
 class Writer implements OnnxEmitter {
   readonly inputs = new Map<string, TensorType>();
-  private scope = newScope();
+  private readonly root = newScope();
+  private scope = this.root;
+  /** Initializers that a run could override: what is made of those is not made once and for all. */
+  private readonly overridable: ValueInfoProto[] = [];
   private readonly names = new Map<Value, string>();
   private readonly ranks = new Map<string, number>();
   /** Where operations put their nodes. */
@@ -123,6 +131,7 @@ class Writer implements OnnxEmitter {
   constructor(
     private readonly locate: (file: string) => string,
     { standard }: WriteOptions,
+    private readonly readAsFloats: ReadonlySet<Value>,
   ) {
     this.emitter = standard ? standardOperators(this, (name) => this.ranks.get(name)!) : this;
   }
@@ -139,21 +148,22 @@ class Writer implements OnnxEmitter {
       const raw = new Uint8Array(buffer, byteOffset, byteLength);
       this.names.set(value, this.initializer(value.shape, DATA_TYPE[value.dtype], raw));
     } else if (source.kind === 'weight') {
-      this.names.set(value, this.weight(source.weight));
+      if (this.readAsFloats.has(value)) this.names.set(value, this.weight(source.weight));
     } else {
       const { operation, inputs, attributes } = source;
       const name = this.name(operation.name);
       this.names.set(value, name);
       operation.onnx({
         emit: this.emitter,
-        names: inputs.map((one) => this.names.get(one)!),
+        names: inputs.map((one) => this.names.get(one) ?? ''),
         inputs,
         attributes,
         output: value,
         outputName: name,
       });
     }
-    this.ranks.set(this.names.get(value)!, value.shape.length);
+    const name = this.names.get(value);
+    if (name !== undefined) this.ranks.set(name, value.shape.length);
   }
 
   /** Copies the value to the graph output `name`: one value may be several outputs, or an input. */
@@ -193,11 +203,11 @@ class Writer implements OnnxEmitter {
       if (!this.names.has(value)) this.add(value);
       this.result(this.name(`result/${name}`), value);
     }
-    const { nodes, initializers, outputs } = this.scope;
+    const { nodes, early, initializers, outputs } = this.scope;
     this.scope = outer;
     return GraphProto.encode({
       name: this.name('branch'),
-      node: nodes,
+      node: [...early, ...nodes],
       initializer: initializers,
       input: [],
       output: outputs,
@@ -211,7 +221,9 @@ class Writer implements OnnxEmitter {
 
   node(opType: string, inputs: readonly string[], options: OnnxNodeOptions = {}): string {
     const output = options.output ?? this.name(opType);
-    this.scope.nodes.push({
+    if (options.rank !== undefined) this.ranks.set(output, options.rank);
+    const { nodes, early } = this.scope;
+    (options.isEarly === true ? early : nodes).push({
       name: output,
       opType,
       input: [...inputs],
@@ -238,8 +250,9 @@ class Writer implements OnnxEmitter {
   }
 
   encode(): Uint8Array {
-    const { nodes, initializers, outputs } = this.scope;
+    const { nodes, early, initializers, outputs } = this.scope;
     const inputs = [...this.inputs].map(([name, type]) => valueInfo(inputName(name), type));
+    inputs.push(...this.overridable);
     if (this.isChoosing) inputs.push(valueInfo(BRIEF_INPUT, { dtype: 'bool', shape: [] }));
     return ModelProto.encode({
       irVersion: IR_VERSION,
@@ -250,7 +263,7 @@ class Writer implements OnnxEmitter {
       ],
       graph: {
         name: 'graph',
-        node: nodes,
+        node: [...early, ...nodes],
         initializer: initializers,
         input: inputs,
         output: outputs,
@@ -281,27 +294,48 @@ class Writer implements OnnxEmitter {
 
   /** The weight as float32, whatever its file holds. */
   private weight(weight: WeightSource): string {
-    const { name, shape, storage, scales } = weight;
-    const stored = this.external(name, STORAGE_TYPE[storage], shape, weight);
-    if (storage === 'F32') return stored;
-    if (scales === undefined) {
-      return this.node('Cast', [stored], { attributes: { to: { int: DATA_TYPE.float32 } } });
+    const { storage, scales } = weight;
+    const elements = this.elements(this.scope, weight);
+    if (storage === 'F32') return elements;
+    if (scales !== undefined) {
+      return dequantise(this, weight, { elements, scales: this.scales(this.scope, weight) });
     }
-    const [rows, columns] = shape as [number, number];
-    const isPerRow = scales.block === columns;
-    const blocks = isPerRow ? [rows] : [rows, Math.ceil(columns / scales.block)];
-    const factors = this.external(`${name}/scales`, DATA_TYPE.float32, blocks, scales);
-    return this.node('DequantizeLinear', [stored, factors], {
-      attributes: isPerRow
-        ? { axis: { int: 0 } }
-        : { axis: { int: 1 }, block_size: { int: scales.block } },
-    });
+    return this.node('Cast', [elements], { attributes: { to: { int: DATA_TYPE.float32 } } });
+  }
+
+  stored(weight: WeightSource, from: number, to: number): StoredRows {
+    const rows = weightRows(weight, from, to);
+    const elements = this.elements(this.root, rows);
+    const dim = rows.shape.map((length) => ({ dimValue: BigInt(length) }));
+    const type = { tensorType: { elemType: STORAGE_TYPE[weight.storage], shape: { dim } } };
+    this.overridable.push({ name: elements, type });
+    return {
+      elements,
+      scales: rows.scales === undefined ? null : this.scales(this.root, rows),
+    };
+  }
+
+  private elements(scope: Scope, weight: WeightSource): string {
+    const { name, shape, storage } = weight;
+    return this.external(scope, name, STORAGE_TYPE[storage], shape, weight);
+  }
+
+  private scales(scope: Scope, weight: WeightSource): string {
+    const name = `${weight.name}/scales`;
+    return this.external(scope, name, DATA_TYPE.float32, scalesShape(weight), weight.scales!);
   }
 
   /** Bytes of a file as a tensor. */
-  private external(name: string, dataType: number, shape: Shape, bytes: FileBytes): string {
+  private external(
+    scope: Scope,
+    name: string,
+    dataType: number,
+    shape: Shape,
+    bytes: FileBytes,
+  ): string {
     const tensorName = this.name(`weight/${name}`);
-    this.scope.initializers.push({
+    this.ranks.set(tensorName, shape.length);
+    scope.initializers.push({
       ...tensor(tensorName, shape, dataType),
       dataLocation: EXTERNAL,
       externalData: [

@@ -11,6 +11,9 @@ import * as matrix from './matmul.js';
 import * as neural from './neural.js';
 import * as quantised from './quantised.js';
 import * as capped from './softcap.js';
+import * as rowCodes from './row-codes.js';
+import * as codes from './codes.js';
+import * as frozen from './frozen.js';
 
 /** Every operation; test/compliance/ops.test.ts has at least one case for each. */
 export const OPERATIONS: readonly Operation[] = [
@@ -38,7 +41,11 @@ export const OPERATIONS: readonly Operation[] = [
   matrix.addMatmulOperation,
   quantised.quantisedMatmulOperation,
   quantised.quantisedGradientOperation,
-  quantised.roundingRestOperation,
+  rowCodes.roundingRestOperation,
+  frozen.frozenMatmulOperation,
+  frozen.frozenRowsOperation,
+  codes.codesMatmulOperation,
+  codes.rowMagnitudesOperation,
   neural.siluOperation,
   neural.swigluOperation,
   neural.softmaxOperation,
@@ -71,6 +78,9 @@ export { layerNorm } from './layer-norm.js';
 export { concat, pad, slice, transpose } from './layout.js';
 export { linearCrossEntropy } from './loss.js';
 export { addMatmul, matmul } from './matmul.js';
-export { matmulWithQuantisedGradient, quantisedMatmul, roundingRest } from './quantised.js';
+export { matmulWithQuantisedGradient, quantisedMatmul } from './quantised.js';
+export { roundingRest } from './row-codes.js';
 export { softcap } from './softcap.js';
+export { frozenMatmul, type FrozenMatmulOptions } from './codes.js';
+export { frozenRows, isStored } from './frozen.js';
 export { logSoftmax, rmsNorm, rotary, silu, softmax, swiglu } from './neural.js';

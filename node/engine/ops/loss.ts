@@ -3,6 +3,8 @@ import { apply, constant, elementCount, sameShape, scalar, type Value } from '..
 import { demand, type Operation } from '../operation.js';
 import { reshape, sum } from './broadcast.js';
 import { add, exp, mul, sub } from './elementwise.js';
+import { frozenMatmul } from './codes.js';
+import { frozenRows } from './frozen.js';
 import { gather, scatterRows } from './indexing.js';
 import { slice } from './layout.js';
 import { matmul } from './matmul.js';
@@ -16,6 +18,10 @@ export type CrossEntropyAttributes = {
   readonly codeMax?: CodeMax;
   /** The logits are bounded by softcap, and the log-probabilities of those. */
   readonly cap?: number;
+  /** The table stays as its file holds it: see frozen.ts. Default: false. */
+  readonly isFrozen?: boolean;
+  /** Of a frozen table: how its product with hidden is computed (FrozenMatmulOptions). Default: 0. */
+  readonly terms?: 0 | 1 | 2;
 };
 
 /**
@@ -26,6 +32,7 @@ export type CrossEntropyAttributes = {
  */
 export const linearCrossEntropyOperation: Operation<CrossEntropyAttributes> = {
   name: 'linearCrossEntropy',
+  storedOperands: [1],
   type(inputs) {
     const [hidden, table, logProbabilities, targets] = inputs as [Value, Value, Value, Value];
     const [rows = 0, features = 0] = hidden.shape;
@@ -43,18 +50,19 @@ export const linearCrossEntropyOperation: Operation<CrossEntropyAttributes> = {
     );
     return { dtype: 'float32', shape: [rows] };
   },
-  gradient({ inputs, attributes: { codeMax, cap }, output, upstream }) {
+  gradient({ inputs, attributes, output, upstream }) {
+    const { codeMax, isFrozen = false, cap } = attributes;
     const [hidden, table, logProbabilities, targets] = inputs as [Value, Value, Value, Value];
-    if (cap !== undefined) return cappedGradient({ inputs, output, upstream }, cap);
+    if (cap !== undefined) return cappedGradient({ inputs, output, upstream }, cap, isFrozen);
     const perRow = reshape(upstream, [elementCount(upstream.shape), 1]); // [N, 1]
     const probabilities = exp(logProbabilities); // [N, V]
     const weighted = mul(perRow, hidden); // [N, C]
     const expected =
       codeMax === undefined
-        ? matmul(probabilities, table)
+        ? timesTable(probabilities, table, isFrozen)
         : quantisedExpectation(probabilities, table, codeMax);
     return [
-      mul(perRow, sub(expected, gather(table, targets))),
+      mul(perRow, sub(expected, rowsOf(table, targets, isFrozen))),
       sub(
         matmul(probabilities, weighted, { transA: true }),
         scatterRows(targets, weighted, table.shape[0]!),
@@ -81,6 +89,7 @@ export const linearCrossEntropyOperation: Operation<CrossEntropyAttributes> = {
 function cappedGradient(
   { inputs, output, upstream }: { inputs: readonly Value[]; output: Value; upstream: Value },
   cap: number,
+  isFrozen: boolean,
 ): (Value | null)[] {
   const [hidden, table, logProbabilities, targets, bounded] = inputs as [
     ...[Value, Value, Value, Value, Value],
@@ -91,7 +100,10 @@ function cappedGradient(
   const ofTarget = mul(column(upstream), softcapSlope(sub(logSum, column(output)), cap)); // [N, 1]
   const sloped = mul(exp(logProbabilities), softcapSlope(bounded, cap)); // [N, V]
   return [
-    sub(mul(column(upstream), matmul(sloped, table)), mul(ofTarget, gather(table, targets))),
+    sub(
+      mul(column(upstream), timesTable(sloped, table, isFrozen)),
+      mul(ofTarget, rowsOf(table, targets, isFrozen)),
+    ),
     sub(
       matmul(sloped, mul(column(upstream), hidden), { transA: true }),
       scatterRows(targets, mul(ofTarget, hidden), table.shape[0]!),
@@ -100,6 +112,15 @@ function cappedGradient(
     null,
     null,
   ];
+}
+
+/** values: [N, V], table: [V, C] -> their product, [N, C]. */
+function timesTable(values: Value, table: Value, isFrozen: boolean): Value {
+  return isFrozen ? frozenMatmul(values, table, { transB: false }) : matmul(values, table);
+}
+
+function rowsOf(table: Value, indices: Value, isFrozen: boolean): Value {
+  return isFrozen ? frozenRows(table, indices) : gather(table, indices);
 }
 
 /**
@@ -126,13 +147,18 @@ export function linearCrossEntropy(
   hidden: Value,
   table: Value,
   targets: Value,
-  { logits = matmul(hidden, table, { transB: true }), ...attributes }: CrossEntropyOptions = {},
+  { logits, ...attributes }: CrossEntropyOptions = {},
 ): Value {
-  if (attributes.cap !== undefined) {
-    const bounded = softcap(logits, attributes.cap);
+  const { isFrozen = false, terms = 0, cap } = attributes;
+  const product = isFrozen
+    ? frozenMatmul(hidden, table, { transB: true, terms })
+    : matmul(hidden, table, { transB: true });
+  const free = logits ?? product;
+  if (cap !== undefined) {
+    const bounded = softcap(free, cap);
     const inputs = [hidden, table, logSoftmax(bounded), targets, bounded];
     return apply(linearCrossEntropyOperation, inputs, attributes);
   }
-  const logProbabilities = logSoftmax(logits);
+  const logProbabilities = logSoftmax(free);
   return apply(linearCrossEntropyOperation, [hidden, table, logProbabilities, targets], attributes);
 }

@@ -2,10 +2,22 @@
  * Products with a frozen weight in 8-bit integers: the weight is quantised once, the other operand at every run
  * (LLM.int8(), Dettmers et al. 2022, without its outliers' part; the backward product is quantised as well).
  */
-import type * as tensorflow from '@tensorflow/tfjs-core';
 import { apply, sameShape, type TensorType, type Value } from '../graph.js';
 import { demand, demandFloat, type OnnxEmitter, type Operation } from '../operation.js';
 import { matmulOperation, type MatmulAttributes } from './matmul.js';
+import {
+  FINER,
+  largest,
+  quantiseRows,
+  rounded,
+  roundingRest,
+  rowCodes,
+  rowScale,
+  scaleOf,
+  ZERO_CODE,
+  type RowAttributes,
+  type RowCodes,
+} from './row-codes.js';
 
 /**
  * The largest weight code, of either sign: 127, or 63 where the CPU adds two products of 8 bits in 16 (AVX2 without
@@ -13,29 +25,12 @@ import { matmulOperation, type MatmulAttributes } from './matmul.js';
  */
 export type CodeMax = 63 | 127;
 
-/** The largest code of the other operand, of either sign. */
-const ROW_CODE_MAX = 127;
-/** The same where it has no negative element. */
-const POSITIVE_CODE_MAX = 255;
-/** What rounding leaves is half a code at most, and has codes of its own. */
-const FINER = 2 * ROW_CODE_MAX;
-/** What stands for 0 where there are two signs: the kernels take it without one. */
-const ZERO_CODE = 128;
-/** Stands for the magnitude of a row or column of zeros, whose codes are 0 then. */
-const MAGNITUDE_MIN = 1e-30;
-
 /** How the weight is read, and how finely it is quantised. */
 export type QuantisedMatmulAttributes = {
   /** The weight is given as [N, K]. */
   readonly transB: boolean;
   readonly codeMax: CodeMax;
 } & RowAttributes;
-
-/** How the rows of the other operand become codes. */
-type RowAttributes = {
-  /** It has no negative element, and all codes are for the others. Default: false. */
-  readonly isPositive?: boolean;
-};
 
 /**
  * x op(w), with a scale for each row of x and for each column of op(w). The gradient by x is the quantised product
@@ -80,54 +75,6 @@ export const quantisedMatmulOperation: Operation<QuantisedMatmulAttributes> = {
   },
 };
 
-/**
- * What rounding to codes of 8 bits leaves of a matrix: for another product, of as many bits again. Layers that read the
- * same share it. It has no gradient: that of the product with x is the exact one's.
- */
-export const roundingRestOperation: Operation<RowAttributes> = {
-  name: 'roundingRest',
-  type(inputs) {
-    demandFloat('roundingRest', inputs);
-    demand(inputs[0]!.shape.length === 2, 'roundingRest', inputs, 'needs a matrix');
-    return inputs[0]!;
-  },
-  gradient: () => [null],
-  onnx({ emit, names: [x], inputs, attributes: { isPositive = false }, outputName }) {
-    const { codes, perRow, zeros } = quantiseRows(emit, x!, inputs[0]!, isPositive);
-    const known = emit.node('DequantizeLinear', [codes, perRow, zeros], OF_ROWS);
-    emit.node('Sub', [x!, known], { output: outputName });
-  },
-  tfjs: ({ tf, inputs: [x], attributes: { isPositive = false } }) =>
-    tf.sub(x!, rounded(tf, x!, rowScale(tf, x!, isPositive))),
-};
-
-function rowScale(
-  tf: typeof tensorflow,
-  matrix: tensorflow.Tensor,
-  isPositive: boolean,
-): tensorflow.Tensor {
-  return scaleOf(tf, matrix, 1, isPositive ? POSITIVE_CODE_MAX : ROW_CODE_MAX);
-}
-
-/** What one code is worth, for each of the other axis. */
-function scaleOf(
-  tf: typeof tensorflow,
-  matrix: tensorflow.Tensor,
-  axis: number,
-  codes: number,
-): tensorflow.Tensor {
-  return tf.div(tf.maximum(tf.max(tf.abs(matrix), axis, true), MAGNITUDE_MIN), codes);
-}
-
-/** To multiples of `scale`. */
-function rounded(
-  tf: typeof tensorflow,
-  matrix: tensorflow.Tensor,
-  scale: tensorflow.Tensor,
-): tensorflow.Tensor {
-  return tf.mul(tf.round(tf.div(matrix, scale)), scale);
-}
-
 /** x op(w) in float32, whose gradient by x is the quantised product with w the other way round. */
 export const quantisedGradientOperation: Operation<QuantisedMatmulAttributes> = {
   name: 'matmulWithQuantisedGradient',
@@ -162,44 +109,6 @@ function productType(
   return matmulOperation.type(inputs, exact(attributes));
 }
 
-/** A matrix as codes. */
-interface RowCodes {
-  /** [M, K] uint8. */
-  readonly codes: string;
-  /** What stands for 0 in them, and that once for each row. */
-  readonly zero: string;
-  readonly zeros: string;
-  /** What one code is worth: [M] float32. */
-  readonly perRow: string;
-}
-
-const OF_ROWS = { attributes: { axis: { int: 0 } } } as const;
-
-/** ONNX Runtime computes equal nodes once, so that products of one operand share its codes. */
-function quantiseRows(
-  emit: OnnxEmitter,
-  matrix: string,
-  type: TensorType,
-  isPositive: boolean,
-): RowCodes {
-  const [codeMost, zeroCode] = isPositive ? [POSITIVE_CODE_MAX, 0] : [ROW_CODE_MAX, ZERO_CODE];
-  const perRow = emit.node('Div', [largest(emit, matrix, 1, isPositive), emit.float(codeMost)]);
-  return rowCodes(emit, matrix, type, perRow, zeroCode);
-}
-
-function rowCodes(
-  emit: OnnxEmitter,
-  matrix: string,
-  { shape: [M] }: TensorType,
-  perRow: string,
-  zeroCode: number,
-): RowCodes {
-  const zero = emit.node('Cast', [emit.float(zeroCode)], { attributes: { to: { int: UINT8 } } });
-  const zeros = emit.node('Expand', [zero, emit.int64([M!])]);
-  const codes = emit.node('QuantizeLinear', [matrix, perRow, zeros], OF_ROWS);
-  return { codes, zero, zeros, perRow };
-}
-
 /**
  * Codes [K, N] int8 and scales [N] float32 of op(weight): nodes without inputs, computed once, at compiling.
  * All that they make in between is held until the last weight is done: none of it is float32 of its size.
@@ -220,16 +129,7 @@ function quantise(
   return { codes: columns, scales };
 }
 
-/** The largest magnitude along an axis, never 0; the axis is gone. `isPositive`: no element is negative. */
-function largest(emit: OnnxEmitter, matrix: string, axis: number, isPositive = false): string {
-  const reduce = (opType: string): string =>
-    emit.node(opType, [matrix, emit.int64([axis])], { attributes: { keepdims: { int: 0 } } });
-  const below = isPositive ? [] : [emit.node('Neg', [reduce('ReduceMin')])];
-  return emit.node('Max', [reduce('ReduceMax'), ...below, emit.float(MAGNITUDE_MIN)]);
-}
-
 /** TensorProto.DataType. */
-const UINT8 = 2;
 const INT8 = 3;
 
 /** How quantisedMatmul is asked for. */
@@ -247,20 +147,6 @@ export function quantisedMatmul(
   const { isPositive = false } = attributes;
   const operands = isFine ? [x, weight, roundingRest(x, isPositive)] : [x, weight];
   return apply(quantisedMatmulOperation, operands, attributes);
-}
-
-/** One rest for all that read it: ONNX Runtime would compute equal ones anew. */
-const RESTS = {
-  signed: new WeakMap<Value, Value>(),
-  positive: new WeakMap<Value, Value>(),
-};
-
-/** x: [M, K] float32 -> the same shape: x less what its codes stand for. */
-export function roundingRest(x: Value, isPositive: boolean): Value {
-  const rests = isPositive ? RESTS.positive : RESTS.signed;
-  const rest = rests.get(x) ?? apply(roundingRestOperation, [x], { isPositive });
-  rests.set(x, rest);
-  return rest;
 }
 
 /** As quantisedMatmul, with the product itself in float32. */
