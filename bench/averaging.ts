@@ -1,7 +1,7 @@
 /**
  * What averaging costs in loss: three offices train the embedded base as a swarm would, epoch by epoch on
  * the real engine, codec and fold, but in one process and without a clock, so that a run is a function of
- * its options.   npm run bench:averaging -- --bits 1 --steps 10,10,2 --scale 2
+ * its options.   npm run bench:averaging -- --steps 10,10,2 --scale 2
  */
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -17,15 +17,15 @@ import { Fold } from '../protocol/fold.js';
 import { UpdateLog } from '../protocol/log.js';
 import type { Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
-import { accumulate, takeSlice } from '../protocol/residual.js';
-import { Slicer } from '../protocol/slice.js';
+import { accumulate, takeUpdate } from '../protocol/residual.js';
+import { RowFormats } from '../protocol/row-format.js';
 import { createUpdate } from '../protocol/update.js';
 import { testIdentity, testRun } from '../test/support/runs.js';
 
 const { values } = parseArgs({
   options: {
-    /** Bits a coordinate (with 4 bits in the last tenth after 1 or 2), or "dense" for float64. */
-    bits: { type: 'string', default: '1' },
+    /** "rot1", or "dense" for the mean of float64 deltas. */
+    codec: { type: 'string', default: 'rot1' },
     /** Steps that each peer takes in an epoch, or "1-3": drawn anew each epoch. */
     steps: { type: 'string', default: '10,10,10' },
     /** The most by which fewer steps than ten are scaled up. */
@@ -56,8 +56,6 @@ async function makeRun(): Promise<Run> {
   const modules = loraModules(config, ['all-linear']);
   const targetModules = [...new Set(modules.map(({ name }) => name.split('.').at(-1) ?? ''))];
   const adapter = { rank: 8, alpha: 16, seed, targetModules, modules };
-  const bits = values.bits === '4' || values.bits === 'dense' ? 4 : values.bits === '2' ? 2 : 1;
-  const tail = { fromEpoch: Math.round(0.9 * epochs), slices: 1, bits: 4 as const };
   return testRun((manifest) => ({
     ...manifest,
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
@@ -67,10 +65,6 @@ async function makeRun(): Promise<Run> {
       sequenceLength: 64,
       batchSize: 8,
       learningRate: Number(values.rate),
-    },
-    compression: {
-      ...manifest.compression,
-      phases: [{ fromEpoch: 0, slices: 1, bits }, ...(bits === 4 ? [] : [tail])],
     },
   }));
 }
@@ -145,7 +139,7 @@ async function trainDelta(
 const run = await makeRun();
 const peers = await openSessions(run);
 const { size } = adapterLayout(run.manifest.adapter);
-const [slicer, fold, log] = [new Slicer(run), new Fold(run), new UpdateLog()];
+const [formats, fold, log] = [new RowFormats(run), new Fold(run), new UpdateLog()];
 const residuals = peers.map(() => new Float64Array(size));
 const optimisers: (OptimiserState | null)[] = peers.map(() => null);
 const dense = Float64Array.from(initialAdapter(run.manifest.adapter));
@@ -155,7 +149,7 @@ console.log(JSON.stringify(values));
 reportPrivacy(peers);
 await report('base', peers, Float32Array.from(dense));
 for (let epoch = 0; epoch < epochs; epoch++) {
-  const isDense = values.bits === 'dense';
+  const isDense = values.codec === 'dense';
   fold.compute(log);
   const theta = isDense ? Float32Array.from(dense) : fold.theta();
   for (const [i, peer] of peers.entries()) {
@@ -168,8 +162,8 @@ for (let epoch = 0; epoch < epochs; epoch++) {
       continue;
     }
     const residual = residuals[i] ?? new Float64Array(size);
-    accumulate(residual, delta, run.manifest.compression.beta);
-    const quantised = takeSlice(residual, slicer.slice(epoch), random);
+    accumulate(residual, { from: delta, to: null, scale: 1 });
+    const quantised = takeUpdate(residual, formats.at(epoch));
     bytes += quantised.scales.length + quantised.codes.length;
     const fields = { epoch, baseEpoch: epoch, steps: job.steps, logDigest: new Uint8Array(32) };
     log.insert(createUpdate(run, testIdentity(i), { ...fields, ...quantised }));

@@ -3,9 +3,8 @@ import { adapterSha256, initialAdapter } from '../protocol/adapter.js';
 import { Fold } from '../protocol/fold.js';
 import { UpdateLog } from '../protocol/log.js';
 import type { Run } from '../protocol/manifest.js';
-import { Prng } from '../protocol/prng.js';
-import { accumulate, takeSlice } from '../protocol/residual.js';
-import { Slicer } from '../protocol/slice.js';
+import { accumulate, takeUpdate } from '../protocol/residual.js';
+import { RowFormats } from '../protocol/row-format.js';
 import { createUpdate } from '../protocol/update.js';
 import type { OptimiserState } from '../node/interfaces.js';
 import { openModelDirectory } from '../node/model/model-directory.js';
@@ -27,23 +26,18 @@ export interface BareRunSettings {
 const never = new AbortController().signal;
 const ignore = (): void => undefined;
 
-/** On the embedded base with rank 8 on all linear layers, 1 bit a coordinate and 4 in the last tenth: as start founds it. */
+/** On the embedded base with rank 8 on all linear layers: as start founds it. */
 export async function bareRun(settings: BareRunSettings): Promise<Run> {
   const { epochs, steps, seed, batchSize, sequenceLength, learningRate } = settings;
   const { config } = await openModelDirectory(EMBEDDED_MODEL_DIRECTORY);
   const modules = loraModules(config, ['all-linear']);
   const targetModules = [...new Set(modules.map(({ name }) => name.split('.').at(-1) ?? ''))];
   const adapter = { rank: 8, alpha: 16, seed, targetModules, modules };
-  const tail = { fromEpoch: Math.round(0.9 * epochs), slices: 1, bits: 4 as const };
   return testRun((manifest) => ({
     ...manifest,
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
     schedule: { ...manifest.schedule, epochsMax: epochs, stepsRef: steps },
     training: { ...manifest.training, sequenceLength, batchSize, learningRate },
-    compression: {
-      ...manifest.compression,
-      phases: [{ fromEpoch: 0, slices: 1, bits: 1 }, tail],
-    },
   }));
 }
 
@@ -51,12 +45,10 @@ export async function bareRun(settings: BareRunSettings): Promise<Run> {
 export async function trainTogether(
   run: Run,
   peers: readonly TrainingSession[],
-  seed: Uint8Array,
   onEpoch: (epoch: number) => void,
 ): Promise<Float32Array> {
-  const { schedule, compression } = run.manifest;
-  const [slicer, fold, log] = [new Slicer(run), new Fold(run), new UpdateLog()];
-  const random = new Prng(seed, 'rounding');
+  const { schedule } = run.manifest;
+  const [formats, fold, log] = [new RowFormats(run), new Fold(run), new UpdateLog()];
   const { length } = initialAdapter(run.manifest.adapter);
   const residuals = peers.map(() => new Float64Array(length));
   const optimisers: (OptimiserState | null)[] = peers.map(() => null);
@@ -69,10 +61,9 @@ export async function trainTogether(
       const job = { epoch, theta, optimiser, steps, deadlineMs: Infinity };
       const result = await peer.train(job, ignore, never);
       optimisers[i] = result.optimiser;
-      const delta = Float64Array.from(theta, (value, j) => value - (result.theta[j] ?? 0));
       const residual = residuals[i] ?? new Float64Array(length);
-      accumulate(residual, delta, compression.beta);
-      const quantised = takeSlice(residual, slicer.slice(epoch), random);
+      accumulate(residual, { from: theta, to: result.theta, scale: 1 });
+      const quantised = takeUpdate(residual, formats.at(epoch));
       const header = { epoch, baseEpoch: epoch, steps, logDigest: new Uint8Array(32) };
       log.insert(createUpdate(run, testIdentity(i), { ...header, ...quantised }));
     }

@@ -28,7 +28,7 @@ import { UpdateLog } from '../protocol/log.js';
 import type { Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
 import { emptyBody, type Quantised } from '../protocol/quantise.js';
-import { Slicer } from '../protocol/slice.js';
+import { RowFormats } from '../protocol/row-format.js';
 import { SyncSession } from '../protocol/sync.js';
 import { createUpdate } from '../protocol/update.js';
 import { adapterSize, testIdentity, testRun } from '../test/support/runs.js';
@@ -77,7 +77,6 @@ function largeRun(): Run {
       ...manifest,
       adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
       schedule: { ...manifest.schedule, epochMs: EPOCH_MS, epochsMax: EPOCHS },
-      compression: { ...manifest.compression, phases: [{ fromEpoch: 0, slices: 1, bits: 1 }] },
       fold: { ...manifest.fold, sealEvery: 16, sealAfter: 4 },
       membership: { mode: 'allowlist', members },
     };
@@ -115,14 +114,14 @@ class Crowd {
     bodies: { put: () => undefined, read: () => this.body },
   });
   readonly body: Quantised;
-  readonly #slicer: Slicer;
+  readonly #formats: RowFormats;
 
   constructor(
     readonly run: Run,
     readonly identities: readonly Identity[],
   ) {
-    this.#slicer = new Slicer(run);
-    const body = emptyBody(this.#slicer.slice(0));
+    this.#formats = new RowFormats(run);
+    const body = emptyBody(this.#formats.at(0));
     for (let i = 0; i < body.codes.length; i++) body.codes[i] = (i * 97) & 0xff;
     for (let i = 0; i < body.scales.length; i += 2) {
       [body.scales[i], body.scales[i + 1]] = [SCALE & 0xff, SCALE >>> 8];

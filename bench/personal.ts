@@ -131,7 +131,7 @@ async function bench(seedNumber: number): Promise<Row[][]> {
     });
     const { epochsMax, stepsRef } = run.manifest.schedule;
     const peers = await openSessions(run, own, seed);
-    const swarm = await trainTogether(run, peers, seed, (epoch) => say(`epoch ${epoch} done`));
+    const swarm = await trainTogether(run, peers, (epoch) => say(`epoch ${epoch} done`));
     const adapters = [
       { name: 'base', theta: initialAdapter(run.manifest.adapter) },
       { name: 'swarm', theta: swarm },

@@ -10,8 +10,8 @@ import { Fold } from '../protocol/fold.js';
 import { javascriptKernel, type Kernel } from '../protocol/kernel.js';
 import type { Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
-import { takeSlice } from '../protocol/residual.js';
-import { Slicer } from '../protocol/slice.js';
+import { takeUpdate } from '../protocol/residual.js';
+import { RowFormats } from '../protocol/row-format.js';
 import { checkUpdate, createUpdate, updateToWire, type Update } from '../protocol/update.js';
 import { webassemblyKernel } from '../protocol/wasm-kernel.js';
 import * as wire from '../protocol/wire/messages.js';
@@ -41,14 +41,13 @@ const kernels: readonly Kernel[] = [javascriptKernel, webassemblyKernel()].filte
   (kernel) => kernel !== null,
 );
 
-/** 1 bit or 4, and how rows are averaged. */
+/** How rows are averaged, and how many. */
 interface Variant {
-  bits: 1 | 4;
   mode: 'mean' | 'robust';
   peers: number;
 }
 
-function runOf(coordinates: number, { bits, mode, peers }: Variant): Run {
+function runOf(coordinates: number, { mode, peers }: Variant): Run {
   return testRun((manifest) => {
     const modules = modulesOf(coordinates);
     const adapter = { ...manifest.adapter, rank: RANK, modules };
@@ -57,7 +56,6 @@ function runOf(coordinates: number, { bits, mode, peers }: Variant): Run {
       ...manifest,
       adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
       schedule: { ...manifest.schedule, epochsMax: 100_000 },
-      compression: { ...manifest.compression, phases: [{ fromEpoch: 0, slices: 1, bits }] },
       fold: { ...manifest.fold, mode, trimFraction: mode === 'robust' ? TRIM_FRACTION : 0 },
       // A robust fold needs an allowlist.
       membership: {
@@ -116,9 +114,9 @@ function deltaOf(coordinates: number, label: string): Float64Array {
   return delta;
 }
 
-function updateOf(run: Run, slicer: Slicer, author: number): Update {
+function updateOf(run: Run, formats: RowFormats, author: number): Update {
   const residual = deltaOf(adapterSize(run), `author ${author}`);
-  const quantised = takeSlice(residual, slicer.slice(0), new Prng(new Uint8Array(32), 'rounding'));
+  const quantised = takeUpdate(residual, formats.at(0));
   return createUpdate(run, testIdentity(author), {
     ...{ epoch: 0, baseEpoch: 0, steps: 8, logDigest: new Uint8Array(32) },
     ...quantised,
@@ -135,25 +133,24 @@ function print(what: string, times: readonly number[], copy: number): void {
 
 /** One author's work for its own update, what a receiver does with it before the fold, and theta after it. */
 function measureCodec(run: Run, copy: number): void {
-  const slicer = new Slicer(run);
-  const slice = slicer.slice(0);
+  const formats = new RowFormats(run);
+  const format = formats.at(0);
   const size = adapterSize(run);
   const delta = deltaOf(size, 'delta');
-  const random = new Prng(new Uint8Array(32), 'rounding');
   const encode = kernels.map((kernel) =>
     median(
       () => delta.slice(),
-      (residual) => takeSlice(residual, slice, random, kernel),
+      (residual) => takeUpdate(residual, format, kernel),
     ),
   );
   print('encode (with error feedback)', encode, copy);
-  const update = updateOf(run, slicer, 0);
+  const update = updateOf(run, formats, 0);
   const decode = kernels.map((kernel) =>
-    median(nothing, () => kernel.decode(update, slice, 0, delta)),
+    median(nothing, () => kernel.decode(update, format, 0, delta)),
   );
   print('decode', decode, copy);
   const encoded = wire.Update.encode(updateToWire(update));
-  const check = median(nothing, () => checkUpdate(run, slicer, wire.Update.decode(encoded)));
+  const check = median(nothing, () => checkUpdate(run, formats, wire.Update.decode(encoded)));
   print(`check of ${encoded.length} bytes received`, [check], copy);
   const fold = new Fold(run);
   const theta = fold.theta();
@@ -172,12 +169,12 @@ function sourceOf(updates: readonly Update[]): FoldSource {
 
 /** One epoch of `peers` updates: norms and decoding of all rows included. */
 function measureFold(run: Run, peers: number, copy: number): void {
-  const slicer = new Slicer(run);
-  const updates = Array.from({ length: peers }, (_, author) => updateOf(run, slicer, author));
+  const formats = new RowFormats(run);
+  const updates = Array.from({ length: peers }, (_, author) => updateOf(run, formats, author));
   const times = kernels.map((kernel) =>
     median(
       () => {
-        const fold = new Fold(run, new EpochFold(run, slicer, kernel));
+        const fold = new Fold(run, new EpochFold(run, formats, kernel));
         // The pages of its sum are there before the first epoch of any peer but a new one.
         const base = { epoch: 0, sum: new Float64Array(adapterSize(run)) };
         fold.rebase(base, { isSame: false });
@@ -191,9 +188,9 @@ function measureFold(run: Run, peers: number, copy: number): void {
 
 /** One update of an old epoch beside all updates of a new one. Most epochs hold one update: only their number counts. */
 function measureLate(): void {
-  const run = runOf(LATE_COORDINATES, { bits: 1, mode: 'mean', peers: LATE_PEERS });
-  const slicer = new Slicer(run);
-  const bodies = Array.from({ length: LATE_PEERS }, (_, author) => updateOf(run, slicer, author));
+  const run = runOf(LATE_COORDINATES, { mode: 'mean', peers: LATE_PEERS });
+  const formats = new RowFormats(run);
+  const bodies = Array.from({ length: LATE_PEERS }, (_, author) => updateOf(run, formats, author));
   const newest = Math.max(...AGES);
   const sizes = new Map(AGES.map((age) => [newest - age, LATE_PEERS - 1]));
   const sorted = bodies.toSorted((a, b) => (a.author < b.author ? -1 : 1));
@@ -206,7 +203,7 @@ function measureLate(): void {
     read: (header: object) => header as Update,
   };
   for (const kernel of kernels) {
-    const fold = new Fold(run, new EpochFold(run, slicer, kernel));
+    const fold = new Fold(run, new EpochFold(run, formats, kernel));
     for (const age of AGES) sizes.set(newest - age, LATE_PEERS - 1);
     source.newestEpoch = newest - 1;
     fold.compute(source);
@@ -242,19 +239,16 @@ const { values } = parseArgs({
 const peerCounts = values.peers.split(',').map(Number);
 console.log(kernels.map(({ name }) => name).join(' | '));
 for (const coordinates of values.coordinates.split(',').map(Number)) {
-  for (const bits of [1, 4] as const) {
-    const run = runOf(coordinates, { bits, mode: 'mean', peers: Math.max(...peerCounts) });
-    const size = adapterSize(run);
-    const copy = copyMs(size);
-    console.log(`${size} coordinates, ${bits} bit${bits === 1 ? '' : 's'}`);
-    measureCodec(run, copy);
-    for (const peers of peerCounts) measureFold(run, peers, copy);
-    if (size > ROBUST_COORDINATES_MAX) continue;
-    const robust = runOf(coordinates, { bits, mode: 'robust', peers: ROBUST_PEERS });
-    measureFold(robust, ROBUST_PEERS, copy);
-  }
+  const run = runOf(coordinates, { mode: 'mean', peers: Math.max(...peerCounts) });
+  const size = adapterSize(run);
+  const copy = copyMs(size);
+  console.log(`${size} coordinates`);
+  measureCodec(run, copy);
+  for (const peers of peerCounts) measureFold(run, peers, copy);
+  if (size > ROBUST_COORDINATES_MAX) continue;
+  measureFold(runOf(coordinates, { mode: 'robust', peers: ROBUST_PEERS }), ROBUST_PEERS, copy);
 }
 console.log(
-  `one late update of ${LATE_PEERS} peers, in epochs (${LATE_COORDINATES} coordinates, 1 bit)`,
+  `one late update of ${LATE_PEERS} peers, in epochs (${LATE_COORDINATES} coordinates)`,
 );
 measureLate();

@@ -3,11 +3,12 @@
  * (docs/PROTOCOL.md, "Fold").
  */
 import { GRID, roundToSteps } from './grid.js';
-import { TILE_COORDINATES, type Kernel, type WeightedRow } from './kernel.js';
+import { TILE_BLOCKS, TILE_COORDINATES, type Kernel, type WeightedRow } from './kernel.js';
 import type { AlphaPhase, Run } from './manifest.js';
 import { addSquares, hasFiniteScales, type Quantised } from './quantise.js';
+import { tileOf } from './residual.js';
 import { RobustMean } from './robust.js';
-import { phaseAt, scatterAdd, Slicer, type Slice } from './slice.js';
+import { RowFormats, type RowFormat } from './row-format.js';
 import type { UpdateHeader } from './update.js';
 import { fastestKernel } from './wasm-kernel.js';
 
@@ -24,8 +25,8 @@ export interface FoldSource {
   read(header: UpdateHeader): Quantised;
 }
 
-/** Coordinates of a row whose norm is computed without a pause: a millisecond or two. */
-const NORM_COORDINATES = 1 << 20;
+/** Blocks of a row whose norm is computed without a pause: a millisecond or two. */
+const NORM_BLOCKS = 1 << 16;
 
 /** What one set of updates of one epoch does to the sum. */
 export interface EpochSteps {
@@ -38,7 +39,7 @@ const NO_STEPS: EpochSteps = { *addTo() {} };
 
 export class EpochFold {
   readonly #run: Run;
-  readonly #slicer: Slicer;
+  readonly #formats: RowFormats;
   readonly #kernel: Kernel;
   readonly #weights: ReadonlyMap<string, number>;
   /** Of those that the manifest does not list. */
@@ -46,9 +47,9 @@ export class EpochFold {
   /** Norms of rows, which depend on the update alone: folding an epoch again saves a pass. */
   readonly #norms = new WeakMap<UpdateHeader, number>();
 
-  constructor(run: Run, slicer = new Slicer(run), kernel: Kernel = fastestKernel()) {
+  constructor(run: Run, formats = new RowFormats(run), kernel: Kernel = fastestKernel()) {
     this.#run = run;
-    this.#slicer = slicer;
+    this.#formats = formats;
     this.#kernel = kernel;
     const { membership } = run.manifest;
     this.#weights = new Map(
@@ -66,35 +67,35 @@ export class EpochFold {
     headers: readonly UpdateHeader[],
     source: Pick<FoldSource, 'read'>,
   ): Generator<number, EpochSteps> {
-    const slice = this.#slicer.slice(epoch);
+    const format = this.#formats.at(epoch);
     if (headers.length === 0) return NO_STEPS;
     const bodies: Quantised[] = [];
     for (const header of headers) {
       const body = source.read(header);
-      if (!hasFiniteScales(body, slice)) {
+      if (!hasFiniteScales(body, format)) {
         throw new RangeError(
           `update ${header.id} has a scale that is missing, negative or not finite`,
         );
       }
       bodies.push(body);
-      yield slice.blocks.length;
+      yield format.blocks;
     }
-    const clips = yield* this.#clips(headers, bodies, slice);
-    const { numerator, denominator } = phaseAt<AlphaPhase>(this.#run.manifest.fold.alpha, epoch);
+    const clips = yield* this.#clips(headers, bodies, format);
+    const { numerator, denominator } = alphaAt(this.#run.manifest.fold.alpha, epoch);
     const factor = (numerator / denominator) * GRID;
     const { mode, trimFraction } = this.#run.manifest.fold;
     if (mode === 'mean') {
       const rows = this.#weightedRows(headers, bodies, clips);
-      return { addTo: (sum, sign) => this.#addMean(rows, slice, factor, sum, sign) };
+      return { addTo: (sum, sign) => this.#addMean(rows, format, factor, sum, sign) };
     }
     const rows = bodies.map((quantised, i) => {
       const header = headers[i];
       const factor = (header === undefined ? 0 : staleness(header)) * (clips[i] ?? 1);
       return { quantised, factor };
     });
-    const robust = new RobustMean(rows, slice, trimFraction, this.#kernel);
+    const robust = new RobustMean(rows, format, trimFraction, this.#kernel);
     yield* robust.prepare();
-    return { addTo: (sum, sign) => addRobust(robust, slice, factor, sum, sign) };
+    return { addTo: (sum, sign) => addRobust(robust, format, factor, sum, sign) };
   }
 
   /** sum <- sum + sign x the steps of these updates of `epoch`. */
@@ -116,18 +117,16 @@ export class EpochFold {
 
   *#addMean(
     rows: readonly WeightedRow[],
-    slice: Slice,
+    format: RowFormat,
     factor: number,
     sum: Float64Array,
     sign: 1 | -1,
   ): Generator<number> {
-    const { blocks, blockSize, coordinates } = slice;
-    const tileBlocks = Math.floor(TILE_COORDINATES / blockSize);
-    for (let block = 0; block < blocks.length; block += tileBlocks) {
-      const length = Math.min(tileBlocks * blockSize, coordinates - block * blockSize);
-      const steps = this.#kernel.steps(rows, slice, block, length, factor);
-      scatterAdd(sum, slice, steps, sign, block);
-      yield length * rows.length;
+    for (let block = 0; block < format.blocks; block += TILE_BLOCKS) {
+      const tile = tileOf(sum, block);
+      const steps = this.#kernel.steps(rows, format, block, tile.length, factor);
+      addSigned(tile, steps, sign);
+      yield tile.length * rows.length;
     }
   }
 
@@ -135,7 +134,7 @@ export class EpochFold {
   *#clips(
     headers: readonly UpdateHeader[],
     bodies: readonly Quantised[],
-    slice: Slice,
+    format: RowFormat,
   ): Generator<number, number[]> {
     const { clip } = this.#run.manifest.fold;
     if (clip === 0) return bodies.map(() => 1);
@@ -143,7 +142,7 @@ export class EpochFold {
     for (const [i, header] of headers.entries()) {
       const body = bodies[i];
       if (body === undefined) continue;
-      const length = this.#norms.get(header) ?? (yield* rowNorm(body, slice));
+      const length = this.#norms.get(header) ?? (yield* rowNorm(body, format));
       this.#norms.set(header, length);
       lengths.push(length);
     }
@@ -172,34 +171,34 @@ export class EpochFold {
 
 function* addRobust(
   robust: RobustMean,
-  slice: Slice,
+  { blocks }: RowFormat,
   factor: number,
   sum: Float64Array,
   sign: 1 | -1,
 ): Generator<number> {
-  const { blocks, blockSize, coordinates } = slice;
-  const { tileBlocks } = robust;
-  const tile = new Float64Array(tileBlocks * blockSize);
-  for (let block = 0; block < blocks.length; block += tileBlocks) {
-    const length = Math.min(tile.length, coordinates - block * blockSize);
-    const mean = tile.subarray(0, length);
+  const scratch = new Float64Array(TILE_COORDINATES);
+  for (let block = 0; block < blocks; block += TILE_BLOCKS) {
+    const tile = tileOf(sum, block);
+    const mean = scratch.subarray(0, tile.length);
     robust.tile(block, mean);
     roundToSteps(mean, factor);
-    scatterAdd(sum, slice, mean, sign, block);
-    yield robust.work(length);
+    addSigned(tile, mean, sign);
+    yield robust.work(tile.length);
   }
 }
 
-/** L2 norm of a row: the square root of the sum of its blocks' sums of squares, each exact, in order. */
-function* rowNorm(row: Quantised, slice: Slice): Generator<number, number> {
-  const piece = Math.max(1, Math.floor(NORM_COORDINATES / slice.blockSize));
+/** tile <- tile + sign x steps. */
+function addSigned(tile: Float64Array, steps: Float64Array, sign: 1 | -1): void {
+  for (let i = 0; i < tile.length; i++) tile[i] = (tile[i] ?? 0) + sign * (steps[i] ?? 0);
+}
+
+/** L2 norm of a row: the square root of the sum of its blocks' squared lengths, each exact, in order. */
+function* rowNorm(row: Quantised, { blocks }: RowFormat): Generator<number, number> {
   let sum = 0;
-  for (let block = 0; block < slice.blocks.length; block += piece) {
-    const end = Math.min(block + piece, slice.blocks.length);
-    sum = addSquares(row, slice, block, end, sum);
-    // One look-up a byte of codes, none where all levels have one square.
-    const bytes = slice.bits === 1 ? 1 : (slice.blockSize * slice.bits) / 8;
-    yield (end - block) * bytes;
+  for (let block = 0; block < blocks; block += NORM_BLOCKS) {
+    const end = Math.min(block + NORM_BLOCKS, blocks);
+    sum = addSquares(row, block, end, sum);
+    yield end - block;
   }
   return Math.sqrt(sum);
 }
@@ -216,4 +215,11 @@ function median(values: readonly number[]): number {
   const middle = sorted.length >>> 1;
   if (sorted.length % 2 === 1) return sorted[middle] ?? 0;
   return ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2;
+}
+
+/** The entry of the table that holds at `epoch`: the last whose fromEpoch is not later. */
+function alphaAt(phases: readonly AlphaPhase[], epoch: number): AlphaPhase {
+  const phase = phases.findLast(({ fromEpoch }) => fromEpoch <= epoch);
+  if (phase === undefined) throw new RangeError(`no phase covers epoch ${epoch}`);
+  return phase;
 }

@@ -16,7 +16,7 @@ import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
 import type { Quantised } from './quantise.js';
 import { checkSeal, type Seal } from './seal.js';
-import type { Slicer } from './slice.js';
+import type { RowFormats } from './row-format.js';
 import {
   checkHeader,
   checkUpdate,
@@ -82,7 +82,7 @@ export function isInline({ scales, codes }: Pick<Update, 'scales' | 'codes'>): b
  */
 export function decodeGossip(
   run: Run,
-  slicer: Slicer,
+  formats: RowFormats,
   bytes: Uint8Array,
   source: 'gossip' | 'disk' = 'gossip',
   log?: UpdateLog,
@@ -107,7 +107,7 @@ export function decodeGossip(
   const signed = update ?? announcement;
   if (log && signed && isHeld(log, signed)) return { kind: 'held' };
   if (log && admission && isHeldAdmission(log, admission)) return { kind: 'held' };
-  if (update) return { kind: 'update', update: checkUpdate(run, slicer, update) };
+  if (update) return { kind: 'update', update: checkUpdate(run, formats, update) };
   if (announcement) return { kind: 'announcement', header: checkHeader(run, announcement) };
   if (equivocation) return { kind: 'equivocation', proof: checkEquivocation(run, equivocation) };
   if (message.sealEquivocation) {

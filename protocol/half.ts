@@ -6,14 +6,11 @@ export const HALF_MAX = 65504;
 const scratch = new DataView(new ArrayBuffer(8));
 
 /**
- * The binary16 pattern of `value` >= 0, rounded to nearest (ties to even) or up. Values beyond
- * HALF_MAX become HALF_MAX: a scale is never infinite.
+ * The binary16 pattern of `value` >= 0, rounded to nearest, ties to even. Values beyond HALF_MAX become HALF_MAX: a
+ * scale is never infinite.
  */
-export function toHalf(value: number, rounding: 'nearest' | 'up' = 'nearest'): number {
-  if (value >= HALF_MAX) return 0x7bff;
-  let half = nearestHalf(value);
-  if (rounding === 'up' && fromHalf(half) < value) half += 1;
-  return Math.min(half, 0x7bff);
+export function toHalf(value: number): number {
+  return value >= HALF_MAX ? 0x7bff : Math.min(nearestHalf(value), 0x7bff);
 }
 
 /** The exact value of a binary16 pattern, 0 to 0xffff; may be infinite or NaN. */

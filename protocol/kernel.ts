@@ -1,17 +1,15 @@
 /**
- * The inner loops of codec and fold, over one tile of a slice. Here they are in JavaScript, which is the reference;
+ * The inner loops of codec and fold, over one tile of a row. Here they are in JavaScript, which is the reference;
  * wasm-kernel.ts has the same in WebAssembly, with the same bits.
  */
 import { roundToSteps } from './grid.js';
-import type { Prng } from './prng.js';
-import { addRow, dequantise, takeRow, type Quantised } from './quantise.js';
-import type { Slice } from './slice.js';
+import { addRow, dequantise, takeRow, wholeBlocks, type Quantised } from './quantise.js';
+import { rotateBack } from './rotation.js';
+import { BLOCK_COORDINATES, type RowFormat } from './row-format.js';
 
-/**
- * Coordinates of a tile at most; all but the last of a slice have whole blocks. Its sums fit into the cache nearest to
- * the core. No block is larger.
- */
+/** Coordinates of a tile at most: whole blocks, whose sums fit into the cache nearest to the core. */
 export const TILE_COORDINATES = 4096;
+export const TILE_BLOCKS = TILE_COORDINATES / BLOCK_COORDINATES;
 
 /** A row, and what each of its values is multiplied by. */
 export interface WeightedRow {
@@ -22,34 +20,38 @@ export interface WeightedRow {
 export interface Kernel {
   readonly name: 'javascript' | 'webassembly';
   /**
-   * The sum of `rows`, from 0 in their order, times `factor`, in whole steps (grid.ts): the `length` coordinates from
-   * block `firstBlock` of the slice on. What it returns holds until the next call.
+   * The sum of `rows`, from 0 in their order, times `factor`, in whole steps (grid.ts): the `length` coordinates, at
+   * most a tile, from block `firstBlock` on. What it returns holds until the next call.
    */
   steps(
     rows: readonly WeightedRow[],
-    slice: Slice,
+    format: RowFormat,
     firstBlock: number,
     length: number,
     factor: number,
   ): Float64Array;
-  /** out <- what receivers read, from block `firstBlock` of the slice on. */
-  decode(row: Quantised, slice: Slice, firstBlock: number, out: Float64Array): void;
-  /** Quantises `values` into their place in `out`, and subtracts from them what receivers will read. */
-  take(values: Float64Array, slice: Slice, random: Prng, out: Quantised, firstBlock: number): void;
+  /** out <- what receivers read, from block `firstBlock` on. */
+  decode(row: Quantised, format: RowFormat, firstBlock: number, out: Float64Array): void;
+  /**
+   * Quantises `values`, at most a tile, into their place in `out`, and subtracts from them what receivers will read.
+   */
+  take(values: Float64Array, format: RowFormat, out: Quantised, firstBlock: number): void;
 }
 
 const scratch = new Float64Array(TILE_COORDINATES);
 
 export const javascriptKernel: Kernel = {
   name: 'javascript',
-  steps(rows, slice, firstBlock, length, factor) {
-    const sum = scratch.subarray(0, length).fill(0);
-    for (const row of rows) addRow(row.quantised, slice, row.factor, sum, firstBlock);
-    roundToSteps(sum, factor);
-    return sum;
+  steps(rows, { signs }, firstBlock, length, factor) {
+    const sum = scratch.subarray(0, wholeBlocks(length)).fill(0);
+    for (const row of rows) addRow(row.quantised, row.factor, sum, firstBlock);
+    rotateBack(sum, signs);
+    const steps = sum.subarray(0, length);
+    roundToSteps(steps, factor);
+    return steps;
   },
-  decode(row, slice, firstBlock, out) {
-    dequantise(row, slice, out, firstBlock);
+  decode(row, format, firstBlock, out) {
+    dequantise(row, format, out, firstBlock);
   },
   take: takeRow,
 };

@@ -54,8 +54,8 @@ export const PROOFS_MAX = 1024;
 /** Authors in a run with the robust fold: it compares each row with every other, so 64 cost 2,016 pairs. */
 export const ROBUST_AUTHORS_MAX = 64;
 
-/** Bytes of one encoded update: the largest adapter at 4 bits in blocks of 8 has 96 MiB, and a header. */
-export const UPDATE_BYTES_MAX = 96 * 1024 * 1024 + 1024;
+/** Bytes of one encoded update: that of the largest adapter has 17 MiB, and a header. */
+export const UPDATE_BYTES_MAX = 17 * 1024 * 1024 + 1024;
 
 /**
  * Bytes of an update that travels inside a gossip message; a larger one is announced and fetched as a

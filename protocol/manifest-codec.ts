@@ -6,10 +6,11 @@ import { PROTOCOL_VERSION } from './ids.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
 import { MANIFEST_BYTES_MAX } from './limits.js';
 import { checkManifest } from './manifest-rules.js';
-import type { CompressionPhase, FoldRule, Manifest, Membership, Run } from './manifest.js';
+import type { Compression, FoldRule, Manifest, Membership, Run } from './manifest.js';
 import * as wire from './wire/messages.js';
 
 /** Enumerations on the wire; 0 is never a valid value, so that a missing field is noticed. */
+const CODECS = { rot1: 1 } as const;
 const FOLD_MODES = { mean: 1, robust: 2 } as const;
 const MEMBERSHIP_MODES = { open: 1, allowlist: 2, invite: 3 } as const;
 
@@ -77,7 +78,7 @@ function toWire(manifest: Manifest): wire.Manifest {
     },
     schedule: manifest.schedule,
     training: manifest.training,
-    compression: { ...compression, phases: [...compression.phases] },
+    compression: { codec: CODECS[compression.codec] },
     fold: { ...fold, mode: FOLD_MODES[fold.mode], alpha: [...fold.alpha] },
     membership: {
       mode: MEMBERSHIP_MODES[membership.mode],
@@ -118,7 +119,7 @@ function fromWire(message: wire.Manifest): Manifest {
     },
     schedule,
     training,
-    compression: { ...compression, phases: compression.phases.map(phaseFromWire) },
+    compression: { codec: codecFromWire(compression.codec) },
     fold: { ...fold, mode: foldModeFromWire(fold.mode) },
     membership: membershipFromWire(membership),
   };
@@ -130,11 +131,11 @@ function filesFromWire({ filesRoot, filesBytes }: wire.Model): BlobName | null {
   return { root: toHex(filesRoot), size: filesBytes };
 }
 
-function phaseFromWire({ fromEpoch, slices, bits }: wire.CompressionPhase): CompressionPhase {
-  if (bits !== 1 && bits !== 2 && bits !== 4) {
-    throw new InvalidManifestError(`the manifest names a codec of ${bits} bits; known: 1, 2 and 4`);
-  }
-  return { fromEpoch, slices, bits };
+function codecFromWire(codec: number): Compression['codec'] {
+  if (codec === CODECS.rot1) return 'rot1';
+  throw new InvalidManifestError(
+    `the run uses codec ${codec}, which this program does not know; install a newer version`,
+  );
 }
 
 function foldModeFromWire(mode: number): FoldRule['mode'] {

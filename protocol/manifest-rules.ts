@@ -3,18 +3,12 @@ import { adapterLayout } from './adapter.js';
 import { InvalidManifestError, InvalidPeerIdError } from './errors.js';
 import { publicKeyFromPeerId } from './identity.js';
 import * as limits from './limits.js';
-import type { Compression, FoldRule, Manifest, Membership } from './manifest.js';
-
-/**
- * Largest gain G = 1 + beta + ... + beta^(NS - 1) of error feedback over slices. G = 3.7 diverges where
- * local training converges within an epoch; NS = 1 has G = 1 (docs/PROTOCOL.md, "Compression").
- */
-export const GAIN_MAX = 3;
+import type { FoldRule, Manifest, Membership } from './manifest.js';
 
 /** Of m rows fewer than half may lie: above this, floor(m trimFraction) leaves too few of them. */
 export const TRIM_FRACTION_MAX = 0.45;
 
-/** Entries in a compression or alpha table: a schedule, not a data channel. */
+/** Entries in a table of alphas: a schedule, not a data channel. */
 const PHASES_MAX = 64;
 
 /** @throws InvalidManifestError naming the field, its value and the bound. */
@@ -39,7 +33,6 @@ export function checkManifest(manifest: Manifest): void {
   real('training.epsilon', training.epsilon, 1e-30, 1);
   real('training.gradientNormMax', training.gradientNormMax, 1e-6, 1e6);
   real('adapter.alpha', adapter.alpha, 1e-6, 1e6);
-  checkCompression(manifest.compression);
   checkFold(manifest.fold);
   if (manifest.fold.mode === 'robust') checkRobust(manifest);
   checkMembership(manifest.membership);
@@ -84,26 +77,6 @@ function checkAdapter({ adapter }: Manifest): void {
     integer(`outFeatures of ${module.name}`, module.outFeatures, 1, limits.FEATURES_MAX);
   }
   integer('adapter size', adapterLayout(adapter).size, 1, limits.ADAPTER_SIZE_MAX);
-}
-
-function checkCompression({ blockSize, beta, phases }: Compression): void {
-  integer('compression.blockSize', blockSize, 8, 4096);
-  if (blockSize % 8 !== 0) fail('compression.blockSize', blockSize, 'a multiple of 8');
-  real('compression.beta', beta, 0, 1);
-  ascending('compression.phases', phases);
-  for (const { slices, bits } of phases) {
-    integer('compression slices', slices, 1, 64);
-    if (![1, 2, 4].includes(bits)) fail('compression bits', bits, '1, 2 or 4');
-    let gain = 0;
-    for (let i = 0, power = 1; i < slices; i++, power *= beta) gain += power;
-    if (gain > GAIN_MAX) {
-      fail(
-        `gain of ${slices} slices with beta ${beta}`,
-        Math.round(gain * 100) / 100,
-        `at most ${GAIN_MAX} (training diverges beyond; use fewer slices or a smaller beta)`,
-      );
-    }
-  }
 }
 
 function checkFold({ mode, trimFraction, clip, lagMax, alpha, ...seal }: FoldRule): void {

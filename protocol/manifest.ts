@@ -50,21 +50,10 @@ export interface Training {
   resetMoments: boolean;
 }
 
-/** From `fromEpoch` on: each coordinate goes out once in `slices` epochs, with `bits` bits. */
-export interface CompressionPhase {
-  fromEpoch: number;
-  /** NS, 1 to 64. */
-  slices: number;
-  bits: 1 | 2 | 4;
-}
-
+/** How updates are coded (protocol/quantise.ts). */
 export interface Compression {
-  /** Coordinates that share one fp16 scale. */
-  blockSize: number;
-  /** Decay of the residual, 0 to 1. */
-  beta: number;
-  /** In order of fromEpoch, the first at 0. */
-  phases: readonly CompressionPhase[];
+  /** rot1: one bit for each coordinate of rotated blocks. */
+  codec: 'rot1';
 }
 
 /** From `fromEpoch` on an epoch's mean delta is applied with numerator / denominator. */

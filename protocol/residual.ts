@@ -1,65 +1,78 @@
 /**
- * Error feedback (Seide et al. 2014; Karimireddy et al. 1901.09847): what compression holds back is
- * added to the next delta.   E <- beta E + D;  q = Q(E[s]);  E[s] -= q
+ * Error feedback (Seide et al. 2014; Karimireddy et al. 1901.09847): what compression holds back is added to the next
+ * delta.   E <- keep E + D;  q = Q(E);  E -= q
  */
-import { TILE_COORDINATES } from './kernel.js';
-import type { Prng } from './prng.js';
+import { TILE_BLOCKS, TILE_COORDINATES } from './kernel.js';
 import { emptyBody, type Quantised } from './quantise.js';
-import { gatherTile, scatterAdd, scatterTile, type Slice, type Vector } from './slice.js';
+import type { RowFormat, Vector } from './row-format.js';
 import { fastestKernel } from './wasm-kernel.js';
 
-/** residual <- beta x residual + delta; `residual` is changed in place. */
-export function accumulate(residual: Vector, delta: Float64Array, beta: number): void {
-  for (let i = 0; i < residual.length; i++) {
-    residual[i] = beta * (residual[i] ?? 0) + (delta[i] ?? 0);
-  }
+/** What training moved: scale x (from - to), [coordinates] each; `to` is null for zeros. */
+export interface Move {
+  readonly from: Vector;
+  readonly to: Vector | null;
+  readonly scale: number;
 }
 
-/** residual <- beta x residual + scale x (from - to): accumulate() without an array for the delta. */
-export function accumulateMove(
-  residual: Vector,
-  move: { from: Float32Array; to: Float32Array; scale: number },
-  beta: number,
-): void {
+/**
+ * residual <- keep x residual + the move, in place. Training starts from an adapter that lacks what the residual holds,
+ * and may make the same move once more: `keep` is 1 less the part of the residual that lies in the move again, 0 to 1.
+ * Without it both are sent, too far by one residual, and where training converges within a round the adapter swings
+ * ever wider (docs/PROTOCOL.md, "Error feedback").
+ */
+export function accumulate(residual: Vector, move: Move): void {
   const { from, to, scale } = move;
+  const keep = 1 - shareMovedAgain(residual, move);
   for (let i = 0; i < residual.length; i++) {
-    residual[i] = beta * (residual[i] ?? 0) + scale * ((from[i] ?? 0) - (to[i] ?? 0));
+    residual[i] = keep * (residual[i] ?? 0) + scale * ((from[i] ?? 0) - (to?.[i] ?? 0));
   }
 }
 
-/** Quantises the slice of `residual` and subtracts, in place, exactly what receivers will read. */
-export function takeSlice(
+/** The move's projection on the residual, in units of the residual, 0 to 1; 0 without a residual. */
+function shareMovedAgain(residual: Vector, { from, to, scale }: Move): number {
+  let [product, square] = [0, 0];
+  for (let i = 0; i < residual.length; i++) {
+    const held = residual[i] ?? 0;
+    product += held * (scale * ((from[i] ?? 0) - (to?.[i] ?? 0)));
+    square += held * held;
+  }
+  return square > 0 ? Math.min(1, Math.max(0, product / square)) : 0;
+}
+
+/** Quantises `residual`, and subtracts, in place, exactly what receivers will read. */
+export function takeUpdate(
   residual: Vector,
-  slice: Slice,
-  random: Prng,
+  format: RowFormat,
   kernel = fastestKernel(),
 ): Quantised {
-  const out = emptyBody(slice);
-  const { blocks, blockSize, coordinates } = slice;
-  const tileBlocks = Math.floor(TILE_COORDINATES / blockSize);
-  const tile = new Float64Array(tileBlocks * blockSize);
-  for (let block = 0; block < blocks.length; block += tileBlocks) {
-    const length = Math.min(tile.length, coordinates - block * blockSize);
-    const values = tile.subarray(0, length);
-    gatherTile(residual, slice, block, values);
-    kernel.take(values, slice, random, out, block);
-    scatterTile(residual, slice, block, values);
+  const out = emptyBody(format);
+  const tile = new Float64Array(TILE_COORDINATES);
+  for (let block = 0; block < format.blocks; block += TILE_BLOCKS) {
+    const held = tileOf(residual, block);
+    const values = tile.subarray(0, held.length);
+    values.set(held);
+    kernel.take(values, format, out, block);
+    held.set(values);
   }
   return out;
 }
 
 /** Adds what receivers read of an update that came to nothing, so that it is sent again; in place. */
-export function addUpdate(residual: Vector, slice: Slice, quantised: Quantised): void {
-  const { blocks, blockSize, coordinates } = slice;
-  const tileBlocks = Math.floor(TILE_COORDINATES / blockSize);
-  const tile = new Float64Array(tileBlocks * blockSize);
+export function addUpdate(residual: Vector, format: RowFormat, quantised: Quantised): void {
+  const tile = new Float64Array(TILE_COORDINATES);
   const kernel = fastestKernel();
-  for (let block = 0; block < blocks.length; block += tileBlocks) {
-    const length = Math.min(tile.length, coordinates - block * blockSize);
-    const values = tile.subarray(0, length);
-    kernel.decode(quantised, slice, block, values);
-    scatterAdd(residual, slice, values, 1, block);
+  for (let block = 0; block < format.blocks; block += TILE_BLOCKS) {
+    const held = tileOf(residual, block);
+    const values = tile.subarray(0, held.length);
+    kernel.decode(quantised, format, block, values);
+    for (let i = 0; i < held.length; i++) held[i] = (held[i] ?? 0) + (values[i] ?? 0);
   }
+}
+
+/** The coordinates of `vector` from block `block` on, at most a tile. */
+export function tileOf<T extends Vector>(vector: T, block: number): T {
+  const start = (block / TILE_BLOCKS) * TILE_COORDINATES;
+  return vector.subarray(start, start + TILE_COORDINATES) as T;
 }
 
 /** L2 norm of `vector`, summed in order. */

@@ -1,14 +1,10 @@
 /**
  * The robust mean of one epoch's rows: nearest-neighbour mixing (Allouah et al. 2023, 2302.01772), then the
- * coordinate-wise trimmed mean (Yin et al. 2018, 1803.01498). Both need that all peers send the same
- * coordinates, as slices see to. Of m rows it bears f = floor(trimFraction m) that lie. Only + - * / and
+ * coordinate-wise trimmed mean (Yin et al. 2018, 1803.01498). Of m rows it bears f = floor(trimFraction m) that lie. Only + - * / and
  * comparison, each sum in one fixed order, so that equal logs give equal bits.
  */
-import type { Kernel, WeightedRow } from './kernel.js';
-import type { Slice } from './slice.js';
-
-/** All rows are held for about so many coordinates at a time: 64 rows are 1 MiB. */
-const TILE_COORDINATES = 2048;
+import { TILE_BLOCKS, TILE_COORDINATES, type Kernel, type WeightedRow } from './kernel.js';
+import { BLOCK_COORDINATES, type RowFormat } from './row-format.js';
 
 /** Pairs of coordinates that are compared, or mixed, in the time that one is dequantised. */
 const PAIRS_PER_COORDINATE = 4;
@@ -16,7 +12,7 @@ const PAIRS_PER_COORDINATE = 4;
 /** The robust mean of one epoch's rows, tile by tile. */
 export class RobustMean {
   readonly #rows: readonly WeightedRow[];
-  readonly #slice: Slice;
+  readonly #format: RowFormat;
   readonly #kernel: Kernel;
   readonly #faulty: number;
   /** For each row those that it is mixed with. */
@@ -26,19 +22,13 @@ export class RobustMean {
   readonly #mixed: readonly Float64Array[];
 
   /** `rows` in ascending order of peer id; `trimFraction` in [0, 0.5). */
-  constructor(rows: readonly WeightedRow[], slice: Slice, trimFraction: number, kernel: Kernel) {
+  constructor(rows: readonly WeightedRow[], format: RowFormat, trimFraction: number, kernel: Kernel) {
     this.#kernel = kernel;
     this.#rows = rows;
-    this.#slice = slice;
+    this.#format = format;
     this.#faulty = Math.floor(trimFraction * rows.length);
-    const size = this.tileBlocks * slice.blockSize;
-    this.#values = rows.map(() => new Float64Array(size));
-    this.#mixed = rows.map(() => new Float64Array(size));
-  }
-
-  /** Blocks of one tile. */
-  get tileBlocks(): number {
-    return Math.max(1, Math.floor(TILE_COORDINATES / this.#slice.blockSize));
+    this.#values = rows.map(() => new Float64Array(TILE_COORDINATES));
+    this.#mixed = rows.map(() => new Float64Array(TILE_COORDINATES));
   }
 
   /** Work for `length` coordinates of the mean, in coordinates dequantised. */
@@ -49,19 +39,18 @@ export class RobustMean {
 
   /** Finds each row's neighbours, which takes all coordinates: before the first tile. Yields the work done. */
   *prepare(): Generator<number> {
-    const { blocks, blockSize, coordinates } = this.#slice;
+    const { blocks, coordinates } = this.#format;
     const m = this.#rows.length;
     const distances = new Float64Array(m * m);
-    for (let block = 0; block < blocks.length; block += this.tileBlocks) {
-      const start = block * blockSize;
-      const length = Math.min(this.tileBlocks * blockSize, coordinates - start);
+    for (let block = 0; block < blocks; block += TILE_BLOCKS) {
+      const length = Math.min(TILE_COORDINATES, coordinates - block * BLOCK_COORDINATES);
       addDistances(this.#read(block, length), distances);
       yield work(length, (m * (m - 1)) / 2);
     }
     this.#neighbours = nearest(distances, m, this.#faulty);
   }
 
-  /** Into `out`: the mean from block `firstBlock` of the slice on; at most a tile. */
+  /** Into `out`: the mean from block `firstBlock` on; at most a tile. */
   tile(firstBlock: number, out: Float64Array): void {
     const values = this.#read(firstBlock, out.length);
     const mixed = this.#mixed.map((row) => row.subarray(0, out.length));
@@ -73,7 +62,7 @@ export class RobustMean {
   #read(firstBlock: number, length: number): Float64Array[] {
     return this.#rows.map(({ quantised, factor }, i) => {
       const row = (this.#values[i] ?? new Float64Array(length)).subarray(0, length);
-      this.#kernel.decode(quantised, this.#slice, firstBlock, row);
+      this.#kernel.decode(quantised, this.#format, firstBlock, row);
       for (let k = 0; k < length; k++) row[k] = (row[k] ?? 0) * factor;
       return row;
     });

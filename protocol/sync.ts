@@ -19,7 +19,7 @@ import {
 import * as limits from './limits.js';
 import type { UpdateLog } from './log.js';
 import type { Run } from './manifest.js';
-import { maxUpdateBytes } from './slice.js';
+import { updateBytes } from './row-format.js';
 import { UPDATE_OVERHEAD_BYTES_MAX, updateOf, type UpdateHeader } from './update.js';
 import * as wire from './wire/messages.js';
 
@@ -106,7 +106,7 @@ export class SyncSession {
     this.#inFlight = inFlight;
     this.#have = new HaveVector();
     this.#want = new HaveVector();
-    this.#updateBytesMax = maxUpdateBytes(run) + UPDATE_OVERHEAD_BYTES_MAX;
+    this.#updateBytesMax = updateBytes(run) + UPDATE_OVERHEAD_BYTES_MAX;
     this.#receivedMax =
       2 * limits.HAVE_BYTES_MAX + Math.max(limits.SYNC_SESSION_BYTES_MAX, this.#updateBytesMax);
   }

@@ -11,9 +11,9 @@ import { peerIdFromPublicKey, publicKeyFromPeerId, verifySignature } from './ide
 import { EPOCHS_MAX, STEPS_MAX } from './limits.js';
 import type { Run } from './manifest.js';
 import { isListed } from './members.js';
-import { isWellFormed, quantisedBytes, type Quantised } from './quantise.js';
+import { hasFiniteScales, quantisedBytes, type Quantised } from './quantise.js';
 import { decodeCanonical, rejectionOf } from './signed-message.js';
-import type { Slicer } from './slice.js';
+import type { RowFormats } from './row-format.js';
 import * as wire from './wire/messages.js';
 
 export interface UpdateHeader {
@@ -106,10 +106,10 @@ export function updateToWire(update: Update): wire.Update {
 }
 
 /** @throws UpdateRejectedError unless this is a well-formed, signed update of a member of `run`. */
-export function checkUpdate(run: Run, slicer: Slicer, message: wire.Update): Update {
+export function checkUpdate(run: Run, formats: RowFormats, message: wire.Update): Update {
   const header = checkHeader(run, message);
-  const slice = slicer.slice(header.epoch);
-  const expected = quantisedBytes(slice);
+  const format = formats.at(header.epoch);
+  const expected = quantisedBytes(format);
   const { scales, codes } = message;
   if (scales.length !== expected.scales || codes.length !== expected.codes) {
     throw rejected(
@@ -121,8 +121,8 @@ export function checkUpdate(run: Run, slicer: Slicer, message: wire.Update): Upd
   if (!bytesEqual(blobRoot(chunkHashes([scales, codes])), header.bodyRoot)) {
     throw rejected('bad-signature', 'the body does not match the hash that its author signed');
   }
-  if (!isWellFormed({ scales, codes }, slice)) {
-    throw rejected('bad-scale', 'a scale is negative or not finite, or a code is out of range');
+  if (!hasFiniteScales({ scales, codes }, format)) {
+    throw rejected('bad-scale', 'a scale is negative or not finite');
   }
   // Views into a network buffer would keep all of it alive, so the log holds copies.
   return { ...header, scales: copyOf(scales), codes: copyOf(codes) };

@@ -1,9 +1,8 @@
 /** The kernel in WebAssembly (kernels/rows.ts), and which kernel this machine runs. */
 import { javascriptKernel, TILE_COORDINATES, type Kernel, type WeightedRow } from './kernel.js';
 import { ROWS_WASM } from './kernels/rows.generated.js';
-import type { Prng } from './prng.js';
-import type { Quantised } from './quantise.js';
-import type { Slice } from './slice.js';
+import { SCALE_FACTOR, wholeBlocks, type Quantised } from './quantise.js';
+import { BLOCK_COORDINATES, CODE_BYTES, SCALE_BYTES, type RowFormat } from './row-format.js';
 import { instantiate } from './webassembly.js';
 
 interface Address {
@@ -15,25 +14,31 @@ interface Exports {
   memory: { buffer: ArrayBuffer };
   TILE: Address;
   ROWS: Address;
+  SIGNS: Address;
+  HELD: Address;
   VALUES: Address;
   CODES: Address;
   SCALES: Address;
   FACTORS: Address;
-  STATE: Address;
   start(): void;
-  addRows(bits: number, rows: number, blockSize: number, length: number): void;
+  addRows(rows: number, length: number): void;
+  rotateBack(length: number): void;
   roundToSteps(length: number, factor: number): void;
-  decode(bits: number, blockSize: number, length: number): void;
-  encode(bits: number, blockSize: number, length: number): number;
+  encode(length: number, scaleFactor: number): number;
 }
+
+/** Bytes of the codes and of the scales of a tile. */
+const TILE_CODE_BYTES = (TILE_COORDINATES / BLOCK_COORDINATES) * CODE_BYTES;
+const TILE_SCALE_BYTES = (TILE_COORDINATES / BLOCK_COORDINATES) * SCALE_BYTES;
 
 class WasmKernel implements Kernel {
   readonly name = 'webassembly';
   readonly #exports: Exports;
   readonly #rowsMax: number;
+  readonly #signs: Float64Array;
+  readonly #held: Float64Array;
   readonly #values: Float64Array;
   readonly #factors: Float64Array;
-  readonly #state: Uint32Array;
   /** Of each row of a call: bytes. */
   readonly #codes: readonly Uint8Array[];
   readonly #scales: readonly Uint8Array[];
@@ -42,87 +47,88 @@ class WasmKernel implements Kernel {
     this.#exports = exports;
     exports.start();
     const { buffer } = exports.memory;
-    const { TILE, ROWS, VALUES, CODES, SCALES, FACTORS, STATE } = exports;
+    const { TILE, ROWS, SIGNS, HELD, VALUES, CODES, SCALES, FACTORS } = exports;
     this.#rowsMax = ROWS.value;
+    this.#signs = new Float64Array(buffer, SIGNS.value, BLOCK_COORDINATES);
+    this.#held = new Float64Array(buffer, HELD.value, TILE.value);
     this.#values = new Float64Array(buffer, VALUES.value, TILE.value);
     this.#factors = new Float64Array(buffer, FACTORS.value, ROWS.value);
-    this.#state = new Uint32Array(buffer, STATE.value, 4);
     const perRow = (start: number, size: number): Uint8Array[] =>
       Array.from({ length: ROWS.value }, (_, i) => new Uint8Array(buffer, start + i * size, size));
-    this.#codes = perRow(CODES.value, TILE.value / 2);
-    this.#scales = perRow(SCALES.value, TILE.value / 4);
+    this.#codes = perRow(CODES.value, TILE_CODE_BYTES);
+    this.#scales = perRow(SCALES.value, TILE_SCALE_BYTES);
   }
 
   steps(
     rows: readonly WeightedRow[],
-    slice: Slice,
+    { signs }: RowFormat,
     firstBlock: number,
     length: number,
     factor: number,
   ): Float64Array {
-    const { bits, blockSize } = slice;
-    this.#values.fill(0, 0, (length + 7) & ~7);
-    for (let first = 0; first < rows.length; first += this.#rowsMax) {
-      const count = Math.min(this.#rowsMax, rows.length - first);
-      for (let i = 0; i < count; i++) {
-        const row = rows[first + i];
-        if (row === undefined) continue;
-        this.#factors[i] = row.factor;
-        this.#load(row.quantised, slice, firstBlock, length, i);
-      }
-      this.#exports.addRows(bits, count, blockSize, length);
-    }
-    this.#exports.roundToSteps(length, factor);
+    this.#sum(rows, signs, firstBlock, length);
+    this.#exports.roundToSteps(wholeBlocks(length), factor);
     return this.#values.subarray(0, length);
   }
 
-  decode(row: Quantised, slice: Slice, firstBlock: number, out: Float64Array): void {
-    const { bits, blockSize } = slice;
+  decode(quantised: Quantised, { signs }: RowFormat, firstBlock: number, out: Float64Array): void {
+    const rows = [{ quantised, factor: 1 }];
     // A caller may want more than a tile at a time.
-    const most = Math.floor(TILE_COORDINATES / blockSize) * blockSize;
-    for (let start = 0; start < out.length; start += most) {
-      const length = Math.min(most, out.length - start);
-      this.#load(row, slice, firstBlock + start / blockSize, length, 0);
-      this.#exports.decode(bits, blockSize, length);
+    for (let start = 0; start < out.length; start += TILE_COORDINATES) {
+      const length = Math.min(TILE_COORDINATES, out.length - start);
+      this.#sum(rows, signs, firstBlock + start / BLOCK_COORDINATES, length);
       out.set(this.#values.subarray(0, length), start);
     }
   }
 
   take(
     values: Float64Array,
-    slice: Slice,
-    random: Prng,
+    { signs }: RowFormat,
     { scales, codes }: Quantised,
     firstBlock: number,
   ): void {
-    const { bits, blockSize } = slice;
-    const { length } = values;
+    const whole = wholeBlocks(values.length);
     const [rowScales, rowCodes] = [this.#scales[0], this.#codes[0]];
     if (rowScales === undefined || rowCodes === undefined) return;
-    this.#values.set(values);
-    this.#state.set(random.state);
-    const bad = this.#exports.encode(bits, blockSize, length);
-    if (bad >= 0) throw new RangeError(`cannot quantise ${values[bad] ?? 'nothing'}`);
-    random.state.set(this.#state);
-    values.set(this.#values.subarray(0, length));
-    scales.set(rowScales.subarray(0, 2 * Math.ceil(length / blockSize)), 2 * firstBlock);
-    const position = (firstBlock * blockSize * bits) / 8;
-    codes.set(rowCodes.subarray(0, Math.ceil((length * bits) / 8)), position);
+    this.#signs.set(signs);
+    this.#held.set(values);
+    this.#held.fill(0, values.length, whole);
+    if (this.#exports.encode(whole, SCALE_FACTOR) === 0)
+      throw new RangeError('cannot quantise values that are not finite');
+    values.set(this.#held.subarray(0, values.length));
+    const blocks = whole / BLOCK_COORDINATES;
+    scales.set(rowScales.subarray(0, SCALE_BYTES * blocks), SCALE_BYTES * firstBlock);
+    codes.set(rowCodes.subarray(0, CODE_BYTES * blocks), CODE_BYTES * firstBlock);
   }
 
-  /** Copies a tile of `row` into the place of row `index`. */
-  #load(
-    { scales, codes }: Quantised,
-    { bits, blockSize }: Slice,
+  /** #values <- the sum of `rows`, from 0 in their order, rotated back. */
+  #sum(
+    rows: readonly WeightedRow[],
+    signs: Float64Array,
     firstBlock: number,
     length: number,
-    index: number,
   ): void {
-    const position = (firstBlock * blockSize * bits) / 8;
-    const end = position + Math.ceil((length * bits) / 8);
-    this.#codes[index]?.set(codes.subarray(position, end));
-    const blocks = Math.ceil(length / blockSize);
-    this.#scales[index]?.set(scales.subarray(2 * firstBlock, 2 * (firstBlock + blocks)));
+    const whole = wholeBlocks(length);
+    this.#signs.set(signs);
+    this.#values.fill(0, 0, whole);
+    for (let first = 0; first < rows.length; first += this.#rowsMax) {
+      const count = Math.min(this.#rowsMax, rows.length - first);
+      for (let i = 0; i < count; i++) {
+        const row = rows[first + i];
+        if (row === undefined) continue;
+        this.#factors[i] = row.factor;
+        this.#load(row.quantised, firstBlock, whole / BLOCK_COORDINATES, i);
+      }
+      this.#exports.addRows(count, whole);
+    }
+    this.#exports.rotateBack(whole);
+  }
+
+  /** Copies some blocks of `row` into the place of row `index`. */
+  #load({ scales, codes }: Quantised, firstBlock: number, blocks: number, index: number): void {
+    const end = firstBlock + blocks;
+    this.#codes[index]?.set(codes.subarray(CODE_BYTES * firstBlock, CODE_BYTES * end));
+    this.#scales[index]?.set(scales.subarray(SCALE_BYTES * firstBlock, SCALE_BYTES * end));
   }
 }
 

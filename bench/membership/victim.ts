@@ -14,9 +14,8 @@ import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { Fold } from '../../protocol/fold.js';
 import { UpdateLog } from '../../protocol/log.js';
 import type { Run } from '../../protocol/manifest.js';
-import { Prng } from '../../protocol/prng.js';
-import { accumulate, takeSlice } from '../../protocol/residual.js';
-import { Slicer } from '../../protocol/slice.js';
+import { accumulate, takeUpdate } from '../../protocol/residual.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import { createUpdate } from '../../protocol/update.js';
 import { testIdentity, testRun } from '../../test/support/runs.js';
 
@@ -54,7 +53,6 @@ export async function makeRun(settings: VictimSettings): Promise<Run> {
       batchSize: Math.ceil(notesPerStep / 2),
       learningRate,
     },
-    compression: { ...manifest.compression, phases: [{ fromEpoch: 0, slices: 1, bits: 1 }] },
   }));
 }
 
@@ -81,8 +79,7 @@ export async function trainVictim(
     dataSeed: settings.seed,
     ...(settings.privacy && { privacy: settings.privacy }),
   });
-  const [slicer, fold, log] = [new Slicer(run), new Fold(run), new UpdateLog()];
-  const random = new Prng(settings.seed, 'rounding');
+  const [formats, fold, log] = [new RowFormats(run), new Fold(run), new UpdateLog()];
   const residual = new Float64Array(initialAdapter(manifest.adapter).length);
   const folds = [fold.theta()];
   let optimiser: OptimiserState | null = null;
@@ -91,9 +88,8 @@ export async function trainVictim(
     const job = { epoch, theta, optimiser, steps: settings.steps, deadlineMs: Infinity };
     const result = await session.train(job, () => undefined, new AbortController().signal);
     optimiser = result.optimiser;
-    const delta = Float64Array.from(theta, (value, i) => value - (result.theta[i] ?? 0));
-    accumulate(residual, delta, manifest.compression.beta);
-    const quantised = takeSlice(residual, slicer.slice(epoch), random);
+    accumulate(residual, { from: theta, to: result.theta, scale: 1 });
+    const quantised = takeUpdate(residual, formats.at(epoch));
     const fields = { epoch, baseEpoch: epoch, steps: job.steps, logDigest: new Uint8Array(32) };
     log.insert(createUpdate(run, testIdentity(0), { ...fields, ...quantised }));
     fold.compute(log);

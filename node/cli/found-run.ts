@@ -9,7 +9,6 @@ import type { BlobName } from '../../protocol/blob.js';
 import type {
   AgreedAdapter,
   AlphaPhase,
-  CompressionPhase,
   FoldRule,
   Manifest,
   Membership,
@@ -66,11 +65,7 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
       stepsRef: options.steps,
     },
     training: trainingOf(options, context.hiddenSize),
-    compression: {
-      blockSize: options.blockSize,
-      beta: options.beta,
-      phases: compressionPhases(options, options.epochs),
-    },
+    compression: { codec: 'rot1' },
     fold: {
       mode: options.fold,
       trimFraction: trimFractionOf(options),
@@ -175,21 +170,6 @@ function seedOf(seed: string): Uint8Array {
   return new Uint8Array(createHash('sha256').update('murmurate/seed/1\n').update(seed).digest());
 }
 
-function compressionPhases(
-  { bits, slices, tailBits, tailShare }: RunOptions,
-  epochs: number,
-): CompressionPhase[] {
-  const first = { fromEpoch: 0, slices, bits: bitsOf(bits) };
-  const tailEpochs = Math.round(epochs * tailShare);
-  if (tailEpochs === 0 || tailBits === bits) return [first];
-  const tail = { fromEpoch: epochs - tailEpochs, slices, bits: bitsOf(tailBits) };
-  return tail.fromEpoch === 0 ? [tail] : [first, tail];
-}
-
-function bitsOf(word: '1' | '2' | '4'): 1 | 2 | 4 {
-  return word === '1' ? 1 : word === '2' ? 2 : 4;
-}
-
 function alphaPhases(phases: readonly string[]): AlphaPhase[] {
   return phases.map((phase) => {
     const [fromEpoch = 0, numerator = 0, denominator = 0] = phase.split(/[:/]/).map(Number);
@@ -252,13 +232,6 @@ const COMPARISONS: Record<
   adamEpsilon: { wanted: (o) => o.adamEpsilon, stored: (m) => m.training.epsilon },
   gradientNorm: { wanted: (o) => o.gradientNorm, stored: (m) => m.training.gradientNormMax },
   resetMoments: { wanted: (o) => o.resetMoments, stored: (m) => m.training.resetMoments },
-  // The four make one table, so each is compared by the table that it leads to.
-  bits: { wanted: phaseTable, stored: storedPhaseTable },
-  slices: { wanted: phaseTable, stored: storedPhaseTable },
-  tailBits: { wanted: phaseTable, stored: storedPhaseTable },
-  tailShare: { wanted: phaseTable, stored: storedPhaseTable },
-  blockSize: { wanted: (o) => o.blockSize, stored: (m) => m.compression.blockSize },
-  beta: { wanted: (o) => o.beta, stored: (m) => m.compression.beta },
   fold: { wanted: (o) => o.fold, stored: (m) => m.fold.mode },
   trim: { wanted: (o) => o.trim, stored: (m) => m.fold.trimFraction },
   clip: {
@@ -330,24 +303,6 @@ export function checkResume(
 
 function isComparable(name: string): name is keyof typeof COMPARISONS {
   return Object.hasOwn(COMPARISONS, name);
-}
-
-function phaseTable(options: RunOptions, { schedule }: Manifest): string {
-  return phaseText(compressionPhases(options, schedule.epochsMax));
-}
-
-function storedPhaseTable({ compression }: Manifest): string {
-  return phaseText(compression.phases);
-}
-
-/** E.g. "1 bit, 4 bits from epoch 27". */
-function phaseText(phases: readonly CompressionPhase[]): string {
-  return phases
-    .map(({ fromEpoch, slices, bits }) => {
-      const codec = `${bits} bit${bits === 1 ? '' : 's'}${slices === 1 ? '' : ` in ${slices} slices`}`;
-      return fromEpoch === 0 ? codec : `${codec} from epoch ${fromEpoch}`;
-    })
-    .join(', ');
 }
 
 function alphaText(phases: readonly AlphaPhase[]): string {

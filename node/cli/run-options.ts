@@ -24,8 +24,7 @@ const START_IN_SECONDS_MAX = 86_400;
 export const ROBUST_MEMBERS_MIN = 8;
 
 /**
- * The defaults come from measurements on the embedded base (docs/PROTOCOL.md, "Defaults"): NS = 1 with
- * 1 bit, and 4 bits for the last tenth, at 10 steps an epoch.
+ * The defaults come from measurements on the embedded base (docs/PROTOCOL.md, "Defaults").
  */
 export const runOptions = {
   name: option(
@@ -73,12 +72,6 @@ export const runOptions = {
   adamEpsilon: option(real('X', 1e-30, 1), 1e-8, 'epsilon of AdamW'),
   gradientNorm: option(real('X', 1e-6, 1e6), 1, 'gradients are scaled down to this L2 norm'),
   resetMoments: switchOption('zero the moments of AdamW at each epoch'),
-  bits: option(choice(['1', '2', '4']), '1', 'bits a coordinate in an update'),
-  slices: option(integer('N', 1, 64), 1, 'epochs in which each coordinate is sent once'),
-  tailBits: option(choice(['1', '2', '4']), '4', 'bits a coordinate at the end of the run'),
-  tailShare: option(real('SHARE', 0, 1), 0.1, 'share of the epochs that use --tail-bits'),
-  blockSize: option(integer('N', 8, 4096), 64, 'coordinates that share one scale; a multiple of 8'),
-  beta: option(real('X', 0, 1), 0.95, 'decay of the residual of compression'),
   fold: option(
     choice(['mean', 'robust']),
     'mean',

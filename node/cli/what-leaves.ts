@@ -20,7 +20,7 @@ export const KINDS_OF_BYTE: readonly KindOfByte[] = [
     purpose: 'gossip',
     name: 'gossip',
     holds:
-      'signed updates and seals of this peer and, passed on, of others: epoch, number of steps, and one to four bits for each adapter weight; announcements of large ones, proofs, amendments, admissions',
+      'signed updates and seals of this peer and, passed on, of others: epoch, number of steps, and one bit for each adapter weight; announcements of large ones, proofs, amendments, admissions',
     lacks: 'text, tokens, file names, losses',
   },
   {

@@ -1,8 +1,6 @@
 /** What becomes of trained steps: error feedback, the codec and the signed update (docs/PROTOCOL.md, "One epoch at one peer"). */
-import { fromHex } from '../../protocol/bytes.js';
 import { encodeUpdateMessage } from '../../protocol/gossip.js';
-import { Prng } from '../../protocol/prng.js';
-import { accumulateMove, addUpdate, takeSlice } from '../../protocol/residual.js';
+import { accumulate, addUpdate, takeUpdate } from '../../protocol/residual.js';
 import { createUpdate, type Update, type UpdateHeader } from '../../protocol/update.js';
 import type { Identity, PeerState, TrainResult } from '../interfaces.js';
 import type { Replica } from './replica.js';
@@ -34,17 +32,16 @@ export function compressEpoch(
   state: PeerState,
   { theta, result, baseEpoch, epoch, returned }: TrainedEpoch,
 ): { state: PeerState; update: Update } {
-  const { run, slicer, log } = replica;
-  const { schedule, compression, fold } = run.manifest;
+  const { run, formats, log } = replica;
+  const { schedule, fold } = run.manifest;
   const scale = Math.min(schedule.stepsRef / result.steps, STEP_SCALE_MAX);
   const { residual } = state;
   // After a long absence the residual corrects a path that the swarm has left.
   if (epoch - state.epoch > fold.lagMax) residual.fill(0);
-  accumulateMove(residual, { from: theta, to: result.theta, scale }, compression.beta);
+  accumulate(residual, { from: theta, to: result.theta, scale });
   for (const header of returned?.updates ?? [])
-    addUpdate(residual, slicer.slice(header.epoch), log.read(header));
-  const random = new Prng(fromHex(run.id), `rounding/${identity.peerId}/${epoch}`);
-  const quantised = takeSlice(residual, slicer.slice(epoch), random);
+    addUpdate(residual, formats.at(header.epoch), log.read(header));
+  const quantised = takeUpdate(residual, formats.at(epoch));
   const { steps, tokens } = result;
   const logDigest = log.digest();
   const fields = { epoch, baseEpoch, steps, logDigest, ...quantised };

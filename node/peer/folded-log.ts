@@ -11,7 +11,7 @@ import { UpdateLog } from '../../protocol/log.js';
 import type { Run } from '../../protocol/manifest.js';
 import { Members } from '../../protocol/members.js';
 import type { SealStatement } from '../../protocol/seal.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import type { UpdateHeader } from '../../protocol/update.js';
 import { inPieces } from './pieces.js';
 import type { AdapterSnapshot } from './snapshot.js';
@@ -32,7 +32,7 @@ export interface ReplicaBodies extends Bodies {
 
 export class FoldedLog {
   readonly run: Run;
-  readonly slicer: Slicer;
+  readonly formats: RowFormats;
   readonly log: UpdateLog;
   /** Coordinates of the adapter. */
   readonly size: number;
@@ -51,11 +51,11 @@ export class FoldedLog {
 
   constructor(run: Run, bodies: ReplicaBodies) {
     this.run = run;
-    this.slicer = new Slicer(run);
+    this.formats = new RowFormats(run);
     const members = new Members(run.manifest.membership);
     this.log = new UpdateLog({ members, bodies, runId: run.id });
     this.bodies = bodies;
-    this.#rows = new EpochFold(run, this.slicer);
+    this.#rows = new EpochFold(run, this.formats);
     this.#fold = new Fold(run, this.#rows);
     this.size = adapterLayout(run.manifest.adapter).size;
   }

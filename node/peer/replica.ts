@@ -148,7 +148,7 @@ export class Replica extends FoldedLog {
     counts: (author: string, epoch: number) => boolean = () => true,
   ): boolean {
     try {
-      const message = decodeGossip(this.run, this.slicer, record, 'disk');
+      const message = decodeGossip(this.run, this.formats, record, 'disk');
       switch (message.kind) {
         case 'update':
           if (!counts(message.update.author, message.update.epoch)) break;
@@ -181,7 +181,7 @@ export class Replica extends FoldedLog {
    */
   restoreOwn(record: Uint8Array): void {
     try {
-      const message = decodeGossip(this.run, this.slicer, record, 'disk');
+      const message = decodeGossip(this.run, this.formats, record, 'disk');
       if (message.kind === 'update') this.addOwn(message.update);
     } catch (error) {
       if (!(error instanceof UpdateRejectedError)) throw error;
@@ -216,7 +216,7 @@ export class Replica extends FoldedLog {
   /** Judges a gossip message passed on by `from`; never throws for what it holds. */
   onGossip(bytes: Uint8Array, from: string): Verdict {
     return this.#judge(from, () => {
-      const message = decodeGossip(this.run, this.slicer, bytes, 'gossip', this.log);
+      const message = decodeGossip(this.run, this.formats, bytes, 'gossip', this.log);
       switch (message.kind) {
         case 'held':
           return 'ignore';
@@ -239,7 +239,7 @@ export class Replica extends FoldedLog {
   /** Judges an update that came by sync from `from`. */
   onSynced(update: wire.Update, from: string): Verdict {
     if (isHeld(this.log, update)) return 'ignore';
-    return this.#judge(from, () => this.#admit(checkUpdate(this.run, this.slicer, update), 'drop'));
+    return this.#judge(from, () => this.#admit(checkUpdate(this.run, this.formats, update), 'drop'));
   }
 
   onSyncedProof(proof: wire.Equivocation, from: string): Verdict {

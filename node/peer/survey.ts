@@ -77,7 +77,7 @@ export class Surveyor {
   constructor(components: SurveyorComponents) {
     this.#c = components;
     this.#run = components.replica.run;
-    this.#rows = new EpochFold(this.#run, components.replica.slicer);
+    this.#rows = new EpochFold(this.#run, components.replica.formats);
   }
 
   /** Authors that two surveys in a row found harmful. */

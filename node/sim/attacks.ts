@@ -2,7 +2,6 @@
  * Hostile peers as strategies: what each makes of its honest update, of its data or of its messages. All know
  * what every honest peer computed in the epoch (the strongest attacker), and sign with their own keys.
  */
-import { accumulate } from '../../protocol/residual.js';
 import type { Prng } from '../../protocol/prng.js';
 import type { DataRecord } from '../data/records.js';
 import type { Accomplice, HonestRows } from './accomplice.js';
@@ -163,13 +162,8 @@ function gaussian({ own, random }: Scene): Float64Array {
 
 function alie({ own, honest }: Scene): Float64Array {
   if (honest === null) return own;
-  const forged = honest.mean.slice();
-  accumulate(
-    forged,
-    honest.deviation.map((value) => -ALIE_DEVIATIONS * value),
-    1,
-  );
-  return forged;
+  const { mean, deviation } = honest;
+  return mean.map((value, i) => value - ALIE_DEVIATIONS * (deviation[i] ?? 0));
 }
 
 function ipm({ own, honest }: Scene): Float64Array {

@@ -1,10 +1,8 @@
 /** Attacks that lie in what is sent and when, not in what was learned. */
-import { fromHex } from '../../protocol/bytes.js';
 import { encodeUpdateMessage } from '../../protocol/gossip.js';
 import { GOSSIP_BYTES_MAX } from '../../protocol/limits.js';
-import { Prng } from '../../protocol/prng.js';
 import { quantise } from '../../protocol/quantise.js';
-import { gather, Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import { createUpdate, type Update } from '../../protocol/update.js';
 import type { Accomplice, HonestRows } from './accomplice.js';
 
@@ -49,14 +47,12 @@ export function backDated(rowOf: (honest: HonestRows) => Float64Array, at: numbe
 
 /** A valid update of `epoch` with `values` in it, [adapterSize] float64. */
 function forged({ node, run }: Accomplice, epoch: number, values: Float64Array): Update {
-  const slicer = new Slicer(run);
-  const slice = slicer.slice(epoch);
-  const random = new Prng(fromHex(run.id), `forged/${node.peerId}/${epoch}`);
+  const formats = new RowFormats(run);
   return createUpdate(run, node.identity, {
     epoch,
     baseEpoch: epoch,
     steps: run.manifest.schedule.stepsRef,
     logDigest: new Uint8Array(32),
-    ...quantise(gather(values, slice), slice, random),
+    ...quantise(values, formats.at(epoch)),
   });
 }

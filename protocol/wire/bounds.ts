@@ -49,16 +49,8 @@ export const Training = messageBounds('Training', [
   { number: 11, name: 'resetMoments', kind: 'bool' },
 ]);
 
-export const CompressionPhase = messageBounds('CompressionPhase', [
-  { number: 1, name: 'fromEpoch', kind: 'uint32' },
-  { number: 2, name: 'slices', kind: 'uint32' },
-  { number: 3, name: 'bits', kind: 'uint32' },
-]);
-
 export const Compression = messageBounds('Compression', [
-  { number: 1, name: 'blockSize', kind: 'uint32' },
-  { number: 2, name: 'beta', kind: 'double' },
-  { number: 3, name: 'phases', kind: CompressionPhase, count: 64 },
+  { number: 1, name: 'codec', kind: 'uint32' },
 ]);
 
 export const AlphaPhase = messageBounds('AlphaPhase', [

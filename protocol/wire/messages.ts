@@ -786,9 +786,7 @@ export namespace Training {
 }
 
 export interface Compression {
-  blockSize: number
-  beta: number
-  phases: CompressionPhase[]
+  codec: number
 }
 
 export namespace Compression {
@@ -801,21 +799,9 @@ export namespace Compression {
           w.fork()
         }
 
-        if ((obj.blockSize != null && obj.blockSize !== 0)) {
+        if ((obj.codec != null && obj.codec !== 0)) {
           w.uint32(8)
-          w.uint32(obj.blockSize)
-        }
-
-        if ((obj.beta != null && obj.beta !== 0)) {
-          w.uint32(17)
-          w.double(obj.beta)
-        }
-
-        if (obj.phases != null && obj.phases.length > 0) {
-          for (const value of obj.phases) {
-            w.uint32(26)
-            CompressionPhase.codec().encode(value, w)
-          }
+          w.uint32(obj.codec)
         }
 
         if (opts.lengthDelimited !== false) {
@@ -823,9 +809,7 @@ export namespace Compression {
         }
       }, (reader, length, opts = {}) => {
         const obj: any = {
-          blockSize: 0,
-          beta: 0,
-          phases: []
+          codec: 0
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -835,21 +819,7 @@ export namespace Compression {
 
           switch (tag >>> 3) {
             case 1: {
-              obj.blockSize = reader.uint32()
-              break
-            }
-            case 2: {
-              obj.beta = reader.double()
-              break
-            }
-            case 3: {
-              if (opts.limits?.phases != null && obj.phases.length === opts.limits.phases) {
-                throw new MaxLengthError('Decode error - repeated field "phases" had too many elements')
-              }
-
-              obj.phases.push(CompressionPhase.codec().decode(reader, reader.uint32(), {
-                limits: opts.limits?.phases$
-              }))
+              obj.codec = reader.uint32()
               break
             }
             default: {
@@ -872,88 +842,6 @@ export namespace Compression {
 
   export function decode (buf: Uint8Array | Uint8ArrayList): Compression {
     return decodeBounded(buf, Compression.codec(), bounds.Compression)
-  }
-}
-
-export interface CompressionPhase {
-  fromEpoch: number
-  slices: number
-  bits: number
-}
-
-export namespace CompressionPhase {
-  let _codec: Codec<CompressionPhase>
-
-  export const codec = (): Codec<CompressionPhase> => {
-    if (_codec == null) {
-      _codec = message<CompressionPhase>((obj, w, opts = {}) => {
-        if (opts.lengthDelimited !== false) {
-          w.fork()
-        }
-
-        if ((obj.fromEpoch != null && obj.fromEpoch !== 0)) {
-          w.uint32(8)
-          w.uint32(obj.fromEpoch)
-        }
-
-        if ((obj.slices != null && obj.slices !== 0)) {
-          w.uint32(16)
-          w.uint32(obj.slices)
-        }
-
-        if ((obj.bits != null && obj.bits !== 0)) {
-          w.uint32(24)
-          w.uint32(obj.bits)
-        }
-
-        if (opts.lengthDelimited !== false) {
-          w.ldelim()
-        }
-      }, (reader, length, opts = {}) => {
-        const obj: any = {
-          fromEpoch: 0,
-          slices: 0,
-          bits: 0
-        }
-
-        const end = length == null ? reader.len : reader.pos + length
-
-        while (reader.pos < end) {
-          const tag = reader.uint32()
-
-          switch (tag >>> 3) {
-            case 1: {
-              obj.fromEpoch = reader.uint32()
-              break
-            }
-            case 2: {
-              obj.slices = reader.uint32()
-              break
-            }
-            case 3: {
-              obj.bits = reader.uint32()
-              break
-            }
-            default: {
-              reader.skipType(tag & 7)
-              break
-            }
-          }
-        }
-
-        return obj
-      })
-    }
-
-    return _codec
-  }
-
-  export function encode (obj: Partial<CompressionPhase>): Uint8Array<ArrayBuffer> {
-    return encodeMessage(obj, CompressionPhase.codec())
-  }
-
-  export function decode (buf: Uint8Array | Uint8ArrayList): CompressionPhase {
-    return decodeBounded(buf, CompressionPhase.codec(), bounds.CompressionPhase)
   }
 }
 

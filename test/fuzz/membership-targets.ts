@@ -13,7 +13,7 @@ import {
 } from '../../protocol/errors.js';
 import { decodeGossip, encodeAdmission } from '../../protocol/gossip.js';
 import { decodeInvite, encodeInvite, INVITE_PREFIX, type Invite } from '../../protocol/invite.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import * as wire from '../../protocol/wire/messages.js';
 import { inviteRun, testAdmission } from '../support/invites.js';
 import { testIdentity } from '../support/runs.js';
@@ -21,7 +21,7 @@ import { fileOf } from './files.js';
 import type { FuzzTarget, FuzzTargets } from './oracle.js';
 
 const run = inviteRun();
-const slicer = new Slicer(run);
+const formats = new RowFormats(run);
 const member = testIdentity(1);
 const oneTime = oneTimeSigner(sha256(Buffer.from('one-time/fuzz')));
 const admitted = testAdmission(run, member, 'fuzz');
@@ -30,9 +30,9 @@ const admission: FuzzTarget = {
   seeds: [encodeAdmission(admitted), encodeAdmission(testAdmission(run, 2, 'other'))],
   refusals: [UpdateRejectedError],
   run: (bytes) => {
-    const message = decodeGossip(run, slicer, bytes);
+    const message = decodeGossip(run, formats, bytes);
     if (message.kind !== 'admission') return;
-    const again = decodeGossip(run, slicer, encodeAdmission(message.admission));
+    const again = decodeGossip(run, formats, encodeAdmission(message.admission));
     assert.deepEqual(again, message);
   },
 };

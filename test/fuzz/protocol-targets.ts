@@ -47,7 +47,7 @@ import {
   partsOf,
   totalBytes,
 } from '../../protocol/model-files.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import { checkUpdate, updateToWire } from '../../protocol/update.js';
 import * as wire from '../../protocol/wire/messages.js';
 import { testIdentity, testRun, testUpdate } from '../support/runs.js';
@@ -56,7 +56,7 @@ import { inFrames, framesOf } from './frames.js';
 import type { FuzzTarget, FuzzTargets } from './oracle.js';
 
 const run = testRun();
-const slicer = new Slicer(run);
+const formats = new RowFormats(run);
 const founder = testIdentity(0);
 const member = testIdentity(1);
 const update = testUpdate(run, member, 3);
@@ -94,9 +94,9 @@ const gossip: FuzzTarget = {
   ],
   refusals: [UpdateRejectedError],
   run: (bytes) => {
-    const message = decodeGossip(run, slicer, bytes);
+    const message = decodeGossip(run, formats, bytes);
     const again = encode(message);
-    if (again !== null) assert.deepEqual(decodeGossip(run, slicer, again), message);
+    if (again !== null) assert.deepEqual(decodeGossip(run, formats, again), message);
   },
 };
 
@@ -127,9 +127,9 @@ const signedUpdate: FuzzTarget = {
     const message = tryDecode(() => wire.Update.decode(bytes));
     const signed = message && signedAnew(message.header, [message.scales, message.codes]);
     if (!message || !signed) return;
-    const accepted = checkUpdate(run, slicer, { ...message, ...signed });
+    const accepted = checkUpdate(run, formats, { ...message, ...signed });
     const again = encodeUpdateMessage(accepted);
-    assert.deepEqual(decodeGossip(run, slicer, again), { kind: 'update', update: accepted });
+    assert.deepEqual(decodeGossip(run, formats, again), { kind: 'update', update: accepted });
     if (accepted.epoch >= run.manifest.schedule.epochsMax) return;
     const log = new UpdateLog();
     log.insert(accepted);
@@ -147,7 +147,7 @@ const signedProof: FuzzTarget = {
     const second = signedAnew(message?.second?.header ?? new Uint8Array(), [Uint8Array.of(2)]);
     if (!first || !second) return;
     const proof = wire.Gossip.encode({ equivocation: { first, second } });
-    assert.equal(decodeGossip(run, slicer, proof).kind, 'equivocation');
+    assert.equal(decodeGossip(run, formats, proof).kind, 'equivocation');
   },
 };
 

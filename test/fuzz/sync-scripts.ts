@@ -17,7 +17,7 @@ import { GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX } from '../../protocol/limits.js
 import { UpdateLog } from '../../protocol/log.js';
 import type { Run } from '../../protocol/manifest.js';
 import type { Prng } from '../../protocol/prng.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import { SyncSession } from '../../protocol/sync.js';
 import { checkUpdate, updateToWire, type Update } from '../../protocol/update.js';
 import * as wire from '../../protocol/wire/messages.js';
@@ -149,7 +149,7 @@ function* sayings(world: World, random: Prng, bytesMax: number): Generator<Uint8
 /** One side of a session, which answers as node/peer/anti-entropy.ts does. */
 function side({ run }: World, of: UpdateLog): Session {
   const session = new SyncSession(run, of, new Set());
-  const slicer = new Slicer(run);
+  const formats = new RowFormats(run);
   session.hello(1_000);
   return {
     *take(frame) {
@@ -157,7 +157,7 @@ function side({ run }: World, of: UpdateLog): Session {
       if (event.kind === 'differs') yield* session.vectors();
       if (event.kind === 'have') yield* session.want(EPOCHS);
       if (event.kind === 'want') yield* session.reply();
-      if (event.kind === 'update') checkUpdate(run, slicer, event.update);
+      if (event.kind === 'update') checkUpdate(run, formats, event.update);
       if (event.kind === 'equivocation') checkEquivocation(run, event.equivocation);
       if (event.kind === 'admission') checkAdmission(run, event.admission);
     },

@@ -24,7 +24,7 @@ import {
   decodeCertificate,
   hasQuorum,
 } from '../../protocol/seal.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import { SyncSession, type HeldSeals } from '../../protocol/sync.js';
 import { checkUpdate } from '../../protocol/update.js';
 import * as wire from '../../protocol/wire/messages.js';
@@ -34,7 +34,7 @@ import type { FuzzTarget, FuzzTargets } from './oracle.js';
 /** Members 0 to 3; seals every 2 epochs. */
 const run = closedRun([1, 1, 1, 1], { every: 2, after: 1 });
 const members = new Members(run.manifest.membership);
-const slicer = new Slicer(run);
+const formats = new RowFormats(run);
 
 function logOf(authors: readonly number[], epochs: readonly number[]): UpdateLog {
   const log = new UpdateLog();
@@ -90,7 +90,7 @@ const session: FuzzTarget = {
         if (event.kind === 'differs') assert.ok([...side.vectors()].length > 0);
         if (event.kind === 'have') assert.ok([...side.want()].length > 0);
         if (event.kind === 'want') assert.ok([...side.reply()].length > 0);
-        if (event.kind === 'update') checkUpdate(run, slicer, event.update);
+        if (event.kind === 'update') checkUpdate(run, formats, event.update);
         if (event.kind === 'equivocation') checkEquivocation(run, event.equivocation);
         if (event.kind === 'sealEquivocation') checkSealEquivocation(run, event.equivocation);
         if (event.kind === 'seal') checkSeal(run, event.seal);

@@ -14,7 +14,7 @@ import { DataDirectory } from '../../node/store/directory.js';
 import { FileStore } from '../../node/store/file-store.js';
 import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { quantisedBytes } from '../../protocol/quantise.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import { adapterSize, testRun } from '../support/runs.js';
 import { dial, makeHost, silent, until } from './harness.js';
 
@@ -61,18 +61,17 @@ it('peers whose updates are announced end with one adapter, from bodies that cam
   const clock = new SystemClock();
   const identities = await Promise.all(Array.from({ length: PEERS }, () => createIdentity()));
   const run = testRun((manifest) => {
-    // 288 KiB an update: two chunks.
-    const modules = [{ name: 'layers.0.up_proj', inFeatures: 98_304, outFeatures: 98_304 }];
+    // 289 KiB an update: two chunks.
+    const modules = [{ name: 'layers.0.up_proj', inFeatures: 557_056, outFeatures: 557_056 }];
     const adapter = { ...manifest.adapter, modules };
     return {
       ...manifest,
       founder: identities[0]!.peerId,
       adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
       schedule: { startMs: clock.now() + 8_000, epochMs: 5_000, epochsMax: EPOCHS, stepsRef: 1 },
-      compression: { blockSize: 8, beta: 0.95, phases: [{ fromEpoch: 0, slices: 1, bits: 4 }] },
     };
   });
-  assert.equal(adapterSize(run), 393_216);
+  assert.equal(adapterSize(run), 2_228_224);
   const hosts: Host[] = [];
   const peers: Peer[] = [];
   for (const [i, identity] of identities.entries()) {
@@ -96,7 +95,7 @@ it('peers whose updates are announced end with one adapter, from bodies that cam
     await until('all have all', () => peers.every(isDone), 90_000);
     const hashes = new Set(peers.map((peer) => peer.snapshot().adapter.sha256));
     assert.equal(hashes.size, 1);
-    const { scales, codes } = quantisedBytes(new Slicer(run).slice(0));
+    const { scales, codes } = quantisedBytes(new RowFormats(run).at(0));
     for (const [i, host] of hosts.entries()) {
       const { blob, sync, gossip } = host.traffic().bytesIn;
       const needed = (PEERS - 1) * EPOCHS * (scales + codes);

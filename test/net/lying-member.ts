@@ -20,7 +20,7 @@ import { adapterLayout } from '../../protocol/adapter.js';
 import type { Run } from '../../protocol/manifest.js';
 import { Members } from '../../protocol/members.js';
 import { createSeal, encodeStatement, type Seal, type SealStatement } from '../../protocol/seal.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import { SyncSession } from '../../protocol/sync.js';
 import type * as wire from '../../protocol/wire/messages.js';
 import { silent } from './harness.js';
@@ -40,7 +40,7 @@ export class LyingMember {
   readonly #host: Host;
   readonly #run: Run;
   readonly #transport: GossipTransport;
-  readonly #slicer: Slicer;
+  readonly #formats: RowFormats;
   readonly #log: UpdateLog;
   readonly #blobs: BlobServer;
   readonly #stop = new AbortController();
@@ -55,7 +55,7 @@ export class LyingMember {
     this.#host = host;
     this.#run = run;
     this.#transport = new GossipTransport(host, run.id, silent);
-    this.#slicer = new Slicer(run);
+    this.#formats = new RowFormats(run);
     this.#log = new UpdateLog({ members: new Members(run.manifest.membership), runId: run.id });
     const sumBytes = Float64Array.BYTES_PER_ELEMENT * adapterLayout(run.manifest.adapter).size;
     const find = (root: string): BlobSource<Chunk> => this.#junk(this.#sizes.get(root) ?? sumBytes);
@@ -116,7 +116,7 @@ export class LyingMember {
 
   #hear(bytes: Uint8Array): void {
     try {
-      const message = decodeGossip(this.#run, this.#slicer, bytes);
+      const message = decodeGossip(this.#run, this.#formats, bytes);
       if (message.kind !== 'seal' || message.seal.member === this.#identity.peerId) return;
       const { contents } = message.seal.statement;
       if (this.#heard.push(message.seal) > HEARD_MAX) this.#heard.shift();

@@ -5,7 +5,7 @@ import { Fold, foldOnce } from '../../protocol/fold.js';
 import { decodeGossip } from '../../protocol/gossip.js';
 import { UpdateLog } from '../../protocol/log.js';
 import { SealContents } from '../../protocol/seal-contents.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import type { Update } from '../../protocol/update.js';
 import type { SimNode, Swarm } from './swarm.js';
 import { gap } from '../../node/sim/synthetic-trainer.js';
@@ -118,11 +118,11 @@ function unionOfDisks(swarm: Swarm, sealed: SealContents | null): UpdateLog {
 const decoded = new WeakMap<Uint8Array, Update | null>();
 
 function updatesIn(swarm: Swarm, records: readonly Uint8Array[]): Update[] {
-  const slicer = new Slicer(swarm.run);
+  const formats = new RowFormats(swarm.run);
   return records.flatMap((record) => {
     let update = decoded.get(record);
     if (update === undefined) {
-      const message = decodeGossip(swarm.run, slicer, record, 'disk');
+      const message = decodeGossip(swarm.run, formats, record, 'disk');
       update = message.kind === 'update' ? message.update : null;
       decoded.set(record, update);
     }

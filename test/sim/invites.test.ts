@@ -8,7 +8,7 @@ import { foldOnce } from '../../protocol/fold.js';
 import { decodeGossip } from '../../protocol/gossip.js';
 import { UpdateLog } from '../../protocol/log.js';
 import { Members } from '../../protocol/members.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import { Swarm } from './swarm.js';
 
 const PEERS = 7;
@@ -36,11 +36,11 @@ function makeSwarm(seed: number): Swarm {
 /** Members and adapter by everything that any disk holds: whatever its order, admissions first. */
 function unionOf(swarm: Swarm): { log: UpdateLog; sha256: string } {
   const { run } = swarm;
-  const slicer = new Slicer(run);
+  const formats = new RowFormats(run);
   const log = new UpdateLog({ members: new Members(run.manifest.membership) });
   const messages = swarm.nodes
     .flatMap(({ disk }) => disk.everAppended)
-    .map((record) => decodeGossip(run, slicer, record, 'disk'));
+    .map((record) => decodeGossip(run, formats, record, 'disk'));
   for (const message of messages) if (message.kind === 'admission') log.admit(message.admission);
   for (const message of messages) {
     const isMember = message.kind === 'update' && log.members.has(message.update.author);

@@ -4,21 +4,20 @@ import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { UPDATE_INLINE_BYTES_MAX } from '../../protocol/limits.js';
 import type { Manifest } from '../../protocol/manifest.js';
 import { quantisedBytes } from '../../protocol/quantise.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import { checkAgreement, type Scenario } from './checkers.js';
 import { Swarm, type SwarmOptions } from './swarm.js';
 
 const EPOCHS = 2;
 
-/** 393,216 coordinates in blocks of 8 at 4 bits: 288 KiB an update, two chunks. Few epochs, as each is work. */
+/** 2,228,224 coordinates: 289 KiB an update, two chunks. Few epochs, as each is work. */
 function large(manifest: Manifest): Manifest {
-  const modules = [{ name: 'layers.0.up_proj', inFeatures: 98_304, outFeatures: 98_304 }];
+  const modules = [{ name: 'layers.0.up_proj', inFeatures: 557_056, outFeatures: 557_056 }];
   const adapter = { ...manifest.adapter, modules };
   return {
     ...manifest,
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
     schedule: { ...manifest.schedule, epochMs: 30_000, epochsMax: EPOCHS, stepsRef: 1 },
-    compression: { blockSize: 8, beta: 0.95, phases: [{ fromEpoch: 0, slices: 1, bits: 4 }] },
   };
 }
 
@@ -29,7 +28,7 @@ export class LargeSwarm extends Swarm {
   constructor(options: SwarmOptions) {
     super({ ...options, change: large });
     this.network.isMeshed = true;
-    const { scales, codes } = quantisedBytes(new Slicer(this.run).slice(0));
+    const { scales, codes } = quantisedBytes(new RowFormats(this.run).at(0));
     this.updateBytes = scales + codes;
     assert.ok(this.updateBytes > UPDATE_INLINE_BYTES_MAX);
   }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { BROKEN_EPOCHS_MAX } from '../../node/peer/epochs.js';
 import { createAmendment } from '../../protocol/amendment.js';
 import { decodeGossip, encodeAmendment, encodeUpdateMessage } from '../../protocol/gossip.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import { testIdentity, testUpdate } from '../support/runs.js';
 import { checkAgreement, type Outcome, type Scenario } from './checkers.js';
 import { Swarm, type SimNode } from './swarm.js';
@@ -233,18 +233,18 @@ export const MACHINE_SCENARIOS: Readonly<Record<string, Scenario>> = {
 
 /** Updates by `author` that node `at` (by default another one) holds. */
 function updatesOf(swarm: Swarm, author: SimNode, at = swarm.nodes.at(-1)!): number {
-  const slicer = new Slicer(swarm.run);
+  const formats = new RowFormats(swarm.run);
   const own = at.disk.log.filter((record) => {
-    const message = decodeGossip(swarm.run, slicer, record, 'disk');
+    const message = decodeGossip(swarm.run, formats, record, 'disk');
     return message.kind === 'update' && message.update.author === author.peerId;
   });
   return own.length;
 }
 
 function dropNewestOwn(swarm: Swarm, node: SimNode): void {
-  const slicer = new Slicer(swarm.run);
+  const formats = new RowFormats(swarm.run);
   const epochs = node.disk.log.map((record) => {
-    const message = decodeGossip(swarm.run, slicer, record, 'disk');
+    const message = decodeGossip(swarm.run, formats, record, 'disk');
     const isOwn = message.kind === 'update' && message.update.author === node.peerId;
     return isOwn ? message.update.epoch : -1;
   });

@@ -7,7 +7,7 @@ import { encodeManifest } from '../../protocol/manifest-codec.js';
 import type { Manifest, Run } from '../../protocol/manifest.js';
 import { Prng } from '../../protocol/prng.js';
 import { quantise } from '../../protocol/quantise.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import { createUpdate, type Update } from '../../protocol/update.js';
 
 /** The identity number `index` of a family named by `label`: the same key each time. */
@@ -20,7 +20,7 @@ export const TEST_START_MS = 1_767_225_600_000;
 
 const HASH = '5a'.repeat(32);
 
-/** A run of two modules, 266 coordinates in 5 blocks (the last one short), 40 epochs of 10 s. */
+/** A run of two modules, 266 coordinates in 2 blocks (the last one short), 40 epochs of 10 s. */
 export function testRun(change: (manifest: Manifest) => Manifest = (manifest) => manifest): Run {
   const spec = {
     rank: 2,
@@ -58,14 +58,7 @@ export function testRun(change: (manifest: Manifest) => Manifest = (manifest) =>
       gradientNormMax: 1,
       resetMoments: false,
     },
-    compression: {
-      blockSize: 64,
-      beta: 0.95,
-      phases: [
-        { fromEpoch: 0, slices: 1, bits: 1 },
-        { fromEpoch: 36, slices: 1, bits: 4 },
-      ],
-    },
+    compression: { codec: 'rot1' },
     fold: {
       mode: 'mean',
       trimFraction: 0,
@@ -87,11 +80,10 @@ export function testUpdate(
   epoch: number,
   { baseEpoch = epoch, size = 1, salt = '' } = {},
 ): Update {
-  const slicer = new Slicer(run);
-  const slice = slicer.slice(epoch);
+  const format = new RowFormats(run).at(epoch);
   const random = new Prng(fromHex(run.id), `${signer.peerId}/${epoch}/${salt}`);
   const values = Float64Array.from(
-    { length: slice.coordinates },
+    { length: format.coordinates },
     () => size * (2 * random.nextFloat() - 1),
   );
   return createUpdate(run, signer, {
@@ -99,7 +91,7 @@ export function testUpdate(
     baseEpoch,
     steps: 8,
     logDigest: new Uint8Array(32),
-    ...quantise(values, slice, random),
+    ...quantise(values, format),
   });
 }
 

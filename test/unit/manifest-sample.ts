@@ -37,7 +37,7 @@ export function sampleManifest(): Manifest {
       gradientNormMax: 1,
       resetMoments: false,
     },
-    compression: { blockSize: 64, beta: 0.95, phases: [{ fromEpoch: 0, slices: 1, bits: 1 }] },
+    compression: { codec: 'rot1' },
     fold: {
       mode: 'mean',
       trimFraction: 0,

@@ -9,7 +9,7 @@ import { SyntheticWorkload } from '../../node/sim/workload.js';
 import { restoreRun, type StoredRun } from '../../node/stored-run.js';
 import { decodeGossip, encodeUpdateMessage } from '../../protocol/gossip.js';
 import type { Run } from '../../protocol/manifest.js';
-import { Slicer } from '../../protocol/slice.js';
+import { RowFormats } from '../../protocol/row-format.js';
 import { storeOf, storeWith } from '../support/replicas.js';
 import { adapterSize, testIdentity, testRun, testUpdate } from '../support/runs.js';
 import { closedRun } from '../support/seals.js';
@@ -63,9 +63,9 @@ function compacted(disk: SimDisk, run: Run): SimDisk {
   const copy = disk.snapshot();
   const { seal } = copy;
   assert.ok(seal !== null);
-  const slicer = new Slicer(run);
+  const formats = new RowFormats(run);
   copy.log = copy.log.filter((record) => {
-    const message = decodeGossip(run, slicer, record, 'disk');
+    const message = decodeGossip(run, formats, record, 'disk');
     return message.kind !== 'update' || message.update.epoch >= seal.epoch;
   });
   copy.seal = { ...seal, logStart: seal.epoch };

@@ -1,4 +1,4 @@
-/** Writes vectors.json anew. Only for a new protocol version, or for vectors that were not there before. */
+/** Writes vectors.json again. Only for a new protocol version, or for vectors that were not there before. */
 import { writeFile } from 'node:fs/promises';
 import { makeVectors, VECTORS_FILE } from './vectors.js';
 

@@ -189,29 +189,17 @@ class Stream:
             if v < 2**32 - 2**32 % n:
                 return v % n
 
-    def permutation(self, n):
-        order = list(range(n))
-        for i in range(n - 1, 0, -1):
-            j = self.below(i + 1)
-            order[i], order[j] = order[j], order[i]
-        return order
-
 
 def half_value(pattern):
     return struct.unpack("<e", struct.pack("<H", pattern))[0]
 
 
-def half(value, up=False):
+def half(value):
     """struct rounds a float64 straight to fp16, ties to even."""
-    if value >= 65504:
-        return 0x7BFF
-    pattern = struct.unpack("<H", struct.pack("<e", value))[0]
-    if up and half_value(pattern) < value:
-        pattern += 1
-    return min(pattern, 0x7BFF)
+    return 0x7BFF if value >= 65504 else struct.unpack("<H", struct.pack("<e", value))[0]
 
 
-# ---- Manifest, adapter, slices, codecs ----
+# ---- Manifest, adapter, codec ----
 
 
 class Run:
@@ -238,19 +226,13 @@ class Run:
             theta += [0.0] * (adapter["rank"] * module["outFeatures"])
         return theta
 
-    def slice(self, epoch):
-        compression = self.manifest["compression"]
-        size = compression["blockSize"]
-        phase = phase_at(compression["phases"], epoch)
-        n = -(-self.size // size)
-        slices = phase["slices"]
-        k = (epoch - phase["fromEpoch"]) % slices
-        if slices == 1:
-            blocks = list(range(n))
-        else:
-            blocks = sorted(Stream(self.id, f"slice/{epoch - k}").permutation(n)[k::slices])
-        ranges = [range(b * size, min((b + 1) * size, self.size)) for b in blocks]
-        return blocks, ranges, phase["bits"]
+    def blocks(self):
+        return -(-self.size // BLOCK)
+
+    def signs(self, epoch):
+        stream = Stream(self.id, f"rotation/{epoch}")
+        words = [stream.uint32() for _ in range(BLOCK // 32)]
+        return [-1 if words[i // 32] >> i % 32 & 1 else 1 for i in range(BLOCK)]
 
 
 def phase_at(phases, epoch):
@@ -265,45 +247,55 @@ def adapter_sha256(theta):
     return sha256(struct.pack(f"<{len(theta)}f", *theta)).hex()
 
 
-LEVELS = {1: [1, -1], 2: [0.5, 1.5, -0.5, -1.5], 4: [c - 7 for c in range(15)]}
+BLOCK = 256
 
 
-def values_of(scales, codes, ranges, bits):
-    string = int.from_bytes(codes, "little")
-    values = []
-    for block, coordinates in enumerate(ranges):
-        scale = half_value(struct.unpack_from("<H", scales, 2 * block)[0])
-        for _ in coordinates:
-            code = string >> len(values) * bits & (1 << bits) - 1
-            values.append(LEVELS[bits][code] * scale)
+def transform(block):
+    """The Walsh-Hadamard transform, by its recursive definition: sums and differences of neighbours first."""
+    values = list(block)
+    distance = 1
+    while distance < BLOCK:
+        for i in range(BLOCK):
+            if i & distance == 0:
+                a, b = values[i], values[i + distance]
+                values[i], values[i + distance] = a + b, a - b
+        distance *= 2
     return values
 
 
-def compress(residual, ranges, bits, stream):
-    scales, string, position = b"", 0, 0
-    for coordinates in ranges:
-        block = [residual[i] for i in coordinates]
-        if bits == 4:
-            pattern = half(max(abs(x) for x in block) / 7, up=True)
-        else:
-            total = 0.0
-            for x in block:
-                total += abs(x)
-            pattern = half(total / len(block))
-        scales += struct.pack("<H", pattern)
-        s = half_value(pattern)
-        for x in block:
-            if bits == 1:
-                code = int(x < 0)
-            elif bits == 2:
-                code = 2 * (x < 0) + (abs(x) > s)
-            elif s == 0:
-                code = 7
-            else:
-                code = max(-7, min(7, math.floor(x / s + stream.float()))) + 7
-            string |= code << position
-            position += bits
-    return scales, string.to_bytes((position + 7) // 8, "little")
+def rotate(values, signs):
+    blocks = [values[i : i + BLOCK] for i in range(0, len(values), BLOCK)]
+    return [z for block in blocks for z in transform([x * (r / 16) for x, r in zip(block, signs)])]
+
+
+def rotate_back(values, signs):
+    blocks = [values[i : i + BLOCK] for i in range(0, len(values), BLOCK)]
+    return [y * (r / 16) for block in blocks for y, r in zip(transform(block), signs)]
+
+
+def rotated_values(scales, codes):
+    """+s or -s for each coordinate of all blocks."""
+    values = []
+    for block in range(len(scales) // 2):
+        scale = half_value(struct.unpack_from("<H", scales, 2 * block)[0])
+        string = int.from_bytes(codes[32 * block : 32 * block + 32], "little")
+        values += [-scale if string >> i & 1 else scale for i in range(BLOCK)]
+    return values
+
+
+def compress(residual, signs):
+    scales, codes = b"", b""
+    padded = residual + [0.0] * (-len(residual) % BLOCK)
+    rotated = rotate(padded, signs)
+    for start in range(0, len(rotated), BLOCK):
+        block = rotated[start : start + BLOCK]
+        total = 0.0
+        for z in block:
+            total += abs(z)
+        scales += struct.pack("<H", half(1.4 / BLOCK * total))
+        string = sum((z < 0) << i for i, z in enumerate(block))
+        codes += string.to_bytes(32, "little")
+    return scales, codes
 
 
 # ---- Blobs ----
@@ -345,13 +337,12 @@ def read_header(run, signed):
 
 def read_update(run, update):
     header = read_header(run, update)
-    blocks, ranges, bits = run.slice(header["epoch"])
-    coordinates = sum(map(len, ranges))
-    check("bytes of scales", len(update["scales"]), 2 * len(blocks))
-    check("bytes of codes", len(update["codes"]), -(-coordinates * bits // 8))
+    check("bytes of scales", len(update["scales"]), 2 * run.blocks())
+    check("bytes of codes", len(update["codes"]), 32 * run.blocks())
     body = update["scales"] + update["codes"]
     check("the body's root", blob_root(chunk_hashes(body)), header["bodyRoot"])
-    header["values"] = values_of(update["scales"], update["codes"], ranges, bits)
+    header["rotated"] = rotated_values(update["scales"], update["codes"])
+    header["values"] = rotate_back(header["rotated"], run.signs(header["epoch"]))[: run.size]
     return header
 
 
@@ -438,7 +429,7 @@ def fold(run, log):
     total_steps = [0] * size
     for epoch in sorted({epoch for _, epoch in log.updates}):
         rows = [log.updates[slot] for slot in sorted(log.updates) if slot[1] == epoch]
-        norms = [norm(row["values"], run.manifest["compression"]["blockSize"]) for row in rows]
+        norms = [norm(row["rotated"]) for row in rows]
         bound = rule["clip"] * median([n for n in norms if n > 0]) if rule["clip"] else math.inf
         clips = [bound / norm if norm > bound else 1 for norm in norms]
         lags = [epoch - row["baseEpoch"] for row in rows]
@@ -448,15 +439,15 @@ def fold(run, log):
             g = robust_mean([[v * factor for v in row["values"]] for row, factor in zip(rows, factors)], rule)
         else:
             weights = [run.weights.get(row["peer"], run.other_weight) for row in rows]
-            g = [0.0] * len(rows[0]["values"])
+            g = [0.0] * len(rows[0]["rotated"])
             for row, staleness, clip, weight in zip(rows, stalenesses, clips, weights):
                 share = weight * staleness * clip / sum(weights)
-                for j, v in enumerate(row["values"]):
+                for j, v in enumerate(row["rotated"]):
                     g[j] = g[j] + share * v
+            g = rotate_back(g, run.signs(epoch))[: run.size]
         phase = phase_at(rule["alpha"], epoch)
         alpha = phase["numerator"] / phase["denominator"]
-        _, ranges, _ = run.slice(epoch)
-        for t, value in zip((t for coordinates in ranges for t in coordinates), g):
+        for t, value in enumerate(g):
             # round() of a float gives an integer, ties to even.
             total_steps[t] += round(max(-(2.0**35), min(2.0**35, alpha * 2.0**32 * value)))
     return [float(steps) for steps in total_steps]
@@ -466,11 +457,11 @@ def theta_of(run, total_steps):
     return [initial - steps / 2.0**32 for initial, steps in zip(run.initial_adapter(), total_steps)]
 
 
-def norm(values, block_size):
+def norm(values):
     """The sum of the squares of each block is exact, here by rational arithmetic; then they are summed in order."""
     total = 0.0
-    for start in range(0, len(values), block_size):
-        total += float(sum(Fraction(v) ** 2 for v in values[start : start + block_size]))
+    for start in range(0, len(values), BLOCK):
+        total += float(sum(Fraction(v) ** 2 for v in values[start : start + BLOCK]))
     return math.sqrt(total)
 
 
@@ -538,13 +529,11 @@ def check_prng(vectors, _runs):
         for key, draw in draws.items():
             stream = Stream(seed, label)
             check(key, [draw(stream) for _ in vector[key]], vector[key])
-        check("permutation12", Stream(seed, label).permutation(12), vector["permutation12"])
 
 
 def check_halves(vectors, _runs):
     for vector in vectors:
         check(f"nearest {vector['value']}", half(vector["value"]), vector["nearest"])
-        check(f"up {vector['value']}", half(vector["value"], up=True), vector["up"])
 
 
 def check_runs(vectors, runs):
@@ -557,31 +546,29 @@ def check_runs(vectors, runs):
         check("initialSha256", run.manifest["adapter"]["initialSha256"].hex(), initial)
 
 
-def check_slices(vectors, runs):
+def check_formats(vectors, runs):
     for vector in vectors:
-        blocks, ranges, bits = runs[vector["run"]].slice(vector["epoch"])
-        coordinates = sum(map(len, ranges))
-        check("blocks", blocks, vector["blocks"])
-        check("bits and coordinates", [bits, coordinates], [vector["bits"], vector["coordinates"]])
-        expected = {"scales": 2 * len(blocks), "codes": -(-coordinates * bits // 8)}
-        check("bytes", expected, vector["bytes"])
+        run = runs[vector["run"]]
+        check("blocks", run.blocks(), vector["blocks"])
+        check("signs", run.signs(vector["epoch"]), vector["signs"])
+        check("coordinates", run.size, vector["coordinates"])
+        check("bytes", {"scales": 2 * run.blocks(), "codes": 32 * run.blocks()}, vector["bytes"])
 
 
 def check_authors(vectors, runs):
     for vector in vectors:
         run, epoch = runs[vector["run"]], vector["epoch"]
-        beta = run.manifest["compression"]["beta"]
-        residual = [
-            beta * e + d for e, d in zip(doubles(vector["residual"]), doubles(vector["delta"]))
-        ]
-        _, ranges, bits = run.slice(epoch)
-        stream = Stream(run.id, f"rounding/{vector['author']}/{epoch}")
-        scales, codes = compress(residual, ranges, bits, stream)
+        held, delta = doubles(vector["residual"]), doubles(vector["delta"])
+        product, square = 0.0, 0.0
+        for e, d in zip(held, delta):
+            product, square = product + e * d, square + e * e
+        keep = 1 - min(1, max(0, product / square))
+        residual = [keep * e + d for e, d in zip(held, delta)]
+        scales, codes = compress(residual, run.signs(epoch))
         check("scales", scales.hex(), vector["scales"])
         check("codes", codes.hex(), vector["codes"])
-        indices = [i for coordinates in ranges for i in coordinates]
-        for i, value in zip(indices, values_of(scales, codes, ranges, bits)):
-            residual[i] -= value
+        read = rotate_back(rotated_values(scales, codes), run.signs(epoch))
+        residual = [e - value for e, value in zip(residual, read)]
         check("the residual", doubles_sha256(residual), vector["residualAfterSha256"])
 
 
@@ -839,7 +826,7 @@ def main():
         "prng": check_prng,
         "halves": check_halves,
         "runs": check_runs,
-        "slices": check_slices,
+        "formats": check_formats,
         "authors": check_authors,
         "updates": check_updates,
         "blob": check_blob,

@@ -37,8 +37,8 @@ import { Members } from '../../../protocol/members.js';
 import { catalogueName, encodeModelFiles, type ModelFile } from '../../../protocol/model-files.js';
 import { Prng } from '../../../protocol/prng.js';
 import { dequantise, quantisedBytes } from '../../../protocol/quantise.js';
-import { accumulate, takeSlice } from '../../../protocol/residual.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { accumulate, takeUpdate } from '../../../protocol/residual.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import { SyncSession } from '../../../protocol/sync.js';
 import { encodeStatement } from '../../../protocol/seal.js';
 import { updateToWire, type Update } from '../../../protocol/update.js';
@@ -55,20 +55,11 @@ export const VECTORS_FILE = fileURLToPath(new URL('vectors.json', import.meta.ur
 
 const ALLOWLIST_WEIGHTS = [3, 1, 2];
 
-/** All codecs, slices, an allowlist with weights, two alphas, and text that is not ASCII. */
+/** An allowlist with weights, two alphas, and text that is not ASCII. */
 function richManifest(manifest: Manifest): Manifest {
   return {
     ...manifest,
     name: 'Zürich 東京',
-    compression: {
-      blockSize: 16,
-      beta: 0.9,
-      phases: [
-        { fromEpoch: 0, slices: 3, bits: 1 },
-        { fromEpoch: 7, slices: 2, bits: 2 },
-        { fromEpoch: 12, slices: 1, bits: 4 },
-      ],
-    },
     fold: {
       mode: 'mean',
       trimFraction: 0,
@@ -164,7 +155,6 @@ function prngVector(seed: Uint8Array, label: string): object {
     // Three quarters of 2^32: one draw in four is rejected.
     below3221225472: draw(8, (random) => random.nextBelow(3221225472)),
     below10: draw(8, (random) => random.nextBelow(10)),
-    permutation12: [...new Prng(seed, label).permutation(12)],
   };
 }
 
@@ -178,10 +168,11 @@ function runVector(run: Run): object {
   };
 }
 
-function sliceVector(name: string, run: Run, epoch: number): object {
-  const slice = new Slicer(run).slice(epoch);
-  const { blocks, bits, coordinates } = slice;
-  return { run: name, epoch, bits, blocks: [...blocks], coordinates, bytes: quantisedBytes(slice) };
+function formatVector(name: string, run: Run, epoch: number): object {
+  const format = new RowFormats(run).at(epoch);
+  const { blocks, signs, coordinates } = format;
+  const bytes = quantisedBytes(format);
+  return { run: name, epoch, blocks, signs: [...signs], coordinates, bytes };
 }
 
 /** What an author does in one epoch, numbers in and bytes out. */
@@ -193,9 +184,8 @@ function authorVector(name: string, run: Run, epoch: number): object {
     Float64Array.from({ length: size }, () => (2 * random.nextFloat() - 1) * 0.01);
   const [residual, delta] = [draw(), draw()];
   const before = { residual: toHex(float64Bytes(residual)), delta: toHex(float64Bytes(delta)) };
-  accumulate(residual, delta, run.manifest.compression.beta);
-  const rounding = new Prng(fromHex(run.id), `rounding/${peerId}/${epoch}`);
-  const { scales, codes } = takeSlice(residual, new Slicer(run).slice(epoch), rounding);
+  accumulate(residual, { from: delta, to: null, scale: 1 });
+  const { scales, codes } = takeUpdate(residual, new RowFormats(run).at(epoch));
   return {
     run: name,
     epoch,
@@ -208,7 +198,7 @@ function authorVector(name: string, run: Run, epoch: number): object {
 }
 
 function updateVector(name: string, run: Run, update: Update): object {
-  const values = dequantise(update, new Slicer(run).slice(update.epoch));
+  const values = dequantise(update, new RowFormats(run).at(update.epoch));
   return {
     run: name,
     gossip: toHex(encodeUpdateMessage(update)),
@@ -269,7 +259,7 @@ function foldVector(name: string, run: Run): object {
 }
 
 function decodeUpdate(run: Run, message: Uint8Array): Update {
-  const decoded = decodeGossip(run, new Slicer(run), message);
+  const decoded = decodeGossip(run, new RowFormats(run), message);
   if (decoded.kind !== 'update') throw new TypeError(`a message of kind ${decoded.kind}`);
   return decoded.update;
 }
@@ -457,7 +447,6 @@ export function makeVectors(): Record<string, unknown> {
     halves: [...HALVES, 2049, 65504, 1e6].map((value) => ({
       value,
       nearest: toHalf(value),
-      up: toHalf(value, 'up'),
     })),
     runs: {
       plain: runVector(plain),
@@ -467,7 +456,7 @@ export function makeVectors(): Record<string, unknown> {
       invited: runVector(invited),
       filed: runVector(filed),
     },
-    slices: [0, 1, 2, 4, 6, 7, 10, 12, 30].map((epoch) => sliceVector('rich', rich, epoch)),
+    formats: [0, 1, 30].map((epoch) => formatVector('rich', rich, epoch)),
     authors: [
       authorVector('plain', plain, 3),
       authorVector('plain', plain, 36),

@@ -157,7 +157,6 @@ function wideRun(): Run {
       ...base,
       adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
       schedule: { ...base.schedule, epochsMax: 2 * EPOCHS },
-      compression: { ...base.compression, phases: [{ fromEpoch: 0, slices: 1, bits: 1 }] },
     };
   });
 }

@@ -12,7 +12,7 @@ import type { Run } from '../../../protocol/manifest.js';
 import { Members } from '../../../protocol/members.js';
 import type { Seal } from '../../../protocol/seal.js';
 import { SealContents } from '../../../protocol/seal-contents.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import type { Update } from '../../../protocol/update.js';
 import { sharedRecord } from '../shared.js';
 
@@ -33,7 +33,7 @@ export interface CountedSet {
 
 export class DiskReader {
   readonly #run: Run;
-  readonly #slicer: Slicer;
+  readonly #formats: RowFormats;
   /** Digest of a set -> hash of its adapter. */
   readonly #folds = new Map<string, string>();
   /** Every update that was ever seen on a disk, by id. */
@@ -46,7 +46,7 @@ export class DiskReader {
 
   constructor(run: Run) {
     this.#run = run;
-    this.#slicer = new Slicer(run);
+    this.#formats = new RowFormats(run);
   }
 
   /** Null for a record that is not valid, for a checker to complain about. */
@@ -54,7 +54,7 @@ export class DiskReader {
     let message = decoded.get(record);
     if (message === undefined) {
       try {
-        message = decodeGossip(this.#run, this.#slicer, record, 'disk');
+        message = decodeGossip(this.#run, this.#formats, record, 'disk');
       } catch (error) {
         if (!(error instanceof UpdateRejectedError)) throw error;
         message = null;

@@ -29,7 +29,6 @@ function robustRun(label: string): Run {
       founder: members[0]!.peerId,
       adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
       schedule: { ...base.schedule, epochsMax: EPOCHS, stepsRef: 10 },
-      compression: { ...base.compression, phases: [{ fromEpoch: 0, slices: 1, bits: 1 }] },
       fold: { ...base.fold, mode: 'robust', trimFraction: HOSTILE / PEERS, ...SEALS },
       membership: { mode: 'allowlist', members },
     };

@@ -7,7 +7,7 @@ import { GOSSIP_BYTES_MAX } from '../../../protocol/limits.js';
 import type { Run } from '../../../protocol/manifest.js';
 import type { Prng } from '../../../protocol/prng.js';
 import type { Seal, SealStatement } from '../../../protocol/seal.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import type { Signer, Update } from '../../../protocol/update.js';
 import { serveBlob } from './blob-lies.js';
 import type { Temper } from './settings.js';
@@ -29,7 +29,7 @@ export interface HostilePlace {
 }
 
 export class HostileMember {
-  readonly slicer: Slicer;
+  readonly formats: RowFormats;
   /** Gossip as it came, oldest first. */
   readonly heard: Uint8Array[] = [];
   /** Updates of anybody that came, and its own, told or held back. */
@@ -54,7 +54,7 @@ export class HostileMember {
     /** Of how it answers: what it does of its own accord draws from its fault. */
     readonly random: Prng,
   ) {
-    this.slicer = new Slicer(place.run);
+    this.formats = new RowFormats(place.run);
   }
 
   get run(): Run {
@@ -134,7 +134,7 @@ export class HostileMember {
   #hear(message: Uint8Array): void {
     if (this.heard.length < HEARD_MAX) this.heard.push(message);
     try {
-      const decoded = decodeGossip(this.run, this.slicer, message);
+      const decoded = decodeGossip(this.run, this.formats, message);
       if (decoded.kind === 'update') this.remember(decoded.update);
       if (decoded.kind === 'seal' && this.seals.length < HEARD_MAX) this.seals.push(decoded.seal);
     } catch {

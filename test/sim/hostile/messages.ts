@@ -51,10 +51,10 @@ export function makeUpdate(
   signer: Signer = member.identity,
 ): Update {
   const { run } = member;
-  const slice = member.slicer.slice(epoch);
+  const format = member.formats.at(epoch);
   const random = new Prng(sha256(Buffer.from(`${signer.peerId}/${epoch}/${salt}`)), 'contents');
-  const values = Float64Array.from({ length: slice.coordinates }, () => 2 * random.nextFloat() - 1);
-  const body = quantise(values, slice, random);
+  const values = Float64Array.from({ length: format.coordinates }, () => 2 * random.nextFloat() - 1);
+  const body = quantise(values, format);
   if (scale !== null) {
     for (let i = 0; i < body.scales.length; i++) body.scales[i] = scale[i & 1] ?? 0;
   }
@@ -212,7 +212,7 @@ function malformed(member: HostileMember, random: Prng, epoch: number, salt: str
     case 1:
       return encodeUpdateMessage(makeUpdate(member, { epoch, salt, steps: 0 }));
     case 2: {
-      const { scales, codes } = quantisedBytes(member.slicer.slice(epoch));
+      const { scales, codes } = quantisedBytes(member.formats.at(epoch));
       const body = { scales: new Uint8Array(scales + 2), codes: new Uint8Array(codes) };
       const fields = { epoch, baseEpoch: epoch, steps: 8, logDigest: new Uint8Array(32) };
       return encodeUpdateMessage(createUpdate(run, member.identity, { ...fields, ...body }));

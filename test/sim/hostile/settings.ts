@@ -26,8 +26,6 @@ export interface Settings {
   /** Epochs between two seals, 0 for none, and after which members sign. */
   sealEvery: number;
   sealAfter: number;
-  phases: Manifest['compression']['phases'];
-  blockSize: number;
   /** Connections that a peer seeks; Infinity: all are connected to all. */
   degree: number;
   /** How the network is while nothing special is wrong. */
@@ -74,8 +72,6 @@ export function drawSettings(random: Prng): Settings {
     epochsMax: between(random, 16, 24),
     lagMax,
     ...(mode === 'open' || random.nextFloat() < 0.2 ? { sealEvery: 0, sealAfter: 0 } : seals),
-    phases: drawPhases(random),
-    blockSize: pick(random, [8, 64, 128]),
     degree: random.nextFloat() < 0.7 ? Infinity : 3,
     faults: {
       ...{ loss: isLossy ? 0.15 : 0, duplicate: isLossy ? 0.1 : 0, reset: isLossy ? 0.01 : 0 },
@@ -91,27 +87,16 @@ export function drawSettings(random: Prng): Settings {
   };
 }
 
-/** One to three phases; 3 slices are the most that a beta of .95 bears. */
-function drawPhases(random: Prng): Settings['phases'] {
-  const froms = [0, between(random, 3, 8), between(random, 9, 14)];
-  return froms.slice(0, between(random, 1, 3)).map((fromEpoch) => ({
-    fromEpoch,
-    slices: between(random, 1, 3),
-    bits: pick(random, [1, 2, 4] as const),
-  }));
-}
-
 /** Writes the settings into a manifest; `members`: the honest ones first. */
 export function manifestOf(
   settings: Settings,
   members: readonly Identity[],
 ): (base: Manifest) => Manifest {
-  const { mode, weights, isRobust, clip, epochMs, epochsMax, phases, blockSize } = settings;
+  const { mode, weights, isRobust, clip, epochMs, epochsMax } = settings;
   const { lagMax, sealEvery, sealAfter } = settings;
   return (base) => ({
     ...base,
     schedule: { ...base.schedule, epochMs, epochsMax, stepsRef: STEPS },
-    compression: { ...base.compression, phases, blockSize },
     fold: {
       ...{ ...base.fold, clip, lagMax, sealEvery, sealAfter },
       ...(isRobust && { mode: 'robust', trimFraction: TRIM_FRACTION }),

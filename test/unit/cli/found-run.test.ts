@@ -62,10 +62,7 @@ describe('manifestFromOptions()', () => {
     assert.deepEqual(decodeManifest(encodeManifest(manifest).bytes).manifest, manifest);
     assert.equal(manifest.name, 'tiny-base');
     assert.equal(manifest.training.learningRate, 1 / 512);
-    assert.deepEqual(manifest.compression.phases, [
-      { fromEpoch: 0, slices: 1, bits: 1 },
-      { fromEpoch: 27, slices: 1, bits: 4 },
-    ]);
+    assert.deepEqual(manifest.compression, { codec: 'rot1' });
     assert.deepEqual(manifest.membership, { mode: 'open' });
   });
 
@@ -87,8 +84,6 @@ describe('manifestFromOptions()', () => {
       adamEpsilon: 1e-6,
       gradientNorm: 2,
       resetMoments: true,
-      blockSize: 128,
-      beta: 0.9,
       clip: 4,
       lagMax: 6,
       sealEvery: 12,
@@ -116,7 +111,6 @@ describe('manifestFromOptions()', () => {
       stepsRef: 11,
     });
     assert.deepEqual([manifest.adapter.rank, manifest.adapter.alpha, manifest.name], [3, 5, 'n']);
-    assert.deepEqual([manifest.compression.blockSize, manifest.compression.beta], [128, 0.9]);
     assert.deepEqual(manifest.fold, {
       mode: 'mean',
       trimFraction: 0,
@@ -171,18 +165,6 @@ describe('manifestFromOptions()', () => {
       () => found({ allow: [OTHER], sealEvery: 0, sealAfter: 3 }),
       /--seal-after 3 means nothing .* --seal-every 0 is given; leave it out/,
     );
-  });
-
-  it('makes the table of codecs from bits, slices and tail', () => {
-    const phases = (changed: Partial<RunOptions>): unknown => found(changed).compression.phases;
-    assert.deepEqual(phases({ epochs: 10, tailShare: 0 }), [{ fromEpoch: 0, slices: 1, bits: 1 }]);
-    assert.deepEqual(phases({ epochs: 10, tailShare: 1 }), [{ fromEpoch: 0, slices: 1, bits: 4 }]);
-    assert.deepEqual(phases({ epochs: 4 }), [{ fromEpoch: 0, slices: 1, bits: 1 }]);
-    assert.deepEqual(phases({ epochs: 10, bits: '4' }), [{ fromEpoch: 0, slices: 1, bits: 4 }]);
-    assert.deepEqual(phases({ epochs: 10, bits: '2', slices: 2, tailShare: 0.3 }), [
-      { fromEpoch: 0, slices: 2, bits: 2 },
-      { fromEpoch: 7, slices: 2, bits: 4 },
-    ]);
   });
 
   it('draws the same adapter for the same seed text, and another without one', () => {
@@ -240,8 +222,6 @@ describe('checkResume()', () => {
       seed: 'text',
       epochs: 40,
       epochSeconds: 7,
-      bits: '2',
-      slices: 2,
       foldAlpha: ['0:1/2'],
       allow: [OTHER],
       resetMoments: true,
@@ -300,12 +280,6 @@ describe('checkResume()', () => {
       adamEpsilon: 0.5,
       gradientNorm: 0.5,
       resetMoments: true,
-      bits: '2',
-      slices: 2,
-      tailBits: '2',
-      tailShare: 0.5,
-      blockSize: 128,
-      beta: 0.5,
       fold: 'robust',
       trim: 0.3,
       clip: 0.5,

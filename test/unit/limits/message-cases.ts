@@ -10,7 +10,7 @@ import { encodeOpening, NO_SEALS } from '../../../protocol/have.js';
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
 import { decodeInvite, encodeInvite, INVITE_PREFIX } from '../../../protocol/invite.js';
 import { UpdateLog } from '../../../protocol/log.js';
-import { maxUpdateBytes, Slicer } from '../../../protocol/slice.js';
+import { updateBytes, RowFormats } from '../../../protocol/row-format.js';
 import { SyncSession } from '../../../protocol/sync.js';
 import { UPDATE_OVERHEAD_BYTES_MAX } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
@@ -20,7 +20,7 @@ import { delimited } from '../../wire/encodings.js';
 import { isTaken, isWithin, type LimitCase, type LimitName } from './limit-case.js';
 
 const run = testRun();
-const slicer = new Slicer(run);
+const formats = new RowFormats(run);
 const hash = new Uint8Array(32);
 const FROM = testIdentity(99).peerId;
 
@@ -43,7 +43,7 @@ const large = testRun((manifest) => {
   const modules = [{ name: 'm', inFeatures: 2 ** 20, outFeatures: 2 ** 20 }];
   return { ...manifest, adapter: { ...manifest.adapter, modules } };
 });
-const LARGE_UPDATE_BYTES = maxUpdateBytes(large) + UPDATE_OVERHEAD_BYTES_MAX;
+const LARGE_UPDATE_BYTES = updateBytes(large) + UPDATE_OVERHEAD_BYTES_MAX;
 
 /** Whether one session asks for all of `count` updates of `large`, which the remote says it has. */
 function asksForAll(count: number): boolean {
@@ -139,7 +139,7 @@ export const MESSAGE_CASES = {
     },
   },
   UPDATE_BYTES_MAX: {
-    takes: (value) => isNotOversize(() => decodeGossip(run, slicer, new Uint8Array(value), 'disk')),
+    takes: (value) => isNotOversize(() => decodeGossip(run, formats, new Uint8Array(value), 'disk')),
   },
   UPDATE_INLINE_BYTES_MAX: {
     takes: (value) => {

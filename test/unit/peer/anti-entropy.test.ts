@@ -8,7 +8,7 @@ import { UpdateLog } from '../../../protocol/log.js';
 import type { Manifest, Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
 import { quantisedBytes } from '../../../protocol/quantise.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import { createUpdate, type Update } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
@@ -19,7 +19,7 @@ import { SILENT, testSealing } from '../../support/sealings.js';
 
 /** A signed update of zeros: valid at any size, and made in no time. */
 function zeros(run: Run, author: number, epoch: number): Update {
-  const size = quantisedBytes(new Slicer(run).slice(epoch));
+  const size = quantisedBytes(new RowFormats(run).at(epoch));
   return createUpdate(run, testIdentity(author), {
     epoch,
     baseEpoch: epoch,
@@ -30,14 +30,13 @@ function zeros(run: Run, author: number, epoch: number): Update {
   });
 }
 
-/** 524,288 coordinates in blocks of 8 at 4 bits: 384 KiB an update, so 85 of them fill a session. */
+/** 2,960,896 coordinates: 384 KiB an update, so 85 of them fill a session. */
 function large(manifest: Manifest): Manifest {
-  const modules = [{ name: 'layers.0.up_proj', inFeatures: 131_072, outFeatures: 131_072 }];
+  const modules = [{ name: 'layers.0.up_proj', inFeatures: 740_224, outFeatures: 740_224 }];
   const adapter = { ...manifest.adapter, modules };
   return {
     ...manifest,
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
-    compression: { blockSize: 8, beta: 0.95, phases: [{ fromEpoch: 0, slices: 1, bits: 4 }] },
   };
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { decodeGossip, encodeUpdateMessage, type GossipMessage } from '../../../protocol/gossip.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import { Swarm } from '../../sim/swarm.js';
 import { testIdentity, testUpdate } from '../../support/runs.js';
 
@@ -9,11 +9,11 @@ import { testIdentity, testUpdate } from '../../support/runs.js';
 async function setUp() {
   const swarm = new Swarm({ seed: 1, peers: 1 });
   const heard: GossipMessage[] = [];
-  const slicer = new Slicer(swarm.run);
+  const formats = new RowFormats(swarm.run);
   const bystander = swarm.network.transport(testIdentity(50).peerId);
   await bystander.start({
     onGossip: (bytes) => {
-      heard.push(decodeGossip(swarm.run, slicer, bytes));
+      heard.push(decodeGossip(swarm.run, formats, bytes));
       return 'accept';
     },
     onStream: async (_kind, stream) => stream.abort(new Error('only listening')),

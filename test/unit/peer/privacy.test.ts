@@ -6,7 +6,7 @@ import { epsilonOf, type NoisySteps } from '../../../node/train/accountant.js';
 import { PrivacySpending } from '../../../node/train/privacy-budget.js';
 import { decodeGossip } from '../../../protocol/gossip.js';
 import type { Manifest } from '../../../protocol/manifest.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import { testIdentity } from '../../support/runs.js';
 import { Swarm, type SimNode } from '../../sim/swarm.js';
 
@@ -38,8 +38,8 @@ function counted({ taken }: Ledger): number {
 
 /** Steps in the updates of `node` that `witness` has. */
 function published(witness: SimNode, { peerId, swarm }: SimNode): number {
-  const slicer = new Slicer(swarm.run);
-  const messages = witness.disk.everAppended.map((bytes) => decodeGossip(swarm.run, slicer, bytes));
+  const formats = new RowFormats(swarm.run);
+  const messages = witness.disk.everAppended.map((bytes) => decodeGossip(swarm.run, formats, bytes));
   return messages.reduce((sum, message) => {
     const isOwn = message.kind === 'update' && message.update.author === peerId;
     return isOwn ? sum + message.update.steps : sum;

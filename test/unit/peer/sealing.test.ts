@@ -316,7 +316,7 @@ describe('Sealing', () => {
     await world.to(10);
     await world.turn(again);
     const [message = new Uint8Array()] = again.told;
-    const heard = decodeGossip(run, again.replica.slicer, message);
+    const heard = decodeGossip(run, again.replica.formats, message);
     assert.ok(heard.kind === 'seal');
     assert.deepEqual(
       [heard.seal.statement.epoch, heard.seal.statement.previous],

@@ -11,7 +11,7 @@ import { sha256 } from '../../../protocol/bytes.js';
 import { UpdateRejectedError, type RejectionCode } from '../../../protocol/errors.js';
 import { decodeGossip, encodeAdmission } from '../../../protocol/gossip.js';
 import { ADMISSION_BYTES_MAX, EPOCHS_MAX } from '../../../protocol/limits.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { inviteRun, testAdmission } from '../../support/invites.js';
 import { testIdentity, testRun } from '../../support/runs.js';
@@ -36,7 +36,7 @@ describe('an admission', () => {
     for (const epoch of [0, 12]) {
       const made = createAdmission(invitation, oneTime, member, epoch);
       assert.deepEqual(checkAdmission(run, made.signed), made);
-      const read = decodeGossip(run, new Slicer(run), encodeAdmission(made));
+      const read = decodeGossip(run, new RowFormats(run), encodeAdmission(made));
       assert.ok(read.kind === 'admission' && read.admission.firstEpoch === epoch);
     }
     refused(createAdmission(invitation, oneTime, member, 13).signed, 'bad-epoch');

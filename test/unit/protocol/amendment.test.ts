@@ -13,7 +13,7 @@ import {
 } from '../../../protocol/gossip.js';
 import { EPOCHS_MAX, UNKNOWN_FRAMES_MAX } from '../../../protocol/limits.js';
 import { UpdateLog } from '../../../protocol/log.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import { SyncSession } from '../../../protocol/sync.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { restoreAll, testReplica, type TestReplica } from '../../support/replicas.js';
@@ -22,7 +22,7 @@ import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
 /** 40 epochs, founded by identity 0. */
 const run = testRun();
 const founder = testIdentity(0);
-const slicer = new Slicer(run);
+const formats = new RowFormats(run);
 
 /** Field 15 of wire type 2 with three bytes: what a later minor version may have added. */
 const UNKNOWN_FIELD = Uint8Array.of(0x7a, 3, 1, 2, 3);
@@ -45,7 +45,7 @@ describe('checkAmendment()', () => {
     for (const epochsMax of [41, EPOCHS_MAX]) {
       const amendment = createAmendment(run, founder, epochsMax);
       assert.deepEqual(checkAmendment(run, amendment.signed), amendment);
-      const message = decodeGossip(run, slicer, encodeAmendment(amendment));
+      const message = decodeGossip(run, formats, encodeAmendment(amendment));
       assert.deepEqual(message, { kind: 'amendment', amendment });
     }
   });

@@ -11,13 +11,13 @@ import { decodeGossip, encodeEquivocation } from '../../../protocol/gossip.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import { Members } from '../../../protocol/members.js';
 import { createSeal, type Seal } from '../../../protocol/seal.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import type * as wire from '../../../protocol/wire/messages.js';
 import { testIdentity, testUpdate } from '../../support/runs.js';
 import { anyStatement, closedRun } from '../../support/seals.js';
 
 const run = closedRun();
-const slicer = new Slicer(run);
+const formats = new RowFormats(run);
 
 function seal(epoch: number, salt: number, member = 1): Seal {
   return createSeal(anyStatement(run, epoch, { salt }), testIdentity(member));
@@ -38,7 +38,7 @@ describe('a proof against a member that signed two seals', () => {
     const proof = sealEquivocationProof(a, b);
     assert.deepEqual(proof, sealEquivocationProof(b, a));
     assert.deepEqual([proof.author, proof.epoch], [testIdentity(1).peerId, 8]);
-    const message = decodeGossip(run, slicer, encodeEquivocation(proof));
+    const message = decodeGossip(run, formats, encodeEquivocation(proof));
     assert.deepEqual(message, { kind: 'equivocation', proof });
     const [first, second] = [b.signed, a.signed];
     assert.deepEqual(checkSealEquivocation(run, { first, second }), proof);

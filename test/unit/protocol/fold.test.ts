@@ -9,7 +9,7 @@ import { UpdateLog } from '../../../protocol/log.js';
 import type { Manifest, Run } from '../../../protocol/manifest.js';
 import { dequantise } from '../../../protocol/quantise.js';
 import { norm } from '../../../protocol/residual.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import type { Update } from '../../../protocol/update.js';
 import { adapterSize, testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
@@ -84,7 +84,7 @@ function allUpdates(run: Run, epochs = EPOCHS): Update[] {
 
 /** The dequantised row of one update. */
 function row(run: Run, update: Update): Float64Array {
-  return dequantise(update, new Slicer(run).slice(update.epoch));
+  return dequantise(update, new RowFormats(run).at(update.epoch));
 }
 
 describe('Fold', () => {

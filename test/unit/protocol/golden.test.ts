@@ -5,7 +5,7 @@ import { describe, it } from 'node:test';
 import { fromHex, toHex } from '../../../protocol/bytes.js';
 import { decodeGossip } from '../../../protocol/gossip.js';
 import { decodeManifest } from '../../../protocol/manifest-codec.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { makeVectors, VECTORS_FILE } from '../../reference/protocol/vectors.js';
 
@@ -105,12 +105,12 @@ describe('golden vectors', async () => {
       messages: Record<string, string>;
     };
     const run = decodeManifest(fromHex(runs.plain.manifest));
-    const slicer = new Slicer(run);
+    const formats = new RowFormats(run);
     for (const [name, hex] of Object.entries(messages)) {
       const bytes = fromHex(hex);
       for (const sent of [bytes, Buffer.concat([bytes, UNKNOWN_FIELD])]) {
         assert.equal(toHex(readAndWrite(name, sent)), hex, name);
-        if (GOSSIP.includes(name)) assert.equal(decodeGossip(run, slicer, sent).kind, name);
+        if (GOSSIP.includes(name)) assert.equal(decodeGossip(run, formats, sent).kind, name);
       }
     }
   });

@@ -17,14 +17,14 @@ import {
 import { publicKeyFromPeerId } from '../../../protocol/identity.js';
 import { GOSSIP_BYTES_MAX, STEPS_MAX, UPDATE_INLINE_BYTES_MAX } from '../../../protocol/limits.js';
 import { UpdateLog } from '../../../protocol/log.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import { updateToWire, UPDATE_OVERHEAD_BYTES_MAX, type Update } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
 /** 40 epochs, 1 bit, and 4 bits from epoch 36 on; a lag of 8 is allowed. */
 const run = testRun();
-const slicer = new Slicer(run);
+const formats = new RowFormats(run);
 const author = testIdentity(1);
 
 /** A header that says what an honest peer would not, signed all the same. */
@@ -59,7 +59,7 @@ function withBody(
 }
 
 function decode(bytes: Uint8Array): ReturnType<typeof decodeGossip> {
-  return decodeGossip(run, slicer, bytes);
+  return decodeGossip(run, formats, bytes);
 }
 
 function rejects(bytes: Uint8Array, code: RejectionCode, what: string): void {
@@ -154,7 +154,7 @@ describe('decodeGossip()', () => {
     assert.equal(padded(GOSSIP_BYTES_MAX).length, GOSSIP_BYTES_MAX);
     assert.equal(decode(padded(GOSSIP_BYTES_MAX)).kind, 'update');
     rejects(padded(GOSSIP_BYTES_MAX + 1), 'oversize', 'one byte too many');
-    const fromDisk = decodeGossip(run, slicer, padded(GOSSIP_BYTES_MAX + 1), 'disk');
+    const fromDisk = decodeGossip(run, formats, padded(GOSSIP_BYTES_MAX + 1), 'disk');
     assert.equal(fromDisk.kind, 'update');
   });
 
@@ -232,7 +232,7 @@ describe('decodeGossip()', () => {
     const judge = (index: number): unknown =>
       decodeGossip(
         closed,
-        new Slicer(closed),
+        new RowFormats(closed),
         encodeUpdateMessage(testUpdate(closed, testIdentity(index), 4)),
       );
     assert.doesNotThrow(() => judge(0));

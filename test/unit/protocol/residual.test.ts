@@ -3,75 +3,94 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { Prng } from '../../../protocol/prng.js';
 import { dequantise } from '../../../protocol/quantise.js';
-import { accumulate, norm, takeSlice } from '../../../protocol/residual.js';
-import { scatterAdd, Slicer } from '../../../protocol/slice.js';
-import { testRun } from '../../support/runs.js';
+import { accumulate, addUpdate, norm, takeUpdate } from '../../../protocol/residual.js';
+import { rowFormat } from '../../support/row-format.js';
 
-function runOf(slices: number, bits: 1 | 2 | 4, beta: number): ReturnType<typeof testRun> {
-  return testRun((manifest) => ({
-    ...manifest,
-    compression: { blockSize: 16, beta, phases: [{ fromEpoch: 0, slices, bits }] },
-  }));
+const SIZE = 700;
+
+function draw(random: Prng, size = 1): Float64Array {
+  return Float64Array.from({ length: SIZE }, () => size * (2 * random.nextFloat() - 1));
 }
 
-/** Takes `epochs` random deltas through error feedback; returns what was sent, held and put in. */
-function feed(run: ReturnType<typeof testRun>, epochs: number, seed: number) {
-  const slicer = new Slicer(run);
-  const random = new Prng(Uint8Array.of(seed), 'deltas');
-  const size = 266;
-  const [residual, sent, total] = [
-    new Float64Array(size),
-    new Float64Array(size),
-    new Float64Array(size),
-  ];
+/** The deltas of peers whose training goes all the way to its own target in each epoch, for `epochs`. */
+function converge(peers: number, epochs: number, seed: number): { start: number; end: number } {
+  const random = new Prng(Uint8Array.of(seed), 'converge');
+  const theta = draw(random, 10);
+  const targets = Array.from({ length: peers }, () => draw(random));
+  const target = theta.map((_, i) => targets.reduce((sum, one) => sum + one[i]!, 0) / peers);
+  const residuals = targets.map(() => new Float64Array(SIZE));
+  const distance = (): number => norm(theta.map((value, i) => value - target[i]!));
+  const start = distance();
   for (let epoch = 0; epoch < epochs; epoch++) {
-    const delta = Float64Array.from({ length: size }, () => 2 * random.nextFloat() - 1);
-    accumulate(residual, delta, run.manifest.compression.beta);
-    for (const [i, value] of delta.entries()) total[i]! += value;
-    const slice = slicer.slice(epoch);
-    const before = residual.slice();
-    const quantised = takeSlice(residual, slice, random);
-    scatterAdd(sent, slice, dequantise(quantised, slice), 1);
-    const untouched = new Float64Array(size);
-    scatterAdd(untouched, slice, new Float64Array(slice.coordinates).fill(1), 1);
-    for (let i = 0; i < size; i++) {
-      if (untouched[i] === 0) assert.equal(residual[i], before[i], 'unchanged outside the slice');
+    const format = rowFormat(SIZE, epoch);
+    const move = new Float64Array(SIZE);
+    for (const [peer, residual] of residuals.entries()) {
+      accumulate(residual, { from: theta, to: targets[peer]!, scale: 1 });
+      const read = dequantise(takeUpdate(residual, format), format);
+      for (let i = 0; i < SIZE; i++) move[i]! += read[i]! / peers;
     }
+    for (let i = 0; i < SIZE; i++) theta[i]! -= move[i]!;
   }
-  return { residual, sent, total };
+  return { start, end: distance() };
 }
 
 describe('error feedback', () => {
-  it('telescopes at beta = 1: sent + residual = sum of deltas', () => {
-    for (const [slices, bits] of [
-      [1, 1],
-      [1, 2],
-      [1, 4],
-      [2, 1],
-      [3, 4],
-    ] as const) {
-      fc.assert(
-        fc.property(fc.integer({ min: 1, max: 255 }), (seed) => {
-          const { residual, sent, total } = feed(runOf(slices, bits, 1), 9, seed);
-          for (let i = 0; i < total.length; i++) {
-            assert.ok(Math.abs(sent[i]! + residual[i]! - total[i]!) < 1e-9);
-          }
-        }),
-        { numRuns: 5 },
-      );
+  it('loses nothing: what was sent and the residual are what was there', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 255 }), (seed) => {
+        const format = rowFormat(SIZE, seed);
+        const residual = draw(new Prng(Uint8Array.of(seed), 'deltas'));
+        const before = residual.slice();
+        const quantised = takeUpdate(residual, format);
+        const read = dequantise(quantised, format);
+        for (const [i, value] of before.entries())
+          assert.ok(Math.abs(read[i]! + residual[i]! - value) < 1e-12);
+        addUpdate(residual, format, quantised);
+        for (const [i, value] of before.entries())
+          assert.ok(Math.abs(residual[i]! - value) < 1e-12);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  it('adds a move that has nothing of the residual in it', () => {
+    const residual = Float64Array.of(1, 2, 0);
+    accumulate(residual, { from: Float64Array.of(2, -1, 3), to: null, scale: 2 });
+    assert.deepEqual([...residual], [5, 0, 6]);
+  });
+
+  it('gives up what training moves again, and no more than all of it', () => {
+    const half = Float64Array.of(4, 0);
+    accumulate(half, { from: Float64Array.of(2, 5), to: null, scale: 1 });
+    assert.deepEqual([...half], [4, 5]);
+    const twice = Float64Array.of(4, 0);
+    accumulate(twice, { from: Float64Array.of(8, 0), to: null, scale: 1 });
+    assert.deepEqual([...twice], [8, 0]);
+    const against = Float64Array.of(4, 0);
+    accumulate(against, { from: Float64Array.of(-1, 0), to: null, scale: 1 });
+    assert.deepEqual([...against], [3, 0]);
+  });
+
+  it('stays bounded over many epochs of unrelated moves', () => {
+    const held = (epochs: number): number => {
+      const random = new Prng(Uint8Array.of(5), 'moves');
+      const residual = new Float64Array(SIZE);
+      for (let epoch = 0; epoch < epochs; epoch++) {
+        accumulate(residual, { from: draw(random), to: null, scale: 1 });
+        takeUpdate(residual, rowFormat(SIZE, epoch));
+      }
+      return norm(residual);
+    };
+    assert.ok(held(200) < 2 * held(20));
+  });
+
+  it('is stable where training converges within an epoch, for any number of peers', () => {
+    for (const peers of [1, 2, 3, 8]) {
+      const { start, end } = converge(peers, 200, peers);
+      assert.ok(end < 0.15 * start, `${peers} peers: ${end} of ${start}`);
     }
-  });
-
-  it('with beta < 1 forgets: the same sum no longer telescopes', () => {
-    const { residual, sent, total } = feed(runOf(1, 1, 0.5), 9, 3);
-    const rest = total.map((value, i) => value - sent[i]! - residual[i]!);
-    assert.ok(norm(rest) > 1);
-  });
-
-  it('keeps the residual bounded over many epochs', () => {
-    const early = norm(feed(runOf(1, 1, 0.95), 20, 5).residual);
-    const late = norm(feed(runOf(1, 1, 0.95), 200, 5).residual);
-    assert.ok(late < 2 * early, `${late} after 200 epochs, ${early} after 20`);
+    // Alone, a peer arrives.
+    assert.ok(converge(1, 200, 9).end < 1e-5);
   });
 });
 

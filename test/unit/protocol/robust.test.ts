@@ -5,13 +5,13 @@ import { adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
 import { staleness } from '../../../protocol/epoch-fold.js';
 import { Fold, foldOnce } from '../../../protocol/fold.js';
 import { GRID } from '../../../protocol/grid.js';
-import { javascriptKernel, type WeightedRow } from '../../../protocol/kernel.js';
+import { javascriptKernel, TILE_COORDINATES, type WeightedRow } from '../../../protocol/kernel.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import type { Run } from '../../../protocol/manifest.js';
 import { dequantise } from '../../../protocol/quantise.js';
 import { norm } from '../../../protocol/residual.js';
 import { RobustMean } from '../../../protocol/robust.js';
-import { Slicer, type Slice } from '../../../protocol/slice.js';
+import { BLOCK_COORDINATES, RowFormats, type RowFormat } from '../../../protocol/row-format.js';
 import type { Update } from '../../../protocol/update.js';
 import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
@@ -19,19 +19,14 @@ const PEERS = 10;
 
 const adapter = {
   ...testRun().manifest.adapter,
-  modules: [{ name: 'up_proj', inFeatures: 1501, outFeatures: 1100 }],
+  modules: [{ name: 'up_proj', inFeatures: 3001, outFeatures: 2100 }],
 };
 
-/** Blocks of 8 in three tiles; the last block is short. */
-function robustRun({
-  trimFraction = 0.25,
-  clip = 1.5,
-  bits = 1,
-}: { trimFraction?: number; clip?: number; bits?: 1 | 2 | 4 } = {}): Run {
+/** Three tiles; the last block is short. */
+function robustRun({ trimFraction = 0.25, clip = 1.5 } = {}): Run {
   return testRun((manifest) => ({
     ...manifest,
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
-    compression: { blockSize: 8, beta: 0.9, phases: [{ fromEpoch: 0, slices: 1, bits }] },
     fold: { ...manifest.fold, mode: 'robust', trimFraction, clip },
     membership: {
       mode: 'allowlist',
@@ -50,7 +45,14 @@ function updatesOf(run: Run, sizes: readonly number[]): Update[] {
 }
 
 function rowsOf(run: Run, updates: readonly Update[]): Float64Array[] {
-  return updates.map((update) => dequantise(update, new Slicer(run).slice(update.epoch)));
+  return updates.map((update) => dequantise(update, new RowFormats(run).at(update.epoch)));
+}
+
+/** Of a row with what fills up its last block. */
+function lengthOf(run: Run, update: Update): number {
+  const format = new RowFormats(run).at(update.epoch);
+  const coordinates = format.blocks * BLOCK_COORDINATES;
+  return norm(dequantise(update, { ...format, coordinates }));
 }
 
 /** theta0 - theta after these updates: g in whole steps, for alpha is 1. */
@@ -62,13 +64,12 @@ function foldOf(run: Run, updates: readonly Update[]): Float64Array {
   return fold.sum().map((steps) => steps / GRID);
 }
 
-function meanOf(rows: readonly WeightedRow[], slice: Slice, trimFraction: number): Float64Array {
-  const robust = new RobustMean(rows, slice, trimFraction, javascriptKernel);
+function meanOf(rows: readonly WeightedRow[], format: RowFormat, trimFraction: number): Float64Array {
+  const robust = new RobustMean(rows, format, trimFraction, javascriptKernel);
   for (const work of robust.prepare()) assert.ok(work > 0);
-  const mean = new Float64Array(slice.coordinates);
-  const size = robust.tileBlocks * slice.blockSize;
-  for (let start = 0; start < mean.length; start += size)
-    robust.tile(start / slice.blockSize, mean.subarray(start, start + size));
+  const mean = new Float64Array(format.coordinates);
+  for (let start = 0; start < mean.length; start += TILE_COORDINATES)
+    robust.tile(start / BLOCK_COORDINATES, mean.subarray(start, start + TILE_COORDINATES));
   return mean;
 }
 
@@ -77,10 +78,11 @@ function byDefinition(run: Run, updates: readonly Update[]): number[] {
   const { clip, trimFraction } = run.manifest.fold;
   const ordered = updates.toSorted((a, b) => (a.author < b.author ? -1 : 1));
   const raw = rowsOf(run, ordered);
-  const norms = raw.map(norm).sort((a, b) => a - b);
+  const lengths = ordered.map((update) => lengthOf(run, update));
+  const norms = lengths.toSorted((a, b) => a - b);
   const middle = (norms[(norms.length - 1) >> 1]! + norms[norms.length >> 1]!) / 2;
   const rows = raw.map((row, i) =>
-    row.map((v) => v * staleness(ordered[i]!) * Math.min(1, (clip * middle) / norm(row))),
+    row.map((v) => v * staleness(ordered[i]!) * Math.min(1, (clip * middle) / lengths[i]!)),
   );
   const m = rows.length;
   const f = Math.floor(trimFraction * m);
@@ -111,12 +113,10 @@ function assertClose(actual: ArrayLike<number>, expected: ArrayLike<number>): vo
 describe('robust mean', () => {
   const honest = Array.from({ length: PEERS }, (_, i) => 1 + i / 10);
 
-  it('is what its definition says, for each number of bits', () => {
-    for (const bits of [1, 2, 4] as const) {
-      const run = robustRun({ bits });
-      const updates = updatesOf(run, [...honest.slice(1), 30]);
-      assertClose(foldOf(run, updates), byDefinition(run, updates));
-    }
+  it('is what its definition says', () => {
+    const run = robustRun();
+    const updates = updatesOf(run, [...honest.slice(1), 30]);
+    assertClose(foldOf(run, updates), byDefinition(run, updates));
   });
 
   it('is independent of the order in which updates arrive', () => {
@@ -134,10 +134,10 @@ describe('robust mean', () => {
   it('of equal rows is that row', () => {
     const run = robustRun();
     const [update] = updatesOf(run, [1]);
-    const slice = new Slicer(run).slice(9);
+    const format = new RowFormats(run).at(9);
     const rows = Array.from({ length: 7 }, () => ({ quantised: update!, factor: 0.5 }));
-    const expected = dequantise(update!, slice).map((value) => value / 2);
-    assertClose(meanOf(rows, slice, 0.3), expected);
+    const expected = dequantise(update!, format).map((value) => value / 2);
+    assertClose(meanOf(rows, format, 0.3), expected);
   });
 
   it('is the mean when nobody is taken for a liar', () => {

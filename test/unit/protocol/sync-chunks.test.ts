@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { encodeHave, encodeOpening, encodeWant, NO_SEALS } from '../../../protocol/have.js';
 import { UpdateLog } from '../../../protocol/log.js';
-import { maxUpdateBytes } from '../../../protocol/slice.js';
+import { updateBytes } from '../../../protocol/row-format.js';
 import { SyncSession } from '../../../protocol/sync.js';
 import { updateToWire, UPDATE_OVERHEAD_BYTES_MAX } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
@@ -51,7 +51,7 @@ describe('chunks of a sync session', () => {
   });
 
   it('may hold no more than the largest update of the run', () => {
-    const bytes = maxUpdateBytes(run) + UPDATE_OVERHEAD_BYTES_MAX;
+    const bytes = updateBytes(run) + UPDATE_OVERHEAD_BYTES_MAX;
     const session = waiting();
     assert.equal(session.receive(chunk(new Uint8Array(bytes), false)).kind, 'nothing');
     assert.throws(() => session.receive(chunk(Uint8Array.of(1), true)), /more than \d+ bytes/);

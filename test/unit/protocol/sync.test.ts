@@ -8,14 +8,14 @@ import { SYNC_FRAME_BYTES_MAX } from '../../../protocol/limits.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import type { Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import { SyncSession } from '../../../protocol/sync.js';
 import { checkUpdate, type Update } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
 const run = testRun();
-const slicer = new Slicer(run);
+const formats = new RowFormats(run);
 
 function isEvicted(log: UpdateLog, { author, epoch }: Update): boolean {
   return epoch >= (log.proofAgainst(author)?.epoch ?? Infinity);
@@ -52,7 +52,7 @@ function sync(a: Side, b: Side): number {
       if (event.kind === 'want') queues[1 - from]!.push(...session.reply());
       if (event.kind === 'update') {
         side.received += 1;
-        const update = checkUpdate(run, slicer, event.update);
+        const update = checkUpdate(run, formats, event.update);
         if (!isEvicted(side.log, update)) side.log.insert(update);
       }
       if (event.kind === 'equivocation') side.log.evict(checkEquivocation(run, event.equivocation));

@@ -11,17 +11,13 @@ import { javascriptKernel, TILE_COORDINATES, type Kernel } from '../../../protoc
 import { UpdateLog } from '../../../protocol/log.js';
 import type { Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
-import {
-  emptyBody,
-  isWellFormed,
-  quantisedBytes,
-  type Quantised,
-} from '../../../protocol/quantise.js';
-import { takeSlice } from '../../../protocol/residual.js';
-import { Slicer, type Slice } from '../../../protocol/slice.js';
+import { emptyBody, hasFiniteScales, type Quantised } from '../../../protocol/quantise.js';
+import { takeUpdate } from '../../../protocol/residual.js';
+import { BLOCK_COORDINATES, RowFormats, type RowFormat } from '../../../protocol/row-format.js';
 import { fastestKernel, webassemblyKernel } from '../../../protocol/wasm-kernel.js';
 import { compileKernel, ROWS } from '../../support/compile-kernels.js';
-import { adapterSize, testIdentity, testRun, testUpdate } from '../../support/runs.js';
+import { rowFormat } from '../../support/row-format.js';
+import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
 /** Node of every supported version has SIMD: without it these tests would test nothing. */
 const wasm = webassemblyKernel() ?? assert.fail('WebAssembly with SIMD');
@@ -30,42 +26,28 @@ function bytesOf(values: Float64Array): Buffer {
   return Buffer.from(Float64Array.from(values).buffer);
 }
 
-function sliceOf(coordinates: number, blockSize: number, bits: Slice['bits']): Slice {
-  const count = Math.ceil(coordinates / blockSize);
-  return { blocks: Uint32Array.from({ length: count }, (_, i) => i), blockSize, bits, coordinates };
-}
-
 /** Any bytes that a receiver takes: scales over the whole range of binary16, denormals and 0 too. */
-function rowOf(slice: Slice, random: Prng): Quantised {
-  const size = quantisedBytes(slice);
-  const body = emptyBody(slice);
-  const halves = Array.from(
-    { length: size.scales / 2 },
-    () => [random.nextBelow(0x7c00), random.nextBelow(0x400), 0, 0x7bff, 1][random.nextBelow(5)]!,
-  );
-  for (const [i, half] of halves.entries())
-    [body.scales[2 * i], body.scales[2 * i + 1]] = [half & 0xff, half >>> 8];
-  for (let i = 0; i < slice.coordinates; i++) {
-    const position = i * slice.bits;
-    const code = random.nextBelow(slice.bits === 4 ? 15 : 1 << slice.bits);
-    body.codes[position >>> 3]! |= code << (position & 7);
+function rowOf(format: RowFormat, random: Prng): Quantised {
+  const body = emptyBody(format);
+  for (let block = 0; block < format.blocks; block++) {
+    const kinds = [random.nextBelow(0x7c00), random.nextBelow(0x400), 0, 0x7bff, 1];
+    const half = kinds[random.nextBelow(kinds.length)]!;
+    [body.scales[2 * block], body.scales[2 * block + 1]] = [half & 0xff, half >>> 8];
   }
-  assert.ok(isWellFormed(body, slice));
+  for (let i = 0; i < body.codes.length; i++) body.codes[i] = random.nextBelow(256);
+  assert.ok(hasFiniteScales(body, format));
   return body;
 }
 
 const shapes = fc.record({
-  bits: fc.constantFrom<Slice['bits']>(1, 2, 4),
-  blockSize: fc.constantFrom(8, 24, 64, 1000, 4096),
-  coordinates: fc.oneof(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 3000, max: 9000 })),
+  coordinates: fc.oneof(fc.integer({ min: 1, max: 800 }), fc.integer({ min: 3000, max: 9000 })),
   seed: fc.integer(),
 });
 
-/** Each tile of the slice: its first block and length. */
-function* tilesOf({ blockSize, coordinates }: Slice): Generator<[number, number]> {
-  const most = Math.floor(TILE_COORDINATES / blockSize) * blockSize;
-  for (let start = 0; start < coordinates; start += most)
-    yield [start / blockSize, Math.min(most, coordinates - start)];
+/** Each tile of a row: its first block and length. */
+function* tilesOf({ coordinates }: RowFormat): Generator<[number, number]> {
+  for (let start = 0; start < coordinates; start += TILE_COORDINATES)
+    yield [start / BLOCK_COORDINATES, Math.min(TILE_COORDINATES, coordinates - start)];
 }
 
 function prng(seed: number): Prng {
@@ -97,22 +79,22 @@ describe('the kernel in WebAssembly', () => {
     }
   });
 
-  it('sums rows to the bits of JavaScript: any width, block size, number of rows and factor', () => {
+  it('sums rows to the bits of JavaScript: any length, number of rows and factor', () => {
     fc.assert(
       fc.property(
         shapes,
         fc.constantFrom(1, 2, 7, 31, 32, 33, 70),
         fc.constantFrom(2 ** 32, 2 ** 32 / 3, 2 ** 12, 1e30, 0),
         (shape, count, factor) => {
-          const slice = sliceOf(shape.coordinates, shape.blockSize, shape.bits);
+          const format = rowFormat(shape.coordinates, shape.seed & 255);
           const random = prng(shape.seed);
           const rows = Array.from({ length: count }, () => ({
-            quantised: rowOf(slice, random),
+            quantised: rowOf(format, random),
             factor: [1, random.nextFloat(), 1e-12 * random.nextFloat()][random.nextBelow(3)]!,
           }));
-          for (const [block, length] of tilesOf(slice)) {
-            const expected = javascriptKernel.steps(rows, slice, block, length, factor).slice();
-            const actual = wasm.steps(rows, slice, block, length, factor);
+          for (const [block, length] of tilesOf(format)) {
+            const expected = javascriptKernel.steps(rows, format, block, length, factor).slice();
+            const actual = wasm.steps(rows, format, block, length, factor);
             assert.deepEqual(bytesOf(actual), bytesOf(expected));
             assert.ok(expected.every((v) => Number.isInteger(v) && Math.abs(v) <= STEP_MAX));
           }
@@ -123,51 +105,48 @@ describe('the kernel in WebAssembly', () => {
   });
 
   it('rounds ties to even and clamps like JavaScript', () => {
-    const slice = sliceOf(8, 8, 4);
-    // Levels -7 to 0 of scale 1, and 0 to 7.
-    for (const codes of [
-      Uint8Array.of(0x10, 0x32, 0x54, 0x76),
-      Uint8Array.of(0x87, 0xa9, 0xcb, 0xed),
-    ]) {
-      const rows = [{ quantised: { scales: Uint8Array.of(0, 0x3c), codes }, factor: 1 }];
-      for (const factor of [0.5, 1.5, 0.25, STEP_MAX / 7, STEP_MAX / 7 + 1, STEP_MAX, 1e200]) {
-        const expected = javascriptKernel.steps(rows, slice, 0, 8, factor).slice();
-        assert.deepEqual(bytesOf(wasm.steps(rows, slice, 0, 8, factor)), bytesOf(expected));
-        if (factor === STEP_MAX) assert.equal(Math.max(...expected.map(Math.abs)), STEP_MAX);
-      }
+    const format = rowFormat(256);
+    // All of a row is in its first coordinate, which is 16 scales then.
+    const rows = [{ quantised: { ...emptyBody(format), scales: Uint8Array.of(0, 0x3c) }, factor: 1 }];
+    for (const factor of [1 / 32, 3 / 32, 1 / 64, STEP_MAX / 16, STEP_MAX / 15, STEP_MAX, 1e200]) {
+      const expected = javascriptKernel.steps(rows, format, 0, 256, factor).slice();
+      assert.deepEqual(bytesOf(wasm.steps(rows, format, 0, 256, factor)), bytesOf(expected));
+      const first = Math.min(STEP_MAX, 16 * factor);
+      const even = first === 0.5 ? 0 : first === 1.5 ? 2 : first === 0.25 ? 0 : Math.round(first);
+      assert.equal(Math.abs(expected[0]!), even);
     }
   });
 
   it('decodes to the bits of JavaScript, -0 included', () => {
     fc.assert(
-      fc.property(shapes, ({ bits, blockSize, coordinates, seed }) => {
-        const slice = sliceOf(coordinates, blockSize, bits);
-        const row = rowOf(slice, prng(seed));
+      fc.property(shapes, ({ coordinates, seed }) => {
+        const format = rowFormat(coordinates, seed & 255);
+        const row = rowOf(format, prng(seed));
         const [expected, actual] = [new Float64Array(coordinates), new Float64Array(coordinates)];
-        javascriptKernel.decode(row, slice, 0, expected);
-        wasm.decode(row, slice, 0, actual);
+        javascriptKernel.decode(row, format, 0, expected);
+        wasm.decode(row, format, 0, actual);
         assert.deepEqual(bytesOf(actual), bytesOf(expected));
       }),
       { numRuns: 60 },
     );
   });
 
-  it('encodes to the bytes of JavaScript, and leaves the same residual and random state', () => {
+  it('encodes to the bytes of JavaScript, and leaves the same residual', () => {
     fc.assert(
       fc.property(
         shapes,
         fc.constantFrom(1e-300, 1e-9, 1e-3, 1, 1e3, 1e6, 1e300),
-        ({ bits, blockSize, coordinates, seed }, size) => {
-          const slice = sliceOf(coordinates, blockSize, bits);
+        ({ coordinates, seed }, size) => {
+          const format = rowFormat(coordinates, seed & 255);
           const random = prng(seed);
           const values = Float64Array.from({ length: coordinates }, () => {
             const kind = random.nextBelow(40);
             return kind === 0 ? 0 : kind === 1 ? -0 : size * (random.nextFloat() - 0.4);
           });
           const take = (kernel: Kernel): object => {
-            const [residual, stream] = [values.slice(), prng(seed + 1)];
-            const body = takeSlice(residual, slice, stream, kernel);
-            return { residual: bytesOf(residual), ...body, next: stream.nextUint32() };
+            const residual = values.slice();
+            const body = takeUpdate(residual, format, kernel);
+            return { residual: bytesOf(residual), ...body };
           };
           assert.deepEqual(take(wasm), take(javascriptKernel));
         },
@@ -178,19 +157,17 @@ describe('the kernel in WebAssembly', () => {
 
   it('refuses what is not finite, like JavaScript', () => {
     for (const kernel of [wasm, javascriptKernel])
-      for (const bits of [1, 2, 4] as const)
-        for (const bad of [NaN, Infinity, -Infinity]) {
-          const values = new Float64Array(5000).fill(1);
-          values[4999] = bad;
-          const slice = sliceOf(5000, 64, bits);
-          assert.throws(
-            () => takeSlice(values, slice, prng(0), kernel),
-            new RangeError(`cannot quantise ${bad}`),
-          );
-        }
+      for (const bad of [NaN, Infinity, -Infinity]) {
+        const values = new Float64Array(5000).fill(1);
+        values[4999] = bad;
+        assert.throws(
+          () => takeUpdate(values, rowFormat(5000), kernel),
+          new RangeError('cannot quantise values that are not finite'),
+        );
+      }
   });
 
-  it('takes and folds slices with gaps to the same bits, in the mean and the robust one', () => {
+  it('takes and folds whole runs to the same bits, in the mean and the robust one', () => {
     const adapter = {
       ...testRun().manifest.adapter,
       modules: [{ name: 'up_proj', inFeatures: 6001, outFeatures: 5000 }],
@@ -200,14 +177,6 @@ describe('the kernel in WebAssembly', () => {
       const run: Run = testRun((m) => ({
         ...m,
         adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
-        compression: {
-          ...m.compression,
-          phases: [
-            { fromEpoch: 0, slices: 2, bits: 1 },
-            { fromEpoch: 2, slices: 3, bits: 2 },
-            { fromEpoch: 5, slices: 1, bits: 4 },
-          ],
-        },
         fold: { ...m.fold, mode, trimFraction: mode === 'robust' ? 0.25 : 0 },
         membership: {
           mode: 'allowlist',
@@ -215,27 +184,15 @@ describe('the kernel in WebAssembly', () => {
         },
       }));
       const log = new UpdateLog();
-      for (const epoch of [0, 1, 2, 3, 4, 5])
+      for (const epoch of [0, 1, 2])
         for (let i = 0; i < 5; i++)
           log.insert(testUpdate(run, testIdentity(i), epoch, { size: 1 + i }));
       const sumOf = (kernel: Kernel): Buffer => {
-        const fold = new Fold(run, new EpochFold(run, new Slicer(run), kernel));
+        const fold = new Fold(run, new EpochFold(run, new RowFormats(run), kernel));
         fold.compute(log);
         return bytesOf(fold.sum());
       };
       assert.deepEqual(sumOf(wasm), sumOf(javascriptKernel));
-      for (const epoch of [0, 3, 5]) {
-        const slice = new Slicer(run).slice(epoch);
-        const random = prng(epoch);
-        const values = Float64Array.from(
-          { length: adapterSize(run) },
-          () => random.nextFloat() - 0.5,
-        );
-        const [a, b] = [values.slice(), values.slice()];
-        const taken = takeSlice(a, slice, prng(1), wasm);
-        assert.deepEqual(taken, takeSlice(b, slice, prng(1), javascriptKernel));
-        assert.deepEqual(bytesOf(a), bytesOf(b));
-      }
     }
   });
 });

@@ -9,7 +9,7 @@ import { Peer } from '../../../node/peer.js';
 import { DataDirectory } from '../../../node/store/directory.js';
 import { FileStore } from '../../../node/store/file-store.js';
 import { decodeGossip } from '../../../protocol/gossip.js';
-import { Slicer } from '../../../protocol/slice.js';
+import { RowFormats } from '../../../protocol/row-format.js';
 import type { Update } from '../../../protocol/update.js';
 import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
 import { makeProblem, SyntheticTrainer } from '../../../node/sim/synthetic-trainer.js';
@@ -28,7 +28,7 @@ const run = testRun((manifest) => ({
   schedule: { ...manifest.schedule, epochMs: EPOCH_MS },
 }));
 const identity = testIdentity(0);
-const slicer = new Slicer(run);
+const formats = new RowFormats(run);
 const silent: Logger = {
   debug: () => undefined,
   info: () => undefined,
@@ -47,7 +47,7 @@ interface Note {
 }
 
 function updateOf(record: Uint8Array): Update | null {
-  const message = decodeGossip(run, slicer, record, 'disk');
+  const message = decodeGossip(run, formats, record, 'disk');
   return message.kind === 'update' ? message.update : null;
 }
 
