@@ -1,5 +1,5 @@
 /** A swarm in one process and without a clock: real training, codec and fold, so that a run is a function of its seed. */
-import { adapterSha256, initialAdapter } from '../protocol/adapter.js';
+import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
 import { Fold } from '../protocol/fold.js';
 import { UpdateLog } from '../protocol/log.js';
 import type { Run } from '../protocol/manifest.js';
@@ -21,18 +21,22 @@ export interface BareRunSettings {
   sequenceLength: number;
   learningRate: number;
   seed: Uint8Array;
+  /** Default: 8. */
+  rank?: number;
+  /** Default: the embedded base. */
+  modelDir?: string;
 }
 
 const never = new AbortController().signal;
 const ignore = (): void => undefined;
 
-/** On the embedded base with rank 8 on all linear layers: as start founds it. */
+/** With an adapter on all linear layers, alpha twice the rank: as `start` creates it. */
 export async function bareRun(settings: BareRunSettings): Promise<Run> {
-  const { epochs, steps, seed, batchSize, sequenceLength, learningRate } = settings;
-  const { config } = await openModelDirectory(EMBEDDED_MODEL_DIRECTORY);
+  const { epochs, steps, seed, batchSize, sequenceLength, learningRate, rank = 8 } = settings;
+  const { config } = await openModelDirectory(settings.modelDir ?? EMBEDDED_MODEL_DIRECTORY);
   const modules = loraModules(config, ['all-linear']);
   const targetModules = [...new Set(modules.map(({ name }) => name.split('.').at(-1) ?? ''))];
-  const adapter = { rank: 8, alpha: 16, seed, targetModules, modules };
+  const adapter = { rank, alpha: 2 * rank, seed, targetModules, modules };
   return testRun((manifest) => ({
     ...manifest,
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
@@ -41,36 +45,68 @@ export async function bareRun(settings: BareRunSettings): Promise<Run> {
   }));
 }
 
+/** What an epoch's deltas make of the adapter. */
+interface Averaging {
+  theta(): Float32Array;
+  /** Takes in what `peer` moved in `epoch`. */
+  add(peer: number, epoch: number, from: Float32Array, to: Float32Array): void;
+}
+
+/** The mean of the deltas in float64, uncompressed. */
+function denseAveraging(run: Run, peers: number): Averaging {
+  const sum = Float64Array.from(initialAdapter(run.manifest.adapter));
+  return {
+    theta: () => Float32Array.from(sum),
+    add: (_peer, _epoch, from, to) => {
+      for (let i = 0; i < sum.length; i++) sum[i]! -= (from[i]! - to[i]!) / peers;
+    },
+  };
+}
+
+/** The codec and the fold of the product. */
+function swarmAveraging(run: Run): Averaging {
+  const [formats, fold, log] = [new RowFormats(run), new Fold(run), new UpdateLog()];
+  const { size } = adapterLayout(run.manifest.adapter);
+  const residuals = new Map<number, Float32Array>();
+  return {
+    theta: () => {
+      fold.compute(log);
+      return fold.theta();
+    },
+    add: (peer, epoch, from, to) => {
+      const residual = residuals.get(peer) ?? new Float32Array(size);
+      residuals.set(peer, residual);
+      accumulate(residual, { from, to, scale: 1 });
+      const body = takeUpdate(residual, formats.at(epoch));
+      const { stepsRef: steps } = run.manifest.schedule;
+      const header = { epoch, baseEpoch: epoch, steps, logDigest: new Uint8Array(32) };
+      log.insert(createUpdate(run, testIdentity(peer), { ...header, ...body }));
+    },
+  };
+}
+
 /** All epochs of all peers; the swarm's adapter after them, [adapterSize] float32. */
 export async function trainTogether(
   run: Run,
   peers: readonly TrainingSession[],
   onEpoch: (epoch: number) => void,
+  codec: 'rot1' | 'dense' = 'rot1',
 ): Promise<Float32Array> {
   const { schedule } = run.manifest;
-  const [formats, fold, log] = [new RowFormats(run), new Fold(run), new UpdateLog()];
-  const { length } = initialAdapter(run.manifest.adapter);
-  const residuals = peers.map(() => new Float64Array(length));
+  const averaging = codec === 'dense' ? denseAveraging(run, peers.length) : swarmAveraging(run);
   const optimisers: (OptimiserState | null)[] = peers.map(() => null);
-  const steps = schedule.stepsRef;
   for (let epoch = 0; epoch < schedule.epochsMax; epoch++) {
-    fold.compute(log);
-    const theta = fold.theta();
+    const theta = averaging.theta();
     for (const [i, peer] of peers.entries()) {
       const optimiser = optimisers[i] ?? null;
-      const job = { epoch, theta, optimiser, steps, deadlineMs: Infinity };
+      const job = { epoch, theta, optimiser, steps: schedule.stepsRef, deadlineMs: Infinity };
       const result = await peer.train(job, ignore, never);
       optimisers[i] = result.optimiser;
-      const residual = residuals[i] ?? new Float64Array(length);
-      accumulate(residual, { from: theta, to: result.theta, scale: 1 });
-      const quantised = takeUpdate(residual, formats.at(epoch));
-      const header = { epoch, baseEpoch: epoch, steps, logDigest: new Uint8Array(32) };
-      log.insert(createUpdate(run, testIdentity(i), { ...header, ...quantised }));
+      averaging.add(i, epoch, theta, result.theta);
     }
     onEpoch(epoch);
   }
-  fold.compute(log);
-  return fold.theta();
+  return averaging.theta();
 }
 
 /** As many steps by itself, without averaging and compression: [adapterSize] float32. */

@@ -10,22 +10,10 @@ import { basename, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import { openChatTemplate } from '../node/data/chat-template.js';
-import { openDataset, type Dataset } from '../node/data/dataset.js';
-import { readRecords } from '../node/data/readers.js';
-import type { DataRecord } from '../node/data/records.js';
-import { openTokenizer } from '../node/data/tokenizer.js';
-import { ortExecutor } from '../node/engine/ort.js';
-import { openLanguageModel } from '../node/model/language-model.js';
-import { openModelDirectory } from '../node/model/model-directory.js';
-import { writeHand } from '../node/sim/deal.js';
-import { evaluate } from '../node/train/evaluate.js';
-import { TrainingSession } from '../node/train/session.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../node/version.js';
 import { initialAdapter } from '../protocol/adapter.js';
-import type { Run } from '../protocol/manifest.js';
-import { Prng } from '../protocol/prng.js';
 import { bareRun, trainAlone, trainTogether } from './bare-swarm.js';
+import { deal, measure, openSession } from './texts.js';
 
 const OFFICES = ['clinic', 'machine-shop', 'law-office'];
 const OFFICE_DATA = new URL('../../examples/three-offices/data/', import.meta.url);
@@ -58,59 +46,6 @@ const threads = Number(values.threads);
 const never = new AbortController().signal;
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
-/** Writes what each peer has, and what nobody has, to files of their own in `dir`. */
-async function deal(dir: string, seed: Uint8Array): Promise<{ own: string[]; test: string[] }> {
-  const [own, test]: string[][] = [[], []];
-  for (const [i, file] of files.entries()) {
-    const all: DataRecord[] = [];
-    for await (const record of readRecords(file)) all.push(record);
-    const order = new Prng(seed, `deal/${i}`).permutation(all.length);
-    const shuffled = Array.from(order, (index) => all[index]).filter((one) => one !== undefined);
-    const unseen = shuffled.slice(0, Number(values.test));
-    const kept = shuffled.slice(unseen.length, unseen.length + Number(values.records));
-    test?.push(await writeHand(dir, `test-${i}`, unseen));
-    own?.push(await writeHand(dir, `own-${i}`, kept));
-  }
-  return { own: own ?? [], test: test ?? [] };
-}
-
-function openSessions(
-  { manifest }: Run,
-  own: string[],
-  seed: Uint8Array,
-): Promise<TrainingSession[]> {
-  const { adapter, training, schedule } = manifest;
-  const { epochsMax, stepsRef } = schedule;
-  return Promise.all(
-    own.map((file) =>
-      TrainingSession.open({
-        ...{ modelDir: EMBEDDED_MODEL_DIRECTORY, dataFiles: [file], adapter, training, threads },
-        ...{ microBatch: 'auto', memory: 'auto', refuseTooLarge: true, weights: 'fp32' },
-        ...{ run: { epochsMax, stepsRef }, device: 'cpu', heldOutShare: 0.1, dataSeed: seed },
-      }),
-    ),
-  );
-}
-
-/** Losses by text of each adapter, nats per token. */
-async function measure(run: Run, test: string[], thetas: Float32Array[]): Promise<number[][]> {
-  const { adapter, training } = run.manifest;
-  const { batchSize, sequenceLength } = training;
-  const { dir, config, weights } = await openModelDirectory(EMBEDDED_MODEL_DIRECTORY);
-  const executor = ortExecutor({ threads });
-  const shape = { batchSize, sequenceLength };
-  const model = await openLanguageModel({ config, weights, adapter, executor, ...shape });
-  const reading = {
-    ...{ tokenizer: await openTokenizer(dir, config), chatTemplate: await openChatTemplate(dir) },
-    ...{ sequenceLength, heldOutShare: 0, seed: new Uint8Array(32) },
-  };
-  const datasets: Dataset[] = [];
-  for (const file of test) datasets.push(await openDataset([file], reading));
-  const measured = await evaluate({ model, batchSize, datasets, thetas }, () => undefined, never);
-  await model.dispose();
-  return measured.map(({ losses }) => losses.map((loss) => loss ?? NaN));
-}
-
 interface Row {
   adapter: string;
   /** On the peer's own kind of text, and the mean over the others. */
@@ -123,14 +58,18 @@ async function bench(seedNumber: number): Promise<Row[][]> {
   const seed = new Uint8Array(32).fill(seedNumber);
   const dir = await mkdtemp(join(tmpdir(), 'murmurate-personal-'));
   try {
-    const { own, test } = await deal(dir, seed);
+    const sizes = { test: Number(values.test), records: Number(values.records) };
+    const { own, test } = await deal(files, { dir, seed, ...sizes });
     const run = await bareRun({
       ...{ epochs: Number(values.epochs), steps: Number(values.steps), seed },
       ...{ batchSize: Number(values.batch), sequenceLength: Number(values.sequence) },
       learningRate: Number(values.rate),
     });
     const { epochsMax, stepsRef } = run.manifest.schedule;
-    const peers = await openSessions(run, own, seed);
+    const model = EMBEDDED_MODEL_DIRECTORY;
+    const peers = await Promise.all(
+      own.map((file) => openSession(run, model, [file], { seed, threads })),
+    );
     const swarm = await trainTogether(run, peers, (epoch) => say(`epoch ${epoch} done`));
     const adapters = [
       { name: 'base', theta: initialAdapter(run.manifest.adapter) },
@@ -147,11 +86,8 @@ async function bench(seedNumber: number): Promise<Row[][]> {
       say(`${names[i]}: ${JSON.stringify({ held, end, share, rounds })}`);
       adapters.push({ name: `alone ${i}`, theta: alone }, { name: `personal ${i}`, theta });
     }
-    const losses = await measure(
-      run,
-      test,
-      adapters.map(({ theta }) => theta),
-    );
+    const thetas = adapters.map(({ theta }) => theta);
+    const losses = await measure(run, model, test, thetas, threads);
     return names.map((_, i) =>
       adapters.flatMap(({ name }, column) => {
         const isShared = column < 2;

@@ -248,7 +248,5 @@ for (const coordinates of values.coordinates.split(',').map(Number)) {
   if (size > ROBUST_COORDINATES_MAX) continue;
   measureFold(runOf(coordinates, { mode: 'robust', peers: ROBUST_PEERS }), ROBUST_PEERS, copy);
 }
-console.log(
-  `one late update of ${LATE_PEERS} peers, in epochs (${LATE_COORDINATES} coordinates)`,
-);
+console.log(`one late update of ${LATE_PEERS} peers, in epochs (${LATE_COORDINATES} coordinates)`);
 measureLate();

@@ -113,12 +113,7 @@ export function addRow(
  * The squared length of a row's blocks `from` to before `to`, added to `sum` block by block: 256 s^2, which is exact.
  * What the last block says beyond the end of the adapter counts.
  */
-export function addSquares(
-  { scales }: Quantised,
-  from: number,
-  to: number,
-  sum: number,
-): number {
+export function addSquares({ scales }: Quantised, from: number, to: number, sum: number): number {
   for (let block = from; block < to; block++) {
     const scale = scaleAt(scales, block);
     sum += scale * scale * BLOCK_COORDINATES;

@@ -22,7 +22,12 @@ export class RobustMean {
   readonly #mixed: readonly Float64Array[];
 
   /** `rows` in ascending order of peer id; `trimFraction` in [0, 0.5). */
-  constructor(rows: readonly WeightedRow[], format: RowFormat, trimFraction: number, kernel: Kernel) {
+  constructor(
+    rows: readonly WeightedRow[],
+    format: RowFormat,
+    trimFraction: number,
+    kernel: Kernel,
+  ) {
     this.#kernel = kernel;
     this.#rows = rows;
     this.#format = format;

@@ -239,7 +239,9 @@ export class Replica extends FoldedLog {
   /** Judges an update that came by sync from `from`. */
   onSynced(update: wire.Update, from: string): Verdict {
     if (isHeld(this.log, update)) return 'ignore';
-    return this.#judge(from, () => this.#admit(checkUpdate(this.run, this.formats, update), 'drop'));
+    return this.#judge(from, () =>
+      this.#admit(checkUpdate(this.run, this.formats, update), 'drop'),
+    );
   }
 
   onSyncedProof(proof: wire.Equivocation, from: string): Verdict {

@@ -53,7 +53,10 @@ export function makeUpdate(
   const { run } = member;
   const format = member.formats.at(epoch);
   const random = new Prng(sha256(Buffer.from(`${signer.peerId}/${epoch}/${salt}`)), 'contents');
-  const values = Float64Array.from({ length: format.coordinates }, () => 2 * random.nextFloat() - 1);
+  const values = Float64Array.from(
+    { length: format.coordinates },
+    () => 2 * random.nextFloat() - 1,
+  );
   const body = quantise(values, format);
   if (scale !== null) {
     for (let i = 0; i < body.scales.length; i++) body.scales[i] = scale[i & 1] ?? 0;

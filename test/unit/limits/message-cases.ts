@@ -139,7 +139,8 @@ export const MESSAGE_CASES = {
     },
   },
   UPDATE_BYTES_MAX: {
-    takes: (value) => isNotOversize(() => decodeGossip(run, formats, new Uint8Array(value), 'disk')),
+    takes: (value) =>
+      isNotOversize(() => decodeGossip(run, formats, new Uint8Array(value), 'disk')),
   },
   UPDATE_INLINE_BYTES_MAX: {
     takes: (value) => {

@@ -39,7 +39,9 @@ function counted({ taken }: Ledger): number {
 /** Steps in the updates of `node` that `witness` has. */
 function published(witness: SimNode, { peerId, swarm }: SimNode): number {
   const formats = new RowFormats(swarm.run);
-  const messages = witness.disk.everAppended.map((bytes) => decodeGossip(swarm.run, formats, bytes));
+  const messages = witness.disk.everAppended.map((bytes) =>
+    decodeGossip(swarm.run, formats, bytes),
+  );
   return messages.reduce((sum, message) => {
     const isOwn = message.kind === 'update' && message.update.author === peerId;
     return isOwn ? sum + message.update.steps : sum;

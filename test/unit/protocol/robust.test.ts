@@ -64,7 +64,11 @@ function foldOf(run: Run, updates: readonly Update[]): Float64Array {
   return fold.sum().map((steps) => steps / GRID);
 }
 
-function meanOf(rows: readonly WeightedRow[], format: RowFormat, trimFraction: number): Float64Array {
+function meanOf(
+  rows: readonly WeightedRow[],
+  format: RowFormat,
+  trimFraction: number,
+): Float64Array {
   const robust = new RobustMean(rows, format, trimFraction, javascriptKernel);
   for (const work of robust.prepare()) assert.ok(work > 0);
   const mean = new Float64Array(format.coordinates);

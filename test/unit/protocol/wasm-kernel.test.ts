@@ -107,7 +107,9 @@ describe('the kernel in WebAssembly', () => {
   it('rounds ties to even and clamps like JavaScript', () => {
     const format = rowFormat(256);
     // All of a row is in its first coordinate, which is 16 scales then.
-    const rows = [{ quantised: { ...emptyBody(format), scales: Uint8Array.of(0, 0x3c) }, factor: 1 }];
+    const rows = [
+      { quantised: { ...emptyBody(format), scales: Uint8Array.of(0, 0x3c) }, factor: 1 },
+    ];
     for (const factor of [1 / 32, 3 / 32, 1 / 64, STEP_MAX / 16, STEP_MAX / 15, STEP_MAX, 1e200]) {
       const expected = javascriptKernel.steps(rows, format, 0, 256, factor).slice();
       assert.deepEqual(bytesOf(wasm.steps(rows, format, 0, 256, factor)), bytesOf(expected));
