@@ -172,10 +172,10 @@ export const BLOB_OPENS_BURST = AUTHORS_MAX;
 export const BLOB_OPENS_PER_SECOND = 64;
 
 /**
- * Bytes of blobs served to one peer: at once, and in a second in the long run. Each update is needed once,
- * so the largest is there at once; after it 32 Mbit/s leave an uplink to others.
+ * Bytes of blobs served to one peer: at once, and in a second in the long run. Each blob is needed once,
+ * so the largest update and two parts of a model are there at once; after them 32 Mbit/s leave an uplink to others.
  */
-export const BLOB_BURST_BYTES = UPDATE_BYTES_MAX;
+export const BLOB_BURST_BYTES = 64 * 1024 * 1024;
 export const BLOB_BYTES_PER_SECOND = 4 * 1024 * 1024;
 
 /** Bytes of one part of a file of the base model (the last is shorter): four on their way fit into BLOBS_BYTES_MAX. */

@@ -185,8 +185,8 @@ describe('ports and directories that cannot be had', () => {
   });
 
   it('options that make no run: names the field, wrong usage', async () => {
-    const sentence = await fails(2, ...start('--data', data, '--slices', '8'));
-    assert.match(sentence, /^error: no such run can be founded: .*gain of 8 slices/);
+    const sentence = await fails(2, ...start('--data', data, '--fold-alpha', '5:1/1'));
+    assert.match(sentence, /^error: no such run can be founded: .*first fromEpoch of fold.alpha is 5/);
   });
 });
 

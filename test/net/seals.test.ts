@@ -47,8 +47,8 @@ describe('an allowlist run of real peers that seal', () => {
   it('ends with one adapter, whoever comes late, is killed while sealing, or has a small disk', async () => {
     const names = ['clinic', 'shop', 'law', 'late'];
     const ids = await offices.peerIds(...names);
-    // Two bits a coordinate: the small disk is full after a dozen updates.
-    const run = [...sealingRun(EPOCHS, 2, ids.slice(1)), '--bits', '2'];
+    // Of rank 16: the small disk is full after a dozen updates.
+    const run = [...sealingRun(EPOCHS, 2, ids.slice(1)), '--rank', '16'];
     const clinic = offices.launch('clinic', ...run);
     const { address } = await clinic.facts();
     const startShop = (): CommandLine => offices.launch('shop', 'join', address);

@@ -53,7 +53,7 @@ describe('murmurate config', () => {
     const environment = { MURMURATE_CONFIG: file, MURMURATE_STEPS: '3' };
     const found = await rows(environment, 'start', '--rank', '4', '--relay');
     assert.deepEqual(
-      ['data', 'epochs', 'steps', 'rank', 'relay', 'name', 'bits'].map((name) => found.get(name)),
+      ['data', 'epochs', 'steps', 'rank', 'relay', 'name', 'fold'].map((name) => found.get(name)),
       [
         { option: 'data', value: ['a.jsonl', 'b.txt'], from: `${file}:2` },
         { option: 'epochs', value: 40, from: `${file}:3` },
@@ -61,7 +61,7 @@ describe('murmurate config', () => {
         { option: 'rank', value: 4, from: 'flag' },
         { option: 'relay', value: true, from: 'flag' },
         { option: 'name', value: null, from: "default: the model's name" },
-        { option: 'bits', value: '1', from: 'default' },
+        { option: 'fold', value: 'mean', from: 'default' },
       ],
     );
     assert.ok(!found.has('address'));

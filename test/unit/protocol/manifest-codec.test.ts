@@ -15,7 +15,7 @@ const REFUSED = { name: 'InvalidManifestError' };
 
 const base = testRun();
 
-/** A copy of `tree` with `value` at `path`, e.g. "compression.phases.0.bits". */
+/** A copy of `tree` with `value` at `path`, e.g. "fold.alpha.0.numerator". */
 function withValue<T>(tree: T, path: string, value: unknown): T {
   const copy = structuredClone(tree);
   const keys = path.split('.');
@@ -46,8 +46,6 @@ const INTEGERS: readonly [string, number, number][] = [
   ['schedule.stepsRef', 1, 1_000_000],
   ['training.sequenceLength', 8, 131_072],
   ['training.batchSize', 1, 4096],
-  ['compression.phases.0.slices', 1, 3],
-  ['compression.phases.1.fromEpoch', 1, 100_000],
   ['fold.lagMax', 2, 1000],
   ['fold.alpha.0.numerator', 0, 1],
   ['fold.alpha.0.denominator', 1, 1_000_000],
@@ -64,7 +62,6 @@ const REALS: readonly [string, number, number][] = [
   ['training.beta2', 0, 0.999999],
   ['training.epsilon', 1e-30, 1],
   ['training.gradientNormMax', 1e-6, 1e6],
-  ['compression.beta', 0, 1],
   ['fold.clip', 0, 1e6],
 ];
 
@@ -184,52 +181,25 @@ describe('bounds of a manifest', () => {
     assert.throws(() => encodeManifest(open), /false peers outvote it/);
   });
 
-  it('takes a gain up to 3', () => {
-    const gain = (slices: number, beta: number): Manifest =>
-      withValue(
-        withValue(base.manifest, 'compression.beta', beta),
-        'compression.phases.0.slices',
-        slices,
-      );
-    for (const [slices, beta] of [
-      [2, 0.95],
-      [3, 1],
-      [4, 0.8],
-      [64, 0.6],
-    ] as const) {
-      assert.doesNotThrow(() => encodeManifest(gain(slices, beta)), `NS = ${slices}, beta ${beta}`);
+  it('takes no codec that it does not know', () => {
+    const { codec } = wire.Manifest.decode(base.bytes).compression!;
+    assert.equal(codec, 1);
+    for (const other of [0, 2, 255]) {
+      const message = wire.Manifest.decode(base.bytes);
+      const bytes = wire.Manifest.encode({ ...message, compression: { codec: other } });
+      assert.throws(() => decodeManifest(bytes), REFUSED, `codec ${other}`);
     }
-    // 1 + .95 + .9025 + .857375 = 3.709875
-    assert.throws(() => encodeManifest(gain(4, 0.95)), /gain of 4 slices with beta 0.95 is 3.71;/);
-    assert.throws(() => encodeManifest(gain(4, 1)), REFUSED);
-    assert.throws(() => encodeManifest(gain(64, 0.67)), REFUSED);
-    assert.throws(() => encodeManifest(gain(65, 0)), REFUSED);
-  });
-
-  it('takes blocks of 8 to 4096 coordinates, in eights', () => {
-    for (const size of [8, 16, 4096]) takes('compression.blockSize', size);
-    for (const size of [0, 4, 12, 63, 4104]) refuses('compression.blockSize', size);
-  });
-
-  it('takes codecs of 1, 2 and 4 bits', () => {
-    for (const bits of [1, 2, 4]) takes('compression.phases.0.bits', bits);
-    for (const bits of [0, 3, 5, 8]) refuses('compression.phases.0.bits', bits);
   });
 
   it('takes tables that begin at epoch 0 and ascend', () => {
-    for (const [table, entry] of [
-      ['compression.phases', { slices: 1, bits: 1 }],
-      ['fold.alpha', { numerator: 1, denominator: 2 }],
-    ] as const) {
-      const at = (...epochs: number[]): unknown[] =>
-        epochs.map((fromEpoch) => ({ fromEpoch, ...entry }));
-      const count = (length: number): number[] => Array.from({ length }, (_, i) => i);
-      takes(table, at(0, 7, 8));
-      takes(table, at(...count(64)));
-      for (const epochs of [[], [1], [0, 0], [0, 9, 8], count(65)]) {
-        const changed = withValue(base.manifest, table, at(...epochs));
-        assert.throws(() => encodeManifest(changed), REFUSED, `${table} from ${epochs.join(', ')}`);
-      }
+    const at = (...epochs: number[]): unknown[] =>
+      epochs.map((fromEpoch) => ({ fromEpoch, numerator: 1, denominator: 2 }));
+    const count = (length: number): number[] => Array.from({ length }, (_, i) => i);
+    takes('fold.alpha', at(0, 7, 8));
+    takes('fold.alpha', at(...count(64)));
+    for (const epochs of [[], [1], [0, 0], [0, 9, 8], count(65)]) {
+      const changed = withValue(base.manifest, 'fold.alpha', at(...epochs));
+      assert.throws(() => encodeManifest(changed), REFUSED, `from ${epochs.join(', ')}`);
     }
   });
 
