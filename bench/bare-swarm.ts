@@ -58,7 +58,8 @@ function denseAveraging(run: Run, peers: number): Averaging {
   return {
     theta: () => Float32Array.from(sum),
     add: (_peer, _epoch, from, to) => {
-      for (let i = 0; i < sum.length; i++) sum[i]! -= (from[i]! - to[i]!) / peers;
+      for (let i = 0; i < sum.length; i++)
+        sum[i] = (sum[i] ?? 0) - ((from[i] ?? 0) - (to[i] ?? 0)) / peers;
     },
   };
 }

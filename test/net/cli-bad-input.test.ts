@@ -186,7 +186,10 @@ describe('ports and directories that cannot be had', () => {
 
   it('options that make no run: names the field, wrong usage', async () => {
     const sentence = await fails(2, ...start('--data', data, '--fold-alpha', '5:1/1'));
-    assert.match(sentence, /^error: no such run can be founded: .*first fromEpoch of fold.alpha is 5/);
+    assert.match(
+      sentence,
+      /^error: no such run can be founded: .*first fromEpoch of fold.alpha is 5/,
+    );
   });
 });
 
