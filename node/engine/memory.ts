@@ -148,14 +148,16 @@ function pieceBytes(order: readonly Value[]): number {
   let most = 0;
   for (const { source } of order) {
     if (source.kind !== 'operation') continue;
+    const isFrozen = source.operation === frozenMatmulOperation;
+    if (!isFrozen && source.operation !== codesMatmulOperation) continue;
     const [, matrix] = source.inputs;
     if (matrix?.source.kind !== 'weight') continue;
     const { weight } = matrix.source;
     const [from, to] = piecesOf(weight)[0]!;
     const elements = (to - from) * weight.shape[1]!;
-    if (source.operation === frozenMatmulOperation) {
+    if (isFrozen) {
       if (weight.storage !== 'F32') most = Math.max(most, 2 * FLOAT_BYTES * elements);
-    } else if (source.operation === codesMatmulOperation) {
+    } else {
       // Codes the other way round; those of 4 bits are float32 before they are codes of 8 bits.
       const codes =
         weight.storage === 'INT8' ? elementCount(weight.shape) : (FLOAT_BYTES + 1) * elements;
