@@ -7,7 +7,7 @@ import { Prng } from '../protocol/prng.js';
 import { accumulate, takeSlice } from '../protocol/residual.js';
 import { Slicer } from '../protocol/slice.js';
 import { createUpdate } from '../protocol/update.js';
-import type { OptimiserState } from '../node/interfaces.js';
+import type { OptimiserState, Trainer } from '../node/interfaces.js';
 import { openModelDirectory } from '../node/model/model-directory.js';
 import { loraModules } from '../node/model/lora.js';
 import type { TrainingSession } from '../node/train/session.js';
@@ -15,6 +15,8 @@ import { EMBEDDED_MODEL_DIRECTORY } from '../node/version.js';
 import { testIdentity, testRun } from '../test/support/runs.js';
 
 export interface BareRunSettings {
+  /** Default: the embedded base. */
+  modelDir?: string;
   epochs: number;
   /** Steps of a peer in an epoch. */
   steps: number;
@@ -27,10 +29,10 @@ export interface BareRunSettings {
 const never = new AbortController().signal;
 const ignore = (): void => undefined;
 
-/** On the embedded base with rank 8 on all linear layers, 1 bit a coordinate and 4 in the last tenth: as start founds it. */
+/** With rank 8 on all linear layers, 1 bit a coordinate and 4 in the last tenth: as start founds it. */
 export async function bareRun(settings: BareRunSettings): Promise<Run> {
   const { epochs, steps, seed, batchSize, sequenceLength, learningRate } = settings;
-  const { config } = await openModelDirectory(EMBEDDED_MODEL_DIRECTORY);
+  const { config } = await openModelDirectory(settings.modelDir ?? EMBEDDED_MODEL_DIRECTORY);
   const modules = loraModules(config, ['all-linear']);
   const targetModules = [...new Set(modules.map(({ name }) => name.split('.').at(-1) ?? ''))];
   const adapter = { rank: 8, alpha: 16, seed, targetModules, modules };
@@ -50,7 +52,7 @@ export async function bareRun(settings: BareRunSettings): Promise<Run> {
 /** All epochs of all peers; the swarm's adapter after them, [adapterSize] float32. */
 export async function trainTogether(
   run: Run,
-  peers: readonly TrainingSession[],
+  peers: readonly Pick<Trainer, 'train'>[],
   seed: Uint8Array,
   onEpoch: (epoch: number) => void,
 ): Promise<Float32Array> {
@@ -66,7 +68,7 @@ export async function trainTogether(
     const theta = fold.theta();
     for (const [i, peer] of peers.entries()) {
       const optimiser = optimisers[i] ?? null;
-      const job = { epoch, theta, optimiser, steps, deadlineMs: Infinity };
+      const job = { epoch, theta, optimiser, steps, deadlineMs: Number.MAX_SAFE_INTEGER };
       const result = await peer.train(job, ignore, never);
       optimisers[i] = result.optimiser;
       const delta = Float64Array.from(theta, (value, j) => value - (result.theta[j] ?? 0));
@@ -88,7 +90,7 @@ export async function trainAlone(run: Run, peer: TrainingSession): Promise<Float
   let theta = initialAdapter(run.manifest.adapter);
   let optimiser: OptimiserState | null = null;
   for (let epoch = 0; epoch < epochsMax; epoch++) {
-    const job = { epoch, theta, optimiser, steps, deadlineMs: Infinity };
+    const job = { epoch, theta, optimiser, steps, deadlineMs: Number.MAX_SAFE_INTEGER };
     ({ theta, optimiser } = await peer.train(job, ignore, never));
   }
   return theta;
