@@ -6,7 +6,7 @@ import type { Run } from '../protocol/manifest.js';
 import { accumulate, takeUpdate } from '../protocol/residual.js';
 import { RowFormats } from '../protocol/row-format.js';
 import { createUpdate } from '../protocol/update.js';
-import type { OptimiserState } from '../node/interfaces.js';
+import type { OptimiserState, Trainer } from '../node/interfaces.js';
 import { openModelDirectory } from '../node/model/model-directory.js';
 import { loraModules } from '../node/model/lora.js';
 import type { TrainingSession } from '../node/train/session.js';
@@ -89,7 +89,7 @@ function swarmAveraging(run: Run): Averaging {
 /** All epochs of all peers; the swarm's adapter after them, [adapterSize] float32. */
 export async function trainTogether(
   run: Run,
-  peers: readonly TrainingSession[],
+  peers: readonly Pick<Trainer, 'train'>[],
   onEpoch: (epoch: number) => void,
   codec: 'rot1' | 'dense' = 'rot1',
 ): Promise<Float32Array> {
