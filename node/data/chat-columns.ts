@@ -4,6 +4,8 @@
  */
 import { UserError } from '../errors.js';
 import type { ChatContext, ChatMessage } from './chat-template.js';
+import { ExactNumber, parseExactly } from './exact-json.js';
+import { jsonOf } from './jinja.js';
 
 /** Turns in one conversation: the template is rendered again for each of them, so 256 take a few seconds. */
 export const MESSAGES_MAX = 256;
@@ -54,14 +56,18 @@ const DEPTH_MAX = 100;
  * in each other.
  */
 function withNumbers(value: unknown, depth = 0): unknown {
-  if (typeof value === 'bigint') return Number(value);
-  if (typeof value !== 'object' || value === null) return value;
+  if (typeof value === 'bigint') {
+    return Number.isSafeInteger(Number(value)) ? Number(value) : new ExactNumber(String(value));
+  }
+  if (typeof value !== 'object' || value === null || value instanceof ExactNumber) return value;
   if (depth > DEPTH_MAX) {
     throw new UserError(`has more than ${DEPTH_MAX} lists and objects in each other: flatten them`);
   }
   if (Array.isArray(value)) return value.map((one: unknown) => withNumbers(one, depth + 1));
-  const entries = Object.entries(value).map(([key, one]) => [key, withNumbers(one, depth + 1)]);
-  return Object.fromEntries(entries) as unknown;
+  const entries = (value instanceof Map ? [...value] : Object.entries(value)).map(
+    ([key, one]): [string, unknown] => [String(key), withNumbers(one, depth + 1)],
+  );
+  return value instanceof Map ? new Map(entries) : (Object.fromEntries(entries));
 }
 
 /** A value that a table holds as JSON text. */
@@ -70,7 +76,7 @@ function fromJson(given: unknown): unknown {
   if (!/^\s*[[{]/.test(given)) return given;
   let parsed: unknown;
   try {
-    parsed = JSON.parse(given);
+    parsed = parseExactly(given);
   } catch {
     return given;
   }
@@ -168,7 +174,7 @@ function readContent(
   // What a function gave back may be any JSON.
   if (isTool && said !== null && said !== undefined) {
     const texts = partsOf(said);
-    return texts === null ? JSON.stringify(said) : texts.join('');
+    return texts === null ? jsonOf(said) : texts.join('');
   }
   const remedy = hasCalls ? '' : ' (only a turn with "tool_calls" may do without)';
   throw new UserError(

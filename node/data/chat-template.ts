@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { parseJson, readFileIfThere } from '../json-file.js';
 import { printableLine } from '../printable.js';
-import { compileJinja, type JinjaTemplate, type Rendering } from './jinja.js';
+import { compileJinja, jsonOf, type JinjaTemplate, type Rendering } from './jinja.js';
 import { TooMuchError } from './text-budget.js';
 import { timeFor, withTimeLimit, type ModelProgram } from './time-limit.js';
 import {
@@ -356,6 +356,6 @@ function withTextArguments(call: unknown): unknown {
   const made: unknown = call.function;
   if (typeof made !== 'object' || made === null || !('arguments' in made)) return call;
   const given: unknown = made.arguments;
-  const text = typeof given === 'string' ? given : JSON.stringify(given);
+  const text = typeof given === 'string' ? given : jsonOf(given);
   return { ...call, function: { ...made, arguments: text } };
 }

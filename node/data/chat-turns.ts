@@ -1,5 +1,6 @@
 /** What the turns of a conversation say about themselves: who speaks, and whether to train on it. */
 import { UserError } from '../errors.js';
+import { ExactNumber } from './exact-json.js';
 import type { ChatMessage, ChatTemplate } from './chat-template.js';
 
 /** Fields that say whether a turn is trained, as Axolotl, ms-swift and others write them. */
@@ -44,7 +45,8 @@ function flagOf(message: ChatMessage, index: number): boolean | null {
   return null;
 }
 
-function asSwitch(value: unknown, field: string, index: number): boolean {
+function asSwitch(given: unknown, field: string, index: number): boolean {
+  const value = given instanceof ExactNumber ? Number(given) : given;
   if (typeof value === 'boolean') return value;
   if (value === 0 || value === 1) return value === 1;
   throw new UserError(

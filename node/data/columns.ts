@@ -274,7 +274,8 @@ class RowReader {
     const context = this.#named(() => readContext(fields));
     const messages = [...before, ...turns];
     // JSON takes up to two characters for one of most texts.
-    if (JSON.stringify([messages, context]).length > 2 * LINE_BYTES_MAX) throw this.#tooLong(name);
+    if (JSON.stringify([messages, context], withMaps).length > 2 * LINE_BYTES_MAX)
+      throw this.#tooLong(name);
     if (!messages.some(({ role }) => role === 'assistant')) {
       const roles = Array.from(
         new Set(messages.map(({ role }) => role.slice(0, NAME_SHOWN_LENGTH_MAX))),
@@ -305,6 +306,11 @@ function kindOf(value: unknown): string {
   if (value === INVALID_TEXT) return 'not valid UTF-8';
   if (Array.isArray(value)) return 'a list';
   return typeof value === 'bigint' ? 'a number' : `a ${typeof value}`;
+}
+
+/** For JSON.stringify, to which a Map is empty. */
+function withMaps(_: string, value: unknown): unknown {
+  return value instanceof Map ? [...value] : value;
 }
 
 /** Stands for bytes that are no text, where a reader can only give a value. */

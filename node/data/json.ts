@@ -1,5 +1,6 @@
 /** JSON data files: one object a line, or lists of objects. */
 import { UserError } from '../errors.js';
+import { ExactNumber, parseExactly } from './exact-json.js';
 import { readJsonValues, valuesOfLine } from './json-values.js';
 import { linesOf } from './lines.js';
 import { placeText, type Row } from './records.js';
@@ -86,11 +87,19 @@ const NOT_JSON = Symbol('not JSON');
 
 function parsed(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return withPlainNumbers(parseExactly(text));
   } catch {
     // The parser's own message would quote private text.
     return NOT_JSON;
   }
+}
+
+/** Columns with numbers, and with numbers for names, are what JavaScript makes of them; within them values are exact. */
+function withPlainNumbers(row: unknown): unknown {
+  if (row instanceof Map) return withPlainNumbers(Object.fromEntries(row));
+  if (!isObject(row)) return row;
+  const numbers = Object.entries(row).filter(([, value]) => value instanceof ExactNumber);
+  return { ...row, ...Object.fromEntries(numbers.map(([name, value]) => [name, Number(value)])) };
 }
 
 function isObject(value: unknown): value is Row['fields'] {

@@ -55,7 +55,7 @@ describe('turns as people write them down', () => {
       { role: 'user', content: 'Who is it?' },
     ]);
     assert.deepEqual(turns([{ role: 'tool', content: { found: 1 } }]), [
-      { role: 'tool', content: '{"found":1}' },
+      { role: 'tool', content: '{"found": 1}' },
     ]);
   });
 

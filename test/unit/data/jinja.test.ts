@@ -48,8 +48,11 @@ describe('chat templates run as in Python', () => {
   });
 
   it('throw what a template raises, and for what cannot be written', () => {
-    assert.throws(() => render("{{ raise_exception('no tools here') }}"), /^Error: no tools here/);
-    assert.throws(() => render('{{ nothing | tojson }}'), /not defined/);
+    assert.throws(
+      () => render("{{ raise_exception('no tools here') }}"),
+      /^JinjaError: no tools here/,
+    );
+    assert.throws(() => render('{{ nothing | tojson }}'), /Undefined cannot be written as JSON/);
     assert.throws(() => render('{% for x in range(100000000) %}{% endfor %}'), /asks for a range/);
     assert.throws(() => compileJinja('{% if %}'));
   });

@@ -86,10 +86,6 @@ describe('a hostile chat template', () => {
   }
 
   it('is stopped while it is read', { timeout: 60_000 }, async () => {
-    // White space before a tag is looked for from each of its characters.
-    await isStopped(/chat_template\.jinja was stopped after 1 s, the most/, () =>
-      templateOf(' '.repeat(250_000)),
-    );
     await isStopped(/has more than 65536 expressions/, () =>
       templateOf('{{1+1}}'.repeat(30_000), STOPPED_MS),
     );
