@@ -12,8 +12,9 @@ const VALUES_MAX = 1 << 24;
  */
 export async function checkWeightsFinite(weights: WeightIndex): Promise<void> {
   for (const entry of weights.values()) {
-    if (!['F32', 'F16', 'BF16'].includes(entry.dtype)) continue;
-    for await (const values of chunks(entry)) {
+    const { dtype } = entry;
+    if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') continue;
+    for await (const values of chunks(entry, VALUES_MAX * DTYPE_BYTES[dtype])) {
       if (values.every(Number.isFinite)) continue;
       throw new UserError(
         `${entry.file} (its SHA-256 is ${await fileSha256(entry.file)}) is damaged or was never sound: the weight ` +
@@ -23,8 +24,7 @@ export async function checkWeightsFinite(weights: WeightIndex): Promise<void> {
   }
 }
 
-async function* chunks(entry: TensorEntry): AsyncGenerator<Float32Array> {
-  const bytesMax = VALUES_MAX * DTYPE_BYTES[entry.dtype];
+async function* chunks(entry: TensorEntry, bytesMax: number): AsyncGenerator<Float32Array> {
   for (let at = 0; at < entry.length; at += bytesMax) {
     const length = Math.min(bytesMax, entry.length - at);
     yield await readTensorF32({ ...entry, offset: entry.offset + at, length });

@@ -1,6 +1,7 @@
 /** The bounds that every field of a config.json is held to, whatever the family of the model. */
 import { z } from 'zod';
 import { UserError } from '../errors.js';
+import { readQuantisation } from './quantised/method.js';
 
 /** Rows of an embedding. */
 export const VOCAB_SIZE_MAX = 1 << 22;
@@ -94,9 +95,10 @@ export function refuse(sourceName: string, what: string, supported: string): nev
   throw new UserError(`${sourceName}: ${what} is not supported; supported: ${supported}`);
 }
 
-/** Throws UserError for weights that are not plain numbers. */
-export function refuseQuantised(raw: { quantization_config?: unknown }, sourceName: string): void {
-  if (raw.quantization_config !== undefined && raw.quantization_config !== null) {
-    refuse(sourceName, 'quantization_config', 'unquantised weights (F32, F16, BF16)');
-  }
+/** Throws UserError for weights in a form that cannot be read. */
+export function checkQuantisation(
+  raw: { quantization_config?: unknown },
+  sourceName: string,
+): void {
+  readQuantisation(raw.quantization_config, sourceName);
 }

@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { parseJson } from '../json-file.js';
 import { object, text } from './config-fields.js';
+import { readQuantisation, type Quantisation } from './quantised/method.js';
 import { configReader, MODEL_TYPES, type ModelConfig } from './families.js';
 
 export type { ModelConfig } from './families.js';
@@ -46,4 +47,13 @@ export function readModelConfig(bytes: string | Uint8Array, sourceName: string):
     );
   }
   return read(bytes, sourceName);
+}
+
+/** How the weights beside a config are quantised; null where they are plain numbers. Throws UserError as readModelConfig. */
+export function quantisationOf(
+  bytes: string | Uint8Array,
+  sourceName: string,
+): Quantisation | null {
+  const schema = z.looseObject({ quantization_config: z.unknown().optional() }, object);
+  return readQuantisation(parseJson(bytes, sourceName, schema).quantization_config, sourceName);
 }

@@ -5,6 +5,7 @@ import type { ModelFingerprint } from '../../protocol/manifest.js';
 import type { ModelConfig } from './config.js';
 import { cachedSha256, readHashCache, writeHashCache } from './hash-cache.js';
 import { openModelDirectory } from './model-directory.js';
+import { filesOf } from './weight-index.js';
 
 /** A file whose content is no longer what was remembered of it; both hashes are 64 hex digits. */
 export interface FileChange {
@@ -34,7 +35,7 @@ export async function fingerprintModel(
   const model = await openModelDirectory(dir);
   const cache = cacheFile === undefined ? {} : await readHashCache(cacheFile);
   const known = { ...cache };
-  const files = [...new Set([...model.weights.values()].map(({ file }) => file))];
+  const files = filesOf(model.weights);
   const byName = files.map((file) => ({ file, name: basename(file) }));
   byName.sort((a, b) => (a.name < b.name ? -1 : 1));
   const hashOf = async (file: string): Promise<string> => {

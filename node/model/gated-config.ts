@@ -14,7 +14,7 @@ import {
   POSITIONS_MAX,
   readSpecialTokens,
   refuse,
-  refuseQuantised,
+  checkQuantisation,
   text,
   whole,
 } from './config-fields.js';
@@ -175,7 +175,7 @@ function fromRaw(raw: RawConfig, defaults: GatedDefaults, sourceName: string): G
   if (activation !== hiddenAct) {
     refuse(sourceName, `${hiddenActField} "${activation}"`, hiddenAct);
   }
-  refuseQuantised(raw, sourceName);
+  checkQuantisation(raw, sourceName);
   const heads = raw.num_attention_heads;
   const headDim = raw.head_dim ?? defaults.headDim ?? raw.hidden_size / heads;
   const maxPositions = raw.max_position_embeddings ?? defaults.maxPositions;

@@ -17,7 +17,7 @@ import {
   POSITIONS_MAX,
   readSpecialTokens,
   refuse,
-  refuseQuantised,
+  checkQuantisation,
   text,
   whole,
   type SpecialTokens,
@@ -87,7 +87,7 @@ function refuseUnsupported(raw: RawConfig, sourceName: string): void {
   if (!ACTIVATIONS.includes(activation)) {
     refuse(sourceName, `activation_function "${activation}"`, ACTIVATIONS.join(', '));
   }
-  refuseQuantised(raw, sourceName);
+  checkQuantisation(raw, sourceName);
   if (raw.scale_attn_weights === false) refuse(sourceName, 'scale_attn_weights false', 'true');
   for (const field of ['scale_attn_by_inverse_layer_idx', 'add_cross_attention'] as const) {
     if (raw[field] === true) refuse(sourceName, `${field} true`, 'false');

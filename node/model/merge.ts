@@ -15,6 +15,7 @@ import { checkAdapter, type AdapterShape } from './lora.js';
 import {
   readTensorPieces,
   streamSafetensors,
+  type Dtype,
   type StreamedTensor,
   type TensorEntry,
   type WeightIndex,
@@ -53,6 +54,7 @@ export interface MergeOptions {
 export async function writeMergedModel(target: string, options: MergeOptions): Promise<void> {
   checkAdapter(options.config, options.adapter);
   refuseNotFinite(options.theta, 'the adapter to merge', 'train it again, or merge another');
+  refuseOtherFiles(options.weights);
   const place = resolve(target);
   await refuseExisting(place);
   try {
@@ -67,6 +69,17 @@ export async function writeMergedModel(target: string, options: MergeOptions): P
       `${target} cannot be written (${code}): check that the folder may be written and has room`,
       undefined,
       { cause },
+    );
+  }
+}
+
+/** Throws UserError for weights that cannot be written as what they are. */
+function refuseOtherFiles(weights: WeightIndex): void {
+  for (const { name, file, quantised } of weights.values()) {
+    if (quantised === undefined && file.endsWith('.safetensors')) continue;
+    const what = quantised === undefined ? 'GGUF' : quantised.what;
+    throw new UserError(
+      `${file}: the weight ${name} is ${what}, and an adapter is merged into plain numbers in safetensors only: merge it into the model that this was made of`,
     );
   }
 }
@@ -110,7 +123,7 @@ async function writeWeights(dir: string, options: MergeOptions): Promise<void> {
       return {
         name: entry.name,
         shape: entry.shape,
-        dtype: storage ?? entry.dtype,
+        dtype: storage ?? plainDtype(entry),
         async *pieces() {
           for await (const { bytes, read } of mergedPieces(
             entry,
@@ -142,6 +155,11 @@ function bytesOf({ length, shape }: TensorEntry): number {
       shape.reduce((product, n) => product * n, 1),
     )
   );
+}
+
+function plainDtype({ name, dtype }: TensorEntry): Dtype {
+  if (dtype !== 'QUANTISED') return dtype;
+  throw new RangeError(`${name} is no tensor of a file`);
 }
 
 /** What the weight becomes; null for what is copied as it is: integers and masks. */

@@ -4,8 +4,11 @@ import { basename, join, resolve } from 'node:path';
 import { WEIGHT_INDEX_FILE } from '../../protocol/model-files.js';
 import { UserError } from '../errors.js';
 import { readBoundedFile, unreadable } from '../json-file.js';
-import { CONFIG_BYTES_MAX, readModelConfig, type ModelConfig } from './config.js';
+import { CONFIG_BYTES_MAX, quantisationOf, readModelConfig, type ModelConfig } from './config.js';
 import { formatHubName, hubNameOfDirectory } from './hub-name.js';
+import { openGguf } from './quantised/gguf.js';
+import type { Quantisation } from './quantised/method.js';
+import { joinQuantised } from './quantised/open.js';
 import type { WeightIndex } from './safetensors.js';
 import { checkEveryWeight } from './unread-weights.js';
 import { openWeights, SINGLE_FILE } from './weight-index.js';
@@ -45,19 +48,41 @@ async function readModelDirectory(path: string): Promise<ModelDirectory> {
   const dir = resolve(path);
   const files = await listFiles(dir);
   if (!files.has(CONFIG_FILE)) {
+    const gguf = [...files].find((file) => file.endsWith('.gguf'));
+    if (gguf !== undefined) {
+      throw new UserError(
+        `${dir} has ${gguf} but no ${CONFIG_FILE}, from which the model and its tokenizer are read: put ${CONFIG_FILE} and ${TOKENIZER_FILE} of the model that it was made of there`,
+      );
+    }
     throw new UserError(
       `${dir} has no ${CONFIG_FILE}: give the directory of a Hugging Face model (config.json, model.safetensors, tokenizer.json)`,
     );
   }
   const configPath = join(dir, CONFIG_FILE);
-  const config = readModelConfig(
-    await readBoundedFile(configPath, CONFIG_BYTES_MAX, "the model's config"),
-    configPath,
-  );
-  if (!files.has(SINGLE_FILE) && !files.has(WEIGHT_INDEX_FILE)) throw noWeights(dir, files);
-  const weights = await openWeights(dir);
+  const bytes = await readBoundedFile(configPath, CONFIG_BYTES_MAX, "the model's config");
+  const config = readModelConfig(bytes, configPath);
+  const weights = await findWeights(dir, files, config, quantisationOf(bytes, configPath));
   if (!files.has(TOKENIZER_FILE)) throw noTokenizer(dir, files);
   return { dir, name: modelName(dir), config, weights, tokenizerFile: join(dir, TOKENIZER_FILE) };
+}
+
+/** Of safetensors, quantised or not, and else of a GGUF file. */
+async function findWeights(
+  dir: string,
+  files: ReadonlySet<string>,
+  config: ModelConfig,
+  quantisation: Quantisation | null,
+): Promise<WeightIndex> {
+  if (files.has(SINGLE_FILE) || files.has(WEIGHT_INDEX_FILE)) {
+    const weights = await openWeights(dir);
+    return quantisation === null ? weights : joinQuantised(config, weights, quantisation);
+  }
+  const [gguf, ...more] = [...files].filter((file) => file.endsWith('.gguf')).sort();
+  if (gguf === undefined) throw noWeights(dir, files);
+  if (more.length === 0) return openGguf(join(dir, gguf), config);
+  throw new UserError(
+    `${dir} has ${more.length + 1} GGUF files (${gguf}, ${more[0]}${more.length > 1 ? ', ...' : ''}): leave the one there that is to be used`,
+  );
 }
 
 async function listFiles(dir: string): Promise<Set<string>> {
@@ -76,10 +101,10 @@ async function listFiles(dir: string): Promise<Set<string>> {
 }
 
 function noWeights(dir: string, files: ReadonlySet<string>): UserError {
-  const other = [...files].find((file) => /\.(bin|pt|pth|ckpt|h5|msgpack|gguf)$/.test(file));
+  const other = [...files].find((file) => /\.(bin|pt|pth|ckpt|h5|msgpack)$/.test(file));
   if (other !== undefined) {
     return new UserError(
-      `${dir} has its weights as ${other}, but only safetensors are read: ${CONVERT}`,
+      `${dir} has its weights as ${other}, but only safetensors and GGUF are read: ${CONVERT}`,
     );
   }
   const shard = [...files].find((file) => file.endsWith('.safetensors'));

@@ -14,7 +14,7 @@ import type { BlobName } from '../../protocol/blob.js';
 import { UserError } from '../errors.js';
 import { cachedParts, readHashCache, writeHashCache } from './hash-cache.js';
 import { openModelDirectory } from './model-directory.js';
-import { isFile, SINGLE_FILE } from './weight-index.js';
+import { filesOf, isFile, SINGLE_FILE } from './weight-index.js';
 
 export interface ModelListing {
   /** Absolute. */
@@ -38,7 +38,7 @@ export async function listModelFiles(dir: string, cacheFile?: string): Promise<M
   for (const name of [...EXTRA_MODEL_FILES, ...(isSingle ? [] : [WEIGHT_INDEX_FILE])]) {
     if (await isFile(join(model.dir, name))) names.push(name);
   }
-  names.push(...new Set([...model.weights.values()].map(({ file }) => basename(file))));
+  names.push(...filesOf(model.weights).map((file) => basename(file)));
   const files: ModelFile[] = [];
   for (const name of names) {
     if (!isModelFile(name)) {

@@ -121,6 +121,11 @@ export function findWeight(
     const storage = dtype === 'I8' ? 'INT8' : 'INT4';
     return { name, shape, storage, file, offset, length, scales };
   }
+  if (entry.quantised !== undefined) {
+    throw new UserError(
+      `weight ${name} in ${file} is quantised (${entry.quantised.what}), and is computed with as a copy only: choose --weights int8, int4 or bf16`,
+    );
+  }
   if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
     throw new UserError(
       `weight ${name} in ${file} is of type ${dtype}, but only F32, F16 and BF16 can be loaded: convert the model`,

@@ -11,6 +11,7 @@ import { decodeFloats } from '../engine/storage.js';
 import { fileSha256 } from '../files.js';
 import { UserError } from '../errors.js';
 import { parseJson, unreadable } from '../json-file.js';
+import type { RowSource } from './row-source.js';
 import { writeWhole } from './write-whole.js';
 
 /** Bytes of one value. Of those below one byte there is only I4, which no file of a model may hold. */
@@ -40,7 +41,8 @@ const PACKED_DTYPE = 'I4';
 /** Where one tensor lies: `length` = product(shape) x DTYPE_BYTES[dtype], checked. */
 export interface TensorEntry {
   name: string;
-  dtype: Dtype;
+  /** QUANTISED: only `quantised` knows its numbers. */
+  dtype: Dtype | 'QUANTISED';
   shape: readonly number[];
   /** Path of the safetensors file that holds it. */
   file: string;
@@ -50,6 +52,18 @@ export interface TensorEntry {
   length: number;
   /** Of packed weights, I8 or I4, whose codes they multiply; absent for every tensor of a model's files. */
   scales?: WeightScales;
+  /** Of a weight that others have quantised, of which `offset` and `length` are the first part's. */
+  quantised?: QuantisedWeight;
+}
+
+/** A weight that is read as rows of numbers, and cannot be mapped. */
+export interface QuantisedWeight {
+  /** The method, for people: "GPTQ, 4 bits". */
+  readonly what: string;
+  /** The tensors that it is made of. */
+  readonly parts: readonly TensorEntry[];
+  /** Throws UserError. */
+  open(): Promise<RowSource>;
 }
 
 /** All tensors of a model by name, over one file or many shards. */
@@ -254,7 +268,7 @@ export async function readTensorF32(entry: TensorEntry): Promise<Float32Array> {
   const { dtype } = entry;
   if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
     throw new UserError(
-      `${entry.file}: tensor ${entry.name} is ${dtype}, but weights must be F32, F16 or BF16: get the model in one of these`,
+      `${entry.file}: tensor ${entry.name} is ${entry.quantised?.what ?? dtype}, but weights must be F32, F16 or BF16: get the model in one of these`,
     );
   }
   let handle: FileHandle;

@@ -5,6 +5,7 @@
 import { decodeFloats } from '../engine/storage.js';
 import { UserError } from '../errors.js';
 import { decoderOf, type ModelConfig } from './families.js';
+import { asPlain } from './quantised/open.js';
 import {
   DTYPE_BYTES,
   readTensorPieces,
@@ -29,8 +30,9 @@ const NAMES_SHOWN = 3;
  */
 export async function checkEveryWeight(config: ModelConfig, weights: WeightIndex): Promise<void> {
   checkBlocks(config, weights);
+  const plain = new Map([...weights].map(([name, entry]) => [name, asPlain(entry)]));
   const unread = decoderOf(config)
-    .unread(weights)
+    .unread(plain)
     .filter((name) => !isHarmless(config, name));
   const head = weights.get(HEAD);
   const isTied = config.tieWordEmbeddings && head !== undefined;

@@ -81,6 +81,15 @@ async function openShard(
   return byName;
 }
 
+/** Every file that the weights are in. */
+export function filesOf(weights: WeightIndex): string[] {
+  const entries = [...weights.values()].flatMap((entry) => [
+    entry,
+    ...(entry.quantised?.parts ?? []),
+  ]);
+  return [...new Set(entries.map(({ file }) => file))];
+}
+
 /** True for a regular file (or a link to one). */
 export async function isFile(path: string): Promise<boolean> {
   try {

@@ -14,9 +14,11 @@ import {
   versionOf,
 } from '../../node/model/packed/manifest.js';
 import { readPeftAdapter } from '../../node/model/peft.js';
+import { findBitsandbytes } from '../../node/model/quantised/bitsandbytes.js';
+import { openGguf } from '../../node/model/quantised/gguf.js';
 import { readSafetensorsHeader, readTensorF32 } from '../../node/model/safetensors.js';
 import { openWeights } from '../../node/model/weight-index.js';
-import { REFERENCE_CASES, referenceCase, TINY_BASE } from '../unit/model/fixtures.js';
+import { REFERENCE_CASES, referenceCase, ROOT, TINY_BASE } from '../unit/model/fixtures.js';
 import { fileOf, scratch } from './files.js';
 import type { FuzzTarget, FuzzTargets } from './oracle.js';
 import { SMALL_TOKENIZERS } from './small-tokenizers.js';
@@ -170,6 +172,66 @@ const tokenizerConfig: FuzzTarget = {
   },
 };
 
+const BASES = join(ROOT, 'test', 'reference', 'quantised');
+const ggufConfig = readModelConfig(
+  readFileSync(join(BASES, 'gguf-q4_0', 'config.json')),
+  'config.json',
+);
+
+/** A GGUF file, of which every weight that it promises is read. */
+const gguf: FuzzTarget = {
+  seeds: [readFileSync(join(BASES, 'gguf-q4_0', 'model.gguf'))],
+  refusals: [UserError],
+  run: async (bytes) => {
+    const file = fileOf('model.gguf', bytes);
+    for (const { quantised, shape, offset, length } of (
+      await openGguf(file, ggufConfig)
+    ).values()) {
+      assert.ok(offset + length <= bytes.length);
+      if (quantised === undefined) continue;
+      const source = await quantised.open();
+      await source.read(0, new Uint8Array(4 * shape[1]!));
+      await source.close();
+    }
+  },
+};
+
+/** The state of a weight in 4 bits of bitsandbytes, beside parts that are whole. */
+const quantState: FuzzTarget = {
+  seeds: [
+    json({
+      ...{ quant_type: 'nf4', blocksize: 64, dtype: 'float32', shape: [4, 64] },
+      ...{ nested_blocksize: 256, nested_dtype: 'float32', nested_offset: 0.1 },
+    }),
+  ],
+  refusals: [UserError],
+  run: async (bytes) => {
+    const parts = {
+      'a.weight': ['U8', [128, 1], 128],
+      'a.weight.absmax': ['U8', [4], 4],
+      'a.weight.quant_map': ['F32', [16], 64],
+      'a.weight.nested_absmax': ['F32', [1], 4],
+      'a.weight.nested_quant_map': ['F32', [256], 1024],
+      'a.weight.quant_state.bitsandbytes__nf4': ['U8', [bytes.length], bytes.length],
+    } as const;
+    let end = 0;
+    const entries = Object.entries(parts).map(([name, [dtype, shape, length]]) => {
+      const begin = end;
+      end += length;
+      return [name, { dtype, shape, data_offsets: [begin, end] }];
+    });
+    const header = Object.fromEntries(entries) as object;
+    const file = safetensorsOf(header, end);
+    file.set(bytes, file.length - bytes.length);
+    const { tensors } = await readSafetensorsHeader(fileOf('nf4.safetensors', file));
+    const index = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+    await findBitsandbytes(index, [{ name: 'a', inFeatures: 64, outFeatures: 4 }]);
+    const source = await index.get('a.weight')!.quantised!.open();
+    await source.read(0, new Uint8Array(4 * 4 * 64));
+    await source.close();
+  },
+};
+
 /** The manifest of a packed copy, which another version or a disk may have changed. */
 const packedManifest: FuzzTarget = {
   seeds: [
@@ -202,6 +264,8 @@ export const modelTargets: FuzzTargets = {
   'weight-index': shards,
   config,
   'packed-manifest': packedManifest,
+  gguf,
+  'quant-state': quantState,
   'adapter-config': adapterConfig,
   'adapter-weights': adapterWeights,
   tokenizer,

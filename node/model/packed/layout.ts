@@ -1,10 +1,12 @@
 /** What a packed copy of a model holds, and where in its file: it follows from the config and the headers alone. */
 import type { WeightScales } from '../../engine/graph.js';
 import type { ModelConfig } from '../config.js';
+import { UserError } from '../../errors.js';
 import { decoderOf } from '../families.js';
 import type { LinearLayer } from '../family.js';
 import type { ModelDirectory } from '../model-directory.js';
 import { findWeight } from '../parameters.js';
+import { asPlain } from '../quantised/open.js';
 import { DTYPE_BYTES, type TensorEntry, type WeightIndex } from '../safetensors.js';
 import { EMBEDDINGS, HEAD } from '../unread-weights.js';
 import type { WeightFormat } from '../weight-format.js';
@@ -51,19 +53,32 @@ export type PackedModel = Pick<ModelDirectory, 'config' | 'weights'>;
 
 /**
  * The copy that `format` needs; null where the model's files are enough: for fp32, and for bf16 where all of them have 16
- * bits. Throws UserError for a weight that is missing, of another shape or of another type than F32, F16 and BF16.
+ * bits. Throws UserError for a weight that is missing, of another shape or of another type than F32, F16 and BF16, and for
+ * fp32 of weights that others have quantised.
  */
 export function packedLayout(
   model: PackedModel,
   format: WeightFormat,
   largestCode: LargestCode = 127,
 ): PackedLayout | null {
-  if (format === 'fp32') return null;
+  if (format === 'fp32') {
+    const method = quantisationIn(model.weights);
+    if (method === null) return null;
+    throw new UserError(
+      `the model's weights are quantised (${method}), and are computed with as a copy only: choose --weights int8, int4 or bf16`,
+    );
+  }
   const file = new FileLayout();
   if (format === 'bf16') layOutHalves(model, file);
   else layOutCodes(model, format, file);
   const { tensors, bytes } = file;
   return tensors.length === 0 ? null : { format, largestCode, tensors, bytes };
+}
+
+/** How others have quantised the weights, for people; null for plain numbers, for which any format will do. */
+export function quantisationIn(weights: WeightIndex): string | null {
+  for (const { quantised } of weights.values()) if (quantised !== undefined) return quantised.what;
+  return null;
 }
 
 /** `weights` with the tensors of a copy that lies at `file` instead of those that it was made of. */
@@ -124,6 +139,9 @@ function layOutCodes(
     else file.add({ ...tensor, dtype: 'I8' }, width);
   }
   if (config.tieWordEmbeddings) file.add(tiedHead(config, weights), config.hiddenSize);
+  for (const source of embeddings(weights)) {
+    if (source.quantised !== undefined) addHalves(file, source);
+  }
 }
 
 /** The embeddings as the output layer reads them. */
@@ -133,22 +151,32 @@ function tiedHead(
 ): Parameters<FileLayout['add']>[0] {
   const name = EMBEDDINGS.find((one) => weights.has(one)) ?? EMBEDDINGS[0]!;
   const shape = [vocabSize, hiddenSize] as const;
-  findWeight(weights, name, shape);
+  checkWeight(weights, name, shape);
   return { name: HEAD, dtype: 'I8', shape, source: weights.get(name)!, isTurned: false };
 }
 
 /** What has more than 16 bits of linear layers and embeddings. */
 function layOutHalves({ config, weights }: PackedModel, file: FileLayout): void {
   const sources = decoderOf(config).layers.map((layer) => sourceOf(weights, layer));
-  for (const name of EMBEDDINGS) {
-    const entry = weights.get(name);
-    if (entry !== undefined) sources.push(entry);
+  for (const source of [...sources, ...embeddings(weights)]) {
+    const isWide = source.dtype === 'F32' || source.quantised !== undefined;
+    if (isWide) addHalves(file, source);
   }
-  for (const source of sources) {
-    if (source.dtype !== 'F32') continue;
-    const shape = source.shape as [number, number];
-    file.add({ name: source.name, dtype: 'BF16', shape, source, isTurned: false });
-  }
+}
+
+function embeddings(weights: WeightIndex): TensorEntry[] {
+  return EMBEDDINGS.flatMap((name) => weights.get(name) ?? []);
+}
+
+function addHalves(file: FileLayout, source: TensorEntry): void {
+  const shape = source.shape as [number, number];
+  file.add({ name: source.name, dtype: 'BF16', shape, source, isTurned: false });
+}
+
+/** Throws UserError as findWeight, but for a quantised weight. */
+function checkWeight(weights: WeightIndex, name: string, shape: readonly number[]): void {
+  const entry = weights.get(name);
+  findWeight(new Map(entry && [[name, asPlain(entry)]]), name, shape);
 }
 
 function sourceOf(
@@ -160,6 +188,6 @@ function sourceOf(
   // Checkpoints of GPT-2 without its output layer have no prefix.
   const short = full.replace(/^transformer\./, '');
   const found = weights.has(full) ? full : weights.has(short) ? short : full;
-  findWeight(weights, found, shape);
+  checkWeight(weights, found, shape);
   return weights.get(found)!;
 }

@@ -1,32 +1,19 @@
 /** Rows of a weight from the model's files, in the order in which they are packed. */
-import { open, type FileHandle } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { STORAGE_BYTES, type FloatStorage } from '../../engine/storage.js';
 import { UserError } from '../../errors.js';
-import { readAt } from '../../files.js';
-import { unreadable } from '../../json-file.js';
+import { openFile, readFully } from '../quantised/parts.js';
+import type { RowSource } from '../row-source.js';
 import type { TensorEntry } from '../safetensors.js';
-
-/** An open weight. Calls of `read` must not overlap. */
-export interface RowSource {
-  /** Of the values that `read` brings. */
-  readonly storage: FloatStorage;
-  /** Fills `into` with rows from `first` on, as many as it has room for. Throws UserError. */
-  read(first: number, into: Uint8Array<ArrayBuffer>): Promise<void>;
-  close(): Promise<void>;
-}
 
 /** `isTurned`: rows are the columns of the tensor, of which all is then held in memory. Throws UserError. */
 export async function openRows(entry: TensorEntry, isTurned: boolean): Promise<RowSource> {
-  const { dtype, file } = entry;
+  const { dtype, file, quantised } = entry;
+  if (quantised !== undefined && !isTurned) return quantised.open();
   if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
     throw new UserError(`${file}: the weight ${entry.name} is ${dtype}, which cannot be packed`);
   }
-  let handle: FileHandle;
-  try {
-    handle = await open(file, 'r');
-  } catch (cause) {
-    throw unreadable(file, 'a file of the model', cause);
-  }
+  const handle = await openFile(file);
   if (!isTurned) return new Rows(handle, entry, dtype);
   try {
     return new Columns(await readWhole(handle, entry), entry, dtype);
@@ -51,7 +38,7 @@ class Rows implements RowSource {
   async read(first: number, into: Uint8Array<ArrayBuffer>): Promise<void> {
     const { offset, shape } = this.#entry;
     const rowBytes = shape[1]! * STORAGE_BYTES[this.storage];
-    await readFully(this.#handle, this.#entry, into, offset + first * rowBytes);
+    await readFully(this.#handle, this.#entry.file, into, offset + first * rowBytes);
   }
 
   close(): Promise<void> {
@@ -93,23 +80,6 @@ class Columns implements RowSource {
 
 async function readWhole(handle: FileHandle, entry: TensorEntry): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(entry.length);
-  await readFully(handle, entry, bytes, entry.offset);
+  await readFully(handle, entry.file, bytes, entry.offset);
   return bytes;
-}
-
-async function readFully(
-  handle: FileHandle,
-  { file }: TensorEntry,
-  into: Uint8Array,
-  position: number,
-): Promise<void> {
-  let done: number;
-  try {
-    done = await readAt(handle, into, position);
-  } catch (cause) {
-    throw unreadable(file, 'a file of the model', cause);
-  }
-  if (done < into.length) {
-    throw new UserError(`${file} became shorter while it was packed: leave it alone and try again`);
-  }
 }

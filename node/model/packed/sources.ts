@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { UserError } from '../../errors.js';
 import { unreadable } from '../../json-file.js';
 import { cachedSha256, readHashCache, writeHashCache } from '../hash-cache.js';
+import { filesOf } from '../weight-index.js';
 import type { PackedLayout } from './layout.js';
 
 export interface Source {
@@ -30,7 +31,7 @@ export class Sources {
     hashCacheFile: string,
     signal?: AbortSignal,
   ): Promise<Sources> {
-    const files = [...new Set(tensors.map(({ source }) => source.file))];
+    const files = filesOf(new Map(tensors.map(({ name, source }) => [name, source])));
     const cache = await readHashCache(hashCacheFile);
     const before = JSON.stringify(cache);
     const list: Source[] = [];

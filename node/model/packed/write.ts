@@ -7,7 +7,8 @@ import { firstNotFinite } from '../finite.js';
 import { DTYPE_BYTES } from '../safetensors.js';
 import type { PackedLayout, PackedTensor } from './layout.js';
 import { INPUT_BYTES, SCALES_MAX, type InputSlot, type Packer } from './packer.js';
-import { openRows, type RowSource } from './row-source.js';
+import type { RowSource } from '../row-source.js';
+import { openRows } from './row-source.js';
 import { openPacker } from './wasm-packer.js';
 
 /** Bytes that may wait to reach the disk: what a stop must wait for, and what other programs lose of the page cache. */

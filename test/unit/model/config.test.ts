@@ -290,7 +290,7 @@ describe('readModelConfig', () => {
     );
     refuses({ model_type: 'a', text_config: 3 }, /"a" is not supported; supported/);
     refuses({ ...OLDER, hidden_act: 'gelu' }, /hidden_act "gelu" is not supported/);
-    refuses({ ...OLDER, quantization_config: { bits: 4 } }, /quantization_config is not supported/);
+    refuses({ ...OLDER, quantization_config: { bits: 4 } }, /quantised by an unnamed method/);
     const partial = { rope_type: 'default', partial_rotary_factor: 0.5 };
     refuses({ ...OLDER, rope_parameters: partial }, /partial_rotary_factor 0.5 is not supported/);
   });

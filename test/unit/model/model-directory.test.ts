@@ -76,7 +76,10 @@ describe('openModelDirectory', () => {
     await rm(join(dir, 'model-00001-of-00002.safetensors'));
     await refuses(dir, /has neither model.safetensors nor model.safetensors.index.json/);
     await writeFile(join(dir, 'pytorch_model.bin'), '');
-    await refuses(dir, /weights as pytorch_model.bin, but only safetensors are read: convert it/);
+    await refuses(
+      dir,
+      /weights as pytorch_model.bin, but only safetensors and GGUF are read: convert it/,
+    );
     await rm(join(dir, 'config.json'));
     await refuses(dir, /has no config.json: give the directory of a Hugging Face model/);
   });
