@@ -7,6 +7,11 @@ import { readAsFloats, splitRuns, type Program } from './executor.js';
 import { describeType, elementCount, type DType, type Value } from './graph.js';
 import type { Operation } from './operation.js';
 import { reshapeOperation } from './ops/broadcast.js';
+import {
+  attentionWorkspace,
+  causalAttentionGradientOperation,
+  causalAttentionOperation,
+} from './ops/causal-attention.js';
 import * as elementwise from './ops/elementwise.js';
 import { codesMatmulOperation } from './ops/codes.js';
 import { frozenMatmulOperation, piecesOf } from './ops/frozen.js';
@@ -67,6 +72,8 @@ const WORKSPACE: ReadonlyMap<Operation<never>, Workspace> = new Map<Operation<ne
   ],
   // The codes, and what they stand for.
   [roundingRestOperation, (result) => elementCount(result.shape) + bytesOf(result)],
+  [causalAttentionOperation, attentionWorkspace],
+  [causalAttentionGradientOperation, attentionWorkspace],
 ]);
 
 /** The codes of the operand and of its rest, and the products of both before their sum and the scaling of its rows. */

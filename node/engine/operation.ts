@@ -4,7 +4,13 @@
  */
 import type * as tensorflow from '@tensorflow/tfjs-core';
 import { ShapeError } from './errors.js';
-import { describeType, type TensorType, type Value, type WeightSource } from './graph.js';
+import {
+  describeType,
+  type Shape,
+  type TensorType,
+  type Value,
+  type WeightSource,
+} from './graph.js';
 
 /** What an operation is told besides its operands: fixed when the graph is built. */
 export type Attributes = Readonly<Record<string, number | boolean | readonly number[]>>;
@@ -34,6 +40,15 @@ export interface OnnxEmitter {
    * own: what one direction of a layer makes of them is not kept for the other.
    */
   stored(weight: WeightSource, from: number, to: number): StoredRows;
+  /**
+   * A Loop of `count` steps whose nodes `body` adds once; absent where the device has none. `step` is the step's
+   * number, int64 without dimensions; `state` goes from step to step. The body may read names from outside of it.
+   */
+  loop?(
+    count: number,
+    state: readonly OnnxFloats[],
+    body: (step: string, state: readonly string[]) => OnnxStep,
+  ): OnnxLoop;
 }
 
 /** Rows of a frozen matrix as they lie in a file. */
@@ -42,6 +57,24 @@ export interface StoredRows {
   readonly elements: string;
   /** Float32, [rows] or [rows, blocks]; null for elements that are numbers by themselves. */
   readonly scales: string | null;
+}
+
+/** A float32 tensor of a graph that is being emitted. */
+export interface OnnxFloats {
+  readonly name: string;
+  readonly shape: Shape;
+}
+
+/** What one step of a Loop makes: the next state, as many tensors of the same shapes, and one more. */
+export interface OnnxStep {
+  readonly state: readonly string[];
+  readonly row: OnnxFloats;
+}
+
+/** Names of what a Loop gives: the last state, and the rows of all steps in one tensor, [count, ...]. */
+export interface OnnxLoop {
+  readonly state: readonly string[];
+  readonly rows: string;
 }
 
 /** What a node has besides its type and inputs. */

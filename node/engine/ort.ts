@@ -84,7 +84,7 @@ async function prepare(
   const files = await locateWeights([...Object.values(outputs), ...Object.values(brief ?? {})]);
   const standard = WITHOUT_FUSED_PRODUCTS.includes(device);
   const pathOf = (file: string): string => files.paths.get(file)!;
-  const { bytes, inputs } = writeOnnx(program, pathOf, { standard });
+  const { bytes, inputs } = writeOnnx(program, pathOf, { standard, loops: device === 'cpu' });
   return {
     bytes,
     inputs,

@@ -1,7 +1,11 @@
-/** Attention over packed sequences: the mask, and grouped queries (Ainslie et al. 2023) without copies. */
+/**
+ * Attention over packed sequences, with grouped queries (Ainslie et al. 2023) without copies. Of short sequences the
+ * probabilities are kept for the backward pass; of long ones they are computed again, block by block.
+ */
 import { constant, scalar, type Value } from '../engine/graph.js';
 import {
   add,
+  causalAttention,
   concat,
   equal,
   matmul,
@@ -12,19 +16,16 @@ import {
   softmax,
   transpose,
 } from '../engine/ops/index.js';
+import { MASKED } from '../engine/ops/causal-attention-plan.js';
 import type { KeyValueCache } from './cache.js';
 import type { ModelInputs } from './family.js';
-
-/** Stands for -infinity in the attention mask: e^-1e9 is 0 in float32, and 0 times it is no NaN. */
-export const MASKED = -1e9;
 
 /** What one attention layer reads. */
 export interface AttentionInputs {
   readonly q: Value;
   readonly k: Value;
   readonly v: Value;
-  /** As queryBlocks makes them. */
-  readonly blocks: readonly QueryBlock[];
+  readonly sight: Sight;
   readonly cache: KeyValueCache | undefined;
 }
 
@@ -41,6 +42,16 @@ export interface AttentionShape {
   readonly scoreCap?: number | null;
 }
 
+/** Which keys the tokens of a graph see: the same in all layers with one window. */
+export type Sight =
+  | { readonly kind: 'blocks'; readonly blocks: readonly QueryBlock[] }
+  | {
+      readonly kind: 'positions';
+      /** [B, T] int32: how many tokens before it belong to the text of each. */
+      readonly positions: Value;
+      readonly window: number | null;
+    };
+
 /** Tokens whose queries see a range of keys together, so that what lies outside of it is not computed. */
 export interface QueryBlock {
   /** The tokens from `from` to below `to`. */
@@ -55,6 +66,20 @@ export interface QueryBlock {
 /** More blocks were no faster, and took more memory: see docs/ENGINE.md. */
 const BLOCKS_MAX = 4;
 const BLOCK_TOKENS_MIN = 32;
+/** From here on keeping probabilities is no faster than computing them again: see docs/ENGINE.md. */
+const LONG_TOKENS = 512;
+
+/**
+ * What tokens see: themselves and earlier tokens of their text. `group`: query heads of one key/value head. With
+ * `window` a token sees that many at most, itself the last.
+ */
+export function sightOf(inputs: ModelInputs, group: number, window: number | null = null): Sight {
+  const { positions, cache } = inputs;
+  if (cache === undefined && positions.shape[1]! >= LONG_TOKENS) {
+    return { kind: 'positions', positions, window };
+  }
+  return { kind: 'blocks', blocks: queryBlocks(inputs, group, window) };
+}
 
 /**
  * The T tokens in blocks, none of whose keys lies behind the last token of the block. With a cache there is one,
@@ -105,7 +130,35 @@ function ownMask(
  * Layers take their keys and values of earlier tokens out of the cache in turn.
  */
 export function attention(
-  { q, k, v, blocks, cache }: AttentionInputs,
+  { q, k, v, sight, cache }: AttentionInputs,
+  shape: AttentionShape,
+): Value {
+  return sight.kind === 'blocks'
+    ? keptAttention({ q, k, v, cache }, sight.blocks, shape)
+    : blockedAttention({ q, k, v }, sight, shape);
+}
+
+/** Nothing as large as the square of the tokens is kept. */
+function blockedAttention(
+  { q, k, v }: Pick<AttentionInputs, 'q' | 'k' | 'v'>,
+  { positions, window }: Extract<Sight, { kind: 'positions' }>,
+  { heads, keyValueHeads, headDim, scoreScalar, scoreCap }: AttentionShape,
+): Value {
+  const [B, T] = positions.shape as [number, number];
+  const perRow = (y: Value, count: number): Value => reshape(y, [B, T, count * headDim]);
+  const operands = [perRow(q, heads), perRow(k, keyValueHeads), perRow(v, keyValueHeads)] as const;
+  const alpha = 1 / Math.sqrt(scoreScalar ?? headDim);
+  const context = causalAttention(operands, positions, {
+    ...{ heads, keyValueHeads, alpha },
+    window: window ?? 0,
+    cap: scoreCap ?? 0,
+  });
+  return reshape(context, [B * T, heads * headDim]);
+}
+
+function keptAttention(
+  { q, k, v, cache }: Omit<AttentionInputs, 'sight'>,
+  blocks: readonly QueryBlock[],
   { heads, keyValueHeads, headDim, scoreScalar, scoreCap = null }: AttentionShape,
 ): Value {
   const B = blocks[0]!.mask.shape[0]!;

@@ -4,7 +4,7 @@
  */
 import { constant, input, scalar, type Value } from '../engine/graph.js';
 import { concat, expand, lessThan, reshape, select, slice } from '../engine/ops/index.js';
-import { MASKED } from './attention.js';
+import { MASKED } from '../engine/ops/causal-attention-plan.js';
 
 /** Keys and values of one layer: [1, KV, any, D] float32 each. */
 export interface KeysAndValues {

@@ -15,7 +15,7 @@ import {
   slice,
   swiglu,
 } from '../engine/ops/index.js';
-import { attention, queryBlocks, type QueryBlock } from './attention.js';
+import { attention, sightOf, type Sight } from './attention.js';
 import type { LinearLayer, ModelInputs, ModelValues } from './family.js';
 import type { GatedConfig } from './gated-config.js';
 import type { Parameters } from './parameters.js';
@@ -128,7 +128,7 @@ export function buildGated(
 
 /** What a layer knows of positions. */
 interface View {
-  readonly blocks: readonly QueryBlock[];
+  readonly sight: Sight;
   /** As rotaryTables makes them. */
   readonly rotation: readonly [cos: Value, sin: Value];
 }
@@ -158,7 +158,7 @@ class GatedDecoder {
     const places = cache?.capacity ?? this.length;
     const tables = rotaryTables(places, rotaryDim ?? headDim, rope.theta, rope.scaling);
     return {
-      blocks: queryBlocks(this.inputs, heads / keyValueHeads, window),
+      sight: sightOf(this.inputs, heads / keyValueHeads, window),
       // Whole sequences lie in the order of the tables, for only differences of places count.
       rotation: cache === undefined ? tables : tablesAt(positions, tables),
     };
@@ -202,14 +202,14 @@ class GatedDecoder {
   /** x: [N, C] -> [N, C]. */
   private attention(index: number, x: Value): Value {
     const name = `model.layers.${index}.self_attn`;
-    const { blocks, rotation } = this.views.get(this.config.windows?.[index] ?? null)!;
+    const { sight, rotation } = this.views.get(this.config.windows?.[index] ?? null)!;
     const [queries, keys, v] = this.projections(name, x);
     const isRotated = this.config.unrotated?.includes(index) !== true;
     const placed = (x: Value): Value => (isRotated ? this.rotate(x, rotation) : x);
     const q = placed(this.headNorm(`${name}.q_norm`, queries));
     const k = placed(this.headNorm(`${name}.k_norm`, keys));
     const shape = { ...this.config, scoreCap: this.variant.scoreCap ?? null };
-    const context = attention({ q, k, v, blocks, cache: this.inputs.cache }, shape);
+    const context = attention({ q, k, v, sight, cache: this.inputs.cache }, shape);
     return this.linear(`${name}.o_proj`, context);
   }
 

@@ -8,7 +8,7 @@ import type { Value } from '../engine/graph.js';
 import { add, geluTanh, layerNorm, reshape, slice } from '../engine/ops/index.js';
 import { UserError } from '../errors.js';
 import { parseJson } from '../json-file.js';
-import { attention, queryBlocks, type QueryBlock } from './attention.js';
+import { attention, sightOf, type Sight } from './attention.js';
 import {
   between,
   checkSpecialTokens,
@@ -142,14 +142,14 @@ function build(config: Gpt2Config, parameters: Parameters, inputs: ModelInputs):
 }
 
 class Gpt2 {
-  private readonly blocks: readonly QueryBlock[];
+  private readonly sight: Sight;
 
   constructor(
     private readonly config: Gpt2Config,
     private readonly parameters: Parameters,
     private readonly inputs: ModelInputs,
   ) {
-    this.blocks = queryBlocks(inputs, 1);
+    this.sight = sightOf(inputs, 1);
   }
 
   build(): ModelValues {
@@ -184,7 +184,7 @@ class Gpt2 {
       slice(fused, 1, index * hiddenSize, (index + 1) * hiddenSize);
     const shape = { heads, keyValueHeads: heads, headDim: hiddenSize / heads };
     const [q, k, v] = [part(0), part(1), part(2)];
-    const context = attention({ q, k, v, blocks: this.blocks, cache: this.inputs.cache }, shape);
+    const context = attention({ q, k, v, sight: this.sight, cache: this.inputs.cache }, shape);
     return this.parameters.linear(`${name}.c_proj`, context);
   }
 

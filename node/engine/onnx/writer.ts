@@ -7,15 +7,22 @@ import { readAsFloats, splitRuns, type Program } from '../executor.js';
 import {
   constant,
   topologicalOrder,
-  type DType,
   type Shape,
   type TensorType,
   type Value,
   weightRows,
   type WeightSource,
 } from '../graph.js';
+import type {
+  OnnxAttribute,
+  OnnxEmitter,
+  OnnxFloats,
+  OnnxLoop,
+  OnnxNodeOptions,
+  OnnxStep,
+  StoredRows,
+} from '../operation.js';
 import { dequantise, scalesShape } from './stored.js';
-import type { OnnxAttribute, OnnxEmitter, OnnxNodeOptions, StoredRows } from '../operation.js';
 import {
   GraphProto,
   ModelProto,
@@ -57,6 +64,8 @@ export const BRIEF_INPUT = 'brief';
 export interface WriteOptions {
   /** Without nodes that only some providers of ONNX Runtime have kernels for: see standard.ts. */
   readonly standard: boolean;
+  /** With Loops: not every provider has one, and some hand what goes through it to the CPU. */
+  readonly loops: boolean;
 }
 
 /**
@@ -67,7 +76,7 @@ export interface WriteOptions {
 export function writeOnnx(
   { outputs, brief }: Pick<Program, 'outputs' | 'brief'>,
   locate: (file: string) => string,
-  options: WriteOptions = { standard: false },
+  options: WriteOptions = { standard: false, loops: true },
 ): OnnxModel {
   const results = [...Object.values(outputs), ...Object.values(brief ?? {})];
   const writer = new Writer(locate, options, readAsFloats(topologicalOrder(results), results));
@@ -130,10 +139,17 @@ class Writer implements OnnxEmitter {
 
   constructor(
     private readonly locate: (file: string) => string,
-    { standard }: WriteOptions,
+    { standard, loops }: WriteOptions,
     private readonly readAsFloats: ReadonlySet<Value>,
   ) {
-    this.emitter = standard ? standardOperators(this, (name) => this.ranks.get(name)!) : this;
+    const emitter = standard ? standardOperators(this, (name) => this.ranks.get(name)!) : this;
+    this.emitter = {
+      node: emitter.node.bind(emitter),
+      int64: emitter.int64.bind(emitter),
+      float: emitter.float.bind(emitter),
+      stored: emitter.stored.bind(emitter),
+      ...(loops ? { loop: this.loop.bind(this) } : {}),
+    };
   }
 
   add(value: Value): void {
@@ -203,13 +219,18 @@ class Writer implements OnnxEmitter {
       if (!this.names.has(value)) this.add(value);
       this.result(this.name(`result/${name}`), value);
     }
-    const { nodes, early, initializers, outputs } = this.scope;
+    const graph = this.encodeScope('branch', []);
     this.scope = outer;
+    return graph;
+  }
+
+  private encodeScope(stem: string, inputs: ValueInfoProto[]): Uint8Array {
+    const { nodes, early, initializers, outputs } = this.scope;
     return GraphProto.encode({
-      name: this.name('branch'),
+      name: this.name(stem),
       node: [...early, ...nodes],
       initializer: initializers,
-      input: [],
+      input: inputs,
       output: outputs,
     });
   }
@@ -280,6 +301,55 @@ class Writer implements OnnxEmitter {
     const name = constants.get(key) ?? make();
     constants.set(key, name);
     return name;
+  }
+
+  loop(
+    count: number,
+    state: readonly OnnxFloats[],
+    body: (step: string, state: readonly string[]) => OnnxStep,
+  ): OnnxLoop {
+    const outer = this.scope;
+    this.scope = newScope();
+    const [step, goesOn] = [this.name('step'), this.name('goesOn')];
+    const carried = state.map(({ shape }) => ({ name: this.name('state'), shape }));
+    const result = body(
+      step,
+      carried.map(({ name }) => name),
+    );
+    const next = carried.map(({ shape }, i) => ({ name: result.state[i]!, shape }));
+    const inputs = [
+      valueInfo(step, { dtype: 'int64', shape: [] }),
+      valueInfo(goesOn, { dtype: 'bool', shape: [] }),
+      ...carried.map(floatInfo),
+    ];
+    const still = this.node('Identity', [goesOn]);
+    this.scope.outputs.push(
+      valueInfo(still, { dtype: 'bool', shape: [] }),
+      ...[...next, result.row].map(floatInfo),
+    );
+    const graph = this.encodeScope('body', inputs);
+    this.scope = outer;
+    const outputs = [...state.map(() => this.name('state')), this.name('rows')];
+    this.scope.nodes.push({
+      name: outputs.at(-1)!,
+      opType: 'Loop',
+      input: [this.steps(count), this.always(), ...state.map(({ name }) => name)],
+      output: outputs,
+      attribute: [attribute('body', { graph })],
+      domain: '',
+    });
+    return { state: outputs.slice(0, -1), rows: outputs.at(-1)! };
+  }
+
+  private steps(count: number): string {
+    return this.shared(`steps ${count}`, () => {
+      const raw = new Uint8Array(BigInt64Array.of(BigInt(count)).buffer);
+      return this.initializer([], DATA_TYPE.int64, raw);
+    });
+  }
+
+  private always(): string {
+    return this.shared('true', () => this.initializer([], DATA_TYPE.bool, Uint8Array.of(1)));
   }
 
   private initializer(shape: Shape, dataType: number, raw: Uint8Array): string {
@@ -365,10 +435,14 @@ function tensor(name: string, shape: Shape, dataType: number): TensorProto {
 /** null stands for a length that is not the same in every run: in ONNX, one of which nothing is written. */
 function valueInfo(
   name: string,
-  type: { dtype: DType; shape: readonly (number | null)[] },
+  type: { dtype: keyof typeof DATA_TYPE; shape: readonly (number | null)[] },
 ): ValueInfoProto {
   const dim = type.shape.map((length) => ({ dimValue: BigInt(length ?? 0) }));
   return { name, type: { tensorType: { elemType: DATA_TYPE[type.dtype], shape: { dim } } } };
+}
+
+function floatInfo({ name, shape }: OnnxFloats): ValueInfoProto {
+  return valueInfo(name, { dtype: 'float32', shape });
 }
 
 function attribute(

@@ -1,6 +1,7 @@
 /** The vocabulary: the table of all operations, and the functions that apply them. */
 import type { Operation } from '../operation.js';
 import * as broadcast from './broadcast.js';
+import * as causal from './causal-attention.js';
 import * as elementwise from './elementwise.js';
 import * as gelu from './gelu.js';
 import * as indexing from './indexing.js';
@@ -56,9 +57,12 @@ export const OPERATIONS: readonly Operation[] = [
   gelu.geluTanhOperation,
   capped.softcapOperation,
   loss.linearCrossEntropyOperation,
+  causal.causalAttentionOperation,
+  causal.causalAttentionGradientOperation,
 ];
 
 export { expand, reshape, sum } from './broadcast.js';
+export { causalAttention, causalAttentionGradient } from './causal-attention.js';
 export {
   add,
   div,
