@@ -404,18 +404,28 @@ function inputsOf({ batchSize, sequenceLength }: BatchShape): {
   return { tokens: of('tokens'), segments: of('segments'), positions: of('positions') };
 }
 
-/** What a batch feeds; positions restart in each segment, as if the segment stood alone. */
+/**
+ * What a batch feeds; positions restart in each segment, as if the segment stood alone. Throws RangeError where a
+ * segment of a row goes on after another one.
+ */
 function feeds(
   { tokens, targets, segments }: TokenBatch,
   theta: Float32Array,
   length: number,
 ): Feeds {
   const positions = new Int32Array(segments.length);
-  let seen = new Map<number, number>();
+  const ended = new Set<number>();
   for (const [i, segment] of segments.entries()) {
-    if (i % length === 0) seen = new Map();
-    positions[i] = seen.get(segment) ?? 0;
-    seen.set(segment, positions[i] + 1);
+    const isFirst = i % length === 0;
+    if (isFirst) ended.clear();
+    if (!isFirst && segment === segments[i - 1]) {
+      positions[i] = positions[i - 1]! + 1;
+      continue;
+    }
+    if (ended.has(segment)) {
+      throw new RangeError(`segment ${segment} of a row goes on after another: it must be whole`);
+    }
+    ended.add(segment);
   }
   return { tokens, targets, segments, positions, theta };
 }

@@ -1,6 +1,7 @@
 /** One or more cases per operation: operands that are not square, and what plain loops compute. */
 import { constant, input, scalar, type Value } from '../../node/engine/graph.js';
 import * as ops from '../../node/engine/ops/index.js';
+import { ATTENTION, ATTENTION_REFUSALS } from './attention-cases.js';
 import { frozenCases, frozenRefusals } from './frozen-cases.js';
 import {
   centred,
@@ -376,6 +377,7 @@ export const CASES: readonly OperationCase[] = [
   ...QUANTISED,
   ...frozenCases(),
   ...NEURAL,
+  ...ATTENTION,
 ];
 
 let named = 0;
@@ -463,4 +465,5 @@ export const REFUSALS: Readonly<Record<string, readonly (() => Value)[]>> = {
     () => ops.linearCrossEntropy(f32(6, 3), f32(5, 3), i32(5)),
     () => ops.linearCrossEntropy(f32(6, 3), f32(5, 3), f32(6)),
   ],
+  ...ATTENTION_REFUSALS,
 };

@@ -202,10 +202,11 @@ class BlockWriter {
     const last = emit.node('ReduceMin', [this.slice(this.before, 1, from, to)], {
       attributes: { keepdims: { int: 0 } },
     });
-    const first = emit.node('Add', [
+    const next = emit.node('Add', [
       emit.node('Cast', [last], { attributes: { to: { int: INT64 } } }),
       emit.int64([1]),
     ]);
+    const first = emit.node('Max', [next, emit.int64([0])]);
     const end = emit.node('Min', [to, emit.int64([this.plan.T])]);
     return { from, to, first, end, rows, earlier: [] };
   }

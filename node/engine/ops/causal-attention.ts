@@ -75,7 +75,8 @@ function checkOperands(
 
 /**
  * q: [B, T, heads D], k and v: [B, T, keyValueHeads D] float32, positions: [B, T] int32 -> [B, T, heads D] float32.
- * Token t sees itself and the positions[b, t] (0 to t) tokens before it, or as many of them as a window leaves.
+ * Token t sees itself and the positions[b, t] (from 0) tokens before it, or as many of them as there are and a window
+ * leaves.
  */
 export function causalAttention(
   [q, k, v]: readonly [Value, Value, Value],

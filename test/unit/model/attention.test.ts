@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { gradients } from '../../../node/engine/autodiff.js';
+import type { CompiledGraph, TensorData } from '../../../node/engine/executor.js';
 import { input, type Value } from '../../../node/engine/graph.js';
 import { mul, reshape, sum } from '../../../node/engine/ops/index.js';
 import { ortExecutor } from '../../../node/engine/ort.js';
-import { attention, queryBlocks } from '../../../node/model/attention.js';
+import { writeOnnx } from '../../../node/engine/onnx/writer.js';
+import { openOrtGraph } from '../../../node/engine/ort-graph.js';
+import { attention, queryBlocks, sightOf, type Sight } from '../../../node/model/attention.js';
 import { Prng } from '../../../protocol/prng.js';
 import { total } from '../../compliance/tensors.js';
 
@@ -62,7 +65,8 @@ function attentionGraph(T: number, window: number | null): { y: Value; operands:
   const [q, k, v] = operands as [Value, Value, Value];
   const segments = input('segments', 'int32', [B, T]);
   const blocks = queryBlocks({ tokens: segments, segments, positions: segments }, GROUP, window);
-  return { y: attention({ q, k, v, blocks, cache: undefined }, SHAPE), operands };
+  const sight = { kind: 'blocks', blocks } as const;
+  return { y: attention({ q, k, v, sight, cache: undefined }, SHAPE), operands };
 }
 
 /** Sum of the products of `values` and the projection. */
@@ -122,6 +126,88 @@ describe('attention in blocks of queries', () => {
             Math.abs(results[name]![place]! - slope) <= SLOPE_BOUND,
             `d ${name}[${place}] is ${results[name]![place]}, but differences give ${slope}`,
           );
+        }
+      }
+    });
+  }
+});
+
+/** Texts of random lengths in each row, and for each token how many of its text come before it. */
+function packedRows(T: number): { segments: Int32Array; positions: Int32Array } {
+  const random = new Prng(new Uint8Array(32), `texts/${T}`);
+  const [segments, positions] = [new Int32Array(B * T), new Int32Array(B * T)];
+  for (let i = 1; i < B * T; i++) {
+    const isNew = i % T === 0 || random.nextBelow(150) === 0;
+    segments[i] = segments[i - 1]! + Number(isNew);
+    positions[i] = isNew ? 0 : positions[i - 1]! + 1;
+  }
+  return { segments, positions };
+}
+
+/** Attention and its gradients, of one kind of sight. */
+function withGradients(T: number, sight: Sight): Record<string, Value> {
+  const operands = Object.entries(WIDTH).map(([name, width]) =>
+    input(name, 'float32', [B * T, width]),
+  );
+  const [q, k, v] = operands as [Value, Value, Value];
+  const y = attention({ q, k, v, sight, cache: undefined }, SHAPE);
+  const projection = input('projection', 'float32', y.shape);
+  const loss = sum(reshape(mul(y, projection), [y.shape[0]! * y.shape[1]!]), [0]);
+  const [dq, dk, dv] = gradients(loss, operands) as [Value, Value, Value];
+  return { y, dq, dk, dv };
+}
+
+/** As a device computes that has no Loop. */
+function withoutLoops(outputs: Record<string, Value>): Promise<CompiledGraph> {
+  const { bytes, inputs } = writeOnnx({ outputs }, () => assert.fail('no weights'), {
+    standard: true,
+    loops: false,
+  });
+  return openOrtGraph({
+    ...{ bytes, inputs, names: { full: Object.keys(outputs), brief: null } },
+    options: { executionProviders: ['cpu'], intraOpNumThreads: 1 },
+  });
+}
+
+describe('attention over long sequences', () => {
+  for (const [T, window] of [
+    [512, null],
+    [515, 70],
+    [643, 9],
+  ] as const) {
+    it(`and its gradients are those of kept probabilities: ${T} tokens with window ${window}`, async () => {
+      const [segments, positions] = ['segments', 'positions'].map((name) =>
+        input(name, 'int32', [B, T]),
+      ) as [Value, Value];
+      const inputs = { tokens: segments, segments, positions };
+      const sight = sightOf(inputs, GROUP, window);
+      assert.equal(sight.kind, 'positions');
+      const blocks = queryBlocks(inputs, GROUP, window);
+      const [kept, blocked] = [
+        withGradients(T, { kind: 'blocks', blocks }),
+        withGradients(T, sight),
+      ];
+      const executor = ortExecutor({ threads: 1 });
+      const graphs = [
+        await executor.compile({ outputs: kept }),
+        await executor.compile({ outputs: blocked }),
+        await withoutLoops(blocked),
+      ];
+      const feeds: Record<string, TensorData> = { ...drawFeeds(T), ...packedRows(T) };
+      const results = await Promise.all(
+        graphs.map(async (graph) => {
+          const own = [...graph.inputs.keys()].map((name) => [name, feeds[name]!] as const);
+          return graph.run(Object.fromEntries(own));
+        }),
+      );
+      for (const graph of graphs) await graph.dispose();
+      const [expected, ...others] = results as [Record<string, TensorData>, ...typeof results];
+      for (const name of Object.keys(kept)) {
+        const norm = Math.hypot(...expected[name]!);
+        assert.ok(norm > 1, `${name} has norm ${norm}`);
+        for (const other of others) {
+          const off = Math.hypot(...expected[name]!.map((value, i) => value - other[name]![i]!));
+          assert.ok(off < 1e-6 * norm, `${name} is off by ${off} of ${norm}`);
         }
       }
     });
