@@ -14,8 +14,8 @@ interface Shape extends CausalAttentionAttributes {
   readonly T: number;
 }
 
-const PACKED: Shape = { B: 2, T: 35, heads: 4, keyValueHeads: 2, alpha: 0.7, window: 0 };
-const WINDOW: Shape = { B: 1, T: 35, heads: 2, keyValueHeads: 2, alpha: 0.7, window: 9 };
+const PACKED: Shape = { B: 2, T: 35, heads: 4, keyValueHeads: 2, alpha: 0.7, window: 0, cap: 0 };
+const WINDOW: Shape = { B: 1, T: 35, heads: 2, keyValueHeads: 2, alpha: 0.7, window: 9, cap: 0.8 };
 
 function floats(shape: readonly number[], gradient: boolean): Operand {
   return { shape, dtype: 'float32', gradient, draw: (random) => 2 * random.nextFloat() - 1 };
@@ -37,21 +37,28 @@ function operands({ B, T, heads, keyValueHeads }: Shape, gradient: boolean): Ope
   return [floats(q, false), floats(kv, gradient), floats(kv, false), positions];
 }
 
-/** The probabilities of row (b, t, h) by key; 0 for what it does not see. */
+/** The probabilities of row (b, t, h) by key, 0 for what it does not see, and how they grow with q k. */
 function probabilities(
   [q, k, , positions]: readonly Plain[],
-  { heads, keyValueHeads, alpha, window }: Shape,
+  { heads, keyValueHeads, alpha, window, cap }: Shape,
   [b, t, h]: readonly [number, number, number],
-): number[] {
+): { row: number[]; slopes: number[] } {
   const own = Math.floor((h * keyValueHeads) / heads);
   const reach = positions!.at(b, t);
-  const scores = Array.from({ length: t + 1 }, (_, s) =>
-    t - s > reach || (window > 0 && t - s >= window)
-      ? 0
-      : Math.exp(alpha * total(D, (d) => q!.at(b, t, h * D + d) * k!.at(b, s, own * D + d))),
+  const keys = Array.from({ length: t + 1 }, (_, s) => s);
+  const free = keys.map(
+    (s) => alpha * total(D, (d) => q!.at(b, t, h * D + d) * k!.at(b, s, own * D + d)),
   );
-  const whole = total(scores.length, (s) => scores[s]!);
-  return scores.map((score) => score / whole);
+  const tanhs = free.map((score) => Math.tanh(score / cap));
+  const scores = cap === 0 ? free : tanhs.map((tanh) => cap * tanh);
+  const weights = keys.map((s) =>
+    t - s > reach || (window > 0 && t - s >= window) ? 0 : Math.exp(scores[s]!),
+  );
+  const whole = total(weights.length, (s) => weights[s]!);
+  return {
+    row: weights.map((weight) => weight / whole),
+    slopes: tanhs.map((tanh) => alpha * (cap === 0 ? 1 : 1 - tanh ** 2)),
+  };
 }
 
 function expectedContext(inputs: readonly Plain[], shape: Shape): Plain {
@@ -59,14 +66,14 @@ function expectedContext(inputs: readonly Plain[], shape: Shape): Plain {
   return Plain.from([B, T, heads * D], (b, t, i) => {
     const [h, d] = [Math.floor(i / D), i % D];
     const own = Math.floor((h * keyValueHeads) / heads);
-    const row = probabilities(inputs, shape, [b, t, h]);
+    const { row } = probabilities(inputs, shape, [b, t, h]);
     return total(row.length, (s) => row[s]! * inputs[2]!.at(b, s, own * D + d));
   });
 }
 
 /** By q, k and v side by side, of upstream gradient `up`: what the result would be plays no part. */
 function expectedGradient(inputs: readonly Plain[], shape: Shape): Plain {
-  const { B, T, heads, keyValueHeads, alpha } = shape;
+  const { B, T, heads, keyValueHeads } = shape;
   const [q, k, v, , , up] = inputs as [Plain, Plain, Plain, Plain, Plain, Plain];
   const [queries, keys] = [heads * D, keyValueHeads * D];
   const width = queries + 2 * keys;
@@ -76,11 +83,11 @@ function expectedGradient(inputs: readonly Plain[], shape: Shape): Plain {
   };
   Plain.from([B, T, heads], (b, t, h) => {
     const own = Math.floor((h * keyValueHeads) / heads) * D;
-    const row = probabilities(inputs, shape, [b, t, h]);
+    const { row, slopes: factors } = probabilities(inputs, shape, [b, t, h]);
     const slopes = row.map((_, s) => total(D, (d) => up.at(b, t, h * D + d) * v.at(b, s, own + d)));
     const mean = total(row.length, (s) => row[s]! * slopes[s]!);
     for (const [s, p] of row.entries()) {
-      const slope = alpha * p * (slopes[s]! - mean);
+      const slope = factors[s]! * p * (slopes[s]! - mean);
       for (let d = 0; d < D; d++) {
         add(b, t, h * D + d, slope * k.at(b, s, own + d));
         add(b, s, queries + own + d, slope * q.at(b, t, h * D + d));
@@ -104,14 +111,14 @@ const attendBack = (inputs: readonly Value[], shape: Shape): Value => {
 export const ATTENTION: readonly OperationCase[] = [
   ...[PACKED, WINDOW].map((shape) => ({
     operation: 'causalAttention',
-    what: shape.window === 0 ? 'packed rows, grouped queries' : 'a window',
+    what: shape.window === 0 ? 'packed rows, grouped queries' : 'a window, bounded scores',
     inputs: operands(shape, shape.window > 0),
     build: (inputs: readonly Value[]) => attend(inputs, shape),
     expected: (inputs: readonly Plain[]) => expectedContext(inputs, shape),
   })),
   ...[PACKED, WINDOW].map((shape) => ({
     operation: 'causalAttentionGradient',
-    what: shape.window === 0 ? 'packed rows, grouped queries' : 'a window',
+    what: shape.window === 0 ? 'packed rows, grouped queries' : 'a window, bounded scores',
     inputs: [...operands(shape, false), floats([shape.B, shape.T, shape.heads * D], false)],
     build: (inputs: readonly Value[]) => attendBack(inputs, shape),
     expected: ([q, k, v, positions, up]: readonly Plain[]) =>
@@ -122,7 +129,7 @@ export const ATTENTION: readonly OperationCase[] = [
 let named = 0;
 const value = (dtype: 'float32' | 'int32', ...shape: number[]): Value =>
   input(`attention ${named++}`, dtype, shape);
-const sizes = { heads: 2, keyValueHeads: 1, alpha: 1, window: 0 };
+const sizes = { heads: 2, keyValueHeads: 1, alpha: 1, window: 0, cap: 0 };
 const fit = (): [Value, Value, Value] => [
   value('float32', 1, 3, 4),
   value('float32', 1, 3, 2),

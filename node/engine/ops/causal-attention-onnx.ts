@@ -75,6 +75,16 @@ interface BlockResult {
   readonly state: readonly string[];
 }
 
+/** queries, probabilities: [B, keyValueHeads, group rows, D or keys]; keys, values: [B, keyValueHeads, keys, D]. */
+interface BlockScores {
+  readonly queries: string;
+  readonly keys: string;
+  readonly values: string;
+  readonly probabilities: string;
+  /** Adds what the gradient by bounded scores is multiplied with; null where they are not bounded. */
+  readonly slopes: (() => string) | null;
+}
+
 class BlockWriter {
   private readonly count: number;
   private readonly rows: number;
@@ -220,13 +230,14 @@ class BlockWriter {
   /** `sums`: of the gradients by keys and by values; the row is the gradient by the queries. */
   gradient(block: Block, sums: readonly string[]): BlockResult {
     const { emit } = this;
-    const { queries, keys, values, probabilities } = this.scores(block);
+    const { queries, keys, values, probabilities, slopes } = this.scores(block);
     const [, context, upstream] = this.queries.map((one) => this.perHead(one, block)) as [
       ...[string, string, string],
     ];
     const mean = emit.node('ReduceSum', [emit.node('Mul', [upstream, context]), emit.int64([-1])]);
     const slope = emit.node('Sub', [this.product(upstream, values, { transB: true }), mean]);
-    const ofScores = emit.node('Mul', [probabilities, slope]);
+    const bounded = emit.node('Mul', [probabilities, slope]);
+    const ofScores = slopes === null ? bounded : emit.node('Mul', [bounded, slopes()]);
     const parts = [
       this.product(ofScores, queries, { transA: true }),
       this.product(probabilities, upstream, { transA: true }),
@@ -242,21 +253,29 @@ class BlockWriter {
     };
   }
 
-  /** queries, probabilities: [B, keyValueHeads, group rows, D or keys]; keys, values: [B, keyValueHeads, keys, D]. */
-  private scores(block: Block): Record<'queries' | 'keys' | 'values' | 'probabilities', string> {
+  private scores(block: Block): BlockScores {
     const { emit } = this;
-    const { B, heads, keyValueHeads, group } = this.plan;
+    const { B, heads, keyValueHeads, group, cap } = this.plan;
     const own = this.perHead(this.queries[0]!, block);
     const queries = block.earlier.reduce((sofar, one) => this.after(sofar, one), own);
     const [keys, values] = [this.keys, this.values].map((one) =>
       this.slice(one, 2, block.first, block.end),
     ) as [string, string];
-    const scores = this.product(queries, keys, { transB: true });
+    const free = this.product(queries, keys, { transB: true });
+    // cap tanh(score / cap), whose slope is 1 - tanh^2.
+    const tanh =
+      cap === 0 ? null : emit.node('Tanh', [emit.node('Mul', [free, emit.float(1 / cap)])]);
+    const scores = tanh === null ? free : emit.node('Mul', [tanh, emit.float(cap)]);
     const perHead = emit.node('Reshape', [scores, emit.int64([B, heads, block.rows, -1])]);
     const masked = emit.node('Add', [perHead, this.mask(block)]);
     const softmax = emit.node('Softmax', [masked], { attributes: { axis: { int: -1 } } });
     const grouped = emit.int64([B, keyValueHeads, group * block.rows, -1]);
-    return { queries, keys, values, probabilities: emit.node('Reshape', [softmax, grouped]) };
+    const probabilities = emit.node('Reshape', [softmax, grouped]);
+    const slopes =
+      tanh === null
+        ? null
+        : () => emit.node('Sub', [emit.float(1), emit.node('Mul', [tanh, tanh])]);
+    return { queries, keys, values, probabilities, slopes };
   }
 
   /** 0 where a query sees a key, else MASKED: [B, 1, rows, keys]. */

@@ -9,6 +9,8 @@ export type CausalAttentionAttributes = {
   readonly alpha: number;
   /** Tokens that one sees at most, itself the last; 0: no such bound. */
   readonly window: number;
+  /** Scores are bounded by softcap; 0: they are not. */
+  readonly cap: number;
 };
 
 /** Stands for -infinity in masks: e^-1e9 is 0 in float32, and 0 times it is not NaN. */
@@ -62,7 +64,8 @@ export function forwardWorkspace(plan: AttentionPlan): number {
 export function backwardWorkspace(plan: AttentionPlan): number {
   const { scores, mask, queries, keys } = elementsOf(plan);
   // As forward, with the slope of the scores; two sums over keys, the last and the next, and what is added.
-  return 4 * (3 * scores + 2 * mask + 3 * queries + 10 * keys);
+  const arrays = plan.cap === 0 ? 3 : 4;
+  return 4 * (arrays * scores + 2 * mask + 3 * queries + 10 * keys);
 }
 
 /** Elements of one block's scores and mask, of all queries, and of all keys. */

@@ -34,12 +34,13 @@ export function tfjsAttentionGradient<A extends Attributes>(
   ];
   const rows = blocks.ranges.map((range) => {
     const [row, ...next] = tf.tidy((): [Tensor, Tensor, Tensor] => {
-      const { queries, keys, values, probabilities } = blocks.scores(range);
+      const { queries, keys, values, probabilities, slopes } = blocks.scores(range);
       const [result, up] = [context, upstream].map((one) => blocks.perHead(one, range)) as [
         ...[Tensor, Tensor],
       ];
       const mean = tf.sum(tf.mul(up, result), -1, true);
-      const ofScores = tf.mul(probabilities, tf.sub(tf.matMul(up, values, false, true), mean));
+      const bounded = tf.mul(probabilities, tf.sub(tf.matMul(up, values, false, true), mean));
+      const ofScores = slopes === null ? bounded : tf.mul(bounded, slopes);
       const parts = [
         tf.matMul(ofScores, queries, true, false),
         tf.matMul(probabilities, up, true, false),
@@ -103,20 +104,28 @@ class Blocks {
     ];
   }
 
-  /** queries, probabilities: [B, keyValueHeads, group rows, D or keys]; keys, values: [B, keyValueHeads, keys, D]. */
-  scores(range: Range): Record<'queries' | 'keys' | 'values' | 'probabilities', Tensor> {
+  /**
+   * queries, probabilities: [B, keyValueHeads, group rows, D or keys]; keys, values: [B, keyValueHeads, keys, D]. slopes:
+   * of bounded scores; null where they are not.
+   */
+  scores(
+    range: Range,
+  ): Record<'queries' | 'keys' | 'values' | 'probabilities', Tensor> & { slopes: Tensor | null } {
     const { tf } = this;
-    const { B, heads, keyValueHeads, group, D, alpha } = this.plan;
+    const { B, heads, keyValueHeads, group, D, alpha, cap } = this.plan;
     const { from, to, first } = range;
     const [rows, seen] = [to - from, to - first];
     const queries = tf.mul(this.perHead(this.inputs[0]!, range), alpha);
     const [keys, values] = [this.keys, this.values].map((one) =>
       tf.slice(one, [0, 0, first, 0], [B, keyValueHeads, seen, D]),
     ) as [Tensor, Tensor];
-    const scores = tf.reshape(tf.matMul(queries, keys, false, true), [B, heads, rows, seen]);
+    const free = tf.matMul(queries, keys, false, true);
+    const tanh = cap === 0 ? null : tf.tanh(tf.div(free, cap));
+    const scores = tf.reshape(tanh === null ? free : tf.mul(tanh, cap), [B, heads, rows, seen]);
     const softmax = tf.softmax(tf.add(scores, this.mask(range)));
     const probabilities = tf.reshape(softmax, [B, keyValueHeads, group * rows, seen]);
-    return { queries, keys, values, probabilities };
+    const slopes = tanh === null ? null : tf.sub(1, tf.square(tanh));
+    return { queries, keys, values, probabilities, slopes };
   }
 
   /** [B, T, heads D] -> [B, keyValueHeads, group rows, D]. */

@@ -164,7 +164,7 @@ function withoutLoops(outputs: Record<string, Value>): Promise<CompiledGraph> {
     loops: false,
   });
   return openOrtGraph({
-    ...{ bytes, inputs, names: { full: Object.keys(outputs), brief: null } },
+    ...{ bytes, inputs, outputs: { full: new Map(Object.entries(outputs)), brief: null } },
     options: { executionProviders: ['cpu'], intraOpNumThreads: 1 },
   });
 }

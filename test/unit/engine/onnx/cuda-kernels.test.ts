@@ -53,18 +53,25 @@ const nothing: Executor = {
 };
 
 /** What CUDA is given to train a model: the graph of the gradient, and that of the loss. */
-async function graphsOf(name: ReferenceCaseName, storage: Storage): Promise<GraphProto[]> {
+async function graphsOf(
+  name: ReferenceCaseName,
+  storage: Storage,
+  sequenceLength = 16,
+): Promise<GraphProto[]> {
   const dir = join(referenceCase(name), 'base');
   const path = join(dir, 'config.json');
-  const config = readModelConfig(readFileSync(path), path);
+  const own = readModelConfig(readFileSync(path), path);
+  const config = { ...own, maxPositions: Math.max(own.maxPositions, sequenceLength) };
   const adapter = { rank: 4, alpha: 8, modules: loraModules(config, ['all-linear']) };
   const weights = stored(await openWeights(dir), storage);
-  const shape = { batchSize: 2, sequenceLength: 16 };
+  const shape = { batchSize: 2, sequenceLength };
   const options = { config, weights, adapter, executor: nothing, ...shape };
   const model = await openLanguageModel({ ...options, memory: 'low', trainedMost: 8 });
   const { outputs, brief = {} } = model.program('gradient');
   return [outputs, brief].map((wanted) => {
-    const { graph } = ModelProto.decode(writeOnnx({ outputs: wanted }, () => 'weights').bytes);
+    const program = { outputs: wanted };
+    const { bytes } = writeOnnx(program, () => 'weights', { standard: false, loops: false });
+    const { graph } = ModelProto.decode(bytes);
     return graph ?? assert.fail('no graph was written');
   });
 }
@@ -116,6 +123,13 @@ describe('by documentation, CUDA has a kernel for every node', () => {
 
   it('of learned positions, LayerNorm and GELU', async () => {
     for (const graph of await graphsOf('gpt2', 'F16')) assert.deepEqual(withoutKernel(graph), []);
+  });
+
+  it('of attention over long sequences', async () => {
+    for (const graph of await graphsOf('qwen3-window', 'BF16', 600)) {
+      assert.ok(graph.node.some(({ opType }) => opType === 'Less'));
+      assert.deepEqual(withoutKernel(graph), []);
+    }
   });
 
   it('and one without is seen', () => {
