@@ -55,8 +55,9 @@ describe('texts packed in a long row', () => {
 
 /** The most anonymous memory of a process that computes a gradient over so many tokens, bytes. */
 async function memoryOf(tokens: number): Promise<number> {
-  const extension = extname(fileURLToPath(import.meta.url));
-  const child = fileURLToPath(new URL(`./long-child${extension}`, import.meta.url));
+  // Compiled tests start a compiled child.
+  const here = extname(fileURLToPath(import.meta.url));
+  const child = fileURLToPath(new URL('./long-child.ts', import.meta.url)).replace(/\.ts$/, here);
   const { stdout } = await promisify(execFile)(
     process.execPath,
     [...process.execArgv.filter((one) => !one.startsWith('--test')), child, String(tokens)],
