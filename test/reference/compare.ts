@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Executor } from '../../node/engine/executor.js';
 import { readModelConfig } from '../../node/model/config.js';
 import { openLanguageModel, type LanguageModel } from '../../node/model/language-model.js';
+import type { ModelToOpen } from '../../node/model/load.js';
 import { openNextTokenModel, type NextTokenModel } from '../../node/model/next-token-model.js';
 import { IGNORED_TARGET, type TokenBatch } from '../../node/model/token-batch.js';
 import { loraModules } from '../../node/model/lora.js';
@@ -69,8 +70,12 @@ export async function compareWithReference(dir: string, executor: Executor): Pro
   }
 }
 
-/** Throws UserError for a model or adapter that cannot be read. */
-export async function openCase(dir: string, executor: Executor): Promise<OpenCase> {
+/** `given`: weights instead of the base's own. Throws UserError for a model or adapter that cannot be read. */
+export async function openCase(
+  dir: string,
+  executor: Executor,
+  given?: Pick<ModelToOpen, 'weights' | 'weightFormat'>,
+): Promise<OpenCase> {
   const file = JSON.parse(await readFile(join(dir, 'case.json'), 'utf8')) as CaseFile;
   const configPath = join(dir, 'base', 'config.json');
   const config = readModelConfig(await readFile(configPath), configPath);
@@ -78,8 +83,8 @@ export async function openCase(dir: string, executor: Executor): Promise<OpenCas
   const adapter = { rank: file.rank, alpha: file.alpha, modules };
   const { theta } = await readPeftAdapter(join(dir, 'adapter'), adapter);
   const tensors = await readTensors(join(dir, 'reference.safetensors'));
-  const weights = await openWeights(join(dir, 'base'));
-  const toOpen = { config, weights, adapter, executor };
+  const frozen = given ?? { weights: await openWeights(join(dir, 'base')) };
+  const toOpen = { config, adapter, executor, ...frozen };
   const shape = { batchSize: file.batch, sequenceLength: file.length };
   const model = await openLanguageModel({ ...toOpen, ...shape });
   const reader = await openNextTokenModel({ ...toOpen, theta, capacity: file.length, chunk: 1 });

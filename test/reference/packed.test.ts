@@ -16,7 +16,7 @@ import {
 } from '../../node/model/safetensors.js';
 import { bytesAt, turned, valuesOf } from '../support/packed-values.js';
 import { referenceCase, ROOT, Scratch } from '../unit/model/fixtures.js';
-import { distance, flatten, openCase, readTensors } from './compare.js';
+import { distance, flatten, openCase, readTensors, type OpenCase } from './compare.js';
 
 const scratch = new Scratch();
 after(() => scratch.remove());
@@ -69,9 +69,20 @@ for (const name of ['llama-gqa-tied', 'llama-untied-bias', 'qwen2', 'gpt2'] as c
       });
 
       it("stands for weights with PyTorch's loss, and its gradient to 1e-5", async () => {
+        const other = join(await scratch.directory(), name);
+        await cp(dir, other, { recursive: true });
+        await unpackInto(other, directory, weights);
+        await compare(await openCase(other, executor));
+      });
+
+      it("is computed with as it lies on the disk, to PyTorch's gradient as well", async () => {
+        // Codes are codes whatever the format, which alone says that nothing is multiplied in 8 bits.
+        const mapped = { weights, weightFormat: 'bf16' } as const;
+        await compare(await openCase(referenceCase(name), executor, mapped));
+      });
+
+      const compare = async (opened: OpenCase): Promise<void> => {
         const tensors = await readTensors(file);
-        await unpackInto(dir, directory, weights);
-        const opened = await openCase(dir, executor);
         try {
           const { model, batch, theta, layout } = opened;
           const { loss, gradient } = await model.gradient(batch, theta);
@@ -82,7 +93,7 @@ for (const name of ['llama-gqa-tied', 'llama-untied-bias', 'qwen2', 'gpt2'] as c
           await opened.model.dispose();
           await opened.reader.dispose();
         }
-      });
+      };
     });
   }
 }
