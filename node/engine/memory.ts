@@ -13,8 +13,8 @@ import {
   causalAttentionOperation,
 } from './ops/causal-attention.js';
 import * as elementwise from './ops/elementwise.js';
-import { codesMatmulOperation } from './ops/codes.js';
-import { frozenMatmulOperation, piecesOf } from './ops/frozen.js';
+import { codePieces, codesMatmulOperation } from './ops/codes.js';
+import { frozenMatmulOperation, piecesOf, type FrozenMatmulAttributes } from './ops/frozen.js';
 import { addMatmulOperation, matmulOperation } from './ops/matmul.js';
 import * as neural from './ops/neural.js';
 import { quantisedGradientOperation, quantisedMatmulOperation } from './ops/quantised.js';
@@ -160,18 +160,19 @@ function pieceBytes(order: readonly Value[]): number {
     const [, matrix] = source.inputs;
     if (matrix?.source.kind !== 'weight') continue;
     const { weight } = matrix.source;
-    const [from, to] = piecesOf(weight)[0]!;
-    const elements = (to - from) * weight.shape[1]!;
+    const { transB } = source.attributes as FrozenMatmulAttributes;
+    const sizeOf = ([from, to]: [number, number], bytes: number): number =>
+      (to - from) * weight.shape[1]! * bytes;
     if (isFrozen) {
-      if (weight.storage !== 'F32') most = Math.max(most, 2 * FLOAT_BYTES * elements);
+      if (weight.storage !== 'F32')
+        most = Math.max(most, sizeOf(piecesOf(weight)[0]!, FLOAT_BYTES));
     } else {
       // Codes the other way round; those of 4 bits are float32 before they are codes of 8 bits.
-      const codes =
-        weight.storage === 'INT8' ? elementCount(weight.shape) : (FLOAT_BYTES + 1) * elements;
-      most = Math.max(most, 2 * codes);
+      const made = weight.storage === 'INT4' ? FLOAT_BYTES + 1 : Number(transB);
+      most = Math.max(most, sizeOf(codePieces(weight, transB)[0]!, made));
     }
   }
-  return most;
+  return 2 * most;
 }
 
 /**

@@ -33,13 +33,21 @@ function isFrozen(matrix: Value, { isMapped }: Arithmetic): boolean {
   return isMapped || isCodes(source.weight.storage);
 }
 
+/** Rows for which turning the codes of 8 bits over takes longer than the product in float32 does. */
+const FEW_ROWS = 64;
+
 /**
- * In how many terms of 8 bits x is taken forward; 0 for float32. One term more loses nothing that counts where x has
- * outliers; beside the error of 4-bit codes that of one term is small.
+ * In how many terms of 8 bits x, of `rows` rows, is taken forward; 0 for float32. With two terms nothing is lost that
+ * counts where x has outliers; beside the error of 4-bit codes that of one term is small.
  */
-function termsOf(matrix: Value, isSensitive: boolean, { hasQuickSums }: Arithmetic): 0 | 1 | 2 {
+function termsOf(
+  matrix: Value,
+  rows: number,
+  isSensitive: boolean,
+  { hasQuickSums }: Arithmetic,
+): 0 | 1 | 2 {
   const { source } = matrix;
-  if (!hasQuickSums || source.kind !== 'weight') return 0;
+  if (!hasQuickSums || rows < FEW_ROWS || source.kind !== 'weight') return 0;
   const { storage } = source.weight;
   if (storage === 'INT8') return isSensitive ? 2 : 1;
   return storage === 'INT4' ? 1 : 0;
@@ -57,7 +65,8 @@ export function frozenProduct(
   arithmetic: Arithmetic,
 ): Value {
   if (isFrozen(matrix, arithmetic)) {
-    return frozenMatmul(x, matrix, { transB, terms: termsOf(matrix, isSensitive, arithmetic) });
+    const terms = termsOf(matrix, x.shape[0]!, isSensitive, arithmetic);
+    return frozenMatmul(x, matrix, { transB, terms });
   }
   const { codeMax } = arithmetic;
   if (codeMax === null || matrix.source.kind === 'operation') return matmul(x, matrix, { transB });
@@ -73,12 +82,12 @@ export function rowsOf(table: Value, indices: Value, arithmetic: Arithmetic): Va
 
 /** How a cross-entropy multiplies with the output layer's weight, and what becomes of the logits. */
 export function headProduct(
-  { table, logitCap = null }: Pick<ModelValues, 'table' | 'logitCap'>,
+  { hidden, table, logitCap = null }: Pick<ModelValues, 'hidden' | 'table' | 'logitCap'>,
   arithmetic: Arithmetic,
 ): CrossEntropyOptions {
   const cap = logitCap === null ? {} : { cap: logitCap };
   if (!isFrozen(table, arithmetic)) return cap;
-  return { ...cap, isFrozen: true, terms: termsOf(table, true, arithmetic) };
+  return { ...cap, isFrozen: true, terms: termsOf(table, hidden.shape[0]!, true, arithmetic) };
 }
 
 /** Whether the CPU has instructions for sums of 8-bit products. Where it has none, two products take longer than one in fp32. */

@@ -100,8 +100,7 @@ function product(
   transB: boolean,
 ): string {
   const source = storedWeight(matrix);
-  const isAtOnce = source.storage === 'INT8';
-  const pieces = isAtOnce ? [[0, source.shape[0]!] as const] : piecesOf(source);
+  const pieces = codePieces(source, transB);
   const parts = pieces.map(([from, to]) => {
     const isAll = pieces.length === 1;
     const own = isAll ? scales : part(emit, scales, from, to);
@@ -122,6 +121,18 @@ function product(
   if (parts.length === 1) return parts[0]!;
   return emit.node('Concat', parts, { attributes: { axis: { int: 1 } } });
 }
+
+/**
+ * Rows, first to last, of each piece: codes of 8 bits are turned over forward and read as they lie backward, those of 4
+ * bits are float32 and then 8 bits.
+ */
+export function codePieces(source: WeightSource, transB: boolean): [from: number, to: number][] {
+  if (source.storage === 'INT4') return piecesOf(source, MADE_OF_FOUR_BITS);
+  return transB ? piecesOf(source, 1) : [[0, source.shape[0]!]];
+}
+
+/** Bytes that are made of a code of 4 bits. */
+const MADE_OF_FOUR_BITS = 5;
 
 /** Rows of the matrix as int8; codes of 4 bits, whose blocks have scales of their own, become others with one scale a row. */
 function codesOf(

@@ -13,8 +13,8 @@ export type FrozenMatmulAttributes = {
   readonly transB: boolean;
 };
 
-/** Elements of the most that is made float32 at once: two such pieces are there at the same time. */
-export const PIECE_ELEMENTS = 2 ** 25;
+/** Bytes of the most that is made of a matrix at once: two such pieces are there at the same time. Larger ones are no faster. */
+const PIECE_BYTES = 2 ** 26;
 
 /** x op(w) in float32, whatever the storage of w. */
 export const frozenMatmulOperation: Operation<FrozenMatmulAttributes> = {
@@ -94,6 +94,7 @@ export const frozenRowsOperation: Operation<Readonly<Record<string, never>>> = {
   tfjs: ({ tf, inputs: [table, indices] }) => tf.gather(table!, indices as never),
 };
 
+const FLOAT_BYTES = 4;
 /** TensorProto.DataType. */
 const FLOAT = 1;
 
@@ -129,11 +130,15 @@ export function frozenProductType(
   return matmulOperation.type([x, weight], { transA: false, transB, alpha: 1 });
 }
 
-/** Rows, first to last, of each piece that is made float32 at once. */
-export function piecesOf({ shape, storage }: WeightSource): [from: number, to: number][] {
+/** Rows, first to last, of each piece of a matrix of which so many bytes an element are made at once. */
+export function piecesOf(
+  { shape, storage }: WeightSource,
+  elementBytes: number = FLOAT_BYTES,
+): [from: number, to: number][] {
   const [rows, columns] = shape as [number, number];
   const isWhole = storage === 'INT4' && columns % 2 === 1; // its rows do not begin with a byte
-  const count = isWhole ? 1 : Math.min(rows, Math.ceil((rows * columns) / PIECE_ELEMENTS));
+  const bytes = rows * columns * elementBytes;
+  const count = isWhole ? 1 : Math.min(rows, Math.ceil(bytes / PIECE_BYTES));
   const each = Math.ceil(rows / count);
   return Array.from({ length: Math.ceil(rows / each) }, (_, i) => [
     i * each,

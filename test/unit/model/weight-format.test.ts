@@ -46,9 +46,12 @@ async function optionsOf(
   };
 }
 
-function batchOf(vocabSize: number): Parameters<LanguageModel['gradient']>[0] {
-  const tokens = randomTokens(2 * T, vocabSize);
-  return { tokens, targets: nextTokens(tokens), segments: new Int32Array(2 * T) };
+function batchOf({
+  config,
+  batchSize,
+}: LanguageModelOptions): Parameters<LanguageModel['gradient']>[0] {
+  const tokens = randomTokens(batchSize * T, config.vocabSize);
+  return { tokens, targets: nextTokens(tokens), segments: new Int32Array(batchSize * T) };
 }
 
 function distance(a: Float32Array, b: Float32Array): number {
@@ -61,7 +64,7 @@ async function results(
 ): Promise<{ loss: number; alone: number; gradient: Float32Array }> {
   const model = await openLanguageModel(options);
   try {
-    const batch = batchOf(options.config.vocabSize);
+    const batch = batchOf(options);
     const { loss, gradient } = await model.gradient(batch, theta);
     return { loss, gradient, alone: (await model.loss(batch, theta)).loss };
   } finally {
@@ -69,6 +72,8 @@ async function results(
   }
 }
 
+/** Rows enough for products in 8-bit integers. */
+const batchSize = Math.ceil(64 / T);
 const MODES = ['normal', 'low'] as const;
 const FAMILIES = [
   'llama-gqa-tied',
@@ -106,8 +111,8 @@ describe('weights in a format of few bits', () => {
           return;
         }
         const { packed, exact, theta } = await optionsOf(name, format, cpu);
-        const expected = await results(exact, theta);
-        const actual = await results(packed, theta);
+        const expected = await results({ ...exact, batchSize }, theta);
+        const actual = await results({ ...packed, batchSize }, theta);
         const error = Math.abs(actual.loss / expected.loss - 1);
         assert.ok(error > 0 && error < 2e-3, `loss ${actual.loss} for ${expected.loss}`);
         const off = distance(actual.gradient, expected.gradient);
@@ -128,8 +133,8 @@ describe('weights in a format of few bits', () => {
 
   it('take two terms of 8 bits where a layer is sensitive, and none where sums are cut at 16 bits', async () => {
     const { packed } = await optionsOf('llama-gqa-tied', 'int8');
-    const forward = async (executor: Executor): Promise<Record<string, number>> => {
-      const model = await openLanguageModel({ ...packed, executor });
+    const forward = async (executor: Executor, rows: number): Promise<Record<string, number>> => {
+      const model = await openLanguageModel({ ...packed, batchSize: rows, executor });
       const { loss } = model.program('loss').outputs;
       await model.dispose();
       const counts = { frozenMatmul: 0, codesMatmul: 0, twoTerms: 0 };
@@ -143,14 +148,12 @@ describe('weights in a format of few bits', () => {
     };
     const { layers } = packed.config;
     const all = 7 * layers + 1;
-    assert.deepEqual(await forward(narrowCpu()), {
-      frozenMatmul: all,
-      codesMatmul: 0,
-      twoTerms: 0,
-    });
+    const none = { frozenMatmul: all, codesMatmul: 0, twoTerms: 0 };
+    assert.deepEqual(await forward(narrowCpu(), batchSize), none);
     if (!(await hasQuickSums(cpu))) return;
+    assert.deepEqual(await forward(cpu, 1), none, 'few rows');
     const sensitive = 4 * layers + 1; // queries, keys, values, the way down, and the output layer
-    assert.deepEqual(await forward(cpu), {
+    assert.deepEqual(await forward(cpu, batchSize), {
       frozenMatmul: 0,
       codesMatmul: all,
       twoTerms: sensitive,
@@ -163,10 +166,7 @@ describe('weights in a format of few bits', () => {
     const [actual, expected] = await Promise.all(
       [packed, exact].map(async (options) => {
         const model = await openLanguageModel({ ...options, examples });
-        const { gradients } = await model.exampleGradients(
-          batchOf(options.config.vocabSize),
-          theta,
-        );
+        const { gradients } = await model.exampleGradients(batchOf(options), theta);
         await model.dispose();
         return gradients;
       }),
