@@ -17,6 +17,7 @@ import { adamWStep, clipGradientNorm, newOptimiserState } from '../../node/train
 import { isHalf } from '../../node/train/weight-formats.js';
 import { adapterLayout, initialAdapter } from '../../protocol/adapter.js';
 import { Prng } from '../../protocol/prng.js';
+import { openWeights, parseFormats } from '../open-weights.js';
 import type { Workload } from './protocol.js';
 
 const workload = JSON.parse(process.argv[2] ?? '') as Workload;
@@ -26,12 +27,12 @@ const random = new Prng(seed, 'bench/engine');
 const directory = await openModelDirectory(workload.model);
 const modules = loraModules(directory.config, ['all-linear']);
 const adapter = { rank, alpha: 2 * rank, seed, targetModules: ['all-linear'], modules };
-const format = workload.precision === 'int8' ? 'int8' : 'fp32';
+const [format = 'fp32'] = parseFormats('the format', workload.precision);
+const opened = await openWeights(directory, format);
 const open = ({ microBatch, memory }: GraphShape): Promise<LanguageModel> =>
   openLanguageModel({
-    ...{ ...directory, adapter, batchSize: microBatch, memory, sequenceLength: length },
-    executor: ortExecutor({ threads }),
-    precision: format,
+    ...{ config: directory.config, adapter, batchSize: microBatch, memory },
+    ...{ ...opened, sequenceLength: length, executor: ortExecutor({ threads }) },
   });
 const plan = await planMemory(
   {
