@@ -41,6 +41,11 @@ export async function listModelFiles(dir: string, cacheFile?: string): Promise<M
   names.push(...filesOf(model.weights).map((file) => basename(file)));
   const files: ModelFile[] = [];
   for (const name of names) {
+    if (name.endsWith('.gguf')) {
+      throw new UserError(
+        `${join(model.dir, name)} is GGUF, and only models in safetensors can be shared with members: start without --share-model, and let members get the same file elsewhere`,
+      );
+    }
     if (!isModelFile(name)) {
       throw new UserError(
         `${join(model.dir, name)} has a name that cannot be told to others: letters, digits, ".", "_" and "-" alone, and at most 128`,

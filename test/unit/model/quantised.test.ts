@@ -4,6 +4,7 @@ import { cp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { openModelDirectory } from '../../../node/model/model-directory.js';
+import { listModelFiles } from '../../../node/model/model-listing.js';
 import { writeMergedModel } from '../../../node/model/merge.js';
 import { readGgufHeader } from '../../../node/model/quantised/gguf-header.js';
 import { readQuantisation } from '../../../node/model/quantised/method.js';
@@ -241,6 +242,18 @@ describe('a GGUF base', () => {
       userError(
         /GGUF is read for models of the kinds llama, qwen2, qwen3, and config\.json is of a phi3/,
       ),
+    );
+  });
+
+  it('is not shared with members', async () => {
+    await assert.rejects(
+      listModelFiles(await openBase('gguf-bf16')),
+      userError(/model\.gguf is GGUF, and only models in safetensors can be shared with members/),
+    );
+    const { files } = await listModelFiles(await openBase('gptq'));
+    assert.ok(
+      files.some(({ name }) => name === 'model.safetensors'),
+      'others are',
     );
   });
 
