@@ -17,7 +17,12 @@ export const CONTEXT_COLUMNS = [
   ...(['tools', 'functions', 'documents', 'system', 'system_prompt', 'history'] as const),
   'chat_template_kwargs',
 ] as const;
-export type ContextColumn = (typeof CONTEXT_COLUMNS)[number];
+/** Columns that change what an example means: which of two answers is better, which is bad, what is seen beside the text. */
+export const MEANING_COLUMNS = [
+  ...(['chosen', 'rejected', 'label', 'kto_tag', 'weight', 'loss_mask'] as const),
+  ...(['image', 'images', 'video', 'videos', 'audio', 'audios'] as const),
+] as const;
+export type ContextColumn = (typeof CONTEXT_COLUMNS)[number] | (typeof MEANING_COLUMNS)[number];
 
 /** Values by the usual name of their column; those that are empty are left out. */
 export type ContextFields = Partial<Record<ContextColumn, unknown>>;
@@ -67,7 +72,7 @@ function withNumbers(value: unknown, depth = 0): unknown {
   const entries = (value instanceof Map ? [...value] : Object.entries(value)).map(
     ([key, one]): [string, unknown] => [String(key), withNumbers(one, depth + 1)],
   );
-  return value instanceof Map ? new Map(entries) : (Object.fromEntries(entries));
+  return value instanceof Map ? new Map(entries) : Object.fromEntries(entries);
 }
 
 /** A value that a table holds as JSON text. */
@@ -105,8 +110,10 @@ export function readTurns(value: unknown, name: string): ChatMessage[] {
 
 function readTurn(turn: unknown): ChatMessage {
   if (!isFields(turn)) throw new UserError('must be an object with "role" and "content"');
-  const [roleField, contentField] =
-    'role' in turn || !('from' in turn) ? ['role', 'content'] : ['from', 'value'];
+  // Some files have the one name of ShareGPT and the other of OpenAI.
+  const roleField = 'role' in turn || !('from' in turn) ? 'role' : 'from';
+  const hasValue = 'value' in turn && !('content' in turn);
+  const contentField = hasValue ? 'value' : 'content';
   const { [roleField]: speaker, [contentField]: said, ...others } = turn;
   if (typeof speaker !== 'string') {
     throw new UserError(`"${roleField}" is ${kindOf(speaker)}, but must be text`);
@@ -254,6 +261,34 @@ export function readBefore(fields: ContextFields): ChatMessage[] {
     before.push({ role: 'user', content: question }, { role: 'assistant', content: answer });
   }
   return before;
+}
+
+/**
+ * The turns with what a column says of each of them, as LLaMA-Factory has it: 0 for one that is not to be trained.
+ * Throws UserError for a list of another length.
+ */
+export function withMask(messages: readonly ChatMessage[], mask: unknown): ChatMessage[] {
+  const list = fromJson(mask);
+  if (!Array.isArray(list) || list.length !== messages.length) {
+    throw new UserError(
+      `"loss_mask" is ${Array.isArray(list) ? `a list of ${list.length}` : kindOf(list)}, but must be a list with 0 or 1 for each of the ${messages.length} turns`,
+    );
+  }
+  return messages.map((message, i) => ({ ...message, loss_mask: list[i] as unknown }));
+}
+
+/** The first of those columns that makes the example another one than its text; `isNamed`: the user says what to train on. */
+export function changedMeaning(fields: ContextFields, isNamed: boolean): ContextColumn | null {
+  const says = (name: ContextColumn): boolean => {
+    const value = fields[name];
+    if (value === undefined || name === 'loss_mask') return false;
+    if (name === 'chosen' || name === 'rejected') return !isNamed;
+    const text = String(value).trim().toLowerCase();
+    // An example of a good answer, as any other is.
+    if (name === 'label' || name === 'kto_tag') return ['false', '0'].includes(text);
+    return name !== 'weight' || (Number(text) !== 1 && text !== 'true');
+  };
+  return MEANING_COLUMNS.find(says) ?? null;
 }
 
 /** A column holds nothing. */

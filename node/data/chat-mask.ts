@@ -289,9 +289,12 @@ class Mask {
     const after = this.#whole.slice(end);
     let length = commonStart(after, tail);
     const tokens = Array.from(this.options.specialTokens);
-    // Not the first half of a token: "<|" is in "<|end|>" and in "<|user|>".
+    // Not the first half of a token of either text: "<|" is in "<|end|>" and in "<|user|>".
     for (let at = 0; at < length; at++) {
-      const cut = tokens.some((token) => at + token.length > length && after.startsWith(token, at));
+      const cut = tokens.some(
+        (token) =>
+          at + token.length > length && (after.startsWith(token, at) || tail.startsWith(token, at)),
+      );
       if (cut) length = at;
     }
     if (length > 0) return after.slice(0, length);

@@ -1,11 +1,14 @@
 /** Which columns of a row are the example: by their usual names, or as the user names them. */
 import { EXIT_USAGE, UserError } from '../errors.js';
 import {
+  changedMeaning,
   CONTEXT_COLUMNS,
   isEmptyValue,
+  MEANING_COLUMNS,
   readBefore,
   readContext,
   readTurns,
+  withMask,
   type ContextColumn,
   type ContextFields,
 } from './chat-columns.js';
@@ -89,7 +92,7 @@ export function formOf(names: readonly string[], columns: ColumnNames, where: st
     );
   };
   const context: Form['context'] = {};
-  for (const name of CONTEXT_COLUMNS) {
+  for (const name of [...CONTEXT_COLUMNS, ...MEANING_COLUMNS]) {
     const found = find(name);
     if (found !== null && !named.includes(found)) context[name] = found;
   }
@@ -154,7 +157,10 @@ function listed(names: readonly string[]): string {
 export function recordOf(row: Row, file: string, columns: ColumnNames): DataRecord {
   const where = placeText(file, row);
   const form = formOf(Object.keys(row.fields), columns, where);
-  return new RowReader(row, where, columns.acceptDropped ?? false).read(form);
+  const isNamed = [columns.text, columns.messages, columns.completion].some(
+    (name) => name !== null,
+  );
+  return new RowReader(row, where, columns.acceptDropped ?? false, isNamed).read(form);
 }
 
 class RowReader {
@@ -164,11 +170,14 @@ class RowReader {
     readonly row: Row,
     readonly where: string,
     readonly acceptDropped: boolean,
+    /** The user names the columns. */
+    readonly isNamed: boolean,
   ) {
     this.#place = row.unit === undefined ? { line: row.line } : { line: row.line, unit: row.unit };
   }
 
   read(form: Form): DataRecord {
+    this.#refuseChanged(form);
     switch (form.kind) {
       case 'messages':
         return this.#conversation(form.messages, this.#context(form));
@@ -230,6 +239,15 @@ class RowReader {
     return Object.fromEntries(filled.map(([name, column]) => [name, this.row.fields[column]]));
   }
 
+  /** Throws UserError for a column by which the example is not one of what to say, unless that is accepted. */
+  #refuseChanged(form: Form): void {
+    const found = form.kind === 'text' ? null : changedMeaning(this.#context(form), this.isNamed);
+    if (found === null || this.acceptDropped) return;
+    throw new UserError(
+      `${this.where}: "${found}" makes this example another one than its text (a comparison, a bad answer, or one with a picture or sound), and nothing here trains that: take the ${this.row.unit ?? 'line'} or the column out, or train on the text all the same with --accept-dropped`,
+    );
+  }
+
   /** Throws UserError for a column that says something and is not read, unless that is accepted. */
   #refuseUnread(fields: ContextFields, unread: readonly ContextColumn[]): void {
     const found = unread.find((name) => fields[name] !== undefined);
@@ -262,7 +280,11 @@ class RowReader {
   }
 
   #conversation(name: string, fields: ContextFields): DataRecord {
-    const messages = this.#named(() => readTurns(this.row.fields[name], name));
+    const { loss_mask: mask } = fields;
+    const messages = this.#named(() => {
+      const turns = readTurns(this.row.fields[name], name);
+      return mask === undefined ? turns : withMask(turns, mask);
+    });
     return this.#turns(messages, name, fields);
   }
 

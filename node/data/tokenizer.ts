@@ -57,6 +57,8 @@ export const TOKENIZER_CONFIG_FILE = 'tokenizer_config.json';
 
 /** Bytes of a tokenizer.json: Llama 3's has 17 MB, Gemma's 35 MB. */
 const TOKENIZER_BYTES_MAX = 64 * 1024 * 1024;
+/** Where older models name their special tokens. */
+const SPECIAL_TOKENS_FILE = 'special_tokens_map.json';
 /** To build a tokenizer: one of 35 MB takes 3 s on an idle core. */
 const OPENING_MS = 60_000;
 /** Characters of a token that an error shows. */
@@ -99,11 +101,19 @@ const tokenizerConfigSchema = z.looseObject(
 );
 export type TokenizerConfig = z.infer<typeof tokenizerConfigSchema>;
 
-/** Reads tokenizer_config.json, which may be missing. Throws UserError when it is damaged. */
+/**
+ * Reads tokenizer_config.json, which may be missing, and over it, as Transformers does where that file lists no added
+ * tokens, special_tokens_map.json of older models. Throws UserError when one of them is damaged.
+ */
 export async function readTokenizerConfig(modelDir: string): Promise<TokenizerConfig> {
-  const path = join(modelDir, TOKENIZER_CONFIG_FILE);
-  const bytes = await readFileIfThere(path, TOKENIZER_CONFIG_BYTES_MAX, "the tokenizer's config");
-  return bytes === null ? {} : parseJson(bytes, path, tokenizerConfigSchema);
+  const read = async (name: string): Promise<TokenizerConfig> => {
+    const path = join(modelDir, name);
+    const bytes = await readFileIfThere(path, TOKENIZER_CONFIG_BYTES_MAX, "the tokenizer's config");
+    return bytes === null ? {} : parseJson(bytes, path, tokenizerConfigSchema);
+  };
+  const config = await read(TOKENIZER_CONFIG_FILE);
+  if ('added_tokens_decoder' in config) return config;
+  return { ...config, ...(await read(SPECIAL_TOKENS_FILE)) };
 }
 
 /** How long the programs of a tokenizer.json may run. */

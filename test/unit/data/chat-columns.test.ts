@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { readBefore, readContext, readTurns } from '../../../node/data/chat-columns.js';
+import { trainedTurns } from '../../../node/data/chat-turns.js';
 import { recordOf, USUAL_COLUMNS } from '../../../node/data/columns.js';
 import type { DataRecord } from '../../../node/data/records.js';
 import { userError } from '../model/fixtures.js';
@@ -29,6 +30,19 @@ describe('turns as people write them down', () => {
       { role: 'tool', content: 'o' },
       { role: 'assistant', content: 'a', weight: 0 },
     ]);
+  });
+
+  it('have the names of ShareGPT and those of OpenAI together', () => {
+    assert.deepEqual(
+      turns([
+        { from: 'human', content: 'q' },
+        { role: 'assistant', value: 'a' },
+      ]),
+      [
+        { role: 'user', content: 'q' },
+        { role: 'assistant', content: 'a' },
+      ],
+    );
   });
 
   it("are those of OpenAI's files: calls without words, arguments as text, the older kind of call", () => {
@@ -150,6 +164,46 @@ describe('columns beside an example', () => {
       assert.doesNotThrow(() => record(fields, { acceptDropped: true }));
     }
     assert.doesNotThrow(() => record({ messages: [question, answer], history: [], system: '' }));
+  });
+
+  it('are refused by name where they make of it no example of what to say', () => {
+    const chat = { messages: [question, answer] };
+    const unlike = [
+      ...[
+        { prompt: 'p', completion: 'c', label: false },
+        { ...chat, kto_tag: 'False' },
+      ],
+      ...[
+        { ...chat, chosen: answer, rejected: answer },
+        { ...chat, images: ['a.png'] },
+      ],
+      { prompt: 'p', completion: 'c', weight: 0 },
+    ];
+    for (const fields of unlike) {
+      assert.throws(
+        () => record(fields),
+        userError(/a.jsonl, line 1: "\w+" makes this example another one.*--accept-dropped/),
+      );
+      assert.doesNotThrow(() => record(fields, { acceptDropped: true }));
+    }
+    const like = [
+      { ...chat, label: true, weight: 1, images: [] },
+      { text: 't', label: 0 },
+    ];
+    for (const fields of like) assert.doesNotThrow(() => record(fields));
+    const preferred = { chosen: [question, answer], rejected: [question, answer] };
+    assert.doesNotThrow(() => record(preferred, { messages: 'chosen' }), 'the user says which');
+  });
+
+  it('say which turns are trained, for all of them', () => {
+    const four = [question, answer, question, answer];
+    const read = record({ messages: four, loss_mask: [0, 0, 0, 1] });
+    assert.ok(read.kind === 'messages');
+    assert.deepEqual(trainedTurns(read.messages), [3]);
+    assert.throws(
+      () => record({ messages: four, loss_mask: [1] }),
+      userError(/"loss_mask" is a list of 1, but must be .* each of the 4 turns/),
+    );
   });
 
   it('are a prompt and a completion of turns, of which the completion is trained', () => {

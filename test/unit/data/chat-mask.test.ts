@@ -79,6 +79,14 @@ describe('what is trained of a conversation without marks', () => {
     ]);
   });
 
+  it('has no half of a token that begins as the next header does', async () => {
+    const shared =
+      '{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% else %}<|eos|>{% endif %}';
+    assert.deepEqual(await rows(shared, { messages: TALK }), [
+      '<user>Who?\n<assistant>⟦Anna.\n⟧<user>Why?\n<assistant>⟦So.\n<|eos|>⟧',
+    ]);
+  });
+
   it('is found although the generation prompt begins a thought that the answer lacks', async () => {
     const prefilled =
       "{% for m in messages %}{{ (m.content + '<|start|>') if m.role == 'user' else m.content + eos_token }}{% endfor %}{% if add_generation_prompt %}{{ '<think>\\n' }}{% endif %}";

@@ -125,6 +125,20 @@ describe('openChatTemplate', () => {
     assert.equal(template.render([], false, { tools: [{}] }), 'with tools');
   });
 
+  it('takes special tokens from the file of older models, unless the newer one lists added tokens', async () => {
+    const dir = await scratch.directory();
+    const write = (name: string, text: string): Promise<void> => writeFile(join(dir, name), text);
+    await write('chat_template.jinja', '{{ bos_token }}{{ eos_token }}');
+    await write(
+      'special_tokens_map.json',
+      '{"bos_token": {"content": "<s>"}, "eos_token": "</s>"}',
+    );
+    await write('tokenizer_config.json', '{"eos_token": "<|end|>"}');
+    assert.equal((await openChatTemplate(dir))?.render([], false), '<s></s>');
+    await write('tokenizer_config.json', '{"eos_token": "<|end|>", "added_tokens_decoder": {}}');
+    assert.equal((await openChatTemplate(dir))?.render([], false), '<|end|>');
+  });
+
   it('finds a template of a model with pictures, and gives contents as parts to one that reads them', async () => {
     const dir = await scratch.directory();
     const chat_template =
