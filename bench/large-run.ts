@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import type {
   FrameStream,
   Identity,
-  OptimiserState,
+  Moments,
   Store,
   Trainer,
   TrainJob,
@@ -56,6 +56,9 @@ const EPOCH_MS = 60_000;
 /** Virtual time passes in steps of this length while the process is idle. */
 const STEP_MS = 500;
 
+/** Coordinates of a piece of moments. */
+const PIECE = 1 << 16;
+
 /** Whether the process does anything: a share of one core, looked at for so long. */
 const IDLE_SHARE = 0.3;
 const LOOK_MS = 8;
@@ -83,23 +86,36 @@ function largeRun(): Run {
   });
 }
 
-/** Moves every coordinate a little, and keeps moments as large as AdamW's. */
+/** Moments that lie in another process and come in pieces, as those of a real one do. */
+class ProcessMoments implements Moments {
+  readonly isThere = true;
+
+  constructor(
+    readonly step: number,
+    readonly size: number,
+  ) {}
+
+  async *pieces(): AsyncGenerator<Float32Array> {
+    for (let at = 0; at < 2 * this.size; at += PIECE) {
+      yield new Float32Array(Math.min(PIECE, 2 * this.size - at)).fill(1);
+    }
+  }
+}
+
+/** Moves every coordinate a little. */
 class RandomTrainer implements Trainer {
   readonly device = 'none';
 
   constructor(readonly time: VirtualTime) {}
 
   async train(job: TrainJob): Promise<TrainResult> {
-    const theta = job.theta.slice();
+    const theta = job.into ?? new Float32Array(job.theta.length);
+    theta.set(job.theta);
     for (let i = 0, state = job.epoch + 1; i < theta.length; i++) {
       state = (Math.imul(state, 1664525) + 1013904223) | 0;
       theta[i] = (theta[i] ?? 0) + state * 1e-13;
     }
-    const optimiser: OptimiserState = {
-      step: (job.optimiser?.step ?? 0) + job.steps,
-      m: new Float32Array(theta.length).fill(1),
-      v: new Float32Array(theta.length).fill(1),
-    };
+    const optimiser = new ProcessMoments((job.optimiser?.step ?? 0) + job.steps, theta.length);
     return { theta, optimiser, steps: job.steps, tokens: 1, loss: 1, seconds: 1 };
   }
 

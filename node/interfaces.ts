@@ -118,7 +118,7 @@ export interface TransportHandlers {
   onStranger?(): void;
 }
 
-/** AdamW moments over the flat adapter; kept across epochs and across restarts. */
+/** AdamW moments over the flat adapter, in this process. */
 export interface OptimiserState {
   /** Steps taken so far, for bias correction. */
   step: number;
@@ -127,12 +127,37 @@ export interface OptimiserState {
   v: Float32Array;
 }
 
+/**
+ * AdamW moments, kept across epochs and across restarts, wherever they lie: together they are twice as large as the
+ * adapter, so that whoever holds them hands them on in pieces.
+ */
+export interface Moments {
+  /** As in OptimiserState. */
+  readonly step: number;
+  /** Coordinates of the adapter. */
+  readonly size: number;
+  /** False once whatever held them is gone; they may also go while their pieces are read. */
+  readonly isThere: boolean;
+  /**
+   * All of m and then all of v, in order; a piece holds until the next one is asked for. Rejects with MomentsLostError
+   * where they are gone.
+   */
+  pieces(): AsyncIterable<Float32Array>;
+}
+
+/** Thrown (as a rejection) where moments went with what held them: those on disk are the newest that are left. */
+export class MomentsLostError extends Error {
+  override readonly name = 'MomentsLostError';
+}
+
 export interface TrainJob {
   epoch: number;
   /** The adapter to start from, flat in manifest order: [adapterSize] float32. Not modified. */
   theta: Float32Array;
-  /** Null starts with zero moments. */
-  optimiser: OptimiserState | null;
+  /** Null starts with zero moments. The trainer's own to take: they may be gone after that. */
+  optimiser: Moments | null;
+  /** Where the trained adapter may be written; an array of [adapterSize] float32. Default: a new one. */
+  into?: Float32Array | undefined;
   /** Steps wanted: the manifest's stepsRef. */
   steps: number;
   /** Stop before this clock time (ms since 1970), after at least one step. */
@@ -142,7 +167,7 @@ export interface TrainJob {
 export interface TrainResult {
   /** The adapter after the local steps: [adapterSize] float32. NaN when no step was finite: throw it away. */
   theta: Float32Array;
-  optimiser: OptimiserState;
+  optimiser: Moments;
   /** Steps taken: 1 to job.steps. */
   steps: number;
   /** Tokens that went through the model. */
@@ -257,9 +282,12 @@ export interface Store {
   /** Replaces the state atomically: after a crash either the old or the new one is there, whole. */
   saveState(state: PeerState): Promise<void>;
   /** Null when there are none, or they were damaged. */
-  loadMoments(): Promise<OptimiserState | null>;
-  /** Replaces the optimiser's moments atomically: apart from the state, and not in every epoch, for they are large. */
-  saveMoments(moments: OptimiserState): Promise<void>;
+  loadMoments(): Promise<Moments | null>;
+  /**
+   * Replaces the optimiser's moments atomically: apart from the state, and not in every epoch, for they are large.
+   * @throws MomentsLostError too; those that were saved before are then still there.
+   */
+  saveMoments(moments: Moments): Promise<void>;
   /** Calls `onRecord` for each record that was appended, in order; a torn record at the end is dropped. */
   loadLog(onRecord: (record: Uint8Array, place: RecordPlace) => void): Promise<void>;
   /** Appends one record (an encoded gossip message). Resolves with its place. */

@@ -17,6 +17,7 @@ const text = (file: string): string => readFileSync(path.join(root, file), 'utf8
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   protocol: [],
   'node/interfaces.ts': ['protocol'],
+  'node/moments.ts': ['node/interfaces.ts'],
   'node/errors.ts': [],
   'node/printable.ts': [],
   'node/private-file.ts': ['node/files.ts', 'node/errors.ts'],
@@ -80,6 +81,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'node/data',
     'node/engine',
     'node/interfaces.ts',
+    'node/moments.ts',
     'node/errors.ts',
     'protocol',
   ],

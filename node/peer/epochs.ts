@@ -5,14 +5,15 @@
  */
 import { encodeAnnouncement, encodeUpdateMessage, isInline } from '../../protocol/gossip.js';
 import type { Run } from '../../protocol/manifest.js';
-import { norm } from '../../protocol/residual.js';
+import { isFiniteVector, norm } from '../../protocol/residual.js';
 import type { Update } from '../../protocol/update.js';
 import {
+  MomentsLostError,
   TrainerDiedError,
   type Clock,
   type Identity,
   type Logger,
-  type OptimiserState,
+  type Moments,
   type PeerState,
   type PrivacyGuard,
   type Store,
@@ -76,7 +77,7 @@ export type TrainSummary = Omit<TrainResult, 'theta' | 'optimiser'>;
 /** What the disk had when the peer started. */
 export interface EpochsInit {
   state: PeerState;
-  moments: OptimiserState | null;
+  moments: Moments | null;
   /**
    * The slot of the clock when the process started: an earlier process, or one whose files these were copied from,
    * may have signed for any slot up to it. -1 for a key that nobody has used.
@@ -92,9 +93,10 @@ export class Epochs {
   /** Null where it is switched off. */
   readonly #personal: PersonalMeter | null;
   #state: PeerState;
-  #moments: OptimiserState | null;
-  /** The adapter from which an epoch starts: one array for all of them. */
+  #moments: Moments | null;
+  /** The adapter from which an epoch starts, and what its steps lead to: two arrays for all epochs. */
   #theta: Float32Array | undefined;
+  #trained: Float32Array | undefined;
   /** Epoch of the moments on disk. */
   #momentsEpoch = -1;
   /** An epoch after the start of this process for which another one signed an update with this key; null normally. */
@@ -214,7 +216,8 @@ export class Epochs {
       } catch (error) {
         if (isAborted(this.#signal)) break;
         if (Rest.isChange(error)) continue;
-        if (!(error instanceof TrainerDiedError)) throw error;
+        const isTrainer = error instanceof TrainerDiedError || error instanceof MomentsLostError;
+        if (!isTrainer) throw error;
         this.#runState = 'paused';
         this.#problem = `${asSentence(error.message)} It is being restarted; this epoch is trained again.`;
         this.#c.logger.warn({ error: error.message }, 'the training process died');
@@ -281,10 +284,13 @@ export class Epochs {
     const { schedule, training, fold } = this.#run.manifest;
     this.#theta = this.#c.replica.theta(this.#theta);
     const theta = this.#theta;
+    // What was noted lies where the result goes.
+    this.#personal?.forget();
     const result = await this.#trainOrReload({
       epoch: baseEpoch,
       theta,
-      optimiser: training.resetMoments ? null : this.#takeMoments(),
+      into: this.#trained,
+      optimiser: training.resetMoments ? null : await this.#takeMoments(),
       steps: schedule.stepsRef,
       deadlineMs: trainingDeadlineMs(this.#run, baseEpoch),
     });
@@ -299,7 +305,8 @@ export class Epochs {
         'later: its result was thrown away. Did this machine sleep? Training goes on.';
       return;
     }
-    if (!result.theta.every(Number.isFinite)) {
+    this.#trained = result.theta;
+    if (!isFiniteVector(result.theta)) {
       this.#onBroken(epoch);
       return;
     }
@@ -312,9 +319,7 @@ export class Epochs {
     this.#signed.add(epoch);
     if (next.state.settledSeal !== null) this.#c.sealing.settle(next.state.settledSeal);
     this.#moments = result.optimiser;
-    if (epoch >= this.#momentsEpoch + MOMENTS_EPOCHS) {
-      await this.#c.journal.persist(() => this.#saveMoments(epoch), this.#signal);
-    }
+    if (epoch >= this.#momentsEpoch + MOMENTS_EPOCHS) await this.#keepMoments(epoch);
     const { steps, tokens, loss, seconds, skippedSteps = 0 } = result;
     this.#last = { steps, tokens, loss, seconds, skippedSteps };
     this.#personal?.note({ theta: result.theta, epoch, seconds });
@@ -331,18 +336,32 @@ export class Epochs {
     );
   }
 
-  /** Hands the moments over: the trainer gives new ones, and two copies are two thirds of a gigabyte at 40 M coordinates. */
-  #takeMoments(): OptimiserState | null {
+  /** Writes the moments of `epoch`; where the trainer lost them meanwhile, those of a later epoch will be written. */
+  async #keepMoments(epoch: number): Promise<void> {
+    try {
+      await this.#c.journal.persist(() => this.#saveMoments(epoch), this.#signal);
+    } catch (error) {
+      if (!(error instanceof MomentsLostError)) throw error;
+      this.#c.logger.warn({ epoch, error: error.message }, 'moments not saved');
+    }
+  }
+
+  #loadMoments(): Promise<Moments | null> {
+    return this.#c.journal.persist(() => this.#c.store.loadMoments(), this.#signal);
+  }
+
+  /** Hands the moments over: the trainer gives new ones. Those that went with its process are again those on disk. */
+  async #takeMoments(): Promise<Moments | null> {
     const moments = this.#moments;
     this.#moments = null;
-    return moments;
+    return moments === null || moments.isThere ? moments : this.#loadMoments();
   }
 
   /** As #train; where it fails, the moments are those on disk again. */
   #trainOrReload(job: TrainJob): Promise<TrainResult> {
     // Not awaited here: the job would stay in memory as long as training takes.
     return this.#train(job).catch(async (error: unknown) => {
-      if (!this.#signal.aborted) this.#moments = await this.#c.store.loadMoments();
+      if (!this.#signal.aborted) this.#moments = await this.#loadMoments();
       throw error;
     });
   }

@@ -41,6 +41,11 @@ export class PersonalMeter {
     this.#trainedMs += 1000 * seconds;
   }
 
+  /** What was noted is not there any more. */
+  forget(): void {
+    this.#trained = null;
+  }
+
   /**
    * Measures the last adapter that was noted, once. `predictedMs` is what an evaluation takes; where it would end after
    * `untilMs` of the clock or beyond PERSONAL_SHARE_MAX nothing happens. After the run (`untilMs` Infinity) time

@@ -3,6 +3,7 @@ import { Prng } from '../../protocol/prng.js';
 import { sha256 } from '../../protocol/bytes.js';
 import type { Run } from '../../protocol/manifest.js';
 import type { Clock, Trainer, TrainJob, TrainProgress, TrainResult } from '../interfaces.js';
+import { HeldMoments } from '../moments.js';
 import type { Spying } from './accomplice.js';
 import type { Attack } from './attacks.js';
 
@@ -106,7 +107,8 @@ export class HostileTrainer implements Trainer {
     const untilMs = startMs + (job.epoch + LATE) * epochMs;
     await clock.sleep(Math.max(0, untilMs - clock.now()), signal);
     const size = job.theta.length;
-    const optimiser = { step: 0, m: new Float32Array(size), v: new Float32Array(size) };
+    const zeros = { step: 0, m: new Float32Array(size), v: new Float32Array(size) };
+    const optimiser = new HeldMoments(zeros);
     return {
       theta: job.theta.slice(),
       optimiser,

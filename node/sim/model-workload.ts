@@ -15,6 +15,7 @@ import { isHeldOut } from '../data/split.js';
 import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import type { Executor } from '../engine/executor.js';
 import type { Clock, Trainer, TrainJob, TrainProgress, TrainResult } from '../interfaces.js';
+import { HeldMoments } from '../moments.js';
 import { openLanguageModel, type LanguageModel } from '../model/language-model.js';
 import { openModelDirectory, type ModelDirectory } from '../model/model-directory.js';
 import { openNextTokenModel } from '../model/next-token-model.js';
@@ -181,13 +182,15 @@ class ModelTrainer implements Trainer {
   ): Promise<TrainResult> {
     const { workload, index, clock, time, stepMs } = this;
     const steps = stepsInTime(job, clock.now(), stepMs);
-    const now = { ...job, steps, deadlineMs: Infinity };
+    const optimiser = job.optimiser instanceof HeldMoments ? job.optimiser.state : null;
+    const now = { ...job, optimiser, steps, deadlineMs: Infinity };
     const trainer = workload.trainer(index);
     const result = await time.hold(
       workload.inTurn(() => trainer.train(now, onProgress, workload.init.signal)),
     );
     await clock.sleep(steps * stepMs, signal);
-    return { ...result, seconds: (steps * stepMs) / 1000 };
+    const moments = new HeldMoments(result.optimiser);
+    return { ...result, optimiser: moments, seconds: (steps * stepMs) / 1000 };
   }
 
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {

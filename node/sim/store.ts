@@ -2,12 +2,14 @@
 import { littleEndian } from '../../protocol/bytes.js';
 import {
   StoreUnavailableError,
+  type Moments,
   type OptimiserState,
   type PeerState,
   type RecordPlace,
   type Store,
   type StoredSeal,
 } from '../interfaces.js';
+import { HeldMoments } from '../moments.js';
 import type { VirtualTime } from './clock.js';
 
 /** What is on the platter: shared by all incarnations of one peer. */
@@ -77,12 +79,15 @@ export class SimStore implements Store {
     return this.#write(() => void (this.disk.state = copy));
   }
 
-  async loadMoments(): Promise<OptimiserState | null> {
-    return structuredClone(this.disk.moments);
+  async loadMoments(): Promise<Moments | null> {
+    const { moments } = this.disk;
+    return moments && new HeldMoments(structuredClone(moments));
   }
 
-  saveMoments(moments: OptimiserState): Promise<void> {
-    const copy = structuredClone(moments);
+  saveMoments(moments: Moments): Promise<void> {
+    // At once: whatever gives way here would change the order of things under virtual time.
+    if (!(moments instanceof HeldMoments)) throw new TypeError('simulated trainers hold moments');
+    const copy = structuredClone(moments.state);
     return this.#write(() => void (this.disk.moments = copy));
   }
 

@@ -10,6 +10,7 @@ import {
   type TrainProgress,
   type TrainResult,
 } from '../interfaces.js';
+import { HeldMoments } from '../moments.js';
 import { Prng } from '../../protocol/prng.js';
 
 /** Standard deviation of gradient noise relative to a target's coordinate of about 1. */
@@ -107,15 +108,15 @@ export class SyntheticTrainer implements Trainer {
       onProgress({ epoch: job.epoch, step: steps + 1, steps: job.steps, loss: 1 });
     }
     const size = theta.length;
-    const optimiser = job.optimiser ?? {
-      step: 0,
-      m: new Float32Array(size),
-      v: new Float32Array(size),
-    };
+    const { m, v } =
+      job.optimiser instanceof HeldMoments
+        ? job.optimiser.state
+        : { m: new Float32Array(size), v: new Float32Array(size) };
+    const step = (job.optimiser?.step ?? 0) + steps;
     return {
       theta: this.givesNaN ? theta.fill(NaN) : theta,
       skippedSteps: this.givesNaN ? steps : 0,
-      optimiser: { ...optimiser, step: optimiser.step + steps },
+      optimiser: new HeldMoments({ step, m, v }),
       steps,
       tokens: 10 * steps,
       loss: gap(this.problem, theta),

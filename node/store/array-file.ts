@@ -7,8 +7,8 @@ import { createHash } from 'node:crypto';
 import type { z } from 'zod';
 import { swapLittleEndian, viewOf } from '../../protocol/bytes.js';
 
-const PREFIX_BYTES = 16;
-const DIGEST_BYTES = 32;
+export const PREFIX_BYTES = 16;
+export const DIGEST_BYTES = 32;
 
 /** Thrown when bytes are not a whole file of the wanted kind and run; the message says what is wrong with them. */
 export class DamagedStateError extends Error {
@@ -29,6 +29,14 @@ export function encodeArrayFile<T>(
   header: T,
   payload: readonly Uint8Array[],
 ): Uint8Array[] {
+  const parts = [...arrayFileHead(kind, header), ...payload];
+  const digest = createHash('sha256');
+  for (const part of parts) digest.update(part);
+  return [...parts, digest.digest()];
+}
+
+/** All before the payload. */
+export function arrayFileHead<T>(kind: ArrayFileKind<T>, header: T): Uint8Array[] {
   const text = JSON.stringify(header);
   const json = new TextEncoder().encode(text);
   const padding = ' '.repeat((8 - (json.length % 8)) % 8);
@@ -38,10 +46,7 @@ export function encodeArrayFile<T>(
   const view = new DataView(prefix.buffer);
   view.setUint32(8, kind.version, true);
   view.setUint32(12, padded.length, true);
-  const parts = [prefix, padded, ...payload];
-  const digest = createHash('sha256');
-  for (const part of parts) digest.update(part);
-  return [...parts, digest.digest()];
+  return [prefix, padded];
 }
 
 /** Header and payload, which shares the memory of `bytes`. Throws DamagedStateError. */
@@ -52,6 +57,22 @@ export function decodeArrayFile<T>(
   if (bytes.length < PREFIX_BYTES + DIGEST_BYTES) {
     throw new DamagedStateError(`it holds only ${bytes.length} bytes`);
   }
+  checkKind(kind, bytes);
+  const body = bytes.subarray(0, bytes.length - DIGEST_BYTES);
+  if (!createHash('sha256').update(body).digest().equals(bytes.subarray(body.length))) {
+    throw new DamagedStateError('its SHA-256 does not match');
+  }
+  const start = payloadStart(bytes);
+  return { header: parseHeader(kind, body.subarray(0, start)), payload: body.subarray(start) };
+}
+
+/** The header in all before the payload, whose digest is not known yet. Throws DamagedStateError. */
+export function readArrayFileHead<T>(kind: ArrayFileKind<T>, head: Uint8Array): T {
+  checkKind(kind, head);
+  return parseHeader(kind, head);
+}
+
+function checkKind<T>(kind: ArrayFileKind<T>, bytes: Uint8Array): void {
   if (new TextDecoder().decode(bytes.subarray(0, 8)) !== kind.magic) {
     throw new DamagedStateError(`it does not begin with "${kind.magic}"`);
   }
@@ -60,14 +81,11 @@ export function decodeArrayFile<T>(
   if (version !== kind.version) {
     throw new DamagedStateError(`it has version ${version}, this program reads ${kind.version}`);
   }
-  const body = bytes.subarray(0, bytes.length - DIGEST_BYTES);
-  if (!createHash('sha256').update(body).digest().equals(bytes.subarray(body.length))) {
-    throw new DamagedStateError('its SHA-256 does not match');
-  }
-  const start = payloadStart(bytes);
+}
+
+function parseHeader<T>(kind: ArrayFileKind<T>, head: Uint8Array): T {
   try {
-    const text = new TextDecoder().decode(body.subarray(PREFIX_BYTES, start));
-    return { header: kind.schema.parse(JSON.parse(text)), payload: body.subarray(start) };
+    return kind.schema.parse(JSON.parse(new TextDecoder().decode(head.subarray(PREFIX_BYTES))));
   } catch (cause) {
     throw new DamagedStateError('its header is not valid', { cause });
   }

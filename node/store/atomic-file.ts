@@ -1,17 +1,22 @@
 /** Atomic files of the data directory: as node/files.ts, with disk errors in words. */
 import * as atomic from '../files.js';
+import { MomentsLostError } from '../interfaces.js';
 import { PRIVATE_FILE } from '../private-file.js';
 import { storeUnavailable } from './unavailable.js';
 
-/** Replaces `path`, for its owner alone: where private text lies is private too. Throws StoreUnavailableError; the old content is then still there. */
+/**
+ * Replaces `path`, for its owner alone: where private text lies is private too. Throws StoreUnavailableError, and
+ * MomentsLostError of its parts; the old content is then still there.
+ */
 export async function writeAtomically(
   path: string,
-  parts: Iterable<Uint8Array>,
+  parts: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
   mode = PRIVATE_FILE,
 ): Promise<void> {
   try {
     await atomic.replaceFile(path, parts, mode);
   } catch (error) {
+    if (error instanceof MomentsLostError) throw error;
     throw storeUnavailable('write', path, error);
   }
 }

@@ -7,7 +7,7 @@ import { open, readdir } from 'node:fs/promises';
 import { disk, readAt } from '../files.js';
 import {
   StoreUnavailableError,
-  type OptimiserState,
+  type Moments,
   type PeerState,
   type RecordPlace,
   type Store,
@@ -17,6 +17,7 @@ import { DamagedStateError, payloadStart } from './array-file.js';
 import { readDurably, setAside, writeAtomically } from './atomic-file.js';
 import type { DataDirectory } from './directory.js';
 import { LogFile } from './log-file.js';
+import { encodeMoments, openMoments } from './moments-file.js';
 import * as codec from './state-codec.js';
 import { storeUnavailable } from './unavailable.js';
 
@@ -59,13 +60,19 @@ export class FileStore implements Store {
     return this.#save(this.#directory.pathOf('state'), codec.encodeState(this.#runId, state));
   }
 
-  loadMoments(): Promise<OptimiserState | null> {
-    const loss = 'the optimiser starts with zero moments';
-    return this.#load(this.#directory.pathOf('moments'), codec.decodeMoments, loss);
+  async loadMoments(): Promise<Moments | null> {
+    const path = this.#directory.pathOf('moments');
+    try {
+      return await openMoments(path, this.#runId);
+    } catch (error) {
+      if (!(error instanceof DamagedStateError)) throw storeUnavailable('read', path, error);
+      await this.#setAside(path, error, 'the optimiser starts with zero moments');
+      return null;
+    }
   }
 
-  saveMoments(moments: OptimiserState): Promise<void> {
-    return this.#save(this.#directory.pathOf('moments'), codec.encodeMoments(this.#runId, moments));
+  saveMoments(moments: Moments): Promise<void> {
+    return this.#save(this.#directory.pathOf('moments'), encodeMoments(this.#runId, moments));
   }
 
   loadSeal(): Promise<StoredSeal | null> {
@@ -159,15 +166,20 @@ export class FileStore implements Store {
       return decode(this.#runId, bytes);
     } catch (error) {
       if (!(error instanceof DamagedStateError)) throw error;
-      await setAside(path);
-      this.#warn(
-        `${path} is damaged (${error.message}); it is kept as ${path}.damaged, and ${loss}`,
-      );
+      await this.#setAside(path, error, loss);
       return null;
     }
   }
 
-  async #save(path: string, parts: Uint8Array[]): Promise<void> {
+  async #setAside(path: string, error: DamagedStateError, loss: string): Promise<void> {
+    await setAside(path);
+    this.#warn(`${path} is damaged (${error.message}); it is kept as ${path}.damaged, and ${loss}`);
+  }
+
+  async #save(
+    path: string,
+    parts: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  ): Promise<void> {
     const before = this.#writing.get(path) ?? Promise.resolve();
     const write = before.then(() => writeAtomically(path, parts));
     const settled = write.catch(() => undefined);

@@ -1,4 +1,4 @@
-/** state.bin, moments.bin, seal.bin and sum-EPOCH.bin as bytes (array-file.ts): what a peer remembers besides its log. */
+/** state.bin, seal.bin and sum-EPOCH.bin as bytes (array-file.ts): what a peer remembers besides its log and its moments. */
 import { z } from 'zod';
 import { littleEndian } from '../../protocol/bytes.js';
 import {
@@ -8,7 +8,8 @@ import {
   SEAL_EPOCHS_MAX,
   UPDATE_BYTES_MAX,
 } from '../../protocol/limits.js';
-import type { OptimiserState, PeerState, StoredSeal } from '../interfaces.js';
+import { isFiniteVector } from '../../protocol/residual.js';
+import type { PeerState, StoredSeal } from '../interfaces.js';
 import {
   DamagedStateError,
   decodeArrayFile,
@@ -37,8 +38,6 @@ const stateHeader = z.strictObject({
   heldOutHistory: z.array(z.object({ epoch: z.number().int(), loss: z.number() })),
 });
 
-const momentsHeader = z.strictObject({ runId: z.string(), adapterSize, step: count });
-
 const sealHeader = z.strictObject({
   runId: z.string(),
   epoch,
@@ -51,7 +50,6 @@ const sealHeader = z.strictObject({
 const sumHeader = z.strictObject({ runId: z.string(), epoch, adapterSize });
 
 const STATE = { magic: 'murmstat', version: 2, schema: stateHeader };
-const MOMENTS = { magic: 'murmmome', version: 1, schema: momentsHeader };
 const SEAL = { magic: 'murmseal', version: 1, schema: sealHeader };
 const SUM = { magic: 'murmsums', version: 1, schema: sumHeader };
 
@@ -72,27 +70,11 @@ export function decodeState(runId: string, bytes: Uint8Array): PeerState {
   const residual = reader.float32(header.adapterSize);
   const update = updateBytes === null ? null : reader.bytes(updateBytes);
   reader.end();
-  if (!residual.every(Number.isFinite)) {
+  if (!isFiniteVector(residual)) {
     throw new DamagedStateError('its residual holds a number that is not finite');
   }
   const figures = { steps, tokens, heldOutBase, heldOutHistory };
   return { epoch: last, residual, update, settledSeal, ...figures };
-}
-
-export function encodeMoments(runId: string, { step, m, v }: OptimiserState): Uint8Array[] {
-  const header = { runId, adapterSize: m.length, step };
-  return encodeArrayFile(MOMENTS, header, [littleEndian(m), littleEndian(v)]);
-}
-
-/** As decodeState. */
-export function decodeMoments(runId: string, bytes: Uint8Array): OptimiserState {
-  const { header, reader } = decode(MOMENTS, runId, bytes);
-  const [m, v] = [reader.float32(header.adapterSize), reader.float32(header.adapterSize)];
-  reader.end();
-  if (!m.every(Number.isFinite) || !v.every((value) => value >= 0 && value < Infinity)) {
-    throw new DamagedStateError('its moments hold a number that no optimiser gives');
-  }
-  return { step: header.step, m, v };
 }
 
 export function encodeStoredSeal(runId: string, seal: StoredSeal): Uint8Array[] {

@@ -15,12 +15,14 @@ import {
   type TrainResult,
 } from '../interfaces.js';
 import { refuseNotFinite } from '../model/finite.js';
+import type { AdapterSpec } from '../../protocol/adapter.js';
+import { AdapterLink } from './adapter-link.js';
 import { chooseDevice, cpuInstead, type ChosenDevice, type DeviceChoice } from './choose-device.js';
 import type { DomainLosses } from './compare.js';
 import type { MemoryPlan } from './memory-plan.js';
 import type {
+  AdapterParams,
   CallName,
-  CallParams,
   CallProgress,
   CallResult,
   DataProgress,
@@ -30,7 +32,7 @@ import type { PersonalAdapter } from './personal.js';
 import { SilenceTimer } from './silence-timer.js';
 import { spare, type Spared } from './spared.js';
 import { TrainingMemoryError, TrainingProcess, TrainingProcessError } from './training-process.js';
-import { isFiniteState } from './optimiser.js';
+import { until } from './until.js';
 
 /** Waits before a restart: doubling from the first to the last, back to the first after a success. */
 export const RESTART_MS_MIN = 1000;
@@ -39,7 +41,11 @@ export const RESTART_MS_MAX = 60_000;
 /** Opening may be silent for so long, in ms: it reads the model and the data, and of the data it tells how far it is. */
 export const OPEN_TIMEOUT_MS = 20 * 60_000;
 
-export interface TrainerHostOptions extends Omit<SessionOptions, 'device' | 'refuseTooLarge'> {
+export interface TrainerHostOptions extends Omit<
+  SessionOptions,
+  'adapter' | 'device' | 'refuseTooLarge'
+> {
+  adapter: AdapterSpec;
   device: DeviceChoice;
   logger: Logger;
   /** Told what training will take, before the model is loaded for the first time; of a GPU nothing is known. */
@@ -62,6 +68,7 @@ const NOT_FINITE =
 
 interface Opened extends CallResult<'open'> {
   process: TrainingProcess;
+  link: AdapterLink;
   chosen: ChosenDevice;
 }
 
@@ -179,10 +186,10 @@ export class TrainerHost implements Trainer {
     signal: AbortSignal,
   ): Promise<TrainResult> {
     refuseNotFinite(job.theta, "the run's adapter", BROKEN_ADAPTER);
-    const isSound = job.optimiser === null || isFiniteState(job.optimiser);
-    if (!isSound) this.#logger.warn({ epoch: job.epoch }, BROKEN_OPTIMISER);
-    const sound = isSound ? job : { ...job, optimiser: null };
-    const result = await this.#call('train', sound, onProgress, signal);
+    const onBroken = (): void => this.#logger.warn({ epoch: job.epoch }, BROKEN_OPTIMISER);
+    const result = await this.#call('train', signal, (link) =>
+      link.train(job, onProgress, onBroken, signal),
+    );
     const { skippedSteps, steps } = result;
     if (skippedSteps > 0) {
       this.#logger.warn({ epoch: job.epoch, skippedSteps, steps }, NOT_FINITE);
@@ -191,35 +198,40 @@ export class TrainerHost implements Trainer {
   }
 
   async evaluate(theta: Float32Array, signal: AbortSignal): Promise<number | null> {
-    const { loss, remark } = await this.#call('evaluate', { theta }, ignore, signal);
+    const { loss, remark } = await this.#call('evaluate', signal, (link) =>
+      link.evaluate(theta, signal),
+    );
     if (remark !== null && this.#remark === null) this.#logger.warn({}, remark);
     this.#remark = remark;
     return loss;
   }
 
   /** Time of one optimiser step in ms, measured on this peer's own data after a warm-up. */
-  async measureStepMs(signal?: AbortSignal): Promise<number> {
-    const { stepMs } = await this.#call('measure', {}, ignore, signal ?? this.#closing.signal);
+  async measureStepMs(signal: AbortSignal = this.#closing.signal): Promise<number> {
+    const { stepMs } = await this.#call('measure', signal, (link) => link.measure(signal));
     return stepMs;
   }
 
   /** What the swarm brought: held-out losses of the base, of training alone, and of `theta`. See compare.ts. */
   async compare(
-    params: CallParams<'compare'>,
+    params: AdapterParams<'compare'>,
     onProgress: (progress: CallProgress<'compare'>) => void,
     signal: AbortSignal,
   ): Promise<DomainLosses[]> {
-    const { domains } = await this.#call('compare', params, onProgress, signal);
-    return domains;
+    const asked = { ...params, theta0: this.#session.adapter.theta0 };
+    return this.#call('compare', signal, (link) => link.compare(asked, onProgress, signal));
   }
 
   /** See personal.ts; null without held-out text. As train. */
   async tunePersonal(
-    params: CallParams<'personal'>,
+    params: AdapterParams<'personal'>,
     onProgress: (progress: CallProgress<'personal'>) => void,
     signal: AbortSignal,
   ): Promise<PersonalAdapter | null> {
-    const { adapter } = await this.#call('personal', params, onProgress, signal);
+    const asked = { ...params, theta0: this.#session.adapter.theta0 };
+    const adapter = await this.#call('personal', signal, (link) =>
+      link.personal(asked, onProgress, signal),
+    );
     if (adapter !== null) refuseNotFinite(adapter.theta, 'the personal adapter', BROKEN_PERSONAL);
     return adapter;
   }
@@ -235,25 +247,22 @@ export class TrainerHost implements Trainer {
     return this.#first;
   }
 
-  async #call<K extends CallName>(
-    name: K,
-    params: CallParams<K>,
-    onProgress: (progress: CallProgress<K>) => void,
+  async #call<T>(
+    name: CallName,
     signal: AbortSignal,
-  ): Promise<CallResult<K>> {
+    ask: (link: AdapterLink) => Promise<T>,
+  ): Promise<T> {
     this.#closing.signal.throwIfAborted();
     try {
-      const { process, chosen } = await until(this.#opened, signal);
-      const result = await process
-        .call(name, params, onProgress, signal)
-        .catch(async (error: unknown) => {
-          if (!(error instanceof TrainingProcessError)) throw error;
-          if (error instanceof TrainingMemoryError) this.#spare(chosen);
-          // An executor that failed once is not asked again: restart.
-          this.#failure = error.message;
-          await process.close();
-          throw new TrainerDiedError(error.message, { cause: error });
-        });
+      const { process, link, chosen } = await until(this.#opened, signal);
+      const result = await ask(link).catch(async (error: unknown) => {
+        if (!(error instanceof TrainingProcessError)) throw error;
+        if (error instanceof TrainingMemoryError) this.#spare(chosen);
+        // An executor that failed once is not asked again: restart.
+        this.#failure = error.message;
+        await process.close();
+        throw new TrainerDiedError(error.message, { cause: error });
+      });
       this.#deaths = 0;
       this.#failures.delete(name);
       this.#isExhausted = false;
@@ -298,8 +307,10 @@ export class TrainerHost implements Trainer {
     this.#process = process;
     const silence = new SilenceTimer(OPEN_TIMEOUT_MS);
     const { privacy } = this.#session;
+    const adapter = withoutTheta0(this.#session.adapter);
     const session = {
       ...this.#session,
+      adapter,
       // The rate that the budget reckons with stays, whatever has become of the data files since.
       ...(privacy && {
         privacy: { ...privacy, sampleRate: this.#first?.sampleRate ?? privacy.sampleRate },
@@ -323,7 +334,7 @@ export class TrainerHost implements Trainer {
         if (isOutOfMemory) this.#spare(chosen);
         this.#relaunch(reason);
       });
-      this.#last = { ...opened, process, chosen };
+      this.#last = { ...opened, process, link: new AdapterLink(process), chosen };
       this.#remark = null;
       return this.#last;
     } catch (error) {
@@ -415,17 +426,9 @@ export class TrainerHost implements Trainer {
   }
 }
 
-/** `promise`, or a rejection with `signal.reason` when that comes first. */
-function until<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      const reason: unknown = signal.reason;
-      reject(reason instanceof Error ? reason : new DOMException(String(reason), 'AbortError'));
-    };
-    if (signal.aborted) onAbort();
-    else signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
+/** theta0 is as large as the adapter: it goes in pieces, to the calls that need it. */
+function withoutTheta0({ rank, alpha, seed, targetModules, modules }: AdapterSpec): AdapterSpec {
+  return { rank, alpha, seed, targetModules, modules };
 }
 
 function lineOf({ device, chosen: { why } }: Opened): string {

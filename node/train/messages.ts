@@ -1,17 +1,20 @@
 /**
  * What the peer and its training process say to each other over the IPC channel of child_process.fork
- * (structured clone). Every message is checked on arrival: the two must be of one version.
+ * (structured clone). Every message is checked on arrival: the two must be of one version. What is as large as the
+ * adapter goes in pieces (adapter-arrays.ts).
  */
 import { z } from 'zod';
 import { DEVICES } from '../engine/devices.js';
 import { EXIT_FAILURE, EXIT_USAGE } from '../errors.js';
 import { MEMORY_MODES } from '../model/memory-mode.js';
 import { WEIGHT_FORMATS } from '../model/weight-format.js';
+import { ADAPTER_ARRAYS, PIECE_COORDINATES } from './adapter-arrays.js';
 
-const floats = z.custom<Float32Array>((value) => value instanceof Float32Array);
+const piece = z.custom<Float32Array>(
+  (value) => value instanceof Float32Array && value.length > 0 && value.length <= PIECE_COORDINATES,
+);
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
 const count = z.int().min(0);
-const optimiserState = z.object({ step: count, m: floats, v: floats });
 
 const adapter = z.object({
   rank: z.int().min(1),
@@ -21,8 +24,6 @@ const adapter = z.object({
   modules: z
     .array(z.object({ name: z.string(), inFeatures: count, outFeatures: count }))
     .readonly(),
-  /** Absent: drawn from the seed. */
-  theta0: floats.optional(),
 });
 
 /** See ColumnNames. */
@@ -134,7 +135,6 @@ const domainLosses = z.object({
 
 const loss = z.union([z.number(), z.nan()]);
 const personalAdapter = z.object({
-  theta: floats,
   losses: z.object({ swarm: loss, alone: loss, personal: loss }),
   end: z.enum(['continued', 'alone']),
   share: z.number(),
@@ -154,18 +154,39 @@ export const CALLS = {
       sampleRate: z.number().nullable(),
     }),
   },
+  /** A part of an array of this process, from its parent: see AdapterArrays. */
+  write: {
+    params: z.object({ array: z.enum(ADAPTER_ARRAYS), start: count, values: piece }),
+    progress: z.never(),
+    result: z.object({}),
+  },
+  /** The same back. */
+  read: {
+    params: z.object({
+      array: z.enum(ADAPTER_ARRAYS),
+      start: count,
+      length: z.int().min(1).max(PIECE_COORDINATES),
+    }),
+    progress: z.never(),
+    result: z.object({ values: piece }),
+  },
+  /** From theta, as it was written before; then theta is the trained adapter, and m and v are the moments. */
   train: {
     params: z.object({
       epoch: count,
-      theta: floats,
-      optimiser: optimiserState.nullable(),
+      /** Zeros, those that were written before, or those that the last call of train left. */
+      moments: z.discriminatedUnion('from', [
+        z.object({ from: z.literal('zero') }),
+        z.object({ from: z.literal('written'), step: count }),
+        z.object({ from: z.literal('kept') }),
+      ]),
       steps: z.int().min(1),
       deadlineMs: z.number(),
     }),
     progress: z.object({ epoch: count, step: count, steps: count, loss: z.number() }),
     result: z.object({
-      theta: floats,
-      optimiser: optimiserState,
+      /** Of the moments. */
+      step: count,
       steps: z.int().min(1),
       tokens: count,
       /** NaN when no step was finite. */
@@ -174,8 +195,9 @@ export const CALLS = {
       skippedSteps: count,
     }),
   },
+  /** Of theta, as it was written before. */
   evaluate: {
-    params: z.object({ theta: floats }),
+    params: z.object({}),
     progress: z.never(),
     /** loss: NaN when it is not finite. remark: a sentence on the device; null when there is nothing to say. */
     result: z.object({
@@ -188,10 +210,10 @@ export const CALLS = {
     progress: z.never(),
     result: z.object({ stepMs: z.number() }),
   },
+  /** theta is the swarm's adapter; theta0 is written too where the run began from an adapter. */
   compare: {
     params: z.object({
-      /** The swarm's adapter. */
-      theta: floats,
+      isTheta0Written: z.boolean(),
       /** A name for the table, and the data files whose held-out share is measured. */
       domains: z
         .array(z.object({ name: z.string(), files: z.array(z.string()).min(1).readonly() }))
@@ -206,10 +228,10 @@ export const CALLS = {
     }),
     result: z.object({ domains: z.array(domainLosses) }),
   },
+  /** As compare; then theta is the personal adapter. */
   personal: {
     params: z.object({
-      /** The swarm's adapter. */
-      theta: floats,
+      isTheta0Written: z.boolean(),
       /** Steps of the lone adapter by epoch, as in compare. */
       stepsByEpoch: z.array(count).readonly(),
     }),
@@ -224,6 +246,17 @@ export type CallParams<K extends CallName> = z.infer<(typeof CALLS)[K]['params']
 export type CallProgress<K extends CallName> = z.infer<(typeof CALLS)[K]['progress']>;
 export type CallResult<K extends CallName> = z.infer<(typeof CALLS)[K]['result']>;
 
+/** Parameters of a comparison together with its adapters, [adapterSize] float32 each. */
+export type AdapterParams<K extends 'compare' | 'personal'> = Omit<
+  CallParams<K>,
+  'isTheta0Written'
+> & {
+  /** The swarm's. */
+  theta: Float32Array;
+  /** What the run began from, where that was an adapter; else it is drawn from the seed. */
+  theta0?: Float32Array | undefined;
+};
+
 /** Calls that may wait for one training process; peer.ts makes one at a time. */
 export const PENDING_CALLS_MAX = 8;
 
@@ -232,7 +265,7 @@ export const requestSchema = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('call'),
     id: count,
-    call: z.enum(['open', 'train', 'evaluate', 'measure', 'compare', 'personal']),
+    call: z.enum(['open', 'write', 'read', 'train', 'evaluate', 'measure', 'compare', 'personal']),
     params: z.unknown(),
   }),
   z.object({ kind: z.literal('abort'), id: count }),

@@ -7,7 +7,7 @@
  * MARGIN, for there lies nothing of what the others know. It is for this peer's own use: nothing of it goes into an update.
  */
 import type { Training } from '../../protocol/manifest.js';
-import type { OptimiserState, TrainResult } from '../interfaces.js';
+import type { OptimiserState } from '../interfaces.js';
 import type { RunLength } from './schedule.js';
 import { firstNotFinite } from '../model/finite.js';
 
@@ -40,7 +40,7 @@ export interface PersonalInit {
     round: number,
     theta: Float32Array,
     optimiser: OptimiserState | null,
-  ) => Promise<Pick<TrainResult, 'theta' | 'optimiser'>>;
+  ) => Promise<{ theta: Float32Array; optimiser: OptimiserState }>;
   /** Loss on the peer's held-out text, nats per token, NaN when it is not finite; null without such text. */
   evaluate: (theta: Float32Array) => Promise<number | null>;
 }

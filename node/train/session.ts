@@ -26,7 +26,7 @@ import { separatesExamples } from '../model/lora.js';
 import { freeMemory } from './free-memory.js';
 import { planMemory } from './memory.js';
 import type { GraphShape, MemoryNeeds, MemoryPlan } from './memory-plan.js';
-import type { CallParams, CallProgress, DataProgress, SessionOptions } from './messages.js';
+import type { AdapterParams, CallProgress, DataProgress, SessionOptions } from './messages.js';
 import { tellReading } from './reading-progress.js';
 import { privateGradient, type PrivateTraining } from './private-gradient.js';
 import {
@@ -272,11 +272,10 @@ export class TrainingSession {
    * with `signal.reason` between two steps.
    */
   async tunePersonal(
-    { theta: swarm, stepsByEpoch }: CallParams<'personal'>,
+    { theta: swarm, theta0 = this.#initial(), stepsByEpoch }: AdapterParams<'personal'>,
     onProgress: (progress: CallProgress<'personal'>) => void,
     signal: AbortSignal,
   ): Promise<PersonalAdapter | null> {
-    const theta0 = initialAdapter(this.#options.adapter);
     const onStep = ({ done, total }: ComparisonProgress): void =>
       onProgress({ stage: 'alone', done, total });
     const onRound = ({ done, total }: PersonalProgress): void =>
@@ -285,6 +284,10 @@ export class TrainingSession {
     const trainer = this.#trainer;
     const alone = await trainAlone({ trainer, theta0, stepsByEpoch }, onStep, signal);
     return this.#tune(swarm, alone, onRound, signal);
+  }
+
+  #initial(): Float32Array {
+    return initialAdapter(this.#options.adapter);
   }
 
   /** See personal.ts. */
@@ -328,7 +331,7 @@ export class TrainingSession {
 
   /** See compare.ts. Throws UserError for domain files that cannot be used. */
   async compare(
-    params: CallParams<'compare'>,
+    params: AdapterParams<'compare'>,
     onProgress: (progress: ComparisonProgress) => void,
     signal: AbortSignal,
   ): Promise<DomainLosses[]> {
@@ -341,8 +344,7 @@ export class TrainingSession {
     }
     const onRound = ({ done, total }: PersonalProgress): void =>
       onProgress({ stage: 'personal', done, total });
-    const { theta: swarm, stepsByEpoch } = params;
-    const theta0 = initialAdapter(this.#options.adapter);
+    const { theta: swarm, theta0 = this.#initial(), stepsByEpoch } = params;
     const trainer = this.#trainer;
     const alone = await trainAlone({ trainer, theta0, stepsByEpoch }, onProgress, signal);
     const personal = (await this.#tune(swarm, alone, onRound, signal))?.theta ?? null;
@@ -370,15 +372,7 @@ function exampleShape(
 
 /** How the session will use what memory is free now. Throws UserError when that is refused. */
 function planSession(
-  {
-    training,
-    adapter,
-    microBatch,
-    memory,
-    weights,
-    threads,
-    refuseTooLarge,
-  }: SessionOptions,
+  { training, adapter, microBatch, memory, weights, threads, refuseTooLarge }: SessionOptions,
   isHalf: boolean,
   graphs: MemoryNeeds['graphs'],
 ): Promise<MemoryPlan> {

@@ -46,7 +46,7 @@ export interface LocalTrainerInit {
 }
 
 /** A job whose arrays lie in this process. */
-export type LocalJob = Omit<TrainJob, 'optimiser'> & { optimiser: OptimiserState | null };
+export type LocalJob = Omit<TrainJob, 'optimiser' | 'into'> & { optimiser: OptimiserState | null };
 
 /** What became of it. */
 export type LocalResult = Omit<TrainResult, 'optimiser'> & {

@@ -131,13 +131,14 @@ export class TrainingProcess {
 
   /**
    * Rejects with UserError as thrown in the child, with TrainerDiedError when
-   * it dies, with `signal.reason` soon after an abort (ABORT_GRACE_MS at most), RangeError for too many calls, else TrainingProcessError.
+   * it dies, after `silenceMsMax` without a word for instance, with `signal.reason` soon after an abort (ABORT_GRACE_MS at most), RangeError for too many calls, else TrainingProcessError.
    */
   async call<K extends CallName>(
     name: K,
     params: CallParams<K>,
     onProgress: (progress: CallProgress<K>) => void,
     signal: AbortSignal,
+    silenceMsMax = SILENCE_MS_MAX,
   ): Promise<CallResult<K>> {
     signal.throwIfAborted();
     if (this.#reason !== null) throw died(this.#reason);
@@ -148,9 +149,9 @@ export class TrainingProcess {
     }
     const { progress, result } = CALLS[name];
     const id = this.#nextId++;
-    const reply = await this.#exchange({ kind: 'call', id, call: name, params }, signal, (value) =>
-      onProgress(progress.parse(value) as CallProgress<K>),
-    );
+    const request = { kind: 'call', id, call: name, params } as const;
+    const told = (value: unknown): void => onProgress(progress.parse(value) as CallProgress<K>);
+    const reply = await this.#exchange(request, signal, told, silenceMsMax);
     return result.parse(reply) as CallResult<K>;
   }
 
@@ -183,6 +184,7 @@ export class TrainingProcess {
     request: Request,
     signal: AbortSignal,
     onProgress: (progress: unknown) => void,
+    silenceMsMax: number,
   ): Promise<unknown> {
     const { id } = request;
     return new Promise((resolve, reject) => {
@@ -191,7 +193,7 @@ export class TrainingProcess {
         this.#send({ kind: 'abort', id });
         grace = setTimeout(() => settle(() => reject(reasonOf(signal))), ABORT_GRACE_MS);
       };
-      const silence = setTimeout(() => this.#kill(), SILENCE_MS_MAX);
+      const silence = setTimeout(() => this.#kill(), silenceMsMax);
       const settle = (outcome: () => void): void => {
         this.#pending.delete(id);
         signal.removeEventListener('abort', onAbort);

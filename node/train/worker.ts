@@ -3,6 +3,9 @@ import { writeFileSync } from 'node:fs';
 import { constants, setPriority } from 'node:os';
 import { isOutOfMemory, OutOfMemoryError } from '../engine/errors.js';
 import { UserError } from '../errors.js';
+import type { OptimiserState } from '../interfaces.js';
+import { adapterLayout } from '../../protocol/adapter.js';
+import { AdapterArrays } from './adapter-arrays.js';
 import {
   CALLS,
   requestSchema,
@@ -22,30 +25,86 @@ type Handler<K extends CallName> = (
 ) => Promise<CallResult<K>>;
 
 let session: TrainingSession | null = null;
+let arrays: AdapterArrays | null = null;
+/** Steps of the moments that the last call of train left; null where there are none. */
+let keptStep: number | null = null;
 let queue: Promise<void> = Promise.resolve();
 const aborts = new Map<number, AbortController>();
 
 const handlers: { [K in CallName]: Handler<K> } = {
   open: async (options, onProgress) => {
     session = await TrainingSession.open(options, onProgress, onProgress);
+    arrays = new AdapterArrays(adapterLayout(options.adapter).size);
     const { device, weights, stats, privacy } = session;
     return { device, weights, stats, sampleRate: privacy?.sampleRate ?? null };
   },
-  train: (job, onProgress, signal) => opened().train(job, onProgress, signal),
-  evaluate: async ({ theta }, _onProgress, signal) => ({
-    loss: await opened().evaluate(theta, signal),
+  write: async (piece) => {
+    openedArrays().write(piece);
+    return {};
+  },
+  read: async ({ array, start, length }) => ({
+    values: openedArrays().read(array, start, length),
+  }),
+  train: async ({ moments, ...job }, onProgress, signal) => {
+    const theta = openedArrays().take('theta');
+    const optimiser = momentsOf(moments);
+    // Until all steps are taken they are of no epoch.
+    keptStep = null;
+    const result = await opened().trainInPlace({ ...job, theta, optimiser }, onProgress, signal);
+    const { steps, tokens, loss, seconds, skippedSteps } = result;
+    keptStep = result.optimiser.step;
+    return { step: keptStep, steps, tokens, loss, seconds, skippedSteps };
+  },
+  evaluate: async (_params, _onProgress, signal) => ({
+    loss: await opened().evaluate(openedArrays().take('theta'), signal),
     remark: opened().remark,
   }),
   measure: async (_params, _onProgress, signal) => ({
     stepMs: await opened().measureStepMs(signal),
   }),
   compare: async (params, onProgress, signal) => ({
-    domains: await opened().compare(params, onProgress, signal),
+    domains: await opened().compare({ ...params, ...adaptersOf(params) }, onProgress, signal),
   }),
-  personal: async (params, onProgress, signal) => ({
-    adapter: await opened().tunePersonal(params, onProgress, signal),
-  }),
+  personal: async (params, onProgress, signal) => {
+    const asked = { ...params, ...adaptersOf(params) };
+    const tuned = await opened().tunePersonal(asked, onProgress, signal);
+    if (tuned === null) return { adapter: null };
+    const { theta, ...adapter } = tuned;
+    openedArrays().blank('theta').set(theta);
+    return { adapter };
+  },
 };
+
+/** The arrays that a job of training changes. */
+function momentsOf(moments: CallParams<'train'>['moments']): OptimiserState {
+  const held = openedArrays();
+  switch (moments.from) {
+    case 'zero':
+      return { step: 0, m: held.blank('m').fill(0), v: held.blank('v').fill(0) };
+    case 'written':
+      return { step: moments.step, m: held.take('m'), v: held.take('v') };
+    case 'kept':
+      if (keptStep === null) throw new RangeError('the last call of train left no moments');
+      return { step: keptStep, m: held.blank('m'), v: held.blank('v') };
+  }
+}
+
+/** What was written for a comparison. */
+function adaptersOf({ isTheta0Written }: CallParams<'personal'>): {
+  theta: Float32Array;
+  theta0: Float32Array | undefined;
+} {
+  const held = openedArrays();
+  return {
+    theta: held.take('theta'),
+    theta0: isTheta0Written ? held.take('theta0') : undefined,
+  };
+}
+
+function openedArrays(): AdapterArrays {
+  if (arrays === null) throw new TypeError('the first call must be "open"');
+  return arrays;
+}
 
 function opened(): TrainingSession {
   if (session === null) throw new TypeError('the first call must be "open"');

@@ -9,6 +9,8 @@ import {
   type Store,
   type StoredSeal,
 } from '../../node/interfaces.js';
+import { HeldMoments } from '../../node/moments.js';
+import { gathered } from '../support/moments.js';
 
 export interface StoreHarness {
   /** A new, empty place. */
@@ -84,7 +86,7 @@ function stateCompliance(harness: StoreHarness): void {
   it('has no state, moments or seal, and an empty log at first', async () => {
     const store = await harness.create();
     assert.equal(await store.loadState(), null);
-    assert.equal(await store.loadMoments(), null);
+    assert.equal(await gathered(store.loadMoments()), null);
     assert.equal(await store.loadSeal(), null);
     assert.equal(await store.loadSum(4), null);
     assert.deepEqual(await recordsOf(store), []);
@@ -112,12 +114,12 @@ function stateCompliance(harness: StoreHarness): void {
 
   it('keeps moments apart from the state: each is replaced without the other', async () => {
     const store = await harness.create();
-    await store.saveMoments(sampleMoments(1));
+    await store.saveMoments(new HeldMoments(sampleMoments(1)));
     await store.saveState(sampleState(2));
-    await store.saveMoments(sampleMoments(3));
+    await store.saveMoments(new HeldMoments(sampleMoments(3)));
     await store.saveState(sampleState(4));
     const again = await harness.reopen();
-    assert.deepEqual(await again.loadMoments(), sampleMoments(3));
+    assert.deepEqual(await gathered(again.loadMoments()), sampleMoments(3));
     assert.deepEqual(await again.loadState(), sampleState(4));
   });
 
@@ -125,11 +127,11 @@ function stateCompliance(harness: StoreHarness): void {
     const store = await harness.create();
     const [state, moments, sum] = [sampleState(1), sampleMoments(1), sampleSum(4)];
     await store.saveState(state);
-    await store.saveMoments(moments);
+    await store.saveMoments(new HeldMoments(moments));
     await store.saveSum(4, sum);
     for (const array of [state.residual, moments.m, moments.v, sum]) array.fill(9);
     assert.deepEqual(await store.loadState(), sampleState(1));
-    assert.deepEqual(await store.loadMoments(), sampleMoments(1));
+    assert.deepEqual(await gathered(store.loadMoments()), sampleMoments(1));
     assert.deepEqual(await store.loadSum(4), sampleSum(4));
   });
 
@@ -138,13 +140,13 @@ function stateCompliance(harness: StoreHarness): void {
     const epochs = [1, 2, 3, 4];
     await Promise.all([
       ...epochs.map((epoch) => store.saveState(sampleState(epoch))),
-      ...epochs.map((epoch) => store.saveMoments(sampleMoments(epoch))),
+      ...epochs.map((epoch) => store.saveMoments(new HeldMoments(sampleMoments(epoch)))),
       ...epochs.map((epoch) => store.saveSeal(sampleSeal(epoch))),
       ...epochs.map((epoch) => store.saveSum(7, sampleSum(epoch))),
     ]);
     const again = await harness.reopen();
     assert.equal((await again.loadState())?.epoch, 4);
-    assert.deepEqual(await again.loadMoments(), sampleMoments(4));
+    assert.deepEqual(await gathered(again.loadMoments()), sampleMoments(4));
     assert.deepEqual(await again.loadSeal(), sampleSeal(4));
     assert.deepEqual(await again.loadSum(7), sampleSum(4));
   });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, it } from 'node:test';
 import { SystemClock } from '../../node/clock.js';
 import type { Store, Trainer } from '../../node/interfaces.js';
+import { HeldMoments } from '../../node/moments.js';
 import { GossipTransport } from '../../node/net/gossip-transport.js';
 import type { Host } from '../../node/net/host.js';
 import { createIdentity } from '../../node/net/identity.js';
@@ -31,11 +32,9 @@ function trainerOf(index: number, clock: SystemClock): Trainer {
       const { length } = theta;
       return {
         theta: theta.map((value, i) => value + 1e-3 * Math.sin(i + index + epoch)),
-        optimiser: optimiser ?? {
-          step: 0,
-          m: new Float32Array(length),
-          v: new Float32Array(length),
-        },
+        optimiser:
+          optimiser ??
+          new HeldMoments({ step: 0, m: new Float32Array(length), v: new Float32Array(length) }),
         steps,
         tokens: 1,
         loss: 1,

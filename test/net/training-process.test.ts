@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
+  MomentsLostError,
   TrainerDiedError,
   type Logger,
   type TrainJob,
@@ -17,7 +18,10 @@ import {
 import { TrainerHost, type TrainerHostOptions } from '../../node/train/host.js';
 import type { MemoryPlan } from '../../node/train/memory-plan.js';
 import type { SessionOptions } from '../../node/train/messages.js';
+import { HeldMoments } from '../../node/moments.js';
 import { TrainingSession } from '../../node/train/session.js';
+import type { LocalJob } from '../../node/train/trainer.js';
+import { gatherMoments } from '../support/moments.js';
 import { exitInWords } from '../../node/train/training-process.js';
 import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { ROOT, sessionOptions } from '../unit/train/tiny-model.js';
@@ -56,6 +60,10 @@ function job(changes: Partial<TrainJob> = {}): TrainJob {
   const deadlineMs = Number.MAX_SAFE_INTEGER;
   const theta = initialAdapter(options.adapter);
   return { epoch: 0, theta, optimiser: null, steps: 4, deadlineMs, ...changes };
+}
+
+function localJob(): LocalJob {
+  return { ...job(), optimiser: null };
 }
 
 function isAlive(pid: number | null): boolean {
@@ -129,8 +137,10 @@ describe('TrainerHost', () => {
         message: /the run's adapter holds NaN \(value 3 of/,
       });
       const fresh = await host.train(job(), ignore, never);
-      const optimiser = { step: 7, m: new Float32Array(fresh.theta.length), v: fresh.optimiser.v };
-      optimiser.m[4] = Infinity;
+      const { v } = await gatherMoments(fresh.optimiser);
+      const m = new Float32Array(v.length);
+      m[4] = Infinity;
+      const optimiser = new HeldMoments({ step: 7, m, v });
       lines.length = 0;
       const again = await host.train(job({ optimiser }), ignore, never);
       assert.equal(adapterSha256(again.theta), adapterSha256(fresh.theta), 'as from a new one');
@@ -146,15 +156,28 @@ describe('TrainerHost', () => {
       assert.deepEqual(host.stats, session.stats);
       assert.equal(host.stats.examples + host.stats.heldOutExamples, 60);
       const steps: number[] = [];
-      const here = await session.train(job(), ignore, never);
+      const here = await session.train(localJob(), ignore, never);
       const there = await host.train(job(), ({ step }) => steps.push(step), never);
       assert.deepEqual(steps, [1, 2, 3, 4]);
       assert.equal(adapterSha256(there.theta), adapterSha256(here.theta));
-      const next = { epoch: 1, theta: here.theta, optimiser: here.optimiser };
-      const nextHere = await session.train(job(next), ignore, never);
-      const nextThere = await host.train(job(next), ignore, never);
+      const { optimiser } = there;
+      assert.deepEqual(await gatherMoments(optimiser), here.optimiser);
+      const next = { epoch: 1, theta: here.theta };
+      const nextHere = await session.train(
+        { ...localJob(), ...next, optimiser: here.optimiser },
+        ignore,
+        never,
+      );
+      const into = new Float32Array(here.theta.length);
+      const nextThere = await host.train(job({ ...next, optimiser, into }), ignore, never);
+      assert.equal(nextThere.theta, into);
+      assert.equal(optimiser.isThere, false, 'the next steps changed them');
+      await assert.rejects(gatherMoments(optimiser), MomentsLostError);
       assert.equal(adapterSha256(nextThere.theta), adapterSha256(nextHere.theta));
-      assert.equal(adapterSha256(nextThere.optimiser.v), adapterSha256(nextHere.optimiser.v));
+      assert.deepEqual(await gatherMoments(nextThere.optimiser), nextHere.optimiser);
+      const given = new HeldMoments(here.optimiser);
+      const fromHere = await host.train(job({ ...next, optimiser: given }), ignore, never);
+      assert.equal(adapterSha256(fromHere.theta), adapterSha256(nextHere.theta));
       const loss = await host.evaluate(nextThere.theta, never);
       assert.equal(loss, await session.evaluate(nextHere.theta, never));
       assert.ok(loss !== null && loss > 0 && loss < 12);

@@ -16,6 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { StoreUnavailableError } from '../../../node/interfaces.js';
+import { HeldMoments } from '../../../node/moments.js';
 import { DataDirectory } from '../../../node/store/directory.js';
 import { FileStore } from '../../../node/store/file-store.js';
 import { scanLog, type LogScan } from '../../../node/store/log-scan.js';
@@ -213,7 +214,7 @@ const ARRAY_FILES = [
   {
     name: 'moments.bin',
     path: (directory: DataDirectory) => directory.pathOf('moments'),
-    save: (store: FileStore) => store.saveMoments(sampleMoments(2)),
+    save: (store: FileStore) => store.saveMoments(new HeldMoments(sampleMoments(2))),
     load: (store: FileStore): Promise<unknown> => store.loadMoments(),
     loss: /zero moments/,
   },

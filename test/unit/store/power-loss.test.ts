@@ -11,6 +11,8 @@ import {
   type OptimiserState,
   type RecordPlace,
 } from '../../../node/interfaces.js';
+import { HeldMoments } from '../../../node/moments.js';
+import { gathered } from '../../support/moments.js';
 import { DataDirectory } from '../../../node/store/directory.js';
 import { FileStore } from '../../../node/store/file-store.js';
 import {
@@ -135,7 +137,7 @@ class Scenario {
   async saveMoments(epoch: number): Promise<void> {
     await this.step(
       { moments: [...this.expected.moments, epoch] },
-      () => this.store.saveMoments(sampleMoments(epoch, STATE_SIZE)),
+      () => this.store.saveMoments(new HeldMoments(sampleMoments(epoch, STATE_SIZE))),
       () => ({ moments: [epoch] }),
     );
   }
@@ -185,7 +187,7 @@ class Scenario {
     let moments: number | null = null;
     await this.step(
       {},
-      async () => (moments = epochOf(await this.store.loadMoments())),
+      async () => (moments = epochOf(await gathered(this.store.loadMoments()))),
       () => ({ moments: [moments] }),
     );
     let seal: number | null = null;
@@ -384,7 +386,7 @@ async function fault(path: string, expected: Expected): Promise<string | null> {
     const epoch = state?.epoch ?? null;
     if (!expected.states.includes(epoch)) return `state ${epoch}, not ${expected.states.join()}`;
     if (epoch !== null) assert.deepEqual(state, sampleState(epoch, STATE_SIZE));
-    const moments = await store.loadMoments();
+    const moments = await gathered(store.loadMoments());
     const momentsEpoch = epochOf(moments);
     if (!expected.moments.includes(momentsEpoch)) return `moments ${momentsEpoch}`;
     if (momentsEpoch !== null) assert.deepEqual(moments, sampleMoments(momentsEpoch, STATE_SIZE));

@@ -3,11 +3,11 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import type { TrainJob } from '../../../node/interfaces.js';
 import { openWeights } from '../../../node/model/weight-index.js';
 import type { MemoryPlan } from '../../../node/train/memory-plan.js';
 import type { SessionOptions } from '../../../node/train/messages.js';
 import { TrainingSession } from '../../../node/train/session.js';
+import type { LocalJob } from '../../../node/train/trainer.js';
 import { initialAdapter } from '../../../protocol/adapter.js';
 import { Scratch, TINY_BASE, userError } from '../model/fixtures.js';
 import { sessionOptions } from './tiny-model.js';
@@ -30,7 +30,7 @@ after(async () => {
   await rm(dir, { recursive: true });
 });
 
-function job(): TrainJob {
+function job(): LocalJob {
   const theta = initialAdapter(options.adapter);
   return { epoch: 0, theta, optimiser: null, steps: 4, deadlineMs: Infinity };
 }
@@ -106,10 +106,7 @@ describe('TrainingSession', () => {
         plans.push(plan),
       );
       losses.push((await session.train(job(), ignore, never)).loss);
-      assert.equal(
-        session.device,
-        weights === 'int8' ? 'cpu (1 thread), int8' : 'cpu (1 thread)',
-      );
+      assert.equal(session.device, weights === 'int8' ? 'cpu (1 thread), int8' : 'cpu (1 thread)');
     }
     const [exact, quantised] = losses as [number, number];
     assert.ok(exact !== quantised && Math.abs(exact - quantised) < 0.02, `${exact}, ${quantised}`);

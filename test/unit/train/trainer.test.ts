@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { isDeepStrictEqual } from 'node:util';
 import { after, before, describe, it } from 'node:test';
-import type { TrainJob, TrainProgress, TrainResult } from '../../../node/interfaces.js';
+import type { TrainProgress } from '../../../node/interfaces.js';
 import type { LanguageModel } from '../../../node/model/language-model.js';
 import {
   heldOutTokensMax,
   LocalTrainer,
+  type LocalJob,
+  type LocalResult,
   type LocalTrainerInit,
 } from '../../../node/train/trainer.js';
 import { adapterSha256, initialAdapter, type AdapterSpec } from '../../../protocol/adapter.js';
@@ -35,14 +37,14 @@ function trainer(changes: Partial<LocalTrainerInit> = {}): LocalTrainer {
   });
 }
 
-function job(changes: Partial<TrainJob> = {}): TrainJob {
+function job(changes: Partial<LocalJob> = {}): LocalJob {
   const theta = initialAdapter(adapter);
   return { epoch: 0, theta, optimiser: null, steps: 5, deadlineMs: NO_DEADLINE, ...changes };
 }
 
 /** Epochs `from` to below `to`, each from where the last one ended. */
-async function epochs(by: LocalTrainer, from: number, to: number, start: TrainJob) {
-  let last: Pick<TrainResult, 'theta' | 'optimiser'> = {
+async function epochs(by: LocalTrainer, from: number, to: number, start: LocalJob) {
+  let last: Pick<LocalResult, 'theta' | 'optimiser'> = {
     theta: start.theta,
     optimiser: start.optimiser!,
   };
@@ -53,7 +55,7 @@ async function epochs(by: LocalTrainer, from: number, to: number, start: TrainJo
 }
 
 /** Every bit of an adapter and its moments, short enough for a message. */
-function bits({ theta, optimiser }: Pick<TrainResult, 'theta' | 'optimiser'>): object {
+function bits({ theta, optimiser }: Pick<LocalResult, 'theta' | 'optimiser'>): object {
   const [m, v] = [adapterSha256(optimiser.m), adapterSha256(optimiser.v)];
   return { theta: adapterSha256(theta), m, v, step: optimiser.step };
 }
