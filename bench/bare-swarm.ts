@@ -6,7 +6,7 @@ import type { Run } from '../protocol/manifest.js';
 import { accumulate, takeUpdate } from '../protocol/residual.js';
 import { RowFormats } from '../protocol/row-format.js';
 import { createUpdate } from '../protocol/update.js';
-import type { OptimiserState, Trainer } from '../node/interfaces.js';
+import type { OptimiserState, TrainJob } from '../node/interfaces.js';
 import { openModelDirectory } from '../node/model/model-directory.js';
 import { loraModules } from '../node/model/lora.js';
 import type { TrainingSession } from '../node/train/session.js';
@@ -86,16 +86,25 @@ function swarmAveraging(run: Run): Averaging {
   };
 }
 
+/** A trainer in this process or in another one, each with its own kind of moments. */
+export interface Learner<M> {
+  train(
+    job: Omit<TrainJob, 'optimiser'> & { optimiser: M | null },
+    onProgress: () => void,
+    signal: AbortSignal,
+  ): Promise<{ theta: Float32Array; optimiser: M }>;
+}
+
 /** All epochs of all peers; the swarm's adapter after them, [adapterSize] float32. */
-export async function trainTogether(
+export async function trainTogether<M>(
   run: Run,
-  peers: readonly Pick<Trainer, 'train'>[],
+  peers: readonly Learner<M>[],
   onEpoch: (epoch: number) => void,
   codec: 'rot1' | 'dense' = 'rot1',
 ): Promise<Float32Array> {
   const { schedule } = run.manifest;
   const averaging = codec === 'dense' ? denseAveraging(run, peers.length) : swarmAveraging(run);
-  const optimisers: (OptimiserState | null)[] = peers.map(() => null);
+  const optimisers: (M | null)[] = peers.map(() => null);
   for (let epoch = 0; epoch < schedule.epochsMax; epoch++) {
     const theta = averaging.theta();
     for (const [i, peer] of peers.entries()) {
