@@ -17,7 +17,7 @@ import { headProduct, type Arithmetic } from './frozen-product.js';
 import { arithmeticOf, checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
 import { exampleGradients, exampleLosses } from './example-gradients.js';
 import { sliceAdapter, type LoraUse } from './lora-graph.js';
-import { chunkedLoss, chunkedLossAndGradient, meanLoss } from './loss-head.js';
+import { chunkedLoss, chunkedLossAndGradient, chunkTokens, meanLoss } from './loss-head.js';
 import type { MemoryMode } from './memory-mode.js';
 import type { Precision } from './precision.js';
 import { trainedRows } from './trained-rows.js';
@@ -300,15 +300,18 @@ class GraphLanguageModel implements LanguageModel {
 
   private buildLoss(): Program {
     const { forward, isLow } = this;
-    const loss = isLow ? chunkedLoss(forward) : meanLoss(forward, this.arithmetic.codeMax);
-    // Forward alone each weight has one product, whose layout takes the place of the plain copy.
-    return { outputs: { loss }, plainWeights: isLow || this.arithmetic.isMapped };
+    // Forward alone each weight has one product, whose layout takes the place of the plain copy; of a table that is read in
+    // chunks each has its own, so that only many tokens are worth them.
+    const few = 2 * chunkTokens(forward.table.shape[0]!);
+    const isWhole = !isLow && (!this.isChunked || forward.hidden.shape[0]! <= few);
+    const loss = isWhole ? meanLoss(forward, this.arithmetic.codeMax) : chunkedLoss(forward);
+    return { outputs: { loss }, plainWeights: !isWhole || this.arithmetic.isMapped };
   }
 
   private buildGradient(): Program {
-    const { forward, isLow, plainWeights } = this;
+    const { forward, isLow, isChunked, plainWeights } = this;
     const { outputs: brief } = this.program('loss');
-    if (!isLow) {
+    if (!isChunked) {
       const loss = brief['loss']!;
       const gradient = flattened(gradients(loss, forward.tensors));
       return { outputs: { loss, gradient }, brief, plainWeights };
@@ -318,7 +321,7 @@ class GraphLanguageModel implements LanguageModel {
       [forward.hidden, hidden],
       [forward.table, table],
     ]);
-    const parts = propagate(known, forward.tensors, { stages: forward.stream });
+    const parts = propagate(known, forward.tensors, isLow ? { stages: forward.stream } : {});
     return { outputs: { loss, gradient: flattened(parts) }, brief, plainWeights };
   }
 
@@ -341,6 +344,14 @@ class GraphLanguageModel implements LanguageModel {
 
   private get isLow(): boolean {
     return this.options.memory === 'low';
+  }
+
+  /**
+   * Logits exist for a few tokens at a time, which takes no longer. Not where each product has a copy of its own of the
+   * table: those are as many as there are chunks.
+   */
+  private get isChunked(): boolean {
+    return this.isLow || this.plainWeights;
   }
 
   /** Of graphs that multiply with a weight in both directions. */

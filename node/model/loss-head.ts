@@ -7,8 +7,17 @@ import type { CodeMax } from '../engine/ops/quantised.js';
 import { FLOAT32, frozenProduct, hasQuickSums } from './frozen-product.js';
 import { tokenLosses, trainedOf } from './token-losses.js';
 
-/** Bytes of the logits of one chunk: enough rows to keep the cores busy with any vocabulary. */
+/**
+ * Tokens of one chunk, at least: the whole table is read for each chunk, and one of 16 bits is converted, which takes as
+ * long as the products of about 40 tokens. Where the table is small, as many more as CHUNK_BYTES of logits have.
+ */
+const CHUNK_TOKENS = 256;
 const CHUNK_BYTES = 32 * 2 ** 20;
+
+/** Tokens whose logits exist at once, of a vocabulary of V. */
+export function chunkTokens(V: number): number {
+  return Math.max(CHUNK_TOKENS, Math.floor(CHUNK_BYTES / (4 * V)));
+}
 
 /** hidden: [N, C], table: [V, C] float32, targets: int32 of N elements. */
 export interface LossInputs {
@@ -32,23 +41,23 @@ export function meanLoss(inputs: LossInputs, codeMax: CodeMax | null = null): Va
   return total(inputs, whole, { logits, ...(hasQuickSums(codeMax) ? { codeMax } : {}) });
 }
 
-/** The same, with the logits of a few tokens at a time, which take up to `chunkBytes`. */
-export function chunkedLoss(inputs: LossInputs, chunkBytes = CHUNK_BYTES): Value {
-  const losses = chunksOf(inputs, chunkBytes).map((one) => total(inputs, one));
+/** The same, with the logits of `most` tokens at a time. Default: chunkTokens. */
+export function chunkedLoss(inputs: LossInputs, most?: number): Value {
+  const losses = chunksOf(inputs, most).map((one) => total(inputs, one));
   return losses.reduce(add);
 }
 
 /** The same, and d loss / d hidden and d loss / d table: each chunk's, before the next one begins. */
 export function chunkedLossAndGradient(
   inputs: LossInputs,
-  chunkBytes = CHUNK_BYTES,
+  most?: number,
 ): {
   loss: Value;
   hidden: Value;
   table: Value;
 } {
   const parts: { loss: Value; hidden: Value; table: Value }[] = [];
-  for (const one of chunksOf(inputs, chunkBytes)) {
+  for (const one of chunksOf(inputs, most)) {
     const before = parts.at(-1);
     const rows = before === undefined ? one.hidden : after(one.hidden, before.hidden, before.loss);
     const loss = total(inputs, { ...one, hidden: rows });
@@ -73,10 +82,9 @@ function chunk({ hidden, targets }: LossInputs, from: number, to: number): Chunk
   return { hidden: slice(hidden, 0, from, to), targets: slice(flat, 0, from, to) };
 }
 
-function chunksOf(inputs: LossInputs, chunkBytes: number): Chunk[] {
-  const [N, V] = [inputs.hidden.shape[0]!, inputs.table.shape[0]!];
-  const count = Math.min(N, Math.ceil((4 * N * V) / chunkBytes));
-  const rows = Math.ceil(N / count);
+function chunksOf(inputs: LossInputs, most = chunkTokens(inputs.table.shape[0]!)): Chunk[] {
+  const N = inputs.hidden.shape[0]!;
+  const rows = Math.ceil(N / Math.ceil(N / most));
   return Array.from({ length: Math.ceil(N / rows) }, (_, i) =>
     chunk(inputs, i * rows, Math.min(N, (i + 1) * rows)),
   );

@@ -6,7 +6,12 @@ import { input, type Value } from '../../../node/engine/graph.js';
 import { graphMemory } from '../../../node/engine/memory.js';
 import { add } from '../../../node/engine/ops/index.js';
 import { ortExecutor } from '../../../node/engine/ort.js';
-import { chunkedLoss, chunkedLossAndGradient, meanLoss } from '../../../node/model/loss-head.js';
+import {
+  chunkedLoss,
+  chunkedLossAndGradient,
+  chunkTokens,
+  meanLoss,
+} from '../../../node/model/loss-head.js';
 import { IGNORED_TARGET } from '../../../node/model/token-batch.js';
 
 const [N, C, V] = [22, 5, 64];
@@ -15,8 +20,8 @@ const inputs = {
   table: input('table', 'float32', [V, C]),
   targets: input('targets', 'int32', [2, N / 2]),
 };
-/** Four rows of logits in a chunk, and two in the last. */
-const CHUNK_BYTES = 4 * 4 * V;
+/** Rows of logits in a chunk; the last has two. */
+const ROWS = 4;
 
 const wave = (size: number, step: number): Float32Array =>
   Float32Array.from({ length: size }, (_, i) => 2 * Math.sin(step * i + 1));
@@ -53,8 +58,8 @@ describe('the loss over chunks of tokens', () => {
     const loss = meanLoss(inputs);
     const [hidden, table] = gradients(loss, [inputs.hidden, inputs.table]) as [Value, Value];
     const expected = await evaluate({ loss, hidden, table });
-    const actual = await evaluate({ ...chunkedLossAndGradient(inputs, CHUNK_BYTES) });
-    const alone = await evaluate({ loss: chunkedLoss(inputs, CHUNK_BYTES) });
+    const actual = await evaluate({ ...chunkedLossAndGradient(inputs, ROWS) });
+    const alone = await evaluate({ loss: chunkedLoss(inputs, ROWS) });
     assert.ok(expected['loss']![0]! > 1 && expected['hidden']!.some((value) => value !== 0));
     for (const name of ['loss', 'hidden', 'table']) assertClose(actual[name]!, expected[name]!);
     assertClose(alone['loss']!, expected['loss']!);
@@ -62,16 +67,26 @@ describe('the loss over chunks of tokens', () => {
 
   it('is 0 where nothing is trained', async () => {
     const targets = new Int32Array(N).fill(IGNORED_TARGET);
-    const chunks = { ...chunkedLossAndGradient(inputs, CHUNK_BYTES) };
+    const chunks = { ...chunkedLossAndGradient(inputs, ROWS) };
     const results = await evaluate(chunks, { ...feeds, targets });
     for (const data of Object.values(results)) assert.ok(data.every((value) => value === 0));
+  });
+
+  it('reads a large table for 256 tokens at a time, and a small one for more', () => {
+    for (const [classes, tokens] of [
+      [152_064, 256],
+      [49_152, 256],
+      [8192, 1024],
+    ] as const) {
+      assert.equal(chunkTokens(classes), tokens);
+    }
   });
 
   it('has the logits of one chunk in memory, and not of all', () => {
     const loss = meanLoss(inputs);
     const [gradient] = gradients(loss, [inputs.hidden]);
     const whole = graphMemory({ outputs: { loss, gradient: gradient! } }).peak;
-    const { loss: sum, hidden } = chunkedLossAndGradient(inputs, CHUNK_BYTES);
+    const { loss: sum, hidden } = chunkedLossAndGradient(inputs, ROWS);
     const chunked = graphMemory({ outputs: { sum, hidden } }).peak;
     const logits = 4 * N * V;
     assert.ok(whole - chunked > logits, `${whole} and ${chunked} for ${logits} of logits`);
