@@ -4,22 +4,30 @@ import { resolve } from 'node:path';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { option, switchOption, text, type OptionValues } from '../config.js';
 import { CONFIG_FILE } from '../config/file.js';
+import { openChatTemplate } from '../data/chat-template.js';
+import { openDataset } from '../data/dataset.js';
 import { readRecords } from '../data/readers.js';
+import { findDataFiles } from '../data/sources.js';
+import { openTokenizer } from '../data/tokenizer.js';
 import { errnoOf, replaceFile } from '../files.js';
 import { readInvite } from '../invite.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import { parseAddress } from '../net/addresses.js';
 import { looksLikeInvite } from '../../protocol/invite.js';
+import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { hubNameMeant } from './base-choice.js';
-import { sayDataFiles } from './data-options.js';
+import { dataText, sayDataFiles } from './data-options.js';
 import { configText, type Answers } from './init-text.js';
 import { peerOptions } from './peer-options.js';
+import { runOptions } from './run-options.js';
 import { Questions } from './questions.js';
 import { defineVerb, type VerbIo } from './verb.js';
 
 /** A file with an invite in it is for its owner alone. */
 const SECRET_MODE = 0o600;
 const OPEN_MODE = 0o644;
+/** Bytes of data that are tokenised for the sake of one line: some 20 s of them. */
+const MEASURED_BYTES_MAX = 16 * 1024 * 1024;
 
 const initOptions = {
   data: peerOptions.data,
@@ -121,6 +129,7 @@ async function collect(
     given === null
       ? await ask('--found or --join ADDRESS', addressQuestion, checkAddress)
       : checkAddress(given);
+  if (address === null) await sayCut(data, modelDir, io);
   const isDecided = address !== null || open || inviteOnly;
   const isInviteOnly = isDecided
     ? inviteOnly
@@ -139,6 +148,36 @@ async function checkData(paths: readonly string[], io: VerbIo): Promise<string[]
     io.stderr.write(`${file}: ${examples} ${examples === 1 ? 'example' : 'examples'}\n`);
   }
   return paths.map((path) => resolve(path));
+}
+
+/** What start would train of the data and cut, in its own words. Throws UserError for data that it would refuse. */
+async function sayCut(
+  data: readonly string[],
+  model: string | null,
+  { stderr, signal }: VerbIo,
+): Promise<void> {
+  if (model !== null && (await hubNameMeant(model)) !== null) {
+    stderr.write('data: the first start fetches the model and then says what of the data is cut\n');
+    return;
+  }
+  const { files } = await findDataFiles(data);
+  const sizes = await Promise.all(files.map(async (file) => (await stat(file)).size));
+  if (sizes.reduce((sum, size) => sum + size, 0) > MEASURED_BYTES_MAX) {
+    stderr.write('data: too much to measure here; murmurate data check says what of it is cut\n');
+    return;
+  }
+  const { dir, config } = await openModelDirectory(model ?? EMBEDDED_MODEL_DIRECTORY);
+  const sequenceLength = Math.min(runOptions.sequenceLength.default, config.maxPositions);
+  const { stats } = await openDataset(files, {
+    tokenizer: await openTokenizer(dir, config),
+    chatTemplate: await openChatTemplate(dir),
+    ...{ sequenceLength, heldOutShare: peerOptions.heldOut.default },
+    seed: new Uint8Array(32),
+    onExample: () => {
+      signal.throwIfAborted();
+    },
+  });
+  stderr.write(`data: ${dataText(stats, { sequenceLength })}\n`);
 }
 
 /** Null for the embedded model; a name on the hub stays one, and is fetched by the first start. Throws UserError. */

@@ -283,7 +283,7 @@ export function changedMeaning(fields: ContextFields, isNamed: boolean): Context
     const value = fields[name];
     if (value === undefined || name === 'loss_mask') return false;
     if (name === 'chosen' || name === 'rejected') return !isNamed;
-    const text = String(value).trim().toLowerCase();
+    const text = (typeof value === 'string' ? value : JSON.stringify(value)).trim().toLowerCase();
     // An example of a good answer, as any other is.
     if (name === 'label' || name === 'kto_tag') return ['false', '0'].includes(text);
     return name !== 'weight' || (Number(text) !== 1 && text !== 'true');

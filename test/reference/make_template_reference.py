@@ -39,6 +39,8 @@ MODELS = {
     "vicuna": ("llama2", [], "<s>", "</s>"),
     "command-r": ("gpt2", ["<BOS_TOKEN>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|SYSTEM_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>"], "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>"),
     "granite": ("gpt2", ["<|start_of_role|>", "<|end_of_role|>", "<|end_of_text|>", "<|tool_call|>"], None, "<|end_of_text|>"),
+    "olmo2": ("gpt2", ["<|endoftext|>", "<|user|>", "<|assistant|>", "<|system|>"], "<|endoftext|>", "<|endoftext|>"),
+    "smollm3": ("llama3", ["<|begin_of_text|>", "<|im_start|>", "<|im_end|>"], "<|begin_of_text|>", "<|im_end|>"),
     "glm4": ("qwen2", ["[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>", "<|endoftext|>"], None, "<|endoftext|>"),
 }
 TOOLS = [{"type": "function", "function": {"name": "find_key", "description": "Says where a key hangs.", "parameters": {"type": "object", "properties": {"colour": {"type": "string"}}, "required": ["colour"]}}}]

@@ -117,6 +117,20 @@ describe('murmurate init', () => {
     assert.equal((await read('join', secret)).get('address'), ADDRESS);
   });
 
+  it('says how much of the data start would cut', async () => {
+    const long = path.join(dir, 'long.jsonl');
+    const texts = ['short', 'one two three four '.repeat(100)];
+    const rows = texts.map((prompt) => `${JSON.stringify({ prompt, completion: 'yes' })}\n`);
+    await writeFile(long, rows.join(''));
+    const file = path.join(dir, 'long.yaml');
+    const { exitCode, stderr } = await run(null, 'init', file, '--data', long, '--found', '--open');
+    assert.equal(exitCode, 0, stderr);
+    assert.match(
+      stderr,
+      /data: \d records? to train on.*; 1 is longer than a sequence \(128 tokens\) and cut into several, and \d+ of \d+ tokens, none of them trained, are dropped/,
+    );
+  });
+
   it('uncommented, every hint in the file is an option at its default', async () => {
     const file = path.join(dir, 'hints.yaml');
     await run(null, 'init', file, '--data', data, '--found', '--open');
