@@ -5,6 +5,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { cacheDirectoryOf } from '../node/hub/endpoint.js';
 import { openModelDirectory } from '../node/model/model-directory.js';
 import { loraModules } from '../node/model/lora.js';
 import type { OptimiserState } from '../node/interfaces.js';
@@ -84,6 +85,7 @@ function openSessions({ manifest }: Run): Promise<TrainingSession[]> {
         run: { epochsMax: epochs, stepsRef: STEPS_REF },
         device: 'cpu',
         threads: 1,
+        cacheDir: cacheDirectoryOf(process.env),
         weights: 'fp32',
         heldOutShare: 0.1,
         dataSeed: seed,

@@ -44,7 +44,7 @@ try {
     training: { ...testRun().manifest.training, batchSize: 2, sequenceLength: 32 },
     microBatch: 1,
     run: { epochsMax: 8, stepsRef: 2 },
-    ...{ device: 'cpu', threads: 1, weights: 'fp32', memory: 'normal' },
+    ...{ device: 'cpu', threads: 1, weights: 'fp32', memory: 'normal', cacheDir: dir },
     heldOutShare: 0.1,
     dataSeed: new Uint8Array(32),
     logger: { debug: ignore, info: ignore, warn: console.error, error: console.error },

@@ -11,6 +11,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { EXIT_USAGE, UserError } from '../node/errors.js';
+import { cacheDirectoryOf } from '../node/hub/endpoint.js';
 import { openModelDirectory } from '../node/model/model-directory.js';
 import { loraModules } from '../node/model/lora.js';
 import { MEMORY_MODES, type MemoryMode } from '../node/model/memory-mode.js';
@@ -91,6 +92,7 @@ async function measure(modelDir: string, data: string, shape: Shape): Promise<Me
       training: { ...testRun().manifest.training, batchSize, sequenceLength },
       microBatch: batchSize,
       run: { epochsMax: 1, stepsRef: steps },
+      cacheDir: cacheDirectoryOf(process.env),
       ...{ weights: shape.weights, memory: shape.memory },
       heldOutShare: 0.1,
       dataSeed: seed,

@@ -5,6 +5,7 @@ import { readRecords } from '../node/data/readers.js';
 import type { DataRecord } from '../node/data/records.js';
 import { openTokenizer } from '../node/data/tokenizer.js';
 import { ortExecutor } from '../node/engine/ort.js';
+import { cacheDirectoryOf } from '../node/hub/endpoint.js';
 import { openLanguageModel } from '../node/model/language-model.js';
 import { openModelDirectory } from '../node/model/model-directory.js';
 import { writeHand } from '../node/sim/deal.js';
@@ -51,6 +52,7 @@ export function openSession(
   return TrainingSession.open({
     ...{ modelDir, dataFiles: [...dataFiles], adapter, training, threads },
     ...{ microBatch: 'auto', memory: 'auto', refuseTooLarge: true, weights: 'fp32' },
+    cacheDir: cacheDirectoryOf(process.env),
     ...{ run: { epochsMax, stepsRef }, device: 'cpu', heldOutShare: 0.1, dataSeed: seed },
   });
 }

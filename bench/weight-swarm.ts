@@ -6,6 +6,7 @@ import Table from 'cli-table3';
 import { openDataset } from '../node/data/dataset.js';
 import { openTokenizer } from '../node/data/tokenizer.js';
 import { ortExecutor } from '../node/engine/ort.js';
+import { cacheDirectoryOf } from '../node/hub/endpoint.js';
 import { openLanguageModel } from '../node/model/language-model.js';
 import { openModelDirectory } from '../node/model/model-directory.js';
 import type { WeightFormat } from '../node/model/weight-format.js';
@@ -102,6 +103,7 @@ function openPeer(
   return TrainerHost.open({
     ...{ modelDir, dataFiles: [file], adapter, training, threads: 1, weights },
     ...{ microBatch: 'auto', memory: 'normal', logger: SILENT },
+    cacheDir: cacheDirectoryOf(process.env),
     ...{ run: { epochsMax, stepsRef }, device: 'cpu', heldOutShare: 0, dataSeed: seed },
   });
 }

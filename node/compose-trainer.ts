@@ -5,12 +5,13 @@ import { resolve } from 'node:path';
 import type { BaseModel } from './base-model.js';
 import type { ColumnNames } from './data/columns.js';
 import { EXIT_USAGE, UserError } from './errors.js';
+import { cacheDirectoryOf } from './hub/endpoint.js';
 import type { Logger } from './interfaces.js';
 import type { MemoryMode } from './model/memory-mode.js';
 import type { DeviceChoice } from './train/choose-device.js';
 import { TrainerHost } from './train/host.js';
 import type { MemoryPlan } from './train/memory-plan.js';
-import type { DataProgress } from './train/messages.js';
+import type { DataProgress, PackingProgress } from './train/messages.js';
 import type { PrivacySettings } from './train/privacy-budget.js';
 import type { WeightChoice } from './train/weight-formats.js';
 import type { AdapterSpec } from '../protocol/adapter.js';
@@ -37,6 +38,8 @@ export interface TrainerOptions {
   onPlan?: (plan: MemoryPlan) => void;
   /** Told now and then how far reading the data is. */
   onReading?: (progress: DataProgress) => void;
+  /** Told now and then how far the packed copy of the weights is, where one is made. */
+  onPacking?: (progress: PackingProgress) => void;
 }
 
 /** What the run decides. */
@@ -62,6 +65,7 @@ export async function openTrainer(
   return TrainerHost.open(
     {
       modelDir: base.dir,
+      cacheDir: cacheDirectoryOf(process.env),
       dataFiles: options.data.map((file) => resolve(file)),
       ...(options.columns && { columns: options.columns }),
       adapter: {
@@ -81,6 +85,7 @@ export async function openTrainer(
       logger,
       ...(options.onPlan && { onPlan: options.onPlan }),
       ...(options.onReading && { onReading: options.onReading }),
+      ...(options.onPacking && { onPacking: options.onPacking }),
     },
     signal,
   );

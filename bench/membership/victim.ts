@@ -1,4 +1,5 @@
 /** A peer that trains alone, and the candidates whose membership is asked for, on the real engine and codec. */
+import { cacheDirectoryOf } from '../../node/hub/endpoint.js';
 import { openModelDirectory } from '../../node/model/model-directory.js';
 import { openDataset } from '../../node/data/dataset.js';
 import type { SingleRows } from '../../node/data/single-rows.js';
@@ -74,6 +75,7 @@ export async function trainVictim(
     run: { epochsMax: settings.epochs, stepsRef: settings.steps },
     device: 'cpu',
     threads: settings.threads,
+    cacheDir: cacheDirectoryOf(process.env),
     weights: 'fp32',
     heldOutShare: 0,
     dataSeed: settings.seed,

@@ -3,11 +3,16 @@ import { checkBaseModel, openBaseModel, type BaseModel } from '../base-model.js'
 import { option, switchOption, text, type OptionValues } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import type { Executor, Program } from '../engine/executor.js';
+import { graphMemory, type GraphMemory } from '../engine/memory.js';
 import { openExecutor } from '../engine/open-executor.js';
+import { cacheDirectoryOf } from '../hub/endpoint.js';
 import type { ModelToOpen } from '../model/load.js';
 import { loraModules, type AdapterShape } from '../model/lora.js';
-import { openModelDirectory } from '../model/model-directory.js';
+import { openModelDirectory, type ModelDirectory } from '../model/model-directory.js';
+import { openPackedWeights } from '../model/packed/open.js';
 import { readPeftAdapter } from '../model/peft.js';
+import type { WeightIndex } from '../model/safetensors.js';
+import type { WeightFormat } from '../model/weight-format.js';
 import { adapterLayout } from '../../protocol/adapter.js';
 import type { Run } from '../../protocol/manifest.js';
 import { adapterUpTo, type AdapterContent } from '../past-adapters.js';
@@ -16,8 +21,10 @@ import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
 import { chooseDevice, type DeviceChoice } from '../train/choose-device.js';
 import { planReading, type ReadingPurpose } from '../train/reading-memory.js';
+import { formatsOf, plannedWeights, type WeightChoice } from '../train/weight-formats.js';
 import { modelDirectory, modelOption } from './base-choice.js';
-import { deviceOption, directoryOption, epochOption } from './peer-options.js';
+import { deviceOption, directoryOption, epochOption, weightsOption } from './peer-options.js';
+import { sayPacking } from './slow.js';
 import type { VerbCall, VerbIo } from './verb.js';
 
 /** Which model, which adapter on it, and what computes. */
@@ -28,11 +35,13 @@ export const modelOptions = {
   ...epochOption,
   model: { ...modelOption.model, defaultText: 'the one of --dir, or the embedded tiny-base' },
   ...deviceOption,
+  ...weightsOption,
 } as const;
 type ModelOptions = OptionValues<typeof modelOptions>;
 
 /** A model that is read but for its weights, and the adapter on it. */
 export interface ChosenModel extends Omit<ModelToOpen, 'executor'> {
+  directory: ModelDirectory;
   /** Absolute path of the base model. */
   dir: string;
   /** [adapterSize] float32; zero for the base model alone. */
@@ -81,38 +90,74 @@ export async function chooseModel({
     ...options,
     base: options.base || (isHomeless && options.adapter === null),
   });
-  const { weights } = await openModelDirectory(base.dir);
-  return { dir: base.dir, config: base.config, weights, ...chosen };
+  const directory = await openModelDirectory(base.dir);
+  const { config, weights } = directory;
+  return { directory, dir: base.dir, config, weights, ...chosen };
 }
 
-/** What computes, and how what it will take is told. */
+/** What computes, and the weights that it computes with. */
 export interface OpenedDevice {
   executor: Executor;
   /**
-   * Says on stderr what a graph will take. Throws UserError with the sizes when it does not fit; of a device other
-   * than the CPU nothing is known.
+   * The model with its weights in the format that was asked for, or else in the most exact one with which the graph of
+   * `build` fits: decided by the first graph. Says on stderr what the graph takes, and how far packing the weights is.
+   * Throws UserError with the sizes when it does not fit, and when packed weights cannot be written; of the memory of a
+   * device other than the CPU nothing is known. `io.signal.reason`.
    */
-  sayMemory: (program: Program, purpose: ReadingPurpose) => void;
+  ready: (
+    build: (model: ModelToOpen) => Promise<Program>,
+    purpose: ReadingPurpose,
+  ) => Promise<ModelToOpen>;
 }
 
 /**
- * What computes, and on stderr why that. `threads`: CPU threads, 1 to 256. Throws UserError when the device
- * that is asked for cannot be had, `io.signal.reason`.
+ * What computes with `chosen`, and on stderr why that. `threads`: CPU threads, 1 to 256. Throws UserError when the
+ * device that is asked for cannot be had or can't compute with such weights, `io.signal.reason`.
  */
 export async function openDevice(
-  asked: DeviceChoice,
+  chosen: ChosenModel,
+  { device: asked, weights: choice }: { device: DeviceChoice; weights: WeightChoice },
   threads: number,
   io: VerbIo,
 ): Promise<OpenedDevice> {
-  const { device, why } = await chooseDevice({ device: asked, threads }, io.signal);
+  const { device, why } = await chooseDevice(
+    { device: asked, threads, weights: choice },
+    io.signal,
+  );
   const executor = await openExecutor({ device, threads });
   if (why !== null) io.stderr.write(`device: ${executor.device}; ${why}\n`);
+  const formats = formatsOf(device);
+  const { directory } = chosen;
+  const inFormat = (weightFormat: WeightFormat, weights: WeightIndex): ModelToOpen => ({
+    ...chosen,
+    ...{ weights, weightFormat, executor },
+  });
+  let known: { format: WeightFormat; weights: WeightIndex } | null = null;
   return {
     executor,
-    sayMemory: (program, purpose) => {
-      if (device === 'cpu') io.stderr.write(`${planReading(program, purpose)}\n`);
+    ready: async (build, purpose) => {
+      const graph = async (format: WeightFormat): Promise<GraphMemory> =>
+        graphMemory(await build(inFormat(format, plannedWeights(directory, format))));
+      let format = known?.format ?? (choice === 'auto' ? formats[0] : choice);
+      if (device === 'cpu') {
+        const plan = await planReading({ formats, graph }, known?.format ?? choice, purpose);
+        io.stderr.write(`${plan.sentence}\n`);
+        format = plan.format;
+      }
+      known ??= { format, weights: await packed(directory, format, io) };
+      return inFormat(format, known.weights);
     },
   };
+}
+
+/** The weights in `format`, from a packed copy where it needs one, which is made where there is none. */
+function packed(directory: ModelDirectory, format: WeightFormat, io: VerbIo): Promise<WeightIndex> {
+  const say = sayPacking(io.stderr);
+  return openPackedWeights({
+    ...{ directory, format, signal: io.signal, cacheDir: cacheDirectoryOf(process.env) },
+    onProgress: ({ done, total }) => say({ packed: done, total }),
+    say: (sentence) => void io.stderr.write(`${sentence}\n`),
+  });
 }
 
 type ChosenAdapter = Pick<

@@ -2,8 +2,9 @@
 import Table from 'cli-table3';
 import type { ChoiceItem } from '../data/choices.js';
 import type { Tokenizer } from '../data/tokenizer.js';
-import type { Executor, Program } from '../engine/executor.js';
+import type { Program } from '../engine/executor.js';
 import { openLanguageModel, type LanguageModel } from '../model/language-model.js';
+import type { ModelToOpen } from '../model/load.js';
 import {
   choiceRequests,
   logLikelihoods,
@@ -29,10 +30,10 @@ export interface ScoredFile {
 export interface Scoring {
   chosen: ChosenModel;
   tokenizer: Tokenizer;
-  executor: Executor;
   /** [adapterSize] float32 each. */
   thetas: readonly Float32Array[];
-  sayMemory: (program: Program) => void;
+  /** As that of OpenedDevice. */
+  ready: (build: (model: ModelToOpen) => Promise<Program>) => Promise<ModelToOpen>;
   onProgress: (done: number, total: number) => void;
   signal: AbortSignal;
 }
@@ -40,15 +41,16 @@ export interface Scoring {
 /** Throws UserError for a choice that the model cannot read, or a model that cannot be loaded; `signal.reason`. */
 export async function scoreFiles(
   files: readonly ChoiceFile[],
-  { chosen, tokenizer, executor, thetas, sayMemory, onProgress, signal }: Scoring,
+  { chosen, tokenizer, thetas, ready, onProgress, signal }: Scoring,
 ): Promise<ScoredFile[]> {
   const { bosTokenId, maxPositions } = chosen.config;
   const reader = { tokenizer, bosTokenId, maxPositions };
   const asked = files.map(({ file, items }) => choiceRequests(items, file, reader));
   const open = async (sequenceLength: number): Promise<LanguageModel> => {
-    const model = await openLanguageModel({ ...chosen, batchSize: 1, sequenceLength, executor });
-    sayMemory(model.program('loss'));
-    return model;
+    const shape = { batchSize: 1, sequenceLength };
+    const programOf = async (one: ModelToOpen): Promise<Program> =>
+      (await openLanguageModel({ ...one, ...shape })).program('loss');
+    return openLanguageModel({ ...(await ready(programOf)), ...shape });
   };
   const found = await logLikelihoods({
     ...{ requests: asked.flat(), thetas, maxPositions, open, onProgress, signal },

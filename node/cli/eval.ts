@@ -9,8 +9,10 @@ import { DATA_FILE_KINDS } from '../data/sources.js';
 import { holdsChoices, readChoices } from '../data/choices.js';
 import type { ColumnNames } from '../data/columns.js';
 import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
+import type { Program } from '../engine/executor.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { openLanguageModel } from '../model/language-model.js';
+import type { ModelToOpen } from '../model/load.js';
 import { readPeftAdapter } from '../model/peft.js';
 import { evaluate, overall, type MeasuredLoss } from '../train/evaluate.js';
 import { tellReading } from '../train/reading-progress.js';
@@ -80,7 +82,7 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
       chosen,
       thetas: [base, ...own, ...(personal === null ? [] : [personal])],
       tokenizer: await openTokenizer(chosen.dir, chosen.config),
-      ...(await openDevice(options.device, threads, io)),
+      ...(await openDevice(chosen, options, threads, io)),
       io,
     };
     const sequenceLength =
@@ -115,26 +117,28 @@ interface Work extends OpenedDevice {
 async function measure(
   files: readonly string[],
   { columns, sequenceLength }: { columns: ColumnNames; sequenceLength: number },
-  { chosen, thetas, tokenizer, executor, sayMemory, io }: Work,
+  { chosen, thetas, tokenizer, ready, io }: Work,
 ): Promise<MeasuredLoss[]> {
+  const tell = tellReading(sayReading(io.stderr));
+  const reading = {
+    ...{ tokenizer, columns, sequenceLength, heldOutShare: 0 },
+    chatTemplate: await openChatTemplate(chosen.dir),
+    // The order of the rows is no concern of their loss.
+    seed: new Uint8Array(32),
+    onExample: (example: ReadExample) => {
+      io.signal.throwIfAborted();
+      tell(example);
+    },
+  };
+  const datasets = [];
+  for (const file of files) datasets.push(await openDataset([file], reading));
+  sayCut(datasets, sequenceLength, io.stderr);
   const batchSize = Math.max(1, Math.floor(BATCH_TOKENS / sequenceLength));
-  const model = await openLanguageModel({ ...chosen, batchSize, sequenceLength, executor });
+  const shape = { batchSize, sequenceLength };
+  const programOf = async (one: ModelToOpen): Promise<Program> =>
+    (await openLanguageModel({ ...one, ...shape })).program('loss');
+  const model = await openLanguageModel({ ...(await ready(programOf, PURPOSE)), ...shape });
   try {
-    const tell = tellReading(sayReading(io.stderr));
-    const reading = {
-      ...{ tokenizer, columns, sequenceLength, heldOutShare: 0 },
-      chatTemplate: await openChatTemplate(chosen.dir),
-      // The order of the rows is no concern of their loss.
-      seed: new Uint8Array(32),
-      onExample: (example: ReadExample) => {
-        io.signal.throwIfAborted();
-        tell(example);
-      },
-    };
-    const datasets = [];
-    for (const file of files) datasets.push(await openDataset([file], reading));
-    sayCut(datasets, sequenceLength, io.stderr);
-    sayMemory(model.program('loss'), PURPOSE);
     const progress = reportTenths(io.stderr, 'measuring');
     return await evaluate({ model, batchSize, datasets, thetas }, progress, io.signal);
   } finally {
@@ -150,7 +154,7 @@ async function score(files: readonly string[], work: Work): Promise<ScoredFile[]
   );
   return scoreFiles(read, {
     ...work,
-    sayMemory: (program) => work.sayMemory(program, PURPOSE),
+    ready: (build) => work.ready(build, PURPOSE),
     onProgress: reportTenths(work.io.stderr, 'scoring'),
     signal: work.io.signal,
   });

@@ -3,7 +3,12 @@ import { availableParallelism } from 'node:os';
 import { integer, option } from '../config.js';
 import { readGenerationEnds } from '../data/generation-config.js';
 import { openTokenizer } from '../data/tokenizer.js';
-import { chunkFor, openNextTokenGraph, openNextTokenModel } from '../model/next-token-model.js';
+import {
+  chunkFor,
+  nextTokenProgram,
+  openNextTokenGraph,
+  openNextTokenModel,
+} from '../model/next-token-model.js';
 import { generate, promptTokens, type GenerateOptions } from '../train/generate.js';
 import { chooseModel, modelOptions, openDevice } from './chosen-model.js';
 import { twoColumns, wideTerminal, type NamedText } from './two-columns.js';
@@ -53,15 +58,14 @@ Answer:"
       seed: seedOf(options.seed),
       ends: await readGenerationEnds(chosen.dir),
     };
-    const { executor, sayMemory } = await openDevice(options.device, availableParallelism(), io);
+    const { ready } = await openDevice(chosen, options, availableParallelism(), io);
     const needed = Math.min(ids.length + options.maxTokens, config.maxPositions);
-    const toOpen = {
-      ...chosen,
-      executor,
-      onProgram: (program: Parameters<typeof sayMemory>[0]) => sayMemory(program, PURPOSE),
+    const shape = {
       capacity: options.context ?? needed,
       chunk: chunkFor(ids.length, options.maxTokens),
     };
+    const opened = await ready((model) => nextTokenProgram({ ...model, ...shape }), PURPOSE);
+    const toOpen = { ...opened, ...shape, theta };
     const say = (piece: string): unknown => io.stdout.write(printable(piece));
     if (!options.compare) {
       const model = await openNextTokenModel(toOpen);

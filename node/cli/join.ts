@@ -25,7 +25,7 @@ import { fromMembers, openSharedModel } from './model-sharing.js';
 import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { withSession, type Session } from './session.js';
-import { LOADING, sayIfSlow, sayPlan, sayReading } from './slow.js';
+import { LOADING, sayIfSlow, sayPacking, sayPlan, sayReading } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** A contact may take this long to look at an admission, in ms. */
@@ -131,6 +131,7 @@ export function joining(
         privacy: settings,
         onPlan: sayPlan(progress.log),
         onReading: sayReading(progress.log),
+        onPacking: sayPacking(progress.log),
       },
       peerId,
       logger,

@@ -9,10 +9,15 @@ import {
 } from '../data/conversation.js';
 import { readGenerationEnds } from '../data/generation-config.js';
 import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
-import { openNextTokenGraph, type NextTokenModel } from '../model/next-token-model.js';
+import {
+  nextTokenProgram,
+  openNextTokenGraph,
+  type NextTokenModel,
+} from '../model/next-token-model.js';
 import { RememberingModel } from '../train/remembering-model.js';
 import { openDevice, type ChosenModel } from './chosen-model.js';
 import type { DeviceChoice } from '../train/choose-device.js';
+import type { WeightChoice } from '../train/weight-formats.js';
 import type { VerbIo } from './verb.js';
 
 /** Tokens of a conversation where nothing else is asked for: each step computes over all of them. */
@@ -38,7 +43,12 @@ export interface LoadedModel {
 /** Throws UserError: a model, template or --format that cannot be used, or a model that does not fit into memory. */
 export async function loadModel(
   chosen: ChosenModel,
-  options: { device: DeviceChoice; context: number | null; format: string | null },
+  options: {
+    device: DeviceChoice;
+    weights: WeightChoice;
+    context: number | null;
+    format: string | null;
+  },
   doing: string,
   io: VerbIo,
 ): Promise<LoadedModel> {
@@ -46,14 +56,13 @@ export async function loadModel(
   const tokenizer = await openTokenizer(dir, config);
   const format = await openFormat(dir, options.format, tokenizer);
   const capacity = options.context ?? Math.min(CONTEXT_TOKENS, config.maxPositions);
-  const { executor, sayMemory } = await openDevice(options.device, availableParallelism(), io);
-  const graph = await openNextTokenGraph({
-    ...chosen,
-    executor,
-    onProgram: (program) => sayMemory(program, { doing, remedy: 'give a smaller --context,' }),
-    capacity,
-    chunk: CHUNK,
+  const { ready } = await openDevice(chosen, options, availableParallelism(), io);
+  const shape = { capacity, chunk: CHUNK };
+  const model = await ready((one) => nextTokenProgram({ ...one, ...shape }), {
+    doing,
+    remedy: 'give a smaller --context,',
   });
+  const graph = await openNextTokenGraph({ ...model, ...shape });
   const withAdapter = (values: Float32Array): NextTokenModel =>
     new RememberingModel(graph.reader(values));
   return {

@@ -3,7 +3,7 @@ import { SingleBar } from 'cli-progress';
 import type { Writable } from 'node:stream';
 import type { MemoryPlan } from '../train/memory-plan.js';
 import { describePlan, explainWeights } from '../train/memory-words.js';
-import type { DataProgress } from '../train/messages.js';
+import type { DataProgress, PackingProgress } from '../train/messages.js';
 import type { VerbIo } from './verb.js';
 
 /** Longest silence before the first line, in ms. */
@@ -24,6 +24,18 @@ export function sayPlan(out: Writable): (plan: MemoryPlan) => void {
 export function sayReading(out: Writable): (progress: DataProgress) => void {
   return ({ records, tokens }) => {
     out.write(`read ${records} records, ${tokens} tokens\n`);
+  };
+}
+
+/** Writes how far the packed copy of the weights is to `out`, a tenth of the way at a time. */
+export function sayPacking(out: Writable): (progress: PackingProgress) => void {
+  let shown = -1;
+  return ({ packed, total }) => {
+    const tenth = Math.floor((10 * packed) / total);
+    if (tenth === shown) return;
+    shown = tenth;
+    const millions = (weights: number): number => Math.round(weights / 1e6);
+    out.write(`packing the weights: ${millions(packed)} of ${millions(total)} million\n`);
   };
 }
 

@@ -21,7 +21,7 @@ import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { runOptions, type RunOptions } from './run-options.js';
 import { withSession, type Session } from './session.js';
-import { LOADING, sayIfSlow, sayPlan, sayReading } from './slow.js';
+import { LOADING, sayIfSlow, sayPacking, sayPlan, sayReading } from './slow.js';
 import { defineVerb } from './verb.js';
 
 /** --epoch-seconds auto: this many times the steps of one epoch, for slower machines and evaluation. */
@@ -122,6 +122,7 @@ async function openRun(
         privacy,
         onPlan: sayPlan(session.progress.log),
         onReading: sayReading(session.progress.log),
+        onPacking: sayPacking(session.progress.log),
       },
       peerId,
       logger,

@@ -13,15 +13,16 @@ import type { ModelDirectory } from '../model/model-directory.js';
 import { fastestWays } from '../train/accumulate.js';
 import { probeDevice, type DeviceWorld } from '../train/choose-device.js';
 import { graphMemory } from '../engine/memory.js';
-import { planMemory, whatFits, type MemoryRequest } from '../train/memory.js';
+import { planMemory, whatFits } from '../train/memory.js';
 import {
   fits,
   type MachineMemory,
   type MemoryNeeds,
   type MemoryPlan,
+  type MemoryRequest,
 } from '../train/memory-plan.js';
-import { describePlan, explainWeights, optionsOf } from '../train/memory-words.js';
-import { AUTO_FORMATS, isHalf } from '../train/weight-formats.js';
+import { describePlan, explainWeights } from '../train/memory-words.js';
+import { formatsOf, isHalf, plannedWeights } from '../train/weight-formats.js';
 import { adapterLayout, type AdapterSpec } from '../../protocol/adapter.js';
 import type { Training } from '../../protocol/manifest.js';
 import { fail, ok, warn, type Finding } from './finding.js';
@@ -44,11 +45,11 @@ async function needsOf({ model, adapter, training, options }: Plan): Promise<Mem
   return {
     ...{ batchSize, sequenceLength, adapterSize: adapterLayout(adapter).size },
     ...fastestWays(batchSize, sequenceLength, threadsOf(options)),
-    ...{ formats: AUTO_FORMATS, isHalf: isHalf(weights) },
+    ...{ formats: formatsOf('cpu'), isHalf: isHalf(weights) },
     graphs: async ({ microBatch, format, ...shape }) => {
       const opened = await openLanguageModel({
-        ...{ config, weights, adapter, executor, ...shape, batchSize: microBatch },
-        precision: format === 'int8' ? 'int8' : 'fp32',
+        ...{ config, weights: plannedWeights(model, format), weightFormat: format },
+        ...{ adapter, executor, ...shape, batchSize: microBatch },
       });
       return [graphMemory(opened.program('gradient'))];
     },
@@ -77,7 +78,7 @@ export async function checkMemory(plan: Plan, machine: MachineMemory): Promise<F
     const remedy = await whatFits(await needsOf(plan), requestOf(plan), machine);
     const fix =
       remedy.plan !== null
-        ? `murmurate start ${optionsOf(remedy.plan)}`
+        ? `murmurate start ${remedy.options}`
         : remedy.sequenceLength !== null
           ? `murmurate start --sequence-length ${remedy.sequenceLength}`
           : 'take a smaller --model';

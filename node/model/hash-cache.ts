@@ -120,6 +120,6 @@ export async function writeHashCache(cacheFile: string, cache: HashCache): Promi
     await rename(temporary, cacheFile);
   } catch {
     // A disk that refuses the cache costs the next start a second reading.
-    await rm(temporary, { force: true });
+    await rm(temporary, { force: true }).catch(() => undefined);
   }
 }

@@ -21,8 +21,6 @@ export interface NextTokenGraphOptions extends ModelToOpen {
   readonly capacity: number;
   /** Tokens that one run takes, 1 or more: see `chunkFor`. */
   readonly chunk: number;
-  /** Told of the graph before it is compiled, to see what it takes; what it throws is thrown. */
-  readonly onProgram?: (program: Program) => void;
 }
 
 /** What to open with one adapter. */
@@ -81,14 +79,21 @@ export async function openNextTokenModel(options: NextTokenModelOptions): Promis
 
 /** As openNextTokenModel, for adapters that are fed: a little slower, as each run cuts theta into its tensors. */
 export async function openNextTokenGraph(options: NextTokenGraphOptions): Promise<NextTokenGraph> {
-  const { size } = adapterLayout(options.adapter);
-  const { graph, rows } = await openGraph(options, () =>
-    sliceAdapter(input(THETA, 'float32', [size]), options.adapter),
-  );
+  const { graph, rows } = await openGraph(options, fedAdapter(options));
   return {
     reader: (theta) => new CachedModel(options, graph, rows, { [THETA]: theta }),
     dispose: () => graph.dispose(),
   };
+}
+
+/** The graph of openNextTokenGraph before it is compiled, to see what it takes. Throws UserError as that does. */
+export async function nextTokenProgram(options: NextTokenGraphOptions): Promise<Program> {
+  return (await buildProgram(options, fedAdapter(options))).program;
+}
+
+function fedAdapter({ adapter }: NextTokenGraphOptions): () => AdapterValues {
+  const { size } = adapterLayout(adapter);
+  return () => sliceAdapter(input(THETA, 'float32', [size]), adapter);
 }
 
 const THETA = 'theta';
@@ -97,7 +102,15 @@ async function openGraph(
   options: NextTokenGraphOptions,
   adapterOf: () => AdapterValues,
 ): Promise<{ graph: CompiledGraph; rows: Readonly<Record<string, Value>> }> {
-  const { config, weights, capacity, chunk, executor } = options;
+  const { program, rows } = await buildProgram(options, adapterOf);
+  return { graph: await loadGraph(options.executor, program), rows };
+}
+
+async function buildProgram(
+  options: NextTokenGraphOptions,
+  adapterOf: () => AdapterValues,
+): Promise<{ program: Program; rows: Readonly<Record<string, Value>> }> {
+  const { config, weights, capacity, chunk } = options;
   checkModel(options, capacity);
   const cache = new KeyValueCache(capacity);
   const tokens = input('tokens', 'int32', [1, chunk]);
@@ -114,8 +127,7 @@ async function openGraph(
   const free = reshape(frozenProduct(row, table, true, true, arithmetic), [config.vocabSize]);
   const logits = logitCap === null ? free : softcap(free, logitCap);
   const program = { outputs: { logits, ...cache.rows }, plainWeights: arithmetic.isMapped };
-  options.onProgram?.(program);
-  return { graph: await loadGraph(executor, program), rows: cache.rows };
+  return { program, rows: cache.rows };
 }
 
 class CachedModel implements NextTokenModel {

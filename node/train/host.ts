@@ -26,6 +26,7 @@ import type {
   CallProgress,
   CallResult,
   DataProgress,
+  PackingProgress,
   SessionOptions,
 } from './messages.js';
 import type { PersonalAdapter } from './personal.js';
@@ -52,6 +53,8 @@ export interface TrainerHostOptions extends Omit<
   onPlan?: (plan: MemoryPlan) => void;
   /** Told now and then how far reading the data is, the first time. */
   onReading?: (progress: DataProgress) => void;
+  /** Told now and then how far the packed copy of the weights is, where one is made. */
+  onPacking?: (progress: PackingProgress) => void;
 }
 
 /** After so many deaths in a row `auto` does without a GPU, even one whose small step goes well. */
@@ -72,12 +75,16 @@ interface Opened extends CallResult<'open'> {
   chosen: ChosenDevice;
 }
 
+/** What is told while a process opens. */
+type Told = 'onPlan' | 'onReading' | 'onPacking';
+
 /** Calls may overlap; the training process answers them one after another. */
 export class TrainerHost implements Trainer {
-  readonly #session: Omit<TrainerHostOptions, 'logger' | 'onPlan' | 'onReading'>;
+  readonly #session: Omit<TrainerHostOptions, 'logger' | Told>;
   readonly #logger: Logger;
   readonly #onPlan: (plan: MemoryPlan) => void;
   readonly #onReading: (progress: DataProgress) => void;
+  readonly #onPacking: (progress: PackingProgress) => void;
   /** Aborted by close(): ends waiting for a restart. */
   readonly #closing = new AbortController();
   #process: TrainingProcess | null = null;
@@ -109,12 +116,14 @@ export class TrainerHost implements Trainer {
     logger,
     onPlan = ignore,
     onReading = ignore,
+    onPacking = ignore,
     ...session
   }: TrainerHostOptions) {
     this.#session = session;
     this.#logger = logger;
     this.#onPlan = onPlan;
     this.#onReading = onReading;
+    this.#onPacking = onPacking;
     this.#opened = this.#launch();
   }
 
@@ -327,6 +336,8 @@ export class TrainerHost implements Trainer {
       const onProgress = (progress: CallProgress<'open'>): void => {
         silence.heard();
         if ('records' in progress) this.#reading(progress);
+        else if ('packed' in progress) this.#onPacking(progress);
+        else if ('sentence' in progress) this.#logger.info({}, progress.sentence);
         else this.#planned(progress);
       };
       const opened = await process.call('open', session, onProgress, silence.signal);

@@ -140,10 +140,20 @@ export function fits(plan: Pick<MemoryPlan, NeededPart | 'free'>): boolean {
   return needed(plan) <= plan.free;
 }
 
+/** What the user asks for; "auto" leaves it open. */
+export interface MemoryRequest {
+  /** The most sequences at once. */
+  most: number | 'auto';
+  memory: MemoryMode | 'auto';
+  weights: WeightFormat | 'auto';
+}
+
 /** What fits where a request does not. */
 export interface Remedy {
-  /** With the rest left to auto; null where that does not fit either. */
+  /** With everything left to auto; null where that does not fit either. */
   plan: MemoryPlan | null;
+  /** The options that ask for it instead of what was asked for; empty for none. */
+  options: string;
   /** Else the longest sequences that do; null for none. */
   sequenceLength: number | null;
 }

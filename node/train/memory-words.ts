@@ -1,7 +1,15 @@
 /** What a plan of memory says to people: what training takes, why in this way, and why it is refused. */
 import { UserError } from '../errors.js';
 import type { MemoryMode } from '../model/memory-mode.js';
-import { anonymous, fits, needed, size, type MemoryPlan, type Remedy } from './memory-plan.js';
+import {
+  anonymous,
+  fits,
+  needed,
+  size,
+  type MemoryPlan,
+  type MemoryRequest,
+  type Remedy,
+} from './memory-plan.js';
 
 const MODE_IN_WORDS: Readonly<Record<MemoryMode, string>> = {
   fast: ', with weights laid out for each product (--memory fast)',
@@ -71,15 +79,26 @@ export function refusal(plan: MemoryPlan, remedy: Remedy): UserError {
   );
 }
 
-/** What asks for `plan` on the command line. */
-export function optionsOf({ format, memory, microBatch }: MemoryPlan): string {
-  return `--weights ${format} --memory ${memory} --micro-batch ${microBatch}`;
+/** What asks for `plan` where `request` was asked for: what that leaves open stays so. */
+export function optionsFor(
+  { format, memory, microBatch }: MemoryPlan,
+  request: MemoryRequest,
+): string {
+  const options = [
+    ['--weights', request.weights, format],
+    ['--memory', request.memory, memory],
+    ['--micro-batch', request.most, microBatch],
+  ] as const;
+  return options
+    .filter(([, asked, fitting]) => asked !== 'auto' && asked !== fitting)
+    .map(([flag, , fitting]) => `${flag} ${fitting}`)
+    .join(' ');
 }
 
-function inWords({ plan, sequenceLength }: Remedy): string {
+function inWords({ plan, options, sequenceLength }: Remedy): string {
   if (plan !== null) {
     const slow = fits(plan) ? '' : ', slowly';
-    return `${optionsOf(plan)} fits (${size(needed(plan) + plan.process)} in all)${slow}; or close other programs`;
+    return `${options} fits (${size(needed(plan) + plan.process)} in all)${slow}; or close other programs`;
   }
   if (sequenceLength !== null) {
     return `sequences of ${sequenceLength} tokens fit (--sequence-length, which the run decides); or close other programs, or take a smaller model`;

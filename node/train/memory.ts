@@ -16,7 +16,6 @@
  */
 import { UserError } from '../errors.js';
 import type { MemoryMode } from '../model/memory-mode.js';
-import type { WeightFormat } from '../model/weight-format.js';
 import { microBatchSize } from './accumulate.js';
 import {
   anonymous,
@@ -27,21 +26,14 @@ import {
   type MachineMemory,
   type MemoryNeeds,
   type MemoryPlan,
+  type MemoryRequest,
   type PassedOver,
   type Remedy,
 } from './memory-plan.js';
-import { refusal } from './memory-words.js';
+import { optionsFor, refusal } from './memory-words.js';
 
 /** The share of what is free that may go into speed. */
 const SPEED_SHARE = 0.2;
-
-/** What the user asks for; "auto" leaves it open. */
-export interface MemoryRequest {
-  /** The most sequences at once. */
-  most: number | 'auto';
-  memory: MemoryMode | 'auto';
-  weights: WeightFormat | 'auto';
-}
 
 const OPEN: MemoryRequest = { most: 'auto', memory: 'auto', weights: 'auto' };
 
@@ -167,13 +159,13 @@ async function largest(
 /** What fits where `request` does not. */
 export async function whatFits(
   needs: MemoryNeeds,
-  { most, memory, weights }: MemoryRequest,
+  request: MemoryRequest,
   machine: MachineMemory,
 ): Promise<Remedy> {
-  const isOpen = most === 'auto' && memory === 'auto' && weights === 'auto';
+  const isOpen = Object.values(request).every((value) => value === 'auto');
   const plan = isOpen ? null : await planMemory(needs, OPEN, machine).catch(nullIfRefused);
-  if (plan !== null) return { plan, sequenceLength: null };
-  return { plan: null, sequenceLength: await longestSequence(needs, OPEN, machine) };
+  if (plan !== null) return { plan, options: optionsFor(plan, request), sequenceLength: null };
+  return { plan: null, options: '', sequenceLength: await longestSequence(needs, OPEN, machine) };
 }
 
 function nullIfRefused(error: unknown): null {

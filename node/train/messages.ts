@@ -64,6 +64,8 @@ const privateTraining = z.object({
 const sessionOptions = z.object({
   /** A Hugging Face model directory. */
   modelDir: z.string(),
+  /** The cache of models, where packed copies of weights are kept; absolute. */
+  cacheDir: z.string(),
   dataFiles: z.array(z.string()).min(1).readonly(),
   /** Absent: the usual ones. */
   columns: columnNames.optional(),
@@ -125,6 +127,13 @@ const memoryPlan = z.object({
 const dataProgress = z.object({ records: count, tokens: count });
 export type DataProgress = z.infer<typeof dataProgress>;
 
+/** How far the packed copy of the weights is: weights of all that there are. */
+const packingProgress = z.object({ packed: count, total: count });
+export type PackingProgress = z.infer<typeof packingProgress>;
+
+/** Something to tell people, in one sentence. */
+const remark = z.object({ sentence: z.string().max(1000) });
+
 const domainLosses = z.object({
   domain: z.string(),
   base: z.number().nullable(),
@@ -145,7 +154,7 @@ const personalAdapter = z.object({
 export const CALLS = {
   open: {
     params: sessionOptions,
-    progress: z.union([memoryPlan, dataProgress]),
+    progress: z.union([memoryPlan, dataProgress, packingProgress, remark]),
     result: z.object({
       device: z.string(),
       /** The format that was chosen, where that was left open. */

@@ -1,20 +1,18 @@
 /** All that a training process holds: the model on its device, this peer's data, and the trainer on both. */
-import { adapterLayout, initialAdapter } from '../../protocol/adapter.js';
+import { initialAdapter } from '../../protocol/adapter.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset, type Dataset, type DatasetOptions } from '../data/dataset.js';
 import type { Batch } from '../data/packing.js';
 import { openTokenizer } from '../data/tokenizer.js';
-import { graphMemory } from '../engine/memory.js';
 import { openExecutor } from '../engine/open-executor.js';
-import { openLanguageModel, type GraphName, type LanguageModel } from '../model/language-model.js';
+import type { LanguageModel } from '../model/language-model.js';
 import { checkWeightsFinite } from '../model/broken-weights.js';
 import type { BatchShape } from '../model/family.js';
-import { placesFor } from '../model/trained-rows.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { WeightIndex } from '../model/safetensors.js';
 import type { WeightFormat } from '../model/weight-format.js';
 import type { TrainProgress } from '../interfaces.js';
-import { fastestWays, GradientBuffers, microBatchSize } from './accumulate.js';
+import { GradientBuffers } from './accumulate.js';
 import {
   COMPARISON_TOKENS_MAX,
   compareAdapters,
@@ -22,12 +20,9 @@ import {
   type ComparisonProgress,
   type DomainLosses,
 } from './compare.js';
-import { separatesExamples } from '../model/lora.js';
-import { freeMemory } from './free-memory.js';
-import { planMemory } from './memory.js';
-import type { GraphShape, MemoryNeeds, MemoryPlan } from './memory-plan.js';
-import type { AdapterParams, CallProgress, DataProgress, SessionOptions } from './messages.js';
+import type { AdapterParams, CallProgress, SessionOptions } from './messages.js';
 import { tellReading } from './reading-progress.js';
+import { openSessionModel, type Opening } from './session-model.js';
 import { privateGradient, type PrivateTraining } from './private-gradient.js';
 import {
   personalTraining,
@@ -42,11 +37,12 @@ import {
   type LocalResult,
   type LocalTrainerInit,
 } from './trainer.js';
-import { AUTO_FORMATS, formatsOf, isHalf } from './weight-formats.js';
 
 /** Steps whose time is measured after one to warm up, and how long all may take before no more is begun. */
 const MEASURED_STEPS = 5;
 const MEASURE_MS_MAX = 4_000;
+
+const NEVER = new AbortController().signal;
 
 /** With the format that was chosen. */
 type OpenedOptions = SessionOptions & { weights: WeightFormat };
@@ -101,83 +97,32 @@ export class TrainingSession {
   }
 
   /**
-   * `onPlan` is told what training will take before anything large is loaded; a device other than the CPU
-   * is tried without a plan. Throws UserError for a model or data that cannot be used or do not fit into
-   * memory; the data are read before the weights, and `onReading` is told now and then how far that is.
+   * Throws UserError for a model or data that cannot be used or do not fit into memory; the data are read before the
+   * weights, and `onProgress` is told how far all of that is.
    */
   static async open(
     options: SessionOptions,
-    onPlan: (plan: MemoryPlan) => void = () => undefined,
-    onReading: (progress: DataProgress) => void = () => undefined,
+    { onProgress = () => undefined, signal = NEVER }: Partial<Opening> = {},
   ): Promise<TrainingSession> {
-    const { training, adapter } = options;
     const directory = await openModelDirectory(options.modelDir);
     const dataOptions: DatasetOptions = {
       tokenizer: await openTokenizer(directory.dir, directory.config),
       chatTemplate: await openChatTemplate(directory.dir),
-      sequenceLength: training.sequenceLength,
+      sequenceLength: options.training.sequenceLength,
       heldOutShare: options.heldOutShare,
       seed: options.dataSeed,
       ...(options.columns && { columns: options.columns }),
     };
     const data = await openDataset(options.dataFiles, {
       ...dataOptions,
-      onExample: tellReading(onReading),
+      onExample: tellReading(onProgress),
     });
-    const { batchSize, sequenceLength } = training;
-    const { config, weights } = directory;
     const executor = await openExecutor(options);
-    const shapeFor = (microBatch: number): BatchShape | undefined =>
-      exampleShape(options, data, microBatch);
-    // The graphs that the plan was made with are those that are compiled.
-    const models = new Map<string, Promise<LanguageModel>>();
-    const open = (shape: GraphShape): Promise<LanguageModel> => {
-      const { microBatch, sequenceLength, memory, format } = shape;
-      const key = `${microBatch} ${sequenceLength} ${memory} ${format}`;
-      const examples = shapeFor(microBatch);
-      // How many tokens are trained is known of data in sequences of the run's length.
-      const isOfRun = sequenceLength === training.sequenceLength;
-      const most = isOfRun ? trainedMost(data, microBatch, sequenceLength) : null;
-      const model =
-        models.get(key) ??
-        openLanguageModel({
-          ...{ config, weights, adapter, sequenceLength, executor, memory },
-          precision: format === 'int8' ? 'int8' : 'fp32',
-          batchSize: microBatch,
-          trainedMost: most,
-          ...(examples && { examples }),
-        });
-      models.set(key, model);
-      return model;
-    };
-    const trained: GraphName = options.privacy === undefined ? 'gradient' : 'examples';
-    // The gradient's graph gives the loss as well.
-    const hasLossGraph = trained === 'examples' && data.heldOut !== null;
-    const graphs: readonly GraphName[] = hasLossGraph ? [trained, 'loss'] : [trained];
-    let shape: GraphShape = {
-      microBatch: microBatchSize(batchSize, options.microBatch),
-      sequenceLength,
-      memory: options.memory === 'auto' ? 'fast' : options.memory,
-      format: options.weights === 'auto' ? formatsOf(options.device)[0] : options.weights,
-    };
-    let replicas = 1;
-    // What is predicted is how the CPU executor uses the memory of the machine.
-    if (options.device === 'cpu') {
-      const plan = await planSession(options, isHalf(weights), async (shape) => {
-        const model = await open(shape);
-        return graphs.map((name) => graphMemory(model.program(name)));
-      });
-      onPlan(plan);
-      ({ replicas, ...shape } = plan);
-    }
-    const model = await open(shape);
-    model.replicas = replicas;
-    // The first epoch shall not pay for compiling.
-    await model.compile(trained);
-    const { microBatch, format } = shape;
+    const parts = { options, directory, data, executor };
+    const { model, format, examples } = await openSessionModel(parts, { onProgress, signal });
     return new TrainingSession(
       { ...options, weights: format },
-      ...([model, weights, data, dataOptions, shapeFor(microBatch)] as const),
+      ...([model, directory.weights, data, dataOptions, examples] as const),
     );
   }
 
@@ -351,57 +296,4 @@ export class TrainingSession {
     const comparison = { model: this.#model, theta0, alone, swarm, personal, domains };
     return compareAdapters(comparison, onProgress, signal);
   }
-}
-
-/**
- * The records that go through the model at once in private training, where `microBatch` sequences of the run may:
- * as many positions, but at most half of a usual step, for what the last part lacks is computed all the same.
- */
-function exampleShape(
-  { privacy, training, adapter }: SessionOptions,
-  { single: { longest } }: Dataset,
-  microBatch: number,
-): BatchShape | undefined {
-  if (privacy === undefined) return undefined;
-  const sequenceLength = Math.max(2, longest);
-  const most = Math.floor((microBatch * training.sequenceLength) / sequenceLength);
-  const half = Math.ceil(privacy.batchSize / 2);
-  const batchSize = separatesExamples(adapter) ? Math.max(1, Math.min(most, half)) : 1;
-  return { batchSize, sequenceLength };
-}
-
-/** How the session will use what memory is free now. Throws UserError when that is refused. */
-function planSession(
-  { training, adapter, microBatch, memory, weights, threads, refuseTooLarge }: SessionOptions,
-  isHalf: boolean,
-  graphs: MemoryNeeds['graphs'],
-): Promise<MemoryPlan> {
-  const { batchSize, sequenceLength } = training;
-  const { size: adapterSize } = adapterLayout(adapter);
-  const needs = {
-    ...{ batchSize, sequenceLength, adapterSize, formats: AUTO_FORMATS, isHalf, graphs },
-    ...fastestWays(batchSize, sequenceLength, threads),
-  };
-  const request = { most: microBatch, memory, weights };
-  return planMemory(needs, request, {
-    processBytes: process.memoryUsage.rss(),
-    free: freeMemory(),
-    refuse: refuseTooLarge,
-  });
-}
-
-/** Input tokens of the batches that are looked at. */
-const SAMPLED_TOKENS = 65_536;
-
-/** As LanguageModelOptions.trainedMost, as this peer's data are. */
-function trainedMost(
-  { training }: Dataset,
-  batchSize: number,
-  sequenceLength: number,
-): number | null {
-  const sample = [...training.batches(batchSize, SAMPLED_TOKENS)];
-  return placesFor(
-    batchSize * sequenceLength,
-    sample.map(({ trainedTokens }) => trainedTokens),
-  );
 }

@@ -1,21 +1,17 @@
 /** Which formats the frozen weights of a model can have on a device. */
 import type { Device } from '../engine/devices.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
+import { packedIndex, packedLayout, type PackedModel } from '../model/packed/layout.js';
 import type { WeightIndex } from '../model/safetensors.js';
-import type { WeightFormat } from '../model/weight-format.js';
+import { WEIGHT_FORMATS, type WeightFormat } from '../model/weight-format.js';
 
 /** A format, or the most exact one that fits. */
 export type WeightChoice = WeightFormat | 'auto';
 
-const CPU_FORMATS = ['fp32', 'int8'] as const;
-
 /** The most exact first. */
 export function formatsOf(device: Device): readonly [WeightFormat, ...WeightFormat[]] {
-  return device === 'cpu' ? CPU_FORMATS : ['fp32'];
+  return device === 'cpu' ? WEIGHT_FORMATS : ['fp32'];
 }
-
-/** What "auto" chooses from, the most exact first; int8 takes no less memory than fp32 yet. */
-export const AUTO_FORMATS = ['fp32'] as const;
 
 /** Throws UserError (wrong usage) when `device` can't compute with such weights. */
 export function checkWeights(device: Device | 'auto', weights: WeightChoice): void {
@@ -38,4 +34,13 @@ export function isHalf(weights: WeightIndex): boolean {
     if (dtype !== 'F32') half += elements;
   }
   return half > all / 2;
+}
+
+/**
+ * The weights that graphs read in `format`, to plan with: of a packed copy, where the format needs one, nothing need be
+ * on the disk yet. Throws UserError for a model without the weights that its config expects.
+ */
+export function plannedWeights(model: PackedModel, format: WeightFormat): WeightIndex {
+  const layout = packedLayout(model, format);
+  return layout === null ? model.weights : packedIndex(model.weights, layout, 'packed');
 }

@@ -32,8 +32,8 @@ let queue: Promise<void> = Promise.resolve();
 const aborts = new Map<number, AbortController>();
 
 const handlers: { [K in CallName]: Handler<K> } = {
-  open: async (options, onProgress) => {
-    session = await TrainingSession.open(options, onProgress, onProgress);
+  open: async (options, onProgress, signal) => {
+    session = await TrainingSession.open(options, { onProgress, signal });
     arrays = new AdapterArrays(adapterLayout(options.adapter).size);
     const { device, weights, stats, privacy } = session;
     return { device, weights, stats, sampleRate: privacy?.sampleRate ?? null };

@@ -129,7 +129,7 @@ describe('a model that cannot be used', () => {
     const args = ['start', '--dir', newDirectory(), '--data', data, ...LOCAL, ...huge];
     assert.match(
       await fails(1, ...args),
-      /^error: the model does not fit into memory: training 4096 sequences of 512 tokens at once takes \d+\.\d GB \(weights .*\), but only .* are free: leave --micro-batch to auto, /,
+      /^error: the model does not fit into memory: training 4096 sequences of 512 tokens at once takes \d+\.\d GB beside .* \(\w+ weights .*\), but only .* are free: --micro-batch \d+ fits \(.* in all\); or close/,
     );
   });
 

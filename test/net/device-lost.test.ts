@@ -49,6 +49,7 @@ before(async () => {
     memory: 'auto',
     run: { epochsMax: 2, stepsRef: 4 },
     threads: 1,
+    cacheDir: dir,
     weights: 'fp32',
     heldOutShare: 0.2,
     dataSeed: new Uint8Array(32),

@@ -47,6 +47,7 @@ async function trainOnce(
       device: 'cpu',
       threads: 1,
       weights,
+      cacheDir: dir,
       memory,
     },
     training: { ...TRAINING, batchSize, sequenceLength },

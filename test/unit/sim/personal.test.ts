@@ -121,7 +121,13 @@ describe('a personal adapter, tuned from what two offices have learned', () => {
     const session = await TrainingSession.open({
       ...{ modelDir: EMBEDDED_MODEL_DIRECTORY, adapter, training, run: { epochsMax, stepsRef } },
       dataFiles: [await writeHand(dir, 'own', hands[0] ?? [])],
-      ...{ microBatch: 'auto', memory: 'auto', refuseTooLarge: true, weights: 'fp32' },
+      ...{
+        microBatch: 'auto',
+        memory: 'auto',
+        refuseTooLarge: true,
+        weights: 'fp32',
+        cacheDir: dir,
+      },
       ...{ device: 'cpu', threads: 1, heldOutShare: HELD_OUT_SHARE, dataSeed: seed },
     });
     const done: number[] = [];

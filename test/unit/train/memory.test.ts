@@ -3,12 +3,13 @@ import { describe, it } from 'node:test';
 import type { GraphMemory } from '../../../node/engine/memory.js';
 import type { MemoryMode } from '../../../node/model/memory-mode.js';
 import type { WeightFormat } from '../../../node/model/weight-format.js';
-import { longestSequence, planMemory, type MemoryRequest } from '../../../node/train/memory.js';
+import { longestSequence, planMemory } from '../../../node/train/memory.js';
 import {
   FRAGMENTATION,
   type GraphShape,
   type MachineMemory,
   type MemoryNeeds,
+  type MemoryRequest,
 } from '../../../node/train/memory-plan.js';
 import { userError } from '../model/fixtures.js';
 
@@ -122,14 +123,12 @@ describe('planMemory with formats', () => {
     await assert.rejects(
       planned(120, { weights: 'fp32' }),
       userError(
-        /^the model does not fit into memory: training 1 sequence of 64 tokens at once takes 410 MB \(fp32 weights 400 MB, activations 10 MB, adapter 0 MB\), but only 120 MB are free: --weights int8 --memory low --micro-batch 1 fits \(254 MB in all\); or close other programs$/,
+        /^the model does not fit into memory: training 1 sequence of 64 tokens at once takes 410 MB \(fp32 weights 400 MB, activations 10 MB, adapter 0 MB\), but only 120 MB are free: --weights int8 fits \(254 MB in all\); or close other programs$/,
       ),
     );
     await assert.rejects(
       planned(50, { weights: 'fp32' }),
-      userError(
-        /: --weights int4 --memory low --micro-batch 1 fits \(209 MB in all\), slowly; or close/,
-      ),
+      userError(/: --weights int4 fits \(209 MB in all\), slowly; or close/),
     );
     await assert.rejects(
       planned(200, {}, { sequenceLength: 2048, formats: ['int8'] }),

@@ -6,6 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { openWeights } from '../../../node/model/weight-index.js';
 import type { MemoryPlan } from '../../../node/train/memory-plan.js';
 import type { SessionOptions } from '../../../node/train/messages.js';
+import type { Opening } from '../../../node/train/session-model.js';
 import { TrainingSession } from '../../../node/train/session.js';
 import type { LocalJob } from '../../../node/train/trainer.js';
 import { initialAdapter } from '../../../protocol/adapter.js';
@@ -35,14 +36,21 @@ function job(): LocalJob {
   return { epoch: 0, theta, optimiser: null, steps: 4, deadlineMs: Infinity };
 }
 
+/** Keeps the plan of memory. */
+function into(plans: MemoryPlan[]): Partial<Opening> {
+  return {
+    onProgress: (progress) => {
+      if ('format' in progress) plans.push(progress);
+    },
+  };
+}
+
 describe('TrainingSession', () => {
   it('trains and measures the same with parts of a batch as with the whole', async () => {
     const results = [];
     for (const microBatch of ['auto', 2] as const) {
       const plans: MemoryPlan[] = [];
-      const session = await TrainingSession.open({ ...options, microBatch }, (plan) =>
-        plans.push(plan),
-      );
+      const session = await TrainingSession.open({ ...options, microBatch }, into(plans));
       const { loss, tokens } = await session.train(job(), ignore, never);
       results.push({ loss, tokens, heldOut: await session.evaluate(job().theta, never) });
       assert.deepEqual(
@@ -64,9 +72,7 @@ describe('TrainingSession', () => {
       ['tfjs', 2],
     ] as const) {
       const plans: MemoryPlan[] = [];
-      const session = await TrainingSession.open({ ...options, device, microBatch }, (plan) =>
-        plans.push(plan),
-      );
+      const session = await TrainingSession.open({ ...options, device, microBatch }, into(plans));
       assert.ok(session.device.startsWith(device), session.device);
       assert.equal(plans.length, device === 'cpu' ? 1 : 0);
       losses.push((await session.train(job(), ignore, never)).loss);
@@ -82,9 +88,7 @@ describe('TrainingSession', () => {
       [2, 2],
     ] as const) {
       const plans: MemoryPlan[] = [];
-      const session = await TrainingSession.open({ ...options, training, threads }, (plan) =>
-        plans.push(plan),
-      );
+      const session = await TrainingSession.open({ ...options, training, threads }, into(plans));
       assert.deepEqual(
         plans.map((plan) => [plan.replicas, plan.microBatch]),
         [[replicas, 2]],
@@ -102,8 +106,9 @@ describe('TrainingSession', () => {
     const plans: MemoryPlan[] = [];
     const losses: number[] = [];
     for (const weights of ['fp32', 'int8'] as const) {
-      const session = await TrainingSession.open({ ...options, weights }, (plan) =>
-        plans.push(plan),
+      const session = await TrainingSession.open(
+        { ...options, weights, cacheDir: await scratch.directory() },
+        into(plans),
       );
       losses.push((await session.train(job(), ignore, never)).loss);
       assert.equal(session.device, weights === 'int8' ? 'cpu (1 thread), int8' : 'cpu (1 thread)');
@@ -142,7 +147,7 @@ describe('TrainingSession', () => {
   it('trains privately: records in rows of their own, drawn by a rate, and never the same update twice', async () => {
     const privacy = { noise: 1, clip: 1, batchSize: 6, sampleRate: null };
     const plans: MemoryPlan[] = [];
-    const session = await TrainingSession.open({ ...options, privacy }, (plan) => plans.push(plan));
+    const session = await TrainingSession.open({ ...options, privacy }, into(plans));
     const { examples } = session.stats;
     assert.deepEqual(session.privacy, { ...privacy, sampleRate: 6 / examples });
     assert.ok(plans[0]!.activations > 0);

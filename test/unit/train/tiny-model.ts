@@ -1,4 +1,5 @@
 /** A three-layer model with random weights, data without text for it, and a manifest's training part. */
+import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { join } from 'node:path';
 import { readFile } from 'node:fs/promises';
@@ -58,6 +59,7 @@ export async function sessionOptions(
     device: 'cpu',
     threads: 1,
     weights: 'fp32',
+    cacheDir: tmpdir(),
     heldOutShare: 0.2,
     dataSeed: new Uint8Array(32),
   };
