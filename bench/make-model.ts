@@ -12,7 +12,13 @@ import { EXIT_USAGE, UserError } from '../node/errors.js';
 import { streamSafetensors, type StreamedTensor } from '../node/model/safetensors.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../node/version.js';
 import { WEIGHT_INDEX_FILE } from '../protocol/model-files.js';
-import { configJson, configOf, namedShape, tensorsOf, type ModelShape } from './model-shapes.js';
+import {
+  configJson,
+  configOf,
+  namedShape,
+  tensorsOf,
+  type ModelShape,
+} from '../node/doctor/model-shapes.js';
 import { randomTensors } from './random-weights.js';
 
 const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja'];

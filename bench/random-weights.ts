@@ -4,7 +4,11 @@
  */
 import { Prng } from '../protocol/prng.js';
 import type { StreamedTensor } from '../node/model/safetensors.js';
-import { INITIALIZER_RANGE, type ModelShape, type ShapedTensor } from './model-shapes.js';
+import {
+  INITIALIZER_RANGE,
+  type ModelShape,
+  type ShapedTensor,
+} from '../node/doctor/model-shapes.js';
 
 /** Values that are drawn from: a 16-bit number chooses one. */
 const TABLE_LENGTH = 2 ** 16;

@@ -21,7 +21,7 @@ import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
 import { chooseDevice, type DeviceChoice } from '../train/choose-device.js';
 import { planReading, type ReadingPurpose } from '../train/reading-memory.js';
-import { formatsOf, plannedWeights, type WeightChoice } from '../train/weight-formats.js';
+import { formatsFor, plannedWeights, type WeightChoice } from '../train/weight-formats.js';
 import { modelDirectory, modelOption } from './base-choice.js';
 import { deviceOption, directoryOption, epochOption, weightsOption } from './peer-options.js';
 import { sayPacking } from './slow.js';
@@ -126,8 +126,8 @@ export async function openDevice(
   );
   const executor = await openExecutor({ device, threads });
   if (why !== null) io.stderr.write(`device: ${executor.device}; ${why}\n`);
-  const formats = formatsOf(device);
   const { directory } = chosen;
+  const formats = formatsFor(device, directory.weights);
   const inFormat = (weightFormat: WeightFormat, weights: WeightIndex): ModelToOpen => ({
     ...chosen,
     ...{ weights, weightFormat, executor },

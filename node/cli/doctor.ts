@@ -5,6 +5,7 @@ import Table from 'cli-table3';
 import { z } from 'zod';
 import { checkKind, checkSpace, checkWritable, fileSystemAt, nearest } from '../doctor/disk.js';
 import { checkDevice, checkMemory, checkSpeed, threadsOf, type Plan } from '../doctor/computing.js';
+import { checkFit, WANTED, wellKnown } from '../doctor/fitting.js';
 import { checkData, checkModel, checkModelCache, checkSwarmKey } from '../doctor/files.js';
 import { AGAIN, runChecks, warn, type Check, type Named } from '../doctor/finding.js';
 import { checkClock, checkNode, checkThisProcessor } from '../doctor/machine.js';
@@ -26,6 +27,7 @@ import type { StatusReport } from '../status.js';
 import { DataDirectory } from '../store/directory.js';
 import { holderOf } from '../store/lock.js';
 import { freeMemory } from '../train/free-memory.js';
+import type { MachineMemory } from '../train/memory-plan.js';
 import { adapterLayout } from '../../protocol/adapter.js';
 import type { Manifest } from '../../protocol/manifest.js';
 import { EMBEDDED_MODEL_DIRECTORY, PACKAGE_DIRECTORY } from '../version.js';
@@ -145,8 +147,7 @@ async function lanesFor(
     one('memory', async () => {
       const isOther = options.device !== 'cpu' && options.device !== 'auto';
       if (isOther) return [warn(`nothing is known of the memory of ${options.device}`)];
-      const room = { processBytes: process.memoryUsage.rss(), free: freeMemory(), refuse: true };
-      return [await checkMemory(await plan(), room)];
+      return [await checkMemory(await plan(), roomNow())];
     }),
     one('speed', async (signal) => [await checkSpeed(await plan(), signal)], {
       deadlineMs: LONG_MS,
@@ -157,6 +158,8 @@ async function lanesFor(
         whenLate: `${AGAIN}; where that is no help, its driver may hang: --device cpu`,
       }),
     ),
+    // Last: nothing hangs on it.
+    ...fittingChecks(options, plan),
   ];
   const own = [
     one('addresses', () => Promise.resolve([checkAddresses(ownAddresses())])),
@@ -176,6 +179,23 @@ async function lanesFor(
     ),
   ];
   return [machine, computing, own, network];
+}
+
+/** Of the model that was chosen; of none, one for each of a few that many people want. */
+function fittingChecks({ model }: DoctorOptions, plan: () => Promise<Plan>): Check[] {
+  const names = model === null ? WANTED : [null];
+  return names.map((name) =>
+    one('fits', async () => {
+      const planned = await plan();
+      const fitted =
+        name === null ? { ...planned, name: planned.model.name } : wellKnown(name, planned);
+      return [await checkFit(fitted, roomNow())];
+    }),
+  );
+}
+
+function roomNow(): MachineMemory {
+  return { processBytes: process.memoryUsage.rss(), free: freeMemory(), refuse: true };
 }
 
 /** What the run and the peer in --dir say takes the place of what nobody gave; a damaged directory is told by its checks. */

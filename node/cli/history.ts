@@ -7,10 +7,12 @@ import { switchOption } from '../config.js';
 import { UserError } from '../errors.js';
 import { fileSha256 } from '../files.js';
 import { countPast, goneReason, pastAdapters, type PastAdapter } from '../past-adapters.js';
-import type { Trainer } from '../interfaces.js';
+import { WEIGHT_FORMATS, type WeightFormat } from '../model/weight-format.js';
 import { readStoredRun, type StoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readLosses, writeLosses } from '../store/losses-file.js';
+import type { TrainerHost } from '../train/host.js';
+import type { WeightChoice } from '../train/weight-formats.js';
 import { directoryOption, jsonOption } from './peer-options.js';
 import { createBar } from './slow.js';
 import {
@@ -78,7 +80,11 @@ interface Measurer {
   close(): Promise<void>;
 }
 
-/** Opens the model for the first adapter that was not measured before. Throws as readStoredPeer does. */
+/**
+ * Opens the model for the first adapter that was not measured before; sooner where the format of its weights is left
+ * open and what was measured does not say which it was, for losses of two formats are not compared. Throws as
+ * readStoredPeer does.
+ */
 async function openMeasurer(
   stored: StoredRun,
   options: TrainerVerbOptions,
@@ -86,18 +92,28 @@ async function openMeasurer(
 ): Promise<Measurer> {
   const directory = new DataDirectory(options.dir);
   const peer = await readStoredPeer(options.dir, stored);
-  const measure = await nameOfMeasure(stored, peer, options.weights);
-  const losses = await readLosses(directory, measure);
   const total = 1 + countPast(stored);
+  const nameOf = await namesOfMeasures(stored, peer);
+  const open = (weights: WeightChoice): Promise<TrainerHost> =>
+    openStoredTrainer(stored, peer, { ...options, weights }, io);
+  let trainer: TrainerHost | null = null;
+  let format = options.weights === 'auto' ? null : options.weights;
+  format ??= await measuredFormat(directory, nameOf, total);
+  if (format === null) {
+    trainer = await open('auto');
+    format = trainer.weights;
+  }
+  const measure = nameOf(format);
+  const weights = format;
+  const losses = await readLosses(directory, measure);
   const bar = createBar(io, 'measuring adapter');
   let done = 0;
-  let trainer: (Trainer & { close(): Promise<void> }) | null = null;
   return {
     measure: async (theta, sha256) => {
       const known = losses.get(sha256);
       let loss = known ?? null;
       if (known === undefined) {
-        trainer ??= await openStoredTrainer(stored, peer, options, io);
+        trainer ??= await open(weights);
         const measured = await trainer.evaluate(theta, io.signal);
         if (measured === null) throw nothingHeldOut(options.dir);
         loss = Number.isFinite(measured) ? measured : null;
@@ -114,18 +130,29 @@ async function openMeasurer(
   };
 }
 
+/** The format with which all of `total` adapters were measured before; null for none. */
+async function measuredFormat(
+  directory: DataDirectory,
+  nameOf: (format: WeightFormat) => string,
+  total: number,
+): Promise<WeightFormat | null> {
+  for (const format of WEIGHT_FORMATS) {
+    if ((await readLosses(directory, nameOf(format))).size >= total) return format;
+  }
+  return null;
+}
+
 function nothingHeldOut(dir: string): UserError {
   return new UserError(
     `the peer in ${dir} has held nothing out to measure on; start or join with it once more with a larger --held-out`,
   );
 }
 
-/** 64 hex digits: equal only where text, model and arithmetic are the same. */
-async function nameOfMeasure(
+/** 64 hex digits for each format: equal only where text, model and arithmetic are the same. */
+async function namesOfMeasures(
   { run }: StoredRun,
   { peerId, settings, base }: StoredPeer,
-  precision: string,
-): Promise<string> {
+): Promise<(format: WeightFormat) => string> {
   const files: string[] = [];
   for (const file of settings.dataFiles) {
     // A file that is gone is told of when it is to be read.
@@ -134,8 +161,11 @@ async function nameOfMeasure(
   const { sequenceLength, batchSize } = run.manifest.training;
   const { heldOutShare } = settings;
   const { fingerprint } = base;
-  const parts = { files, heldOutShare, peerId, fingerprint, sequenceLength, batchSize, precision };
-  return createHash('sha256').update(JSON.stringify(parts)).digest('hex');
+  const parts = { files, heldOutShare, peerId, fingerprint, sequenceLength, batchSize };
+  return (weights) =>
+    createHash('sha256')
+      .update(JSON.stringify({ ...parts, weights }))
+      .digest('hex');
 }
 
 interface History {

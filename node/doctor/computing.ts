@@ -10,6 +10,7 @@ import { UserError } from '../errors.js';
 import { createLogger } from '../log.js';
 import { openLanguageModel } from '../model/language-model.js';
 import type { ModelDirectory } from '../model/model-directory.js';
+import type { PackedModel } from '../model/packed/layout.js';
 import { fastestWays } from '../train/accumulate.js';
 import { probeDevice, type DeviceWorld } from '../train/choose-device.js';
 import { graphMemory } from '../engine/memory.js';
@@ -22,7 +23,7 @@ import {
   type MemoryRequest,
 } from '../train/memory-plan.js';
 import { describePlan, explainWeights } from '../train/memory-words.js';
-import { formatsOf, isHalf, plannedWeights } from '../train/weight-formats.js';
+import { formatsFor, isHalf, plannedWeights } from '../train/weight-formats.js';
 import { adapterLayout, type AdapterSpec } from '../../protocol/adapter.js';
 import type { Training } from '../../protocol/manifest.js';
 import { fail, ok, warn, type Finding } from './finding.js';
@@ -37,15 +38,28 @@ export interface Plan {
   options: Omit<TrainerOptions, 'data' | 'heldOut'>;
 }
 
-/** What training by `plan` is planned with. */
-async function needsOf({ model, adapter, training, options }: Plan): Promise<MemoryNeeds> {
+/** What of a plan decides what training takes; of the model no more than its config and the headers of its files. */
+export interface Planned {
+  model: PackedModel;
+  adapter: AdapterSpec;
+  training: Training;
+  options: Pick<TrainerOptions, 'threads'>;
+}
+
+/** What training is planned with. */
+export async function needsOf({
+  model,
+  adapter,
+  training,
+  options,
+}: Planned): Promise<MemoryNeeds> {
   const { config, weights } = model;
   const { batchSize, sequenceLength } = training;
   const executor = await openExecutor({ device: 'cpu', threads: 1 });
   return {
     ...{ batchSize, sequenceLength, adapterSize: adapterLayout(adapter).size },
     ...fastestWays(batchSize, sequenceLength, threadsOf(options)),
-    ...{ formats: formatsOf('cpu'), isHalf: isHalf(weights) },
+    ...{ formats: formatsFor('cpu', weights), isHalf: isHalf(weights) },
     graphs: async ({ microBatch, format, ...shape }) => {
       const opened = await openLanguageModel({
         ...{ config, weights: plannedWeights(model, format), weightFormat: format },

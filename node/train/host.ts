@@ -15,6 +15,7 @@ import {
   type TrainResult,
 } from '../interfaces.js';
 import { refuseNotFinite } from '../model/finite.js';
+import type { WeightFormat } from '../model/weight-format.js';
 import type { AdapterSpec } from '../../protocol/adapter.js';
 import { AdapterLink } from './adapter-link.js';
 import { chooseDevice, cpuInstead, type ChosenDevice, type DeviceChoice } from './choose-device.js';
@@ -148,6 +149,11 @@ export class TrainerHost implements Trainer {
   /** What the steps run on, e.g. "cpu (2 threads)"; another one after `auto` has lost a GPU. */
   get device(): string {
     return (this.#last ?? this.#firstOpened()).device;
+  }
+
+  /** Of the frozen weights: what was chosen, where that was left open. */
+  get weights(): WeightFormat {
+    return (this.#last ?? this.#firstOpened()).weights;
   }
 
   /** The device and why it is this one, e.g. "cpu (2 threads); webgpu was not taken: no adapter found". */

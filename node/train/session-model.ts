@@ -16,7 +16,7 @@ import { freeMemory } from './free-memory.js';
 import type { GraphShape, MemoryPlan } from './memory-plan.js';
 import { planMemory } from './memory.js';
 import type { CallProgress, SessionOptions } from './messages.js';
-import { formatsOf, isHalf, plannedWeights } from './weight-formats.js';
+import { formatsFor, isHalf, plannedWeights } from './weight-formats.js';
 
 /** How opening is followed, and stopped between two pieces of work. */
 export interface Opening {
@@ -51,6 +51,7 @@ export async function openSessionModel(
 ): Promise<SessionModel> {
   const { options, directory, data } = parts;
   const models = new PlannedModels(parts);
+  const formats = formatsFor(options.device, directory.weights);
   const trained: GraphName = options.privacy === undefined ? 'gradient' : 'examples';
   // The gradient's graph gives the loss as well.
   const hasLossGraph = trained === 'examples' && data.heldOut !== null;
@@ -58,7 +59,7 @@ export async function openSessionModel(
     microBatch: microBatchSize(options.training.batchSize, options.microBatch),
     sequenceLength: options.training.sequenceLength,
     memory: options.memory === 'auto' ? 'fast' : options.memory,
-    format: options.weights === 'auto' ? formatsOf(options.device)[0] : options.weights,
+    format: options.weights === 'auto' ? formats[0] : options.weights,
   };
   let replicas = 1;
   // What is predicted is how the CPU executor uses the memory of the machine.
@@ -158,7 +159,7 @@ function planSession(
     {
       ...{ batchSize, sequenceLength, adapterSize: adapterLayout(adapter).size },
       ...fastestWays(batchSize, sequenceLength, threads),
-      ...{ formats: formatsOf(device), isHalf: isHalf(directory.weights) },
+      ...{ formats: formatsFor(device, directory.weights), isHalf: isHalf(directory.weights) },
       graphs: async (shape) => {
         const model = await models.planned(shape);
         return graphs.map((name) => graphMemory(model.program(name)));

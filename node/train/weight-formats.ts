@@ -1,7 +1,12 @@
 /** Which formats the frozen weights of a model can have on a device. */
 import type { Device } from '../engine/devices.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
-import { packedIndex, packedLayout, type PackedModel } from '../model/packed/layout.js';
+import {
+  packedIndex,
+  packedLayout,
+  quantisationIn,
+  type PackedModel,
+} from '../model/packed/layout.js';
 import type { WeightIndex } from '../model/safetensors.js';
 import { WEIGHT_FORMATS, type WeightFormat } from '../model/weight-format.js';
 
@@ -11,6 +16,24 @@ export type WeightChoice = WeightFormat | 'auto';
 /** The most exact first. */
 export function formatsOf(device: Device): readonly [WeightFormat, ...WeightFormat[]] {
   return device === 'cpu' ? WEIGHT_FORMATS : ['fp32'];
+}
+
+/**
+ * Those in which it can compute with these weights: what others have quantised is never fp32. Throws UserError when there
+ * are none.
+ */
+export function formatsFor(
+  device: Device,
+  weights: WeightIndex,
+): readonly [WeightFormat, ...WeightFormat[]] {
+  const formats = formatsOf(device);
+  const method = quantisationIn(weights);
+  if (method === null) return formats;
+  const [first, ...rest] = formats.filter((format) => format !== 'fp32');
+  if (first !== undefined) return [first, ...rest];
+  throw new UserError(
+    `the model's weights are quantised (${method}), but --device ${device} computes with fp32 only: use --device cpu`,
+  );
 }
 
 /** Throws UserError (wrong usage) when `device` can't compute with such weights. */

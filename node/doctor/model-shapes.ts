@@ -1,10 +1,23 @@
 /** The shapes of well-known models: their config.json, and the tensors that their weight files hold. */
-import { UserError, EXIT_USAGE } from '../node/errors.js';
-import { readModelConfig, type ModelConfig } from '../node/model/config.js';
-import { decoderOf } from '../node/model/families.js';
+import { UserError, EXIT_USAGE } from '../errors.js';
+import { readModelConfig, type ModelConfig } from '../model/config.js';
+import { decoderOf } from '../model/families.js';
+import type { TensorEntry, WeightIndex } from '../model/safetensors.js';
+
+type ModelType = 'llama' | 'mistral' | 'qwen2' | 'qwen3' | 'phi3' | 'gemma3_text';
+
+/** As Transformers calls them. */
+const ARCHITECTURES: Readonly<Record<ModelType, string>> = {
+  llama: 'Llama',
+  mistral: 'Mistral',
+  qwen2: 'Qwen2',
+  qwen3: 'Qwen3',
+  phi3: 'Phi3',
+  gemma3_text: 'Gemma3',
+};
 
 export interface ModelShape {
-  readonly modelType: 'llama' | 'qwen2' | 'qwen3';
+  readonly modelType: ModelType;
   readonly hidden: number;
   readonly intermediate: number;
   readonly layers: number;
@@ -39,6 +52,14 @@ const LLAMA_3 = {
   },
 };
 const LLAMA_3_2 = { ...LLAMA_3, rope_scaling: { ...LLAMA_3.rope_scaling, factor: 32 } };
+const MISTRAL = { rope_theta: 1e6, max_position_embeddings: 32_768, sliding_window: null };
+// Without the factors of its LongRoPE, which change no size.
+const PHI3 = { max_position_embeddings: 4096, sliding_window: 262_144 };
+const GEMMA3 = {
+  max_position_embeddings: 131_072,
+  hidden_activation: 'gelu_pytorch_tanh',
+  ...{ sliding_window: 1024, sliding_window_pattern: 6, query_pre_attn_scalar: 256 },
+};
 const SMOLLM2 = { rope_theta: 100_000, max_position_embeddings: 8192 };
 
 /** By name: hidden, intermediate, layers, heads, key-value heads, width of a head, vocabulary. */
@@ -49,8 +70,12 @@ export const MODEL_SHAPES: ReadonlyMap<string, ModelShape> = new Map([
   ['Qwen3-0.6B', shape('qwen3', [1024, 3072, 28, 16, 8, 128, 151_936], true, QWEN3)],
   ['Llama-3.2-1B', shape('llama', [2048, 8192, 16, 32, 8, 64, 128_256], true, LLAMA_3_2)],
   ['Qwen2.5-1.5B', shape('qwen2', [1536, 8960, 28, 12, 2, 128, 151_936], true, QWEN2)],
+  ['Phi-3.5-mini', shape('phi3', [3072, 8192, 32, 32, 32, 96, 32_064], false, PHI3)],
+  ['Gemma-3-4B', shape('gemma3_text', [2560, 10_240, 34, 8, 4, 256, 262_208], true, GEMMA3)],
+  ['Mistral-7B', shape('mistral', [4096, 14_336, 32, 32, 8, 128, 32_768], false, MISTRAL)],
   ['Qwen2.5-7B', shape('qwen2', [3584, 18_944, 28, 28, 4, 128, 152_064], false, QWEN2)],
   ['Llama-3.1-8B', shape('llama', [4096, 14_336, 32, 32, 8, 128, 128_256], false, LLAMA_3)],
+  ['Qwen3-8B', shape('qwen3', [4096, 12_288, 36, 32, 8, 128, 151_936], false, QWEN3)],
 ]);
 
 /** The shape called `name`, in any case. Throws UserError. */
@@ -67,9 +92,8 @@ export const INITIALIZER_RANGE = 0.02;
 
 /** As config.json has it. */
 export function configJson(one: ModelShape): Record<string, unknown> {
-  const architecture = { llama: 'Llama', qwen2: 'Qwen2', qwen3: 'Qwen3' }[one.modelType];
   return {
-    architectures: [`${architecture}ForCausalLM`],
+    architectures: [`${ARCHITECTURES[one.modelType]}ForCausalLM`],
     model_type: one.modelType,
     ...{ hidden_size: one.hidden, intermediate_size: one.intermediate },
     ...{ num_hidden_layers: one.layers, num_attention_heads: one.heads },
@@ -84,6 +108,19 @@ export function configJson(one: ModelShape): Record<string, unknown> {
 
 export function configOf(one: ModelShape, name: string): ModelConfig {
   return readModelConfig(JSON.stringify(configJson(one)), name);
+}
+
+/** Bytes of a weight in a file of such a model: bf16. */
+const WEIGHT_BYTES = 2;
+
+/** The weights of a shape, as an index of files that nobody reads: to plan with. */
+export function weightsOf(config: ModelConfig, one: ModelShape): WeightIndex {
+  return new Map(
+    tensorsOf(config, one).map(({ name, shape: sizes }): [string, TensorEntry] => {
+      const length = sizes.reduce((product, n) => product * n, WEIGHT_BYTES);
+      return [name, { name, dtype: 'BF16', shape: sizes, file: name, offset: 0, length }];
+    }),
+  );
 }
 
 export interface ShapedTensor {
@@ -107,7 +144,10 @@ export function tensorsOf(config: ModelConfig, one: ModelShape): ShapedTensor[] 
     const layer = `model.layers.${i}`;
     norm(`${layer}.input_layernorm`, hidden);
     norm(`${layer}.post_attention_layernorm`, hidden);
-    if (one.modelType === 'qwen3') {
+    if (one.modelType === 'gemma3_text') {
+      for (const side of ['pre', 'post']) norm(`${layer}.${side}_feedforward_layernorm`, hidden);
+    }
+    if (one.modelType === 'qwen3' || one.modelType === 'gemma3_text') {
       for (const head of ['q_norm', 'k_norm']) norm(`${layer}.self_attn.${head}`, headDim);
     }
     addLinear(linear.filter(({ name }) => name.startsWith(`${layer}.`)));
