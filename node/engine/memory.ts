@@ -17,7 +17,6 @@ import { codePieces, codesMatmulOperation } from './ops/codes.js';
 import { frozenMatmulOperation, piecesOf, type FrozenMatmulAttributes } from './ops/frozen.js';
 import { addMatmulOperation, matmulOperation } from './ops/matmul.js';
 import * as neural from './ops/neural.js';
-import { quantisedGradientOperation, quantisedMatmulOperation } from './ops/quantised.js';
 import { roundingRestOperation } from './ops/row-codes.js';
 
 /** What one compiled graph takes, in bytes. */
@@ -26,8 +25,6 @@ export interface GraphMemory {
   readonly weights: number;
   /** Bytes of weights that are mapped from files and never copied: the kernel may drop these pages. */
   readonly evictable: number;
-  /** Beside `weights` while the graph is compiled: what weights of 8 bits are made from. */
-  readonly loading: number;
   /** Inputs, intermediate values and outputs: the most at one moment of a run. */
   readonly peak: number;
   /** Operations, each of which costs the executor a little as well. */
@@ -37,16 +34,10 @@ export interface GraphMemory {
 const FLOAT_BYTES = 4;
 const ELEMENT_BYTES: Readonly<Record<DType, number>> = { float32: FLOAT_BYTES, int32: 4, bool: 1 };
 
-/** Where the right factor of a product stands, and the bytes of its elements as the kernels lay a weight out anew. */
-type RightFactor = readonly [place: number, bytes: number];
-const RIGHT_FACTOR: ReadonlyMap<Operation<never>, RightFactor> = new Map<
-  Operation<never>,
-  RightFactor
->([
-  [matmulOperation, [1, 4]],
-  [addMatmulOperation, [2, 4]],
-  [quantisedMatmulOperation, [1, 1]],
-  [quantisedGradientOperation, [1, 4]],
+/** Where the right factor of a product stands, of which the kernels lay out a weight. */
+const RIGHT_FACTOR: ReadonlyMap<Operation<never>, number> = new Map<Operation<never>, number>([
+  [matmulOperation, 1],
+  [addMatmulOperation, 2],
 ]);
 
 /** Operations whose result is another view of their first operand's bytes. */
@@ -64,12 +55,7 @@ type Workspace = (result: Value, inputs: readonly Value[]) => number;
 const WORKSPACE: ReadonlyMap<Operation<never>, Workspace> = new Map<Operation<never>, Workspace>([
   // ONNX's Where makes two halves first.
   [elementwise.selectOperation, (result) => 2 * bytesOf(result)],
-  [quantisedMatmulOperation, besideQuantised],
-  [
-    codesMatmulOperation,
-    (result, [x, matrix, , rest]) =>
-      besideQuantised(result, [x!, matrix!, ...(rest ? [rest] : [])]),
-  ],
+  [codesMatmulOperation, besideCodes],
   // The codes, and what they stand for.
   [roundingRestOperation, (result) => elementCount(result.shape) + bytesOf(result)],
   [causalAttentionOperation, attentionWorkspace],
@@ -77,7 +63,7 @@ const WORKSPACE: ReadonlyMap<Operation<never>, Workspace> = new Map<Operation<ne
 ]);
 
 /** The codes of the operand and of its rest, and the products of both before their sum and the scaling of its rows. */
-function besideQuantised(result: Value, [x, , rest]: readonly Value[]): number {
+function besideCodes(result: Value, [x, , , rest]: readonly Value[]): number {
   const codes = elementCount(x!.shape);
   return rest === undefined ? Math.max(codes, bytesOf(result)) : 2 * (codes + bytesOf(result));
 }
@@ -98,7 +84,6 @@ export function graphMemory({
     weights:
       weightBytes(order, plainWeights) + constants.reduce((sum, value) => sum + bytesOf(value), 0),
     evictable: evictableBytes(order, results),
-    loading: loadingBytes(order),
     peak:
       pieceBytes(order) + Math.max(peak(outputs, full), brief === outputs ? 0 : peak(brief, short)),
     operations: order.filter(({ source }) => source.kind === 'operation').length,
@@ -107,8 +92,7 @@ export function graphMemory({
 
 /**
  * A weight that is the right factor of a product is laid out anew for the kernels, once for each product;
- * its plain float32 copy is dropped when nothing else reads it. Where weights stay plain there is only that,
- * and the codes of those of 8 bits.
+ * its plain float32 copy is dropped when nothing else reads it. Where weights stay plain there is only that.
  */
 function weightBytes(order: readonly Value[], staysPlain: boolean): number {
   let bytes = 0;
@@ -118,9 +102,8 @@ function weightBytes(order: readonly Value[], staysPlain: boolean): number {
     const { storedOperands = [] } = source.operation;
     for (const [i, one] of source.inputs.entries()) {
       if (one.source.kind !== 'weight' || storedOperands.includes(i)) continue;
-      const [place, perElement] = RIGHT_FACTOR.get(source.operation) ?? [null, 0];
-      const isLaidOut = i === place && !(staysPlain && perElement === ELEMENT_BYTES.float32);
-      if (isLaidOut) bytes += perElement * elementCount(one.shape);
+      const isLaidOut = !staysPlain && i === RIGHT_FACTOR.get(source.operation);
+      if (isLaidOut) bytes += bytesOf(one);
       else plain.add(one);
     }
   }
@@ -173,24 +156,6 @@ function pieceBytes(order: readonly Value[]): number {
     }
   }
   return 2 * most;
-}
-
-/**
- * A weight that becomes codes is held in float32 until all of them are codes, and so are the codes of each
- * product before they are laid out.
- */
-function loadingBytes(order: readonly Value[]): number {
-  let bytes = 0;
-  const read = new Set<Value>();
-  for (const { source } of order) {
-    if (source.kind !== 'operation' || source.operation !== quantisedMatmulOperation) continue;
-    const [, one] = source.inputs as [Value, Value];
-    if (one.source.kind !== 'weight') continue;
-    read.add(one);
-    bytes += elementCount(one.shape);
-  }
-  for (const value of read) bytes += bytesOf(value);
-  return bytes;
 }
 
 /**

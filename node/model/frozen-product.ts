@@ -1,16 +1,7 @@
 /** How a model's frozen matrices are held and multiplied with: in float32, or as their files hold them. */
 import type { Value } from '../engine/graph.js';
-import type { CrossEntropyOptions } from '../engine/ops/loss.js';
-import {
-  frozenMatmul,
-  frozenRows,
-  gather,
-  isStored,
-  matmul,
-  matmulWithQuantisedGradient,
-  quantisedMatmul,
-} from '../engine/ops/index.js';
-import type { CodeMax } from '../engine/ops/quantised.js';
+import type { CrossEntropyAttributes } from '../engine/ops/loss.js';
+import { frozenMatmul, frozenRows, gather, isStored, matmul } from '../engine/ops/index.js';
 import { isCodes } from '../engine/storage.js';
 import type { ModelValues } from './family.js';
 
@@ -20,11 +11,9 @@ export interface Arithmetic {
   readonly isMapped: boolean;
   /** The executor has quick and exact sums of 8-bit products, in which matrices of codes are multiplied with. */
   readonly hasQuickSums: boolean;
-  /** Of matrices that become codes of 8 bits when the graph is compiled; null where none does. */
-  readonly codeMax: CodeMax | null;
 }
 
-export const FLOAT32: Arithmetic = { isMapped: false, hasQuickSums: false, codeMax: null };
+export const FLOAT32: Arithmetic = { isMapped: false, hasQuickSums: false };
 
 /** Whether a value is a matrix that stays as its file holds it. */
 function isFrozen(matrix: Value, { isMapped }: Arithmetic): boolean {
@@ -64,15 +53,9 @@ export function frozenProduct(
   isSensitive: boolean,
   arithmetic: Arithmetic,
 ): Value {
-  if (isFrozen(matrix, arithmetic)) {
-    const terms = termsOf(matrix, x.shape[0]!, isSensitive, arithmetic);
-    return frozenMatmul(x, matrix, { transB, terms });
-  }
-  const { codeMax } = arithmetic;
-  if (codeMax === null || matrix.source.kind === 'operation') return matmul(x, matrix, { transB });
-  return isSensitive && !hasQuickSums(codeMax)
-    ? matmulWithQuantisedGradient(x, matrix, { transB, codeMax })
-    : quantisedMatmul(x, matrix, { transB, codeMax, isFine: isSensitive });
+  if (!isFrozen(matrix, arithmetic)) return matmul(x, matrix, { transB });
+  const terms = termsOf(matrix, x.shape[0]!, isSensitive, arithmetic);
+  return frozenMatmul(x, matrix, { transB, terms });
 }
 
 /** table: [V, C] float32, indices: [...] int32 -> its rows: [..., C] float32. */
@@ -84,13 +67,8 @@ export function rowsOf(table: Value, indices: Value, arithmetic: Arithmetic): Va
 export function headProduct(
   { hidden, table, logitCap = null }: Pick<ModelValues, 'hidden' | 'table' | 'logitCap'>,
   arithmetic: Arithmetic,
-): CrossEntropyOptions {
+): CrossEntropyAttributes {
   const cap = logitCap === null ? {} : { cap: logitCap };
   if (!isFrozen(table, arithmetic)) return cap;
   return { ...cap, isFrozen: true, terms: termsOf(table, hidden.shape[0]!, true, arithmetic) };
-}
-
-/** Whether the CPU has instructions for sums of 8-bit products. Where it has none, two products take longer than one in fp32. */
-export function hasQuickSums(codeMax: CodeMax): boolean {
-  return codeMax === 127;
 }

@@ -130,11 +130,7 @@ function inTheirOrder(
   factor: 'A' | 'B',
   values: Float32Array,
 ): Float32Array {
-  if (
-    factor === 'A' ||
-    !isRotatedInPairs(config) ||
-    !/\.[qk]_proj$/.test(module)
-  ) {
+  if (factor === 'A' || !isRotatedInPairs(config) || !/\.[qk]_proj$/.test(module)) {
     return values;
   }
   const { heads, keyValueHeads, headDim } = config;

@@ -8,8 +8,7 @@ import { ExecutorError } from '../engine/errors.js';
 import type { CompiledGraph, Feeds, Program, RunOptions, TensorData } from '../engine/executor.js';
 import { input, type Value } from '../engine/graph.js';
 import { concat, gather, reshape } from '../engine/ops/index.js';
-import type { CrossEntropyOptions } from '../engine/ops/loss.js';
-import { largestCode } from '../engine/overflow-trial.js';
+import type { CrossEntropyAttributes } from '../engine/ops/loss.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
 import type { BatchShape, ModelValues } from './family.js';
@@ -19,14 +18,11 @@ import { exampleGradients, exampleLosses } from './example-gradients.js';
 import { sliceAdapter, type LoraUse } from './lora-graph.js';
 import { chunkedLoss, chunkedLossAndGradient, chunkTokens, meanLoss } from './loss-head.js';
 import type { MemoryMode } from './memory-mode.js';
-import type { Precision } from './precision.js';
 import { trainedRows } from './trained-rows.js';
 import { IGNORED_TARGET, type TokenBatch } from './token-batch.js';
 
 /** What to open, and the shape of its batches. */
 export interface LanguageModelOptions extends BatchShape, ModelToOpen {
-  /** Of its linear layers. Default: fp32. */
-  readonly precision?: Precision;
   /** Default: normal. */
   readonly memory?: MemoryMode;
   /**
@@ -105,8 +101,7 @@ export interface LanguageModel extends BatchShape {
  */
 export async function openLanguageModel(options: LanguageModelOptions): Promise<LanguageModel> {
   checkModel(options, options.sequenceLength);
-  const codeMax = options.precision === 'int8' ? await largestCode(options.executor) : null;
-  const model = new GraphLanguageModel(options, { ...(await arithmeticOf(options)), codeMax });
+  const model = new GraphLanguageModel(options, await arithmeticOf(options));
   model.checkWeights();
   for (const name of options.compile ?? []) await model.graph(name);
   return model;
@@ -115,7 +110,7 @@ export async function openLanguageModel(options: LanguageModelOptions): Promise<
 /** The forward pass, what it is compared with, and what its loss is differentiated by. */
 interface Forward extends ModelValues {
   readonly targets: Value;
-  readonly product: CrossEntropyOptions;
+  readonly product: CrossEntropyAttributes;
   readonly tensors: readonly Value[];
 }
 
@@ -226,7 +221,7 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   describe(): string {
-    const { executor, precision = 'fp32', weightFormat = precision } = this.options;
+    const { executor, weightFormat = 'fp32' } = this.options;
     return weightFormat === 'fp32' ? executor.device : `${executor.device}, ${weightFormat}`;
   }
 
@@ -304,7 +299,7 @@ class GraphLanguageModel implements LanguageModel {
     // chunks each has its own, so that only many tokens are worth them.
     const few = 2 * chunkTokens(forward.table.shape[0]!);
     const isWhole = !isLow && (!this.isChunked || forward.hidden.shape[0]! <= few);
-    const loss = isWhole ? meanLoss(forward, this.arithmetic.codeMax) : chunkedLoss(forward);
+    const loss = isWhole ? meanLoss(forward) : chunkedLoss(forward);
     return { outputs: { loss }, plainWeights: !isWhole || this.arithmetic.isMapped };
   }
 
@@ -357,8 +352,7 @@ class GraphLanguageModel implements LanguageModel {
   /** Of graphs that multiply with a weight in both directions. */
   private get plainWeights(): boolean {
     const { memory = 'normal' } = this.options;
-    const { isMapped, codeMax } = this.arithmetic;
-    return isMapped || memory === 'low' || (memory === 'normal' && codeMax === null);
+    return this.arithmetic.isMapped || memory !== 'fast';
   }
 
   /** Throws for a batch or adapter that does not fit; returns the number of trained tokens. */

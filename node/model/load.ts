@@ -56,7 +56,6 @@ export async function arithmeticOf({
   return {
     isMapped: weightFormat !== 'fp32',
     hasQuickSums: isPacked && (await hasQuickSums(executor)),
-    codeMax: null,
   };
 }
 

@@ -2,9 +2,7 @@
 import { after, gradients } from '../engine/autodiff.js';
 import { scalar, type Value } from '../engine/graph.js';
 import { add, concat, div, maximum, reshape, slice, sum } from '../engine/ops/index.js';
-import type { CrossEntropyOptions } from '../engine/ops/loss.js';
-import type { CodeMax } from '../engine/ops/quantised.js';
-import { FLOAT32, frozenProduct, hasQuickSums } from './frozen-product.js';
+import type { CrossEntropyAttributes } from '../engine/ops/loss.js';
 import { tokenLosses, trainedOf } from './token-losses.js';
 
 /**
@@ -25,20 +23,12 @@ export interface LossInputs {
   readonly table: Value;
   readonly targets: Value;
   /** How the table is multiplied with, and what becomes of the logits. Default: it is float32, and nothing. */
-  readonly product?: CrossEntropyOptions;
+  readonly product?: CrossEntropyAttributes;
 }
 
-/**
- * -> mean nats over the trained tokens, [] float32. `codeMax`: of the table in 8-bit integers; null for fp32, in which
- * a table that is computed is multiplied with in any case.
- */
-export function meanLoss(inputs: LossInputs, codeMax: CodeMax | null = null): Value {
-  const { hidden, table } = inputs;
-  const isComputed = table.source.kind === 'operation';
-  const whole = chunk(inputs, 0, hidden.shape[0]!);
-  if (codeMax === null || isComputed) return total(inputs, whole);
-  const logits = frozenProduct(hidden, table, true, true, { ...FLOAT32, codeMax });
-  return total(inputs, whole, { logits, ...(hasQuickSums(codeMax) ? { codeMax } : {}) });
+/** -> mean nats over the trained tokens, [] float32. */
+export function meanLoss(inputs: LossInputs): Value {
+  return total(inputs, chunk(inputs, 0, inputs.hidden.shape[0]!));
 }
 
 /** The same, with the logits of `most` tokens at a time. Default: chunkTokens. */
@@ -91,12 +81,8 @@ function chunksOf(inputs: LossInputs, most = chunkTokens(inputs.table.shape[0]!)
 }
 
 /** Nats of a chunk's trained tokens, divided by the number of all trained tokens: [] float32. */
-function total(
-  { table, targets: all, product = {} }: LossInputs,
-  { hidden, targets }: Chunk,
-  options?: CrossEntropyOptions,
-): Value {
-  const { nats } = tokenLosses(hidden, table, targets, { ...product, ...options }); // [n]
+function total({ table, targets: all, product }: LossInputs, { hidden, targets }: Chunk): Value {
+  const { nats } = tokenLosses(hidden, table, targets, product); // [n]
   const flat = reshape(all, [all.shape.reduce((product, length) => product * length, 1)]);
   return div(sum(nats, [0]), maximum(sum(trainedOf(flat), [0]), scalar(1)));
 }

@@ -1,6 +1,6 @@
 /** The loss of single tokens, from which the losses of batches and of examples are made. */
 import { constant, scalar, type Value } from '../engine/graph.js';
-import type { CrossEntropyOptions } from '../engine/ops/loss.js';
+import type { CrossEntropyAttributes } from '../engine/ops/loss.js';
 import { equal, linearCrossEntropy, mul, reshape, select } from '../engine/ops/index.js';
 import { IGNORED_TARGET } from './token-batch.js';
 
@@ -12,7 +12,7 @@ export function tokenLosses(
   hidden: Value,
   table: Value,
   targets: Value,
-  options: CrossEntropyOptions = {},
+  options: CrossEntropyAttributes = {},
 ): { nats: Value; trained: Value } {
   const flat = reshape(targets, [hidden.shape[0]!]);
   const someToken = select(isIgnored(flat), constant(Int32Array.of(0), []), flat);

@@ -17,7 +17,7 @@ export interface MemoryPlan {
   format: WeightFormat;
   /** What was left open, is preferred to this, and does not fit; the most preferred first. */
   passedOver: PassedOver[];
-  /** Frozen weights in the process's own memory, with the graphs around them, and what loading them takes. */
+  /** Frozen weights in the process's own memory, with the graphs around them. */
   weights: number;
   /** Frozen weights mapped from files: the kernel drops these pages when it needs room, and reads them again. */
   evictable: number;
@@ -98,16 +98,13 @@ export async function predict(
   { replicas, ...shape }: Way,
   { processBytes, free }: MachineMemory,
 ): Promise<MemoryPlan> {
-  let [weights, evictable, activations, loading] = [0, 0, 0, 0];
+  let [weights, evictable, activations] = [0, 0, 0];
   for (const graph of await graphs(shape)) {
     weights += graph.weights + NODE_BYTES * graph.operations;
     // Graphs of one model map the same pages.
     evictable = Math.max(evictable, graph.evictable);
-    // A graph is compiled after the last one has run for the first time.
-    loading = Math.max(loading, weights + graph.loading + activations);
     activations += FRAGMENTATION * graph.peak;
   }
-  weights = Math.max(weights, loading - activations);
   const threads = replicas === 1 ? 0 : replicas;
   return {
     ...{ batchSize, ...shape, replicas, passedOver: [] },

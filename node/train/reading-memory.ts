@@ -107,7 +107,7 @@ async function firstThatFits(
 }
 
 function readingOf(format: WeightFormat, graph: GraphMemory): Reading {
-  const weights = graph.weights + graph.loading + NODE_BYTES * graph.operations;
+  const weights = graph.weights + NODE_BYTES * graph.operations;
   const activations = FRAGMENTATION * graph.peak;
   const { evictable } = graph;
   const anonymous = weights + activations;

@@ -245,49 +245,6 @@ const ROUNDING = (
   },
 }));
 
-const QUANTISED: OperationCase[] = [false, true].flatMap((transB) => {
-  const attributes = { transB, codeMax: 63 } as const;
-  const weight = fixed(centred(...(transB ? [4, 5] : [5, 4])));
-  const weightAt = (w: Plain, k: number, n: number): number => (transB ? w.at(n, k) : w.at(k, n));
-  return [
-    ...(
-      [
-        ['both signs', centred, {}],
-        ['no negative number', positive, {}],
-        ['16 bits', centred, { isFine: true }],
-        ['no sign', positive, { isPositive: true }],
-        ['16 bits and no sign', positive, { isFine: true, isPositive: true }],
-      ] as const
-    ).map(([what, operand, options]): OperationCase => ({
-      operation: 'quantisedMatmul',
-      what: `${what}, transB ${transB}`,
-      inputs: [fixed(operand(3, 5)), weight],
-      build: ([x, w]) => ops.quantisedMatmul(x!, w!, { ...attributes, ...options }),
-      expected: ([x, w]) => {
-        const K = [0, 1, 2, 3, 4];
-        const rows = [0, 1, 2].map((m) => K.map((k) => x!.at(m, k)));
-        const { isFine, isPositive }: { isFine?: boolean; isPositive?: boolean } = options;
-        const known = rows.map((row) => quantised(row, isPositive ? 255 : 127, isFine));
-        const columns = [0, 1, 2, 3].map((n) =>
-          quantised(
-            K.map((k) => weightAt(w!, k, n)),
-            63,
-          ),
-        );
-        return Plain.from([3, 4], (m, n) => total(5, (k) => known[m]![k]! * columns[n]![k]!));
-      },
-    })),
-    {
-      operation: 'matmulWithQuantisedGradient',
-      what: `transB ${transB}`,
-      inputs: [fixed(centred(3, 5)), weight],
-      build: ([x, w]) => ops.matmulWithQuantisedGradient(x!, w!, attributes),
-      expected: ([x, w]) =>
-        Plain.from([3, 4], (m, n) => total(5, (k) => x!.at(m, k) * weightAt(w!, k, n))),
-    },
-  ];
-});
-
 function softmax(x: Plain, row: number[], width: number, j: number): number {
   return Math.exp(x.at(...row, j)) / total(width, (k) => Math.exp(x.at(...row, k)));
 }
@@ -374,7 +331,6 @@ export const CASES: readonly OperationCase[] = [
   ...LAYOUT,
   ...MATRIX,
   ...ROUNDING,
-  ...QUANTISED,
   ...frozenCases(),
   ...NEURAL,
   ...ATTENTION,
@@ -392,17 +348,6 @@ const both = (build: (a: Value, b: Value) => Value): (() => Value)[] => [
   () => build(f32(2, 3), f32(2, 4)),
   () => build(f32(2, 3), i32(2, 3)),
 ];
-
-/** Operands that do not fit a product with a frozen weight. */
-function misfits(product: typeof ops.quantisedMatmul): (() => Value)[] {
-  const attributes = { transB: false, codeMax: 63 } as const;
-  return [
-    () => product(f32(2, 3), f32(4, 3), attributes),
-    () => product(f32(2, 3), f32(3, 4), { ...attributes, transB: true }),
-    () => product(f32(6, 2, 3), f32(6, 3, 4), attributes),
-    () => product(f32(2, 3), ops.exp(f32(3, 4)), attributes),
-  ];
-}
 
 /** Builds that must throw ShapeError, by operation. */
 export const REFUSALS: Readonly<Record<string, readonly (() => Value)[]>> = {
@@ -443,12 +388,10 @@ export const REFUSALS: Readonly<Record<string, readonly (() => Value)[]>> = {
     () => ops.addMatmul(f32(6, 2, 4), f32(6, 2, 3), f32(6, 3, 4)),
   ],
   ...frozenRefusals(f32, i32),
-  quantisedMatmul: misfits(ops.quantisedMatmul),
   roundingRest: [
     () => ops.roundingRest(f32(2, 3, 4), false),
     () => ops.roundingRest(i32(2, 3), true),
   ],
-  matmulWithQuantisedGradient: misfits(ops.matmulWithQuantisedGradient),
   softmax: [() => ops.softmax(scalar(1)), () => ops.softmax(i32(2))],
   logSoftmax: [() => ops.logSoftmax(scalar(1)), () => ops.logSoftmax(i32(2))],
   rmsNorm: [() => ops.rmsNorm(f32(2, 3), f32(2), 1e-5), () => ops.rmsNorm(f32(2, 3), f32(3), 0)],

@@ -4,7 +4,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { input } from '../../node/engine/graph.js';
-import { quantisedMatmul } from '../../node/engine/ops/index.js';
+import { frozenMatmul } from '../../node/engine/ops/index.js';
+import { storeMatrix, weightFolder } from '../support/stored-weights.js';
 import { readModelConfig } from '../../node/model/config.js';
 import { openLanguageModel, type GraphName } from '../../node/model/language-model.js';
 import { loraModules } from '../../node/model/lora.js';
@@ -90,11 +91,13 @@ describe('on WebGPU no node is left to the CPU', () => {
   }
 
   it('and one that is left would be seen', async () => {
-    const [x, w] = [input('x', 'float32', [4, 8]), input('w', 'float32', [8, 4])];
+    const data = new Float32Array(32).fill(1);
+    const { value } = storeMatrix(weightFolder(), 'INT8', [4, 8], data);
+    const x = input('x', 'float32', [4, 8]);
     const placement = await placementOf({ threads: 1, device: 'webgpu' }, async (executor) => {
-      const y = quantisedMatmul(x, w, { transB: false, codeMax: 127 });
+      const y = frozenMatmul(x, value, { transB: true, terms: 1 });
       const graph = await executor.compile({ outputs: { y } });
-      await graph.run({ x: new Float32Array(32).fill(1), w: new Float32Array(32).fill(1) });
+      await graph.run({ x: data });
       await graph.dispose();
     });
     assert.match(leftToCpu(placement), /MatMulIntegerToFloat/);

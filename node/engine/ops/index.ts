@@ -10,7 +10,6 @@ import * as layout from './layout.js';
 import * as loss from './loss.js';
 import * as matrix from './matmul.js';
 import * as neural from './neural.js';
-import * as quantised from './quantised.js';
 import * as capped from './softcap.js';
 import * as rowCodes from './row-codes.js';
 import * as codes from './codes.js';
@@ -40,8 +39,6 @@ export const OPERATIONS: readonly Operation[] = [
   indexing.scatterRowsOperation,
   matrix.matmulOperation,
   matrix.addMatmulOperation,
-  quantised.quantisedMatmulOperation,
-  quantised.quantisedGradientOperation,
   rowCodes.roundingRestOperation,
   frozen.frozenMatmulOperation,
   frozen.frozenRowsOperation,
@@ -82,7 +79,6 @@ export { layerNorm } from './layer-norm.js';
 export { concat, pad, slice, transpose } from './layout.js';
 export { linearCrossEntropy } from './loss.js';
 export { addMatmul, matmul } from './matmul.js';
-export { matmulWithQuantisedGradient, quantisedMatmul } from './quantised.js';
 export { roundingRest } from './row-codes.js';
 export { softcap } from './softcap.js';
 export { frozenMatmul, type FrozenMatmulOptions } from './codes.js';

@@ -1,21 +1,18 @@
 /** Cross-entropy of a linear output layer, without a gradient as large as the logits. */
-import { apply, constant, elementCount, sameShape, scalar, type Value } from '../graph.js';
+import { apply, elementCount, sameShape, type Value } from '../graph.js';
 import { demand, type Operation } from '../operation.js';
-import { reshape, sum } from './broadcast.js';
-import { add, exp, mul, sub } from './elementwise.js';
+import { reshape } from './broadcast.js';
+import { exp, mul, sub } from './elementwise.js';
 import { frozenMatmul } from './codes.js';
 import { frozenRows } from './frozen.js';
 import { gather, scatterRows } from './indexing.js';
 import { slice } from './layout.js';
 import { matmul } from './matmul.js';
 import { logSoftmax } from './neural.js';
-import { quantisedMatmul, type CodeMax } from './quantised.js';
 import { softcap, softcapSlope } from './softcap.js';
 
-/** How the gradient by hidden is computed. */
+/** How the table is multiplied with, and what becomes of the logits. */
 export type CrossEntropyAttributes = {
-  /** In 8-bit integers, with table codes up to that; absent: in float32. */
-  readonly codeMax?: CodeMax;
   /** The logits are bounded by softcap, and the log-probabilities of those. */
   readonly cap?: number;
   /** The table stays as its file holds it: see frozen.ts. Default: false. */
@@ -51,16 +48,13 @@ export const linearCrossEntropyOperation: Operation<CrossEntropyAttributes> = {
     return { dtype: 'float32', shape: [rows] };
   },
   gradient({ inputs, attributes, output, upstream }) {
-    const { codeMax, isFrozen = false, cap } = attributes;
+    const { isFrozen = false, cap } = attributes;
     const [hidden, table, logProbabilities, targets] = inputs as [Value, Value, Value, Value];
     if (cap !== undefined) return cappedGradient({ inputs, output, upstream }, cap, isFrozen);
     const perRow = reshape(upstream, [elementCount(upstream.shape), 1]); // [N, 1]
     const probabilities = exp(logProbabilities); // [N, V]
     const weighted = mul(perRow, hidden); // [N, C]
-    const expected =
-      codeMax === undefined
-        ? timesTable(probabilities, table, isFrozen)
-        : quantisedExpectation(probabilities, table, codeMax);
+    const expected = timesTable(probabilities, table, isFrozen);
     return [
       mul(perRow, sub(expected, rowsOf(table, targets, isFrozen))),
       sub(
@@ -123,42 +117,22 @@ function rowsOf(table: Value, indices: Value, isFrozen: boolean): Value {
   return isFrozen ? frozenRows(table, indices) : gather(table, indices);
 }
 
-/**
- * probabilities: [N, V], table: [V, C] -> about their product. Most probabilities are too small for 8 bits beside the
- * largest of their row, and many for 16; what is missing of their sum goes to the mean row, for those are nearly all.
- */
-function quantisedExpectation(probabilities: Value, table: Value, codeMax: CodeMax): Value {
-  const attributes = { transB: false, codeMax, isFine: true, isPositive: true };
-  const [V] = table.shape as [number, number];
-  const ones = constant(new Float32Array(V).fill(1), [V, 1]);
-  const missing = sub(scalar(1), quantisedMatmul(probabilities, ones, attributes)); // [N, 1]
-  const mean = mul(sum(table, [0], true), scalar(1 / V)); // [1, C]
-  return add(quantisedMatmul(probabilities, table, attributes), mul(missing, mean));
-}
-
-/** What of a cross-entropy is computed in other numbers than float32. */
-export interface CrossEntropyOptions extends CrossEntropyAttributes {
-  /** [N, V], in place of the product of hidden and table. */
-  readonly logits?: Value;
-}
-
 /** hidden: [N, C], table: [V, C] float32, targets: [N] int32 in 0 to V - 1 -> nats [N] float32. */
 export function linearCrossEntropy(
   hidden: Value,
   table: Value,
   targets: Value,
-  { logits, ...attributes }: CrossEntropyOptions = {},
+  attributes: CrossEntropyAttributes = {},
 ): Value {
   const { isFrozen = false, terms = 0, cap } = attributes;
-  const product = isFrozen
+  const logits = isFrozen
     ? frozenMatmul(hidden, table, { transB: true, terms })
     : matmul(hidden, table, { transB: true });
-  const free = logits ?? product;
   if (cap !== undefined) {
-    const bounded = softcap(free, cap);
+    const bounded = softcap(logits, cap);
     const inputs = [hidden, table, logSoftmax(bounded), targets, bounded];
     return apply(linearCrossEntropyOperation, inputs, attributes);
   }
-  const logProbabilities = logSoftmax(free);
+  const logProbabilities = logSoftmax(logits);
   return apply(linearCrossEntropyOperation, [hidden, table, logProbabilities, targets], attributes);
 }

@@ -10,7 +10,6 @@ import {
   lessThan,
   matmul,
   mul,
-  quantisedMatmul,
   reshape,
   select,
   softmax,
@@ -90,15 +89,11 @@ describe('graphMemory: a program with brief runs', () => {
 });
 
 describe('graphMemory: what a graph holds', () => {
-  it('is each weight once where they stay plain, and the codes of 8 bits', () => {
+  it('is each weight once where they stay plain', () => {
     const table = frozen('table', [20, 10]);
     const logits = matmul(gather(table, input('tokens', 'int32', [3])), table, { transB: true });
     const outputs = { y: matmul(logits, table) };
     assert.equal(graphMemory({ outputs, plainWeights: true }).weights, 800);
-    const codes = {
-      y: quantisedMatmul(input('h', 'float32', [3, 10]), table, { transB: true, codeMax: 63 }),
-    };
-    assert.equal(graphMemory({ outputs: codes, plainWeights: true }).weights, 200);
   });
 
   it('is one copy of a weight for each product with it, and a plain one for other readers', () => {
@@ -111,19 +106,6 @@ describe('graphMemory: what a graph holds', () => {
     assert.equal(memory(matmul(logits, table)).weights, 3 * 800);
     const alone = matmul(input('h', 'float32', [3, 10]), table, { transB: true });
     assert.equal(memory(alone).weights, 800, 'nobody reads the plain copy');
-  });
-
-  it('is a byte an element for each product with codes of 8 bits', () => {
-    const table = frozen('table', [20, 10]);
-    const h = input('h', 'float32', [3, 10]);
-    const y = quantisedMatmul(h, table, { transB: true, codeMax: 63 }); // [3, 20]
-    assert.equal(memory(y).weights, 200);
-    const back = memory(quantisedMatmul(y, table, { transB: false, codeMax: 63 }));
-    assert.equal(back.weights, 2 * 200);
-    // float32 once, and the codes of each product once more.
-    assert.equal(back.loading, 800 + 2 * 200);
-    // Beside h, y and the result: the product before its rows are scaled back.
-    assert.equal(back.peak, 120 + 240 + 120 + 120);
   });
 
   it('is float32 whatever the file has, with tables, and the third operand of a sum of products', () => {

@@ -4,7 +4,6 @@ import { gradients } from '../../../node/engine/autodiff.js';
 import type { TensorData } from '../../../node/engine/executor.js';
 import { input, type Value } from '../../../node/engine/graph.js';
 import { graphMemory } from '../../../node/engine/memory.js';
-import { add } from '../../../node/engine/ops/index.js';
 import { ortExecutor } from '../../../node/engine/ort.js';
 import {
   chunkedLoss,
@@ -90,28 +89,5 @@ describe('the loss over chunks of tokens', () => {
     const chunked = graphMemory({ outputs: { sum, hidden } }).peak;
     const logits = 4 * N * V;
     assert.ok(whole - chunked > logits, `${whole} and ${chunked} for ${logits} of logits`);
-  });
-});
-
-describe('the loss with a table in 8-bit integers', () => {
-  it('is nearly the exact one, and so is its gradient', async () => {
-    const outputsOf = (loss: Value): Record<string, Value> => {
-      const [hidden, table] = gradients(loss, [inputs.hidden, inputs.table]) as [Value, Value];
-      return { loss, hidden, table };
-    };
-    const exact = await evaluate(outputsOf(meanLoss(inputs)));
-    const near = await evaluate(outputsOf(meanLoss(inputs, 127)));
-    for (const [name, expected] of Object.entries(exact)) {
-      const difference = Math.hypot(...near[name]!.map((value, i) => value - expected[i]!));
-      const relative = difference / Math.hypot(...expected);
-      assert.ok(relative > 0 && relative < 0.01, `${name} is off by ${relative}`);
-    }
-  });
-
-  it('is the exact one where the table is computed', async () => {
-    const computed = { ...inputs, table: add(inputs.table, inputs.table) };
-    const [exact, same] = [meanLoss(computed), meanLoss(computed, 127)];
-    const results = await evaluate({ exact, same });
-    assert.deepEqual(results['same'], results['exact']);
   });
 });

@@ -10,6 +10,7 @@ import {
   type LanguageModel,
   type LanguageModelOptions,
 } from '../../../node/model/language-model.js';
+import { decoderOf } from '../../../node/model/families.js';
 import { openNextTokenModel } from '../../../node/model/next-token-model.js';
 import type { WeightFormat } from '../../../node/model/weight-format.js';
 import { packModel } from '../../support/packed-model.js';
@@ -200,5 +201,43 @@ describe('weights in a format of few bits', () => {
       await results({ ...options, weights: floats }, theta),
     ];
     assert.ok(distance(actual.gradient, expected.gradient) < 1e-5);
+  });
+
+  it('give a gradient of one example that knows nothing of the others, to the last bit', async () => {
+    const { packed, theta } = await optionsOf('llama-gqa-tied', 'int8', cpu);
+    const examples = { batchSize, sequenceLength: T };
+    const model = await openLanguageModel({ ...packed, batchSize, examples });
+    const batch = batchOf({ ...packed, batchSize });
+    const tokens = batch.tokens.map((token, i) => (i < T ? token : (token + 1) % 40));
+    const [before, changed] = [
+      await model.exampleGradients(batch, theta),
+      await model.exampleGradients({ ...batch, tokens }, theta),
+    ];
+    await model.dispose();
+    const first = (gradients: Float32Array): Float32Array => gradients.subarray(0, theta.length);
+    assert.deepEqual(first(changed.gradients), first(before.gradients));
+    assert.notDeepEqual(changed.gradients, before.gradients);
+  });
+
+  it('take more than 8 bits of what sensitive layers read, which their family declares', async () => {
+    const sensitiveLayers = async (name: ReferenceCaseName): Promise<string[]> => {
+      const { options, model } = await openCase(name, ['all-linear']);
+      await model.dispose();
+      const { layers } = decoderOf(options.config);
+      const names = layers.filter(({ isSensitive }) => isSensitive).map((layer) => layer.name);
+      return [...new Set(names.map((one) => one.replace(/^.*\.\d+\./, '')))].sort();
+    };
+    assert.deepEqual(await sensitiveLayers('llama-gqa-tied'), [
+      'mlp.down_proj',
+      'self_attn.k_proj',
+      'self_attn.q_proj',
+      'self_attn.v_proj',
+    ]);
+    assert.deepEqual(await sensitiveLayers('phi3'), [
+      'lm_head',
+      'mlp.down_proj',
+      'self_attn.qkv_proj',
+    ]);
+    assert.deepEqual(await sensitiveLayers('gpt2'), ['attn.c_attn', 'mlp.c_proj']);
   });
 });

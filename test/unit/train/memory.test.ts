@@ -23,7 +23,6 @@ function graph([weights, evictable, activations]: Sizes, shape: GraphShape): Gra
   return {
     weights: weights * MB,
     evictable: evictable * MB,
-    loading: 0,
     peak: (activations * MB * sequences) / FRAGMENTATION,
     operations: 0,
   };

@@ -23,7 +23,7 @@ const needs: ReadingNeeds = {
     const [weights, evictable] = SIZES[format];
     const graph: GraphMemory = {
       ...{ weights: weights * MB, evictable: evictable * MB },
-      ...{ loading: 0, peak: 8 * MB, operations: 0 },
+      ...{ peak: 8 * MB, operations: 0 },
     };
     return Promise.resolve(graph);
   },
