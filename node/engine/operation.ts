@@ -37,9 +37,10 @@ export interface OnnxEmitter {
   float(value: number): string;
   /**
    * Rows `from` to `to` of a frozen matrix as its file holds them, mapped and never copied. Each call gives names of its
-   * own: what one direction of a layer makes of them is not kept for the other.
+   * own: what one direction of a layer makes of them is not kept for the other. Of the axis `inner` ONNX Runtime is not
+   * told the length: it frees what it makes of them after use, where it would keep it for the next value of equal shape.
    */
-  stored(weight: WeightSource, from: number, to: number): StoredRows;
+  stored(weight: WeightSource, from: number, to: number, inner?: 0 | 1): StoredRows;
   /**
    * A Loop of `count` steps whose nodes `body` adds once; absent where the device has none. `step` is the step's
    * number, int64 without dimensions; `state` goes from step to step. The body may read names from outside of it.

@@ -12,7 +12,7 @@ export function standardOperators(
   return {
     int64: (values) => emit.int64(values),
     float: (value) => emit.float(value),
-    stored: (weight, from, to) => emit.stored(weight, from, to),
+    stored: (...rows) => emit.stored(...rows),
     node(opType, inputs, options = {}) {
       if (opType === 'FusedMatMul') return product(emit, rankOf, inputs, options);
       if (opType === 'LogSoftmax') return logSoftmax(emit, inputs[0]!, options);

@@ -27,14 +27,14 @@ export function dequantise(
   return emit.node('DequantizeLinear', [elements, scales!], { ...options, attributes });
 }
 
-/** Rows `from` to `to` of a frozen matrix as float32, made anew in each run, right before they are read. */
+/** Rows `from` to `to` of a frozen matrix as float32, made in each run right before they are read. `inner`: the axis that a product sums over. */
 export function floatRows(
   emit: OnnxEmitter,
   weight: WeightSource,
-  from: number,
-  to: number,
+  [from, to]: readonly [number, number],
+  inner: 0 | 1,
 ): string {
-  const rows = emit.stored(weight, from, to);
+  const rows = emit.stored(weight, from, to, inner);
   if (weight.storage === 'F32') return rows.elements;
   const options = { isEarly: true, rank: 2 };
   if (rows.scales !== null) return dequantise(emit, weight, rows, options);

@@ -373,10 +373,12 @@ class Writer implements OnnxEmitter {
     return this.node('Cast', [elements], { attributes: { to: { int: DATA_TYPE.float32 } } });
   }
 
-  stored(weight: WeightSource, from: number, to: number): StoredRows {
+  stored(weight: WeightSource, from: number, to: number, inner?: 0 | 1): StoredRows {
     const rows = weightRows(weight, from, to);
     const elements = this.elements(this.root, rows);
-    const dim = rows.shape.map((length) => ({ dimValue: BigInt(length) }));
+    const dim = rows.shape.map((length, axis) => ({
+      dimValue: BigInt(axis === inner ? 0 : length),
+    }));
     const type = { tensorType: { elemType: STORAGE_TYPE[weight.storage], shape: { dim } } };
     this.overridable.push({ name: elements, type });
     return {

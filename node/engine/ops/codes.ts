@@ -104,7 +104,7 @@ function product(
   const parts = pieces.map(([from, to]) => {
     const isAll = pieces.length === 1;
     const own = isAll ? scales : part(emit, scales, from, to);
-    const known = codesOf(emit, source, from, to, own);
+    const known = codesOf(emit, source, [from, to], transB, own);
     const right = transB
       ? emit.node('Transpose', [known], { attributes: { perm: { ints: [1, 0] } }, isEarly: true })
       : known;
@@ -138,11 +138,11 @@ const MADE_OF_FOUR_BITS = 5;
 function codesOf(
   emit: OnnxEmitter,
   source: WeightSource,
-  from: number,
-  to: number,
+  [from, to]: readonly [number, number],
+  transB: boolean,
   scales: string,
 ): string {
-  const rows = emit.stored(source, from, to);
+  const rows = emit.stored(source, from, to, transB ? 1 : 0);
   if (source.storage === 'INT8') return rows.elements;
   const known = dequantise(emit, source, rows, { isEarly: true });
   const attributes = { axis: { int: 0 }, output_dtype: { int: INT8 } };

@@ -36,16 +36,17 @@ export const frozenMatmulOperation: Operation<FrozenMatmulAttributes> = {
         ...options,
       });
     const pieces = piecesOf(weight);
+    const inner = transB ? 1 : 0;
     if (pieces.length === 1) {
-      product(x!, floatRows(emit, weight, ...pieces[0]!), output);
+      product(x!, floatRows(emit, weight, pieces[0]!, inner), output);
     } else if (transB) {
-      const parts = pieces.map(([from, to]) => product(x!, floatRows(emit, weight, from, to)));
+      const parts = pieces.map((piece) => product(x!, floatRows(emit, weight, piece, inner)));
       emit.node('Concat', parts, { ...output, attributes: { axis: { int: 1 } } });
     } else {
       let sum: string | null = null;
       for (const [from, to] of pieces) {
         const left = columns(emit, x!, from, to);
-        const right = floatRows(emit, weight, from, to);
+        const right = floatRows(emit, weight, [from, to], inner);
         const isLast = to === weight.shape[0];
         if (sum === null) sum = product(left, right);
         else sum = emit.node('Gemm', [left, right, sum], isLast ? output : {});
