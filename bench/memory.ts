@@ -3,6 +3,7 @@
  * each train and evaluate, and prints the prediction beside what the process held at most: anonymous memory and pages
  * of files, each page once. Linux only.
  *   npm run bench:memory -- MODEL_DIR 1x64 8x128:fast 8x512:int8 1x2048:int8:low 1x512:auto [--rank 8] [--steps 3] [--threads 1]
+ *     [--once]
  *     [--limit BYTES]   in a memory control group of that size (as root), from which the model's pages are dropped first
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -30,6 +31,8 @@ const { values, positionals } = parseArgs({
     /** Optimiser steps before the evaluation. */
     steps: { type: 'string', default: '3' },
     threads: { type: 'string', default: '1' },
+    /** Only --steps steps, without a second epoch and an evaluation: for models whose steps take minutes. */
+    once: { type: 'boolean', default: false },
     limit: { type: 'string' },
   },
 });
@@ -103,9 +106,11 @@ async function measure(modelDir: string, data: string, shape: Shape): Promise<Me
     const theta = initialAdapter(adapter);
     const job = { epoch: 0, theta, optimiser: null, steps, deadlineMs: Number.MAX_SAFE_INTEGER };
     const { optimiser, loss, seconds } = await host.train(job, ignore, never);
-    // As in the second epoch: with the moments in the process that trains and in the one that keeps them.
-    await host.train({ ...job, optimiser, steps: 1 }, ignore, never);
-    await host.evaluate(theta, never);
+    if (!values.once) {
+      // As in the second epoch: with the moments of the first.
+      await host.train({ ...job, optimiser, steps: 1 }, ignore, never);
+      await host.evaluate(theta, never);
+    }
     const training = await watch.peak();
     const [plan] = plans;
     if (plan === undefined) throw new TypeError('no plan was made');
