@@ -5,6 +5,7 @@ import { option, text, type OptionValues } from '../config.js';
 import type { Origin } from '../config/sources.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
+import { openModelDirectory } from '../model/model-directory.js';
 import type { TrainerHost } from '../train/host.js';
 import type { PrivacySettings } from '../train/privacy-budget.js';
 import { EPOCH_MS_MIN } from '../../protocol/limits.js';
@@ -20,6 +21,7 @@ import { fromMembers, listForRun, openSharedModel } from './model-sharing.js';
 import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { runOptions, type RunOptions } from './run-options.js';
+import { planOf, sequenceLengthOf } from './sequence-length.js';
 import { withSession, type Session } from './session.js';
 import { LOADING, sayIfSlow, sayPacking, sayPlan, sayReading } from './slow.js';
 import { defineVerb } from './verb.js';
@@ -147,6 +149,19 @@ async function openRun(
     checkBaseModel(run, base);
     return { run, trainer: await open(run.manifest) };
   }
+  const sequenceLength = await sequenceLengthOf(
+    options.sequenceLength,
+    async () => ({
+      plan: planOf(await openModelDirectory(base.dir), {
+        ...{ rank: initial?.rank ?? options.rank, alpha: initial?.alpha ?? options.alpha, modules },
+        ...{ batchSize: options.batchSize, steps: options.steps, options },
+      }),
+      ...{ data: options.data, columns: columnsOf(options) },
+    }),
+    io.stderr,
+    io.signal,
+  );
+  const decided = { ...options, sequenceLength };
   const context = {
     founder: peerId,
     fingerprint: base.fingerprint,
@@ -157,7 +172,7 @@ async function openRun(
     initial,
   };
   // A first look, so that a value out of bounds is told before the model is loaded.
-  const draft = manifestFromOptions(options, { ...context, startMs: 0, epochMs: EPOCH_MS_MIN });
+  const draft = manifestFromOptions(decided, { ...context, startMs: 0, epochMs: EPOCH_MS_MIN });
   found(draft);
   const trainer = await open(draft);
   const epochMs = await chooseEpochMs(options, trainer, session);
