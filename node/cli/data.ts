@@ -12,6 +12,7 @@ import { modelDirectory, modelOption } from './base-choice.js';
 import { columnOptions } from './data-options.js';
 import { directoryOption, jsonOption, peerOptions } from './peer-options.js';
 import { runOptions } from './run-options.js';
+import { autoSequenceLength, usualRequest } from './sequence-length.js';
 import { columnsInForce, inForce, readStored } from './settings-in-force.js';
 import { defineVerb } from './verb.js';
 import { printable, printableLine } from '../printable.js';
@@ -40,8 +41,8 @@ export const dataVerb = defineVerb({
     },
     sequenceLength: {
       ...runOptions.sequenceLength,
-      help: 'tokens in one sequence; longer records are cut',
-      defaultText: `that of the run in --dir, or ${runOptions.sequenceLength.default}`,
+      help: 'tokens in one sequence, as for start; longer records are cut',
+      defaultText: 'that of the run in --dir, or auto',
     },
     heldOut: {
       ...peerOptions.heldOut,
@@ -60,7 +61,8 @@ tokens      960; of a record 15 to 17, median 16, 95 of 100 up to 17
   up to 16  ██████████████████████████████ 50
   up to 32  ██████ 10
 trained on  252 tokens; 708 are only read
-longer      0 of 60 records (0.0 %) have more than 128 tokens
+sequences   64 tokens (--sequence-length auto): 95 of 100 records have at most 17 tokens
+longer      0 of 60 records (0.0 %) have more than 64 tokens
 duplicates  0; 0 more differ in capitals and signs alone
 split       55 records are trained on, 5 are held out
 no problems`,
@@ -75,25 +77,30 @@ no problems`,
     const options = inForce(asked, given, manifest);
     const directory = await openModelDirectory(await modelDirectory(options.model, settings, io));
     const tokenizer = await openTokenizer(directory.dir, directory.config);
-    const report = await reportOn(
-      files.filter((file) => file !== null),
-      {
-        tokenizer,
-        chatTemplate: await openChatTemplate(directory.dir),
-        sequenceLength: options.sequenceLength,
-        heldOutShare: given.has('heldOut')
-          ? options.heldOut
-          : (settings?.heldOutShare ?? options.heldOut),
-        // The order of the rows is no concern of what is in them.
-        seed: new Uint8Array(32),
-        columns: columnsInForce(options, given, settings),
-        onProgress: sayProgress(io.stderr),
-        signal: io.signal,
-      },
-    );
+    const paths = files.filter((file) => file !== null);
+    const columns = columnsInForce(options, given, settings);
+    const request = usualRequest(directory, paths, columns);
+    const { sequenceLength: wanted } = options;
+    const length =
+      wanted === 'auto'
+        ? await autoSequenceLength(request, io.signal)
+        : { tokens: wanted, why: null };
+    const report = await reportOn(paths, {
+      tokenizer,
+      chatTemplate: await openChatTemplate(directory.dir),
+      sequenceLength: length.tokens,
+      heldOutShare: given.has('heldOut')
+        ? options.heldOut
+        : (settings?.heldOutShare ?? options.heldOut),
+      // The order of the rows is no concern of what is in them.
+      seed: new Uint8Array(32),
+      columns,
+      onProgress: sayProgress(io.stderr),
+      signal: io.signal,
+    });
     const shown = options.noSamples ? { ...report, samples: [] } : report;
-    const { sequenceLength, all } = options;
-    const writing = { tokenizer, sequenceLength, all, run: manifest?.name ?? null };
+    const { all } = options;
+    const writing = { tokenizer, length, all, run: manifest?.name ?? null };
     // The report escapes what is not its own, and has colours.
     rawOutput(io.stdout).write(
       options.json
@@ -110,7 +117,8 @@ no problems`,
 
 interface Writing {
   tokenizer: Tokenizer;
-  sequenceLength: number;
+  /** Tokens of a sequence, and why so many, where nobody said how many. */
+  length: { tokens: number; why: string | null };
   all: boolean;
   /** Whose settings these are; null where there is no run yet. */
   run: string | null;
@@ -130,7 +138,7 @@ function sayProgress(out: Writable): (records: number, tokens: number) => void {
   };
 }
 
-function jsonReport(report: DataReport, { tokenizer, all, sequenceLength }: Writing): string {
+function jsonReport(report: DataReport, { tokenizer, all, length }: Writing): string {
   const samples = report.samples.map(({ stretches, ...place }) => ({
     ...place,
     parts: stretches.map(({ tokens, trained }, i) => ({
@@ -139,7 +147,7 @@ function jsonReport(report: DataReport, { tokenizer, all, sequenceLength }: Writ
     })),
   }));
   const problems = report.problems.slice(0, all ? PROBLEMS_MAX : 1);
-  return `${JSON.stringify({ ...report, sequenceLength, samples, problems })}\n`;
+  return `${JSON.stringify({ ...report, sequenceLength: length.tokens, samples, problems })}\n`;
 }
 
 const KINDS = {
@@ -157,7 +165,7 @@ function textReport(report: DataReport, writing: Writing, colour: boolean): stri
   return [...lines, ...samples, problemsText(report, writing.all), ''].join('\n');
 }
 
-function rowsOf(report: DataReport, { sequenceLength, run }: Writing): [string, string][] {
+function rowsOf(report: DataReport, { length, run }: Writing): [string, string][] {
   const { records, lengths, split, longer, skipped, touching } = report;
   const kinds = Object.entries(report.byKind).map(
     ([kind, count]) => `${grouped(count)} ${KINDS[kind as keyof typeof KINDS]}`,
@@ -169,6 +177,8 @@ function rowsOf(report: DataReport, { sequenceLength, run }: Writing): [string, 
   if (records === 0) return rows;
   if (run !== null) rows.push(['settings', `those of the run "${run}"`]);
   const { min, max, median, p95, total } = lengths;
+  const { tokens: sequenceLength, why } = length;
+  const chosen = `${grouped(sequenceLength)} tokens (--sequence-length auto): ${why}`;
   rows.push(
     [
       'tokens',
@@ -179,6 +189,7 @@ function rowsOf(report: DataReport, { sequenceLength, run }: Writing): [string, 
       'trained on',
       `${grouped(report.trainedTokens)} tokens; ${grouped(report.contextTokens)} are only read`,
     ],
+    ...(why === null ? [] : [['sequences', chosen] as [string, string]]),
     ['longer', longerText(longer, records, sequenceLength)],
     [
       'duplicates',

@@ -32,10 +32,10 @@ import { adapterLayout } from '../../protocol/adapter.js';
 import type { Manifest } from '../../protocol/manifest.js';
 import { EMBEDDED_MODEL_DIRECTORY, PACKAGE_DIRECTORY } from '../version.js';
 import { hubNameMeant } from './base-choice.js';
-import { columnOptions } from './data-options.js';
-import { trainingOf } from './found-run.js';
+import { columnOptions, columnsOf } from './data-options.js';
 import { peerOptions } from './peer-options.js';
 import { runOptions } from './run-options.js';
+import { autoSequenceLength, planOf } from './sequence-length.js';
 import { columnsInForce, inForce, readStored, type Stored } from './settings-in-force.js';
 import { createBar } from './slow.js';
 import { fetchStatus, storedUrl } from './status.js';
@@ -119,7 +119,7 @@ async function lanesFor(
   const asking = holder === null ? Promise.resolve(null) : statusOf(dir);
   let planning: Promise<Plan> | null = null;
   // Once for all checks; a model that cannot be read is told by the check of the model.
-  const plan = (): Promise<Plan> => (planning ??= planFor(options, manifest));
+  const plan = (): Promise<Plan> => (planning ??= planFor(options, manifest, columns));
   const machine = [
     one('node', async () => [checkNode(process.versions.node, await oldestNode())]),
     one('processor', () => Promise.resolve([checkThisProcessor()])),
@@ -230,21 +230,24 @@ async function modelOf({ model }: DoctorOptions): Promise<ModelDirectory> {
 export async function planFor(
   options: DoctorOptions,
   manifest: Manifest | null = null,
+  columns: ColumnNames = columnsOf(options),
+  signal: AbortSignal = AbortSignal.timeout(DEADLINE_MS),
 ): Promise<Plan> {
   const model = await modelOf(options);
   const run = { ...defaultsOf(runOptions), ...options };
   const modules = manifest?.adapter.modules ?? loraModules(model.config, run.targetModules);
-  const names = modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1));
-  return {
-    model,
-    adapter: {
-      ...{ rank: run.rank, alpha: run.alpha, seed: new Uint8Array(32) },
-      ...{ targetModules: [...new Set(names)], modules },
-    },
-    training: trainingOf(run, model.config.hiddenSize),
-    steps: run.steps,
-    options,
-  };
+  const { rank, alpha, batchSize, steps, data } = run;
+  const plan = planOf(model, { rank, alpha, modules, batchSize, steps, options });
+  // What is wrong with the data, their own check says.
+  const auto = async (): Promise<number> =>
+    data.length === 0
+      ? plan.training.sequenceLength
+      : autoSequenceLength({ plan, data, columns }, signal).then(
+          ({ tokens }) => tokens,
+          () => plan.training.sequenceLength,
+        );
+  const sequenceLength = run.sequenceLength === 'auto' ? await auto() : run.sequenceLength;
+  return { ...plan, training: { ...plan.training, sequenceLength } };
 }
 
 /** Of the peer that runs in `dir`; null when it does not answer. */

@@ -27,12 +27,10 @@ import {
 import { columnOptions, columnsOf } from './data-options.js';
 import { choicesTable, scoreFiles, type ScoredFile } from './eval-choices.js';
 import { jsonOption, threadsOption } from './peer-options.js';
-import { runOptions } from './run-options.js';
+import { DEFAULT_TOKENS } from './sequence-length.js';
 import { reportTenths, sayReading } from './slow.js';
 import { defineVerb, type VerbIo } from './verb.js';
 
-/** Positions of a row where no run says how long its rows are: as start has it. */
-const SEQUENCE_LENGTH = runOptions.sequenceLength.default;
 /** Positions of one batch, if a row is not longer: enough for the cores, and soon over when interrupted. */
 const BATCH_TOKENS = 512;
 
@@ -55,7 +53,7 @@ export const evalVerb = defineVerb({
       integer('TOKENS', 8, 1 << 17),
       null,
       'tokens in one sequence; longer examples are cut',
-      `as in the run, or ${SEQUENCE_LENGTH}`,
+      `as in the run, or ${DEFAULT_TOKENS}`,
     ),
     ...threadsOption,
     ...jsonOption,
@@ -88,7 +86,7 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
     const sequenceLength =
       options.sequenceLength ??
       chosen.run?.manifest.training.sequenceLength ??
-      Math.min(SEQUENCE_LENGTH, chosen.config.maxPositions);
+      Math.min(DEFAULT_TOKENS, chosen.config.maxPositions);
     const texts = files.filter((_, i) => isChoices[i] !== true);
     const columns = columnsOf(options);
     const measured =

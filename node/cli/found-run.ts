@@ -15,7 +15,7 @@ import type {
   ModelFingerprint,
   Training,
 } from '../../protocol/manifest.js';
-import { ROBUST_MEMBERS_MIN, runOptions, type RunOptions } from './run-options.js';
+import { ROBUST_MEMBERS_MIN, runOptions, type RunOptions, type WithLength } from './run-options.js';
 
 /** Highest peak learning rate that `auto` picks: the best of a grid on the embedded base. */
 const AUTO_RATE_MAX = 0.004;
@@ -42,7 +42,10 @@ export interface FoundingContext {
  * The manifest that `options` describe; bounds across fields are checked by encodeManifest.
  * @throws UserError (exit code 2) for a robust fold that would do more harm than good.
  */
-export function manifestFromOptions(options: RunOptions, context: FoundingContext): Manifest {
+export function manifestFromOptions(
+  options: WithLength<RunOptions>,
+  context: FoundingContext,
+): Manifest {
   checkRobust(options, context.founder);
   checkSeals(options);
   const adapter = {
@@ -79,7 +82,7 @@ export function manifestFromOptions(options: RunOptions, context: FoundingContex
 }
 
 /** How a run with these options trains a model of `hiddenSize`. */
-export function trainingOf(options: RunOptions, hiddenSize: number): Training {
+export function trainingOf(options: WithLength<RunOptions>, hiddenSize: number): Training {
   const { learningRate } = options;
   return {
     sequenceLength: options.sequenceLength,
@@ -102,7 +105,7 @@ function runName(modelName: string): string {
   return name.slice(name.indexOf('/') + 1);
 }
 
-function checkRobust(options: RunOptions, founder: string): void {
+function checkRobust(options: Omit<RunOptions, 'sequenceLength'>, founder: string): void {
   const { fold, forceRobust } = options;
   if (fold !== 'robust') return;
   const membership = membershipOf(options, founder);
@@ -121,7 +124,7 @@ function checkRobust(options: RunOptions, founder: string): void {
   );
 }
 
-function checkSeals(options: RunOptions): void {
+function checkSeals(options: Omit<RunOptions, 'sequenceLength'>): void {
   const { sealEvery, sealAfter } = options;
   if (isOpen(options) && sealEvery !== 'auto' && sealEvery > 0) {
     throw new UserError(
@@ -139,11 +142,11 @@ function checkSeals(options: RunOptions): void {
   );
 }
 
-function isOpen({ allow, inviteOnly }: RunOptions): boolean {
+function isOpen({ allow, inviteOnly }: Omit<RunOptions, 'sequenceLength'>): boolean {
   return allow.length === 0 && !inviteOnly;
 }
 
-function trimFractionOf({ fold, trim }: RunOptions): number {
+function trimFractionOf({ fold, trim }: Omit<RunOptions, 'sequenceLength'>): number {
   return fold === 'robust' ? trim : 0;
 }
 
@@ -151,7 +154,9 @@ function trimFractionOf({ fold, trim }: RunOptions): number {
  * When the members sign what they hold (docs/PROTOCOL.md, "Seals"). Under the robust fold often: an attacker that
  * holds updates back can back-date them no further than that.
  */
-function sealRuleOf(options: RunOptions): Pick<FoldRule, 'sealEvery' | 'sealAfter'> {
+function sealRuleOf(
+  options: Omit<RunOptions, 'sequenceLength'>,
+): Pick<FoldRule, 'sealEvery' | 'sealAfter'> {
   const isRobust = options.fold === 'robust';
   const usual = isOpen(options) ? 0 : isRobust ? 1 : 16;
   const sealEvery = options.sealEvery === 'auto' ? usual : options.sealEvery;
@@ -160,7 +165,7 @@ function sealRuleOf(options: RunOptions): Pick<FoldRule, 'sealEvery' | 'sealAfte
   return { sealEvery, sealAfter: sealEvery === 0 ? 0 : sealAfter };
 }
 
-function clipOf({ fold, clip }: RunOptions): number {
+function clipOf({ fold, clip }: Omit<RunOptions, 'sequenceLength'>): number {
   if (clip !== 'auto') return clip;
   return fold === 'robust' ? 1.5 : 1;
 }
@@ -177,7 +182,7 @@ function alphaPhases(phases: readonly string[]): AlphaPhase[] {
   });
 }
 
-function membershipOf(options: RunOptions, founder: string): Membership {
+function membershipOf(options: Omit<RunOptions, 'sequenceLength'>, founder: string): Membership {
   const { allow, inviteOnly, inviteWeight } = options;
   if (isOpen(options)) return { mode: 'open' };
   const weights = new Map<string, number>([[founder, 1]]);
@@ -215,7 +220,10 @@ const COMPARISONS: Record<
     stored: (m) => m.schedule.epochMs / 1000,
   },
   steps: { wanted: (o) => o.steps, stored: (m) => m.schedule.stepsRef },
-  sequenceLength: { wanted: (o) => o.sequenceLength, stored: (m) => m.training.sequenceLength },
+  sequenceLength: {
+    wanted: (o) => (o.sequenceLength === 'auto' ? null : o.sequenceLength),
+    stored: (m) => m.training.sequenceLength,
+  },
   batchSize: { wanted: (o) => o.batchSize, stored: (m) => m.training.batchSize },
   learningRate: {
     wanted: (o) => (o.learningRate === 'auto' ? null : o.learningRate),

@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { option, switchOption, text, type OptionValues } from '../config.js';
 import { CONFIG_FILE } from '../config/file.js';
+import { USUAL_COLUMNS } from '../data/columns.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset } from '../data/dataset.js';
 import { readRecords } from '../data/readers.js';
@@ -20,6 +21,7 @@ import { dataText, sayDataFiles } from './data-options.js';
 import { configText, type Answers } from './init-text.js';
 import { peerOptions } from './peer-options.js';
 import { runOptions } from './run-options.js';
+import { sequenceLengthOf, usualRequest } from './sequence-length.js';
 import { Questions } from './questions.js';
 import { defineVerb, type VerbIo } from './verb.js';
 
@@ -166,8 +168,16 @@ async function sayCut(
     stderr.write('data: too much to measure here; murmurate data check says what of it is cut\n');
     return;
   }
-  const { dir, config } = await openModelDirectory(model ?? EMBEDDED_MODEL_DIRECTORY);
-  const sequenceLength = Math.min(runOptions.sequenceLength.default, config.maxPositions);
+  const directory = await openModelDirectory(model ?? EMBEDDED_MODEL_DIRECTORY);
+  const { dir, config } = directory;
+  const request = usualRequest(directory, files, USUAL_COLUMNS);
+  const auto = runOptions.sequenceLength.default;
+  const sequenceLength = await sequenceLengthOf(
+    auto,
+    () => Promise.resolve(request),
+    stderr,
+    signal,
+  );
   const { stats } = await openDataset(files, {
     tokenizer: await openTokenizer(dir, config),
     chatTemplate: await openChatTemplate(dir),

@@ -53,7 +53,12 @@ export const runOptions = {
   ),
   startIn: option(real('SECONDS', 0, START_IN_SECONDS_MAX), 5, 'epoch 0 begins so long from now'),
   steps: option(integer('N', 1, limits.STEPS_MAX), 10, 'optimiser steps of a peer in one epoch'),
-  sequenceLength: option(integer('TOKENS', 8, 1 << 17), 128, 'tokens in one sequence'),
+  sequenceLength: option(
+    orWord('auto', integer('TOKENS', 8, 1 << 17)),
+    'auto',
+    'tokens in one sequence; auto is as many as 95 of 100 records have, in multiples of 64, as far as the model and ' +
+      'the memory of this machine allow',
+  ),
   batchSize: option(integer('N', 1, 4096), 8, 'sequences in one step'),
   learningRate: option(
     orWord('auto', real('X', 1e-9, 10)),
@@ -128,3 +133,11 @@ export const runOptions = {
 
 /** The values of runOptions. */
 export type RunOptions = OptionValues<typeof runOptions>;
+
+/** The same where auto has come to a number. */
+export type WithLength<T extends { sequenceLength: number | 'auto' }> = Omit<
+  T,
+  'sequenceLength'
+> & {
+  sequenceLength: number;
+};

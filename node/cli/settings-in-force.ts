@@ -34,7 +34,7 @@ const IN_MANIFEST = {
 type RunKey = keyof typeof IN_MANIFEST & keyof OptionValues<typeof runOptions>;
 
 /** `options` with what the run says in place of what nobody gave. */
-export function inForce<T extends Partial<Record<RunKey, number>>>(
+export function inForce<T extends Partial<Record<RunKey, number | 'auto'>>>(
   options: T,
   given: ReadonlySet<string>,
   manifest: Manifest | null,

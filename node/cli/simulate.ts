@@ -23,6 +23,7 @@ import { DATA_FILE_KINDS } from '../data/sources.js';
 import { openExecutor } from '../engine/open-executor.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
+import { openModelDirectory } from '../model/model-directory.js';
 import { ATTACK_NAMES, ATTACKS, needsText, type Attack } from '../sim/attacks.js';
 import { DEALS, dealRecords } from '../sim/deal.js';
 import { simIdentity } from '../sim/identity.js';
@@ -34,6 +35,7 @@ import { manifestFromOptions, type FoundingContext } from './found-run.js';
 import { modelDirectory, modelOption } from './base-choice.js';
 import { jsonOption, peerOptions, threadsOption } from './peer-options.js';
 import { runOptions } from './run-options.js';
+import { DEFAULT_TOKENS, sequenceLengthOf, usualRequest } from './sequence-length.js';
 import { createBar } from './slow.js';
 import { defineVerb, type VerbIo } from './verb.js';
 
@@ -195,21 +197,28 @@ async function open(
 ): Promise<{ run: Run; workload: Workload }> {
   const { options, honest, seed } = plan;
   if (options.synthetic) {
-    const run = found(plan, SYNTHETIC_MODULES, { hiddenSize: 41, fingerprint: NO_MODEL });
+    const run = found(plan, SYNTHETIC_MODULES, {
+      ...{ hiddenSize: 41, fingerprint: NO_MODEL, sequenceLength: DEFAULT_TOKENS },
+    });
     const { size } = adapterLayout(run.manifest.adapter);
     return { run, workload: new SyntheticWorkload(honest, size, seed) };
   }
   const base = await openBaseModel(await modelDirectory(options.model, null, io));
   const { config, fingerprint, dir } = base;
   const modules = loraModules(config, ['all-linear']);
-  const run = found(plan, modules, { hiddenSize: config.hiddenSize, fingerprint });
-  const dealt = await dealRecords(
-    await sayDataFiles(options.data, io.stderr),
-    options.peers,
-    options.deal,
-    seed,
-    columnsOf(options),
+  const files = await sayDataFiles(options.data, io.stderr);
+  const sequenceLength = await sequenceLengthOf(
+    options.sequenceLength,
+    async () =>
+      usualRequest(await openModelDirectory(dir), files, columnsOf(options), {
+        ...{ rank: options.rank, batchSize: options.batchSize, steps: options.steps },
+      }),
+    io.stderr,
+    io.signal,
   );
+  const { hiddenSize } = config;
+  const run = found(plan, modules, { hiddenSize, fingerprint, sequenceLength });
+  const dealt = await dealRecords(files, options.peers, options.deal, seed, columnsOf(options));
   const attack: Attack | null = options.attack === null ? null : ATTACKS[options.attack];
   const hands = dealt.map((hand, i) => (i < honest ? hand : (attack?.poison?.(hand) ?? hand)));
   const threads = options.threads ?? availableParallelism();
@@ -228,7 +237,7 @@ async function open(
 function found(
   { options, identities, seed }: Plan,
   modules: FoundingContext['modules'],
-  model: Pick<FoundingContext, 'hiddenSize' | 'fingerprint'>,
+  model: Pick<FoundingContext, 'hiddenSize' | 'fingerprint'> & { sequenceLength: number },
 ): Run {
   const ids = identities.map(({ peerId }) => peerId);
   const context = {
@@ -243,6 +252,7 @@ function found(
   const all = {
     ...defaultsOf(runOptions),
     ...options,
+    sequenceLength: model.sequenceLength,
     name: 'simulation',
     allow: options.open ? [] : ids,
   };

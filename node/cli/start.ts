@@ -1,10 +1,11 @@
 /** murmurate start: founds a run, or resumes the one in the data directory. */
 import { checkBaseModel, type BaseModel } from '../base-model.js';
-import { openTrainer, type TrainerRun } from '../compose-trainer.js';
+import { checkData, openTrainer, type TrainerRun } from '../compose-trainer.js';
 import { option, text, type OptionValues } from '../config.js';
 import type { Origin } from '../config/sources.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
+import { openModelDirectory } from '../model/model-directory.js';
 import type { TrainerHost } from '../train/host.js';
 import type { PrivacySettings } from '../train/privacy-budget.js';
 import { EPOCH_MS_MIN } from '../../protocol/limits.js';
@@ -20,6 +21,13 @@ import { fromMembers, listForRun, openSharedModel } from './model-sharing.js';
 import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { runOptions, type RunOptions } from './run-options.js';
+import {
+  DEFAULT_TOKENS,
+  planOf,
+  sequenceLengthOf,
+  type AutoLengthRequest,
+  type PlanOptions,
+} from './sequence-length.js';
 import { withSession, type Session } from './session.js';
 import { LOADING, sayIfSlow, sayPacking, sayPlan, sayReading } from './slow.js';
 import { defineVerb } from './verb.js';
@@ -29,6 +37,9 @@ const EPOCH_SLACK = 2;
 /** Bounds of auto, in ms: gossip needs a moment, and people want to see progress. */
 const AUTO_EPOCH_MS_MIN = 5_000;
 const AUTO_EPOCH_MS_MAX = 900_000;
+
+/** Of a manifest before its run begins. */
+const UNDECIDED = { startMs: 0, epochMs: EPOCH_MS_MIN };
 
 export const startOptions = {
   ...peerOptions,
@@ -103,7 +114,7 @@ async function openRun(
   origins: ReadonlyMap<string, Origin>,
   privacy: PrivacySettings | null,
 ): Promise<{ trainer: TrainerHost; run: Run }> {
-  const { home, base, logger, io } = session;
+  const { home, base } = session;
   const { peerId } = home.identity;
   const { from } = options;
   const initial =
@@ -112,27 +123,7 @@ async function openRun(
   const targetModules = initial?.targetModules ?? [
     ...new Set(modules.map(({ name }) => name.slice(name.lastIndexOf('.') + 1))),
   ];
-  const open = async (run: TrainerRun): Promise<TrainerHost> => {
-    const opening = openTrainer(
-      base,
-      run,
-      {
-        ...session.options,
-        columns: columnsOf(session.options),
-        privacy,
-        onPlan: sayPlan(session.progress.log),
-        onReading: sayReading(session.progress.log),
-        onPacking: sayPacking(session.progress.log),
-      },
-      peerId,
-      logger,
-      io.signal,
-    );
-    const trainer = await sayIfSlow(session.progress.log, LOADING, opening);
-    session.atEnd(() => trainer.close());
-    checkDelta(privacy, trainer.stats);
-    return trainer;
-  };
+  const open = (run: TrainerRun): Promise<TrainerHost> => openFor(session, run, privacy);
   if (home.run !== null) {
     const { run } = home;
     if (run.manifest.founder !== peerId) {
@@ -156,8 +147,13 @@ async function openRun(
     modules,
     initial,
   };
-  // A first look, so that a value out of bounds is told before the model is loaded.
-  const draft = manifestFromOptions(options, { ...context, startMs: 0, epochMs: EPOCH_MS_MIN });
+  const draftOf = (sequenceLength: number): Manifest =>
+    manifestFromOptions({ ...options, sequenceLength }, { ...context, ...UNDECIDED });
+  const { sequenceLength: asked } = options;
+  // A first look, so that a value out of bounds is told before data and model are read.
+  found(draftOf(asked === 'auto' ? DEFAULT_TOKENS : asked));
+  const { rank, alpha } = initial ?? options;
+  const draft = draftOf(await decideLength(session, options, { rank, alpha, modules }));
   found(draft);
   const trainer = await open(draft);
   const epochMs = await chooseEpochMs(options, trainer, session);
@@ -167,6 +163,40 @@ async function openRun(
   if (initial !== null) await writeInitial(home.directory.path, initial.theta0);
   await home.directory.writeManifest(run.bytes);
   return { run, trainer };
+}
+
+/** Opens what trains in `run`, to be closed with the session. */
+async function openFor(
+  session: Session & { base: BaseModel },
+  run: TrainerRun,
+  privacy: PrivacySettings | null,
+): Promise<TrainerHost> {
+  const { base, home, logger, io, options, progress } = session;
+  const { log } = progress;
+  const own = {
+    ...{ ...options, columns: columnsOf(options), privacy },
+    ...{ onPlan: sayPlan(log), onReading: sayReading(log), onPacking: sayPacking(log) },
+  };
+  const opening = openTrainer(base, run, own, home.identity.peerId, logger, io.signal);
+  const trainer = await sayIfSlow(log, LOADING, opening);
+  session.atEnd(() => trainer.close());
+  checkDelta(privacy, trainer.stats);
+  return trainer;
+}
+
+/** Tokens of a sequence: what was asked for, or what the data, the model and this machine make of auto. */
+async function decideLength(
+  { base, io }: Session & { base: BaseModel },
+  options: StartOptions,
+  adapter: Pick<PlanOptions, 'rank' | 'alpha' | 'modules'>,
+): Promise<number> {
+  const { batchSize, steps, data } = options;
+  checkData(data);
+  const request = async (): Promise<AutoLengthRequest> => ({
+    plan: planOf(await openModelDirectory(base.dir), { ...adapter, batchSize, steps, options }),
+    ...{ data, columns: columnsOf(options) },
+  });
+  return sequenceLengthOf(options.sequenceLength, request, io.stderr, io.signal);
 }
 
 /** Bounds across fields, like the gain of the compression, are the user's to mend. */

@@ -14,7 +14,7 @@ import type { PackedModel } from '../model/packed/layout.js';
 import { fastestWays } from '../train/accumulate.js';
 import { probeDevice, type DeviceWorld } from '../train/choose-device.js';
 import { graphMemory } from '../engine/memory.js';
-import { planMemory, whatFits } from '../train/memory.js';
+import { longestSequence, planMemory, whatFits } from '../train/memory.js';
 import {
   fits,
   type MachineMemory,
@@ -73,6 +73,18 @@ export async function needsOf({
 /** How training would use memory. Throws UserError with the sizes when it does not fit into `machine`. */
 export async function planTraining(plan: Plan, machine: MachineMemory): Promise<MemoryPlan> {
   return planMemory(await needsOf(plan), requestOf(plan), machine);
+}
+
+/**
+ * The longest sequences up to `most` tokens that fit one at a time; null where not even the shortest do. Throws what
+ * planTraining does.
+ */
+export async function longestThatFits(
+  plan: Plan,
+  machine: MachineMemory,
+  most: number,
+): Promise<number | null> {
+  return longestSequence(await needsOf(plan), requestOf(plan), machine, most);
 }
 
 function requestOf({ options: { microBatch: most, memory, weights } }: Plan): MemoryRequest {

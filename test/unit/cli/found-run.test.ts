@@ -24,18 +24,26 @@ function options(changed: Partial<RunOptions> = {}): RunOptions {
   return { ...defaults, ...changed };
 }
 
+/** As the command has it, where auto has come to a number. */
+function lengthOf({ sequenceLength }: Partial<RunOptions>): number {
+  return typeof sequenceLength === 'number' ? sequenceLength : 128;
+}
+
 function found(changed: Partial<RunOptions> = {}): Manifest {
   const { founder, model, adapter } = sampleManifest();
-  return manifestFromOptions(options(changed), {
-    founder,
-    fingerprint: model,
-    files: model.files,
-    hiddenSize: 512,
-    targetModules: adapter.targetModules,
-    modules: adapter.modules,
-    startMs: 1_750_000_000_123,
-    epochMs: 7_000,
-  });
+  return manifestFromOptions(
+    { ...options(changed), sequenceLength: lengthOf(changed) },
+    {
+      founder,
+      fingerprint: model,
+      files: model.files,
+      hiddenSize: 512,
+      targetModules: adapter.targetModules,
+      modules: adapter.modules,
+      startMs: 1_750_000_000_123,
+      epochMs: 7_000,
+    },
+  );
 }
 
 /** What checkResume() says when `changed` was set by `origin`; null when it agrees. */
@@ -208,7 +216,8 @@ describe('manifestFromOptions()', () => {
       epochMs: 1000,
     };
     const rate = (hiddenSize: number): number =>
-      manifestFromOptions(options(), { ...context, hiddenSize }).training.learningRate;
+      manifestFromOptions({ ...options(), sequenceLength: 128 }, { ...context, hiddenSize })
+        .training.learningRate;
     assert.equal(rate(16), 0.004);
     assert.equal(rate(4096), 1 / 4096);
   });

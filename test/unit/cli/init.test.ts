@@ -119,7 +119,7 @@ describe('murmurate init', () => {
 
   it('says how much of the data start would cut', async () => {
     const long = path.join(dir, 'long.jsonl');
-    const texts = ['short', 'one two three four '.repeat(100)];
+    const texts = ['short', 'one two three four '.repeat(200)];
     const rows = texts.map((prompt) => `${JSON.stringify({ prompt, completion: 'yes' })}\n`);
     await writeFile(long, rows.join(''));
     const file = path.join(dir, 'long.yaml');
@@ -127,7 +127,7 @@ describe('murmurate init', () => {
     assert.equal(exitCode, 0, stderr);
     assert.match(
       stderr,
-      /data: \d records? to train on.*; 1 is longer than a sequence \(128 tokens\) and cut into several, and \d+ of \d+ tokens, none of them trained, are dropped/,
+      /data: \d records? to train on.*; 1 is longer than a sequence \(512 tokens\) and cut into several, and \d+ of \d+ tokens, none of them trained, are dropped/,
     );
   });
 

@@ -80,8 +80,9 @@ describe('verbs that look before a peer trains', () => {
     assert.equal(accepting['records'], 20);
     const named = ['--prompt-column', 'Frage', '--completion-column', 'Antwort'];
     const alone = await check(file, '--dir', join(dir, 'none'), ...named);
-    assert.equal(alone['sequenceLength'], runOptions.sequenceLength.default);
-    assert.equal((alone['longer'] as { records: number }).records, 20);
+    // Long enough for all of them: see sequence-length.test.ts.
+    assert.ok((alone['sequenceLength'] as number) < 512);
+    assert.equal((alone['longer'] as { records: number }).records, 0);
     const asked = await check(file, '--dir', join(dir, 'peer'), '--sequence-length', '64');
     assert.equal(asked['sequenceLength'], 64);
   });
