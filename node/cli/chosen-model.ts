@@ -21,7 +21,12 @@ import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
 import { chooseDevice, type DeviceChoice } from '../train/choose-device.js';
 import { planReading, type ReadingPurpose } from '../train/reading-memory.js';
-import { formatsFor, plannedWeights, type WeightChoice } from '../train/weight-formats.js';
+import {
+  formatsFor,
+  formatWithoutPlan,
+  plannedWeights,
+  type WeightChoice,
+} from '../train/weight-formats.js';
 import { modelDirectory, modelOption } from './base-choice.js';
 import { deviceOption, directoryOption, epochOption, weightsOption } from './peer-options.js';
 import { sayPacking } from './slow.js';
@@ -138,7 +143,9 @@ export async function openDevice(
     ready: async (build, purpose) => {
       const graph = async (format: WeightFormat): Promise<GraphMemory> =>
         graphMemory(await build(inFormat(format, plannedWeights(directory, format))));
-      let format = known?.format ?? (choice === 'auto' ? formats[0] : choice);
+      let format =
+        known?.format ??
+        (choice === 'auto' ? formatWithoutPlan(device, directory.weights) : choice);
       if (device === 'cpu') {
         const plan = await planReading({ formats, graph }, known?.format ?? choice, purpose);
         io.stderr.write(`${plan.sentence}\n`);

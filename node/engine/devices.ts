@@ -18,6 +18,10 @@ export type OrtDevice = Exclude<Device, 'tfjs'>;
  */
 export const GPU_DEVICES: readonly Device[] = ['cuda', 'dml', 'webgpu', 'coreml'];
 
+/** Devices that compute with bfloat16 as float16, whose numbers end at FLOAT16_MAX. */
+export const WITHOUT_BFLOAT16: readonly Device[] = ['webgpu', 'coreml'];
+export const FLOAT16_MAX = 65_504;
+
 /** What is looked at to see at no cost that a device cannot be had; tests describe other machines. */
 export interface Machine {
   /** As process.platform and process.arch. */

@@ -37,10 +37,11 @@ export interface OnnxEmitter {
   float(value: number): string;
   /**
    * Rows `from` to `to` of a frozen matrix as its file holds them, mapped and never copied. Each call gives names of its
-   * own: what one direction of a layer makes of them is not kept for the other. Of the axis `inner` ONNX Runtime is not
-   * told the length: it frees what it makes of them after use, where it would keep it for the next value of equal shape.
+   * own where the executor maps files: what one direction of a layer makes of them is not kept for the other.
    */
-  stored(weight: WeightSource, from: number, to: number, inner?: 0 | 1): StoredRows;
+  stored(weight: WeightSource, from: number, to: number, options?: StoredOptions): StoredRows;
+  /** Whether Gather reads codes of 8 bits. */
+  readonly gathersCodes: boolean;
   /**
    * A Loop of `count` steps whose nodes `body` adds once; absent where the device has none. `step` is the step's
    * number, int64 without dimensions; `state` goes from step to step. The body may read names from outside of it.
@@ -50,6 +51,17 @@ export interface OnnxEmitter {
     state: readonly OnnxFloats[],
     body: (step: string, state: readonly string[]) => OnnxStep,
   ): OnnxLoop;
+}
+
+/** How rows of a frozen matrix are given to ONNX Runtime. */
+export interface StoredOptions {
+  /**
+   * The axis whose length it is not told: it frees what it makes of them after use, where it would keep it for the next
+   * value of equal shape.
+   */
+  readonly inner?: 0 | 1;
+  /** Nodes that read nothing else may be computed once, when the graph is compiled. Default: false. */
+  readonly isFixed?: boolean;
 }
 
 /** Rows of a frozen matrix as they lie in a file. */

@@ -25,6 +25,9 @@ import { openReplicas } from './ort-replicas.js';
 /** Providers that would leave FusedMatMul to the CPU. */
 const WITHOUT_FUSED_PRODUCTS: readonly OrtDevice[] = ['webgpu', 'coreml'];
 
+/** What merges equal nodes in ONNX Runtime. */
+const MERGING = 'CommonSubexpressionElimination';
+
 /** Settings of ONNX Runtime. */
 export interface OrtOptions {
   /** Threads inside one operation, 1 to 256. */
@@ -85,7 +88,12 @@ async function prepare(
   const files = await locateWeights([...Object.values(outputs), ...Object.values(brief ?? {})]);
   const standard = WITHOUT_FUSED_PRODUCTS.includes(device);
   const pathOf = (file: string): string => files.paths.get(file)!;
-  const { bytes, inputs } = writeOnnx(program, pathOf, { standard, loops: device === 'cpu' });
+  const isCpu = device === 'cpu';
+  const { bytes, inputs } = writeOnnx(program, pathOf, {
+    standard,
+    loops: isCpu,
+    sharesWeights: !isCpu,
+  });
   return {
     bytes,
     inputs,
@@ -101,6 +109,8 @@ async function prepare(
       logSeverityLevel: 3,
       ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
       extra: {
+        // See sharesWeights.
+        ...(!isCpu && { optimization: { disable_specified_optimizers: MERGING } }),
         session: {
           // Masked attention scores make numbers below 1e-38, on which the CPU is slow.
           set_denormal_as_zero: '1',

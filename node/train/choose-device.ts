@@ -75,7 +75,6 @@ export async function chooseDevice(
   const candidates = GPU_DEVICES.filter(
     (one) => weights === 'auto' || formatsOf(one).includes(weights),
   );
-  if (candidates.length === 0) return { device: 'cpu', why: `${weights} is for the CPU only` };
   const reasons: string[] = [];
   for (const candidate of candidates) {
     const lack = world.lackOf(candidate);

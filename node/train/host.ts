@@ -32,7 +32,7 @@ import type {
 } from './messages.js';
 import type { PersonalAdapter } from './personal.js';
 import { SilenceTimer } from './silence-timer.js';
-import { spare, type Spared } from './spared.js';
+import { GpuRoom, spare, type Spared } from './spared.js';
 import { TrainingMemoryError, TrainingProcess, TrainingProcessError } from './training-process.js';
 import { until } from './until.js';
 
@@ -104,6 +104,7 @@ export class TrainerHost implements Trainer {
   #plan: MemoryPlan | null = null;
   /** Null before memory ran out. */
   #spared: Spared | null = null;
+  readonly #gpuRoom = new GpuRoom();
   /** Whether memory ran out after that, and no call has succeeded since. */
   #isExhausted = false;
   /** Why the last call failed inside the process, in words. */
@@ -177,6 +178,8 @@ export class TrainerHost implements Trainer {
     if (this.#deviceProblem !== null) sentences.push(this.#deviceProblem);
     if (this.#remark !== null) sentences.push(this.#remark);
     if (this.#spared !== null) sentences.push(this.#spared.sentence);
+    const isOnGpu = GPU_DEVICES.includes(this.#last?.chosen.device ?? 'cpu');
+    if (isOnGpu && this.#gpuRoom.sentence !== null) sentences.push(this.#gpuRoom.sentence);
     if (this.#isExhausted) {
       sentences.push(
         'The training process has no memory left, and is started again to try once more: close other programs, ' +
@@ -280,6 +283,7 @@ export class TrainerHost implements Trainer {
       });
       this.#deaths = 0;
       this.#failures.delete(name);
+      this.#gpuRoom.succeeded();
       this.#isExhausted = false;
       this.#failure = null;
       return result;
@@ -297,9 +301,13 @@ export class TrainerHost implements Trainer {
   async #launch(): Promise<Opened> {
     const { device, threads, weights } = this.#session;
     const failures = Math.max(this.#deaths, ...this.#failures.values());
-    const isSpent = device === 'auto' && failures >= GPU_DEATHS_MAX;
-    const chosen: ChosenDevice = isSpent
-      ? { device: 'cpu', why: `training failed ${failures} times in a row` }
+    const isSpent = failures - this.#gpuRoom.spares >= GPU_DEATHS_MAX;
+    const why = this.#gpuRoom.isFull
+      ? 'the GPU has too little memory for one sequence'
+      : `training failed ${failures} times in a row`;
+    const isGivenUp = device === 'auto' && (isSpent || this.#gpuRoom.isFull);
+    const chosen: ChosenDevice = isGivenUp
+      ? { device: 'cpu', why }
       : await chooseDevice({ device, threads, weights }, this.#closing.signal);
     try {
       return await this.#open(chosen);
@@ -331,7 +339,7 @@ export class TrainerHost implements Trainer {
         privacy: { ...privacy, sampleRate: this.#first?.sampleRate ?? privacy.sampleRate },
       }),
       device: chosen.device,
-      microBatch: this.#spared?.microBatch ?? this.#session.microBatch,
+      microBatch: this.#microBatch(chosen.device),
       memory: this.#spared?.memory ?? this.#session.memory,
       // Losses of one run are compared with each other: the format stays what it was at first.
       weights: this.#spared?.weights ?? this.#format(chosen.device),
@@ -378,6 +386,14 @@ export class TrainerHost implements Trainer {
     if (this.#first === null) this.#onReading(progress);
   }
 
+  /** Sequences at once, fewer where memory ran out. */
+  #microBatch(device: Device): SessionOptions['microBatch'] {
+    const spared = GPU_DEVICES.includes(device)
+      ? this.#gpuRoom.microBatch
+      : this.#spared?.microBatch;
+    return spared ?? this.#session.microBatch;
+  }
+
   /** That of the last process on such a device, or as asked for. */
   #format(device: Device): SessionOptions['weights'] {
     const last = this.#last?.chosen.device === device ? this.#last.weights : null;
@@ -390,12 +406,18 @@ export class TrainerHost implements Trainer {
     this.#logger.debug({ ...plan }, 'memory planned');
   }
 
+  #spareGpu(device: Device): boolean {
+    if (!this.#gpuRoom.spare(device, this.#session)) return false;
+    this.#logger.warn({ device }, this.#gpuRoom.sentence ?? '');
+    return true;
+  }
+
   /**
    * The first time that memory ran out, the next process takes less: see spared.ts. False when that was done before or
-   * there is no less, and for a GPU: #launch has another answer to its failures.
+   * there is no less. A GPU, of which nothing is planned, takes half as many sequences each time.
    */
   #spare({ device }: ChosenDevice): boolean {
-    if (GPU_DEVICES.includes(device)) return false;
+    if (GPU_DEVICES.includes(device)) return this.#spareGpu(device);
     const spared = this.#spared === null ? spare(this.#session, this.#plan) : null;
     this.#isExhausted = spared === null;
     if (spared === null) return false;

@@ -16,7 +16,7 @@ import { freeMemory } from './free-memory.js';
 import type { GraphShape, MemoryPlan } from './memory-plan.js';
 import { planMemory } from './memory.js';
 import type { CallProgress, SessionOptions } from './messages.js';
-import { formatsFor, isHalf, plannedWeights } from './weight-formats.js';
+import { formatsFor, formatWithoutPlan, isHalf, plannedWeights } from './weight-formats.js';
 
 /** How opening is followed, and stopped between two pieces of work. */
 export interface Opening {
@@ -51,7 +51,6 @@ export async function openSessionModel(
 ): Promise<SessionModel> {
   const { options, directory, data } = parts;
   const models = new PlannedModels(parts);
-  const formats = formatsFor(options.device, directory.weights);
   const trained: GraphName = options.privacy === undefined ? 'gradient' : 'examples';
   // The gradient's graph gives the loss as well.
   const hasLossGraph = trained === 'examples' && data.heldOut !== null;
@@ -59,7 +58,10 @@ export async function openSessionModel(
     microBatch: microBatchSize(options.training.batchSize, options.microBatch),
     sequenceLength: options.training.sequenceLength,
     memory: options.memory === 'auto' ? 'fast' : options.memory,
-    format: options.weights === 'auto' ? formats[0] : options.weights,
+    format:
+      options.weights === 'auto'
+        ? formatWithoutPlan(options.device, directory.weights)
+        : options.weights,
   };
   let replicas = 1;
   // What is predicted is how the CPU executor uses the memory of the machine.

@@ -6,7 +6,7 @@ import type { Batch } from '../data/packing.js';
 import { openTokenizer } from '../data/tokenizer.js';
 import { openExecutor } from '../engine/open-executor.js';
 import type { LanguageModel } from '../model/language-model.js';
-import { checkWeightsFinite } from '../model/broken-weights.js';
+import { checkWeightsFinite, checkWeightsOnDevice } from '../model/broken-weights.js';
 import type { BatchShape } from '../model/family.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { WeightIndex } from '../model/safetensors.js';
@@ -188,6 +188,7 @@ export class TrainingSession {
   async #explain(loss: number | null): Promise<void> {
     if (loss === null || Number.isFinite(loss) || this.#areWeightsFinite) return;
     await checkWeightsFinite(this.#weights);
+    await checkWeightsOnDevice(this.#weights, this.#options.device);
     this.#areWeightsFinite = true;
   }
 

@@ -45,6 +45,61 @@ export function spare(
   return { microBatch: 1, memory: plan.memory, weights: smaller, sentence };
 }
 
+/**
+ * Sequences at once on a GPU whose memory ran out. How much it has is not known before, so it is halved until one is
+ * left; after that the GPU is full.
+ */
+export class GpuRoom {
+  /** Null before its memory ran out. */
+  #microBatch: number | null = null;
+  #device = '';
+  /** Its memory ran out with one sequence. */
+  #isFull = false;
+  /** Failures that led to smaller parts, since the last success. */
+  #spares = 0;
+
+  get microBatch(): number | null {
+    return this.#microBatch;
+  }
+
+  get isFull(): boolean {
+    return this.#isFull;
+  }
+
+  get spares(): number {
+    return this.#spares;
+  }
+
+  /** For `status`; null before anything happened. */
+  get sentence(): string | null {
+    const to = this.#microBatch;
+    if (to === null) return null;
+    const now = to === 1 ? 'one sequence goes' : `${to} sequences go`;
+    return (
+      `The device ${this.#device} ran out of memory, so now ${now} through the model at a time: the same training, but ` +
+      `slower. Start this peer with --micro-batch ${to} to begin so.`
+    );
+  }
+
+  /** After its memory ran out: false where there is no less to try. */
+  spare(
+    device: string,
+    { training, microBatch }: Pick<SessionOptions, 'training' | 'microBatch'>,
+  ): boolean {
+    const from = this.#microBatch ?? microBatchSize(training.batchSize, microBatch);
+    this.#isFull = from === 1;
+    if (this.#isFull) return false;
+    this.#device = device;
+    this.#microBatch = Math.floor(from / 2);
+    this.#spares++;
+    return true;
+  }
+
+  succeeded(): void {
+    this.#spares = 0;
+  }
+}
+
 function halvedInWords(from: number): string {
   const to = Math.floor(from / 2);
   return (

@@ -13,9 +13,12 @@ import { WEIGHT_FORMATS, type WeightFormat } from '../model/weight-format.js';
 /** A format, or the most exact one that fits. */
 export type WeightChoice = WeightFormat | 'auto';
 
+/** Devices that compute with matrices as their files hold them: run on WebGPU and the CPU, by documentation on CUDA. */
+const WITH_ALL_FORMATS: readonly Device[] = ['cpu', 'cuda', 'webgpu'];
+
 /** The most exact first. */
 export function formatsOf(device: Device): readonly [WeightFormat, ...WeightFormat[]] {
-  return device === 'cpu' ? WEIGHT_FORMATS : ['fp32'];
+  return WITH_ALL_FORMATS.includes(device) ? WEIGHT_FORMATS : ['fp32'];
 }
 
 /**
@@ -34,6 +37,15 @@ export function formatsFor(
   throw new UserError(
     `the model's weights are quantised (${method}), but --device ${device} computes with fp32 only: use --device cpu`,
   );
+}
+
+/**
+ * The format on a device of whose memory nothing is known: the files' own 16 bits where they have those, which are the same
+ * numbers in half the memory, else the most exact one. Throws UserError as formatsFor.
+ */
+export function formatWithoutPlan(device: Device, weights: WeightIndex): WeightFormat {
+  const [first, next] = formatsFor(device, weights);
+  return next === 'bf16' && isHalf(weights) ? next : first;
 }
 
 /** Throws UserError (wrong usage) when `device` can't compute with such weights. */

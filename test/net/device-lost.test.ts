@@ -116,13 +116,45 @@ describe('a GPU that disappears', { skip: lackOf('webgpu')?.isOfPlatform === tru
     });
   });
 
-  it('whose memory runs out is given up in the same way, not trained on with smaller parts', async () => {
+  it('whose memory runs out trains on with smaller parts, which attention says', async () => {
+    await withHost('auto', async (host) => {
+      await writeFile(gpu, 'tight');
+      await assert.rejects(train(host), /no memory left|no memory for/);
+      assert.equal((await train(host)).steps, 1);
+      assert.match(host.deviceLine, /^webgpu; /);
+      const [sentence = '', ...others] = host.attention;
+      assert.deepEqual(others, []);
+      assert.match(
+        sentence,
+        /^The device webgpu ran out of memory, so now one sequence goes through the model at a time: .* --micro-batch 1 /,
+      );
+      assert.ok(warnings.includes(sentence));
+    });
+  });
+
+  it('that has no room for one sequence either is given up under auto, in one sentence', async () => {
     await withHost('auto', async (host) => {
       await writeFile(gpu, 'full');
-      for (let i = 0; i < 2; i++) await assert.rejects(train(host), /no memory left/);
+      for (let i = 0; i < 2; i++) await assert.rejects(train(host), /no memory/);
       assert.equal((await train(host)).steps, 1);
-      assert.equal(host.deviceLine, 'cpu (1 thread); training failed 2 times in a row');
-      assert.doesNotMatch(host.attention.join(' '), /micro-batch/);
+      assert.equal(
+        host.deviceLine,
+        'cpu (1 thread); the GPU has too little memory for one sequence',
+      );
+      const [sentence = '', ...others] = host.attention;
+      assert.deepEqual(others, []);
+      assert.match(
+        sentence,
+        /^The device webgpu was lost in mid-run \(.*no memory .*\); training goes on with cpu/,
+      );
+    });
+  });
+
+  it('whose memory runs out is an error after the smallest parts, if it was asked for', async () => {
+    await withHost('webgpu', async (host) => {
+      await writeFile(gpu, 'full');
+      for (let i = 0; i < 3; i++) await assert.rejects(train(host), /no memory/);
+      assert.match(host.deviceLine, /^webgpu; /);
     });
   });
 

@@ -1,7 +1,8 @@
 /**
  * Loaded ahead of training and probing processes by device-lost.test.ts: a GPU that can be pulled out. Every
  * device but the CPU is computed by the CPU, is there as long as the file FRAGILE_GPU is, and fails as ONNX
- * Runtime does without it; while the file says "flaky" or "full" it fails in training only, and while it says "narrow"
+ * Runtime does without it; while the file says "flaky" or "full" it fails in training only, while it says "tight" it has no
+ * room for two sequences, and while it says "narrow"
  * or "brittle" it has no room for a second graph, and in the second case is lost when one is tried. The CPU itself is slow.
  */
 import { existsSync, readFileSync } from 'node:fs';
@@ -40,7 +41,12 @@ async function open(
     if (!isGpu) await delay(CPU_DELAY_MS);
     else {
       const state = existsSync(file) ? readFileSync(file, 'utf8') : 'gone';
-      if (state === 'full' && !isProbe) throw new Error('failed to allocate memory');
+      const isLarge = Object.values(feeds).some(({ dims: [rows = 1, ...rest] }) => {
+        return rest.length === 1 && rows > 1;
+      });
+      if (!isProbe && (state === 'full' || (state === 'tight' && isLarge))) {
+        throw new Error('failed to allocate memory');
+      }
       if (isLost || state === 'gone' || (state === 'flaky' && !isProbe)) {
         throw new Error('the GPU device was lost');
       }

@@ -34,7 +34,7 @@ export function floatRows(
   [from, to]: readonly [number, number],
   inner: 0 | 1,
 ): string {
-  const rows = emit.stored(weight, from, to, inner);
+  const rows = emit.stored(weight, from, to, { inner });
   if (weight.storage === 'F32') return rows.elements;
   const options = { isEarly: true, rank: 2 };
   if (rows.scales !== null) return dequantise(emit, weight, rows, options);

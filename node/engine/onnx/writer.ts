@@ -20,6 +20,7 @@ import type {
   OnnxLoop,
   OnnxNodeOptions,
   OnnxStep,
+  StoredOptions,
   StoredRows,
 } from '../operation.js';
 import { dequantise, scalesShape } from './stored.js';
@@ -66,6 +67,11 @@ export interface WriteOptions {
   readonly standard: boolean;
   /** With Loops: not every provider has one, and some hand what goes through it to the CPU. */
   readonly loops: boolean;
+  /**
+   * With each frozen matrix once, for all products with it: a device copies every initializer, however often the file is
+   * mapped. ONNX Runtime must then not merge equal nodes, or what one direction makes of it is kept for the other.
+   */
+  readonly sharesWeights: boolean;
 }
 
 /**
@@ -76,7 +82,7 @@ export interface WriteOptions {
 export function writeOnnx(
   { outputs, brief }: Pick<Program, 'outputs' | 'brief'>,
   locate: (file: string) => string,
-  options: WriteOptions = { standard: false, loops: true },
+  options: WriteOptions = { standard: false, loops: true, sharesWeights: false },
 ): OnnxModel {
   const results = [...Object.values(outputs), ...Object.values(brief ?? {})];
   const writer = new Writer(locate, options, readAsFloats(topologicalOrder(results), results));
@@ -125,11 +131,14 @@ interface Branch {
 }
 
 class Writer implements OnnxEmitter {
+  readonly gathersCodes = true;
   readonly inputs = new Map<string, TensorType>();
   private readonly root = newScope();
   private scope = this.root;
   /** Initializers that a run could override: what is made of those is not made once and for all. */
   private readonly overridable: ValueInfoProto[] = [];
+  /** Rows of frozen matrices that are written already; null where each product has its own. */
+  private readonly sharedRows: Map<string, StoredRows> | null;
   private readonly names = new Map<Value, string>();
   private readonly ranks = new Map<string, number>();
   /** Where operations put their nodes. */
@@ -139,11 +148,13 @@ class Writer implements OnnxEmitter {
 
   constructor(
     private readonly locate: (file: string) => string,
-    { standard, loops }: WriteOptions,
+    { standard, loops, sharesWeights }: WriteOptions,
     private readonly readAsFloats: ReadonlySet<Value>,
   ) {
+    this.sharedRows = sharesWeights ? new Map() : null;
     const emitter = standard ? standardOperators(this, (name) => this.ranks.get(name)!) : this;
     this.emitter = {
+      gathersCodes: emitter.gathersCodes,
       node: emitter.node.bind(emitter),
       int64: emitter.int64.bind(emitter),
       float: emitter.float.bind(emitter),
@@ -373,18 +384,29 @@ class Writer implements OnnxEmitter {
     return this.node('Cast', [elements], { attributes: { to: { int: DATA_TYPE.float32 } } });
   }
 
-  stored(weight: WeightSource, from: number, to: number, inner?: 0 | 1): StoredRows {
+  stored(
+    weight: WeightSource,
+    from: number,
+    to: number,
+    { inner, isFixed = false }: StoredOptions = {},
+  ): StoredRows {
+    const key = [weight.file, weight.offset, from, to].join('\n');
+    const known = this.sharedRows?.get(key);
+    if (known !== undefined) return known;
     const rows = weightRows(weight, from, to);
     const elements = this.elements(this.root, rows);
-    const dim = rows.shape.map((length, axis) => ({
-      dimValue: BigInt(axis === inner ? 0 : length),
-    }));
-    const type = { tensorType: { elemType: STORAGE_TYPE[weight.storage], shape: { dim } } };
-    this.overridable.push({ name: elements, type });
-    return {
-      elements,
-      scales: rows.scales === undefined ? null : this.scales(this.root, rows),
-    };
+    if (!isFixed) {
+      // What products in both directions read has both lengths.
+      const hidden = this.sharedRows === null ? inner : undefined;
+      const dim = rows.shape.map((length, axis) => ({
+        dimValue: BigInt(axis === hidden ? 0 : length),
+      }));
+      const type = { tensorType: { elemType: STORAGE_TYPE[weight.storage], shape: { dim } } };
+      this.overridable.push({ name: elements, type });
+    }
+    const scales = rows.scales === undefined ? null : this.scales(this.root, rows);
+    this.sharedRows?.set(key, { elements, scales });
+    return { elements, scales };
   }
 
   private elements(scope: Scope, weight: WeightSource): string {

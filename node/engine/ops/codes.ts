@@ -142,7 +142,7 @@ function codesOf(
   transB: boolean,
   scales: string,
 ): string {
-  const rows = emit.stored(source, from, to, transB ? 1 : 0);
+  const rows = emit.stored(source, from, to, { inner: transB ? 1 : 0 });
   if (source.storage === 'INT8') return rows.elements;
   const known = dequantise(emit, source, rows, { isEarly: true });
   const attributes = { axis: { int: 0 }, output_dtype: { int: INT8 } };

@@ -3,6 +3,7 @@
  * where that is read, in each direction and each run, and kept for neither. See onnx/stored.ts.
  */
 import { apply, type TensorType, type Value, type WeightSource } from '../graph.js';
+import { isCodes } from '../storage.js';
 import { demand, demandFloat, type OnnxEmitter, type Operation } from '../operation.js';
 import { floatRows } from '../onnx/stored.js';
 import { matmulOperation } from './matmul.js';
@@ -74,6 +75,10 @@ export const frozenRowsOperation: Operation<Readonly<Record<string, never>>> = {
   gradient: () => [null, null],
   onnx({ emit, names: [, indices], inputs, output, outputName }) {
     const weight = storedWeight(inputs[0] as Value);
+    if (isCodes(weight.storage) && !emit.gathersCodes) {
+      rowsByPieces(emit, weight, indices!, output.shape, outputName);
+      return;
+    }
     const { elements, scales } = emit.stored(weight, 0, weight.shape[0]!);
     const gather = (table: string, options = {}): string =>
       emit.node('Gather', [table, indices!], { attributes: { axis: { int: 0 } }, ...options });
@@ -97,7 +102,40 @@ export const frozenRowsOperation: Operation<Readonly<Record<string, never>>> = {
 
 const FLOAT_BYTES = 4;
 /** TensorProto.DataType. */
-const FLOAT = 1;
+const [FLOAT, INT32] = [1, 6];
+
+/** Rows by index where codes can't be gathered: float32 is made of a piece of the matrix at a time, and its rows are taken. */
+function rowsByPieces(
+  emit: OnnxEmitter,
+  weight: WeightSource,
+  indices: string,
+  shape: readonly number[],
+  outputName: string,
+): void {
+  const number = (value: number): string =>
+    emit.node('Cast', [emit.float(value)], { attributes: { to: { int: INT32 } } });
+  const gather = (table: string, places: string, options = {}): string =>
+    emit.node('Gather', [table, places], { attributes: { axis: { int: 0 } }, ...options });
+  const pieces = piecesOf(weight);
+  if (pieces.length === 1) {
+    gather(floatRows(emit, weight, pieces[0]!, 1), indices, { output: outputName });
+    return;
+  }
+  let rows = emit.node('Expand', [emit.float(0), emit.int64(shape)]);
+  for (const [from, to] of pieces) {
+    const bounds = [
+      emit.node('GreaterOrEqual', [indices, number(from)]),
+      emit.node('Less', [indices, number(to)]),
+    ];
+    const isHere = emit.node('And', bounds);
+    const local = emit.node('Sub', [indices, number(from)]);
+    const places = emit.node('Where', [isHere, local, number(0)]);
+    const some = gather(floatRows(emit, weight, [from, to], 1), places);
+    const mask = emit.node('Unsqueeze', [isHere, emit.int64([shape.length - 1])]);
+    const options = to === weight.shape[0] ? { output: outputName } : {};
+    rows = emit.node('Where', [mask, some, rows], options);
+  }
+}
 
 /** A value whose elements a file holds. */
 export type StoredValue = Value & {

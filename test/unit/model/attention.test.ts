@@ -162,6 +162,7 @@ function withoutLoops(outputs: Record<string, Value>): Promise<CompiledGraph> {
   const { bytes, inputs } = writeOnnx({ outputs }, () => assert.fail('no weights'), {
     standard: true,
     loops: false,
+    sharesWeights: false,
   });
   return openOrtGraph({
     ...{ bytes, inputs, outputs: { full: new Map(Object.entries(outputs)), brief: null } },

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { checkWeightsFinite } from '../../../node/model/broken-weights.js';
+import { checkWeightsFinite, checkWeightsOnDevice } from '../../../node/model/broken-weights.js';
 import { openWeights } from '../../../node/model/weight-index.js';
 import { REFERENCE_CASES, referenceCase, Scratch, TINY_BASE, userError } from './fixtures.js';
 
@@ -39,5 +39,25 @@ describe('checkWeightsFinite', () => {
         ),
       );
     }
+  });
+});
+
+describe('checkWeightsOnDevice', () => {
+  it('names a weight of bfloat16 that is beyond float16 where the device has no bfloat16', async () => {
+    const dir = await scratch.tinyBase();
+    const file = join(dir, 'model.safetensors');
+    const bytes = await readFile(file);
+    const weights = await openWeights(dir);
+    const entry = weights.get('model.layers.3.mlp.up_proj.weight')!;
+    await checkWeightsOnDevice(weights, 'webgpu');
+    bytes.writeUInt16LE(0x4780, entry.offset); // 65,536
+    await writeFile(file, bytes);
+    await checkWeightsOnDevice(weights, 'cuda');
+    await assert.rejects(
+      checkWeightsOnDevice(weights, 'webgpu'),
+      userError(
+        /up_proj.weight in .* holds 65536, but --device webgpu computes with 16-bit weights up to 65504: use --weights fp32/,
+      ),
+    );
   });
 });

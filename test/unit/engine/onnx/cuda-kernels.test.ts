@@ -70,7 +70,11 @@ async function graphsOf(
   const { outputs, brief = {} } = model.program('gradient');
   return [outputs, brief].map((wanted) => {
     const program = { outputs: wanted };
-    const { bytes } = writeOnnx(program, () => 'weights', { standard: false, loops: false });
+    const { bytes } = writeOnnx(program, () => 'weights', {
+      standard: false,
+      loops: false,
+      sharesWeights: true,
+    });
     const { graph } = ModelProto.decode(bytes);
     return graph ?? assert.fail('no graph was written');
   });

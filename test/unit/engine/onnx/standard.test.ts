@@ -10,13 +10,21 @@ import { Prng } from '../../../../protocol/prng.js';
 const noWeights = (): string => assert.fail('there are no weights');
 
 function operators(y: Value, standard: boolean): string[] {
-  const { bytes } = writeOnnx({ outputs: { y } }, noWeights, { standard, loops: !standard });
+  const { bytes } = writeOnnx({ outputs: { y } }, noWeights, {
+    standard,
+    loops: !standard,
+    sharesWeights: standard,
+  });
   return (ModelProto.decode(bytes).graph?.node ?? []).map(({ opType }) => opType);
 }
 
 async function evaluate(y: Value, inputs: readonly Value[], standard: boolean): Promise<number[]> {
   const random = new Prng(new Uint8Array(32), 'standard');
-  const { bytes } = writeOnnx({ outputs: { y } }, noWeights, { standard, loops: !standard });
+  const { bytes } = writeOnnx({ outputs: { y } }, noWeights, {
+    standard,
+    loops: !standard,
+    sharesWeights: standard,
+  });
   const session = await InferenceSession.create(bytes);
   const feeds = inputs.map(({ shape }, i) => {
     const size = shape.reduce((product, n) => product * n, 1);
