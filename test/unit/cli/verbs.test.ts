@@ -54,7 +54,10 @@ describe('every verb', () => {
         /--rank is "512"; it must be a whole number from 1 to 256/,
       ],
       [['start', '--data', 'x', '--http', 'on'], /--http is "on"; .* from 0 to 65535, or off/],
-      [['start', '--data', 'x', '--fold', 'sum'], /--fold is "sum"; it must be one of mean, robust/],
+      [
+        ['start', '--data', 'x', '--fold', 'sum'],
+        /--fold is "sum"; it must be one of mean, robust/,
+      ],
       [
         ['start', '--data', 'x', '--fold-alpha', '1/2'],
         /--fold-alpha is "1\/2"; it must be like 0:1\/1/,
