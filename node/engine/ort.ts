@@ -48,6 +48,7 @@ export function ortExecutor(options: OrtOptions): Executor {
   return {
     device: device === 'cpu' ? cpu : device,
     hasIntegerProducts: device === 'cpu',
+    isInPlace: device === 'cpu',
     compile: (program, { replicas = 1 } = {}) => compile(program, { ...options, device, replicas }),
   };
 }

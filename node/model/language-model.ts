@@ -2,7 +2,6 @@
  * A frozen language model with one LoRA adapter, as the trainer sees it: loss and gradient for a flat
  * adapter. Each is one compiled graph, compiled when it is first asked for.
  */
-import { adapterLayout } from '../../protocol/adapter.js';
 import { gradients, propagate } from '../engine/autodiff.js';
 import { ExecutorError } from '../engine/errors.js';
 import type { CompiledGraph, Feeds, Program, RunOptions, TensorData } from '../engine/executor.js';
@@ -15,7 +14,8 @@ import type { BatchShape, ModelValues } from './family.js';
 import { headProduct, type Arithmetic } from './frozen-product.js';
 import { arithmeticOf, checkModel, checkVocabulary, loadGraph, type ModelToOpen } from './load.js';
 import { exampleGradients, exampleLosses } from './example-gradients.js';
-import { sliceAdapter, type LoraUse } from './lora-graph.js';
+import { AdapterPorts } from './adapter-ports.js';
+import type { LoraUse } from './lora-graph.js';
 import { chunkedLoss, chunkedLossAndGradient, chunkTokens, meanLoss } from './loss-head.js';
 import type { MemoryMode } from './memory-mode.js';
 import { trainedRows } from './trained-rows.js';
@@ -121,6 +121,7 @@ class GraphLanguageModel implements LanguageModel {
   readonly adapterSize: number;
   replicas = 1;
   remark: string | null = null;
+  private readonly ports: AdapterPorts;
   private built: Forward | null = null;
   private readonly programs = new Map<GraphName, Program>();
   private readonly graphs = new Map<GraphName, Promise<CompiledGraph>>();
@@ -135,7 +136,9 @@ class GraphLanguageModel implements LanguageModel {
       batchSize: this.batchSize,
       sequenceLength: this.sequenceLength,
     } = options);
-    this.adapterSize = adapterLayout(options.adapter).size;
+    const isInPlace = options.executor.isInPlace === true;
+    this.ports = new AdapterPorts(options.adapter, { isInPlace });
+    this.adapterSize = this.ports.size;
   }
 
   /** Throws UserError for a weight that does not fit the config; costs no more than building the graph. */
@@ -150,23 +153,29 @@ class GraphLanguageModel implements LanguageModel {
   ): Promise<GradientResult> {
     const targets = this.check(batch, theta);
     const [first, ...rest] = this.runsOf(batch, theta);
-    const results = await this.run('gradient', first!.feeds, { into: { gradient: into } });
-    let loss = first!.share * results['loss']![0]!;
-    const gradient = floats(results['gradient']);
-    if (rest.length > 0) scale(gradient, first!.share);
+    let loss = first!.share * (await this.gradientOf(first!.feeds, into));
+    if (rest.length > 0) scale(into, first!.share);
+    // Few batches have more trained tokens than a run takes.
+    const part = rest.length > 0 ? new Float32Array(theta.length) : into;
     for (const { feeds, share } of rest) {
-      const more = await this.run('gradient', feeds);
-      loss += share * more['loss']![0]!;
-      const part = floats(more['gradient']);
-      for (let i = 0; i < part.length; i++) gradient[i]! += share * part[i]!;
+      loss += share * (await this.gradientOf(feeds, part));
+      for (let i = 0; i < part.length; i++) into[i]! += share * part[i]!;
     }
-    return { loss, targets, gradient };
+    return { loss, targets, gradient: into };
+  }
+
+  /** Fills `gradient`; returns the loss. */
+  private async gradientOf(fed: Feeds, gradient: Float32Array): Promise<number> {
+    const results = await this.run('gradient', fed, { into: this.ports.places(gradient) });
+    return results['loss']![0]!;
   }
 
   async exampleGradients(batch: TokenBatch, theta: Float32Array): Promise<ExampleGradients> {
     const shape = this.shapeOf('examples');
     this.check(batch, theta, shape);
-    const results = await this.run('examples', feeds(batch, theta, shape.sequenceLength));
+    const fed = { ...feeds(batch, shape.sequenceLength), ...this.ports.feeds(theta) };
+    const into = { gradients: new Float32Array(shape.batchSize * theta.length) };
+    const results = await this.run('examples', fed, { into });
     return { losses: floats(results['losses']), gradients: floats(results['gradients']) };
   }
 
@@ -183,7 +192,7 @@ class GraphLanguageModel implements LanguageModel {
 
   /** What the runs for `batch` are fed, and the share of its trained tokens that each has. */
   private runsOf(batch: TokenBatch, theta: Float32Array): { feeds: Feeds; share: number }[] {
-    const fed = feeds(batch, theta, this.sequenceLength);
+    const fed = { ...feeds(batch, this.sequenceLength), ...this.ports.feeds(theta) };
     const { trainedMost } = this.options;
     if (!trainedMost) return [{ feeds: fed, share: 1 }];
     const runs = trainedRows(batch, trainedMost);
@@ -274,8 +283,8 @@ class GraphLanguageModel implements LanguageModel {
   }
 
   private buildForward(): Forward {
-    const { config, weights, adapter, batchSize, sequenceLength, trainedMost } = this.options;
-    const values = sliceAdapter(this.theta, adapter);
+    const { config, weights, batchSize, sequenceLength, trainedMost } = this.options;
+    const values = this.ports.values();
     const shape = [batchSize, sequenceLength];
     const inputs = inputsOf(this);
     const model = decoderOf(config).build(weights, values, inputs, this.arithmetic);
@@ -308,8 +317,8 @@ class GraphLanguageModel implements LanguageModel {
     const { outputs: brief } = this.program('loss');
     if (!isChunked) {
       const loss = brief['loss']!;
-      const gradient = flattened(gradients(loss, forward.tensors));
-      return { outputs: { loss, gradient }, brief, plainWeights };
+      const parts = this.ports.outputs(gradients(loss, forward.tensors));
+      return { outputs: { loss, ...parts }, brief, plainWeights };
     }
     const { loss, hidden, table } = chunkedLossAndGradient(forward);
     const known = new Map([
@@ -317,13 +326,13 @@ class GraphLanguageModel implements LanguageModel {
       [forward.table, table],
     ]);
     const parts = propagate(known, forward.tensors, isLow ? { stages: forward.stream } : {});
-    return { outputs: { loss, gradient: flattened(parts) }, brief, plainWeights };
+    return { outputs: { loss, ...this.ports.outputs(parts) }, brief, plainWeights };
   }
 
   private buildExamples(): Program {
     const { config, weights, adapter } = this.options;
     const uses = new Map<string, LoraUse>();
-    const values = sliceAdapter(this.theta, adapter, (module, use) => uses.set(module, use));
+    const values = this.ports.values((module, use) => uses.set(module, use));
     const shape = this.shapeOf('examples');
     const model = decoderOf(config).build(weights, values, inputsOf(shape), this.arithmetic);
     const targets = input('targets', 'int32', [shape.batchSize, shape.sequenceLength]);
@@ -331,10 +340,6 @@ class GraphLanguageModel implements LanguageModel {
     const losses = exampleLosses({ ...model, product, targets }); // [B]
     const rows = exampleGradients(losses, values, uses, adapter);
     return { outputs: { losses, gradients: rows }, plainWeights: this.plainWeights };
-  }
-
-  private get theta(): Value {
-    return input('theta', 'float32', [this.adapterSize]);
   }
 
   private get isLow(): boolean {
@@ -391,14 +396,6 @@ function scale(values: Float32Array, factor: number): void {
   for (let i = 0; i < values.length; i++) values[i]! *= factor;
 }
 
-/** One after another: [size] float32. */
-function flattened(parts: readonly Value[]): Value {
-  const flat = parts.map((part) =>
-    reshape(part, [part.shape.reduce((product, n) => product * n, 1)]),
-  );
-  return concat(flat, 0);
-}
-
 /** The inputs of a decoder for batches of this shape. */
 function inputsOf({ batchSize, sequenceLength }: BatchShape): {
   tokens: Value;
@@ -413,11 +410,7 @@ function inputsOf({ batchSize, sequenceLength }: BatchShape): {
  * What a batch feeds; positions restart in each segment, as if the segment stood alone. Throws RangeError where a
  * segment of a row goes on after another one.
  */
-function feeds(
-  { tokens, targets, segments }: TokenBatch,
-  theta: Float32Array,
-  length: number,
-): Feeds {
+function feeds({ tokens, targets, segments }: TokenBatch, length: number): Feeds {
   const positions = new Int32Array(segments.length);
   const ended = new Set<number>();
   for (const [i, segment] of segments.entries()) {
@@ -432,7 +425,7 @@ function feeds(
     }
     ended.add(segment);
   }
-  return { tokens, targets, segments, positions, theta };
+  return { tokens, targets, segments, positions };
 }
 
 function floats(data: TensorData | undefined): Float32Array {

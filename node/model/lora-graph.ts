@@ -1,6 +1,6 @@
 /** The adapted layer W x + (alpha / r) B A x (LoRA, Hu et al. 2021) as graph. */
 import { adapterLayout, type AdapterSpec, type AdapterTensor } from '../../protocol/adapter.js';
-import { constant, type Value } from '../engine/graph.js';
+import { constant, input, type Value } from '../engine/graph.js';
 import { addMatmul, concat, matmul, reshape, slice } from '../engine/ops/index.js';
 
 /** What the model needs to know of the adapter. */
@@ -44,6 +44,16 @@ export function sliceAdapter(
     ({ offset, length, shape }) => reshape(slice(theta, 0, offset, offset + length), shape),
     onUse,
   );
+}
+
+/** As sliceAdapter, of an adapter that is fed tensor by tensor; `name` gives the input of each by its number. */
+export function fedAdapter(
+  adapter: AdapterShape,
+  name: (i: number) => string,
+  onUse?: (module: string, use: LoraUse) => void,
+): AdapterValues {
+  let count = 0;
+  return adapterValues(adapter, ({ shape }) => input(name(count++), 'float32', shape), onUse);
 }
 
 /** theta: [adapterSize], the flat adapter, as a part of the graph that never changes; it is not copied. */

@@ -23,7 +23,7 @@ export interface MemoryPlan {
   evictable: number;
   /** Intermediate values of a part of the batch. */
   activations: number;
-  /** Adapter, gradient, moments of AdamW, and what crosses to the peer and back. */
+  /** Moments of AdamW, sums of gradients, and what crosses to the peer and back. */
   adapter: number;
   /** Code, tokenizer and data: what the process has taken before the model. */
   process: number;
@@ -57,6 +57,8 @@ export interface MemoryNeeds {
   replications: readonly Replication[];
   /** Coordinates. */
   adapterSize: number;
+  /** Whether training is private. Default: false. */
+  isPrivate?: boolean;
   /** Formats that frozen weights can have here, the most exact first; at least one. */
   formats: readonly WeightFormat[];
   /** Whether the model's files hold 16-bit weights: bf16 and fp32 are then the same numbers. */
@@ -84,8 +86,13 @@ export const FRAGMENTATION = 1.08;
 /** A thread's own JavaScript, and arrays of the adapter's size that are on their way to it and back. */
 const REPLICA_BYTES = 40 * 2 ** 20;
 const REPLICA_ARRAYS = 4;
-/** Arrays of the adapter's size: as it came, as it is trained, two moments of each, gradients, messages. */
-const ADAPTER_ARRAYS = 12;
+/**
+ * Arrays of the adapter's size beside adapter and gradient, which the graph counts: two moments, the sum of the parts'
+ * gradients, and what is on its way (docs/LIMITS.md, large adapters).
+ */
+export const ADAPTER_ARRAYS = 4;
+/** Beside these in private training: the exact sum, in float64. */
+export const PRIVATE_ARRAYS = 2;
 
 /** One way of training. */
 export interface Way extends GraphShape {
@@ -94,7 +101,7 @@ export interface Way extends GraphShape {
 
 /** What `way` takes of `machine`. */
 export async function predict(
-  { batchSize, adapterSize, graphs }: MemoryNeeds,
+  { batchSize, adapterSize, isPrivate = false, graphs }: MemoryNeeds,
   { replicas, ...shape }: Way,
   { processBytes, free }: MachineMemory,
 ): Promise<MemoryPlan> {
@@ -106,12 +113,13 @@ export async function predict(
     activations += FRAGMENTATION * graph.peak;
   }
   const threads = replicas === 1 ? 0 : replicas;
+  const arrays = ADAPTER_ARRAYS + (isPrivate ? PRIVATE_ARRAYS : 0);
   return {
     ...{ batchSize, ...shape, replicas, passedOver: [] },
     weights: Math.ceil(replicas * weights) + threads * REPLICA_BYTES,
     evictable,
     activations: Math.ceil(replicas * activations),
-    adapter: (ADAPTER_ARRAYS + threads * REPLICA_ARRAYS) * 4 * adapterSize,
+    adapter: (arrays + threads * REPLICA_ARRAYS) * 4 * adapterSize,
     process: processBytes + RUNTIME_BYTES,
     free: Math.max(0, free - RUNTIME_BYTES),
   };

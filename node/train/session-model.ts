@@ -160,6 +160,7 @@ function planSession(
       ...{ batchSize, sequenceLength, adapterSize: adapterLayout(adapter).size },
       ...fastestWays(batchSize, sequenceLength, threads),
       ...{ formats: formatsFor(device, directory.weights), isHalf: isHalf(directory.weights) },
+      isPrivate: options.privacy !== undefined,
       graphs: async (shape) => {
         const model = await models.planned(shape);
         return graphs.map((name) => graphMemory(model.program(name)));

@@ -5,7 +5,9 @@ import type { MemoryMode } from '../../../node/model/memory-mode.js';
 import type { WeightFormat } from '../../../node/model/weight-format.js';
 import { longestSequence, planMemory } from '../../../node/train/memory.js';
 import {
+  ADAPTER_ARRAYS,
   FRAGMENTATION,
+  PRIVATE_ARRAYS,
   type GraphShape,
   type MachineMemory,
   type MemoryNeeds,
@@ -166,7 +168,10 @@ describe('planMemory with sequences', () => {
     assert.equal(plan.weights, 2 * (10 * MB + 100 * 12_000));
     assert.equal(plan.evictable, 100 * MB);
     assert.ok(Math.abs(plan.activations - 2 * 12 * 4 * MB) < 10);
-    assert.equal(plan.adapter, 12 * 4 * 1000);
+    assert.equal(plan.adapter, ADAPTER_ARRAYS * 4 * 1000);
+    const hidden = needs({ graphs, adapterSize: 1000, isPrivate: true });
+    const { adapter } = await planMemory(hidden, OPEN, machine(1000));
+    assert.equal(adapter, (ADAPTER_ARRAYS + PRIVATE_ARRAYS) * 4 * 1000);
     assert.ok(plan.process > 100 * MB);
   });
 
