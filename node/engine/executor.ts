@@ -23,7 +23,7 @@ export interface Executor {
   readonly device: string;
   /** It has kernels for products of 8-bit integers. Default: false. */
   readonly hasIntegerProducts?: boolean;
-  /** It reads feeds and writes outputs where they lie, so that many small ones cost no more than a large one. Default: false. */
+  /** It reads feeds where they lie, so that many small ones cost no more than a large one. Default: false. */
   readonly isInPlace?: boolean;
   /** Throws ExecutorError when the backend refuses: a weight file that is gone, out of memory. */
   compile(program: Program, options?: CompileOptions): Promise<CompiledGraph>;

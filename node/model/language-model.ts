@@ -166,7 +166,7 @@ class GraphLanguageModel implements LanguageModel {
 
   /** Fills `gradient`; returns the loss. */
   private async gradientOf(fed: Feeds, gradient: Float32Array): Promise<number> {
-    const results = await this.run('gradient', fed, { into: this.ports.places(gradient) });
+    const results = await this.run('gradient', fed, { into: { gradient } });
     return results['loss']![0]!;
   }
 
@@ -317,8 +317,8 @@ class GraphLanguageModel implements LanguageModel {
     const { outputs: brief } = this.program('loss');
     if (!isChunked) {
       const loss = brief['loss']!;
-      const parts = this.ports.outputs(gradients(loss, forward.tensors));
-      return { outputs: { loss, ...parts }, brief, plainWeights };
+      const gradient = flattened(gradients(loss, forward.tensors));
+      return { outputs: { loss, gradient }, brief, plainWeights };
     }
     const { loss, hidden, table } = chunkedLossAndGradient(forward);
     const known = new Map([
@@ -326,7 +326,7 @@ class GraphLanguageModel implements LanguageModel {
       [forward.table, table],
     ]);
     const parts = propagate(known, forward.tensors, isLow ? { stages: forward.stream } : {});
-    return { outputs: { loss, ...this.ports.outputs(parts) }, brief, plainWeights };
+    return { outputs: { loss, gradient: flattened(parts) }, brief, plainWeights };
   }
 
   private buildExamples(): Program {
@@ -394,6 +394,14 @@ class GraphLanguageModel implements LanguageModel {
 /** Multiplies in place. */
 function scale(values: Float32Array, factor: number): void {
   for (let i = 0; i < values.length; i++) values[i]! *= factor;
+}
+
+/** One after another: [size] float32. */
+function flattened(parts: readonly Value[]): Value {
+  const flat = parts.map((part) =>
+    reshape(part, [part.shape.reduce((product, n) => product * n, 1)]),
+  );
+  return concat(flat, 0);
 }
 
 /** The inputs of a decoder for batches of this shape. */

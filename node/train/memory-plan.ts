@@ -90,7 +90,7 @@ const REPLICA_ARRAYS = 4;
  * Arrays of the adapter's size beside adapter and gradient, which the graph counts: two moments, the sum of the parts'
  * gradients, and what is on its way (docs/LIMITS.md, large adapters).
  */
-export const ADAPTER_ARRAYS = 4;
+export const ADAPTER_ARRAYS = 5;
 /** Beside these in private training: the exact sum, in float64. */
 export const PRIVATE_ARRAYS = 2;
 

@@ -96,15 +96,19 @@ describe('the memory that training takes', () => {
     }
   });
 
-  it('counts the arrays of a large adapter, of which few are ever in the parent', isLinux, async () => {
-    // 7.2 M coordinates: an array of them takes 29 MB.
-    for (const microBatch of [2, 1]) {
-      const large = await trainOnce(2, 64, 'normal', 'fp32', { rank: 256, microBatch });
-      const { predicted, measured, arrays } = large;
-      const words = `${microBatch} at once: ${predicted} bytes for ${measured}, ${arrays} arrays here`;
-      assert.ok(predicted / measured > 0.9 && predicted / measured < 1.2, words);
-      // Two results, and what V8 lets lie around of the pieces before it looks.
-      assert.ok(arrays < 5, words);
-    }
-  });
+  it(
+    'counts the arrays of a large adapter, of which few are ever in the parent',
+    isLinux,
+    async () => {
+      // 7.2 M coordinates: an array of them takes 29 MB.
+      for (const microBatch of [2, 1]) {
+        const large = await trainOnce(2, 64, 'normal', 'fp32', { rank: 256, microBatch });
+        const { predicted, measured, arrays } = large;
+        const words = `${microBatch} at once: ${predicted} bytes for ${measured}, ${arrays} arrays here`;
+        assert.ok(predicted / measured > 0.9 && predicted / measured < 1.2, words);
+        // Two results, and what V8 lets lie around of the pieces before it looks.
+        assert.ok(arrays < 5, words);
+      }
+    },
+  );
 });
