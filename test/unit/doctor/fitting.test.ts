@@ -79,7 +79,7 @@ describe('checkFit', () => {
       slow[1],
       /^Qwen2\.5-7B: slow with --weights int4 at [\d,]+ tokens \(.*\): each step reads/,
     );
-    const none = await of('Qwen2.5-7B', 1);
+    const none = await of('Qwen2.5-7B', 0.5);
     assert.deepEqual(none, [
       'warn',
       'Qwen2.5-7B: does not fit, with any --weights and the shortest sequences',
