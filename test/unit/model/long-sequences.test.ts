@@ -61,7 +61,7 @@ async function memoryOf(tokens: number): Promise<number> {
   const { stdout } = await promisify(execFile)(
     process.execPath,
     [...process.execArgv.filter((one) => !one.startsWith('--test')), child, String(tokens)],
-    { timeout: 60_000 },
+    { timeout: 300_000 },
   );
   return Number(stdout);
 }
