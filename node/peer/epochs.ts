@@ -425,7 +425,9 @@ export class Epochs {
       this.#state = { ...this.#state, heldOutBase: finiteOrNull(base) };
     }
     const epoch = replica.log.newestEpoch;
-    const loss = await trainer.evaluate(replica.theta(), rest.signal);
+    // Nothing is trained meanwhile.
+    this.#theta = replica.theta(this.#theta);
+    const loss = await trainer.evaluate(this.#theta, rest.signal);
     this.#evaluated = sha256;
     this.#evaluationMs = clock.now() - startMs;
     const isFinite = loss === null || Number.isFinite(loss);

@@ -51,8 +51,10 @@ interface Survey {
   fromEpoch: number;
   /** Of each epoch from there on, as they were when the survey began. */
   epochs: readonly (readonly UpdateHeader[])[];
-  /** The fold's sum before the first of them: [adapterSize] whole steps. */
-  base: Float64Array;
+  /** The fold's sum before the first of them, and with those of `added`: [adapterSize] whole steps. */
+  sum: Float64Array;
+  /** Sums of steps are exact: what was added is taken out again, and no second array is needed. */
+  added: readonly (readonly UpdateHeader[])[];
   /** Loss of the adapter after the last of them; null before it was measured. */
   withAll: number | null;
   left: string[];
@@ -116,9 +118,9 @@ export class Surveyor {
     const epochs = since.slice(0, SURVEY_EPOCHS);
     const left = [...new Set(epochs.flat().map(({ author }) => author))].sort();
     if (left.length < AUTHORS_MIN) return null;
-    const base = this.#c.replica.foldSum().slice();
-    await this.#add(base, -1, fromEpoch, since, signal);
-    return { fromEpoch, epochs, base, withAll: null, left, losses: [] };
+    const sum = this.#c.replica.foldSum().slice();
+    await this.#add(sum, -1, fromEpoch, since, signal);
+    return { fromEpoch, epochs, sum, added: [], withAll: null, left, losses: [] };
   }
 
   async #lookAtNext(survey: Survey, signal: AbortSignal): Promise<void> {
@@ -131,10 +133,17 @@ export class Surveyor {
 
   /** Held-out loss after the survey's epochs, as if `author` had sent nothing in them; NaN when it is not finite. */
   async #loss(survey: Survey, author: string | null, signal: AbortSignal): Promise<number> {
-    const { base, fromEpoch, epochs } = survey;
+    const { sum, fromEpoch, epochs } = survey;
     const others = epochs.map((updates) => updates.filter((one) => one.author !== author));
-    const sum = base.slice();
-    await this.#add(sum, 1, fromEpoch, others, signal);
+    try {
+      await this.#add(sum, -1, fromEpoch, survey.added, signal);
+      await this.#add(sum, 1, fromEpoch, others, signal);
+      survey.added = others;
+    } catch (error) {
+      // Half of them are in the sum.
+      this.#survey = null;
+      throw error;
+    }
     const theta = this.#c.replica.initialTheta();
     subtractSteps(theta, sum, theta);
     return (await this.#c.trainer.evaluate(theta, signal)) ?? NaN;
