@@ -28,8 +28,8 @@ import { withSession, type Session } from './session.js';
 import { LOADING, sayIfSlow, sayPacking, sayPlan, sayReading } from './slow.js';
 import { defineVerb } from './verb.js';
 
-/** A contact may take this long to look at an admission, in ms. */
-const SHOW_MS_MAX = 10_000;
+/** How long a contact may take to look at an admission, in ms: a busy one took more than 10 s. */
+const SHOW_MS_MAX = 30_000;
 
 /** Longest --timeout in seconds: a week. */
 const TIMEOUT_SECONDS_MAX = 604_800;
