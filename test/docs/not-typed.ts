@@ -34,6 +34,8 @@ const LONG_SCRIPTS: readonly (readonly [script: string, instead: string])[] = [
 ];
 
 export const NOT_TYPED: readonly NotTyped[] = [
+  { begins: 'npm run build', why: 'builds', instead: '.ci/run does it' },
+  { begins: 'npm link', why: 'writes outside of the checkout', instead: 'nothing' },
   { begins: 'npm ci', why: 'installs', instead: '.ci/run begins with it' },
   { begins: 'npm test', why: 'a test in a test', instead: '.ci/run runs it; the tiers are there' },
   { begins: 'npm start', why: 'takes five minutes', instead: 'test/unit/examples has its parts' },
