@@ -25,6 +25,7 @@ const LONG_SCRIPTS: readonly (readonly [script: string, instead: string])[] = [
   ['sim:nightly', 'the tier sim has a small one: random seeds with all faults'],
   ['chaos', 'test/netns/chaos.test.ts is a short one'],
   ['fuzz', 'test/unit/fuzz runs each target for a moment'],
+  ['fuzz:nightly', 'test/unit/fuzz runs each target for a moment'],
   ['soak', 'test/unit/soak holds its judgement to made-up series'],
   ['flood', 'test/net/flood.test.ts is a short one'],
   ['screenshots', 'test/browser opens the same page'],
@@ -44,6 +45,11 @@ export const NOT_TYPED: readonly NotTyped[] = [
     ...{ begins: `npm run ${script} `, instead },
     why: 'takes minutes to hours, or what not every machine has',
   })),
+  {
+    ...{ begins: 'npm run generate:', why: 'writes into the checkout' },
+    instead:
+      'test/unit/cli/reference.test.ts compares docs/CLI.md; the wire code is pinned by golden bytes',
+  },
   { begins: 'npm run bench:', why: MEASURES, instead: SCRIPTS },
   { begins: 'mkdir deploy/text', why: NO_DAEMON, instead: DEPLOY_FILES },
   { begins: 'cp notes.jsonl deploy/text/', why: NO_DAEMON, instead: DEPLOY_FILES },
