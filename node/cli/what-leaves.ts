@@ -1,4 +1,4 @@
-/** murmurate what-leaves: every kind of byte that leaves this machine, what is in it, how much so far and to whom. */
+/** murmurate what-leaves: every kind of data that leaves this machine, what it contains, how much so far and to whom. */
 import Table from 'cli-table3';
 import type { StatusReport } from '../status.js';
 import { directoryOption, jsonOption } from './peer-options.js';
@@ -19,43 +19,38 @@ export const KINDS_OF_BYTE: readonly KindOfByte[] = [
   {
     purpose: 'gossip',
     name: 'gossip',
-    holds:
-      'signed updates and seals of this peer and, passed on, of others: epoch, number of steps, and one bit for each adapter weight; announcements of large ones, proofs, amendments, admissions',
+    holds: 'signed updates and seals, of this peer and relayed',
     lacks: 'text, tokens, file names, losses',
   },
   {
     purpose: 'sync',
     name: 'sync',
-    holds:
-      'which epochs of whom this peer holds, the clock, updates that another lacks, and seals: what members sign of them',
-    lacks: 'text, tokens, file names, the optimiser, the residual',
+    holds: 'which updates this peer holds, the clock, missing updates, seals',
+    lacks: 'text, tokens, file names, optimiser, residual',
   },
   {
     purpose: 'blob',
     name: 'blobs',
-    holds:
-      'updates too large for gossip and sums of updates (the common adapter), in chunks, to whoever of the run asks; with --share-model the files of the base model too, to members that lack it',
-    lacks: 'text, tokens, names of other files',
+    holds: 'large updates, sums of updates; model files with --share-model',
+    lacks: "text, tokens, other files' names",
   },
   {
     purpose: 'introduce',
     name: 'introductions',
-    holds:
-      'the manifest (name of the run, name and hashes of the base model, settings), addresses of this and other members, and how this peer was invited; a bootstrap node keeps both',
-    lacks: 'updates, text, file names, the path of the model',
+    holds: "the manifest, members' addresses, how this peer was invited",
+    lacks: "updates, text, file names, the model's path",
   },
   {
     purpose: 'reach',
     name: 'reach checks',
-    holds: 'ports that this peer listens on, and at which address another was seen',
-    lacks: 'anything of the run',
+    holds: "ports this peer listens on, another peer's observed address",
+    lacks: 'anything about the run',
   },
   {
     purpose: 'identify',
     name: 'identify',
-    holds:
-      'peer id, addresses (those of the own network too), protocols, and versions of libp2p and Node',
-    lacks: 'host name, user name, anything of the run',
+    holds: 'peer id, addresses, protocols, versions of libp2p and Node',
+    lacks: 'host name, user name, anything about the run',
   },
   {
     purpose: 'ping',
@@ -66,42 +61,38 @@ export const KINDS_OF_BYTE: readonly KindOfByte[] = [
   {
     purpose: 'dht',
     name: 'DHT',
-    holds:
-      "a hash of the run id and this peer's addresses, so that members find each other; questions for other hashes",
+    holds: "a hash of the run id, this peer's addresses, queries for other hashes",
     lacks: 'the manifest, updates',
   },
   {
     purpose: 'relay',
     name: 'relay',
-    holds:
-      'with --relay: encrypted bytes between others; otherwise only requests for a place at a relay',
-    lacks: 'anything that this peer could read',
+    holds: "others' encrypted bytes (--relay); else only requests for a reservation",
+    lacks: 'anything this peer could read',
   },
   {
     purpose: 'other',
     name: 'framing',
-    holds: 'handshakes, encryption and framing of all of the above, on every connection',
-    lacks: 'anything beside public keys',
+    holds: 'handshakes, encryption and framing of all of the above',
+    lacks: 'anything but public keys',
   },
   {
     purpose: null,
     name: 'multicast DNS',
-    holds:
-      'on the own network, unless --no-mdns: eight digits of the run id, peer id and addresses; not counted',
+    holds: '8 digits of the run id, peer id, addresses; not counted',
     lacks: 'host name, user name',
   },
   {
     purpose: null,
     name: 'hub',
-    holds:
-      "to the hub, only with --model OWNER/NAME or auto, over HTTP: the name and revision of the model, the version of this program, and the user's access token; to hosts it redirects to, no token; not counted",
-    lacks: 'anything of the run, text, file names',
+    holds: "model name and revision, this program's version, your access token; not counted",
+    lacks: 'anything about the run, text, file names',
   },
   {
     purpose: null,
     name: 'UPnP',
-    holds: 'to the own router, with --upnp only: the port to forward; not counted',
-    lacks: 'anything of the run',
+    holds: 'to your router, with --upnp: the port to forward; not counted',
+    lacks: 'anything about the run',
   },
 ];
 
@@ -115,15 +106,15 @@ interface Leaving extends KindOfByte {
 
 export const whatLeavesVerb = defineVerb({
   name: 'what-leaves',
-  summary: 'Print every kind of byte that leaves this machine, how many so far, and to whom.',
+  summary: 'Print every kind of data that leaves this machine, how many bytes so far, and to whom.',
   args: [statusUrlArgument],
   options: { ...directoryOption, ...jsonOption },
   example: `
 $ murmurate what-leaves
 since this peer started 250 s ago, 712345 bytes have left this machine
-gossip          612001 bytes to ...Rm4tQx9b 400120, ...Qp6hJm2c 211881
-                holds: signed updates of this peer and, passed on, of others: ...
-                never: text, tokens, file names, losses
+...
+│ gossip        │ 612001     │ ...Rm4tQx9b 400120     │ signed updates and seals, of this peer     │ text, tokens, file       │
+│               │            │ ...Qp6hJm2c 211881     │ and relayed                                │ names, losses            │
 ...`,
   run: async ({ args: [url], options, io }) => {
     const { traffic, uptimeSeconds } = await fetchStatus(url ?? (await storedUrl(options.dir)));
