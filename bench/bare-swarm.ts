@@ -1,6 +1,7 @@
 /** A swarm in one process and without a clock: real training, codec and fold, so that a run is a function of its seed. */
 import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
 import { Fold } from '../protocol/fold.js';
+import { encodeUpdateMessage } from '../protocol/gossip.js';
 import { UpdateLog } from '../protocol/log.js';
 import type { Run } from '../protocol/manifest.js';
 import { accumulate, takeUpdate } from '../protocol/residual.js';
@@ -48,6 +49,8 @@ export async function bareRun(settings: BareRunSettings): Promise<Run> {
 /** What an epoch's deltas make of the adapter. */
 interface Averaging {
   theta(): Float32Array;
+  /** Bytes of the last update, as gossip carries it or as bare float32; 0 before there is any. */
+  readonly bytes: number;
   /** Takes in what `peer` moved in `epoch`. */
   add(peer: number, epoch: number, from: Float32Array, to: Float32Array): void;
 }
@@ -57,6 +60,7 @@ function denseAveraging(run: Run, peers: number): Averaging {
   const sum = Float64Array.from(initialAdapter(run.manifest.adapter));
   return {
     theta: () => Float32Array.from(sum),
+    bytes: 4 * sum.length,
     add: (_peer, _epoch, from, to) => {
       for (let i = 0; i < sum.length; i++)
         sum[i] = (sum[i] ?? 0) - ((from[i] ?? 0) - (to[i] ?? 0)) / peers;
@@ -69,10 +73,14 @@ function swarmAveraging(run: Run): Averaging {
   const [formats, fold, log] = [new RowFormats(run), new Fold(run), new UpdateLog()];
   const { size } = adapterLayout(run.manifest.adapter);
   const residuals = new Map<number, Float32Array>();
+  let bytes = 0;
   return {
     theta: () => {
       fold.compute(log);
       return fold.theta();
+    },
+    get bytes() {
+      return bytes;
     },
     add: (peer, epoch, from, to) => {
       const residual = residuals.get(peer) ?? new Float32Array(size);
@@ -81,7 +89,9 @@ function swarmAveraging(run: Run): Averaging {
       const body = takeUpdate(residual, formats.at(epoch));
       const { stepsRef: steps } = run.manifest.schedule;
       const header = { epoch, baseEpoch: epoch, steps, logDigest: new Uint8Array(32) };
-      log.insert(createUpdate(run, testIdentity(peer), { ...header, ...body }));
+      const update = createUpdate(run, testIdentity(peer), { ...header, ...body });
+      bytes = encodeUpdateMessage(update).length;
+      log.insert(update);
     },
   };
 }
@@ -95,13 +105,16 @@ export interface Learner<M> {
   ): Promise<{ theta: Float32Array; optimiser: M }>;
 }
 
-/** All epochs of all peers; the swarm's adapter after them, [adapterSize] float32. */
+/** Called after each epoch, from 0, with what gives the adapter as it is then; waited for. */
+export type OnEpoch = (epoch: number, theta: () => Float32Array) => void | Promise<void>;
+
+/** All epochs of all peers: the swarm's adapter after them, [adapterSize] float32, and bytes of an update. */
 export async function trainTogether<M>(
   run: Run,
   peers: readonly Learner<M>[],
-  onEpoch: (epoch: number) => void,
+  onEpoch: OnEpoch,
   codec: 'rot1' | 'dense' = 'rot1',
-): Promise<Float32Array> {
+): Promise<{ theta: Float32Array; bytes: number }> {
   const { schedule } = run.manifest;
   const averaging = codec === 'dense' ? denseAveraging(run, peers.length) : swarmAveraging(run);
   const optimisers: (M | null)[] = peers.map(() => null);
@@ -114,19 +127,25 @@ export async function trainTogether<M>(
       optimisers[i] = result.optimiser;
       averaging.add(i, epoch, theta, result.theta);
     }
-    onEpoch(epoch);
+    await onEpoch(epoch, () => averaging.theta());
   }
-  return averaging.theta();
+  return { theta: averaging.theta(), bytes: averaging.bytes };
 }
 
 /** As many steps by itself, without averaging and compression: [adapterSize] float32. */
-export async function trainAlone(run: Run, peer: TrainingSession): Promise<Float32Array> {
+export async function trainAlone(
+  run: Run,
+  peer: Pick<TrainingSession, 'train'>,
+  onEpoch: OnEpoch = ignore,
+): Promise<Float32Array> {
   const { epochsMax, stepsRef: steps } = run.manifest.schedule;
   let theta = initialAdapter(run.manifest.adapter);
   let optimiser: OptimiserState | null = null;
   for (let epoch = 0; epoch < epochsMax; epoch++) {
     const job = { epoch, theta, optimiser, steps, deadlineMs: Infinity };
-    ({ theta, optimiser } = await peer.train(job, ignore, never));
+    const result = await peer.train(job, ignore, never);
+    ({ theta, optimiser } = result);
+    await onEpoch(epoch, () => result.theta);
   }
   return theta;
 }

@@ -1,224 +1,339 @@
 /**
  * What a swarm learns beside the ways that it is compared with: peers with one kind of text each, their deltas averaged
- * in fp32 ("dense") or by the product's codec and fold, each peer alone, and one machine that has all texts. All of it
- * on text that nobody trained on; the learning rate of each is the one that did best on held-out text.
- *   npm run bench:learning -- --data a.txt b.txt --seeds 1,2,3 --rate 0.004,0.008 --json
+ * in fp32 ("dense") or by the product's codec and fold, each peer alone, and one machine that has all texts ("central"),
+ * which takes the batches of all peers together in each step.
+ * Each takes the learning rate and the epoch that did best on held-out text; what is reported is the loss on text that
+ * nobody trained on and nothing was chosen by.
+ *   npm run bench:learning -- --data a.txt b.txt --seeds 1,2,3 --rate 0.004,0.008 --out learning.json
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, extname, join } from 'node:path';
-import { parseArgs } from 'node:util';
-import Table from 'cli-table3';
-import { EMBEDDED_MODEL_DIRECTORY } from '../node/version.js';
+import { basename, extname, join, resolve } from 'node:path';
+import {
+  choice,
+  integer,
+  manyOption,
+  option,
+  real,
+  switchOption,
+  text,
+  type OptionSpecs,
+} from '../node/config.js';
+import { EXIT_USAGE, UserError } from '../node/errors.js';
+import { fileSha256 } from '../node/files.js';
+import { unreadable } from '../node/json-file.js';
 import type { TrainingSession } from '../node/train/session.js';
-import { adapterLayout, initialAdapter } from '../protocol/adapter.js';
+import { EMBEDDED_MODEL_DIRECTORY } from '../node/version.js';
+import { initialAdapter } from '../protocol/adapter.js';
+import { RANK_MAX } from '../protocol/limits.js';
 import type { Run } from '../protocol/manifest.js';
-import { updateBytes } from '../protocol/row-format.js';
-import { bareRun, trainAlone, trainTogether } from './bare-swarm.js';
-import { deal, measure, openSession, type Dealt } from './texts.js';
+import { bareRun, trainAlone, trainTogether, type OnEpoch } from './bare-swarm.js';
+import { Results, type Result, type Setting, type Wanted } from './learning-results.js';
+import { listOf, readOptions, runBench, type BenchUsage } from './options.js';
+import { deal, measure, openCentral, openSession, type Dealt, type Hand } from './texts.js';
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
+const WAYS = ['dense', 'rot1', 'central', 'alone'] as const;
+
+const usage = {
+  name: 'bench:learning',
+  operands: '[TEXT...]',
+  summary:
+    'What a swarm learns, one kind of text a peer, beside dense averaging, one machine that has all texts, and each peer\n' +
+    'alone. Rate and epoch are chosen on held-out text; the losses are on text that nobody saw, in nats a token.',
   options: {
-    /** A text file a peer: here, or after the options. */
-    data: { type: 'string', multiple: true, default: [] },
-    /** Peers; more than texts: the first texts have two. Default: one for each text. */
-    peers: { type: 'string' },
-    /** Of "dense", "rot1", "central", "alone". */
-    codec: { type: 'string', default: 'dense,rot1,central,alone' },
-    rank: { type: 'string', default: '8' },
-    steps: { type: 'string', default: '10' },
-    epochs: { type: 'string', default: '30' },
-    /** Learning rates, of which each way takes its best. */
-    rate: { type: 'string', default: '0.004' },
-    batch: { type: 'string', default: '4' },
-    sequence: { type: 'string', default: '64' },
-    /** Records of each text at most, and those that nobody has. */
-    records: { type: 'string', default: '100000' },
-    test: { type: 'string', default: '40' },
-    seeds: { type: 'string', default: '1' },
-    model: { type: 'string', default: EMBEDDED_MODEL_DIRECTORY },
-    threads: { type: 'string', default: '1' },
-    json: { type: 'boolean', default: false },
+    data: manyOption(text('FILE'), [], 'a text a peer: here, or after the options; two or more'),
+    peers: option(
+      integer('N', 2, 64),
+      null,
+      'peers; the first texts have two where there are more peers',
+      'one a text',
+    ),
+    codec: option(listOf(choice(WAYS)), WAYS, 'ways to learn'),
+    rank: option(
+      listOf(integer('N', 1, RANK_MAX)),
+      [8],
+      'ranks of the adapter; its scale is twice the rank',
+    ),
+    steps: option(integer('N', 1, 10_000), 10, 'steps of a peer in an epoch'),
+    epochs: option(integer('N', 1, 10_000), 30, 'epochs'),
+    rate: option(
+      listOf(real('X', 1e-9, 10)),
+      [0.004],
+      'learning rates, of which each way takes its best',
+    ),
+    batch: option(integer('N', 1, 1024), 4, 'sequences of a peer in a step'),
+    sequence: option(integer('TOKENS', 8, 1 << 17), 64, 'tokens in a sequence'),
+    records: option(
+      integer('N', 2, 10_000_000),
+      100_000,
+      'records of each text that are trained on, at most',
+    ),
+    test: option(integer('N', 1, 100_000), 40, 'records of each text that nobody has'),
+    testTokens: option(
+      integer('N', 64, 100_000_000),
+      16_384,
+      'tokens of these that are measured, at most',
+    ),
+    looks: option(
+      integer('N', 1, 100),
+      4,
+      'times that a way is measured on held-out text, the last at its end',
+    ),
+    seeds: option(listOf(integer('N', 0, 255)), [1], 'seeds of deal, adapter and order'),
+    model: option(text('DIR'), EMBEDDED_MODEL_DIRECTORY, 'the base model', 'the embedded one'),
+    threads: option(integer('N', 1, 1024), 1, 'threads that compute'),
+    out: option(
+      text('FILE'),
+      null,
+      'where results are kept, way by way; those that are there are not measured again',
+    ),
+    json: switchOption('print the results instead of a table'),
   },
-});
+} satisfies BenchUsage<OptionSpecs>;
 
-const files = [...values.data, ...positionals];
-if (files.length < 2) {
-  process.stderr.write('error: needs two texts or more: --data a.txt b.txt\n');
-  process.exit(2);
-}
-const names = files.map((file) => basename(file, extname(file)));
-const peerCount = Number(values.peers ?? files.length);
-const threads = Number(values.threads);
-const rates = values.rate.split(',').map(Number);
-const ways = values.codec.split(',');
+type Options = ReturnType<typeof readOptions<(typeof usage)['options']>>['options'];
+
 const never = new AbortController().signal;
-const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
-/** One adapter, measured. */
-interface Measured {
-  way: string;
-  seed: number;
-  rate: number;
-  /** Mean over the peers' held-out parts, by which the rate is chosen; not reported. */
-  heldOut: number;
-  /** Nats per token on unseen text, by text. */
-  losses: number[];
-  /** Bytes that a peer sends in an epoch to each other one. */
+/** What was trained: each adapter with the peers whose text it is for. */
+interface Trained {
+  adapters: readonly { theta: Float32Array; peers: readonly number[] }[];
   bytes: number;
+  heldOut: number;
+  bestEpoch: number;
 }
 
-interface Setting {
-  seed: Uint8Array;
-  seedNumber: number;
-  rate: number;
-  dealt: Dealt;
-}
+class LearningBench {
+  readonly #options: Options;
+  readonly #files: readonly string[];
+  readonly #peerCount: number;
+  readonly #results: Results;
 
-/** Peers of one text share it, record by record: each sees another order. */
-async function openPeers(run: Run, { dealt, seed }: Setting): Promise<TrainingSession[]> {
-  const peers: TrainingSession[] = [];
-  for (let i = 0; i < peerCount; i++) {
-    const own = dealt.own[i % files.length] ?? '';
-    const order = seed.map((byte) => byte + 16 * Math.floor(i / files.length));
-    peers.push(await openSession(run, values.model, [own], { seed: order, threads }));
+  constructor(options: Options, files: readonly string[], results: Results) {
+    this.#options = options;
+    this.#files = files;
+    this.#peerCount = options.peers ?? files.length;
+    this.#results = results;
   }
-  return peers;
-}
 
-async function heldOutOf(peers: readonly TrainingSession[], theta: Float32Array): Promise<number> {
-  let sum = 0;
-  for (const peer of peers) sum += (await peer.evaluate(theta, never)) ?? NaN;
-  return sum / peers.length;
-}
-
-/** The adapters of one way, by name; what each peer makes alone is one each. */
-async function trainWay(
-  way: string,
-  run: Run,
-  peers: readonly TrainingSession[],
-  setting: Setting,
-): Promise<{ name: string; theta: Float32Array }[]> {
-  if (way === 'dense' || way === 'rot1') {
-    const onEpoch = (epoch: number): void => say(`  ${way}: epoch ${epoch} done`);
-    return [{ name: way, theta: await trainTogether(run, peers, onEpoch, way) }];
+  async run(): Promise<void> {
+    for (const seed of this.#options.seeds) await this.#runSeed(seed);
   }
-  if (way === 'central') {
-    const central = await openCentral(setting);
-    const theta = await trainAlone(central.run, central.session);
-    return [{ name: way, theta }];
+
+  async #runSeed(seed: number): Promise<void> {
+    const wanted = this.#wanted(seed).filter((one) => !this.#results.has(one));
+    if (wanted.length === 0) return;
+    const dir = await mkdtemp(join(tmpdir(), 'murmurate-learning-'));
+    try {
+      const { test, records } = this.#options;
+      const dealt = await deal(this.#files, { dir, seed: seedOf(seed), test, records });
+      for (const one of wanted) {
+        const startMs = performance.now();
+        const result =
+          one.way === 'base' ? await this.#base(dealt, one) : await this.#learn(dealt, one);
+        await this.#results.add({
+          ...one,
+          ...result,
+          seconds: Math.round((performance.now() - startMs) / 1000),
+        });
+      }
+    } finally {
+      await rm(dir, { recursive: true });
+    }
   }
-  if (way !== 'alone') throw new RangeError(`--codec ${way}: dense, rot1, central or alone`);
-  const alone: { name: string; theta: Float32Array }[] = [];
-  for (const [i, peer] of peers.entries())
-    alone.push({ name: `alone ${i}`, theta: await trainAlone(run, peer) });
-  return alone;
-}
 
-function runOf({ seed, rate }: Setting, batchSize: number): Promise<Run> {
-  return bareRun({
-    ...{ epochs: Number(values.epochs), steps: Number(values.steps), seed },
-    ...{ batchSize, sequenceLength: Number(values.sequence), learningRate: rate },
-    ...{ rank: Number(values.rank), modelDir: values.model },
-  });
-}
+  #wanted(seed: number): Wanted[] {
+    const { codec, rank: ranks, rate: rates, steps, epochs } = this.#options;
+    const wanted: Wanted[] = [{ way: 'base', seed, rank: 0, steps: 0, epochs: 0, rate: 0 }];
+    for (const way of codec)
+      for (const rank of ranks)
+        for (const rate of rates) wanted.push({ way, seed, rank, steps, epochs, rate });
+    return wanted;
+  }
 
-/** As many steps as each peer, on as many sequences as all of them. */
-async function openCentral(setting: Setting): Promise<{ run: Run; session: TrainingSession }> {
-  const run = await runOf(setting, peerCount * Number(values.batch));
-  const options = { seed: setting.seed, threads };
-  const session = await openSession(run, values.model, setting.dealt.own, options);
-  return { run, session };
-}
+  async #base(dealt: Dealt, wanted: Wanted): Promise<Measured> {
+    const run = await this.#runOf({ ...wanted, rank: 1, steps: 1, epochs: 1, rate: 1 });
+    const theta = initialAdapter(run.manifest.adapter);
+    const adapters = [{ theta, peers: [] }];
+    return this.#measure(run, dealt, { adapters, bytes: 0, heldOut: NaN, bestEpoch: 0 });
+  }
 
-/** All ways at one rate. */
-async function benchRate(setting: Setting): Promise<Measured[]> {
-  const run = await runOf(setting, Number(values.batch));
-  const peers = await openPeers(run, setting);
-  const adapters = [{ name: 'base', theta: initialAdapter(run.manifest.adapter) }];
-  for (const way of ways) adapters.push(...(await trainWay(way, run, peers, setting)));
-  const thetas = adapters.map(({ theta }) => theta);
-  const losses = await measure(run, values.model, setting.dealt.test, thetas, threads);
-  const measured: Measured[] = [];
-  for (const [column, { name, theta }] of adapters.entries()) {
-    const dense = 4 * adapterLayout(run.manifest.adapter).size;
-    measured.push({
-      way: name,
-      seed: setting.seedNumber,
-      rate: setting.rate,
-      heldOut: await heldOutOf(peers, theta),
-      losses: losses.map((row) => row[column] ?? NaN),
-      bytes: name === 'dense' ? dense : name === 'rot1' ? updateBytes(run) : 0,
+  async #learn(dealt: Dealt, wanted: Wanted): Promise<Measured> {
+    const run = await this.#runOf(wanted);
+    const { model, threads } = this.#options;
+    const hands = this.#hands(dealt, wanted.seed);
+    const peers: TrainingSession[] = [];
+    for (const { file, seed } of hands)
+      peers.push(await openSession(run, model, [file], { seed, threads }));
+    const trained = await this.#train(wanted, run, peers, hands);
+    return this.#measure(run, dealt, trained);
+  }
+
+  #runOf({ seed, rank, steps, epochs, rate }: Wanted): Promise<Run> {
+    const { batch, sequence, model } = this.#options;
+    return bareRun({
+      ...{ epochs, steps, rank, seed: seedOf(seed), modelDir: model },
+      ...{ batchSize: batch, sequenceLength: sequence, learningRate: rate },
     });
   }
-  return measured;
-}
 
-async function benchSeed(seedNumber: number): Promise<Measured[]> {
-  const seed = new Uint8Array(32).fill(seedNumber);
-  const dir = await mkdtemp(join(tmpdir(), 'murmurate-learning-'));
-  try {
-    const sizes = { test: Number(values.test), records: Number(values.records) };
-    const dealt = await deal(files, { dir, seed, ...sizes });
-    const measured: Measured[] = [];
-    for (const rate of rates) {
-      say(`seed ${seedNumber}, learning rate ${rate}`);
-      measured.push(...(await benchRate({ seed, seedNumber, rate, dealt })));
+  /** Peers of one text share it, record by record: each sees another order. */
+  #hands({ own }: Dealt, seed: number): Hand[] {
+    const texts = this.#files.length;
+    return Array.from({ length: this.#peerCount }, (_, i) => ({
+      file: own[i % texts] ?? '',
+      seed: seedOf(seed + 16 * Math.floor(i / texts)),
+    }));
+  }
+
+  async #train(
+    wanted: Wanted,
+    run: Run,
+    peers: readonly TrainingSession[],
+    hands: readonly Hand[],
+  ): Promise<Trained> {
+    const everybody = [...peers.keys()];
+    const { model, threads } = this.#options;
+    if (wanted.way === 'alone') return this.#trainEachAlone(wanted, run, peers);
+    const watch = new Watch(wanted, this.#options.looks, peers);
+    if (wanted.way === 'central') {
+      await trainAlone(run, await openCentral(run, model, hands, threads), watch.onEpoch);
+      return { adapters: [{ theta: watch.theta, peers: everybody }], bytes: 0, ...watch.best };
     }
-    return measured;
-  } finally {
-    await rm(dir, { recursive: true });
+    const codec = wanted.way === 'dense' ? 'dense' : 'rot1';
+    const { bytes } = await trainTogether(run, peers, watch.onEpoch, codec);
+    return { adapters: [{ theta: watch.theta, peers: everybody }], bytes, ...watch.best };
+  }
+
+  /** Each chooses on its own held-out text. */
+  async #trainEachAlone(
+    wanted: Wanted,
+    run: Run,
+    peers: readonly TrainingSession[],
+  ): Promise<Trained> {
+    const adapters: { theta: Float32Array; peers: number[] }[] = [];
+    let [heldOut, bestEpoch] = [0, 0];
+    for (const [i, peer] of peers.entries()) {
+      const watch = new Watch({ ...wanted, way: `alone ${i + 1}` }, this.#options.looks, [peer]);
+      await trainAlone(run, peer, watch.onEpoch);
+      adapters.push({ theta: watch.theta, peers: [i] });
+      heldOut += watch.best.heldOut / peers.length;
+      bestEpoch = Math.max(bestEpoch, watch.best.bestEpoch);
+    }
+    return { adapters, bytes: 0, heldOut, bestEpoch };
+  }
+
+  async #measure(run: Run, dealt: Dealt, trained: Trained): Promise<Measured> {
+    const { model, threads, testTokens: tokensMax } = this.#options;
+    const { adapters, bytes, heldOut, bestEpoch } = trained;
+    const thetas = adapters.map(({ theta }) => theta);
+    const losses = await measure(run, model, dealt.test, thetas, { threads, tokensMax });
+    const isOwn = (text: number, adapter: number): boolean =>
+      adapters.length === 1 ||
+      (adapters[adapter]?.peers.some((peer) => peer % this.#files.length === text) ?? false);
+    const others = losses.flatMap((row, text) => row.filter((_, adapter) => !isOwn(text, adapter)));
+    return {
+      losses: losses.map((row, text) =>
+        finite(mean(row.filter((_, adapter) => isOwn(text, adapter)))),
+      ),
+      others: others.length === 0 ? null : finite(mean(others)),
+      ...{ bytes, heldOut: finite(heldOut), bestEpoch },
+    };
   }
 }
 
-/** Of each way and seed the rate with the least loss on held-out text. */
-function best(all: readonly Measured[]): Measured[] {
-  const chosen = new Map<string, Measured>();
-  for (const one of all) {
-    const key = `${one.way} ${one.seed}`;
-    const known = chosen.get(key);
-    if (known === undefined || one.heldOut < known.heldOut) chosen.set(key, one);
+type Measured = Pick<Result, 'losses' | 'others' | 'bytes' | 'heldOut' | 'bestEpoch'>;
+
+/** Looks at held-out text a few times in a training, keeps the best adapter, and says how far it is. */
+class Watch {
+  readonly #wanted: Wanted;
+  readonly #looks: number;
+  readonly #peers: readonly TrainingSession[];
+  readonly #startMs = performance.now();
+  #theta: Float32Array | null = null;
+  #best = { heldOut: Infinity, bestEpoch: 0 };
+
+  constructor(wanted: Wanted, looks: number, peers: readonly TrainingSession[]) {
+    this.#wanted = wanted;
+    this.#looks = looks;
+    this.#peers = peers;
   }
-  return [...chosen.values()];
-}
 
-const mean = (numbers: readonly number[]): number =>
-  numbers.reduce((sum, value) => sum + value, 0) / numbers.length;
-
-/** "3.7604" of one seed, "3.7604 (3.7599 to 3.7610)" of several. */
-function spread(numbers: readonly number[]): string {
-  const middle = mean(numbers).toFixed(4);
-  if (numbers.length === 1) return middle;
-  return `${middle} (${Math.min(...numbers).toFixed(4)} to ${Math.max(...numbers).toFixed(4)})`;
-}
-
-function printTable(chosen: readonly Measured[]): void {
-  const table = new Table({
-    head: ['way', 'rate', 'loss', 'behind dense', 'bytes an epoch', ...names],
-    style: { head: [], border: [], compact: true },
-  });
-  const rows = new Map<string, Measured[]>();
-  for (const one of chosen) rows.set(one.way, [...(rows.get(one.way) ?? []), one]);
-  const lossOf = (way: string, seed: number): number =>
-    mean(rows.get(way)?.find((one) => one.seed === seed)?.losses ?? [NaN]);
-  for (const [way, ofSeeds] of rows) {
-    table.push([
-      way,
-      [...new Set(ofSeeds.map(({ rate }) => rate))].join(', '),
-      spread(ofSeeds.map(({ losses }) => mean(losses))),
-      spread(ofSeeds.map(({ losses, seed }) => mean(losses) - lossOf('dense', seed))),
-      ofSeeds[0]?.bytes === 0 ? '-' : String(ofSeeds[0]?.bytes),
-      ...names.map((_, text) => mean(ofSeeds.map(({ losses }) => losses[text] ?? NaN)).toFixed(4)),
-    ]);
+  get theta(): Float32Array {
+    if (this.#theta === null) throw new Error('no epoch has ended');
+    return this.#theta;
   }
-  process.stdout.write(`${table.toString()}\n`);
+
+  get best(): { heldOut: number; bestEpoch: number } {
+    return this.#best;
+  }
+
+  readonly onEpoch: OnEpoch = async (epoch, theta) => {
+    const { epochs } = this.#wanted;
+    const done = epoch + 1;
+    // Evenly, the last at the end.
+    const looksBy = (count: number): number => Math.floor((count * this.#looks) / epochs);
+    const isLook = looksBy(done) > looksBy(epoch);
+    if (isLook) await this.#look(done, theta());
+    this.#say(done, isLook);
+  };
+
+  async #look(done: number, theta: Float32Array): Promise<void> {
+    const losses: number[] = [];
+    for (const peer of this.#peers) losses.push((await peer.evaluate(theta, never)) ?? NaN);
+    const heldOut = mean(losses);
+    // The last one where none is a number: it shows that the way diverged.
+    if (this.#theta !== null && !(heldOut < this.#best.heldOut)) return;
+    this.#theta = theta.slice();
+    this.#best = { heldOut, bestEpoch: done };
+  }
+
+  /** On a terminal one line that changes, else a line for each look. */
+  #say(done: number, isLook: boolean): void {
+    const { way, seed, rank, rate, epochs } = this.#wanted;
+    const seconds = (performance.now() - this.#startMs) / 1000;
+    const left = Math.round((seconds / done) * (epochs - done));
+    const line = `seed ${seed}, ${way}, r = ${rank}, rate ${rate}: epoch ${done} of ${epochs}, ${left} s left`;
+    const { isTTY } = process.stderr;
+    if (isTTY) process.stderr.write(`\r${line}\u001b[K${done === epochs ? '\n' : ''}`);
+    else if (isLook) process.stderr.write(`${line}, held-out ${this.#best.heldOut.toFixed(4)}\n`);
+  }
 }
 
-say(JSON.stringify({ ...values, data: names }));
-const measured: Measured[] = [];
-for (const seed of values.seeds.split(',').map(Number)) measured.push(...(await benchSeed(seed)));
-if (values.json)
-  process.stdout.write(`${JSON.stringify({ options: values, measured }, null, 2)}\n`);
-else printTable(best(measured));
-process.exit(0);
+function seedOf(seed: number): Uint8Array {
+  return new Uint8Array(32).fill(seed);
+}
+
+function mean(numbers: readonly number[]): number {
+  return numbers.reduce((sum, value) => sum + value, 0) / numbers.length;
+}
+
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
+}
+
+await runBench(async () => {
+  const { options, operands } = readOptions(usage);
+  const files = [...options.data, ...operands];
+  if (files.length < 2) {
+    throw new UserError(
+      `--data names ${files.length} texts; it must be two or more, one a peer`,
+      EXIT_USAGE,
+    );
+  }
+  const { batch, sequence, records, test, testTokens, looks } = options;
+  const texts: Setting['texts'] = [];
+  for (const file of files) {
+    const sha256 = await fileSha256(file).catch((cause: unknown) => {
+      throw unreadable(file, 'the text', cause);
+    });
+    texts.push({ name: basename(file, extname(file)), sha256 });
+  }
+  const setting = {
+    ...{ texts, model: basename(resolve(options.model)), peers: options.peers ?? files.length },
+    ...{ batch, sequence, records, test, testTokens, looks },
+  };
+  const results = await Results.open(setting, options.out);
+  await new LearningBench(options, files, results).run();
+  process.stdout.write(`${options.json ? results.json() : results.table()}\n`);
+});

@@ -70,7 +70,7 @@ async function bench(seedNumber: number): Promise<Row[][]> {
     const peers = await Promise.all(
       own.map((file) => openSession(run, model, [file], { seed, threads })),
     );
-    const swarm = await trainTogether(run, peers, (epoch) => say(`epoch ${epoch} done`));
+    const { theta: swarm } = await trainTogether(run, peers, (epoch) => say(`epoch ${epoch} done`));
     const adapters = [
       { name: 'base', theta: initialAdapter(run.manifest.adapter) },
       { name: 'swarm', theta: swarm },
@@ -87,7 +87,7 @@ async function bench(seedNumber: number): Promise<Row[][]> {
       adapters.push({ name: `alone ${i}`, theta: alone }, { name: `personal ${i}`, theta });
     }
     const thetas = adapters.map(({ theta }) => theta);
-    const losses = await measure(run, model, test, thetas, threads);
+    const losses = await measure(run, model, test, thetas, { threads });
     return names.map((_, i) =>
       adapters.flatMap(({ name }, column) => {
         const isShared = column < 2;

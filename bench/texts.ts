@@ -1,18 +1,22 @@
 /** Texts dealt out for a bench: what each peer trains on, and what nobody sees until adapters are measured on it. */
 import { openChatTemplate } from '../node/data/chat-template.js';
-import { openDataset, type Dataset } from '../node/data/dataset.js';
+import { openDataset, type Dataset, type DatasetOptions } from '../node/data/dataset.js';
+import type { Batch } from '../node/data/packing.js';
 import { readRecords } from '../node/data/readers.js';
 import type { DataRecord } from '../node/data/records.js';
 import { openTokenizer } from '../node/data/tokenizer.js';
 import { ortExecutor } from '../node/engine/ort.js';
 import { cacheDirectoryOf } from '../node/hub/endpoint.js';
-import { openLanguageModel } from '../node/model/language-model.js';
+import { openLanguageModel, type LanguageModel } from '../node/model/language-model.js';
 import { openModelDirectory } from '../node/model/model-directory.js';
 import { writeHand } from '../node/sim/deal.js';
-import { evaluate } from '../node/train/evaluate.js';
 import { TrainingSession } from '../node/train/session.js';
-import type { Run } from '../protocol/manifest.js';
+import { LocalTrainer, meanLoss } from '../node/train/trainer.js';
+import type { Manifest, Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
+
+/** As the program has it where nobody says otherwise. */
+const HELD_OUT_SHARE = 0.1;
 
 /** Files by number of the text. */
 export interface Dealt {
@@ -53,32 +57,102 @@ export function openSession(
     ...{ modelDir, dataFiles: [...dataFiles], adapter, training, threads },
     ...{ microBatch: 'auto', memory: 'auto', refuseTooLarge: true, weights: 'fp32' },
     cacheDir: cacheDirectoryOf(process.env),
-    ...{ run: { epochsMax, stepsRef }, device: 'cpu', heldOutShare: 0.1, dataSeed: seed },
+    ...{
+      run: { epochsMax, stepsRef },
+      device: 'cpu',
+      heldOutShare: HELD_OUT_SHARE,
+      dataSeed: seed,
+    },
   });
 }
 
-/** Losses of each adapter on each text, [texts][adapters] nats per token. */
-export async function measure(
+/** What one peer trains on. */
+export interface Hand {
+  readonly file: string;
+  /** Decides which records are held out, and the order of the others. */
+  readonly seed: Uint8Array;
+}
+
+/**
+ * A trainer that takes, in each step, the batches of all `hands` together: as if their peers averaged after every
+ * step, from one optimiser.
+ */
+export async function openCentral(
   { manifest }: Run,
   modelDir: string,
-  test: readonly string[],
-  thetas: Float32Array[],
+  hands: readonly Hand[],
   threads: number,
-): Promise<number[][]> {
-  const { adapter, training } = manifest;
+): Promise<LocalTrainer> {
+  const { training, schedule } = manifest;
+  const { model, reading } = await openModel(manifest, modelDir, threads);
+  const peers: Dataset[] = [];
+  for (const { file, seed } of hands)
+    peers.push(await openDataset([file], { ...reading, heldOutShare: HELD_OUT_SHARE, seed }));
+  const batch = (step: number): Batch =>
+    joined(peers.map(({ training: rows }) => rows.batch(step, training.batchSize)));
+  return new LocalTrainer({
+    ...{ model, training, run: schedule, adapterSize: model.adapterSize },
+    ...{ trainingData: { batch }, heldOut: [] },
+  });
+}
+
+function joined(batches: readonly Batch[]): Batch {
+  const join = (of: (batch: Batch) => Int32Array): Int32Array =>
+    Int32Array.from(batches.flatMap((batch) => [...of(batch)]));
+  const sum = (of: (batch: Batch) => number): number =>
+    batches.reduce((total, batch) => total + of(batch), 0);
+  return {
+    tokens: join(({ tokens }) => tokens),
+    targets: join(({ targets }) => targets),
+    segments: join(({ segments }) => segments),
+    trainedTokens: sum(({ trainedTokens }) => trainedTokens),
+    inputTokens: sum(({ inputTokens }) => inputTokens),
+  };
+}
+
+/** The model with the run's adapter, and how its texts are read. */
+async function openModel(
+  { adapter, training }: Manifest,
+  modelDir: string,
+  threads: number,
+): Promise<{
+  model: LanguageModel;
+  reading: Omit<DatasetOptions, 'heldOutShare' | 'seed'>;
+}> {
   const { batchSize, sequenceLength } = training;
   const { dir, config, weights } = await openModelDirectory(modelDir);
   const executor = ortExecutor({ threads });
   const shape = { batchSize, sequenceLength };
   const model = await openLanguageModel({ config, weights, adapter, executor, ...shape });
-  const reading = {
-    ...{ tokenizer: await openTokenizer(dir, config), chatTemplate: await openChatTemplate(dir) },
-    ...{ sequenceLength, heldOutShare: 0, seed: new Uint8Array(32) },
+  const tokenizer = await openTokenizer(dir, config);
+  return {
+    model,
+    reading: { tokenizer, chatTemplate: await openChatTemplate(dir), sequenceLength },
   };
-  const datasets: Dataset[] = [];
-  for (const file of test) datasets.push(await openDataset([file], reading));
+}
+
+/** Losses of each adapter on each text, at most about `tokensMax` of it: [texts][adapters] nats per token. */
+export async function measure(
+  { manifest }: Run,
+  modelDir: string,
+  test: readonly string[],
+  thetas: readonly Float32Array[],
+  { threads, tokensMax = Infinity }: { threads: number; tokensMax?: number },
+): Promise<number[][]> {
+  const { batchSize } = manifest.training;
+  const { model, reading } = await openModel(manifest, modelDir, threads);
+  const whole = { ...reading, heldOutShare: 0, seed: new Uint8Array(32) };
+  const losses: number[][] = [];
   const { signal } = new AbortController();
-  const measured = await evaluate({ model, batchSize, datasets, thetas }, () => undefined, signal);
+  for (const file of test) {
+    const { training: rows } = await openDataset([file], whole);
+    const ofText: number[] = [];
+    for (const theta of thetas) {
+      const batches = rows.batches(batchSize, tokensMax);
+      ofText.push((await meanLoss(model, batches, theta, signal)) ?? NaN);
+    }
+    losses.push(ofText);
+  }
   await model.dispose();
-  return measured.map(({ losses }) => losses.map((loss) => loss ?? NaN));
+  return losses;
 }

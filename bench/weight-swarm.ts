@@ -61,7 +61,7 @@ export async function compareSwarms(options: SwarmOptions): Promise<void> {
             await openPeer(run, modelDir, file, formats[i % formats.length] ?? 'fp32', seed),
           );
         }
-        const theta = await trainTogether(run, peers, say);
+        const { theta } = await trainTogether(run, peers, say);
         adapters.push({ name, formats: [...formats], theta });
       } finally {
         for (const peer of peers) await peer.close();
