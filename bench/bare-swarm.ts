@@ -3,7 +3,8 @@ import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapte
 import { Fold } from '../protocol/fold.js';
 import { encodeUpdateMessage } from '../protocol/gossip.js';
 import { UpdateLog } from '../protocol/log.js';
-import type { Run } from '../protocol/manifest.js';
+import type { Compression, Run } from '../protocol/manifest.js';
+import { encodeManifest } from '../protocol/manifest-codec.js';
 import { accumulate, takeUpdate } from '../protocol/residual.js';
 import { RowFormats } from '../protocol/row-format.js';
 import { createUpdate } from '../protocol/update.js';
@@ -113,10 +114,13 @@ export async function trainTogether<M>(
   run: Run,
   peers: readonly Learner<M>[],
   onEpoch: OnEpoch,
-  codec: 'rot1' | 'dense' = 'rot1',
+  codec: Compression['codec'] | 'dense' = 'rot1',
 ): Promise<{ theta: Float32Array; bytes: number }> {
   const { schedule } = run.manifest;
-  const averaging = codec === 'dense' ? denseAveraging(run, peers.length) : swarmAveraging(run);
+  const averaging =
+    codec === 'dense'
+      ? denseAveraging(run, peers.length)
+      : swarmAveraging(encodeManifest({ ...run.manifest, compression: { codec } }));
   const optimisers: (M | null)[] = peers.map(() => null);
   for (let epoch = 0; epoch < schedule.epochsMax; epoch++) {
     const theta = averaging.theta();

@@ -5,6 +5,7 @@ import { asSentence } from './peer/attention.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
 import { adapterLayout } from '../protocol/adapter.js';
 import type { Manifest, Run } from '../protocol/manifest.js';
+import { updateBytes } from '../protocol/row-format.js';
 
 const count = z.number().int().nonnegative();
 const bytesByPurpose = z
@@ -132,6 +133,7 @@ export const statusReportSchema = z.object({
     .object({
       published: count.describe('own, that went out'),
       received: count.describe("others', that came in and were new"),
+      bytes: count.describe('of one, without the signature and header'),
       denseBytes: count.describe('what one would take as float32 without compression'),
     })
     .describe('since the process started'),
@@ -208,6 +210,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
     traffic: sources.traffic,
     updates: {
       ...snapshot.updates,
+      bytes: updateBytes(run),
       denseBytes: adapterLayout(manifest.adapter).size * Float32Array.BYTES_PER_ELEMENT,
     },
     modelBytesGiven: snapshot.modelBytesGiven,

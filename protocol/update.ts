@@ -11,9 +11,9 @@ import { peerIdFromPublicKey, publicKeyFromPeerId, verifySignature } from './ide
 import { EPOCHS_MAX, STEPS_MAX } from './limits.js';
 import type { Run } from './manifest.js';
 import { isListed } from './members.js';
-import { hasFiniteScales, quantisedBytes, type Quantised } from './quantise.js';
+import { hasFiniteScales, type Quantised } from './quantise.js';
 import { decodeCanonical, rejectionOf } from './signed-message.js';
-import type { RowFormats } from './row-format.js';
+import { bodyBytes, type RowFormats } from './row-format.js';
 import * as wire from './wire/messages.js';
 
 export interface UpdateHeader {
@@ -109,7 +109,7 @@ export function updateToWire(update: Update): wire.Update {
 export function checkUpdate(run: Run, formats: RowFormats, message: wire.Update): Update {
   const header = checkHeader(run, message);
   const format = formats.at(header.epoch);
-  const expected = quantisedBytes(format);
+  const expected = bodyBytes(format);
   const { scales, codes } = message;
   if (scales.length !== expected.scales || codes.length !== expected.codes) {
     throw rejected(

@@ -72,7 +72,7 @@ export function sampleStatus(): StatusReport {
         { peerId: null, bytes: { gossip: 10 } },
       ],
     },
-    updates: { published: 8, received: 14, denseBytes: 40_960 },
+    updates: { published: 8, received: 14, bytes: 1_360, denseBytes: 40_960 },
     modelBytesGiven: 21,
     lastRecipients: 3,
     residualNorm: 0.5,

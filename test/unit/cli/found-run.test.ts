@@ -92,6 +92,7 @@ describe('manifestFromOptions()', () => {
       adamEpsilon: 1e-6,
       gradientNorm: 2,
       resetMoments: true,
+      updateSize: 'smallest',
       clip: 4,
       lagMax: 6,
       sealEvery: 12,
@@ -99,6 +100,7 @@ describe('manifestFromOptions()', () => {
       allow: [OTHER],
       foldAlpha: ['0:1/1', '20:3/4'],
     });
+    assert.deepEqual(manifest.compression, { codec: 'rec10' });
     assert.deepEqual(manifest.training, {
       sequenceLength: 77,
       batchSize: 9,
@@ -291,6 +293,7 @@ describe('checkResume()', () => {
       resetMoments: true,
       fold: 'robust',
       trim: 0.3,
+      updateSize: 'small',
       clip: 0.5,
       lagMax: 9,
       sealEvery: 12,
