@@ -16,7 +16,7 @@ import { EMBEDDED_MODEL_DIRECTORY } from '../node/version.js';
 import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
 import { Fold } from '../protocol/fold.js';
 import { UpdateLog } from '../protocol/log.js';
-import type { Run } from '../protocol/manifest.js';
+import { CODECS, type Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
 import { accumulate, takeUpdate } from '../protocol/residual.js';
 import { RowFormats } from '../protocol/row-format.js';
@@ -25,7 +25,7 @@ import { testIdentity, testRun } from '../test/support/runs.js';
 
 const { values } = parseArgs({
   options: {
-    /** "rot1", or "dense" for the mean of float64 deltas. */
+    /** "rot1", "rec20" or "rec10", or "dense" for the mean of float64 deltas. */
     codec: { type: 'string', default: 'rot1' },
     /** Steps that each peer takes in an epoch, or "1-3": drawn anew each epoch. */
     steps: { type: 'string', default: '10,10,10' },
@@ -61,6 +61,7 @@ async function makeRun(): Promise<Run> {
     ...manifest,
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
     schedule: { ...manifest.schedule, epochsMax: epochs, stepsRef: STEPS_REF },
+    compression: { codec: CODECS.find((codec) => codec === values.codec) ?? 'rot1' },
     training: {
       ...manifest.training,
       sequenceLength: 64,

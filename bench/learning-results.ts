@@ -11,7 +11,7 @@ const count = z.number().int().nonnegative();
 
 /** One way to learn, at one rate and from one seed. */
 const resultSchema = z.object({
-  /** "base", "dense", "rot1", "central" or "alone". */
+  /** "base", "dense", a codec, "central" or "alone". */
   way: z.string(),
   seed: count,
   /** These four are 0 for the base. */

@@ -26,13 +26,13 @@ import type { TrainingSession } from '../node/train/session.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../node/version.js';
 import { initialAdapter } from '../protocol/adapter.js';
 import { RANK_MAX } from '../protocol/limits.js';
-import type { Run } from '../protocol/manifest.js';
+import { CODECS, type Run } from '../protocol/manifest.js';
 import { bareRun, trainAlone, trainTogether, type OnEpoch } from './bare-swarm.js';
 import { Results, type Result, type Setting, type Wanted } from './learning-results.js';
 import { listOf, readOptions, runBench, type BenchUsage } from './options.js';
 import { deal, measure, openCentral, openSession, type Dealt, type Hand } from './texts.js';
 
-const WAYS = ['dense', 'rot1', 'central', 'alone'] as const;
+const WAYS = ['dense', ...CODECS, 'central', 'alone'] as const;
 
 const usage = {
   name: 'bench:learning',
@@ -200,7 +200,7 @@ class LearningBench {
       await trainAlone(run, await openCentral(run, model, hands, threads), watch.onEpoch);
       return { adapters: [{ theta: watch.theta, peers: everybody }], bytes: 0, ...watch.best };
     }
-    const codec = wanted.way === 'dense' ? 'dense' : 'rot1';
+    const codec = [...CODECS, 'dense' as const].find((one) => one === wanted.way);
     const { bytes } = await trainTogether(run, peers, watch.onEpoch, codec);
     return { adapters: [{ theta: watch.theta, peers: everybody }], bytes, ...watch.best };
   }

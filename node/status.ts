@@ -5,6 +5,7 @@ import { asSentence } from './peer/attention.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
 import { adapterLayout } from '../protocol/adapter.js';
 import type { Manifest, Run } from '../protocol/manifest.js';
+import { updateBytes } from '../protocol/row-format.js';
 
 const count = z.number().int().nonnegative();
 const bytesByPurpose = z
@@ -24,11 +25,6 @@ const peerReportSchema = z.object({
     .nullable()
     .describe("since its adapter was last seen to equal this peer's, in a sync"),
   lastUpdateEpoch: z.number().int().nullable(),
-  dueEpoch: z
-    .number()
-    .int()
-    .nullable()
-    .describe('the newest epoch that is over in which it publishes; null while there is none'),
   updatesAccepted: count,
   rejected: z.record(z.string(), count).describe('updates not used: code -> count'),
 });
@@ -54,10 +50,6 @@ export const statusReportSchema = z.object({
     epoch: z.number().int().describe('slot of the clock; below 0 before the start'),
     epochsMax: count,
     epochSeconds: z.number().positive(),
-    cohorts: count.describe('a member publishes in every so many-th epoch'),
-    nextUpdateEpoch: count
-      .nullable()
-      .describe('the next epoch, the present one included, in which this peer publishes'),
     state: z.enum([
       'waiting',
       'training',
@@ -141,6 +133,7 @@ export const statusReportSchema = z.object({
     .object({
       published: count.describe('own, that went out'),
       received: count.describe("others', that came in and were new"),
+      bytes: count.describe('of one, without the signature and header'),
       denseBytes: count.describe('what one would take as float32 without compression'),
     })
     .describe('since the process started'),
@@ -205,8 +198,6 @@ export function buildStatus(sources: StatusSources): StatusReport {
       epoch: snapshot.epoch,
       epochsMax: snapshot.epochsMax,
       epochSeconds: manifest.schedule.epochMs / 1000,
-      cohorts: snapshot.cohorts,
-      nextUpdateEpoch: snapshot.nextUpdateEpoch,
       state: snapshot.state,
     },
     training: { ...snapshot.training },
@@ -219,6 +210,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
     traffic: sources.traffic,
     updates: {
       ...snapshot.updates,
+      bytes: updateBytes(run),
       denseBytes: adapterLayout(manifest.adapter).size * Float32Array.BYTES_PER_ELEMENT,
     },
     modelBytesGiven: snapshot.modelBytesGiven,
@@ -257,7 +249,6 @@ function mergePeers(
       clockOffsetMs: member?.clockOffsetMs ?? null,
       agreedSecondsAgo: secondsSince(member?.agreedMs ?? null, nowMs),
       lastUpdateEpoch: member?.lastUpdateEpoch ?? null,
-      dueEpoch: member && member.dueEpoch >= 0 ? member.dueEpoch : null,
       updatesAccepted: member?.updatesAccepted ?? 0,
       rejected: countsOf(member?.rejected ?? {}),
     };

@@ -3,12 +3,12 @@
  * (docs/PROTOCOL.md, "Fold").
  */
 import { GRID, roundToSteps } from './grid.js';
-import { TILE_BLOCKS, TILE_COORDINATES, type Kernel, type WeightedRow } from './kernel.js';
+import type { Kernel, WeightedRow } from './kernel.js';
 import type { AlphaPhase, Run } from './manifest.js';
 import { addSquares, hasFiniteScales, type Quantised } from './quantise.js';
 import { tileOf } from './residual.js';
 import { RobustMean } from './robust.js';
-import { RowFormats, type RowFormat } from './row-format.js';
+import { RowFormats, TILE_BLOCKS, TILE_COORDINATES, type RowFormat } from './row-format.js';
 import type { UpdateHeader } from './update.js';
 import { fastestKernel } from './wasm-kernel.js';
 
@@ -192,12 +192,12 @@ function addSigned(tile: Float64Array, steps: Float64Array, sign: 1 | -1): void 
   for (let i = 0; i < tile.length; i++) tile[i] = (tile[i] ?? 0) + sign * (steps[i] ?? 0);
 }
 
-/** L2 norm of a row: the square root of the sum of its blocks' squared lengths, each exact, in order. */
-function* rowNorm(row: Quantised, { blocks }: RowFormat): Generator<number, number> {
+/** L2 norm of a row: the square root of the sum of the squared lengths of its scales' parts, each exact, in order. */
+function* rowNorm(row: Quantised, format: RowFormat): Generator<number, number> {
   let sum = 0;
-  for (let block = 0; block < blocks; block += NORM_BLOCKS) {
-    const end = Math.min(block + NORM_BLOCKS, blocks);
-    sum = addSquares(row, block, end, sum);
+  for (let block = 0; block < format.blocks; block += NORM_BLOCKS) {
+    const end = Math.min(block + NORM_BLOCKS, format.blocks);
+    sum = addSquares(row, format, block, end, sum);
     yield end - block;
   }
   return Math.sqrt(sum);

@@ -14,7 +14,6 @@ export type RejectionCode =
   | 'wrong-version'
   | 'wrong-run'
   | 'not-a-member'
-  | 'wrong-cohort'
   | 'bad-signature'
   | 'wrong-length'
   | 'bad-scale'

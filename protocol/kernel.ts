@@ -5,11 +5,7 @@
 import { roundToSteps } from './grid.js';
 import { addRow, dequantise, takeRow, wholeBlocks, type Quantised } from './quantise.js';
 import { rotateBack } from './rotation.js';
-import { BLOCK_COORDINATES, type RowFormat } from './row-format.js';
-
-/** Coordinates of a tile at most: whole blocks, whose sums fit into the cache nearest to the core. */
-export const TILE_COORDINATES = 4096;
-export const TILE_BLOCKS = TILE_COORDINATES / BLOCK_COORDINATES;
+import { TILE_COORDINATES, type RowFormat } from './row-format.js';
 
 /** A row, and what each of its values is multiplied by. */
 export interface WeightedRow {
@@ -42,10 +38,10 @@ const scratch = new Float64Array(TILE_COORDINATES);
 
 export const javascriptKernel: Kernel = {
   name: 'javascript',
-  steps(rows, { signs }, firstBlock, length, factor) {
+  steps(rows, format, firstBlock, length, factor) {
     const sum = scratch.subarray(0, wholeBlocks(length)).fill(0);
-    for (const row of rows) addRow(row.quantised, row.factor, sum, firstBlock);
-    rotateBack(sum, signs);
+    for (const row of rows) addRow(row.quantised, format, row.factor, sum, firstBlock);
+    rotateBack(sum, format.signs);
     const steps = sum.subarray(0, length);
     roundToSteps(steps, factor);
     return steps;

@@ -6,11 +6,17 @@ import { PROTOCOL_VERSION } from './ids.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId } from './identity.js';
 import { MANIFEST_BYTES_MAX } from './limits.js';
 import { checkManifest } from './manifest-rules.js';
-import type { Compression, FoldRule, Manifest, Membership, Run } from './manifest.js';
+import {
+  CODECS,
+  type Compression,
+  type FoldRule,
+  type Manifest,
+  type Membership,
+  type Run,
+} from './manifest.js';
 import * as wire from './wire/messages.js';
 
-/** Enumerations on the wire; 0 is never a valid value, so that a missing field is noticed. */
-const CODECS = { rot1: 1 } as const;
+/** Enumerations on the wire; 0 is never a valid value, so that a missing field is noticed. Codecs: place in CODECS + 1. */
 const FOLD_MODES = { mean: 1, robust: 2 } as const;
 const MEMBERSHIP_MODES = { open: 1, allowlist: 2, invite: 3 } as const;
 
@@ -78,7 +84,7 @@ function toWire(manifest: Manifest): wire.Manifest {
     },
     schedule: manifest.schedule,
     training: manifest.training,
-    compression: { codec: CODECS[compression.codec] },
+    compression: { codec: CODECS.indexOf(compression.codec) + 1 },
     fold: { ...fold, mode: FOLD_MODES[fold.mode], alpha: [...fold.alpha] },
     membership: {
       mode: MEMBERSHIP_MODES[membership.mode],
@@ -132,7 +138,8 @@ function filesFromWire({ filesRoot, filesBytes }: wire.Model): BlobName | null {
 }
 
 function codecFromWire(codec: number): Compression['codec'] {
-  if (codec === CODECS.rot1) return 'rot1';
+  const known = CODECS[codec - 1];
+  if (known !== undefined) return known;
   throw new InvalidManifestError(
     `the run uses codec ${codec}, which this program does not know; install a newer version`,
   );

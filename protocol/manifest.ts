@@ -27,8 +27,6 @@ export interface Schedule {
   epochsMax: number;
   /** H_ref: optimiser steps of a peer in one epoch; a slower peer's delta is scaled up to it. */
   stepsRef: number;
-  /** K: a member publishes in every K-th epoch (protocol/cohorts.ts), 1 to COHORTS_MAX. */
-  cohorts: number;
 }
 
 export interface Training {
@@ -52,10 +50,12 @@ export interface Training {
   resetMoments: boolean;
 }
 
+/** rot1: the signs of rotated values. rec20, rec10: those of the largest ones, in 20 or 10 bytes a block of 256. */
+export const CODECS = ['rot1', 'rec20', 'rec10'] as const;
+
 /** How updates are coded (protocol/quantise.ts). */
 export interface Compression {
-  /** rot1: one bit for each coordinate of rotated blocks. */
-  codec: 'rot1';
+  codec: (typeof CODECS)[number];
 }
 
 /** From `fromEpoch` on an epoch's mean delta is applied with numerator / denominator. */

@@ -2,9 +2,8 @@
  * Error feedback (Seide et al. 2014; Karimireddy et al. 1901.09847): what compression holds back is added to the next
  * delta.   E <- keep E + D;  q = Q(E);  E -= q
  */
-import { TILE_BLOCKS, TILE_COORDINATES } from './kernel.js';
 import { emptyBody, type Quantised } from './quantise.js';
-import type { RowFormat, Vector } from './row-format.js';
+import { TILE_BLOCKS, TILE_COORDINATES, type RowFormat, type Vector } from './row-format.js';
 import { fastestKernel } from './wasm-kernel.js';
 
 /** What training moved: scale x (from - to), [coordinates] each; `to` is null for zeros. */

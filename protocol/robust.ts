@@ -3,8 +3,8 @@
  * coordinate-wise trimmed mean (Yin et al. 2018, 1803.01498). Of m rows it bears f = floor(trimFraction m) that lie. Only + - * / and
  * comparison, each sum in one fixed order, so that equal logs give equal bits.
  */
-import { TILE_BLOCKS, TILE_COORDINATES, type Kernel, type WeightedRow } from './kernel.js';
-import { BLOCK_COORDINATES, type RowFormat } from './row-format.js';
+import type { Kernel, WeightedRow } from './kernel.js';
+import { BLOCK_COORDINATES, TILE_BLOCKS, TILE_COORDINATES, type RowFormat } from './row-format.js';
 
 /** Pairs of coordinates that are compared, or mixed, in the time that one is dequantised. */
 const PAIRS_PER_COORDINATE = 4;

@@ -4,17 +4,44 @@
  */
 import { adapterLayout } from './adapter.js';
 import { fromHex } from './bytes.js';
-import type { Run } from './manifest.js';
+import type { Compression, Run } from './manifest.js';
 import { Prng } from './prng.js';
 
-/** Coordinates that are rotated together and share one scale. The last block of an adapter is filled up with zeros. */
+/** Coordinates that are rotated together. The last block of an adapter is filled up with zeros. */
 export const BLOCK_COORDINATES = 256;
 
-/** Bytes of a block: its scale, and one bit for each coordinate. */
+/** Coordinates of a tile, whose sums fit into the cache nearest to the core; the last tile may be shorter. */
+export const TILE_COORDINATES = 4096;
+export const TILE_BLOCKS = TILE_COORDINATES / BLOCK_COORDINATES;
+
+/** Bytes of a scale, and of the codes of a block that has one bit for each coordinate. */
 export const SCALE_BYTES = 2;
-export const CODE_BYTES = BLOCK_COORDINATES / 8;
+export const SIGN_BYTES = BLOCK_COORDINATES / 8;
+
+/** How the rotated values of a row are written. */
+export interface Code {
+  /** Consecutive blocks that share a scale: 1, or those of a tile. */
+  readonly scaleBlocks: number;
+  /** Bytes of the codes of a block. */
+  readonly codeBytes: number;
+  /** 0: the sign of each value (signs.ts). Else the divisor of the gaps between the largest (sparse.ts). */
+  readonly divisor: number;
+  /** The scale in units of the mean magnitude that it stands for. Only authors need to know it. */
+  readonly factor: number;
+}
+
+/**
+ * A factor of 1 would make the rounding error least; more lets error feedback hold back less, and errors of many peers
+ * average out (docs/PROTOCOL.md, "Compression").
+ */
+const CODES: Record<Compression['codec'], Code> = {
+  rot1: { scaleBlocks: 1, codeBytes: SIGN_BYTES, divisor: 0, factor: 1.4 },
+  rec20: { scaleBlocks: TILE_BLOCKS, codeBytes: 20, divisor: 6, factor: 1.4 },
+  rec10: { scaleBlocks: TILE_BLOCKS, codeBytes: 10, divisor: 15, factor: 1.4 },
+};
 
 export interface RowFormat {
+  readonly code: Code;
   /** Coordinates of the adapter. */
   readonly coordinates: number;
   readonly blocks: number;
@@ -29,11 +56,13 @@ export type Vector = Float32Array | Float64Array;
 export class RowFormats {
   readonly #seed: Uint8Array;
   readonly #coordinates: number;
+  readonly #code: Code;
   #last: { epoch: number; format: RowFormat } | undefined;
 
   constructor(run: Run) {
     this.#seed = fromHex(run.id);
     this.#coordinates = adapterLayout(run.manifest.adapter).size;
+    this.#code = codeOf(run.manifest.compression.codec);
   }
 
   at(epoch: number): RowFormat {
@@ -50,12 +79,27 @@ export class RowFormats {
       for (let bit = 0; bit < 32; bit++) signs[word + bit] = (bits >>> bit) & 1 ? -1 : 1;
     }
     const coordinates = this.#coordinates;
-    return { coordinates, blocks: Math.ceil(coordinates / BLOCK_COORDINATES), signs };
+    const blocks = Math.ceil(coordinates / BLOCK_COORDINATES);
+    return { code: this.#code, coordinates, blocks, signs };
   }
+}
+
+export function codeOf(codec: Compression['codec']): Code {
+  return CODES[codec];
+}
+
+/** Bytes of the scales and of the codes of a row. */
+export function bodyBytes({ code, blocks }: Pick<RowFormat, 'code' | 'blocks'>): {
+  scales: number;
+  codes: number;
+} {
+  const scales = SCALE_BYTES * Math.ceil(blocks / code.scaleBlocks);
+  return { scales, codes: code.codeBytes * blocks };
 }
 
 /** Bytes of scales and codes of every update of a run. */
 export function updateBytes({ manifest }: Run): number {
   const blocks = Math.ceil(adapterLayout(manifest.adapter).size / BLOCK_COORDINATES);
-  return blocks * (SCALE_BYTES + CODE_BYTES);
+  const { scales, codes } = bodyBytes({ code: codeOf(manifest.compression.codec), blocks });
+  return scales + codes;
 }

@@ -1,8 +1,15 @@
 /** The kernel in WebAssembly (kernels/rows.ts), and which kernel this machine runs. */
-import { javascriptKernel, TILE_COORDINATES, type Kernel, type WeightedRow } from './kernel.js';
+import { javascriptKernel, type Kernel, type WeightedRow } from './kernel.js';
 import { ROWS_WASM } from './kernels/rows.generated.js';
-import { SCALE_FACTOR, wholeBlocks, type Quantised } from './quantise.js';
-import { BLOCK_COORDINATES, CODE_BYTES, SCALE_BYTES, type RowFormat } from './row-format.js';
+import { addRow, takeRow, wholeBlocks, type Quantised } from './quantise.js';
+import {
+  BLOCK_COORDINATES,
+  SCALE_BYTES,
+  SIGN_BYTES,
+  TILE_BLOCKS,
+  TILE_COORDINATES,
+  type RowFormat,
+} from './row-format.js';
 import { instantiate } from './webassembly.js';
 
 interface Address {
@@ -27,9 +34,9 @@ interface Exports {
   encode(length: number, scaleFactor: number): number;
 }
 
-/** Bytes of the codes and of the scales of a tile. */
-const TILE_CODE_BYTES = (TILE_COORDINATES / BLOCK_COORDINATES) * CODE_BYTES;
-const TILE_SCALE_BYTES = (TILE_COORDINATES / BLOCK_COORDINATES) * SCALE_BYTES;
+/** Bytes of the signs and of the scales of a tile. */
+const TILE_CODE_BYTES = TILE_BLOCKS * SIGN_BYTES;
+const TILE_SCALE_BYTES = TILE_BLOCKS * SCALE_BYTES;
 
 class WasmKernel implements Kernel {
   readonly name = 'webassembly';
@@ -61,56 +68,60 @@ class WasmKernel implements Kernel {
 
   steps(
     rows: readonly WeightedRow[],
-    { signs }: RowFormat,
+    format: RowFormat,
     firstBlock: number,
     length: number,
     factor: number,
   ): Float64Array {
-    this.#sum(rows, signs, firstBlock, length);
+    this.#sum(rows, format, firstBlock, length);
     this.#exports.roundToSteps(wholeBlocks(length), factor);
     return this.#values.subarray(0, length);
   }
 
-  decode(quantised: Quantised, { signs }: RowFormat, firstBlock: number, out: Float64Array): void {
+  decode(quantised: Quantised, format: RowFormat, firstBlock: number, out: Float64Array): void {
     const rows = [{ quantised, factor: 1 }];
     // A caller may want more than a tile at a time.
     for (let start = 0; start < out.length; start += TILE_COORDINATES) {
       const length = Math.min(TILE_COORDINATES, out.length - start);
-      this.#sum(rows, signs, firstBlock + start / BLOCK_COORDINATES, length);
+      this.#sum(rows, format, firstBlock + start / BLOCK_COORDINATES, length);
       out.set(this.#values.subarray(0, length), start);
     }
   }
 
-  take(
-    values: Float64Array,
-    { signs }: RowFormat,
-    { scales, codes }: Quantised,
-    firstBlock: number,
-  ): void {
+  take(values: Float64Array, format: RowFormat, out: Quantised, firstBlock: number): void {
+    const { scales, codes } = out;
+    if (format.code.divisor !== 0) {
+      takeRow(values, format, out, firstBlock);
+      return;
+    }
     const whole = wholeBlocks(values.length);
     const [rowScales, rowCodes] = [this.#scales[0], this.#codes[0]];
     if (rowScales === undefined || rowCodes === undefined) return;
-    this.#signs.set(signs);
+    this.#signs.set(format.signs);
     this.#held.set(values);
     this.#held.fill(0, values.length, whole);
-    if (this.#exports.encode(whole, SCALE_FACTOR) === 0)
+    if (this.#exports.encode(whole, format.code.factor) === 0)
       throw new RangeError('cannot quantise values that are not finite');
     values.set(this.#held.subarray(0, values.length));
     const blocks = whole / BLOCK_COORDINATES;
     scales.set(rowScales.subarray(0, SCALE_BYTES * blocks), SCALE_BYTES * firstBlock);
-    codes.set(rowCodes.subarray(0, CODE_BYTES * blocks), CODE_BYTES * firstBlock);
+    codes.set(rowCodes.subarray(0, SIGN_BYTES * blocks), SIGN_BYTES * firstBlock);
   }
 
   /** #values <- the sum of `rows`, from 0 in their order, rotated back. */
-  #sum(
-    rows: readonly WeightedRow[],
-    signs: Float64Array,
-    firstBlock: number,
-    length: number,
-  ): void {
+  #sum(rows: readonly WeightedRow[], format: RowFormat, firstBlock: number, length: number): void {
     const whole = wholeBlocks(length);
-    this.#signs.set(signs);
+    this.#signs.set(format.signs);
     this.#values.fill(0, 0, whole);
+    if (format.code.divisor === 0) this.#addSigns(rows, firstBlock, whole);
+    else {
+      const sum = this.#values.subarray(0, whole);
+      for (const { quantised, factor } of rows) addRow(quantised, format, factor, sum, firstBlock);
+    }
+    this.#exports.rotateBack(whole);
+  }
+
+  #addSigns(rows: readonly WeightedRow[], firstBlock: number, whole: number): void {
     for (let first = 0; first < rows.length; first += this.#rowsMax) {
       const count = Math.min(this.#rowsMax, rows.length - first);
       for (let i = 0; i < count; i++) {
@@ -121,13 +132,12 @@ class WasmKernel implements Kernel {
       }
       this.#exports.addRows(count, whole);
     }
-    this.#exports.rotateBack(whole);
   }
 
   /** Copies some blocks of `row` into the place of row `index`. */
   #load({ scales, codes }: Quantised, firstBlock: number, blocks: number, index: number): void {
     const end = firstBlock + blocks;
-    this.#codes[index]?.set(codes.subarray(CODE_BYTES * firstBlock, CODE_BYTES * end));
+    this.#codes[index]?.set(codes.subarray(SIGN_BYTES * firstBlock, SIGN_BYTES * end));
     this.#scales[index]?.set(scales.subarray(SCALE_BYTES * firstBlock, SCALE_BYTES * end));
   }
 }

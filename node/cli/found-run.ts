@@ -9,13 +9,20 @@ import type { BlobName } from '../../protocol/blob.js';
 import type {
   AgreedAdapter,
   AlphaPhase,
+  Compression,
   FoldRule,
   Manifest,
   Membership,
   ModelFingerprint,
   Training,
 } from '../../protocol/manifest.js';
-import { ROBUST_MEMBERS_MIN, runOptions, type RunOptions, type WithLength } from './run-options.js';
+import {
+  CODEC_OF_SIZE,
+  ROBUST_MEMBERS_MIN,
+  runOptions,
+  type RunOptions,
+  type WithLength,
+} from './run-options.js';
 
 /** Highest peak learning rate that `auto` picks: the best of a grid on the embedded base. */
 const AUTO_RATE_MAX = 0.004;
@@ -66,10 +73,9 @@ export function manifestFromOptions(
       epochMs: context.epochMs,
       epochsMax: options.epochs,
       stepsRef: options.steps,
-      cohorts: options.cohorts === 'auto' ? 1 : options.cohorts,
     },
     training: trainingOf(options, context.hiddenSize),
-    compression: { codec: 'rot1' },
+    compression: { codec: CODEC_OF_SIZE[options.updateSize] },
     fold: {
       mode: options.fold,
       trimFraction: trimFractionOf(options),
@@ -195,6 +201,10 @@ function membershipOf(options: Omit<RunOptions, 'sequenceLength'>, founder: stri
   return inviteOnly ? { mode: 'invite', members, inviteWeight } : { mode: 'allowlist', members };
 }
 
+function sizeOf(codec: Compression['codec']): string {
+  return Object.entries(CODEC_OF_SIZE).find(([, one]) => one === codec)?.[0] ?? codec;
+}
+
 type Comparable = string | number | boolean | null;
 
 interface Comparison {
@@ -221,10 +231,6 @@ const COMPARISONS: Record<
     stored: (m) => m.schedule.epochMs / 1000,
   },
   steps: { wanted: (o) => o.steps, stored: (m) => m.schedule.stepsRef },
-  cohorts: {
-    wanted: (o) => (o.cohorts === 'auto' ? null : o.cohorts),
-    stored: (m) => m.schedule.cohorts,
-  },
   sequenceLength: {
     wanted: (o) => (o.sequenceLength === 'auto' ? null : o.sequenceLength),
     stored: (m) => m.training.sequenceLength,
@@ -247,6 +253,10 @@ const COMPARISONS: Record<
   resetMoments: { wanted: (o) => o.resetMoments, stored: (m) => m.training.resetMoments },
   fold: { wanted: (o) => o.fold, stored: (m) => m.fold.mode },
   trim: { wanted: (o) => o.trim, stored: (m) => m.fold.trimFraction },
+  updateSize: {
+    wanted: (o) => o.updateSize,
+    stored: ({ compression }) => sizeOf(compression.codec),
+  },
   clip: {
     wanted: (o) => (o.clip === 'auto' ? null : o.clip),
     stored: (m) => m.fold.clip,

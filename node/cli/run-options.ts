@@ -53,12 +53,6 @@ export const runOptions = {
   ),
   startIn: option(real('SECONDS', 0, START_IN_SECONDS_MAX), 5, 'epoch 0 begins so long from now'),
   steps: option(integer('N', 1, limits.STEPS_MAX), 10, 'optimiser steps of a peer in one epoch'),
-  cohorts: option(
-    orWord('auto', integer('N', 1, limits.COHORTS_MAX)),
-    'auto',
-    'a member trains in each epoch and sends an update in every Nth, so that traffic is 1/N; auto is 1, 2 or 4, by ' +
-      '--members and --uplink',
-  ),
   sequenceLength: option(
     orWord('auto', integer('TOKENS', 8, 1 << 17)),
     'auto',
@@ -95,6 +89,11 @@ export const runOptions = {
   ),
   forceRobust: switchOption(
     `found a run with --fold robust for fewer than ${ROBUST_MEMBERS_MIN} members`,
+  ),
+  updateSize: option(
+    choice(['normal', 'small', 'smallest']),
+    'normal',
+    'bytes of an update: small has about 60 of 100, smallest 30; with fewer the swarm learns a little less in the same time',
   ),
   clip: option(
     orWord('auto', real('X', 0, 1e6)),
@@ -136,6 +135,9 @@ export const runOptions = {
     'weight of each invited peer in the mean, as PEER:WEIGHT of --allow',
   ),
 } as const;
+
+/** The codec behind each --update-size. */
+export const CODEC_OF_SIZE = { normal: 'rot1', small: 'rec20', smallest: 'rec10' } as const;
 
 /** The values of runOptions. */
 export type RunOptions = OptionValues<typeof runOptions>;

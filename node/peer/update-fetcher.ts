@@ -3,7 +3,7 @@ import { chunkHashes, wholeBlob, type BlobName, type BlobSource } from '../../pr
 import { toHex } from '../../protocol/bytes.js';
 import { equivocationProof } from '../../protocol/equivocation.js';
 import { BLOBS_WAITING_MAX } from '../../protocol/limits.js';
-import { quantisedBytes } from '../../protocol/quantise.js';
+import { bodyBytes } from '../../protocol/row-format.js';
 import type { UpdateHeader } from '../../protocol/update.js';
 import type { Transport } from '../interfaces.js';
 import type { Fetcher } from './fetcher.js';
@@ -133,7 +133,7 @@ export class UpdateFetcher {
   #enter(announced: Announced, bytes: Uint8Array<ArrayBuffer>, signed: UpdateHeader['signed']) {
     const { replica } = this.#c;
     const { author, epoch } = announced.header;
-    const { scales } = quantisedBytes(replica.formats.at(epoch));
+    const { scales } = bodyBytes(replica.formats.at(epoch));
     const body = { scales: bytes.subarray(0, scales), codes: bytes.subarray(scales) };
     // Whoever gave the chunks is not to blame for what the author signed.
     const verdict = replica.onSynced({ ...signed, ...body }, author);
@@ -143,7 +143,7 @@ export class UpdateFetcher {
   }
 
   #nameOf({ header }: Announced): BlobName {
-    const { scales, codes } = quantisedBytes(this.#c.replica.formats.at(header.epoch));
+    const { scales, codes } = bodyBytes(this.#c.replica.formats.at(header.epoch));
     return { root: toHex(header.bodyRoot), size: scales + codes };
   }
 

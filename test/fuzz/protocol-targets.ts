@@ -38,6 +38,7 @@ import {
 import { peerIdFromPublicKey, publicKeyFromPeerId } from '../../protocol/identity.js';
 import { equivocationProof } from '../../protocol/equivocation.js';
 import { UpdateLog } from '../../protocol/log.js';
+import type { Compression, Run } from '../../protocol/manifest.js';
 import { decodeManifest, encodeManifest } from '../../protocol/manifest-codec.js';
 import { MODEL_PART_BYTES } from '../../protocol/limits.js';
 import {
@@ -119,23 +120,32 @@ function signedAnew(header: Uint8Array, body: readonly Uint8Array[]): wire.Signe
   return { header: encoded, signature };
 }
 
+function withCodec(codec: Compression['codec']): Run {
+  return testRun((manifest) => ({ ...manifest, compression: { codec } }));
+}
+
 /** Updates of a member that signs whatever the fuzzer makes; what is accepted folds to finite numbers. */
-const signedUpdate: FuzzTarget = {
-  seeds: [wire.Update.encode(updateToWire(update)), wire.Update.encode(updateToWire(late))],
-  refusals: [UpdateRejectedError],
-  run: (bytes) => {
-    const message = tryDecode(() => wire.Update.decode(bytes));
-    const signed = message && signedAnew(message.header, [message.scales, message.codes]);
-    if (!message || !signed) return;
-    const accepted = checkUpdate(run, formats, { ...message, ...signed });
-    const again = encodeUpdateMessage(accepted);
-    assert.deepEqual(decodeGossip(run, formats, again), { kind: 'update', update: accepted });
-    if (accepted.epoch >= run.manifest.schedule.epochsMax) return;
-    const log = new UpdateLog();
-    log.insert(accepted);
-    assert.ok(foldOnce(run, log).every(Number.isFinite), 'theta must stay finite');
-  },
-};
+function signedUpdates(run: Run): FuzzTarget {
+  const formats = new RowFormats(run);
+  const update = testUpdate(run, member, 3);
+  const late = testUpdate(run, member, 38, { baseEpoch: 36 });
+  return {
+    seeds: [wire.Update.encode(updateToWire(update)), wire.Update.encode(updateToWire(late))],
+    refusals: [UpdateRejectedError],
+    run: (bytes) => {
+      const message = tryDecode(() => wire.Update.decode(bytes));
+      const signed = message && signedAnew(message.header, [message.scales, message.codes]);
+      if (!message || !signed) return;
+      const accepted = checkUpdate(run, formats, { ...message, ...signed });
+      const again = encodeUpdateMessage(accepted);
+      assert.deepEqual(decodeGossip(run, formats, again), { kind: 'update', update: accepted });
+      if (accepted.epoch >= run.manifest.schedule.epochsMax) return;
+      const log = new UpdateLog();
+      log.insert(accepted);
+      assert.ok(foldOnce(run, log).every(Number.isFinite), 'theta must stay finite');
+    },
+  };
+}
 
 /** Proofs of two headers that their author signed. */
 const signedProof: FuzzTarget = {
@@ -276,7 +286,9 @@ function tryDecode<T>(decode: () => T): T | null {
 
 export const protocolTargets: FuzzTargets = {
   gossip,
-  'signed-update': signedUpdate,
+  'signed-update': signedUpdates(run),
+  'signed-small-update': signedUpdates(withCodec('rec20')),
+  'signed-smallest-update': signedUpdates(withCodec('rec10')),
   'signed-proof': signedProof,
   'signed-amendment': signedAmendment,
   manifest,

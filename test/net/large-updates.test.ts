@@ -14,8 +14,7 @@ import { Peer } from '../../node/peer.js';
 import { DataDirectory } from '../../node/store/directory.js';
 import { FileStore } from '../../node/store/file-store.js';
 import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
-import { quantisedBytes } from '../../protocol/quantise.js';
-import { RowFormats } from '../../protocol/row-format.js';
+import { bodyBytes, RowFormats } from '../../protocol/row-format.js';
 import { adapterSize, testRun } from '../support/runs.js';
 import { dial, makeHost, silent, until } from './harness.js';
 
@@ -67,10 +66,7 @@ it('peers whose updates are announced end with one adapter, from bodies that cam
       ...manifest,
       founder: identities[0]!.peerId,
       adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
-      schedule: {
-        ...{ startMs: clock.now() + 8_000, epochMs: 8_000, epochsMax: EPOCHS },
-        ...{ stepsRef: 1, cohorts: 1 },
-      },
+      schedule: { startMs: clock.now() + 8_000, epochMs: 8_000, epochsMax: EPOCHS, stepsRef: 1 },
     };
   });
   assert.equal(adapterSize(run), 2_228_224);
@@ -97,7 +93,7 @@ it('peers whose updates are announced end with one adapter, from bodies that cam
     await until('all have all', () => peers.every(isDone), 90_000);
     const hashes = new Set(peers.map((peer) => peer.snapshot().adapter.sha256));
     assert.equal(hashes.size, 1);
-    const { scales, codes } = quantisedBytes(new RowFormats(run).at(0));
+    const { scales, codes } = bodyBytes(new RowFormats(run).at(0));
     for (const [i, host] of hosts.entries()) {
       const { blob, sync, gossip } = host.traffic().bytesIn;
       const needed = (PEERS - 1) * EPOCHS * (scales + codes);

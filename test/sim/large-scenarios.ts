@@ -3,8 +3,7 @@ import assert from 'node:assert/strict';
 import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { UPDATE_INLINE_BYTES_MAX } from '../../protocol/limits.js';
 import type { Manifest } from '../../protocol/manifest.js';
-import { quantisedBytes } from '../../protocol/quantise.js';
-import { RowFormats } from '../../protocol/row-format.js';
+import { bodyBytes, RowFormats } from '../../protocol/row-format.js';
 import { checkAgreement, type Scenario } from './checkers.js';
 import { Swarm, type SwarmOptions } from './swarm.js';
 
@@ -28,7 +27,7 @@ export class LargeSwarm extends Swarm {
   constructor(options: SwarmOptions) {
     super({ ...options, change: large });
     this.network.isMeshed = true;
-    const { scales, codes } = quantisedBytes(new RowFormats(this.run).at(0));
+    const { scales, codes } = bodyBytes(new RowFormats(this.run).at(0));
     this.updateBytes = scales + codes;
     assert.ok(this.updateBytes > UPDATE_INLINE_BYTES_MAX);
   }

@@ -5,12 +5,12 @@ import type { StatusReport } from '../../status.js';
 
 export function Traffic({ report }: { report: StatusReport }) {
   const { traffic, updates } = report;
-  const { denseBytes } = updates;
+  const { bytes, denseBytes } = updates;
   return (
     <Panel
       id="traffic"
       title="Data sent and received"
-      about={`All bytes since this peer started, beside the updates alone as plain 32-bit numbers (${words.bytes(denseBytes)} each).`}
+      about={`All bytes since this peer started, beside the updates alone as plain 32-bit numbers. An update has ${words.bytes(bytes)}, as plain numbers ${words.bytes(denseBytes)}.`}
     >
       <Direction
         label="Received"

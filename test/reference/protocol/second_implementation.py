@@ -212,18 +212,9 @@ class Run:
             adapter["rank"] * (m["inFeatures"] + m["outFeatures"]) for m in adapter["modules"]
         )
         members = self.manifest["membership"]["members"]
+        self.codec = Codec(self.manifest["compression"]["codec"])
         self.weights = {peer_id(m["publicKey"]): m["weight"] for m in members}
         self.other_weight = self.manifest["membership"]["inviteWeight"] or 1
-        self.cohorts = self.manifest["schedule"]["cohorts"]
-        ranked = sorted(self.weights, key=self.member_hash)
-        self.listed_cohorts = {peer: rank % self.cohorts for rank, peer in enumerate(ranked)}
-
-    def member_hash(self, peer):
-        return sha256(f"{self.id.hex()}/{peer}".encode()).hex()
-
-    def cohort(self, peer):
-        drawn = int(self.member_hash(peer)[:8], 16) % self.cohorts
-        return self.listed_cohorts.get(peer, drawn)
 
     def initial_adapter(self):
         adapter = self.manifest["adapter"]
@@ -283,29 +274,104 @@ def rotate_back(values, signs):
     return [y * (r / 16) for block in blocks for y, r in zip(transform(block), signs)]
 
 
-def rotated_values(scales, codes):
-    """+s or -s for each coordinate of all blocks."""
-    values = []
-    for block in range(len(scales) // 2):
-        scale = half_value(struct.unpack_from("<H", scales, 2 * block)[0])
-        string = int.from_bytes(codes[32 * block : 32 * block + 32], "little")
-        values += [-scale if string >> i & 1 else scale for i in range(BLOCK)]
-    return values
+TILE = 16 * BLOCK
 
 
-def compress(residual, signs):
-    scales, codes = b"", b""
-    padded = residual + [0.0] * (-len(residual) % BLOCK)
-    rotated = rotate(padded, signs)
-    for start in range(0, len(rotated), BLOCK):
-        block = rotated[start : start + BLOCK]
-        total = 0.0
-        for z in block:
-            total += abs(z)
-        scales += struct.pack("<H", half(1.4 / BLOCK * total))
-        string = sum((z < 0) << i for i, z in enumerate(block))
-        codes += string.to_bytes(32, "little")
-    return scales, codes
+class Codec:
+    """Codec 1 writes the signs of each block; 2 and 3 those of the largest values of each tile."""
+
+    def __init__(self, number):
+        self.span = BLOCK if number == 1 else TILE
+        self.block_bytes, self.divisor, self.factor = CODECS[number]
+
+    def sizes(self, blocks):
+        return {"scales": 2 * -(-blocks * BLOCK // self.span), "codes": self.block_bytes * blocks}
+
+    def parts(self, scales, codes):
+        """Each scale with the codes that it belongs to."""
+        step = self.block_bytes * self.span // BLOCK
+        halves = struct.unpack(f"<{len(scales) // 2}H", scales)
+        return [(half_value(s), codes[i * step : (i + 1) * step]) for i, s in enumerate(halves)]
+
+    def read(self, scales, codes):
+        """+s, 0 - s (never -0) or 0 for each coordinate of all blocks."""
+        values = []
+        for scale, part in self.parts(scales, codes):
+            values += self.read_signs(scale, part) if self.divisor is None else self.read_largest(scale, part)
+        return values
+
+    def read_signs(self, scale, part):
+        string = int.from_bytes(part, "little")
+        return [0 - scale if string >> i & 1 else scale for i in range(BLOCK)]
+
+    def read_largest(self, scale, part):
+        values = [0.0] * (len(part) // self.block_bytes * BLOCK)
+        bits = "".join(f"{byte:08b}" for byte in part)
+        place = -1
+        while (zero := bits.find("0")) >= 0:
+            width, short = self.remainder()
+            bits, rest = bits[zero + 1 :], bits[zero + 1 :]
+            length = width - 1 if len(rest) >= width - 1 and int(rest[: width - 1], 2) < short else width
+            if len(rest) < length + 1:
+                break
+            remainder = int(rest[:length], 2) - (short if length == width else 0)
+            place += 1 + zero * self.divisor + remainder
+            if place >= len(values):
+                break
+            values[place] = 0 - scale if rest[length] == "1" else scale
+            bits = rest[length + 1 :]
+        return values
+
+    def remainder(self):
+        """Bits of a long remainder, and how many are a bit shorter."""
+        width = math.ceil(math.log2(self.divisor))
+        return width, 2**width - self.divisor
+
+    def write(self, rotated):
+        scales, codes = b"", b""
+        for start in range(0, len(rotated), self.span):
+            part = rotated[start : start + self.span]
+            size = self.block_bytes * len(part) // BLOCK
+            kept = list(range(len(part))) if self.divisor is None else self.largest(part, 8 * size)
+            total = 0.0
+            for i in kept:
+                total += abs(part[i])
+            scales += struct.pack("<H", half(self.factor / max(1, len(kept)) * total))
+            if self.divisor is None:
+                codes += sum((z < 0) << i for i, z in enumerate(part)).to_bytes(size, "little")
+            else:
+                codes += int(self.entries(part, kept).ljust(8 * size, "1"), 2).to_bytes(size, "big")
+        return scales, codes
+
+    def largest(self, part, bits):
+        """The places of as many of the largest values as `bits` hold; of equal ones the first."""
+        order = sorted((i for i, z in enumerate(part) if z != 0), key=lambda i: (-abs(part[i]), i))
+        fits, beyond = 0, len(order) + 1
+        while beyond - fits > 1:
+            middle = (fits + beyond) // 2
+            if len(self.entries(part, sorted(order[:middle]))) <= bits:
+                fits = middle
+            else:
+                beyond = middle
+        return sorted(order[:fits])
+
+    def entries(self, part, places):
+        text, following = [], 0
+        width, short = self.remainder()
+        for place in places:
+            quotient, remainder = divmod(place - following, self.divisor)
+            code = f"{remainder:0{width - 1}b}" if remainder < short else f"{remainder + short:0{width}b}"
+            text.append("1" * quotient + "0" + code + ("1" if part[place] < 0 else "0"))
+            following = place + 1
+        return "".join(text)
+
+
+# Bytes of codes a block, divisor of gaps, scale in units of the mean magnitude.
+CODECS = {1: (32, None, 1.4), 2: (20, 6, 1.4), 3: (10, 15, 1.4)}
+
+
+def compress(codec, residual, signs):
+    return codec.write(rotate(residual + [0.0] * (-len(residual) % BLOCK), signs))
 
 
 # ---- Blobs ----
@@ -342,17 +408,16 @@ def read_header(run, signed):
     verify(header["author"], b"murmurate/update/1\n" + signed["header"], signed["signature"])
     header["id"] = sha256(signed["header"])
     header["peer"] = peer_id(header["author"])
-    check("the author's turn", header["epoch"] % run.cohorts, run.cohort(header["peer"]))
     return header
 
 
 def read_update(run, update):
     header = read_header(run, update)
-    check("bytes of scales", len(update["scales"]), 2 * run.blocks())
-    check("bytes of codes", len(update["codes"]), 32 * run.blocks())
+    sizes = {name: len(update[name]) for name in ("scales", "codes")}
+    check("bytes of the body", sizes, run.codec.sizes(run.blocks()))
     body = update["scales"] + update["codes"]
     check("the body's root", blob_root(chunk_hashes(body)), header["bodyRoot"])
-    header["rotated"] = rotated_values(update["scales"], update["codes"])
+    header["rotated"] = run.codec.read(update["scales"], update["codes"])
     header["values"] = rotate_back(header["rotated"], run.signs(header["epoch"]))[: run.size]
     return header
 
@@ -440,7 +505,7 @@ def fold(run, log):
     total_steps = [0] * size
     for epoch in sorted({epoch for _, epoch in log.updates}):
         rows = [log.updates[slot] for slot in sorted(log.updates) if slot[1] == epoch]
-        norms = [norm(row["rotated"]) for row in rows]
+        norms = [math.sqrt(squared_length(row["rotated"], run.codec.span)) for row in rows]
         bound = rule["clip"] * median([n for n in norms if n > 0]) if rule["clip"] else math.inf
         clips = [bound / norm if norm > bound else 1 for norm in norms]
         lags = [epoch - row["baseEpoch"] for row in rows]
@@ -468,12 +533,12 @@ def theta_of(run, total_steps):
     return [initial - steps / 2.0**32 for initial, steps in zip(run.initial_adapter(), total_steps)]
 
 
-def norm(values):
-    """The sum of the squares of each block is exact, here by rational arithmetic; then they are summed in order."""
+def squared_length(values, span):
+    """Of the values of each scale it is exact, here by rational arithmetic; then they are summed in order."""
     total = 0.0
-    for start in range(0, len(values), BLOCK):
-        total += float(sum(Fraction(v) ** 2 for v in values[start : start + BLOCK]))
-    return math.sqrt(total)
+    for start in range(0, len(values), span):
+        total += float(sum(Fraction(v) ** 2 for v in values[start : start + span] if v))
+    return total
 
 
 def robust_mean(rows, rule):
@@ -563,7 +628,42 @@ def check_formats(vectors, runs):
         check("blocks", run.blocks(), vector["blocks"])
         check("signs", run.signs(vector["epoch"]), vector["signs"])
         check("coordinates", run.size, vector["coordinates"])
-        check("bytes", {"scales": 2 * run.blocks(), "codes": 32 * run.blocks()}, vector["bytes"])
+        check("bytes", run.codec.sizes(run.blocks()), vector["bytes"])
+
+
+def row_values(kind, count):
+    stream = Stream(bytes(32), f"row/{kind}")
+    sizes = {"usual": 0.01, "tiny": 1e-7, "vanishing": 1e-300, "huge": 1e9}
+    if kind in sizes:
+        return [sizes[kind] * (2 * stream.float() - 1) for _ in range(count)]
+    if kind == "spike":
+        return [1.0 if i == 4200 else 1e-5 * (2 * stream.float() - 1) for i in range(count)]
+    return [16.0 if kind == "equal" and i % BLOCK == 0 else 0.0 for i in range(count)]
+
+
+def row_bytes(number, sizes):
+    stream = Stream(bytes(32), f"bytes/{number}")
+    codes = bytearray(sizes["codes"])
+    for i in range(len(codes)):
+        codes[i] = 255 if number == 2 and stream.below(4) == 0 else stream.below(256)
+    halves = [stream.below(0x7C00) for _ in range(sizes["scales"] // 2)]
+    return struct.pack(f"<{len(halves)}H", *halves), bytes(codes)
+
+
+def check_rows(vectors, runs):
+    for vector in vectors:
+        codec, signs = Codec(vector["codec"]), runs[vector["run"]].signs(vector["epoch"])
+        count = vector["coordinates"]
+        if "values" in vector:
+            scales, codes = compress(codec, row_values(vector["values"], count), signs)
+            check("scales of a row", scales.hex(), vector["scales"])
+            check("codes of a row", sha256(codes).hex(), vector["codesSha256"])
+        else:
+            scales, codes = row_bytes(vector["bytes"], codec.sizes(-(-count // BLOCK)))
+        rotated = codec.read(scales, codes)
+        check("the length of a row", squared_length(rotated, codec.span), vector["squaredLength"])
+        values = rotate_back(rotated, signs)[:count]
+        check("values of a row", doubles_sha256(values), vector["valuesSha256"])
 
 
 def check_authors(vectors, runs):
@@ -575,10 +675,10 @@ def check_authors(vectors, runs):
             product, square = product + e * d, square + e * e
         keep = 1 - min(1, max(0, product / square))
         residual = [keep * e + d for e, d in zip(held, delta)]
-        scales, codes = compress(residual, run.signs(epoch))
+        scales, codes = compress(run.codec, residual, run.signs(epoch))
         check("scales", scales.hex(), vector["scales"])
         check("codes", codes.hex(), vector["codes"])
-        read = rotate_back(rotated_values(scales, codes), run.signs(epoch))
+        read = rotate_back(run.codec.read(scales, codes), run.signs(epoch))
         residual = [e - value for e, value in zip(residual, read)]
         check("the residual", doubles_sha256(residual), vector["residualAfterSha256"])
 
@@ -592,15 +692,6 @@ def check_updates(vectors, runs):
             check(field, update[field], vector[field])
         check("values", update["values"][:4], vector["firstValues"])
         check("all values", doubles_sha256(update["values"]), vector["valuesSha256"])
-
-
-def check_cohorts(vectors, runs):
-    for vector in vectors:
-        run = runs[vector["run"]]
-        for member in vector["cohorts"]:
-            check("a cohort", run.cohort(member["peerId"]), member["cohort"])
-        for text in vector["updates"]:
-            read_gossip(run, bytes.fromhex(text))
 
 
 def check_messages(vectors, runs):
@@ -847,9 +938,9 @@ def main():
         "halves": check_halves,
         "runs": check_runs,
         "formats": check_formats,
+        "rows": check_rows,
         "authors": check_authors,
         "updates": check_updates,
-        "cohorts": check_cohorts,
         "blob": check_blob,
         "modelFiles": check_model_files,
         "messages": check_messages,

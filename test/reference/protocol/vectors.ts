@@ -14,7 +14,6 @@ import {
   wholeBlob,
 } from '../../../protocol/blob.js';
 import { fromHex, sha256, toHex } from '../../../protocol/bytes.js';
-import { cohortOf, lastSlotOf } from '../../../protocol/cohorts.js';
 import { equivocationProof, sealEquivocationProof } from '../../../protocol/equivocation.js';
 import { Fold } from '../../../protocol/fold.js';
 import {
@@ -33,13 +32,20 @@ import { publicKeyFromPeerId } from '../../../protocol/identity.js';
 import { BLOB_CHUNK_BYTES, MODEL_PART_BYTES } from '../../../protocol/limits.js';
 import { encodeInvite } from '../../../protocol/invite.js';
 import { UpdateLog } from '../../../protocol/log.js';
-import type { Manifest, Run } from '../../../protocol/manifest.js';
+import { CODECS, type Compression, type Manifest, type Run } from '../../../protocol/manifest.js';
+
 import { Members } from '../../../protocol/members.js';
 import { catalogueName, encodeModelFiles, type ModelFile } from '../../../protocol/model-files.js';
 import { Prng } from '../../../protocol/prng.js';
-import { dequantise, quantisedBytes } from '../../../protocol/quantise.js';
+import {
+  addSquares,
+  dequantise,
+  emptyBody,
+  quantise,
+  type Quantised,
+} from '../../../protocol/quantise.js';
 import { accumulate, takeUpdate } from '../../../protocol/residual.js';
-import { RowFormats } from '../../../protocol/row-format.js';
+import { bodyBytes, codeOf, RowFormats } from '../../../protocol/row-format.js';
 import { SyncSession } from '../../../protocol/sync.js';
 import { encodeStatement } from '../../../protocol/seal.js';
 import { updateToWire, type Update } from '../../../protocol/update.js';
@@ -124,31 +130,8 @@ function modelFilesVector(): object {
   return { small: SMALL_FILES, large: LARGE_FILE, bytes: toHex(bytes), ...catalogueName(bytes) };
 }
 
-/** Five listed members of a run that others may join, in three cohorts. */
-function turnsManifest(manifest: Manifest): Manifest {
-  const ids = Array.from({ length: 5 }, (_, i) => testIdentity(i).peerId);
-  const members = ids.map((peerId) => ({ peerId, weight: 1 }));
-  return {
-    ...manifest,
-    schedule: { ...manifest.schedule, cohorts: 3 },
-    membership: { mode: 'invite', members, inviteWeight: 1 },
-  };
-}
-
-/** The cohorts of the listed and of as many others, and an update of one of each. */
-function cohortsVector(name: string, run: Run): object {
-  const identities = Array.from({ length: 10 }, (_, i) => testIdentity(i));
-  const updates = [identities[1], identities[9]].map((identity = testIdentity(0)) =>
-    testUpdate(run, identity, lastSlotOf(run, identity.peerId, 20)),
-  );
-  return {
-    run: name,
-    cohorts: identities.map(({ peerId }) => ({ peerId, cohort: cohortOf(run, peerId) })),
-    updates: updates.map((update) => toHex(encodeUpdateMessage(update))),
-  };
-}
-
-type RunName = 'plain' | 'unclipped' | 'rich' | 'robust' | 'invited' | 'filed' | 'turns';
+type RunName =
+  'plain' | 'unclipped' | 'rich' | 'robust' | 'small' | 'smallest' | 'invited' | 'filed';
 
 function runs(): Record<RunName, Run> {
   return {
@@ -157,9 +140,11 @@ function runs(): Record<RunName, Run> {
     unclipped: testRun((m) => ({ ...m, fold: { ...m.fold, clip: 0 } })),
     rich: testRun(richManifest),
     robust: testRun(robustManifest),
+    // The codecs that save bytes, in the mean and the robust one.
+    small: testRun((m) => ({ ...richManifest(m), compression: { codec: 'rec20' } })),
+    smallest: testRun((m) => ({ ...robustManifest(m), compression: { codec: 'rec10' } })),
     invited: inviteRun(),
     filed: testRun(filedManifest),
-    turns: testRun(turnsManifest),
   };
 }
 
@@ -199,8 +184,62 @@ function runVector(run: Run): object {
 function formatVector(name: string, run: Run, epoch: number): object {
   const format = new RowFormats(run).at(epoch);
   const { blocks, signs, coordinates } = format;
-  const bytes = quantisedBytes(format);
+  const bytes = bodyBytes(format);
   return { run: name, epoch, blocks, signs: [...signs], coordinates, bytes };
+}
+
+/** Coordinates of `rows`: two tiles, the second of four blocks, the last of them short. */
+const ROW_COORDINATES = 5000;
+
+/** What rows hold: numbers of one size, beyond both ends of binary16 too, zeros, and one large number among small ones. */
+const ROW_VALUES: Readonly<Record<string, (random: Prng, i: number) => number>> = {
+  usual: (random) => 0.01 * (2 * random.nextFloat() - 1),
+  zero: () => 0,
+  tiny: (random) => 1e-7 * (2 * random.nextFloat() - 1),
+  vanishing: (random) => 1e-300 * (2 * random.nextFloat() - 1),
+  huge: (random) => 1e9 * (2 * random.nextFloat() - 1),
+  spike: (random, i) => (i === 4200 ? 1 : 1e-5 * (2 * random.nextFloat() - 1)),
+  equal: (_random, i) => (i % 256 === 0 ? 16 : 0),
+};
+
+/** Rows of more than a tile: what an author writes of known numbers, and what receivers read of any bytes. */
+function rowVectors(name: RunName, run: Run, codec: Compression['codec']): object[] {
+  const epoch = 1;
+  const { signs } = new RowFormats(run).at(epoch);
+  const blocks = Math.ceil(ROW_COORDINATES / 256);
+  const format = { code: codeOf(codec), coordinates: ROW_COORDINATES, blocks, signs };
+  const sha = (values: Float64Array): string => toHex(sha256(float64Bytes(values)));
+  const lengthOf = (row: Quantised): number => addSquares(row, format, 0, blocks, 0);
+  const shared = {
+    run: name,
+    epoch,
+    codec: CODECS.indexOf(codec) + 1,
+    coordinates: ROW_COORDINATES,
+  };
+  const written = Object.entries(ROW_VALUES).map(([values, draw]) => {
+    const random = new Prng(new Uint8Array(32), `row/${values}`);
+    const row = quantise(
+      Float64Array.from({ length: ROW_COORDINATES }, (_, i) => draw(random, i)),
+      format,
+    );
+    const codes = toHex(sha256(row.codes));
+    const read = { valuesSha256: sha(dequantise(row, format)), squaredLength: lengthOf(row) };
+    return { ...shared, values, scales: toHex(row.scales), codesSha256: codes, ...read };
+  });
+  const anyBytes = [1, 2].map((number) => {
+    const random = new Prng(new Uint8Array(32), `bytes/${number}`);
+    const row = emptyBody(format);
+    // One in four bytes of the second is all ones: long gaps, and tiles that end early.
+    for (let i = 0; i < row.codes.length; i++)
+      row.codes[i] = number === 2 && random.nextBelow(4) === 0 ? 255 : random.nextBelow(256);
+    for (let i = 0; i < row.scales.length; i += 2) {
+      const half = random.nextBelow(0x7c00);
+      [row.scales[i], row.scales[i + 1]] = [half & 0xff, half >>> 8];
+    }
+    const read = { valuesSha256: sha(dequantise(row, format)), squaredLength: lengthOf(row) };
+    return { ...shared, bytes: number, ...read };
+  });
+  return [...written, ...anyBytes];
 }
 
 /** What an author does in one epoch, numbers in and bytes out. */
@@ -462,7 +501,7 @@ const HALVES = [0, 1e-9, 3e-8, 6e-5, 2 ** -14, 0.1, 1 / 3, 1 + 2 ** -11, 1 + 2 *
 
 /** The whole content of vectors.json. */
 export function makeVectors(): Record<string, unknown> {
-  const { plain, unclipped, rich, robust, invited, filed, turns } = runs();
+  const { plain, unclipped, rich, robust, small, smallest, invited, filed } = runs();
   return {
     peerIds: [0, 1, 2].map((i) => {
       const { peerId } = testIdentity(i);
@@ -481,23 +520,32 @@ export function makeVectors(): Record<string, unknown> {
       unclipped: runVector(unclipped),
       rich: runVector(rich),
       robust: runVector(robust),
+      small: runVector(small),
+      smallest: runVector(smallest),
       invited: runVector(invited),
       filed: runVector(filed),
-      turns: runVector(turns),
     },
-    formats: [0, 1, 30].map((epoch) => formatVector('rich', rich, epoch)),
+    formats: [
+      ...[0, 1, 30].map((epoch) => formatVector('rich', rich, epoch)),
+      formatVector('small', small, 2),
+      formatVector('smallest', smallest, 2),
+    ],
+    rows: CODECS.flatMap((codec) => rowVectors('plain', plain, codec)),
     authors: [
       authorVector('plain', plain, 3),
       authorVector('plain', plain, 36),
       authorVector('rich', rich, 7),
+      authorVector('small', small, 7),
+      authorVector('smallest', smallest, 7),
     ],
     updates: [
       updateVector('plain', plain, testUpdate(plain, testIdentity(3), 2, { baseEpoch: 1 })),
       updateVector('rich', rich, testUpdate(rich, testIdentity(1), 4)),
       updateVector('rich', rich, testUpdate(rich, testIdentity(1), 8)),
       updateVector('rich', rich, testUpdate(rich, testIdentity(1), 13)),
+      updateVector('small', small, testUpdate(small, testIdentity(1), 13)),
+      updateVector('smallest', smallest, testUpdate(smallest, testIdentity(1), 13)),
     ],
-    cohorts: [cohortsVector('turns', turns)],
     blob: blobVector(),
     modelFiles: modelFilesVector(),
     messages: messageVectors(plain),
@@ -508,6 +556,8 @@ export function makeVectors(): Record<string, unknown> {
       foldVector('unclipped', unclipped),
       foldVector('rich', rich),
       foldVector('robust', robust),
+      foldVector('small', small),
+      foldVector('smallest', smallest),
     ],
   };
 }

@@ -18,7 +18,8 @@ import { EPOCHS_MAX } from '../../../protocol/limits.js';
 import { equivocationProof, type EquivocationProof } from '../../../protocol/equivocation.js';
 import type { Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
-import { quantise, quantisedBytes } from '../../../protocol/quantise.js';
+import { quantise } from '../../../protocol/quantise.js';
+import { bodyBytes } from '../../../protocol/row-format.js';
 import { createUpdate, type Signer, type Update } from '../../../protocol/update.js';
 import { testIdentity, testUpdate } from '../../support/runs.js';
 import type { HostileMember } from './member.js';
@@ -215,7 +216,7 @@ function malformed(member: HostileMember, random: Prng, epoch: number, salt: str
     case 1:
       return encodeUpdateMessage(makeUpdate(member, { epoch, salt, steps: 0 }));
     case 2: {
-      const { scales, codes } = quantisedBytes(member.formats.at(epoch));
+      const { scales, codes } = bodyBytes(member.formats.at(epoch));
       const body = { scales: new Uint8Array(scales + 2), codes: new Uint8Array(codes) };
       const fields = { epoch, baseEpoch: epoch, steps: 8, logDigest: new Uint8Array(32) };
       return encodeUpdateMessage(createUpdate(run, member.identity, { ...fields, ...body }));

@@ -80,7 +80,6 @@ describe('manifestFromOptions()', () => {
       rank: 3,
       alpha: 5,
       epochs: 40,
-      cohorts: 3,
       steps: 11,
       sequenceLength: 77,
       batchSize: 9,
@@ -93,6 +92,7 @@ describe('manifestFromOptions()', () => {
       adamEpsilon: 1e-6,
       gradientNorm: 2,
       resetMoments: true,
+      updateSize: 'smallest',
       clip: 4,
       lagMax: 6,
       sealEvery: 12,
@@ -100,6 +100,7 @@ describe('manifestFromOptions()', () => {
       allow: [OTHER],
       foldAlpha: ['0:1/1', '20:3/4'],
     });
+    assert.deepEqual(manifest.compression, { codec: 'rec10' });
     assert.deepEqual(manifest.training, {
       sequenceLength: 77,
       batchSize: 9,
@@ -118,7 +119,6 @@ describe('manifestFromOptions()', () => {
       epochMs: 7_000,
       epochsMax: 40,
       stepsRef: 11,
-      cohorts: 3,
     });
     assert.deepEqual([manifest.adapter.rank, manifest.adapter.alpha, manifest.name], [3, 5, 'n']);
     assert.deepEqual(manifest.fold, {
@@ -279,7 +279,6 @@ describe('checkResume()', () => {
       seed: 'other',
       epochs: 31,
       epochSeconds: 8,
-      cohorts: 3,
       steps: 11,
       sequenceLength: 127,
       batchSize: 7,
@@ -294,6 +293,7 @@ describe('checkResume()', () => {
       resetMoments: true,
       fold: 'robust',
       trim: 0.3,
+      updateSize: 'small',
       clip: 0.5,
       lagMax: 9,
       sealEvery: 12,

@@ -7,8 +7,7 @@ import { encodeHave, encodeOpening, encodeWant, NO_SEALS } from '../../../protoc
 import { UpdateLog } from '../../../protocol/log.js';
 import type { Manifest, Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
-import { quantisedBytes } from '../../../protocol/quantise.js';
-import { RowFormats } from '../../../protocol/row-format.js';
+import { bodyBytes, RowFormats } from '../../../protocol/row-format.js';
 import { createUpdate, type Update } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { VirtualClock, VirtualTime } from '../../../node/sim/clock.js';
@@ -19,7 +18,7 @@ import { SILENT, testSealing } from '../../support/sealings.js';
 
 /** A signed update of zeros: valid at any size, and made in no time. */
 function zeros(run: Run, author: number, epoch: number): Update {
-  const size = quantisedBytes(new RowFormats(run).at(epoch));
+  const size = bodyBytes(new RowFormats(run).at(epoch));
   return createUpdate(run, testIdentity(author), {
     epoch,
     baseEpoch: epoch,

@@ -7,7 +7,7 @@ import { InvalidManifestError } from '../../../protocol/errors.js';
 import { adapterLayout, initialAdapter } from '../../../protocol/adapter.js';
 import * as limits from '../../../protocol/limits.js';
 import { decodeManifest, encodeManifest } from '../../../protocol/manifest-codec.js';
-import type { Manifest } from '../../../protocol/manifest.js';
+import { CODECS, type Manifest } from '../../../protocol/manifest.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { testIdentity, testRun } from '../../support/runs.js';
 
@@ -44,8 +44,6 @@ const INTEGERS: readonly [string, number, number][] = [
   ['schedule.epochMs', 500, 86_400_000],
   ['schedule.epochsMax', 1, 100_000],
   ['schedule.stepsRef', 1, 1_000_000],
-  // No more than epochs, of which this run has 40.
-  ['schedule.cohorts', 1, 40],
   ['training.sequenceLength', 8, 131_072],
   ['training.batchSize', 1, 4096],
   ['fold.lagMax', 2, 1000],
@@ -183,10 +181,18 @@ describe('bounds of a manifest', () => {
     assert.throws(() => encodeManifest(open), /false peers outvote it/);
   });
 
+  it('keeps the codec', () => {
+    for (const [i, codec] of CODECS.entries()) {
+      const { bytes } = encodeManifest(withValue(base.manifest, 'compression', { codec }));
+      assert.equal(decodeManifest(bytes).manifest.compression.codec, codec);
+      assert.equal(wire.Manifest.decode(bytes).compression!.codec, i + 1);
+    }
+  });
+
   it('takes no codec that it does not know', () => {
     const { codec } = wire.Manifest.decode(base.bytes).compression!;
     assert.equal(codec, 1);
-    for (const other of [0, 2, 255]) {
+    for (const other of [0, CODECS.length + 1, 255]) {
       const message = wire.Manifest.decode(base.bytes);
       const bytes = wire.Manifest.encode({ ...message, compression: { codec: other } });
       assert.throws(() => decodeManifest(bytes), REFUSED, `codec ${other}`);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { CODECS, type Compression } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
 import { dequantise } from '../../../protocol/quantise.js';
 import { accumulate, addUpdate, norm, takeUpdate } from '../../../protocol/residual.js';
@@ -13,7 +14,12 @@ function draw(random: Prng, size = 1): Float64Array {
 }
 
 /** The deltas of peers whose training goes all the way to its own target in each epoch, for `epochs`. */
-function converge(peers: number, epochs: number, seed: number): { start: number; end: number } {
+function converge(
+  codec: Compression['codec'],
+  peers: number,
+  epochs: number,
+  seed: number,
+): { start: number; end: number } {
   const random = new Prng(Uint8Array.of(seed), 'converge');
   const theta = draw(random, 10);
   const targets = Array.from({ length: peers }, () => draw(random));
@@ -22,7 +28,7 @@ function converge(peers: number, epochs: number, seed: number): { start: number;
   const distance = (): number => norm(theta.map((value, i) => value - target[i]!));
   const start = distance();
   for (let epoch = 0; epoch < epochs; epoch++) {
-    const format = rowFormat(SIZE, epoch);
+    const format = rowFormat(SIZE, epoch & 255, codec);
     const move = new Float64Array(SIZE);
     for (const [peer, residual] of residuals.entries()) {
       accumulate(residual, { from: theta, to: targets[peer]!, scale: 1 });
@@ -37,8 +43,8 @@ function converge(peers: number, epochs: number, seed: number): { start: number;
 describe('error feedback', () => {
   it('loses nothing: what was sent and the residual are what was there', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 1, max: 255 }), (seed) => {
-        const format = rowFormat(SIZE, seed);
+      fc.property(fc.integer({ min: 1, max: 255 }), fc.constantFrom(...CODECS), (seed, codec) => {
+        const format = rowFormat(SIZE, seed, codec);
         const residual = draw(new Prng(Uint8Array.of(seed), 'deltas'));
         const before = residual.slice();
         const quantised = takeUpdate(residual, format);
@@ -72,26 +78,27 @@ describe('error feedback', () => {
   });
 
   it('stays bounded over many epochs of unrelated moves', () => {
-    const held = (epochs: number): number => {
+    const held = (codec: Compression['codec'], epochs: number): number => {
       const random = new Prng(Uint8Array.of(5), 'moves');
       const residual = new Float64Array(SIZE);
       for (let epoch = 0; epoch < epochs; epoch++) {
         accumulate(residual, { from: draw(random), to: null, scale: 1 });
-        takeUpdate(residual, rowFormat(SIZE, epoch));
+        takeUpdate(residual, rowFormat(SIZE, epoch & 255, codec));
       }
       return norm(residual);
     };
-    assert.ok(held(200) < 2 * held(20));
+    for (const codec of CODECS) assert.ok(held(codec, 200) < 2 * held(codec, 40), codec);
   });
 
-  it('is stable where training converges within an epoch, for any number of peers', () => {
-    for (const peers of [1, 2, 3, 8]) {
-      const { start, end } = converge(peers, 200, peers);
-      assert.ok(end < 0.15 * start, `${peers} peers: ${end} of ${start}`);
-    }
-    // Alone, a peer arrives.
-    assert.ok(converge(1, 200, 9).end < 1e-5);
-  });
+  for (const codec of CODECS)
+    it(`is stable with ${codec} where training converges within an epoch, for any number of peers`, () => {
+      for (const peers of [1, 2, 3, 8]) {
+        const { start, end } = converge(codec, peers, 200, peers);
+        assert.ok(end < 0.15 * start, `${peers} peers: ${end} of ${start}`);
+      }
+      // Alone, a peer arrives.
+      assert.ok(converge(codec, 1, 200, 9).end < 1e-4);
+    });
 });
 
 describe('norm()', () => {

@@ -5,13 +5,18 @@ import { adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
 import { staleness } from '../../../protocol/epoch-fold.js';
 import { Fold, foldOnce } from '../../../protocol/fold.js';
 import { GRID } from '../../../protocol/grid.js';
-import { javascriptKernel, TILE_COORDINATES, type WeightedRow } from '../../../protocol/kernel.js';
+import { javascriptKernel, type WeightedRow } from '../../../protocol/kernel.js';
 import { UpdateLog } from '../../../protocol/log.js';
 import type { Run } from '../../../protocol/manifest.js';
 import { dequantise } from '../../../protocol/quantise.js';
 import { norm } from '../../../protocol/residual.js';
 import { RobustMean } from '../../../protocol/robust.js';
-import { BLOCK_COORDINATES, RowFormats, type RowFormat } from '../../../protocol/row-format.js';
+import {
+  BLOCK_COORDINATES,
+  RowFormats,
+  TILE_COORDINATES,
+  type RowFormat,
+} from '../../../protocol/row-format.js';
 import type { Update } from '../../../protocol/update.js';
 import { testIdentity, testRun, testUpdate } from '../../support/runs.js';
 

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { quantisedBytes } from '../../../protocol/quantise.js';
-import { RowFormats, updateBytes } from '../../../protocol/row-format.js';
+import { bodyBytes, RowFormats, updateBytes } from '../../../protocol/row-format.js';
 import { testRun } from '../../support/runs.js';
 
 describe('RowFormats', () => {
@@ -28,7 +27,7 @@ describe('updateBytes()', () => {
   it('is what every update takes', () => {
     const run = testRun();
     for (const epoch of [0, 39]) {
-      const { scales, codes } = quantisedBytes(new RowFormats(run).at(epoch));
+      const { scales, codes } = bodyBytes(new RowFormats(run).at(epoch));
       assert.equal(updateBytes(run), scales + codes);
     }
   });

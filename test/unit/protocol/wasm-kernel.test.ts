@@ -7,13 +7,18 @@ import { adapterSha256, initialAdapter } from '../../../protocol/adapter.js';
 import { EpochFold } from '../../../protocol/epoch-fold.js';
 import { Fold } from '../../../protocol/fold.js';
 import { STEP_MAX } from '../../../protocol/grid.js';
-import { javascriptKernel, TILE_COORDINATES, type Kernel } from '../../../protocol/kernel.js';
+import { javascriptKernel, type Kernel } from '../../../protocol/kernel.js';
 import { UpdateLog } from '../../../protocol/log.js';
-import type { Run } from '../../../protocol/manifest.js';
+import { CODECS, type Run } from '../../../protocol/manifest.js';
 import { Prng } from '../../../protocol/prng.js';
 import { emptyBody, hasFiniteScales, type Quantised } from '../../../protocol/quantise.js';
 import { takeUpdate } from '../../../protocol/residual.js';
-import { BLOCK_COORDINATES, RowFormats, type RowFormat } from '../../../protocol/row-format.js';
+import {
+  BLOCK_COORDINATES,
+  RowFormats,
+  TILE_COORDINATES,
+  type RowFormat,
+} from '../../../protocol/row-format.js';
 import { fastestKernel, webassemblyKernel } from '../../../protocol/wasm-kernel.js';
 import { compileKernel, ROWS } from '../../support/compile-kernels.js';
 import { rowFormat } from '../../support/row-format.js';
@@ -29,7 +34,7 @@ function bytesOf(values: Float64Array): Buffer {
 /** Any bytes that a receiver takes: scales over the whole range of binary16, denormals and 0 too. */
 function rowOf(format: RowFormat, random: Prng): Quantised {
   const body = emptyBody(format);
-  for (let block = 0; block < format.blocks; block++) {
+  for (let block = 0; block < body.scales.length / 2; block++) {
     const kinds = [random.nextBelow(0x7c00), random.nextBelow(0x400), 0, 0x7bff, 1];
     const half = kinds[random.nextBelow(kinds.length)]!;
     [body.scales[2 * block], body.scales[2 * block + 1]] = [half & 0xff, half >>> 8];
@@ -40,6 +45,7 @@ function rowOf(format: RowFormat, random: Prng): Quantised {
 }
 
 const shapes = fc.record({
+  codec: fc.constantFrom(...CODECS),
   coordinates: fc.oneof(fc.integer({ min: 1, max: 800 }), fc.integer({ min: 3000, max: 9000 })),
   seed: fc.integer(),
 });
@@ -86,7 +92,7 @@ describe('the kernel in WebAssembly', () => {
         fc.constantFrom(1, 2, 7, 31, 32, 33, 70),
         fc.constantFrom(2 ** 32, 2 ** 32 / 3, 2 ** 12, 1e30, 0),
         (shape, count, factor) => {
-          const format = rowFormat(shape.coordinates, shape.seed & 255);
+          const format = rowFormat(shape.coordinates, shape.seed & 255, shape.codec);
           const random = prng(shape.seed);
           const rows = Array.from({ length: count }, () => ({
             quantised: rowOf(format, random),
@@ -121,8 +127,8 @@ describe('the kernel in WebAssembly', () => {
 
   it('decodes to the bits of JavaScript, -0 included', () => {
     fc.assert(
-      fc.property(shapes, ({ coordinates, seed }) => {
-        const format = rowFormat(coordinates, seed & 255);
+      fc.property(shapes, ({ coordinates, seed, codec }) => {
+        const format = rowFormat(coordinates, seed & 255, codec);
         const row = rowOf(format, prng(seed));
         const [expected, actual] = [new Float64Array(coordinates), new Float64Array(coordinates)];
         javascriptKernel.decode(row, format, 0, expected);
@@ -138,8 +144,8 @@ describe('the kernel in WebAssembly', () => {
       fc.property(
         shapes,
         fc.constantFrom(1e-300, 1e-9, 1e-3, 1, 1e3, 1e6, 1e300),
-        ({ coordinates, seed }, size) => {
-          const format = rowFormat(coordinates, seed & 255);
+        ({ coordinates, seed, codec }, size) => {
+          const format = rowFormat(coordinates, seed & 255, codec);
           const random = prng(seed);
           const values = Float64Array.from({ length: coordinates }, () => {
             const kind = random.nextBelow(40);
@@ -159,14 +165,15 @@ describe('the kernel in WebAssembly', () => {
 
   it('refuses what is not finite, like JavaScript', () => {
     for (const kernel of [wasm, javascriptKernel])
-      for (const bad of [NaN, Infinity, -Infinity]) {
-        const values = new Float64Array(5000).fill(1);
-        values[4999] = bad;
-        assert.throws(
-          () => takeUpdate(values, rowFormat(5000), kernel),
-          new RangeError('cannot quantise values that are not finite'),
-        );
-      }
+      for (const codec of CODECS)
+        for (const bad of [NaN, Infinity, -Infinity]) {
+          const values = new Float64Array(5000).fill(1);
+          values[4999] = bad;
+          assert.throws(
+            () => takeUpdate(values, rowFormat(5000, 0, codec), kernel),
+            new RangeError('cannot quantise values that are not finite'),
+          );
+        }
   });
 
   it('takes and folds whole runs to the same bits, in the mean and the robust one', () => {
@@ -175,10 +182,14 @@ describe('the kernel in WebAssembly', () => {
       modules: [{ name: 'up_proj', inFeatures: 6001, outFeatures: 5000 }],
     };
     const members = [0, 1, 2, 3, 4].map((i) => ({ peerId: testIdentity(i).peerId, weight: 1 + i }));
-    for (const mode of ['mean', 'robust'] as const) {
+    const kinds = (['mean', 'robust'] as const).flatMap((mode) =>
+      CODECS.map((codec) => ({ mode, codec })),
+    );
+    for (const { mode, codec } of kinds) {
       const run: Run = testRun((m) => ({
         ...m,
         adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
+        compression: { codec },
         fold: { ...m.fold, mode, trimFraction: mode === 'robust' ? 0.25 : 0 },
         membership: {
           mode: 'allowlist',
