@@ -21,7 +21,7 @@ import { TrainerHost } from '../node/train/host.js';
 import type { MemoryPlan } from '../node/train/memory-plan.js';
 import { initialAdapter } from '../protocol/adapter.js';
 import { testRun } from '../test/support/runs.js';
-import { bytesReadFromDisk, dropFromCache, MemoryGroup } from './memory-group.js';
+import { bytesReadFromDisk, cpuSeconds, dropFromCache, MemoryGroup } from './memory-group.js';
 import { ResidentWatch, total, type Resident } from './resident-watch.js';
 
 const { values, positionals } = parseArgs({
@@ -76,6 +76,8 @@ interface Measurement {
   opening: Resident;
   training: Resident;
   seconds: number;
+  /** Of a step, by all threads of the process. */
+  cpu: number;
   loss: number;
   bytesRead: number;
 }
@@ -105,7 +107,10 @@ async function measure(modelDir: string, data: string, shape: Shape): Promise<Me
     const opening = await watch.peak();
     const theta = initialAdapter(adapter);
     const job = { epoch: 0, theta, optimiser: null, steps, deadlineMs: Number.MAX_SAFE_INTEGER };
+    const pid = host.pid ?? process.pid;
+    const before = cpuSeconds(pid);
     const { optimiser, loss, seconds } = await host.train(job, ignore, never);
+    const cpu = (cpuSeconds(pid) - before) / steps;
     if (!values.once) {
       // As in the second epoch: with the moments of the first.
       await host.train({ ...job, optimiser, steps: 1 }, ignore, never);
@@ -114,8 +119,8 @@ async function measure(modelDir: string, data: string, shape: Shape): Promise<Me
     const training = await watch.peak();
     const [plan] = plans;
     if (plan === undefined) throw new TypeError('no plan was made');
-    const bytesRead = bytesReadFromDisk(host.pid ?? process.pid);
-    return { plan, opening, training, seconds: seconds / steps, loss, bytesRead };
+    const bytesRead = bytesReadFromDisk(pid);
+    return { plan, opening, training, seconds: seconds / steps, cpu, loss, bytesRead };
   } finally {
     await host?.close();
     await watch.end();
@@ -124,11 +129,11 @@ async function measure(modelDir: string, data: string, shape: Shape): Promise<Me
 
 const HEAD = [
   ...['shape', 'weights', 'mapped', 'activ.', 'adapter', 'process', 'predicted'],
-  ...['anonymous', 'mapped', 'code', 'ratio', 'opening', 'with parent', 's/step', 'loss', 'read'],
+  ...['anonymous', 'mapped', 'code', 'ratio', 'opening', 'with parent', 's/step', 'CPU s/step', 'loss', 'read'],
 ];
 
 function row(name: string, measured: Measurement): string[] {
-  const { plan, opening, training, seconds, loss, bytesRead } = measured;
+  const { plan, opening, training, seconds, cpu, loss, bytesRead } = measured;
   const parts = [plan.weights, plan.evictable, plan.activations, plan.adapter, plan.process];
   const predicted = parts.reduce((sum, bytes) => sum + bytes, 0);
   const { childAnonymous, childFiles, childWeights } = training;
@@ -142,6 +147,7 @@ function row(name: string, measured: Measurement): string[] {
     megabytes(opening.childAnonymous + opening.childFiles),
     megabytes(total(training)),
     seconds.toFixed(2),
+    cpu.toFixed(2),
     loss.toFixed(4),
     megabytes(bytesRead),
   ];

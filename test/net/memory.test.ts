@@ -86,6 +86,8 @@ describe('the memory that training takes', () => {
       [8, 128, 'fast', 'fp32'],
       [8, 128, 'low', 'fp32'],
       [8, 128, 'normal', 'int8'],
+      [8, 128, 'low', 'bf16'],
+      [8, 128, 'low', 'int4'],
       [3, 512, 'normal', 'fp32'],
     ] as const) {
       const shape = [batchSize, sequenceLength, memory, weights] as const;

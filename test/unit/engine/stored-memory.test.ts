@@ -74,6 +74,19 @@ describe('matrices that stay in their files', () => {
     assert.equal(both.weights, FLOATS, 'float32 for the operation that needs it');
   });
 
+  it('that are read by index count with as many rows as there are indices', () => {
+    const table = storeMatrix(dir, 'BF16', [N, N], data).value;
+    const rowsOf = (count: number): Value =>
+      frozenRows(table, input(`tokens ${count}`, 'int32', [count]));
+    const bytesFor = (outputs: Record<string, Value>): number => graphMemory({ outputs }).evictable;
+    const page = 4096;
+    assert.equal(bytesFor({ y: rowsOf(8) }), 8 * (2 * N + page));
+    assert.equal(bytesFor({ y: rowsOf(8), z: rowsOf(16) }), 24 * (2 * N + page));
+    assert.equal(bytesFor({ y: rowsOf(N) }), 2 * N * N, 'never more than the table');
+    const z = frozenMatmul(input('x', 'float32', [8, N]), table, { transB: true });
+    assert.equal(bytesFor({ y: rowsOf(8), z }), 2 * N * N, 'a product reads all of it');
+  });
+
   it('of 16 and 4 bits become float32 two at a time, which the peak counts', () => {
     const x = input('x', 'float32', [8, N]);
     const peakOf = (storage: 'F32' | 'BF16' | 'INT8', terms: 0 | 1): number => {
@@ -83,5 +96,12 @@ describe('matrices that stay in their files', () => {
     assert.equal(peakOf('BF16', 0) - peakOf('F32', 0), 2 * FLOATS);
     const product = 4 * 8 * N; // before its rows are scaled
     assert.equal(peakOf('INT8', 1) - peakOf('F32', 0), 2 * N * N + product);
+  });
+
+  it('with scales of blocks hold one scale a row, which is computed once', () => {
+    const x = input('x', 'float32', [8, N]);
+    const { value } = storeMatrix(dir, 'INT4', [N, N], data, { block: 64 });
+    const y = frozenMatmul(x, value, { transB: true, terms: 1 });
+    assert.equal(graphMemory({ outputs: { y } }).weights, 4 * N + 4, 'and the factor of them');
   });
 });

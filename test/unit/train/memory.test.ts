@@ -6,6 +6,7 @@ import type { WeightFormat } from '../../../node/model/weight-format.js';
 import { longestSequence, planMemory } from '../../../node/train/memory.js';
 import {
   ADAPTER_ARRAYS,
+  PART_ARRAYS,
   FRAGMENTATION,
   PRIVATE_ARRAYS,
   type GraphShape,
@@ -168,11 +169,16 @@ describe('planMemory with sequences', () => {
     assert.equal(plan.weights, 2 * (10 * MB + 100 * 12_000));
     assert.equal(plan.evictable, 100 * MB);
     assert.ok(Math.abs(plan.activations - 2 * 12 * 4 * MB) < 10);
-    assert.equal(plan.adapter, ADAPTER_ARRAYS * 4 * 1000);
+    const onTheWay = 2;
+    assert.equal(plan.adapter, (ADAPTER_ARRAYS + onTheWay) * 4 * 1000);
     const hidden = needs({ graphs, adapterSize: 1000, isPrivate: true });
     const { adapter } = await planMemory(hidden, OPEN, machine(1000));
-    assert.equal(adapter, (ADAPTER_ARRAYS + PRIVATE_ARRAYS) * 4 * 1000);
+    const arrays = ADAPTER_ARRAYS + onTheWay + PART_ARRAYS;
+    assert.equal(adapter, (arrays + PRIVATE_ARRAYS) * 4 * 1000);
     assert.ok(plan.process > 100 * MB);
+    const inParts = needs({ graphs, adapterSize: 1000, fastest: 3 });
+    const parts = await planMemory(inParts, OPEN, machine(1000));
+    assert.equal(parts.adapter, arrays * 4 * 1000, 'a sum of gradients');
   });
 
   it('takes no more at once than make a step fast', async () => {
