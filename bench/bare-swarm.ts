@@ -1,9 +1,10 @@
 /** A swarm in one process and without a clock: real training, codec and fold, so that a run is a function of its seed. */
 import { adapterLayout, adapterSha256, initialAdapter } from '../protocol/adapter.js';
+import { publishesIn } from '../protocol/cohorts.js';
 import { Fold } from '../protocol/fold.js';
 import { encodeUpdateMessage } from '../protocol/gossip.js';
 import { UpdateLog } from '../protocol/log.js';
-import type { Compression, Run } from '../protocol/manifest.js';
+import type { AlphaPhase, Compression, ListedMember, Run } from '../protocol/manifest.js';
 import { encodeManifest } from '../protocol/manifest-codec.js';
 import { accumulate, takeUpdate } from '../protocol/residual.js';
 import { RowFormats } from '../protocol/row-format.js';
@@ -25,6 +26,8 @@ export interface BareRunSettings {
   seed: Uint8Array;
   /** Default: 8. */
   rank?: number;
+  /** Each of `members` peers publishes in every `count`-th epoch, and an epoch counts `alpha` times; default: 1 and 1. */
+  cohorts?: { count: number; members: number; alpha: number };
   /** Default: the embedded base. */
   modelDir?: string;
 }
@@ -35,6 +38,7 @@ const ignore = (): void => undefined;
 /** With an adapter on all linear layers, alpha twice the rank: as `start` creates it. */
 export async function bareRun(settings: BareRunSettings): Promise<Run> {
   const { epochs, steps, seed, batchSize, sequenceLength, learningRate, rank = 8 } = settings;
+  const { count, members, alpha } = settings.cohorts ?? { count: 1, members: 1, alpha: 1 };
   const { config } = await openModelDirectory(settings.modelDir ?? EMBEDDED_MODEL_DIRECTORY);
   const modules = loraModules(config, ['all-linear']);
   const targetModules = [...new Set(modules.map(({ name }) => name.split('.').at(-1) ?? ''))];
@@ -42,9 +46,20 @@ export async function bareRun(settings: BareRunSettings): Promise<Run> {
   return testRun((manifest) => ({
     ...manifest,
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
-    schedule: { ...manifest.schedule, epochsMax: epochs, stepsRef: steps },
+    schedule: { ...manifest.schedule, epochsMax: epochs, stepsRef: steps, cohorts: count },
+    fold: { ...manifest.fold, alpha: [alphaPhase(alpha)] },
+    membership: { mode: 'allowlist', members: membersOf(members) },
     training: { ...manifest.training, sequenceLength, batchSize, learningRate },
   }));
+}
+
+/** In thousandths. */
+function alphaPhase(alpha: number): AlphaPhase {
+  return { fromEpoch: 0, numerator: Math.round(1000 * alpha), denominator: 1000 };
+}
+
+function membersOf(count: number): ListedMember[] {
+  return Array.from({ length: count }, (_, i) => ({ peerId: testIdentity(i).peerId, weight: 1 }));
 }
 
 /** What an epoch's deltas make of the adapter. */
@@ -87,6 +102,7 @@ function swarmAveraging(run: Run): Averaging {
       const residual = residuals.get(peer) ?? new Float32Array(size);
       residuals.set(peer, residual);
       accumulate(residual, { from, to, scale: 1 });
+      if (!publishesIn(run, testIdentity(peer).peerId, epoch)) return;
       const body = takeUpdate(residual, formats.at(epoch));
       const { stepsRef: steps } = run.manifest.schedule;
       const header = { epoch, baseEpoch: epoch, steps, logDigest: new Uint8Array(32) };

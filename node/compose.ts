@@ -14,7 +14,7 @@ import { serveReach } from './net/reach.js';
 import { RunRegistry, type PeerAddresses } from './net/run-registry.js';
 import { makeInvite } from './invite.js';
 import { Peer } from './peer.js';
-import { epochAt } from './peer/epochs.js';
+import { epochAt } from './peer/slots.js';
 import { buildStatus, type DataCounts, type StatusReport } from './status.js';
 import { FileStore } from './store/file-store.js';
 import { VERSION } from './version.js';

@@ -242,10 +242,12 @@ export interface PrivacyGuard {
 export interface PeerState {
   /** The last epoch that was trained; -1 before the first. */
   epoch: number;
-  /** Error feedback after that epoch's update was taken out: [adapterSize] float32. */
+  /** What no update has told yet, by that epoch: [adapterSize] float32. */
   residual: Float32Array;
-  /** This peer's own update for `epoch`, as it was (or will be) published; null before the first. */
+  /** This peer's newest own update, as it was (or will be) published; null before the first. */
   update: Uint8Array | null;
+  /** Optimiser steps since that update, of epochs in which this peer does not publish. */
+  waitingSteps: number;
   /**
    * Id of the last seal (StoredSeal) whose loss went back into the residual: the own updates that it does not count.
    * Null before the first.

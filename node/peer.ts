@@ -7,6 +7,7 @@ import type { Admission } from '../protocol/admission.js';
 import { createAmendment } from '../protocol/amendment.js';
 import { adapterSha256, initialAdapter } from '../protocol/adapter.js';
 import type { BlobSource, Chunk } from '../protocol/blob.js';
+import { lastSlotOf } from '../protocol/cohorts.js';
 import { InvalidManifestError, NotAMemberError } from '../protocol/errors.js';
 import { encodeAmendment, encodeEquivocation } from '../protocol/gossip.js';
 import { publicKeyFromPeerId } from '../protocol/identity.js';
@@ -28,13 +29,14 @@ import { AntiEntropy } from './peer/anti-entropy.js';
 import { attention } from './peer/attention.js';
 import { BlobServer } from './peer/blob-server.js';
 import { Door } from './peer/door.js';
-import { epochAt, Epochs } from './peer/epochs.js';
+import { Epochs } from './peer/epochs.js';
 import { Fetcher } from './peer/fetcher.js';
 import { Journal } from './peer/journal.js';
 import { Replica, type ReplicaHandlers } from './peer/replica.js';
 import { Sealing } from './peer/sealing.js';
 import { StoredBodies } from './peer/stored-bodies.js';
 import { Rest } from './peer/rest.js';
+import { epochAt } from './peer/slots.js';
 import type { MemberSnapshot, PeerSnapshot } from './peer/snapshot.js';
 import { Publisher } from './peer/publisher.js';
 import { UpdateFetcher } from './peer/update-fetcher.js';
@@ -289,13 +291,15 @@ export class Peer {
     const nowMs = clock.now();
     const slot = epochAt(this.#run, nowMs);
     const epoch = Math.min(slot, this.#replica.epochsMax);
-    const members = this.#members();
+    const members = this.#members(epoch);
     const privacy = this.#c.privacy?.report() ?? null;
     const personal = this.#epochs?.personalLoss ?? null;
     return {
       runId: this.#run.id,
       epoch,
       epochsMax: this.#replica.epochsMax,
+      cohorts: this.#run.manifest.schedule.cohorts,
+      nextUpdateEpoch: this.#nextUpdateEpoch(epoch),
       state: this.#epochs?.runState ?? 'waiting',
       training: {
         device: trainer.device,
@@ -350,6 +354,14 @@ export class Peer {
     };
   }
 
+  /** The next epoch from `epoch` on for which this peer makes an update; null when the run has none left. */
+  #nextUpdateEpoch(epoch: number): number | null {
+    const { cohorts } = this.#run.manifest.schedule;
+    const first = Math.max(0, epoch);
+    const slot = lastSlotOf(this.#run, this.#c.identity.peerId, first + cohorts - 1);
+    return slot < this.#replica.epochsMax ? slot : null;
+  }
+
   async #restore(state: PeerState | null): Promise<PeerState> {
     let invalid = 0;
     await this.#c.store.loadLog((record, place) => {
@@ -365,6 +377,7 @@ export class Peer {
         residual: new Float32Array(this.#replica.size),
         update: null,
         settledSeal: null,
+        waitingSteps: 0,
         steps: 0,
         tokens: 0,
         heldOutBase: null,
@@ -384,12 +397,13 @@ export class Peer {
     const [{ privacy, identity }, epochs] = [this.#c, this.#epochs];
     if (!privacy || epochs === null) return;
     const { log } = this.#replica;
-    const { stepsRef } = this.#run.manifest.schedule;
+    const { stepsRef, cohorts } = this.#run.manifest.schedule;
     const held = log.epochsOf(identity.peerId);
     const sealed = this.#sealing.contents?.epochsOf(identity.peerId) ?? [];
     const unknown = [...held, ...sealed].filter((epoch) => !epochs.knows(epoch));
-    // Of sealed updates the steps are not kept; no epoch has more than these.
-    const steps = unknown.map((epoch) => log.get(identity.peerId, epoch)?.steps ?? stepsRef);
+    // Of sealed updates the steps are not kept; none has more than these behind it.
+    const most = stepsRef * cohorts;
+    const steps = unknown.map((epoch) => log.get(identity.peerId, epoch)?.steps ?? most);
     const sum = steps.reduce((total, count) => total + count, epochs.state.steps);
     await this.#journal.persist(() => privacy.atLeast(sum), this.#stop.signal);
   }
@@ -435,7 +449,7 @@ export class Peer {
   }
 
   /** Every author in the log and every connected member, without this peer itself. */
-  #members(): MemberSnapshot[] {
+  #members(epoch: number): MemberSnapshot[] {
     const { log } = this.#replica;
     const { contents } = this.#sealing;
     const connected = this.#c.transport.connections().map(({ peerId }) => peerId);
@@ -452,6 +466,7 @@ export class Peer {
       return {
         peerId,
         lastUpdateEpoch: epochs.at(-1) ?? null,
+        dueEpoch: lastSlotOf(this.#run, peerId, epoch - 1),
         updatesAccepted: epochs.length,
         rejected: this.#replica.rejectedBy(peerId),
         clockOffsetMs: this.#antiEntropy.clockOffsetMs(peerId),

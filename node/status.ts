@@ -25,6 +25,11 @@ const peerReportSchema = z.object({
     .nullable()
     .describe("since its adapter was last seen to equal this peer's, in a sync"),
   lastUpdateEpoch: z.number().int().nullable(),
+  dueEpoch: z
+    .number()
+    .int()
+    .nullable()
+    .describe('the newest epoch that is over in which it publishes; null while there is none'),
   updatesAccepted: count,
   rejected: z.record(z.string(), count).describe('updates not used: code -> count'),
 });
@@ -50,6 +55,10 @@ export const statusReportSchema = z.object({
     epoch: z.number().int().describe('slot of the clock; below 0 before the start'),
     epochsMax: count,
     epochSeconds: z.number().positive(),
+    cohorts: count.describe('a member publishes in every so many-th epoch'),
+    nextUpdateEpoch: count
+      .nullable()
+      .describe('the next epoch, the present one included, in which this peer publishes'),
     state: z.enum([
       'waiting',
       'training',
@@ -198,6 +207,8 @@ export function buildStatus(sources: StatusSources): StatusReport {
       epoch: snapshot.epoch,
       epochsMax: snapshot.epochsMax,
       epochSeconds: manifest.schedule.epochMs / 1000,
+      cohorts: snapshot.cohorts,
+      nextUpdateEpoch: snapshot.nextUpdateEpoch,
       state: snapshot.state,
     },
     training: { ...snapshot.training },
@@ -249,6 +260,7 @@ function mergePeers(
       clockOffsetMs: member?.clockOffsetMs ?? null,
       agreedSecondsAgo: secondsSince(member?.agreedMs ?? null, nowMs),
       lastUpdateEpoch: member?.lastUpdateEpoch ?? null,
+      dueEpoch: member && member.dueEpoch >= 0 ? member.dueEpoch : null,
       updatesAccepted: member?.updatesAccepted ?? 0,
       rejected: countsOf(member?.rejected ?? {}),
     };

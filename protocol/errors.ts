@@ -14,6 +14,7 @@ export type RejectionCode =
   | 'wrong-version'
   | 'wrong-run'
   | 'not-a-member'
+  | 'wrong-cohort'
   | 'bad-signature'
   | 'wrong-length'
   | 'bad-scale'

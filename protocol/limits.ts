@@ -22,6 +22,9 @@ export const ADAPTER_SIZE_MAX = 1 << 27;
 /** Epochs of one run: a have-vector is one bit an epoch, so 12.5 KB an author. */
 export const EPOCHS_MAX = 100_000;
 
+/** Cohorts of a run: of AUTHORS_MAX members 16 publish in an epoch then, and each in one of 64. */
+export const COHORTS_MAX = 64;
+
 /** Length of an epoch in ms, 500 ms to 1 day: a slot must outlast a gossip round trip. */
 export const EPOCH_MS_MIN = 500;
 export const EPOCH_MS_MAX = 86_400_000;

@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import type { Admission } from './admission.js';
 import { MemoryBodies, type Bodies } from './bodies.js';
 import { fromHex, toHex } from './bytes.js';
+import { memberHash } from './cohorts.js';
 import { equivocationProof, type EquivocationProof } from './equivocation.js';
 import { UpdateRejectedError } from './errors.js';
 import { AUTHORS_MAX, PROOFS_MAX } from './limits.js';
@@ -285,7 +286,7 @@ export class UpdateLog {
   }
 
   #rankOf(author: string): string {
-    return createHash('sha256').update(`${this.#runId}/${author}`).digest('hex');
+    return memberHash(this.#runId, author);
   }
 
   /** In an open run keeps the newest proofs; those against who holds no update any more go first. */

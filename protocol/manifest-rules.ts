@@ -22,6 +22,9 @@ export function checkManifest(manifest: Manifest): void {
   integer('schedule.epochMs', schedule.epochMs, limits.EPOCH_MS_MIN, limits.EPOCH_MS_MAX);
   integer('schedule.epochsMax', schedule.epochsMax, 1, limits.EPOCHS_MAX);
   integer('schedule.stepsRef', schedule.stepsRef, 1, limits.STEPS_MAX);
+  // In a run of fewer epochs a member of the last cohorts would never have its turn.
+  const cohortsMax = Math.min(limits.COHORTS_MAX, schedule.epochsMax);
+  integer('schedule.cohorts', schedule.cohorts, 1, cohortsMax);
   integer('training.sequenceLength', training.sequenceLength, 8, 1 << 17);
   integer('training.batchSize', training.batchSize, 1, 4096);
   real('training.learningRate', training.learningRate, 1e-9, 10);
@@ -94,7 +97,7 @@ function checkFold({ mode, trimFraction, clip, lagMax, alpha, ...seal }: FoldRul
 }
 
 /** Strangers can outvote any rule, and the rule compares each row with every other. */
-function checkRobust({ fold, membership }: Manifest): void {
+function checkRobust({ fold, membership, schedule }: Manifest): void {
   real('fold.trimFraction', fold.trimFraction, 1e-6, TRIM_FRACTION_MAX);
   if (membership.mode !== 'allowlist') {
     fail(
@@ -103,6 +106,8 @@ function checkRobust({ fold, membership }: Manifest): void {
       'an allowlist with the robust fold: false peers outvote it',
     );
   }
+  // Of a cohort's few rows too many may lie, although few of all members do.
+  integer('schedule.cohorts with the robust fold', schedule.cohorts, 1, 1);
   const { members } = membership;
   integer('number of members with the robust fold', members.length, 1, limits.ROBUST_AUTHORS_MAX);
   for (const { peerId: member, weight } of members) {

@@ -27,6 +27,8 @@ export interface Schedule {
   epochsMax: number;
   /** H_ref: optimiser steps of a peer in one epoch; a slower peer's delta is scaled up to it. */
   stepsRef: number;
+  /** K: a member publishes in every K-th epoch (protocol/cohorts.ts), 1 to COHORTS_MAX. */
+  cohorts: number;
 }
 
 export interface Training {

@@ -6,6 +6,7 @@
  */
 import { blobRoot, chunkHashes } from './blob.js';
 import { bytesEqual, copyOf, fromHex, sha256, toHex } from './bytes.js';
+import { cohortOf, publishesIn } from './cohorts.js';
 import { PROTOCOL_VERSION } from './ids.js';
 import { peerIdFromPublicKey, publicKeyFromPeerId, verifySignature } from './identity.js';
 import { EPOCHS_MAX, STEPS_MAX } from './limits.js';
@@ -159,6 +160,13 @@ export function checkHeader(run: Run, { header, signature }: wire.SignedHeader):
   // Whoever may have been invited is judged by the log, which knows the admissions.
   if (membership.mode === 'allowlist' && !isListed(membership, author))
     throw rejected('not-a-member', `${author} is not on the allowlist`);
+  if (!publishesIn(run, author, epoch)) {
+    throw rejected(
+      'wrong-cohort',
+      `${author} is in cohort ${cohortOf(run, author)} of ${run.manifest.schedule.cohorts}, which publishes nothing in ` +
+        `epoch ${epoch}`,
+    );
+  }
   if (!verifySignature(author, signedBytes(header), signature)) {
     throw rejected('bad-signature', `the signature is not that of ${author}`);
   }

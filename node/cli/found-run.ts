@@ -73,6 +73,7 @@ export function manifestFromOptions(
       epochMs: context.epochMs,
       epochsMax: options.epochs,
       stepsRef: options.steps,
+      cohorts: options.cohorts === 'auto' ? 1 : options.cohorts,
     },
     training: trainingOf(options, context.hiddenSize),
     compression: { codec: CODEC_OF_SIZE[options.updateSize] },
@@ -231,6 +232,10 @@ const COMPARISONS: Record<
     stored: (m) => m.schedule.epochMs / 1000,
   },
   steps: { wanted: (o) => o.steps, stored: (m) => m.schedule.stepsRef },
+  cohorts: {
+    wanted: (o) => (o.cohorts === 'auto' ? null : o.cohorts),
+    stored: (m) => m.schedule.cohorts,
+  },
   sequenceLength: {
     wanted: (o) => (o.sequenceLength === 'auto' ? null : o.sequenceLength),
     stored: (m) => m.training.sequenceLength,

@@ -11,7 +11,7 @@ import type { Host } from '../net/host.js';
 import { announce } from '../net/introduce.js';
 import type { PeerAddresses } from '../net/run-registry.js';
 import { SwarmKey } from '../net/swarm-key.js';
-import { epochAt } from '../peer/epochs.js';
+import { epochAt } from '../peer/slots.js';
 import type { Admission } from '../../protocol/admission.js';
 import { NotAMemberError } from '../../protocol/errors.js';
 import { looksLikeInvite, type Invite } from '../../protocol/invite.js';

@@ -1,17 +1,18 @@
 /** murmurate start: founds a run, or resumes the one in the data directory. */
 import { checkBaseModel, type BaseModel } from '../base-model.js';
 import { checkData, openTrainer, type TrainerRun } from '../compose-trainer.js';
-import { option, text, type OptionValues } from '../config.js';
+import { integer, option, real, text, type OptionValues } from '../config.js';
 import type { Origin } from '../config/sources.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { TrainerHost } from '../train/host.js';
 import type { PrivacySettings } from '../train/privacy-budget.js';
-import { EPOCH_MS_MIN } from '../../protocol/limits.js';
+import { AUTHORS_MAX, EPOCH_MS_MIN } from '../../protocol/limits.js';
 import { encodeManifest } from '../../protocol/manifest-codec.js';
 import { InvalidManifestError } from '../../protocol/errors.js';
 import type { Manifest, Run } from '../../protocol/manifest.js';
+import { chooseCohorts } from './cohorts.js';
 import { columnsOf } from './data-options.js';
 import { checkResume, manifestFromOptions } from './found-run.js';
 import { writeInitial } from '../initial-adapter.js';
@@ -44,6 +45,17 @@ const UNDECIDED = { startMs: 0, epochMs: EPOCH_MS_MIN };
 export const startOptions = {
   ...peerOptions,
   ...runOptions,
+  members: option(
+    integer('N', 2, AUTHORS_MAX),
+    null,
+    'members that are expected, this one included, for --cohorts auto',
+    'those of --allow; else everybody publishes in each epoch',
+  ),
+  uplink: option(
+    real('MBIT', 0.001, 1e6),
+    10,
+    'Mbit/s of a member that its updates may take, for --cohorts auto',
+  ),
   from: option(
     text('DIR'),
     null,
@@ -158,7 +170,10 @@ async function openRun(
   const trainer = await open(draft);
   const epochMs = await chooseEpochMs(options, trainer, session);
   const startMs = Date.now() + Math.round(options.startIn * 1000);
-  const run = found({ ...draft, schedule: { ...draft.schedule, startMs, epochMs } });
+  const schedule = { ...draft.schedule, startMs, epochMs };
+  const { cohorts, line } = chooseCohorts(found({ ...draft, schedule }), options);
+  if (line !== null) session.io.stderr.write(line);
+  const run = found({ ...draft, schedule: { ...schedule, cohorts } });
   // Before the manifest, which would name what is not there.
   if (initial !== null) await writeInitial(home.directory.path, initial.theta0);
   await home.directory.writeManifest(run.bytes);

@@ -102,6 +102,7 @@ export function formatStatus(report: StatusReport): string {
   const speed = training.tokensPerSecond;
   const lines = [
     `run       ${run.name} ${run.id.slice(0, 12)}, ${epochText(run)}, ${run.state}`,
+    ...cohortLines(run),
     `peer      ${report.peerId}, up ${duration(report.uptimeSeconds)}`,
     ...report.addresses.map((address) => `address   ${address}`),
     `reached   ${reachText(report.reachability)}`,
@@ -144,6 +145,16 @@ function reachText({ state, evidence, relays, fix }: StatusReport['reachability'
 function epochText({ epoch, epochsMax }: StatusReport['run']): string {
   if (epoch < 0) return `not begun (${epochsMax} epochs)`;
   return `epoch ${Math.min(epoch + 1, epochsMax)} of ${epochsMax}`;
+}
+
+/** Nothing where everybody publishes in each epoch. Epochs are counted from 1, as in the line above. */
+function cohortLines({ cohorts, nextUpdateEpoch }: StatusReport['run']): string[] {
+  if (cohorts === 1) return [];
+  const next =
+    nextUpdateEpoch === null
+      ? 'none left for this peer'
+      : `this peer next in epoch ${nextUpdateEpoch + 1}`;
+  return [`cohorts   ${cohorts}: each member publishes in every ${cohorts}th epoch, ${next}`];
 }
 
 function loss(value: number | null): string {

@@ -94,6 +94,11 @@ export const METRICS: readonly Metric[] = [
     values: ({ run }) => run.epochSeconds,
   },
   {
+    name: 'murmurate_cohorts',
+    help: 'A member publishes in every so many-th epoch.',
+    values: ({ run }) => run.cohorts,
+  },
+  {
     name: 'murmurate_training_steps_total',
     help: 'Optimiser steps over the life of this peer in the run.',
     isCounter: true,

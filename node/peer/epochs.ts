@@ -4,6 +4,7 @@
  * bytes again and never two different updates for one epoch.
  */
 import { encodeAnnouncement, encodeUpdateMessage, isInline } from '../../protocol/gossip.js';
+import { lastSlotOf } from '../../protocol/cohorts.js';
 import type { Run } from '../../protocol/manifest.js';
 import { isFiniteVector, norm } from '../../protocol/residual.js';
 import type { Update } from '../../protocol/update.js';
@@ -30,6 +31,7 @@ import type { Publisher } from './publisher.js';
 import type { Replica } from './replica.js';
 import { Rest } from './rest.js';
 import type { Sealing } from './sealing.js';
+import { epochAt, trainingDeadlineMs } from './slots.js';
 import type { RunState } from './snapshot.js';
 import { Surveyor, type Suspicion } from './survey.js';
 
@@ -102,9 +104,9 @@ export class Epochs {
   /** An epoch after the start of this process for which another one signed an update with this key; null normally. */
   #copyEpoch: number | null = null;
   readonly #startEpoch: number;
-  /** The last epoch that the state on disk knew of at the start, and those signed since. */
+  /** The last epoch that the state on disk knew of at the start, and those trained since. */
   readonly #loadedEpoch: number;
-  readonly #signed = new Set<number>();
+  readonly #trainedEpochs = new Set<number>();
   #runState: RunState = 'waiting';
   #progress: TrainProgress | null = null;
   #last: TrainSummary | null = null;
@@ -195,12 +197,12 @@ export class Epochs {
 
   /** Whether an update of this peer for `epoch` was made with this state: its steps are in `state.steps`. */
   knows(epoch: number): boolean {
-    return epoch <= this.#loadedEpoch || this.#signed.has(epoch);
+    return epoch <= this.#loadedEpoch || this.#trainedEpochs.has(epoch);
   }
 
   /** An update by this peer came from the swarm that its log lacked. */
   onOwnFound(epoch: number): void {
-    if (epoch > this.#startEpoch && !this.#signed.has(epoch)) this.#copyEpoch ??= epoch;
+    if (epoch > this.#startEpoch && !this.#trainedEpochs.has(epoch)) this.#copyEpoch ??= epoch;
   }
 
   /** Optimiser steps of this process that were left out because their loss or gradient was not finite. */
@@ -250,7 +252,9 @@ export class Epochs {
     // Few steps scaled up to stepsRef are mostly noise, so a latecomer leaves this slot out.
     const isLate = this.#c.clock.now() > startMs + schedule.epochMs / 2;
     const { isBehind } = this.#c.sealing;
-    if (!isLate && !isBehind && !this.#isSent(epoch) && this.#breakdown === null) {
+    const isOfUse = this.#lastSlot(this.#c.replica.epochsMax - 1) >= epoch;
+    const isOpen = isOfUse && !this.#isClosed(epoch);
+    if (!isLate && !isBehind && isOpen && this.#breakdown === null) {
       return this.#trainEpoch(epoch);
     }
     // Once the swarm's adapter is here there may be time left in this slot.
@@ -261,14 +265,19 @@ export class Epochs {
     return this.#wait(this.#breakdown === null ? 'idle' : 'broken', endMs);
   }
 
-  /** Whether a second update for the slot could exist, or none of this author counts any more. */
-  #isSent(epoch: number): boolean {
+  /** The newest slot of this peer up to `epoch`: its cohort publishes then. */
+  #lastSlot(epoch: number): number {
+    return lastSlotOf(this.#run, this.#c.identity.peerId, epoch);
+  }
+
+  /** Whether the slot's work is done, a second update for it could exist, or none of this author counts any more. */
+  #isClosed(epoch: number): boolean {
     const { peerId } = this.#c.identity;
     const { log } = this.#c.replica;
     if (log.proofAgainst(peerId) || epoch < log.members.firstEpochOf(peerId)) return true;
     if (this.#copyEpoch !== null) return true;
     const isPast = epoch <= this.#closedEpoch || epoch < log.floor;
-    return isPast || log.get(peerId, epoch) !== undefined;
+    return isPast || this.#trainedEpochs.has(epoch) || log.get(peerId, epoch) !== undefined;
   }
 
   /** Writes the moments of `epoch`, unless they are on disk. */
@@ -298,7 +307,10 @@ export class Epochs {
     // A slow machine may end in a later slot: the update belongs there, with a lag that is its due.
     const now = epochAt(this.#run, this.#c.clock.now());
     const epoch = Math.max(baseEpoch, Math.min(now, this.#c.replica.epochsMax - 1));
-    if (this.#isSent(epoch)) return;
+    const last = this.#lastSlot(epoch);
+    // A machine so slow that its steps end after its slot has the slot all the same: the next is K epochs away.
+    const slot = last >= baseEpoch ? last : null;
+    if (this.#isClosed(slot ?? epoch)) return;
     if (epoch - baseEpoch > fold.lagMax) {
       this.#problem =
         `Training that began in epoch ${baseEpoch} ended in epoch ${epoch}, more than ${fold.lagMax} epochs ` +
@@ -312,11 +324,11 @@ export class Epochs {
     }
     this.#brokenEpochs = 0;
     const { replica, sealing, identity } = this.#c;
-    const trained = { ...{ theta, result, baseEpoch, epoch }, returned: sealing.returned };
+    const trained = { ...{ theta, result, baseEpoch, epoch, slot }, returned: sealing.returned };
     const next = compressEpoch({ replica, identity }, this.#state, trained);
     await this.#c.journal.persist(() => this.#c.store.saveState(next.state), this.#signal);
     this.#state = next.state;
-    this.#signed.add(epoch);
+    this.#trainedEpochs.add(epoch).add(slot ?? epoch);
     if (next.state.settledSeal !== null) this.#c.sealing.settle(next.state.settledSeal);
     this.#moments = result.optimiser;
     if (epoch >= this.#momentsEpoch + MOMENTS_EPOCHS) await this.#keepMoments(epoch);
@@ -324,14 +336,14 @@ export class Epochs {
     this.#last = { steps, tokens, loss, seconds, skippedSteps };
     this.#personal?.note({ theta: result.theta, epoch, seconds });
     this.#progress = null;
-    this.#problem = this.#c.replica.addOwn(next.update);
+    this.#problem = next.update === null ? null : this.#c.replica.addOwn(next.update);
     if (this.#problem !== null) {
       this.#closedEpoch = Math.max(this.#closedEpoch, epoch);
       return;
     }
-    await this.#publish(next.update);
+    if (next.update !== null) await this.#publish(next.update);
     this.#c.logger.info(
-      { epoch, loss: result.loss, steps: result.steps, seconds: result.seconds },
+      { epoch, slot, loss: result.loss, steps: result.steps, seconds: result.seconds },
       'epoch trained',
     );
   }
@@ -473,21 +485,6 @@ function notFinite(epoch: number): string {
 
 function finiteOrNull(loss: number | null): number | null {
   return Number.isFinite(loss) ? loss : null;
-}
-
-/** The slot of `nowMs`: e = floor((now - t0) / P), below 0 before the start. */
-export function epochAt({ manifest }: Run, nowMs: number): number {
-  return Math.floor((nowMs - manifest.schedule.startMs) / manifest.schedule.epochMs);
-}
-
-/**
- * When training of `epoch` must end, so that the update reaches the others before the next slot:
- * a twentieth of the epoch early, 0.5 s to 30 s, but never more than a quarter.
- */
-export function trainingDeadlineMs({ manifest }: Run, epoch: number): number {
-  const { startMs, epochMs } = manifest.schedule;
-  const marginMs = Math.min(epochMs / 4, Math.max(500, Math.min(30_000, epochMs / 20)));
-  return startMs + (epoch + 1) * epochMs - marginMs;
 }
 
 /** A call, because the compiler takes a flag that it has seen once for constant. */

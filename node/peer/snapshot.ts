@@ -4,7 +4,7 @@ import type { RejectionCode } from '../../protocol/errors.js';
 import type { Membership } from '../../protocol/manifest.js';
 
 /**
- * waiting: before epoch 0. training: steps are running. idle: this epoch's update is out, waiting for
+ * waiting: before epoch 0. training: steps are running. idle: this epoch's work is done, waiting for
  * the next slot. spent: its privacy budget allows no further step, so that it shares but does not train. resting: told to
  * pause, with the same effect. paused: the disk or the training process fails, see attention. finished: past the
  * last epoch, still serving its log. stopped: stop() was called. broken: some epochs in a row gave nothing
@@ -25,6 +25,8 @@ export interface MemberSnapshot {
   peerId: string;
   /** Epoch of the newest update accepted from this author; null before the first. */
   lastUpdateEpoch: number | null;
+  /** The newest epoch that is over for which it may have made an update; below 0 while there is none. */
+  dueEpoch: number;
   updatesAccepted: number;
   /** Updates by this author, or messages passed on by this peer, that were not used: code -> count. */
   rejected: Partial<Record<RejectionCode, number>>;
@@ -52,6 +54,10 @@ export interface PeerSnapshot {
   epoch: number;
   /** Epochs of the run, by its manifest or an amendment. */
   epochsMax: number;
+  /** A member publishes in every so many-th epoch. */
+  cohorts: number;
+  /** The next epoch, the present one included, for which this peer makes an update; null when none is left. */
+  nextUpdateEpoch: number | null;
   state: RunState;
   training: {
     device: string;

@@ -12,7 +12,10 @@ import type { Logger, Trainer } from '../interfaces.js';
 import { inPieces } from './pieces.js';
 import type { Replica } from './replica.js';
 
-/** Epochs that a survey leaves authors out of: in fewer, one author's share is lost in the noise of a batch. */
+/**
+ * Epochs that a survey leaves authors out of, or more, until all have published equally often: in fewer, one author's
+ * share is lost in the noise of a batch.
+ */
 export const SURVEY_EPOCHS = 4;
 
 /** Looks in one epoch: an evaluation each, and each only where the slot leaves time for it. */
@@ -111,11 +114,13 @@ export class Surveyor {
   /** Null while the log has too few epochs or authors. */
   async #begin(epoch: number, signal: AbortSignal): Promise<Survey | null> {
     const { replica } = this.#c;
-    const fromEpoch = epoch - SURVEY_EPOCHS;
+    const { cohorts } = this.#run.manifest.schedule;
+    const length = cohorts * Math.ceil(SURVEY_EPOCHS / cohorts);
+    const fromEpoch = epoch - length;
     if (fromEpoch < replica.readableFrom) return null;
-    const count = Math.max(SURVEY_EPOCHS, replica.log.newestEpoch - fromEpoch + 1);
+    const count = Math.max(length, replica.log.newestEpoch - fromEpoch + 1);
     const since = Array.from({ length: count }, (_, i) => replica.inEpoch(fromEpoch + i));
-    const epochs = since.slice(0, SURVEY_EPOCHS);
+    const epochs = since.slice(0, length);
     const left = [...new Set(epochs.flat().map(({ author }) => author))].sort();
     if (left.length < AUTHORS_MIN) return null;
     const sum = this.#c.replica.foldSum().slice();

@@ -32,6 +32,7 @@ const stateHeader = z.strictObject({
   adapterSize,
   updateBytes: count.max(UPDATE_BYTES_MAX).nullable(),
   settledSeal: z.string().nullable(),
+  waitingSteps: count,
   steps: count,
   tokens: count,
   heldOutBase: z.number().nullable(),
@@ -66,14 +67,14 @@ export function encodeState(runId: string, state: PeerState): Uint8Array[] {
 export function decodeState(runId: string, bytes: Uint8Array): PeerState {
   const { header, reader } = decode(STATE, runId, bytes);
   const { epoch: last, settledSeal, steps, tokens, heldOutBase, heldOutHistory } = header;
-  const { updateBytes } = header;
+  const { updateBytes, waitingSteps } = header;
   const residual = reader.float32(header.adapterSize);
   const update = updateBytes === null ? null : reader.bytes(updateBytes);
   reader.end();
   if (!isFiniteVector(residual)) {
     throw new DamagedStateError('its residual holds a number that is not finite');
   }
-  const figures = { steps, tokens, heldOutBase, heldOutHistory };
+  const figures = { waitingSteps, steps, tokens, heldOutBase, heldOutHistory };
   return { epoch: last, residual, update, settledSeal, ...figures };
 }
 

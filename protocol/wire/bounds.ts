@@ -33,6 +33,7 @@ export const Schedule = messageBounds('Schedule', [
   { number: 2, name: 'epochMs', kind: 'uint32' },
   { number: 3, name: 'epochsMax', kind: 'uint32' },
   { number: 4, name: 'stepsRef', kind: 'uint32' },
+  { number: 5, name: 'cohorts', kind: 'uint32' },
 ]);
 
 export const Training = messageBounds('Training', [

@@ -527,6 +527,7 @@ export interface Schedule {
   epochMs: number
   epochsMax: number
   stepsRef: number
+  cohorts: number
 }
 
 export namespace Schedule {
@@ -559,6 +560,11 @@ export namespace Schedule {
           w.uint32(obj.stepsRef)
         }
 
+        if ((obj.cohorts != null && obj.cohorts !== 0)) {
+          w.uint32(40)
+          w.uint32(obj.cohorts)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
@@ -567,7 +573,8 @@ export namespace Schedule {
           startMs: 0,
           epochMs: 0,
           epochsMax: 0,
-          stepsRef: 0
+          stepsRef: 0,
+          cohorts: 0
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -590,6 +597,10 @@ export namespace Schedule {
             }
             case 4: {
               obj.stepsRef = reader.uint32()
+              break
+            }
+            case 5: {
+              obj.cohorts = reader.uint32()
               break
             }
             default: {

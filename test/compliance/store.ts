@@ -26,6 +26,7 @@ export function sampleState(epoch: number, size = 5): PeerState {
     residual: Float32Array.from({ length: size }, (_, i) => epoch + i / 4),
     update: Uint8Array.of(1, 2, 3, epoch),
     settledSeal: `seal ${epoch}`,
+    waitingSteps: 10 * epoch + 3,
     steps: 10 * epoch + 10,
     tokens: 1234 * (epoch + 1),
     heldOutBase: 4.25,

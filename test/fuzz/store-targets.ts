@@ -49,6 +49,7 @@ const bareState = {
   residual: new Float32Array(size).fill(0.5),
   update: null,
   settledSeal: null,
+  waitingSteps: 8,
   steps: 24,
   tokens: 6144,
   heldOutBase: null,

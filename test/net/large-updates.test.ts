@@ -66,7 +66,10 @@ it('peers whose updates are announced end with one adapter, from bodies that cam
       ...manifest,
       founder: identities[0]!.peerId,
       adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
-      schedule: { startMs: clock.now() + 8_000, epochMs: 8_000, epochsMax: EPOCHS, stepsRef: 1 },
+      schedule: {
+        ...{ startMs: clock.now() + 8_000, epochMs: 8_000, epochsMax: EPOCHS },
+        ...{ stepsRef: 1, cohorts: 1 },
+      },
     };
   });
   assert.equal(adapterSize(run), 2_228_224);

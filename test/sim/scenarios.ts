@@ -192,6 +192,16 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     title: 'all faults at once still end in one adapter, and the swarm still learns',
     run: (seed, peers) => allFaults(new Swarm({ seed, peers, faults: ALL_FAULTS }), 8),
   },
+  'everything-cohorts': {
+    title: 'the same where members publish in turn, in two cohorts or, by an odd seed, in four',
+    run: (seed, peers) => {
+      const change = (manifest: Manifest): Manifest => ({
+        ...manifest,
+        schedule: { ...manifest.schedule, cohorts: seed % 2 === 0 ? 2 : 4 },
+      });
+      return allFaults(new Swarm({ seed, peers, faults: ALL_FAULTS, change }), 8);
+    },
+  },
   'everything-brief': {
     title: 'the same in a run of 10 epochs, for many seeds in little time',
     run: (seed, peers) => {

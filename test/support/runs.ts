@@ -44,7 +44,7 @@ export function testRun(change: (manifest: Manifest) => Manifest = (manifest) =>
       files: null,
     },
     adapter: { ...spec, initialSha256: adapterSha256(initialAdapter(spec)) },
-    schedule: { startMs: TEST_START_MS, epochMs: 10_000, epochsMax: 40, stepsRef: 8 },
+    schedule: { startMs: TEST_START_MS, epochMs: 10_000, epochsMax: 40, stepsRef: 8, cohorts: 1 },
     training: {
       sequenceLength: 64,
       batchSize: 4,

@@ -1,6 +1,6 @@
 /** The part of a peer that seals, on a store of its own, for tests of what works beside it. */
 import type { Clock, Logger, Store, Transport } from '../../node/interfaces.js';
-import { epochAt } from '../../node/peer/epochs.js';
+import { epochAt } from '../../node/peer/slots.js';
 import { Fetcher } from '../../node/peer/fetcher.js';
 import { Journal } from '../../node/peer/journal.js';
 import type { Replica } from '../../node/peer/replica.js';

@@ -23,7 +23,13 @@ export function sampleManifest(): Manifest {
       files: null,
     },
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
-    schedule: { startMs: 1_750_000_000_000, epochMs: 7_500, epochsMax: 20, stepsRef: 10 },
+    schedule: {
+      startMs: 1_750_000_000_000,
+      epochMs: 7_500,
+      epochsMax: 20,
+      stepsRef: 10,
+      cohorts: 1,
+    },
     training: {
       sequenceLength: 64,
       batchSize: 4,

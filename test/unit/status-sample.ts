@@ -20,6 +20,8 @@ export function sampleStatus(): StatusReport {
       epoch: 3,
       epochsMax: 20,
       epochSeconds: 7.5,
+      cohorts: 2,
+      nextUpdateEpoch: 4,
       state: 'training',
     },
     training: {
@@ -59,6 +61,7 @@ export function sampleStatus(): StatusReport {
         clockOffsetMs: -20,
         agreedSecondsAgo: 13.5,
         lastUpdateEpoch: 2,
+        dueEpoch: 2,
         updatesAccepted: 4,
         rejected: { sealed: 6 },
       },

@@ -9,6 +9,7 @@ function member(peerId: string, fields: Partial<MemberSnapshot> = {}): MemberSna
   return {
     peerId,
     lastUpdateEpoch: null,
+    dueEpoch: -1,
     updatesAccepted: 0,
     rejected: {},
     clockOffsetMs: null,
@@ -31,6 +32,8 @@ const snapshot: PeerSnapshot = {
   runId: 'ab'.repeat(32),
   epoch: 4,
   epochsMax: 60,
+  cohorts: 2,
+  nextUpdateEpoch: 5,
   state: 'idle',
   training: {
     device: 'cpu',
@@ -107,6 +110,8 @@ describe('buildStatus()', () => {
       epoch: 4,
       epochsMax: 60,
       epochSeconds: schedule.epochMs / 1000,
+      cohorts: 2,
+      nextUpdateEpoch: 5,
       state: 'idle',
     });
     assert.equal(report.uptimeSeconds, 2.5);
@@ -116,6 +121,7 @@ describe('buildStatus()', () => {
     const members = [
       member('b', {
         lastUpdateEpoch: 3,
+        dueEpoch: 2,
         updatesAccepted: 2,
         rejected: { sealed: 5, oversize: 0 },
       }),
@@ -140,10 +146,12 @@ describe('buildStatus()', () => {
       clockOffsetMs: null,
       agreedSecondsAgo: null,
       lastUpdateEpoch: 3,
+      dueEpoch: 2,
       updatesAccepted: 2,
       rejected: { sealed: 5 },
     });
-    assert.equal(peers[0]?.address, null);
+    assert.equal(peers[0]?.dueEpoch, null);
+    assert.equal(peers[0]!.address, null);
     assert.equal(peers[0].clockOffsetMs, -7);
     assert.equal(peers[0].agreedSecondsAgo, 2);
     assert.equal(peers[2]?.latencyMs, 2.5);

@@ -38,7 +38,7 @@ function centreY(length: number): number {
 }
 
 export function Mesh({ report }: { report: StatusReport }) {
-  const { peers, run } = report;
+  const { peers } = report;
   const dots = placed(peers);
   const [cx, cy] = [centreX, centreY(dots.length)];
   const of = (link: string): number => peers.filter((peer) => linkOf(peer) === link).length;
@@ -52,7 +52,8 @@ export function Mesh({ report }: { report: StatusReport }) {
           <line key={member.peerId} class={linkOf(member)} x1={cx} y1={cy} x2={x} y2={y} />
         ))}
         {dots.map(({ member, x, y }) => {
-          const isHere = member.lastUpdateEpoch !== null && member.lastUpdateEpoch >= run.epoch - 1;
+          const { lastUpdateEpoch, dueEpoch } = member;
+          const isHere = lastUpdateEpoch !== null && lastUpdateEpoch >= (dueEpoch ?? -1);
           return (
             <g key={member.peerId} class={`dot ${linkOf(member)} ${isHere ? 'here' : ''}`}>
               <circle cx={x} cy={y} r={10} />

@@ -41,6 +41,7 @@ const REJECTIONS: Readonly<Record<RejectionCode, string>> = {
   'wrong-version': 'from another version of the program',
   'wrong-run': 'of another run',
   'not-a-member': 'author is no member',
+  'wrong-cohort': 'not its author’s turn',
   'bad-signature': 'signature does not match',
   'wrong-length': 'wrong length',
   'bad-scale': 'values out of bounds',

@@ -215,6 +215,16 @@ class Run:
         self.codec = Codec(self.manifest["compression"]["codec"])
         self.weights = {peer_id(m["publicKey"]): m["weight"] for m in members}
         self.other_weight = self.manifest["membership"]["inviteWeight"] or 1
+        self.cohorts = self.manifest["schedule"]["cohorts"]
+        ranked = sorted(self.weights, key=self.member_hash)
+        self.listed_cohorts = {peer: rank % self.cohorts for rank, peer in enumerate(ranked)}
+
+    def member_hash(self, peer):
+        return sha256(f"{self.id.hex()}/{peer}".encode()).hex()
+
+    def cohort(self, peer):
+        drawn = int(self.member_hash(peer)[:8], 16) % self.cohorts
+        return self.listed_cohorts.get(peer, drawn)
 
     def initial_adapter(self):
         adapter = self.manifest["adapter"]
@@ -408,6 +418,7 @@ def read_header(run, signed):
     verify(header["author"], b"murmurate/update/1\n" + signed["header"], signed["signature"])
     header["id"] = sha256(signed["header"])
     header["peer"] = peer_id(header["author"])
+    check("the author's turn", header["epoch"] % run.cohorts, run.cohort(header["peer"]))
     return header
 
 
@@ -694,6 +705,15 @@ def check_updates(vectors, runs):
         check("all values", doubles_sha256(update["values"]), vector["valuesSha256"])
 
 
+def check_cohorts(vectors, runs):
+    for vector in vectors:
+        run = runs[vector["run"]]
+        for member in vector["cohorts"]:
+            check("a cohort", run.cohort(member["peerId"]), member["cohort"])
+        for text in vector["updates"]:
+            read_gossip(run, bytes.fromhex(text))
+
+
 def check_messages(vectors, runs):
     run = runs["plain"]
     data = {kind: bytes.fromhex(text) for kind, text in vectors.items()}
@@ -941,6 +961,7 @@ def main():
         "rows": check_rows,
         "authors": check_authors,
         "updates": check_updates,
+        "cohorts": check_cohorts,
         "blob": check_blob,
         "modelFiles": check_model_files,
         "messages": check_messages,

@@ -52,6 +52,7 @@ import { updateToWire, type Update } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { inviteRun, testAdmission } from '../../support/invites.js';
 import { certificateOf, sealedLog, sealsOf, type SealedLog } from '../../support/seals.js';
+import { cohortsVector, turnsManifest } from './cohort-vectors.js';
 import { TEST_START_MS, testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
 /** In the source tree also when this runs from the build. */
@@ -131,7 +132,7 @@ function modelFilesVector(): object {
 }
 
 type RunName =
-  'plain' | 'unclipped' | 'rich' | 'robust' | 'small' | 'smallest' | 'invited' | 'filed';
+  'plain' | 'unclipped' | 'rich' | 'robust' | 'small' | 'smallest' | 'invited' | 'filed' | 'turns';
 
 function runs(): Record<RunName, Run> {
   return {
@@ -145,6 +146,7 @@ function runs(): Record<RunName, Run> {
     smallest: testRun((m) => ({ ...robustManifest(m), compression: { codec: 'rec10' } })),
     invited: inviteRun(),
     filed: testRun(filedManifest),
+    turns: testRun(turnsManifest),
   };
 }
 
@@ -501,7 +503,7 @@ const HALVES = [0, 1e-9, 3e-8, 6e-5, 2 ** -14, 0.1, 1 / 3, 1 + 2 ** -11, 1 + 2 *
 
 /** The whole content of vectors.json. */
 export function makeVectors(): Record<string, unknown> {
-  const { plain, unclipped, rich, robust, small, smallest, invited, filed } = runs();
+  const { plain, unclipped, rich, robust, small, smallest, invited, filed, turns } = runs();
   return {
     peerIds: [0, 1, 2].map((i) => {
       const { peerId } = testIdentity(i);
@@ -524,6 +526,7 @@ export function makeVectors(): Record<string, unknown> {
       smallest: runVector(smallest),
       invited: runVector(invited),
       filed: runVector(filed),
+      turns: runVector(turns),
     },
     formats: [
       ...[0, 1, 30].map((epoch) => formatVector('rich', rich, epoch)),
@@ -546,6 +549,7 @@ export function makeVectors(): Record<string, unknown> {
       updateVector('small', small, testUpdate(small, testIdentity(1), 13)),
       updateVector('smallest', smallest, testUpdate(smallest, testIdentity(1), 13)),
     ],
+    cohorts: [cohortsVector('turns', turns)],
     blob: blobVector(),
     modelFiles: modelFilesVector(),
     messages: messageVectors(plain),

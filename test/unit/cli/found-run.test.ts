@@ -80,6 +80,7 @@ describe('manifestFromOptions()', () => {
       rank: 3,
       alpha: 5,
       epochs: 40,
+      cohorts: 3,
       steps: 11,
       sequenceLength: 77,
       batchSize: 9,
@@ -119,6 +120,7 @@ describe('manifestFromOptions()', () => {
       epochMs: 7_000,
       epochsMax: 40,
       stepsRef: 11,
+      cohorts: 3,
     });
     assert.deepEqual([manifest.adapter.rank, manifest.adapter.alpha, manifest.name], [3, 5, 'n']);
     assert.deepEqual(manifest.fold, {
@@ -279,6 +281,7 @@ describe('checkResume()', () => {
       seed: 'other',
       epochs: 31,
       epochSeconds: 8,
+      cohorts: 3,
       steps: 11,
       sequenceLength: 127,
       batchSize: 7,

@@ -73,7 +73,7 @@ describe('the budget of a data directory', () => {
   it('is refused after steps without noise, and kept once it was opened', async () => {
     const state = {
       ...{ epoch: 3, residual: new Float32Array(266), update: null, settledSeal: null },
-      ...{ steps: 24, tokens: 9, heldOutBase: null, heldOutHistory: [] },
+      ...{ waitingSteps: 0, steps: 24, tokens: 9, heldOutBase: null, heldOutHistory: [] },
     };
     const store = new FileStore(directory, run.id);
     await store.saveState(state);

@@ -19,6 +19,7 @@ describe('metrics of a peer', () => {
     for (const expected of [
       'murmurate_info{version="0.1.0"} 1',
       'murmurate_epoch_duration_seconds 7.5',
+      'murmurate_cohorts 2',
       'murmurate_state{state="training"} 1',
       'murmurate_state{state="idle"} 0',
       'murmurate_training_steps_total 31',

@@ -44,6 +44,8 @@ const INTEGERS: readonly [string, number, number][] = [
   ['schedule.epochMs', 500, 86_400_000],
   ['schedule.epochsMax', 1, 100_000],
   ['schedule.stepsRef', 1, 1_000_000],
+  // No more than epochs, of which this run has 40.
+  ['schedule.cohorts', 1, 40],
   ['training.sequenceLength', 8, 131_072],
   ['training.batchSize', 1, 4096],
   ['fold.lagMax', 2, 1000],
