@@ -38,7 +38,7 @@ const ignore = (): void => undefined;
 /** With an adapter on all linear layers, alpha twice the rank: as `start` creates it. */
 export async function bareRun(settings: BareRunSettings): Promise<Run> {
   const { epochs, steps, seed, batchSize, sequenceLength, learningRate, rank = 8 } = settings;
-  const { count, members, alpha } = settings.cohorts ?? { count: 1, members: 1, alpha: 1 };
+  const { cohorts } = settings;
   const { config } = await openModelDirectory(settings.modelDir ?? EMBEDDED_MODEL_DIRECTORY);
   const modules = loraModules(config, ['all-linear']);
   const targetModules = [...new Set(modules.map(({ name }) => name.split('.').at(-1) ?? ''))];
@@ -46,10 +46,17 @@ export async function bareRun(settings: BareRunSettings): Promise<Run> {
   return testRun((manifest) => ({
     ...manifest,
     adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
-    schedule: { ...manifest.schedule, epochsMax: epochs, stepsRef: steps, cohorts: count },
-    fold: { ...manifest.fold, alpha: [alphaPhase(alpha)] },
-    membership: { mode: 'allowlist', members: membersOf(members) },
+    schedule: {
+      ...manifest.schedule,
+      epochsMax: epochs,
+      stepsRef: steps,
+      cohorts: cohorts?.count ?? 1,
+    },
     training: { ...manifest.training, sequenceLength, batchSize, learningRate },
+    ...(cohorts && {
+      fold: { ...manifest.fold, alpha: [alphaPhase(cohorts.alpha)] },
+      membership: { mode: 'allowlist', members: membersOf(cohorts.members) },
+    }),
   }));
 }
 

@@ -151,7 +151,7 @@ describe('buildStatus()', () => {
       rejected: { sealed: 5 },
     });
     assert.equal(peers[0]?.dueEpoch, null);
-    assert.equal(peers[0]!.address, null);
+    assert.equal(peers[0].address, null);
     assert.equal(peers[0].clockOffsetMs, -7);
     assert.equal(peers[0].agreedSecondsAgo, 2);
     assert.equal(peers[2]?.latencyMs, 2.5);
