@@ -1,14 +1,14 @@
 /**
  * What the codec and the fold cost on one core, in JavaScript and in WebAssembly, beside a plain copy of the same
  * vectors: one float64 a coordinate, for each author where it says fold. And what one late update costs, in epochs.
- *   npm run bench:protocol -- --coordinates 290000,2440000,40000000 --peers 8,32
+ *   npm run bench:protocol -- --codec rot1,rec20 --coordinates 290000,2440000,40000000 --peers 8,32
  */
 import { parseArgs } from 'node:util';
 import { adapterSha256, initialAdapter } from '../protocol/adapter.js';
 import { EpochFold, type FoldSource } from '../protocol/epoch-fold.js';
 import { Fold } from '../protocol/fold.js';
 import { javascriptKernel, type Kernel } from '../protocol/kernel.js';
-import type { Run } from '../protocol/manifest.js';
+import { CODECS, type Compression, type Run } from '../protocol/manifest.js';
 import { Prng } from '../protocol/prng.js';
 import { takeUpdate } from '../protocol/residual.js';
 import { RowFormats } from '../protocol/row-format.js';
@@ -44,10 +44,11 @@ const kernels: readonly Kernel[] = [javascriptKernel, webassemblyKernel()].filte
 /** How rows are averaged, and how many. */
 interface Variant {
   mode: 'mean' | 'robust';
+  codec: Compression['codec'];
   peers: number;
 }
 
-function runOf(coordinates: number, { mode, peers }: Variant): Run {
+function runOf(coordinates: number, { mode, codec, peers }: Variant): Run {
   return testRun((manifest) => {
     const modules = modulesOf(coordinates);
     const adapter = { ...manifest.adapter, rank: RANK, modules };
@@ -56,6 +57,7 @@ function runOf(coordinates: number, { mode, peers }: Variant): Run {
       ...manifest,
       adapter: { ...adapter, initialSha256: adapterSha256(initialAdapter(adapter)) },
       schedule: { ...manifest.schedule, epochsMax: 100_000 },
+      compression: { codec },
       fold: { ...manifest.fold, mode, trimFraction: mode === 'robust' ? TRIM_FRACTION : 0 },
       // A robust fold needs an allowlist.
       membership: {
@@ -187,8 +189,8 @@ function measureFold(run: Run, peers: number, copy: number): void {
 }
 
 /** One update of an old epoch beside all updates of a new one. Most epochs hold one update: only their number counts. */
-function measureLate(): void {
-  const run = runOf(LATE_COORDINATES, { mode: 'mean', peers: LATE_PEERS });
+function measureLate(codec: Compression['codec']): void {
+  const run = runOf(LATE_COORDINATES, { mode: 'mean', codec, peers: LATE_PEERS });
   const formats = new RowFormats(run);
   const bodies = Array.from({ length: LATE_PEERS }, (_, author) => updateOf(run, formats, author));
   const newest = Math.max(...AGES);
@@ -234,19 +236,27 @@ const { values } = parseArgs({
   options: {
     coordinates: { type: 'string', default: COORDINATES },
     peers: { type: 'string', default: '8,32' },
+    codec: { type: 'string', default: CODECS.join() },
   },
 });
 const peerCounts = values.peers.split(',').map(Number);
+const codecs = CODECS.filter((codec) => values.codec.split(',').includes(codec));
 console.log(kernels.map(({ name }) => name).join(' | '));
-for (const coordinates of values.coordinates.split(',').map(Number)) {
-  const run = runOf(coordinates, { mode: 'mean', peers: Math.max(...peerCounts) });
-  const size = adapterSize(run);
-  const copy = copyMs(size);
-  console.log(`${size} coordinates`);
-  measureCodec(run, copy);
-  for (const peers of peerCounts) measureFold(run, peers, copy);
-  if (size > ROBUST_COORDINATES_MAX) continue;
-  measureFold(runOf(coordinates, { mode: 'robust', peers: ROBUST_PEERS }), ROBUST_PEERS, copy);
+for (const coordinates of values.coordinates.split(',').map(Number))
+  for (const codec of codecs) {
+    const run = runOf(coordinates, { mode: 'mean', codec, peers: Math.max(...peerCounts) });
+    const size = adapterSize(run);
+    const copy = copyMs(size);
+    console.log(`${codec}, ${size} coordinates`);
+    measureCodec(run, copy);
+    for (const peers of peerCounts) measureFold(run, peers, copy);
+    if (size > ROBUST_COORDINATES_MAX) continue;
+    const robust = runOf(coordinates, { mode: 'robust', codec, peers: ROBUST_PEERS });
+    measureFold(robust, ROBUST_PEERS, copy);
+  }
+for (const codec of codecs) {
+  console.log(
+    `${codec}: one late update of ${LATE_PEERS} peers, in epochs (${LATE_COORDINATES} coordinates)`,
+  );
+  measureLate(codec);
 }
-console.log(`one late update of ${LATE_PEERS} peers, in epochs (${LATE_COORDINATES} coordinates)`);
-measureLate();

@@ -5,7 +5,7 @@
 import { GRID, roundToSteps } from './grid.js';
 import type { Kernel, WeightedRow } from './kernel.js';
 import type { AlphaPhase, Run } from './manifest.js';
-import { addSquares, hasFiniteScales, type Quantised } from './quantise.js';
+import { hasFiniteScales, type Quantised } from './quantise.js';
 import { tileOf } from './residual.js';
 import { RobustMean } from './robust.js';
 import { RowFormats, TILE_BLOCKS, TILE_COORDINATES, type RowFormat } from './row-format.js';
@@ -142,7 +142,7 @@ export class EpochFold {
     for (const [i, header] of headers.entries()) {
       const body = bodies[i];
       if (body === undefined) continue;
-      const length = this.#norms.get(header) ?? (yield* rowNorm(body, format));
+      const length = this.#norms.get(header) ?? (yield* rowNorm(body, format, this.#kernel));
       this.#norms.set(header, length);
       lengths.push(length);
     }
@@ -193,11 +193,11 @@ function addSigned(tile: Float64Array, steps: Float64Array, sign: 1 | -1): void 
 }
 
 /** L2 norm of a row: the square root of the sum of the squared lengths of its scales' parts, each exact, in order. */
-function* rowNorm(row: Quantised, format: RowFormat): Generator<number, number> {
+function* rowNorm(row: Quantised, format: RowFormat, kernel: Kernel): Generator<number, number> {
   let sum = 0;
   for (let block = 0; block < format.blocks; block += NORM_BLOCKS) {
     const end = Math.min(block + NORM_BLOCKS, format.blocks);
-    sum = addSquares(row, format, block, end, sum);
+    sum = kernel.addSquares(row, format, block, end, sum);
     yield end - block;
   }
   return Math.sqrt(sum);

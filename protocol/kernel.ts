@@ -3,7 +3,14 @@
  * wasm-kernel.ts has the same in WebAssembly, with the same bits.
  */
 import { roundToSteps } from './grid.js';
-import { addRow, dequantise, takeRow, wholeBlocks, type Quantised } from './quantise.js';
+import {
+  addRow,
+  addSquares,
+  dequantise,
+  takeRow,
+  wholeBlocks,
+  type Quantised,
+} from './quantise.js';
 import { rotateBack } from './rotation.js';
 import { TILE_COORDINATES, type RowFormat } from './row-format.js';
 
@@ -32,6 +39,8 @@ export interface Kernel {
    * Quantises `values`, at most a tile, into their place in `out`, and subtracts from them what receivers will read.
    */
   take(values: Float64Array, format: RowFormat, out: Quantised, firstBlock: number): void;
+  /** As addSquares() of quantise.ts. */
+  addSquares(row: Quantised, format: RowFormat, from: number, to: number, sum: number): number;
 }
 
 const scratch = new Float64Array(TILE_COORDINATES);
@@ -50,4 +59,5 @@ export const javascriptKernel: Kernel = {
     dequantise(row, format, out, firstBlock);
   },
   take: takeRow,
+  addSquares,
 };

@@ -171,7 +171,7 @@ function writeEntries(bytes: Uint8Array, { divisor, bits, short }: Golomb, count
  * Puts the largest values of `tile` into `entries`, as many as `bits` take, and returns their number. Of equal ones the
  * first count.
  */
-function choose(tile: Float64Array, { lengths }: Golomb, bits: number): number {
+function choose(tile: Float64Array, golomb: Golomb, bits: number): number {
   let [candidates, high] = [0, 0];
   for (let i = 0; i < tile.length; i++) {
     const magnitude = Math.abs(tile[i] ?? 0);
@@ -180,49 +180,72 @@ function choose(tile: Float64Array, { lengths }: Golomb, bits: number): number {
     magnitudes[candidates++] = magnitude;
     if (magnitude > high) high = magnitude;
   }
-  /** Bits of those above `bound`, and of those above `floor` that come before place `before`. */
-  const cost = (bound: number, floor = bound, before = 0): number => {
-    let [sum, next] = [0, 0];
-    for (let i = 0; i < candidates; i++) {
-      const [place, magnitude] = [places[i] ?? 0, magnitudes[i] ?? 0];
-      if (magnitude <= bound && (magnitude <= floor || place >= before)) continue;
-      sum += lengths[place - next] ?? 0;
-      next = place + 1;
-    }
-    return sum;
-  };
-  const dropUpTo = (bound: number): void => {
-    let kept = 0;
-    for (let i = 0; i < candidates; i++) {
-      const magnitude = magnitudes[i] ?? 0;
-      if (magnitude <= bound) continue;
-      places[kept] = places[i] ?? 0;
-      magnitudes[kept++] = magnitude;
-    }
-    candidates = kept;
-  };
-  let [low, before] = [0, tile.length];
-  if (cost(0) > bits) {
-    // Those above `high` always fit, those above `low` never.
-    for (;;) {
-      const middle = low + (high - low) / 2;
-      if (middle <= low || middle >= high) break;
-      if (cost(middle) <= bits) high = middle;
-      else dropUpTo((low = middle));
-    }
+  if (cost(candidates, 0, golomb) <= bits) return takeCandidates(tile, candidates, 0, 0);
+  // Those above `high` fit, those above `low` do not: they are the candidates.
+  let [low, above] = [0, 0];
+  while (candidates - above > 1) {
+    const middle = low + (high - low) / 2;
     // What is left between the two is equal.
-    let fits = 0;
-    while (before - fits > 1) {
-      const middle = (fits + before) >>> 1;
-      if (cost(high, low, middle) <= bits) fits = middle;
-      else before = middle;
+    if (middle <= low || middle >= high) break;
+    if (cost(candidates, middle, golomb) <= bits) {
+      high = middle;
+      above = countAbove(candidates, middle);
+    } else {
+      low = middle;
+      candidates = keepAbove(candidates, middle);
     }
-    before = fits;
-  } else high = 0;
+  }
+  // One alone between the two does not fit.
+  let [fits, beyond] = [0, candidates - above > 1 ? tile.length : 0];
+  while (beyond - fits > 1) {
+    const middle = (fits + beyond) >>> 1;
+    if (cost(candidates, high, golomb, middle) <= bits) fits = middle;
+    else beyond = middle;
+  }
+  return takeCandidates(tile, candidates, high, fits);
+}
+
+/** Bits of the candidates above `bound`, and of those that come before place `before`. */
+function cost(candidates: number, bound: number, { lengths }: Golomb, before = 0): number {
+  let [sum, next] = [0, 0];
+  for (let i = 0; i < candidates; i++) {
+    const place = places[i] ?? 0;
+    if ((magnitudes[i] ?? 0) <= bound && place >= before) continue;
+    sum += lengths[place - next] ?? 0;
+    next = place + 1;
+  }
+  return sum;
+}
+
+function countAbove(candidates: number, bound: number): number {
+  let count = 0;
+  for (let i = 0; i < candidates; i++) if ((magnitudes[i] ?? 0) > bound) count += 1;
+  return count;
+}
+
+/** Drops the other candidates, and returns how many are left. */
+function keepAbove(candidates: number, bound: number): number {
+  let kept = 0;
+  for (let i = 0; i < candidates; i++) {
+    const magnitude = magnitudes[i] ?? 0;
+    if (magnitude <= bound) continue;
+    places[kept] = places[i] ?? 0;
+    magnitudes[kept++] = magnitude;
+  }
+  return kept;
+}
+
+/** Makes entries of the candidates above `bound`, and of those that come before place `before`. */
+function takeCandidates(
+  tile: Float64Array,
+  candidates: number,
+  bound: number,
+  before: number,
+): number {
   let count = 0;
   for (let i = 0; i < candidates; i++) {
-    const [place, magnitude] = [places[i] ?? 0, magnitudes[i] ?? 0];
-    if (magnitude <= high && place >= before) continue;
+    const place = places[i] ?? 0;
+    if ((magnitudes[i] ?? 0) <= bound && place >= before) continue;
     entries[count++] = (place << 1) | ((tile[place] ?? 0) < 0 ? 1 : 0);
   }
   return count;

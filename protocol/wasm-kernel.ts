@@ -1,7 +1,7 @@
 /** The kernel in WebAssembly (kernels/rows.ts), and which kernel this machine runs. */
 import { javascriptKernel, type Kernel, type WeightedRow } from './kernel.js';
 import { ROWS_WASM } from './kernels/rows.generated.js';
-import { addRow, takeRow, wholeBlocks, type Quantised } from './quantise.js';
+import { addSquares, wholeBlocks, type Quantised } from './quantise.js';
 import {
   BLOCK_COORDINATES,
   SCALE_BYTES,
@@ -10,6 +10,8 @@ import {
   TILE_COORDINATES,
   type RowFormat,
 } from './row-format.js';
+import { scaleAt } from './scales.js';
+import { encodeSparse } from './sparse.js';
 import { instantiate } from './webassembly.js';
 
 interface Address {
@@ -32,6 +34,9 @@ interface Exports {
   rotateBack(length: number): void;
   roundToSteps(length: number, factor: number): void;
   encode(length: number, scaleFactor: number): number;
+  addSparse(bytes: number, length: number, divisor: number, value: number): number;
+  rotate(length: number): number;
+  subtract(length: number): void;
 }
 
 /** Bytes of the signs and of the scales of a tile. */
@@ -89,23 +94,48 @@ class WasmKernel implements Kernel {
   }
 
   take(values: Float64Array, format: RowFormat, out: Quantised, firstBlock: number): void {
-    const { scales, codes } = out;
-    if (format.code.divisor !== 0) {
-      takeRow(values, format, out, firstBlock);
-      return;
-    }
     const whole = wholeBlocks(values.length);
-    const [rowScales, rowCodes] = [this.#scales[0], this.#codes[0]];
-    if (rowScales === undefined || rowCodes === undefined) return;
     this.#signs.set(format.signs);
     this.#held.set(values);
     this.#held.fill(0, values.length, whole);
-    if (this.#exports.encode(whole, format.code.factor) === 0)
-      throw new RangeError('cannot quantise values that are not finite');
+    const isFinite =
+      format.code.divisor === 0
+        ? this.#takeSigns(format, out, firstBlock, whole)
+        : this.#takeSparse(format, out, firstBlock, whole);
+    if (!isFinite) throw new RangeError('cannot quantise values that are not finite');
     values.set(this.#held.subarray(0, values.length));
+  }
+
+  addSquares(row: Quantised, format: RowFormat, from: number, to: number, sum: number): number {
+    if (format.code.divisor === 0) return addSquares(row, format, from, to, sum);
+    for (let block = from; block < to; block += TILE_BLOCKS) {
+      const scale = scaleAt(row.scales, block / TILE_BLOCKS);
+      sum += scale * scale * this.#addSparse(row, format, block, TILE_COORDINATES, 0);
+    }
+    return sum;
+  }
+
+  #takeSigns(
+    { code }: RowFormat,
+    { scales, codes }: Quantised,
+    firstBlock: number,
+    whole: number,
+  ): boolean {
+    if (this.#exports.encode(whole, code.factor) === 0) return false;
     const blocks = whole / BLOCK_COORDINATES;
-    scales.set(rowScales.subarray(0, SCALE_BYTES * blocks), SCALE_BYTES * firstBlock);
-    codes.set(rowCodes.subarray(0, SIGN_BYTES * blocks), SIGN_BYTES * firstBlock);
+    const [rowScales, rowCodes] = [this.#scales[0], this.#codes[0]];
+    if (rowScales !== undefined)
+      scales.set(rowScales.subarray(0, SCALE_BYTES * blocks), SCALE_BYTES * firstBlock);
+    if (rowCodes !== undefined)
+      codes.set(rowCodes.subarray(0, SIGN_BYTES * blocks), SIGN_BYTES * firstBlock);
+    return true;
+  }
+
+  #takeSparse(format: RowFormat, out: Quantised, firstBlock: number, whole: number): boolean {
+    if (this.#exports.rotate(whole) === 0) return false;
+    encodeSparse(this.#values.subarray(0, whole), format, out, firstBlock);
+    this.#exports.subtract(whole);
+    return true;
   }
 
   /** #values <- the sum of `rows`, from 0 in their order, rotated back. */
@@ -114,11 +144,27 @@ class WasmKernel implements Kernel {
     this.#signs.set(format.signs);
     this.#values.fill(0, 0, whole);
     if (format.code.divisor === 0) this.#addSigns(rows, firstBlock, whole);
-    else {
-      const sum = this.#values.subarray(0, whole);
-      for (const { quantised, factor } of rows) addRow(quantised, format, factor, sum, firstBlock);
-    }
+    else
+      for (const { quantised, factor } of rows) {
+        const value = factor * scaleAt(quantised.scales, firstBlock / TILE_BLOCKS);
+        this.#addSparse(quantised, format, firstBlock, whole, value);
+      }
     this.#exports.rotateBack(whole);
+  }
+
+  /** #values <- #values + value x the signs of the tile from `firstBlock` on. Returns how many there are. */
+  #addSparse(
+    { codes }: Quantised,
+    { code, blocks }: RowFormat,
+    firstBlock: number,
+    length: number,
+    value: number,
+  ): number {
+    const end = Math.min(firstBlock + TILE_BLOCKS, blocks);
+    const tile = codes.subarray(code.codeBytes * firstBlock, code.codeBytes * end);
+    this.#codes[0]?.set(tile);
+    const within = Math.min(length, (end - firstBlock) * BLOCK_COORDINATES);
+    return this.#exports.addSparse(tile.length, within, code.divisor, value);
   }
 
   #addSigns(rows: readonly WeightedRow[], firstBlock: number, whole: number): void {

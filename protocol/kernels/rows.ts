@@ -1,7 +1,7 @@
 /**
  * The inner loops of codec and fold in AssemblyScript, compiled by `npm run generate:kernels`. They give the bits of the
- * loops in JavaScript (quantise.ts, rotation.ts, grid.ts): lanes never mix, and no multiplication is fused with an
- * addition.
+ * loops in JavaScript (signs.ts, sparse.ts, rotation.ts, grid.ts): lanes never mix, and no multiplication is fused with
+ * an addition.
  *
  * Whoever calls copies whole blocks into the memory below, and reads the result from there.
  */
@@ -87,6 +87,46 @@ function addBlock(rows: i32, from: i32): void {
     v128.store(out, b, 16);
     v128.store(out, c, 32);
     v128.store(out, d, 48);
+  }
+}
+
+/** As ONES_MAX of sparse.ts. */
+const ONES_MAX: i32 = 24;
+
+/**
+ * Reads the entries of a tile from the first `bytes` of CODES, as readEntries() of sparse.ts, adds `value` with their
+ * signs to VALUES, and returns their number. `divisor`: 2 to 64.
+ */
+export function addSparse(bytes: i32, length: i32, divisor: i32, value: f64): i32 {
+  const bits: i32 = 32 - clz(divisor - 1);
+  const short: i32 = (1 << bits) - divisor;
+  const end = 8 * bytes;
+  let position = 0;
+  let place = 0;
+  let count = 0;
+  while (true) {
+    const word = bswap<u64>(load<u64>(CODES + (position >> 3)));
+    const window = <u32>((word << (position & 7)) >> 32);
+    const ones = <i32>clz<u32>(~window);
+    if (ones > ONES_MAX) {
+      position += ONES_MAX;
+      place += ONES_MAX * divisor;
+      if (position >= end || place >= length) return count;
+      continue;
+    }
+    const rest = window << (ones + 1);
+    const first = <i32>(rest >> (33 - bits));
+    // Without branches, which no processor could foresee.
+    const isShort = first < short;
+    const width = bits - <i32>isShort;
+    position += ones + width + 2;
+    place += ones * divisor + select(first, <i32>(rest >> (32 - bits)) - short, isShort);
+    if (position > end || place >= length) return count;
+    const at = VALUES + place * 8;
+    const sign = (<u64>((rest << width) >> 31)) << 63;
+    store<f64>(at, load<f64>(at) + reinterpret<f64>(reinterpret<u64>(value) ^ sign));
+    count += 1;
+    place += 1;
   }
 }
 
@@ -185,12 +225,25 @@ export function encode(length: i32, scaleFactor: f64): bool {
     store<u16>(SCALES + (from / BLOCK) * 2, half);
     encodeBlock(from, fromHalf(half));
   }
+  subtract(length);
+  return true;
+}
+
+/** VALUES <- the rotated values of HELD. Returns whether all of them are finite. */
+export function rotate(length: i32): bool {
+  sign(HELD, VALUES, length);
+  transform(length);
+  for (let i = 0; i < length; i++) if (!(abs(load<f64>(VALUES + i * 8)) < Infinity)) return false;
+  return true;
+}
+
+/** HELD <- HELD - VALUES rotated back. */
+export function subtract(length: i32): void {
   rotateBack(length);
   for (let i = 0; i < length; i += 2) {
     const at = HELD + i * 8;
     v128.store(at, f64x2.sub(v128.load(at), v128.load(VALUES + i * 8)));
   }
-  return true;
 }
 
 /** The signs of a block into CODES, and what they stand for in the place of its values. */

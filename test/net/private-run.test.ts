@@ -41,6 +41,7 @@ const RUN = [
   ...['--name', 'closed', '--rank', '2', '--target-modules', 'q_proj', 'v_proj'],
   ...['--epochs', '40', '--epoch-seconds', '2', '--start-in', '1', '--steps', '2'],
   ...['--sequence-length', '16', '--batch-size', '2', '--invite-only'],
+  ...['--update-size', 'small'],
 ];
 
 async function invite(...args: string[]): Promise<string> {

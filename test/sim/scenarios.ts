@@ -202,6 +202,16 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       return allFaults(new Swarm({ seed, peers, faults: ALL_FAULTS, change }), 8);
     },
   },
+  'everything-small': {
+    title: 'the same with the smallest updates',
+    run: (seed, peers) => {
+      const change = (manifest: Manifest): Manifest => ({
+        ...manifest,
+        compression: { codec: 'rec10' },
+      });
+      return allFaults(new Swarm({ seed, peers, faults: ALL_FAULTS, change }), 8);
+    },
+  },
   'everything-brief': {
     title: 'the same in a run of 10 epochs, for many seeds in little time',
     run: (seed, peers) => {

@@ -139,6 +139,23 @@ describe('the kernel in WebAssembly', () => {
     );
   });
 
+  it('gives the squared length of JavaScript, tile by tile', () => {
+    fc.assert(
+      fc.property(shapes, ({ coordinates, seed, codec }) => {
+        const format = rowFormat(coordinates, seed & 255, codec);
+        const row = rowOf(format, prng(seed));
+        for (let from = 0; from < format.blocks; from += 16) {
+          const to = Math.min(from + 16, format.blocks);
+          const [expected, actual] = [javascriptKernel, wasm].map((kernel) =>
+            kernel.addSquares(row, format, from, to, 0.1),
+          );
+          assert.equal(actual, expected);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
   it('encodes to the bytes of JavaScript, and leaves the same residual', () => {
     fc.assert(
       fc.property(
