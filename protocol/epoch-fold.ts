@@ -1,10 +1,14 @@
 /**
- * One epoch of the fold: the weighted or robust mean of its rows (dequantised updates), in whole steps
- * (docs/PROTOCOL.md, "Fold").
+ * One epoch of the fold: the weighted mean of its rows (dequantised updates), filtered or not, or their robust mean, in
+ * whole steps (docs/PROTOCOL.md, "Fold").
  */
+import { fromHex } from './bytes.js';
+import { agreements, comparingCost, droppedRows, FILTERED_ROWS_MIN, type Rows } from './filter.js';
 import { GRID, roundToSteps } from './grid.js';
 import type { Kernel, WeightedRow } from './kernel.js';
 import type { AlphaPhase, Run } from './manifest.js';
+import { median } from './median.js';
+import { Prng } from './prng.js';
 import { hasFiniteScales, type Quantised } from './quantise.js';
 import { tileOf } from './residual.js';
 import { RobustMean } from './robust.js';
@@ -28,14 +32,23 @@ export interface FoldSource {
 /** Blocks of a row whose norm is computed without a pause: a millisecond or two. */
 const NORM_BLOCKS = 1 << 16;
 
+/** An update that the filter left out of its epoch. */
+export interface Dropped {
+  readonly author: string;
+  /** Median of its cosines with the other updates of the epoch, below AGREEMENT_MIN. */
+  readonly agreement: number;
+}
+
 /** What one set of updates of one epoch does to the sum. */
 export interface EpochSteps {
+  /** In ascending order of peer id. */
+  readonly dropped: readonly Dropped[];
   /** sum <- sum + sign x these steps, tile by tile. Yields the coordinates of all rows in each tile. */
   addTo(sum: Float64Array, sign: 1 | -1): Generator<number>;
 }
 
 /** Of an epoch without updates. */
-const NO_STEPS: EpochSteps = { *addTo() {} };
+const NO_STEPS: EpochSteps = { dropped: [], *addTo() {} };
 
 export class EpochFold {
   readonly #run: Run;
@@ -46,6 +59,8 @@ export class EpochFold {
   readonly #otherWeight: number;
   /** Norms of rows, which depend on the update alone: folding an epoch again saves a pass. */
   readonly #norms = new WeakMap<UpdateHeader, number>();
+  /** Of sets of updates that were compared: the agreement of each. What is folded is later taken out as the same set. */
+  readonly #agreements = new WeakMap<readonly UpdateHeader[], readonly number[]>();
 
   constructor(run: Run, formats = new RowFormats(run), kernel: Kernel = fastestKernel()) {
     this.#run = run;
@@ -80,22 +95,33 @@ export class EpochFold {
       bodies.push(body);
       yield format.blocks;
     }
-    const clips = yield* this.#clips(headers, bodies, format);
+    const { mode, clip, trimFraction } = this.#run.manifest.fold;
+    const isFiltered = mode === 'filtered' && bodies.length >= FILTERED_ROWS_MIN;
+    const norms = clip > 0 || isFiltered ? yield* this.#lengths(headers, bodies, format) : [];
+    const clips = clipsOf(norms, clip);
     const { numerator, denominator } = alphaAt(this.#run.manifest.fold.alpha, epoch);
     const factor = (numerator / denominator) * GRID;
-    const { mode, trimFraction } = this.#run.manifest.fold;
-    if (mode === 'mean') {
-      const rows = this.#weightedRows(headers, bodies, clips);
-      return { addTo: (sum, sign) => this.#addMean(rows, format, factor, sum, sign) };
+    if (mode === 'robust') {
+      const rows = bodies.map((quantised, i) => {
+        const header = headers[i];
+        const factor = (header === undefined ? 0 : staleness(header)) * (clips[i] ?? 1);
+        return { quantised, factor };
+      });
+      const robust = new RobustMean(rows, format, trimFraction, this.#kernel);
+      yield* robust.prepare();
+      return { dropped: [], addTo: (sum, sign) => addRobust(robust, format, factor, sum, sign) };
     }
-    const rows = bodies.map((quantised, i) => {
-      const header = headers[i];
-      const factor = (header === undefined ? 0 : staleness(header)) * (clips[i] ?? 1);
-      return { quantised, factor };
-    });
-    const robust = new RobustMean(rows, format, trimFraction, this.#kernel);
-    yield* robust.prepare();
-    return { addTo: (sum, sign) => addRobust(robust, format, factor, sum, sign) };
+    const agreement = isFiltered
+      ? yield* this.#agreement(epoch, headers, { bodies, norms }, format)
+      : [];
+    const isDropped = droppedRows(agreement);
+    const rows = this.#weightedRows(headers, bodies, clips, isDropped);
+    return {
+      dropped: headers.flatMap(({ author }, i) =>
+        isDropped[i] === true ? { author, agreement: agreement[i] ?? 0 } : [],
+      ),
+      addTo: (sum, sign) => this.#addMean(rows, format, factor, sum, sign),
+    };
   }
 
   /** sum <- sum + sign x the steps of these updates of `epoch`. */
@@ -110,9 +136,11 @@ export class EpochFold {
     yield* steps.addTo(sum, sign);
   }
 
-  /** Rows of which `count` updates cost the time: robust, each goes through all. */
+  /** Rows of which `count` updates cost the time: robust, each goes through all; filtered, it is compared with some. */
   cost(count: number): number {
-    return this.#run.manifest.fold.mode === 'robust' ? count * count : count;
+    const { mode } = this.#run.manifest.fold;
+    if (mode === 'robust') return count * count;
+    return mode === 'filtered' ? count * (1 + comparingCost(count)) : count;
   }
 
   *#addMean(
@@ -130,14 +158,11 @@ export class EpochFold {
     }
   }
 
-  /** What each row is scaled down by, so that none is longer than clip x the median. */
-  *#clips(
+  *#lengths(
     headers: readonly UpdateHeader[],
     bodies: readonly Quantised[],
     format: RowFormat,
   ): Generator<number, number[]> {
-    const { clip } = this.#run.manifest.fold;
-    if (clip === 0) return bodies.map(() => 1);
     const lengths: number[] = [];
     for (const [i, header] of headers.entries()) {
       const body = bodies[i];
@@ -146,20 +171,38 @@ export class EpochFold {
       this.#norms.set(header, length);
       lengths.push(length);
     }
-    const bound = clip * median(lengths.filter((value) => value > 0));
-    return lengths.map((length) => (length > bound ? bound / length : 1));
+    return lengths;
   }
 
+  *#agreement(
+    epoch: number,
+    headers: readonly UpdateHeader[],
+    rows: Rows,
+    format: RowFormat,
+  ): Generator<number, readonly number[]> {
+    const known = this.#agreements.get(headers);
+    if (known !== undefined) return known;
+    const random = (): Prng => new Prng(fromHex(this.#run.id), `filter/${epoch}`);
+    const agreement = yield* agreements(rows, format, random, this.#kernel);
+    this.#agreements.set(headers, agreement);
+    return agreement;
+  }
+
+  /** The rows that are not dropped share the weight. */
   #weightedRows(
     headers: readonly UpdateHeader[],
     bodies: readonly Quantised[],
     clips: readonly number[],
+    isDropped: readonly boolean[],
   ): WeightedRow[] {
-    const totalWeight = headers.reduce((sum, { author }) => sum + this.#weight(author), 0);
+    const weights = headers.map(({ author }, i) =>
+      isDropped[i] === true ? 0 : this.#weight(author),
+    );
+    const totalWeight = weights.reduce((sum, weight) => sum + weight, 0);
     return bodies.flatMap((quantised, i) => {
       const header = headers[i];
-      if (header === undefined) return [];
-      const weight = this.#weight(header.author) * staleness(header);
+      if (header === undefined || isDropped[i] === true) return [];
+      const weight = (weights[i] ?? 0) * staleness(header);
       return { quantised, factor: (weight * (clips[i] ?? 1)) / totalWeight };
     });
   }
@@ -192,6 +235,13 @@ function addSigned(tile: Float64Array, steps: Float64Array, sign: 1 | -1): void 
   for (let i = 0; i < tile.length; i++) tile[i] = (tile[i] ?? 0) + sign * (steps[i] ?? 0);
 }
 
+/** What each row is scaled down by, so that none is longer than clip x the median; no clip, no bound. */
+function clipsOf(lengths: readonly number[], clip: number): number[] {
+  if (clip === 0) return [];
+  const bound = clip * median(lengths.filter((value) => value > 0));
+  return lengths.map((length) => (length > bound ? bound / length : 1));
+}
+
 /** L2 norm of a row: the square root of the sum of the squared lengths of its scales' parts, each exact, in order. */
 function* rowNorm(row: Quantised, format: RowFormat, kernel: Kernel): Generator<number, number> {
   let sum = 0;
@@ -207,14 +257,6 @@ function* rowNorm(row: Quantised, format: RowFormat, kernel: Kernel): Generator<
 export function staleness({ epoch, baseEpoch }: Pick<UpdateHeader, 'epoch' | 'baseEpoch'>): number {
   const lag = epoch - baseEpoch;
   return lag <= 2 ? 1 : 2 / lag;
-}
-
-/** Mean of the two middle values when their number is even; 0 for none. */
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = sorted.length >>> 1;
-  if (sorted.length % 2 === 1) return sorted[middle] ?? 0;
-  return ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2;
 }
 
 /** The entry of the table that holds at `epoch`: the last whose fromEpoch is not later. */

@@ -1,17 +1,17 @@
 /**
  * The fold: log -> adapter.   theta = theta0 - sum over epochs of d_e
- * with d_e the weighted or robust mean of that epoch's rows times alpha_e, rounded to whole steps (grid.ts). Sums of
+ * with d_e the weighted (and filtered) or robust mean of that epoch's rows times alpha_e, rounded to whole steps (grid.ts). Sums of
  * steps are exact, so the order in which epochs are added, taken out and added again leaves no trace: a late update
  * costs two epochs of work, however old it is, and equal logs give equal bits on every machine.
  */
 import { adapterLayout, initialAdapter } from './adapter.js';
 import { littleEndian } from './bytes.js';
-import { EpochFold, type EpochSteps, type FoldSource } from './epoch-fold.js';
+import { EpochFold, type Dropped, type EpochSteps, type FoldSource } from './epoch-fold.js';
 import { isSumOfSteps, subtractSteps } from './grid.js';
 import type { Run } from './manifest.js';
 import type { UpdateHeader } from './update.js';
 
-export type { FoldSource } from './epoch-fold.js';
+export type { Dropped, FoldSource } from './epoch-fold.js';
 
 /** What the fold begins with: the sum of all epochs below `epoch`, [adapterSize] whole steps. Only read; null for zeros. */
 export interface FoldBase {
@@ -26,6 +26,8 @@ interface Job {
   readonly will: readonly UpdateHeader[];
   /** From the first change of the sum to the last the job cannot be given up. */
   isApplying: boolean;
+  /** Of those that come in; known once it is applying. */
+  dropped: readonly Dropped[];
   readonly pieces: Generator<number>;
 }
 
@@ -46,6 +48,8 @@ export class Fold {
   #baseEpoch = 0;
   /** The updates in the sum, of each epoch that has any. */
   readonly #folded = new Map<number, readonly UpdateHeader[]>();
+  /** Those that the filter left out, of each epoch in the sum that has any. */
+  readonly #dropped = new Map<number, readonly Dropped[]>();
   /** Epochs below #next that may have changed. */
   readonly #changed = new Set<number>();
   /** The first epoch that was never looked at. */
@@ -77,7 +81,8 @@ export class Fold {
       this.#next >= base.epoch && [...this.#changed].every((epoch) => epoch >= base.epoch);
     this.#baseEpoch = base.epoch;
     if (isSame && isUpToDate) {
-      for (const epoch of this.#folded.keys()) if (epoch < base.epoch) this.#folded.delete(epoch);
+      for (const epochs of [this.#folded, this.#dropped])
+        for (const epoch of epochs.keys()) if (epoch < base.epoch) epochs.delete(epoch);
       return;
     }
     const { epoch, sum } = base;
@@ -85,6 +90,7 @@ export class Fold {
     else if (sum.length === this.#sum.length && isSumOfSteps(sum, epoch)) this.#sum.set(sum);
     else throw new RangeError(`the base of epoch ${epoch} is not a sum of steps of this adapter`);
     this.#folded.clear();
+    this.#dropped.clear();
     this.#changed.clear();
     this.#next = base.epoch;
     this.#failure = null;
@@ -142,6 +148,11 @@ export class Fold {
     return this.#sum;
   }
 
+  /** The updates that the filter left out of each epoch that is in the sum: by epoch, in no order. */
+  dropped(): ReadonlyMap<number, readonly Dropped[]> {
+    return this.#dropped;
+  }
+
   /** The adapter as far as it was folded (see sum), [adapterSize] float32, into `out` when given. */
   theta(out: Float32Array = new Float32Array(this.#sum.length)): Float32Array {
     const sum = this.sum();
@@ -195,10 +206,11 @@ export class Fold {
     const pieces = function* (this: Fold): Generator<number> {
       const [out, into] = [yield* prepare(was), yield* prepare(will)];
       job.isApplying = true;
+      job.dropped = into.dropped;
       yield* out.addTo(this.#sum, -1);
       yield* into.addTo(this.#sum, 1);
     }.call(this);
-    const job: Job = { epoch, was, will, isApplying: false, pieces };
+    const job: Job = { epoch, was, will, isApplying: false, dropped: [], pieces };
     this.#job = job;
   }
 
@@ -223,6 +235,8 @@ export class Fold {
     this.#job = null;
     if (job.will.length === 0) this.#folded.delete(job.epoch);
     else this.#folded.set(job.epoch, job.will);
+    if (job.dropped.length === 0) this.#dropped.delete(job.epoch);
+    else this.#dropped.set(job.epoch, job.dropped);
     return 0;
   }
 

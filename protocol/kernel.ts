@@ -4,6 +4,7 @@
  */
 import { roundToSteps } from './grid.js';
 import {
+  addProducts,
   addRow,
   addSquares,
   dequantise,
@@ -13,6 +14,9 @@ import {
 } from './quantise.js';
 import { rotateBack } from './rotation.js';
 import { TILE_COORDINATES, type RowFormat } from './row-format.js';
+
+/** Rows that a kernel holds at a time. */
+export const ROWS_MAX = 32;
 
 /** A row, and what each of its values is multiplied by. */
 export interface WeightedRow {
@@ -33,6 +37,8 @@ export interface Kernel {
     length: number,
     factor: number,
   ): Float64Array;
+  /** As addProducts() of quantise.ts, over a tile at most; at most ROWS_MAX `others`. */
+  addProducts: typeof addProducts;
   /** out <- what receivers read, from block `firstBlock` on. */
   decode(row: Quantised, format: RowFormat, firstBlock: number, out: Float64Array): void;
   /**
@@ -55,6 +61,7 @@ export const javascriptKernel: Kernel = {
     roundToSteps(steps, factor);
     return steps;
   },
+  addProducts,
   decode(row, format, firstBlock, out) {
     dequantise(row, format, out, firstBlock);
   },

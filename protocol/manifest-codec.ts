@@ -17,7 +17,7 @@ import {
 import * as wire from './wire/messages.js';
 
 /** Enumerations on the wire; 0 is never a valid value, so that a missing field is noticed. Codecs: place in CODECS + 1. */
-const FOLD_MODES = { mean: 1, robust: 2 } as const;
+const FOLD_MODES = { mean: 1, robust: 2, filtered: 3 } as const;
 const MEMBERSHIP_MODES = { open: 1, allowlist: 2, invite: 3 } as const;
 
 /** @throws InvalidManifestError when a field is out of its bounds. */
@@ -148,6 +148,7 @@ function codecFromWire(codec: number): Compression['codec'] {
 function foldModeFromWire(mode: number): FoldRule['mode'] {
   if (mode === FOLD_MODES.mean) return 'mean';
   if (mode === FOLD_MODES.robust) return 'robust';
+  if (mode === FOLD_MODES.filtered) return 'filtered';
   throw new InvalidManifestError(
     `the run folds in mode ${mode}, which this program does not know; install a newer version`,
   );

@@ -83,7 +83,8 @@ function checkAdapter({ adapter }: Manifest): void {
 }
 
 function checkFold({ mode, trimFraction, clip, lagMax, alpha, ...seal }: FoldRule): void {
-  if (mode === 'mean' && trimFraction !== 0) fail('fold.trimFraction', trimFraction, '0 in a mean');
+  if (mode !== 'robust' && trimFraction !== 0)
+    fail('fold.trimFraction', trimFraction, '0 in a mean');
   real('fold.clip', clip, 0, 1e6);
   integer('fold.lagMax', lagMax, 2, 1000);
   integer('fold.sealEvery', seal.sealEvery, 0, limits.SEAL_EPOCHS_MAX);

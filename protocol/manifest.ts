@@ -68,9 +68,9 @@ export interface AlphaPhase {
 }
 
 export interface FoldRule {
-  /** robust: docs/PROTOCOL.md, "Robust mean". */
-  mode: 'mean' | 'robust';
-  /** Robust: share of an epoch's rows that may lie, above 0 and at most TRIM_FRACTION_MAX. Mean: 0. */
+  /** filtered: a mean without the rows that point against most others; robust: docs/PROTOCOL.md, "Robust mean". */
+  mode: 'mean' | 'filtered' | 'robust';
+  /** Robust: share of an epoch's rows that may lie, above 0 and at most TRIM_FRACTION_MAX. Else 0. */
   trimFraction: number;
   /** Rows longer than clip x the median row norm are scaled down to it; 0 switches clipping off. */
   clip: number;

@@ -6,8 +6,8 @@
  */
 import { rotate, rotateBack } from './rotation.js';
 import { BLOCK_COORDINATES, bodyBytes, type RowFormat } from './row-format.js';
-import { addSigns, addSignSquares, encodeSigns } from './signs.js';
-import { addSparse, addSparseSquares, encodeSparse } from './sparse.js';
+import { addSignProducts, addSigns, addSignSquares, encodeSigns } from './signs.js';
+import { addSparse, addSparseProducts, addSparseSquares, encodeSparse } from './sparse.js';
 
 export interface Quantised {
   /** One binary16 for each `scaleBlocks` blocks, little-endian; see Code in row-format.ts. */
@@ -95,6 +95,22 @@ export function addSquares(
 ): number {
   if (format.code.divisor === 0) return addSignSquares(row, from, to, sum);
   return addSparseSquares(row, format, from, to, sum);
+}
+
+/**
+ * sums <- sums + the dot product of each of `rows` with each of `others` in blocks `from` to before `to`, whole tiles, scale
+ * by scale: [rows][others] row-major. As with addSquares, what the last block says beyond the end counts.
+ */
+export function addProducts(
+  rows: readonly Quantised[],
+  others: readonly Quantised[],
+  format: RowFormat,
+  from: number,
+  to: number,
+  sums: Float64Array,
+): void {
+  if (format.code.divisor === 0) addSignProducts(rows, others, from, to, sums);
+  else addSparseProducts(rows, others, format, from, to, sums);
 }
 
 /** Whether all scales of the row are there, finite and not negative: then all values are finite. */

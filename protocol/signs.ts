@@ -4,6 +4,13 @@ import type { Quantised } from './quantise.js';
 import { BLOCK_COORDINATES, SIGN_BYTES } from './row-format.js';
 import { scaleAt, setScale } from './scales.js';
 
+/** Of each byte the number of bits that are set: [256]. */
+const BITS_SET = Uint8Array.from({ length: 256 }, (_, byte) => {
+  let bits = 0;
+  for (let rest = byte; rest > 0; rest &= rest - 1) bits += 1;
+  return bits;
+});
+
 /** Writes the rotated values of whole blocks, from block `firstBlock` on, and replaces them by what receivers read. */
 export function encodeSigns(
   rotated: Float64Array,
@@ -58,6 +65,36 @@ export function addSignSquares(
     sum += scale * scale * BLOCK_COORDINATES;
   }
   return sum;
+}
+
+/**
+ * sums <- sums + the dot product of each of `rows` with each of `others` in blocks `from` to before `to`, one by one:
+ * s s' (256 - 2 d) where d signs differ, which is exact. [rows][others] row-major.
+ */
+export function addSignProducts(
+  rows: readonly Quantised[],
+  others: readonly Quantised[],
+  from: number,
+  to: number,
+  sums: Float64Array,
+): void {
+  for (const [i, row] of rows.entries())
+    for (const [k, other] of others.entries()) {
+      let sum = sums[i * others.length + k] ?? 0;
+      for (let block = from; block < to; block++) {
+        const scales = scaleAt(row.scales, block) * scaleAt(other.scales, block);
+        sum += scales * (BLOCK_COORDINATES - 2 * differing(row.codes, other.codes, block));
+      }
+      sums[i * others.length + k] = sum;
+    }
+}
+
+/** Signs of a block that differ. */
+function differing(a: Uint8Array, b: Uint8Array, block: number): number {
+  let count = 0;
+  for (let i = block * SIGN_BYTES; i < (block + 1) * SIGN_BYTES; i++)
+    count += BITS_SET[(a[i] ?? 0) ^ (b[i] ?? 0)] ?? 0;
+  return count;
 }
 
 function blockScale(values: Float64Array, start: number, end: number, factor: number): number {

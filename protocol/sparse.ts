@@ -85,6 +85,47 @@ export function addSparseSquares(
   return sum;
 }
 
+/**
+ * sums <- sums + the dot product of each of `rows` with each of `others` in the tiles from block `from` to before `to`, one by
+ * one: s s' x the number of places that both name with one sign, less those with two, which is exact. [rows][others] row-major.
+ */
+export function addSparseProducts(
+  rows: readonly Quantised[],
+  others: readonly Quantised[],
+  format: RowFormat,
+  from: number,
+  to: number,
+  sums: Float64Array,
+): void {
+  const count = others.length;
+  const signs = new Int8Array(TILE_COORDINATES * count);
+  const agreeing = new Int32Array(count);
+  for (let block = from; block < to; block += TILE_BLOCKS) {
+    const length = 256 * Math.min(TILE_BLOCKS, format.blocks - block);
+    signs.fill(0);
+    for (const [k, { codes }] of others.entries())
+      for (let n = readEntries(codes, format, block, length) - 1; n >= 0; n--) {
+        const entry = entries[n] ?? 0;
+        signs[(entry >> 1) * count + k] = entry & 1 ? -1 : 1;
+      }
+    for (const [i, row] of rows.entries()) {
+      agreeing.fill(0);
+      for (let n = readEntries(row.codes, format, block, length) - 1; n >= 0; n--) {
+        const entry = entries[n] ?? 0;
+        const sign = entry & 1 ? -1 : 1;
+        const at = (entry >> 1) * count;
+        for (let k = 0; k < count; k++)
+          agreeing[k] = (agreeing[k] ?? 0) + sign * (signs[at + k] ?? 0);
+      }
+      const scale = scaleAt(row.scales, block / TILE_BLOCKS);
+      for (const [k, other] of others.entries()) {
+        const scales = scale * scaleAt(other.scales, block / TILE_BLOCKS);
+        sums[i * count + k] = (sums[i * count + k] ?? 0) + scales * (agreeing[k] ?? 0);
+      }
+    }
+  }
+}
+
 /** tile <- tile + value x the signs of `entries`. */
 function addEntries(tile: Float64Array, count: number, value: number): void {
   for (let i = 0; i < count; i++) {

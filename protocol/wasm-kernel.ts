@@ -1,7 +1,7 @@
 /** The kernel in WebAssembly (kernels/rows.ts), and which kernel this machine runs. */
-import { javascriptKernel, type Kernel, type WeightedRow } from './kernel.js';
+import { javascriptKernel, ROWS_MAX, type Kernel, type WeightedRow } from './kernel.js';
 import { ROWS_WASM } from './kernels/rows.generated.js';
-import { addSquares, wholeBlocks, type Quantised } from './quantise.js';
+import { addProducts, addSquares, wholeBlocks, type Quantised } from './quantise.js';
 import {
   BLOCK_COORDINATES,
   SCALE_BYTES,
@@ -22,16 +22,20 @@ interface Address {
 interface Exports {
   memory: { buffer: ArrayBuffer };
   TILE: Address;
-  ROWS: Address;
   SIGNS: Address;
   HELD: Address;
   VALUES: Address;
   CODES: Address;
   SCALES: Address;
   FACTORS: Address;
+  OTHER_CODES: Address;
+  OTHER_SCALES: Address;
+  PRODUCTS: Address;
   start(): void;
   addRows(rows: number, length: number): void;
   rotateBack(length: number): void;
+  widenScales(rows: number): void;
+  addProducts(rows: number, blocks: number): void;
   roundToSteps(length: number, factor: number): void;
   encode(length: number, scaleFactor: number): number;
   addSparse(bytes: number, length: number, divisor: number, value: number): number;
@@ -46,7 +50,6 @@ const TILE_SCALE_BYTES = TILE_BLOCKS * SCALE_BYTES;
 class WasmKernel implements Kernel {
   readonly name = 'webassembly';
   readonly #exports: Exports;
-  readonly #rowsMax: number;
   readonly #signs: Float64Array;
   readonly #held: Float64Array;
   readonly #values: Float64Array;
@@ -54,21 +57,27 @@ class WasmKernel implements Kernel {
   /** Of each row of a call: bytes. */
   readonly #codes: readonly Uint8Array[];
   readonly #scales: readonly Uint8Array[];
+  readonly #otherCodes: Uint8Array;
+  readonly #otherScales: Uint8Array;
+  readonly #products: Float64Array;
 
   constructor(exports: Exports) {
     this.#exports = exports;
     exports.start();
     const { buffer } = exports.memory;
-    const { TILE, ROWS, SIGNS, HELD, VALUES, CODES, SCALES, FACTORS } = exports;
-    this.#rowsMax = ROWS.value;
+    const { TILE, SIGNS, HELD, VALUES, CODES, SCALES, FACTORS } = exports;
+    const { OTHER_CODES, OTHER_SCALES, PRODUCTS } = exports;
     this.#signs = new Float64Array(buffer, SIGNS.value, BLOCK_COORDINATES);
     this.#held = new Float64Array(buffer, HELD.value, TILE.value);
     this.#values = new Float64Array(buffer, VALUES.value, TILE.value);
-    this.#factors = new Float64Array(buffer, FACTORS.value, ROWS.value);
+    this.#factors = new Float64Array(buffer, FACTORS.value, ROWS_MAX);
     const perRow = (start: number, size: number): Uint8Array[] =>
-      Array.from({ length: ROWS.value }, (_, i) => new Uint8Array(buffer, start + i * size, size));
+      Array.from({ length: ROWS_MAX }, (_, i) => new Uint8Array(buffer, start + i * size, size));
     this.#codes = perRow(CODES.value, TILE_CODE_BYTES);
     this.#scales = perRow(SCALES.value, TILE_SCALE_BYTES);
+    this.#otherCodes = new Uint8Array(buffer, OTHER_CODES.value, TILE_CODE_BYTES);
+    this.#otherScales = new Uint8Array(buffer, OTHER_SCALES.value, TILE_SCALE_BYTES);
+    this.#products = new Float64Array(buffer, PRODUCTS.value, ROWS_MAX);
   }
 
   steps(
@@ -81,6 +90,32 @@ class WasmKernel implements Kernel {
     this.#sum(rows, format, firstBlock, length);
     this.#exports.roundToSteps(wholeBlocks(length), factor);
     return this.#values.subarray(0, length);
+  }
+
+  addProducts(
+    rows: readonly Quantised[],
+    others: readonly Quantised[],
+    format: RowFormat,
+    from: number,
+    to: number,
+    sums: Float64Array,
+  ): void {
+    if (format.code.divisor !== 0) {
+      addProducts(rows, others, format, from, to, sums);
+      return;
+    }
+    const count = others.length;
+    if (count > ROWS_MAX) throw new RangeError(`${count} rows are more than ${ROWS_MAX}`);
+    for (const [k, other] of others.entries()) this.#load(other, from, to - from, k);
+    this.#exports.widenScales(count);
+    for (const [i, { codes, scales }] of rows.entries()) {
+      this.#otherCodes.set(codes.subarray(SIGN_BYTES * from, SIGN_BYTES * to));
+      this.#otherScales.set(scales.subarray(SCALE_BYTES * from, SCALE_BYTES * to));
+      const own = sums.subarray(i * count, (i + 1) * count);
+      this.#products.set(own);
+      this.#exports.addProducts(count, to - from);
+      own.set(this.#products.subarray(0, count));
+    }
   }
 
   decode(quantised: Quantised, format: RowFormat, firstBlock: number, out: Float64Array): void {
@@ -168,8 +203,8 @@ class WasmKernel implements Kernel {
   }
 
   #addSigns(rows: readonly WeightedRow[], firstBlock: number, whole: number): void {
-    for (let first = 0; first < rows.length; first += this.#rowsMax) {
-      const count = Math.min(this.#rowsMax, rows.length - first);
+    for (let first = 0; first < rows.length; first += ROWS_MAX) {
+      const count = Math.min(ROWS_MAX, rows.length - first);
       for (let i = 0; i < count; i++) {
         const row = rows[first + i];
         if (row === undefined) continue;

@@ -84,9 +84,10 @@ export const runOptions = {
   gradientNorm: option(real('X', 1e-6, 1e6), 1, 'gradients are scaled down to this L2 norm'),
   resetMoments: switchOption('zero the moments of AdamW at each epoch'),
   fold: option(
-    choice(['mean', 'robust']),
+    choice(['mean', 'filtered', 'robust']),
     'mean',
-    'how an epoch’s updates are averaged; robust bears members who lie, needs --allow, and costs accuracy when nobody does',
+    'how an epoch’s updates are averaged; filtered leaves out those that point against most others; robust bears ' +
+      'members who lie, needs --allow, and costs accuracy when nobody does',
   ),
   trim: option(
     real('SHARE', 0.01, TRIM_FRACTION_MAX),

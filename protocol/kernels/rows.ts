@@ -6,10 +6,10 @@
  * Whoever calls copies whole blocks into the memory below, and reads the result from there.
  */
 
-/** Coordinates of a tile and of a block, and rows that are added in one call. As in wasm-kernel.ts, which reads them. */
+/** Coordinates of a tile and of a block, and rows that are held at a time: as in row-format.ts and kernel.ts. */
 export const TILE: i32 = 4096;
 const BLOCK: i32 = 256;
-export const ROWS: i32 = 32;
+const ROWS: i32 = 32;
 
 /** Signs of four coordinates for each half of a byte: [16] of four sign bits in float64. */
 const SIGN_BITS: i32 = 1024;
@@ -27,6 +27,14 @@ export const VALUES: i32 = HELD + TILE * 8;
 export const CODES: i32 = VALUES + TILE * 8;
 /** [ROWS][TILE / BLOCK] binary16: the scales of each row. */
 export const SCALES: i32 = CODES + ROWS * (TILE / 8);
+/** [TILE / 8] bytes and [TILE / BLOCK] binary16: the row that each of those is multiplied by. */
+export const OTHER_CODES: i32 = SCALES + ROWS * (TILE / BLOCK) * 2;
+export const OTHER_SCALES: i32 = OTHER_CODES + TILE / 8;
+/** float64 [ROWS]: dot products with that row. */
+export const PRODUCTS: i32 = OTHER_SCALES + (TILE / BLOCK) * 2;
+/** float64 [ROWS][TILE / BLOCK] and [TILE / BLOCK]: the scales of both. */
+const WIDE_SCALES: i32 = PRODUCTS + ROWS * 8;
+const OTHER_WIDE_SCALES: i32 = WIDE_SCALES + ROWS * (TILE / BLOCK) * 8;
 
 /** 1 / 16: see rotation.ts. */
 const UNIT: f64 = 0.0625;
@@ -127,6 +135,36 @@ export function addSparse(bytes: i32, length: i32, divisor: i32, value: f64): i3
     store<f64>(at, load<f64>(at) + reinterpret<f64>(reinterpret<u64>(value) ^ sign));
     count += 1;
     place += 1;
+  }
+}
+
+/** Makes the scales of the first rows ready for addProducts(). */
+export function widenScales(rows: i32): void {
+  widen(SCALES, WIDE_SCALES, rows * (TILE / BLOCK));
+}
+
+function widen(halves: i32, out: i32, count: i32): void {
+  for (let i = 0; i < count; i++) store<f64>(out + i * 8, fromHalf(load<u16>(halves + i * 2)));
+}
+
+/** PRODUCTS <- PRODUCTS + the dot product of the other row and each of the first rows, block by block: see signs.ts. */
+export function addProducts(rows: i32, blocks: i32): void {
+  widen(OTHER_SCALES, OTHER_WIDE_SCALES, blocks);
+  for (let row = 0; row < rows; row++) {
+    let sum = load<f64>(PRODUCTS + row * 8);
+    for (let block = 0; block < blocks; block++) {
+      const a = CODES + row * (TILE / 8) + block * (BLOCK / 8);
+      const b = OTHER_CODES + block * (BLOCK / 8);
+      const differing =
+        popcnt<i64>(load<i64>(a) ^ load<i64>(b)) +
+        popcnt<i64>(load<i64>(a, 8) ^ load<i64>(b, 8)) +
+        popcnt<i64>(load<i64>(a, 16) ^ load<i64>(b, 16)) +
+        popcnt<i64>(load<i64>(a, 24) ^ load<i64>(b, 24));
+      const scale = load<f64>(WIDE_SCALES + (row * (TILE / BLOCK) + block) * 8);
+      const otherScale = load<f64>(OTHER_WIDE_SCALES + block * 8);
+      sum += scale * otherScale * <f64>(BLOCK - 2 * <i32>differing);
+    }
+    store<f64>(PRODUCTS + row * 8, sum);
   }
 }
 

@@ -510,7 +510,8 @@ class Log:
         return sha256(self.sealed.encode(), *parts, self.admissions)
 
 
-def fold(run, log):
+def fold(run, log, dropped=None):
+    """The sum of steps; into `dropped`, when given, whom the filter left out, by epoch."""
     rule = run.manifest["fold"]
     size = len(run.initial_adapter())
     total_steps = [0] * size
@@ -526,6 +527,12 @@ def fold(run, log):
             g = robust_mean([[v * factor for v in row["values"]] for row, factor in zip(rows, factors)], rule)
         else:
             weights = [run.weights.get(row["peer"], run.other_weight) for row in rows]
+            if rule["mode"] == 3 and len(rows) >= 4:
+                low = against_most(run, epoch, rows, norms)
+                if low and dropped is not None:
+                    dropped[epoch] = [rows[i]["peer"] for i in low]
+                for each in (rows, stalenesses, clips, weights):
+                    each[:] = [value for i, value in enumerate(each) if i not in low]
             g = [0.0] * len(rows[0]["rotated"])
             for row, staleness, clip, weight in zip(rows, stalenesses, clips, weights):
                 share = weight * staleness * clip / sum(weights)
@@ -544,12 +551,35 @@ def theta_of(run, total_steps):
     return [initial - steps / 2.0**32 for initial, steps in zip(run.initial_adapter(), total_steps)]
 
 
-def squared_length(values, span):
+def dot(a, b, span):
     """Of the values of each scale it is exact, here by rational arithmetic; then they are summed in order."""
     total = 0.0
-    for start in range(0, len(values), span):
-        total += float(sum(Fraction(v) ** 2 for v in values[start : start + span] if v))
+    for start in range(0, len(a), span):
+        pairs = zip(a[start : start + span], b[start : start + span])
+        total += float(sum(Fraction(x) * Fraction(y) for x, y in pairs if x and y))
     return total
+
+
+def squared_length(values, span):
+    return dot(values, values, span)
+
+
+def against_most(run, epoch, rows, norms):
+    """Which rows the filter drops, by place."""
+    compared = list(range(len(rows)))
+    if len(rows) > 32:
+        stream = Stream(run.id, f"filter/{epoch}")
+        for i in range(len(rows) - 1, 0, -1):
+            j = stream.below(i + 1)
+            compared[i], compared[j] = compared[j], compared[i]
+        compared = sorted(compared[:32])
+
+    def cosine(i, j):
+        length = norms[i] * norms[j]
+        return dot(rows[i]["rotated"], rows[j]["rotated"], run.codec.span) / length if length > 0 else 0
+
+    low = [i for i in range(len(rows)) if median([cosine(i, j) for j in compared if j != i]) < -0.2]
+    return low if 2 * len(low) < len(rows) else []
 
 
 def robust_mean(rows, rule):
@@ -862,7 +892,10 @@ def check_folds(vectors, runs):
             expected = vector[key]
             check("updates", len(log.updates), expected["updates"])
             check("the log digest", log.digest().hex(), expected["logDigest"])
-            steps = fold(run, log)
+            dropped = {}
+            steps = fold(run, log, dropped)
+            left_out = [{"epoch": e, "authors": authors} for e, authors in dropped.items()]
+            check("whom the filter left out", left_out, expected["dropped"])
             check("the folded adapter", adapter_sha256(theta_of(run, steps)), expected["adapterSha256"])
             check("the sum of steps", doubles_sha256(steps), expected["sumSha256"])
             log.insert(read_gossip(run, bytes.fromhex(vector["forged"])))

@@ -17,7 +17,6 @@ import { fromHex, sha256, toHex } from '../../../protocol/bytes.js';
 import { equivocationProof, sealEquivocationProof } from '../../../protocol/equivocation.js';
 import { Fold } from '../../../protocol/fold.js';
 import {
-  decodeGossip,
   encodeAdmission,
   encodeAmendment,
   encodeAnnouncement,
@@ -32,27 +31,19 @@ import { publicKeyFromPeerId } from '../../../protocol/identity.js';
 import { BLOB_CHUNK_BYTES, MODEL_PART_BYTES } from '../../../protocol/limits.js';
 import { encodeInvite } from '../../../protocol/invite.js';
 import { UpdateLog } from '../../../protocol/log.js';
-import { CODECS, type Compression, type Manifest, type Run } from '../../../protocol/manifest.js';
-
+import { CODECS, type Manifest, type Run } from '../../../protocol/manifest.js';
 import { Members } from '../../../protocol/members.js';
 import { catalogueName, encodeModelFiles, type ModelFile } from '../../../protocol/model-files.js';
 import { Prng } from '../../../protocol/prng.js';
-import {
-  addSquares,
-  dequantise,
-  emptyBody,
-  quantise,
-  type Quantised,
-} from '../../../protocol/quantise.js';
-import { accumulate, takeUpdate } from '../../../protocol/residual.js';
-import { bodyBytes, codeOf, RowFormats } from '../../../protocol/row-format.js';
 import { SyncSession } from '../../../protocol/sync.js';
 import { encodeStatement } from '../../../protocol/seal.js';
-import { updateToWire, type Update } from '../../../protocol/update.js';
+import { updateToWire } from '../../../protocol/update.js';
 import * as wire from '../../../protocol/wire/messages.js';
 import { inviteRun, testAdmission } from '../../support/invites.js';
 import { certificateOf, sealedLog, sealsOf, type SealedLog } from '../../support/seals.js';
 import { cohortsVector, turnsManifest } from './cohort-vectors.js';
+import { authorVector, formatVector, rowVectors, updateVector } from './row-vectors.js';
+import { decodeUpdate, filterLog, float64Bytes, foldLog, foldVector } from './fold-vectors.js';
 import { TEST_START_MS, testIdentity, testRun, testUpdate } from '../../support/runs.js';
 
 /** In the source tree also when this runs from the build. */
@@ -102,6 +93,19 @@ function robustManifest(manifest: Manifest): Manifest {
   };
 }
 
+/** The filtered fold, of more authors than each is compared with. */
+function filteredManifest(manifest: Manifest): Manifest {
+  const weights = Array.from({ length: 36 }, (_, i) => ALLOWLIST_WEIGHTS[i % 3] ?? 1);
+  return {
+    ...manifest,
+    fold: { ...richManifest(manifest).fold, mode: 'filtered' },
+    membership: {
+      mode: 'allowlist',
+      members: weights.map((weight, i) => ({ peerId: testIdentity(i).peerId, weight })),
+    },
+  };
+}
+
 /** Two small files and a large one of two parts, whose roots are those of some bytes. */
 const SMALL_FILES = { 'config.json': 700, 'tokenizer.json': 600_000 };
 const LARGE_FILE = { name: 'model.safetensors', size: MODEL_PART_BYTES + 1 };
@@ -132,7 +136,17 @@ function modelFilesVector(): object {
 }
 
 type RunName =
-  'plain' | 'unclipped' | 'rich' | 'robust' | 'small' | 'smallest' | 'invited' | 'filed' | 'turns';
+  | 'plain'
+  | 'unclipped'
+  | 'rich'
+  | 'robust'
+  | 'small'
+  | 'smallest'
+  | 'filtered'
+  | 'mixed'
+  | 'invited'
+  | 'filed'
+  | 'turns';
 
 function runs(): Record<RunName, Run> {
   return {
@@ -144,18 +158,12 @@ function runs(): Record<RunName, Run> {
     // The codecs that save bytes, in the mean and the robust one.
     small: testRun((m) => ({ ...richManifest(m), compression: { codec: 'rec20' } })),
     smallest: testRun((m) => ({ ...robustManifest(m), compression: { codec: 'rec10' } })),
+    filtered: testRun(filteredManifest),
+    mixed: testRun((m) => ({ ...filteredManifest(m), compression: { codec: 'rec20' } })),
     invited: inviteRun(),
     filed: testRun(filedManifest),
     turns: testRun(turnsManifest),
   };
-}
-
-/** [n] float64 -> 8 n bytes, little-endian. */
-function float64Bytes(values: Float64Array): Uint8Array {
-  const bytes = new Uint8Array(8 * values.length);
-  const view = new DataView(bytes.buffer);
-  for (const [i, value] of values.entries()) view.setFloat64(8 * i, value, true);
-  return bytes;
 }
 
 function prngVector(seed: Uint8Array, label: string): object {
@@ -181,156 +189,6 @@ function runVector(run: Run): object {
     adapterSize: adapterLayout(adapter).size,
     initialAdapterSha256: adapterSha256(initialAdapter(adapter)),
   };
-}
-
-function formatVector(name: string, run: Run, epoch: number): object {
-  const format = new RowFormats(run).at(epoch);
-  const { blocks, signs, coordinates } = format;
-  const bytes = bodyBytes(format);
-  return { run: name, epoch, blocks, signs: [...signs], coordinates, bytes };
-}
-
-/** Coordinates of `rows`: two tiles, the second of four blocks, the last of them short. */
-const ROW_COORDINATES = 5000;
-
-/** What rows hold: numbers of one size, beyond both ends of binary16 too, zeros, and one large number among small ones. */
-const ROW_VALUES: Readonly<Record<string, (random: Prng, i: number) => number>> = {
-  usual: (random) => 0.01 * (2 * random.nextFloat() - 1),
-  zero: () => 0,
-  tiny: (random) => 1e-7 * (2 * random.nextFloat() - 1),
-  vanishing: (random) => 1e-300 * (2 * random.nextFloat() - 1),
-  huge: (random) => 1e9 * (2 * random.nextFloat() - 1),
-  spike: (random, i) => (i === 4200 ? 1 : 1e-5 * (2 * random.nextFloat() - 1)),
-  equal: (_random, i) => (i % 256 === 0 ? 16 : 0),
-};
-
-/** Rows of more than a tile: what an author writes of known numbers, and what receivers read of any bytes. */
-function rowVectors(name: RunName, run: Run, codec: Compression['codec']): object[] {
-  const epoch = 1;
-  const { signs } = new RowFormats(run).at(epoch);
-  const blocks = Math.ceil(ROW_COORDINATES / 256);
-  const format = { code: codeOf(codec), coordinates: ROW_COORDINATES, blocks, signs };
-  const sha = (values: Float64Array): string => toHex(sha256(float64Bytes(values)));
-  const lengthOf = (row: Quantised): number => addSquares(row, format, 0, blocks, 0);
-  const shared = {
-    run: name,
-    epoch,
-    codec: CODECS.indexOf(codec) + 1,
-    coordinates: ROW_COORDINATES,
-  };
-  const written = Object.entries(ROW_VALUES).map(([values, draw]) => {
-    const random = new Prng(new Uint8Array(32), `row/${values}`);
-    const row = quantise(
-      Float64Array.from({ length: ROW_COORDINATES }, (_, i) => draw(random, i)),
-      format,
-    );
-    const codes = toHex(sha256(row.codes));
-    const read = { valuesSha256: sha(dequantise(row, format)), squaredLength: lengthOf(row) };
-    return { ...shared, values, scales: toHex(row.scales), codesSha256: codes, ...read };
-  });
-  const anyBytes = [1, 2].map((number) => {
-    const random = new Prng(new Uint8Array(32), `bytes/${number}`);
-    const row = emptyBody(format);
-    // One in four bytes of the second is all ones: long gaps, and tiles that end early.
-    for (let i = 0; i < row.codes.length; i++)
-      row.codes[i] = number === 2 && random.nextBelow(4) === 0 ? 255 : random.nextBelow(256);
-    for (let i = 0; i < row.scales.length; i += 2) {
-      const half = random.nextBelow(0x7c00);
-      [row.scales[i], row.scales[i + 1]] = [half & 0xff, half >>> 8];
-    }
-    const read = { valuesSha256: sha(dequantise(row, format)), squaredLength: lengthOf(row) };
-    return { ...shared, bytes: number, ...read };
-  });
-  return [...written, ...anyBytes];
-}
-
-/** What an author does in one epoch, numbers in and bytes out. */
-function authorVector(name: string, run: Run, epoch: number): object {
-  const { peerId } = testIdentity(1);
-  const { size } = adapterLayout(run.manifest.adapter);
-  const random = new Prng(new Uint8Array(32), `vector/${epoch}`);
-  const draw = (): Float64Array =>
-    Float64Array.from({ length: size }, () => (2 * random.nextFloat() - 1) * 0.01);
-  const [residual, delta] = [draw(), draw()];
-  const before = { residual: toHex(float64Bytes(residual)), delta: toHex(float64Bytes(delta)) };
-  accumulate(residual, { from: delta, to: null, scale: 1 });
-  const { scales, codes } = takeUpdate(residual, new RowFormats(run).at(epoch));
-  return {
-    run: name,
-    epoch,
-    author: peerId,
-    ...before,
-    scales: toHex(scales),
-    codes: toHex(codes),
-    residualAfterSha256: toHex(sha256(float64Bytes(residual))),
-  };
-}
-
-function updateVector(name: string, run: Run, update: Update): object {
-  const values = dequantise(update, new RowFormats(run).at(update.epoch));
-  return {
-    run: name,
-    gossip: toHex(encodeUpdateMessage(update)),
-    id: update.id,
-    author: update.author,
-    epoch: update.epoch,
-    baseEpoch: update.baseEpoch,
-    steps: update.steps,
-    valuesSha256: toHex(sha256(float64Bytes(values))),
-    firstValues: [...values.subarray(0, 4)],
-  };
-}
-
-/** Updates of three authors with lags, a loud one, a gap, and a second update for one slot at the end. */
-function foldLog(run: Run): { messages: Uint8Array[]; forged: Uint8Array } {
-  const [a, b, c] = [testIdentity(0), testIdentity(1), testIdentity(2)];
-  const updates = [
-    testUpdate(run, c, 5, { baseEpoch: 1 }),
-    testUpdate(run, a, 0),
-    testUpdate(run, b, 0, { size: 60 }),
-    testUpdate(run, c, 0),
-    testUpdate(run, b, 5, { baseEpoch: 2 }),
-    testUpdate(run, a, 5),
-    testUpdate(run, a, 8, { size: 0.3 }),
-    testUpdate(run, b, 8),
-    testUpdate(run, a, 17, { size: 0.2 }),
-    testUpdate(run, b, 17, { baseEpoch: 9 }),
-    testUpdate(run, c, 17, { size: 0.1 }),
-    testUpdate(run, c, 13),
-  ];
-  const forged = testUpdate(run, b, 8, { salt: 'again' });
-  return { messages: updates.map(encodeUpdateMessage), forged: encodeUpdateMessage(forged) };
-}
-
-function foldVector(name: string, run: Run): object {
-  const { messages, forged } = foldLog(run);
-  const log = new UpdateLog();
-  const state = (): object => {
-    const fold = new Fold(run);
-    fold.compute(log);
-    return {
-      updates: log.size,
-      adapterSha256: adapterSha256(fold.theta()),
-      // Rounding to float32 would hide most of the sum.
-      sumSha256: toHex(sha256(float64Bytes(fold.sum()))),
-      logDigest: toHex(log.digest()),
-    };
-  };
-  for (const message of messages) log.insert(decodeUpdate(run, message));
-  const before = state();
-  log.insert(decodeUpdate(run, forged));
-  const result = {
-    before,
-    afterEviction: state(),
-    evicted: log.proofs().map(({ author, epoch }) => ({ author, fromEpoch: epoch })),
-  };
-  return { run: name, gossip: messages.map(toHex), forged: toHex(forged), ...result };
-}
-
-function decodeUpdate(run: Run, message: Uint8Array): Update {
-  const decoded = decodeGossip(run, new RowFormats(run), message);
-  if (decoded.kind !== 'update') throw new TypeError(`a message of kind ${decoded.kind}`);
-  return decoded.update;
 }
 
 /** A blob of three chunks, the last of them short, from a pattern: byte i is i * 7 + floor(i / 256), modulo 256. */
@@ -503,7 +361,19 @@ const HALVES = [0, 1e-9, 3e-8, 6e-5, 2 ** -14, 0.1, 1 / 3, 1 + 2 ** -11, 1 + 2 *
 
 /** The whole content of vectors.json. */
 export function makeVectors(): Record<string, unknown> {
-  const { plain, unclipped, rich, robust, small, smallest, invited, filed, turns } = runs();
+  const {
+    plain,
+    unclipped,
+    rich,
+    robust,
+    small,
+    smallest,
+    filtered,
+    mixed,
+    invited,
+    filed,
+    turns,
+  } = runs();
   return {
     peerIds: [0, 1, 2].map((i) => {
       const { peerId } = testIdentity(i);
@@ -524,6 +394,8 @@ export function makeVectors(): Record<string, unknown> {
       robust: runVector(robust),
       small: runVector(small),
       smallest: runVector(smallest),
+      filtered: runVector(filtered),
+      mixed: runVector(mixed),
       invited: runVector(invited),
       filed: runVector(filed),
       turns: runVector(turns),
@@ -562,6 +434,8 @@ export function makeVectors(): Record<string, unknown> {
       foldVector('robust', robust),
       foldVector('small', small),
       foldVector('smallest', smallest),
+      foldVector('filtered', filtered, filterLog(filtered)),
+      foldVector('mixed', mixed, filterLog(mixed)),
     ],
   };
 }

@@ -56,7 +56,7 @@ describe('every verb', () => {
       [['start', '--data', 'x', '--http', 'on'], /--http is "on"; .* from 0 to 65535, or off/],
       [
         ['start', '--data', 'x', '--fold', 'sum'],
-        /--fold is "sum"; it must be one of mean, robust/,
+        /--fold is "sum"; it must be one of mean, filtered, robust/,
       ],
       [
         ['start', '--data', 'x', '--fold-alpha', '1/2'],

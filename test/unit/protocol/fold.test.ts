@@ -112,18 +112,10 @@ describe('Fold', () => {
       run,
       testRun((m) => ({
         ...m,
-        // Slices, all widths, and phases of alpha.
-        compression: {
-          ...m.compression,
-          blockSize: 8,
-          phases: [
-            { fromEpoch: 0, slices: 3, bits: 1 },
-            { fromEpoch: 3, slices: 1, bits: 2 },
-            { fromEpoch: 5, slices: 2, bits: 4 },
-          ],
-        },
+        // The filter, and phases of alpha.
         fold: {
           ...m.fold,
+          mode: 'filtered' as const,
           alpha: [
             { fromEpoch: 0, numerator: 1, denominator: 1 },
             { fromEpoch: 4, numerator: 1, denominator: 3 },

@@ -155,6 +155,17 @@ describe('bounds of a manifest', () => {
     );
   });
 
+  it('takes the filtered fold of anybody, without a share that may lie', () => {
+    const allowed = withValue(robustManifest(), 'fold.trimFraction', 0);
+    for (const manifest of [base.manifest, allowed]) {
+      const filtered = withValue(manifest, 'fold.mode', 'filtered');
+      const run = encodeManifest(filtered);
+      assert.deepEqual(decodeManifest(run.bytes).manifest, run.manifest);
+      const lying = withValue(filtered, 'fold.trimFraction', 0.2);
+      assert.throws(() => encodeManifest(lying), REFUSED);
+    }
+  });
+
   it('takes the robust fold only with a share that may lie, and a mean only without', () => {
     const robust = robustManifest();
     const path = 'fold.trimFraction';
@@ -429,7 +440,7 @@ describe('decodeManifest()', () => {
   it('refuses modes that it does not know, and members of an open run', () => {
     const changed = (path: string, value: unknown): Uint8Array =>
       wire.Manifest.encode(withValue(wireManifest(), path, value));
-    refused(changed('fold.mode', 3), /folds in mode 3/, 'fold');
+    refused(changed('fold.mode', 4), /folds in mode 4/, 'fold');
     refused(changed('membership.mode', 4), /admits members in mode 4/, 'membership');
     refused(changed('membership.inviteWeight', 1), /without invitations has a weight/, 'weight');
     const members = [{ publicKey: new Uint8Array(32), weight: 1 }];

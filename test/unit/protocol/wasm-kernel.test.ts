@@ -16,6 +16,7 @@ import { takeUpdate } from '../../../protocol/residual.js';
 import {
   BLOCK_COORDINATES,
   RowFormats,
+  TILE_BLOCKS,
   TILE_COORDINATES,
   type RowFormat,
 } from '../../../protocol/row-format.js';
@@ -110,6 +111,37 @@ describe('the kernel in WebAssembly', () => {
     );
   });
 
+  it('multiplies rows to the bits of JavaScript, tile after tile', () => {
+    fc.assert(
+      fc.property(
+        shapes,
+        fc.constantFrom(1, 3, 32),
+        fc.constantFrom(1, 2, 40),
+        (shape, columns, count) => {
+          const format = rowFormat(shape.coordinates);
+          const random = prng(shape.seed);
+          const draw = (rows: number): Quantised[] =>
+            Array.from({ length: rows }, () => rowOf(format, random));
+          const [rows, others] = [draw(count), draw(columns)];
+          const sumsOf = (kernel: Kernel): Float64Array => {
+            const sums = new Float64Array(count * columns);
+            for (const [block] of tilesOf(format)) {
+              const end = Math.min(block + TILE_BLOCKS, format.blocks);
+              kernel.addProducts(rows, others, format, block, end, sums);
+            }
+            return sums;
+          };
+          assert.deepEqual(bytesOf(sumsOf(wasm)), bytesOf(sumsOf(javascriptKernel)));
+        },
+      ),
+      { numRuns: 40 },
+    );
+    const format = rowFormat(256);
+    const many = Array.from({ length: 33 }, () => emptyBody(format));
+    const sums = new Float64Array(33 * 33);
+    assert.throws(() => wasm.addProducts(many, many, format, 0, 1, sums), RangeError);
+  });
+
   it('rounds ties to even and clamps like JavaScript', () => {
     const format = rowFormat(256);
     // All of a row is in its first coordinate, which is 16 scales then.
@@ -193,13 +225,13 @@ describe('the kernel in WebAssembly', () => {
         }
   });
 
-  it('takes and folds whole runs to the same bits, in the mean and the robust one', () => {
+  it('takes and folds whole runs to the same bits, in the mean, the filtered and the robust one', () => {
     const adapter = {
       ...testRun().manifest.adapter,
       modules: [{ name: 'up_proj', inFeatures: 6001, outFeatures: 5000 }],
     };
     const members = [0, 1, 2, 3, 4].map((i) => ({ peerId: testIdentity(i).peerId, weight: 1 + i }));
-    const kinds = (['mean', 'robust'] as const).flatMap((mode) =>
+    const kinds = (['mean', 'filtered', 'robust'] as const).flatMap((mode) =>
       CODECS.map((codec) => ({ mode, codec })),
     );
     for (const { mode, codec } of kinds) {
