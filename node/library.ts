@@ -1,10 +1,12 @@
 /** A peer inside of another program: what start and join do, without a command line around it. */
 import { Writable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { joining, joinOptions, type JoinOptions as JoinValues } from './cli/join.js';
+import { joinOptions, type JoinOptions as JoinValues } from './cli/join-options.js';
+import { joining } from './cli/join.js';
 import { keepRunning, ownOptions, type LiveInit } from './cli/live.js';
 import { withSession, type Session } from './cli/session.js';
-import { prepareStart, startOptions, type StartOptions as StartValues } from './cli/start.js';
+import { startOptions, type StartOptions as StartValues } from './cli/start-options.js';
+import { prepareStart } from './cli/start.js';
 import type { VerbIo } from './cli/verb.js';
 import type { RunningPeer } from './compose.js';
 import { optionsFrom, type GivenValue, type ResolvedOptions } from './config/sources.js';

@@ -32,6 +32,8 @@ const TIERS: Readonly<Record<string, keyof typeof CONCURRENCY>> = {
   tensorflow: 'onDemand',
   // Chromium, and the page as npm run build makes it.
   browser: 'onDemand',
+  // The npm registry: the package in an empty project, and the image's steps.
+  install: 'onDemand',
   // Linux, root, iproute2 and nftables: real routers between the peers.
   netns: 'onDemand',
 };
@@ -46,7 +48,7 @@ const SLOWEST = [
     'net/private-run',
     'net/crash',
   ],
-  ...['net/dialler', 'net/flood', 'net/package'],
+  ...['net/dialler', 'net/flood'],
   ...[
     'net/training-process',
     'unit/store/power-loss',
@@ -57,7 +59,7 @@ const SLOWEST = [
 ].map((name) => path.join(import.meta.dirname, `${name}.test.js`));
 
 /** A file that takes longer hangs: the slowest needs about a quarter of this on two cores. */
-const FILE_TIMEOUT_MS = 300_000;
+const FILE_TIMEOUT_MS = { computing: 300_000, waiting: 300_000, onDemand: 1_200_000 } as const;
 
 type TestEvent = { type: string; data: { nesting: number; message?: string } };
 
@@ -81,20 +83,23 @@ function filesOf(tier: string): string[] {
   return files;
 }
 
-/** Files that run together, and how many of them at a time. */
-function* batches(tiers: readonly string[]): Generator<{ files: string[]; concurrency: number }> {
-  for (const [kind, concurrency] of Object.entries(CONCURRENCY)) {
+/** Files that run together, how many of them at a time, and the longest that one may take. */
+function* batches(
+  tiers: readonly string[],
+): Generator<{ files: string[]; concurrency: number; timeout: number }> {
+  for (const kind of ['computing', 'waiting', 'onDemand'] as const) {
+    const [concurrency, timeout] = [CONCURRENCY[kind], FILE_TIMEOUT_MS[kind]];
     const files = tiers.filter((tier) => TIERS[tier] === kind).flatMap(filesOf);
     const slow = SLOWEST.filter((file) => files.includes(file));
-    if (files.length > 0) yield { files: [...new Set([...slow, ...files])], concurrency };
+    if (files.length > 0) yield { files: [...new Set([...slow, ...files])], concurrency, timeout };
   }
 }
 
 /** The events of all tiers as one stream, with one summary at the end. */
 async function* events(tiers: readonly string[]): AsyncGenerator<TestEvent> {
   const totals = new Map<string, number>();
-  for (const { files, concurrency } of batches(tiers)) {
-    const stream = run({ files, concurrency, timeout: FILE_TIMEOUT_MS });
+  for (const options of batches(tiers)) {
+    const stream = run(options);
     for await (const event of stream as AsyncIterable<TestEvent>) {
       const total = /^([a-z_]+) ([\d.]+)$/.exec(event.data.message ?? '');
       if (event.type === 'test:diagnostic' && event.data.nesting === 0 && total) {

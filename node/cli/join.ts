@@ -1,7 +1,6 @@
 /** murmurate join: takes part in a run that somebody else founded. */
 import { checkBaseModel } from '../base-model.js';
 import { openTrainer } from '../compose-trainer.js';
-import { option, real, text, type OptionValues } from '../config.js';
 import type { Origin } from '../config/sources.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { addressesOf, readInvite, useInvite } from '../invite.js';
@@ -20,9 +19,9 @@ import { isListed } from '../../protocol/members.js';
 import { columnsOf } from './data-options.js';
 import { findRun, isRun } from './find-run.js';
 import { initialFromMembers, sharedWith } from './initial-adapter.js';
+import { joinOptions, type JoinOptions } from './join-options.js';
 import { live, rememberSettings, type LiveInit } from './live.js';
 import { fromMembers, openSharedModel } from './model-sharing.js';
-import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
 import { withSession, type Session } from './session.js';
 import { LOADING, sayIfSlow, sayPacking, sayPlan, sayReading } from './slow.js';
@@ -30,27 +29,6 @@ import { defineVerb } from './verb.js';
 
 /** How long a contact may take to look at an admission, in ms: a busy one took more than 10 s. */
 const SHOW_MS_MAX = 30_000;
-
-/** Longest --timeout in seconds: a week. */
-const TIMEOUT_SECONDS_MAX = 604_800;
-
-export const joinOptions = {
-  ...peerOptions,
-  address: option(
-    text('ADDRESS'),
-    null,
-    'ADDRESS or invite where none is an argument: for the config file and the environment',
-  ),
-  run: option(text('ID'), null, 'which run, by id or name, where ADDRESS knows several'),
-  timeout: option(
-    real('SECONDS', 0, TIMEOUT_SECONDS_MAX),
-    null,
-    'give up when ADDRESS has not answered for so long, or no member has given anything of the base model',
-    'never',
-  ),
-} as const;
-
-export type JoinOptions = OptionValues<typeof joinOptions>;
 
 export const joinVerb = defineVerb({
   name: 'join',

@@ -1,14 +1,13 @@
 /** murmurate start: founds a run, or resumes the one in the data directory. */
 import { checkBaseModel, type BaseModel } from '../base-model.js';
 import { checkData, openTrainer, type TrainerRun } from '../compose-trainer.js';
-import { integer, option, real, text, type OptionValues } from '../config.js';
 import type { Origin } from '../config/sources.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
 import { openModelDirectory } from '../model/model-directory.js';
 import type { TrainerHost } from '../train/host.js';
 import type { PrivacySettings } from '../train/privacy-budget.js';
-import { AUTHORS_MAX, EPOCH_MS_MIN } from '../../protocol/limits.js';
+import { EPOCH_MS_MIN } from '../../protocol/limits.js';
 import { encodeManifest } from '../../protocol/manifest-codec.js';
 import { InvalidManifestError } from '../../protocol/errors.js';
 import type { Manifest, Run } from '../../protocol/manifest.js';
@@ -19,9 +18,8 @@ import { writeInitial } from '../initial-adapter.js';
 import { checkFrom, importAdapter, sharedWith } from './initial-adapter.js';
 import { live, rememberSettings, type LiveInit } from './live.js';
 import { fromMembers, listForRun, openSharedModel } from './model-sharing.js';
-import { peerOptions } from './peer-options.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
-import { runOptions, type RunOptions } from './run-options.js';
+import type { RunOptions } from './run-options.js';
 import {
   DEFAULT_TOKENS,
   planOf,
@@ -31,6 +29,7 @@ import {
 } from './sequence-length.js';
 import { withSession, type Session } from './session.js';
 import { LOADING, sayIfSlow, sayPacking, sayPlan, sayReading } from './slow.js';
+import { startOptions, type StartOptions } from './start-options.js';
 import { defineVerb } from './verb.js';
 
 /** --epoch-seconds auto: this many times the steps of one epoch, for slower machines and evaluation. */
@@ -41,29 +40,6 @@ const AUTO_EPOCH_MS_MAX = 900_000;
 
 /** Of a manifest before its run begins. */
 const UNDECIDED = { startMs: 0, epochMs: EPOCH_MS_MIN };
-
-export const startOptions = {
-  ...peerOptions,
-  ...runOptions,
-  members: option(
-    integer('N', 2, AUTHORS_MAX),
-    null,
-    'members that are expected, this one included, for --cohorts auto',
-    'those of --allow; else everybody publishes in each epoch',
-  ),
-  uplink: option(
-    real('MBIT', 0.001, 1e6),
-    10,
-    'Mbit/s of a member that its updates may take, for --cohorts auto',
-  ),
-  from: option(
-    text('DIR'),
-    null,
-    'begin from the PEFT adapter in DIR, which decides rank, scale and layers',
-    'a new adapter, which changes nothing',
-  ),
-} as const;
-export type StartOptions = OptionValues<typeof startOptions>;
 
 export const startVerb = defineVerb({
   name: 'start',

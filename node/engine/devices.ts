@@ -96,7 +96,8 @@ const FACTS: Readonly<Record<Device, DeviceFacts>> = {
   tfjs: {
     platforms: null,
     where: 'every platform',
-    remedy: 'install @tensorflow/tfjs-node (docs/ENGINE.md, Executors)',
+    remedy:
+      'npm install @tensorflow/tfjs-backend-wasm, or the faster @tensorflow/tfjs-node (docs/ENGINE.md, Executors)',
     lacking: MAYBE,
   },
 };

@@ -3,7 +3,7 @@ import { ExecutorError } from '../errors.js';
 import type { Executor } from '../executor.js';
 import { tfjsExecutor, type TfjsBackend } from './executor.js';
 import { openNative, type NativeOptions, type NativePackage } from './native.js';
-import { loadCore, openPlain, openWasm } from './portable.js';
+import { loadCore, NotInstalledError, openPlain, openWasm } from './portable.js';
 
 /** The better one first. */
 const NATIVE_PACKAGES: readonly NativePackage[] = [
@@ -37,7 +37,13 @@ async function openBackend(options: TfjsOptions): Promise<TfjsBackend> {
   if (backend === 'cpu') return openPlain();
   const refusals: string[] = [];
   const folder = options.folder ?? process.env['MURMURATE_TFJS'] ?? null;
-  await loadCore();
+  try {
+    // Native packages beside this one share it.
+    await loadCore();
+  } catch (error) {
+    // Those in a folder of their own bring another.
+    if (!(error instanceof NotInstalledError)) throw error;
+  }
   const opened = firstNative({ folder, threads }, refusals);
   if (backend === 'tensorflow' && opened === null) {
     throw new ExecutorError(refusals.join('; ') || '@tensorflow/tfjs-node is not installed');

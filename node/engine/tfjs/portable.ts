@@ -8,9 +8,24 @@ export interface WasmBackend extends tensorflow.KernelBackend {
   readonly wasm: { _malloc: (bytes: number) => number; _free: (address: number) => void };
 }
 
-/** Without it TensorFlow.js advertises its other packages, and checks again what a graph has checked. */
+/** A package of TensorFlow.js is not there: all of them are optional peers. */
+export class NotInstalledError extends ExecutorError {}
+
+async function loadOptional<T>(name: string, load: () => Promise<T>): Promise<T> {
+  try {
+    return await load();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ERR_MODULE_NOT_FOUND') throw error;
+    throw new NotInstalledError(`${name} is not installed`, { cause: error });
+  }
+}
+
+/**
+ * In production mode: else TensorFlow.js advertises its other packages, and checks again what a graph has checked.
+ * Throws NotInstalledError.
+ */
 export async function loadCore(): Promise<typeof tensorflow> {
-  const tf = await import('@tensorflow/tfjs-core');
+  const tf = await loadOptional('@tensorflow/tfjs-core', () => import('@tensorflow/tfjs-core'));
   tf.enableProdMode();
   return tf;
 }
@@ -20,7 +35,10 @@ const PIECE_BYTES = 2 ** 31 - 2 ** 17;
 
 let wasm: Promise<TfjsBackend> | null = null;
 
-/** WebAssembly with SIMD, one thread (it has no threads under Node). Throws ExecutorError when it does not start. */
+/**
+ * WebAssembly with SIMD, one thread (it has no threads under Node). Throws NotInstalledError, or ExecutorError when it
+ * does not start.
+ */
 export function openWasm(): Promise<TfjsBackend> {
   wasm ??= startWasm();
   return wasm;
@@ -28,7 +46,10 @@ export function openWasm(): Promise<TfjsBackend> {
 
 async function startWasm(): Promise<TfjsBackend> {
   const tf = await loadCore();
-  await import('@tensorflow/tfjs-backend-wasm');
+  await loadOptional(
+    '@tensorflow/tfjs-backend-wasm',
+    () => import('@tensorflow/tfjs-backend-wasm'),
+  );
   if (!(await keepListeners(() => tf.setBackend('wasm')))) {
     throw new ExecutorError('the wasm backend of TensorFlow.js does not start here');
   }
@@ -59,10 +80,10 @@ async function keepListeners<T>(start: () => Promise<T>): Promise<T> {
   return result;
 }
 
-/** Plain JavaScript, for machines on which nothing else starts. */
+/** Plain JavaScript, for machines on which nothing else starts. Throws as openWasm does. */
 export async function openPlain(): Promise<TfjsBackend> {
   const tf = await loadCore();
-  await import('@tensorflow/tfjs-backend-cpu');
+  await loadOptional('@tensorflow/tfjs-backend-cpu', () => import('@tensorflow/tfjs-backend-cpu'));
   if (!(await tf.setBackend('cpu'))) {
     throw new ExecutorError('the cpu backend of TensorFlow.js does not start here');
   }

@@ -79,7 +79,7 @@ async function checkFlags(command: ShownCommand): Promise<void> {
 /** Fails unless the script, the tier or npm's own command is there, and the script knows each flag. */
 function checkNpm(words: readonly string[]): void {
   const [command = '', ...rest] = words.slice(1).filter((word) => word !== '--silent');
-  if (['ci', 'install', 'link', 'audit', 'prune'].includes(command)) return;
+  if (['ci', 'install', 'link', 'pack', 'ls', 'audit', 'prune'].includes(command)) return;
   const [script = '', ...given] = command === 'run' ? rest : [command, ...rest];
   const body = scripts[script];
   assert.ok(body !== undefined, `package.json has no script ${script}`);
