@@ -32,7 +32,16 @@ export async function until<T>(
   }
 }
 
-/** One process of the command line. */
+export interface CommandLineOptions {
+  /** A command that runs it elsewhere, like `ip netns exec NAME`. */
+  prefix?: readonly string[];
+  /** What stands for "murmurate"; by default this build of it. */
+  command?: readonly string[];
+  /** Its working directory; by default that of the test. */
+  cwd?: string;
+}
+
+/** One process of the command line; `args` follow "murmurate". */
 export class CommandLine {
   readonly #child: ChildProcess;
   readonly #prefix: readonly string[];
@@ -41,11 +50,11 @@ export class CommandLine {
   stderr = '';
   exit: number | NodeJS.Signals | null = null;
 
-  /** `args` follow "murmurate"; `prefix` is a command that runs it elsewhere, like `ip netns exec NAME`. */
-  constructor(args: readonly string[], { prefix = [] }: { prefix?: readonly string[] } = {}) {
+  constructor(args: readonly string[], options: CommandLineOptions = {}) {
+    const { prefix = [], command = [process.execPath, ...LOADER, MAIN], cwd } = options;
     this.#prefix = prefix;
-    const [program = '', ...rest] = [...prefix, process.execPath, ...LOADER, MAIN, ...args];
-    this.#child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const [program = '', ...rest] = [...prefix, ...command, ...args];
+    this.#child = spawn(program, rest, { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => (this.stdout += text));
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.stderr += text));
     this.#exited = new Promise((resolve) => {

@@ -226,6 +226,16 @@ export function instructions(name: string): string[] {
   return [...lines].map(([, value = '']) => value);
 }
 
+/** All instructions of each stage, in order. */
+export function stages(): { name: string; value: string }[][] {
+  const found: { name: string; value: string }[][] = [];
+  for (const [, name = '', value = ''] of DOCKERFILE.matchAll(/^([A-Z]+) (.*)$/gm)) {
+    if (name === 'FROM') found.push([]);
+    found.at(-1)?.push({ name, value });
+  }
+  return found;
+}
+
 /** A health check: which one, and of which directory. */
 export const checkSchema = z.tuple([
   z.literal('node'),
