@@ -1,5 +1,8 @@
 /** What deploy/ promises and a program can hold it to; whether Docker and a cluster agree only they can say. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { copyFile, cp, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 import { z } from 'zod';
@@ -21,6 +24,7 @@ import {
   KNOWN_VARIABLES,
   text,
 } from './files.js';
+import { PACKAGE_DIRECTORY } from '../../../node/version.js';
 import { parsed } from '../../support/parse-command.js';
 
 describe('the image', () => {
@@ -196,6 +200,28 @@ describe('the Kubernetes manifests', () => {
 });
 
 describe('the systemd units', () => {
+  it('pass systemd-analyze verify, with their drop-ins', async (t) => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'murmurate-units-'));
+    t.after(() => rm(folder, { recursive: true, force: true }));
+    const dropIns = path.join(folder, 'murmurate@.service.d');
+    const files = UNITS.map((file) => path.join(folder, path.basename(file)));
+    for (const [i, file] of files.entries())
+      await copyFile(path.join(PACKAGE_DIRECTORY, UNITS[i] ?? ''), file);
+    await cp(path.join(PACKAGE_DIRECTORY, 'deploy', 'systemd', 'drop-ins'), dropIns, {
+      recursive: true,
+    });
+    const verified = spawnSync('systemd-analyze', ['verify', ...files], { encoding: 'utf8' });
+    if (verified.error !== undefined) {
+      t.skip('systemd-analyze is not installed');
+      return;
+    }
+    // It also looks for the program, which is where a package of the distribution puts it.
+    const said = verified.stderr
+      .split('\n')
+      .filter((line) => line !== '' && !line.includes('/usr/bin/node is not executable'));
+    assert.deepEqual(said, []);
+  });
+
   it('hold command lines that the program takes, with their state where systemd makes it', async () => {
     for (const file of UNITS) {
       const [state = ''] = directive(file, 'StateDirectory');
