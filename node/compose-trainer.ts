@@ -9,6 +9,7 @@ import { cacheDirectoryOf } from './hub/endpoint.js';
 import type { Logger } from './interfaces.js';
 import type { MemoryMode } from './model/memory-mode.js';
 import type { DeviceChoice } from './train/choose-device.js';
+import { gpuBytes } from './train/gpu-memory.js';
 import { TrainerHost } from './train/host.js';
 import type { MemoryPlan } from './train/memory-plan.js';
 import type { DataProgress, PackingProgress } from './train/messages.js';
@@ -28,13 +29,15 @@ export interface TrainerOptions {
   device: DeviceChoice;
   /** Format of the frozen weights; "auto": the most exact that fits. */
   weights: WeightChoice;
+  /** GB of a GPU's memory that may be used; null or absent: what is free. */
+  gpuMemory?: number | null;
   /** The most sequences that go through the model at once; "auto": as many of a step as fit into memory. */
   microBatch: number | 'auto';
   /** Whether to save memory at the price of time; "auto": where it is needed. */
   memory: MemoryMode | 'auto';
   /** Absent: without noise. */
   privacy?: Pick<PrivacySettings, 'noise' | 'clip' | 'batchSize'> | null;
-  /** Told what training will take, before the model is loaded; of a GPU nothing is known. */
+  /** Told what training will take, before the model is loaded. */
   onPlan?: (plan: MemoryPlan) => void;
   /** Told now and then how far reading the data is. */
   onReading?: (progress: DataProgress) => void;
@@ -77,6 +80,7 @@ export async function openTrainer(
       threads: options.threads ?? availableParallelism(),
       device: options.device,
       weights: options.weights,
+      gpuMemory: gpuBytes(options.gpuMemory ?? null),
       microBatch: options.microBatch,
       memory: options.memory,
       heldOutShare: options.heldOut,

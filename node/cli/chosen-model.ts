@@ -20,15 +20,24 @@ import { readStoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
 import { readSettings } from '../store/settings.js';
 import { chooseDevice, type DeviceChoice } from '../train/choose-device.js';
+import { freeMemory } from '../train/free-memory.js';
+import { gpuBytes, gpuMemory, isGpu, onGpu } from '../train/gpu-memory.js';
+import type { MachineMemory } from '../train/memory-plan.js';
 import { planReading, type ReadingPurpose } from '../train/reading-memory.js';
 import {
   formatsFor,
-  formatWithoutPlan,
+  plannedFormats,
   plannedWeights,
   type WeightChoice,
 } from '../train/weight-formats.js';
 import { modelDirectory, modelOption } from './base-choice.js';
-import { deviceOption, directoryOption, epochOption, weightsOption } from './peer-options.js';
+import {
+  deviceOption,
+  directoryOption,
+  epochOption,
+  gpuMemoryOption,
+  weightsOption,
+} from './peer-options.js';
 import { sayPacking } from './slow.js';
 import type { VerbCall, VerbIo } from './verb.js';
 
@@ -41,6 +50,7 @@ export const modelOptions = {
   model: { ...modelOption.model, defaultText: 'the one of --dir, or the embedded tiny-base' },
   ...deviceOption,
   ...weightsOption,
+  ...gpuMemoryOption,
 } as const;
 type ModelOptions = OptionValues<typeof modelOptions>;
 
@@ -106,13 +116,23 @@ export interface OpenedDevice {
   /**
    * The model with its weights in the format that was asked for, or else in the most exact one with which the graph of
    * `build` fits: decided by the first graph. Says on stderr what the graph takes, and how far packing the weights is.
-   * Throws UserError with the sizes when it does not fit, and when packed weights cannot be written; of the memory of a
-   * device other than the CPU nothing is known. `io.signal.reason`.
+   * Throws UserError with the sizes when it does not fit, and when packed weights cannot be written; `io.signal.reason`.
    */
   ready: (
     build: (model: ModelToOpen) => Promise<Program>,
     purpose: ReadingPurpose,
   ) => Promise<ModelToOpen>;
+}
+
+/** What the user says of the device; GB of a GPU's memory that may be used, null for all that is free. */
+export interface ComputingChoice {
+  readonly device: DeviceChoice;
+  readonly weights: WeightChoice;
+  readonly gpuMemory: number | null;
+}
+
+function machineNow(): MachineMemory {
+  return { processBytes: process.memoryUsage.rss(), free: freeMemory(), refuse: true };
 }
 
 /**
@@ -121,7 +141,7 @@ export interface OpenedDevice {
  */
 export async function openDevice(
   chosen: ChosenModel,
-  { device: asked, weights: choice }: { device: DeviceChoice; weights: WeightChoice },
+  { device: asked, weights: choice, gpuMemory: gigabytes }: ComputingChoice,
   threads: number,
   io: VerbIo,
 ): Promise<OpenedDevice> {
@@ -132,7 +152,7 @@ export async function openDevice(
   const executor = await openExecutor({ device, threads });
   if (why !== null) io.stderr.write(`device: ${executor.device}; ${why}\n`);
   const { directory } = chosen;
-  const formats = formatsFor(device, directory.weights);
+  const formats = plannedFormats(device, directory.weights);
   const inFormat = (weightFormat: WeightFormat, weights: WeightIndex): ModelToOpen => ({
     ...chosen,
     ...{ weights, weightFormat, executor },
@@ -143,11 +163,17 @@ export async function openDevice(
     ready: async (build, purpose) => {
       const graph = async (format: WeightFormat): Promise<GraphMemory> =>
         graphMemory(await build(inFormat(format, plannedWeights(directory, format))));
-      let format =
-        known?.format ??
-        (choice === 'auto' ? formatWithoutPlan(device, directory.weights) : choice);
-      if (device === 'cpu') {
-        const plan = await planReading({ formats, graph }, known?.format ?? choice, purpose);
+      let [format] = formatsFor(device, directory.weights);
+      if (device !== 'tfjs') {
+        const machine = isGpu(device)
+          ? onGpu(device, await gpuMemory(device, gpuBytes(gigabytes)), true)
+          : machineNow();
+        const plan = await planReading(
+          { formats, graph },
+          known?.format ?? choice,
+          purpose,
+          machine,
+        );
         io.stderr.write(`${plan.sentence}\n`);
         format = plan.format;
       }

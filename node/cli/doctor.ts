@@ -7,12 +7,12 @@ import { checkKind, checkSpace, checkWritable, fileSystemAt, nearest } from '../
 import { checkDevice, checkMemory, checkSpeed, threadsOf, type Plan } from '../doctor/computing.js';
 import { checkFit, WANTED, wellKnown } from '../doctor/fitting.js';
 import { checkData, checkModel, checkModelCache, checkSwarmKey } from '../doctor/files.js';
-import { AGAIN, runChecks, warn, type Check, type Named } from '../doctor/finding.js';
+import { AGAIN, runChecks, warn, type Check, type Finding, type Named } from '../doctor/finding.js';
 import { checkClock, checkNode, checkThisProcessor } from '../doctor/machine.js';
 import { checkAddresses, checkNetwork, checkRouter, ownAddresses } from '../doctor/network.js';
 import { defaultsOf, type OptionValues } from '../config.js';
 import type { ColumnNames } from '../data/columns.js';
-import { DEVICES } from '../engine/devices.js';
+import { DEVICES, GPU_DEVICES, lackOf, type Device } from '../engine/devices.js';
 import { EXIT_FAILURE, UserError } from '../errors.js';
 import { loraModules } from '../model/lora.js';
 import { ModelCache } from '../hub/cache.js';
@@ -27,6 +27,7 @@ import type { StatusReport } from '../status.js';
 import { DataDirectory } from '../store/directory.js';
 import { holderOf } from '../store/lock.js';
 import { freeMemory } from '../train/free-memory.js';
+import { gpuBytes, gpuMemory, isGpu, onGpu } from '../train/gpu-memory.js';
 import type { MachineMemory } from '../train/memory-plan.js';
 import { adapterLayout } from '../../protocol/adapter.js';
 import type { Manifest } from '../../protocol/manifest.js';
@@ -56,6 +57,7 @@ export const doctorOptions = {
   threads: peerOptions.threads,
   device: peerOptions.device,
   weights: peerOptions.weights,
+  gpuMemory: peerOptions.gpuMemory,
   microBatch: peerOptions.microBatch,
   memory: peerOptions.memory,
   rank: runOptions.rank,
@@ -144,11 +146,7 @@ async function lanesFor(
   ];
   const computing = [
     one('model', async () => [await checkModel(await modelOf(options))]),
-    one('memory', async () => {
-      const isOther = options.device !== 'cpu' && options.device !== 'auto';
-      if (isOther) return [warn(`nothing is known of the memory of ${options.device}`)];
-      return [await checkMemory(await plan(), roomNow())];
-    }),
+    one('memory', async () => memoryFindings(await plan(), options)),
     one('speed', async (signal) => [await checkSpeed(await plan(), signal)], {
       deadlineMs: LONG_MS,
       whenLate: 'give a smaller --batch-size or --sequence-length, or free this machine (top)',
@@ -182,16 +180,40 @@ async function lanesFor(
 }
 
 /** Of the model that was chosen; of none, one for each of a few that many people want. */
-function fittingChecks({ model }: DoctorOptions, plan: () => Promise<Plan>): Check[] {
-  const names = model === null ? WANTED : [null];
+function fittingChecks(options: DoctorOptions, plan: () => Promise<Plan>): Check[] {
+  const names = options.model === null ? WANTED : [null];
   return names.map((name) =>
     one('fits', async () => {
       const planned = await plan();
       const fitted =
         name === null ? { ...planned, name: planned.model.name } : wellKnown(name, planned);
-      return [await checkFit(fitted, roomNow())];
+      const room = isGpu(options.device) ? await gpuRoomNow(options.device, options) : roomNow();
+      return [await checkFit(fitted, room)];
     }),
   );
+}
+
+/** Of the device that is asked for; under auto of the processor, and of the first GPU that may be there. */
+async function memoryFindings(plan: Plan, options: DoctorOptions): Promise<Finding[]> {
+  const { device } = options;
+  if (device === 'tfjs') return [warn('nothing is known of the memory that tfjs takes')];
+  if (device !== 'auto') {
+    const room = isGpu(device) ? await gpuRoomNow(device, options) : roomNow();
+    return [await checkMemory(plan, room)];
+  }
+  const onCpu = await checkMemory(plan, roomNow());
+  const gpu = GPU_DEVICES.find((one) => lackOf(one) === null);
+  if (gpu === undefined) return [onCpu];
+  const onIt = await checkMemory(plan, await gpuRoomNow(gpu, options));
+  // The processor takes over what it has no room for.
+  return [onCpu, onIt.level === 'fail' ? warn(onIt.text) : onIt];
+}
+
+async function gpuRoomNow(
+  device: Device,
+  { gpuMemory: asked }: DoctorOptions,
+): Promise<MachineMemory> {
+  return onGpu(device, await gpuMemory(device, gpuBytes(asked)), true);
 }
 
 function roomNow(): MachineMemory {

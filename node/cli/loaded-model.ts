@@ -15,9 +15,7 @@ import {
   type NextTokenModel,
 } from '../model/next-token-model.js';
 import { RememberingModel } from '../train/remembering-model.js';
-import { openDevice, type ChosenModel } from './chosen-model.js';
-import type { DeviceChoice } from '../train/choose-device.js';
-import type { WeightChoice } from '../train/weight-formats.js';
+import { openDevice, type ChosenModel, type ComputingChoice } from './chosen-model.js';
 import type { VerbIo } from './verb.js';
 
 /** Tokens of a conversation where nothing else is asked for: each step computes over all of them. */
@@ -43,12 +41,7 @@ export interface LoadedModel {
 /** Throws UserError: a model, template or --format that cannot be used, or a model that does not fit into memory. */
 export async function loadModel(
   chosen: ChosenModel,
-  options: {
-    device: DeviceChoice;
-    weights: WeightChoice;
-    context: number | null;
-    format: string | null;
-  },
+  options: ComputingChoice & { context: number | null; format: string | null },
   doing: string,
   io: VerbIo,
 ): Promise<LoadedModel> {

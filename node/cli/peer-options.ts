@@ -95,6 +95,18 @@ export const weightsOption = {
   ),
 } as const;
 
+/** More than any GPU has. */
+const GPU_GB_MAX = 10_000;
+
+export const gpuMemoryOption = {
+  gpuMemory: option(
+    real('GB', 0.001, GPU_GB_MAX),
+    null,
+    'GB of the GPU’s memory to use; without it what the driver says is free, and 8 where nothing says it',
+    'what is free',
+  ),
+} as const;
+
 export const listenOption = {
   listen: manyOption(
     multiaddr,
@@ -148,6 +160,7 @@ export const peerOptions = {
   ...threadsOption,
   ...deviceOption,
   ...weightsOption,
+  ...gpuMemoryOption,
   ...microBatchOption,
   ...memoryOption,
   ...privacyOptions,

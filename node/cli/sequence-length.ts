@@ -9,6 +9,7 @@ import { longestThatFits, type Plan } from '../doctor/computing.js';
 import { loraModules } from '../model/lora.js';
 import type { ModelDirectory } from '../model/model-directory.js';
 import { freeMemory } from '../train/free-memory.js';
+import { gpuBytes, gpuMemory, isGpu, onGpu } from '../train/gpu-memory.js';
 import { size } from '../train/memory-plan.js';
 import type { LoraModule } from '../../protocol/adapter.js';
 import { trainingOf } from './found-run.js';
@@ -36,7 +37,7 @@ export interface AutoLength {
 
 /**
  * The 95th percentile of the records' lengths, rounded up to a multiple of 64, at most the model's positions, and no more
- * than fits into memory; of a GPU's memory nothing is known. Throws UserError for paths that are not data files and for a
+ * than fits into memory: of the GPU that is asked for, or else of the processor. Throws UserError for paths that are not data files and for a
  * tokenizer that cannot be used, and `signal.reason`.
  */
 export async function autoSequenceLength(
@@ -56,15 +57,18 @@ export async function autoSequenceLength(
   const most = Math.min(wanted, config.maxPositions);
   const positions = `${records}, but the model has ${grouped(config.maxPositions)} positions`;
   const why = most < wanted ? positions : records;
-  const { device } = plan.options;
+  const { device, gpuMemory: asked = null } = plan.options;
   // A short sequence that does not fit is refused with all that would help.
-  if (most <= DEFAULT_TOKENS || (device !== 'cpu' && device !== 'auto')) return known(most, why);
-  const machine = { processBytes: process.memoryUsage.rss(), free, refuse: true };
+  if (most <= DEFAULT_TOKENS || device === 'tfjs') return known(most, why);
+  // Under auto a GPU that has no room for it is not taken.
+  const machine = isGpu(device)
+    ? onGpu(device, await gpuMemory(device, gpuBytes(asked)), true)
+    : { processBytes: process.memoryUsage.rss(), free, refuse: true };
   const fitting = await longestThatFits(plan, machine, most);
   if (fitting === null || fitting >= most) return known(most, why);
   return known(
     fitting,
-    `${records}, but more do not fit into the ${size(free)} of memory that are free`,
+    `${records}, but more do not fit into the ${size(machine.free)} of memory that are free`,
   );
 }
 

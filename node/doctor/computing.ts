@@ -9,11 +9,13 @@ import { TIMED_SEQUENCES, TRIAL_TOKENS } from '../engine/trial.js';
 import { UserError } from '../errors.js';
 import { createLogger } from '../log.js';
 import { openLanguageModel } from '../model/language-model.js';
-import type { ModelDirectory } from '../model/model-directory.js';
+import { loraModules } from '../model/lora.js';
+import { openModelDirectory, type ModelDirectory } from '../model/model-directory.js';
 import type { PackedModel } from '../model/packed/layout.js';
 import { fastestWays } from '../train/accumulate.js';
 import { probeDevice, type DeviceWorld } from '../train/choose-device.js';
 import { graphMemory } from '../engine/memory.js';
+import { isGpu } from '../train/gpu-memory.js';
 import { longestSequence, planMemory, whatFits } from '../train/memory.js';
 import {
   fits,
@@ -23,7 +25,8 @@ import {
   type MemoryRequest,
 } from '../train/memory-plan.js';
 import { describePlan, explainWeights } from '../train/memory-words.js';
-import { formatsFor, isHalf, plannedWeights } from '../train/weight-formats.js';
+import { isHalf, plannedFormats, plannedWeights } from '../train/weight-formats.js';
+import { EMBEDDED_MODEL_DIRECTORY } from '../version.js';
 import { adapterLayout, type AdapterSpec } from '../../protocol/adapter.js';
 import type { Training } from '../../protocol/manifest.js';
 import { fail, ok, warn, type Finding } from './finding.js';
@@ -46,20 +49,20 @@ export interface Planned {
   options: Pick<TrainerOptions, 'threads'>;
 }
 
-/** What training is planned with. */
-export async function needsOf({
-  model,
-  adapter,
-  training,
-  options,
-}: Planned): Promise<MemoryNeeds> {
+/** What training on `device` is planned with. */
+export async function needsOf(
+  { model, adapter, training, options }: Planned,
+  device: Device = 'cpu',
+): Promise<MemoryNeeds> {
   const { config, weights } = model;
   const { batchSize, sequenceLength } = training;
-  const executor = await openExecutor({ device: 'cpu', threads: 1 });
+  const executor = await openExecutor({ device, threads: 1 });
   return {
     ...{ batchSize, sequenceLength, adapterSize: adapterLayout(adapter).size },
-    ...fastestWays(batchSize, sequenceLength, threadsOf(options)),
-    ...{ formats: formatsFor('cpu', weights), isHalf: isHalf(weights) },
+    ...(isGpu(device)
+      ? { fastest: batchSize, replications: [] }
+      : fastestWays(batchSize, sequenceLength, threadsOf(options))),
+    ...{ formats: plannedFormats(device, weights), isHalf: isHalf(weights) },
     graphs: async ({ microBatch, format, ...shape }) => {
       const opened = await openLanguageModel({
         ...{ config, weights: plannedWeights(model, format), weightFormat: format },
@@ -72,7 +75,7 @@ export async function needsOf({
 
 /** How training would use memory. Throws UserError with the sizes when it does not fit into `machine`. */
 export async function planTraining(plan: Plan, machine: MachineMemory): Promise<MemoryPlan> {
-  return planMemory(await needsOf(plan), requestOf(plan), machine);
+  return planMemory(await needsOf(plan, machine.gpu?.device), requestOf(plan), machine);
 }
 
 /**
@@ -84,14 +87,14 @@ export async function longestThatFits(
   machine: MachineMemory,
   most: number,
 ): Promise<number | null> {
-  return longestSequence(await needsOf(plan), requestOf(plan), machine, most);
+  return longestSequence(await needsOf(plan, machine.gpu?.device), requestOf(plan), machine, most);
 }
 
 function requestOf({ options: { microBatch: most, memory, weights } }: Plan): MemoryRequest {
   return { most, memory, weights };
 }
 
-/** On the CPU; of the memory of a GPU nothing is known. */
+/** In the memory of the processor, or of the GPU that `machine` is. */
 export async function checkMemory(plan: Plan, machine: MachineMemory): Promise<Finding> {
   try {
     const planned = await planTraining(plan, machine);
@@ -101,13 +104,14 @@ export async function checkMemory(plan: Plan, machine: MachineMemory): Promise<F
     return isLow || !fits(planned) ? warn(text) : ok(text);
   } catch (error) {
     if (!(error instanceof UserError)) throw error;
-    const remedy = await whatFits(await needsOf(plan), requestOf(plan), machine);
+    const needs = await needsOf(plan, machine.gpu?.device);
+    const remedy = await whatFits(needs, requestOf(plan), machine);
     const fix =
       remedy.plan !== null
         ? `murmurate start ${remedy.options}`
         : remedy.sequenceLength !== null
           ? `murmurate start --sequence-length ${remedy.sequenceLength}`
-          : 'take a smaller --model';
+          : `${machine.gpu === undefined ? '' : 'use --device cpu, or '}take a smaller --model`;
     return fail(error.message, fix);
   }
 }
@@ -142,8 +146,39 @@ export async function checkDevice(
 const LINE = `${'The quick brown fox jumps over the lazy dog. '.repeat(8)}\n`;
 const LINES = 256;
 
-/** A real step of the model in the process that would train it. Throws UserError, TrainerDiedError, `signal.reason`. */
+/** Files of a model larger than that are not read to time a step: packing or loading them takes longer than anyone waits. */
+const TIMED_BYTES_MAX = 1e9;
+
+/**
+ * A real step in the process that would train: of the model, or of the embedded base where the model is large. Throws
+ * UserError, TrainerDiedError, `signal.reason`.
+ */
 export async function checkSpeed(plan: Plan, signal: AbortSignal): Promise<Finding> {
+  const { steps, training, model } = plan;
+  const isLarge = fileBytes(model) > TIMED_BYTES_MAX;
+  const timed = isLarge ? await onEmbeddedBase(plan) : plan;
+  const { ms, device } = await stepMs(timed, signal);
+  const { batchSize, sequenceLength } = timed.training;
+  const tokens = batchSize * sequenceLength;
+  const step = `a step of ${batchSize} x ${sequenceLength} tokens`;
+  const took = `takes ${Math.round(ms)} ms (${Math.round((tokens * 1000) / ms)} tokens/s) on ${device}`;
+  if (!isLarge) {
+    return ok(`${step} ${took}, so ${steps} steps, an epoch, take ${inSeconds(steps * ms)}`);
+  }
+  // Nearly all of a step is products with weights.
+  const times = productsOf(model) / productsOf(timed.model);
+  const share = (training.batchSize * training.sequenceLength) / tokens;
+  return ok(
+    `${step} of the embedded base ${took}; ${model.name} is not loaded to time it, but has ${Math.round(times)} times as ` +
+      `many weights to multiply with, so that ${steps} steps, an epoch, take about ${inSeconds(steps * ms * times * share)}`,
+  );
+}
+
+function inSeconds(ms: number): string {
+  return `${(ms / 1000).toFixed(ms < 100_000 ? 1 : 0)} s`;
+}
+
+async function stepMs(plan: Plan, signal: AbortSignal): Promise<{ ms: number; device: string }> {
   const folder = await mkdtemp(join(tmpdir(), 'murmurate-doctor-'));
   try {
     const file = join(folder, 'text.txt');
@@ -154,19 +189,36 @@ export async function checkSpeed(plan: Plan, signal: AbortSignal): Promise<Findi
     const own = { ...options, data: [file], heldOut: 0 };
     const trainer = await openTrainer(plan.model, run, own, '', logger, signal);
     try {
-      const ms = await trainer.measureStepMs(signal);
-      const { batchSize, sequenceLength } = training;
-      const speed = Math.round((batchSize * sequenceLength * 1000) / ms);
-      return ok(
-        `a step of ${batchSize} x ${sequenceLength} tokens takes ${Math.round(ms)} ms (${speed} tokens/s) on ` +
-          `${trainer.device}, so ${steps} steps, an epoch, take ${((steps * ms) / 1000).toFixed(1)} s`,
-      );
+      return { ms: await trainer.measureStepMs(signal), device: trainer.device };
     } finally {
       await trainer.close();
     }
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** The same plan for the model that every installation has. */
+async function onEmbeddedBase({ adapter, training, ...plan }: Plan): Promise<Plan> {
+  const model = await openModelDirectory(EMBEDDED_MODEL_DIRECTORY);
+  const modules = loraModules(model.config, ['all-linear']);
+  const sequenceLength = Math.min(training.sequenceLength, model.config.maxPositions);
+  return {
+    ...{ ...plan, model },
+    adapter: { ...adapter, modules },
+    training: { ...training, sequenceLength },
+  };
+}
+
+function fileBytes({ weights }: PackedModel): number {
+  return [...weights.values()].reduce((sum, { length }) => sum + length, 0);
+}
+
+/** Weights that a token is multiplied with, those of the output layer included. */
+function productsOf({ config }: PackedModel): number {
+  const linear = loraModules(config, ['all-linear']);
+  const head = config.vocabSize * config.hiddenSize;
+  return linear.reduce((sum, one) => sum + one.inFeatures * one.outFeatures, head);
 }
 
 /** As --threads. */

@@ -6,7 +6,7 @@ import type { PackedModel } from '../model/packed/layout.js';
 import type { WeightFormat } from '../model/weight-format.js';
 import { longestSequence, planMemory } from '../train/memory.js';
 import { fits, needed, size, type MachineMemory, type MemoryPlan } from '../train/memory-plan.js';
-import { formatsFor, plannedWeights } from '../train/weight-formats.js';
+import { plannedFormats, plannedWeights } from '../train/weight-formats.js';
 import { needsOf, type Planned } from './computing.js';
 import { ok, warn, type Finding } from './finding.js';
 import { configJson, namedShape, weightsOf } from './model-shapes.js';
@@ -41,7 +41,12 @@ export async function checkFit(fitted: Fitted, machine: MachineMemory): Promise<
   const { name, model } = fitted;
   const most = Math.min(TOKENS, model.config.maxPositions);
   const formats = possible(model, machine);
-  const needs = { ...(await needsOf(fitted)), formats, batchSize: 1, replications: [] };
+  const needs = {
+    ...(await needsOf(fitted, machine.gpu?.device)),
+    formats,
+    batchSize: 1,
+    replications: [],
+  };
   const planFor = async (sequenceLength: number): Promise<MemoryPlan | null> => {
     try {
       return await planMemory({ ...needs, sequenceLength }, OPEN, machine);
@@ -68,8 +73,8 @@ export async function checkFit(fitted: Fitted, machine: MachineMemory): Promise<
 }
 
 /** Formats whose weights alone are not more than what is free, and the smallest in any case: no graph need be built. */
-function possible(model: PackedModel, { free }: MachineMemory): readonly WeightFormat[] {
-  const formats = formatsFor('cpu', model.weights);
+function possible(model: PackedModel, { free, gpu }: MachineMemory): readonly WeightFormat[] {
+  const formats = plannedFormats(gpu?.device ?? 'cpu', model.weights);
   return formats.filter(
     (format, i) => i === formats.length - 1 || weightBytes(model, format) <= free,
   );

@@ -36,6 +36,11 @@ export interface CompileOptions {
    * time. Default: 1. Taken for 1 by what has no use for it.
    */
   readonly replicas?: number;
+  /**
+   * There is no room for the weights a second time: an executor that would compile a graph for brief runs by itself takes the
+   * whole one for them too. Default: false.
+   */
+  readonly isTight?: boolean;
 }
 
 /** What a run is fed, by name. */

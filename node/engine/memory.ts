@@ -19,10 +19,14 @@ export interface GraphMemory {
    * pages. Of a table that is read by index, those of as many rows as there are indices.
    */
   readonly evictable: number;
+  /** The same of all of these weights, whatever of them a run reads: what a device holds, which copies them. */
+  readonly stored: number;
   /** Inputs, intermediate values and outputs: the most at one moment of a run. */
   readonly peak: number;
   /** Operations, each of which costs the executor a little as well. */
   readonly operations: number;
+  /** The largest single array: a weight that is read as float32, an input, an intermediate value or an output. */
+  readonly largest: number;
 }
 
 /** Where the right factor of a product stands, of which the kernels lay out a weight. */
@@ -47,10 +51,22 @@ export function graphMemory({
     weights:
       weightBytes(order, plainWeights) + constants.reduce((sum, value) => sum + bytesOf(value), 0),
     evictable: evictableBytes(order, results),
+    stored: storedBytes(order, results),
     peak:
       pieceBytes(order) + Math.max(peak(outputs, full), brief === outputs ? 0 : peak(brief, short)),
     operations: order.filter(({ source }) => source.kind === 'operation').length,
+    largest: largestBytes(order, results),
   };
+}
+
+/** What is mapped from files is read in pieces. */
+function largestBytes(order: readonly Value[], outputs: readonly Value[]): number {
+  const loaded = readAsFloats(order, outputs);
+  let most = 0;
+  for (const value of order) {
+    if (value.source.kind !== 'weight' || loaded.has(value)) most = Math.max(most, bytesOf(value));
+  }
+  return most;
 }
 
 /**
@@ -82,14 +98,7 @@ function weightBytes(order: readonly Value[], staysPlain: boolean): number {
 function evictableBytes(order: readonly Value[], outputs: readonly Value[]): number {
   const loaded = readAsFloats(order, outputs);
   const gathered = gatheredRows(order);
-  const files = new Map<string, [from: number, to: number][]>();
-  const isMapped = (value: Value): boolean =>
-    value.source.kind === 'weight' && !loaded.has(value) && !gathered.has(value);
-  for (const value of order.filter(isMapped)) {
-    for (const { file, offset, length } of piecesOfFiles(value)) {
-      files.set(file, [...(files.get(file) ?? []), [offset, offset + length]]);
-    }
-  }
+  const files = rangesOf(order.filter((value) => !loaded.has(value) && !gathered.has(value)));
   let bytes = 0;
   for (const ranges of files.values()) bytes += coveredBytes(ranges);
   for (const [value, rows] of gathered) {
@@ -101,6 +110,24 @@ function evictableBytes(order: readonly Value[], outputs: readonly Value[]): num
     }
   }
   return bytes;
+}
+
+function storedBytes(order: readonly Value[], outputs: readonly Value[]): number {
+  const loaded = readAsFloats(order, outputs);
+  let bytes = 0;
+  for (const ranges of rangesOf(order.filter((value) => !loaded.has(value))).values()) {
+    bytes += coveredBytes(ranges);
+  }
+  return bytes;
+}
+
+/** Where the weights among `values` lie, by file. */
+function rangesOf(values: readonly Value[]): Map<string, [from: number, to: number][]> {
+  const files = new Map<string, [from: number, to: number][]>();
+  for (const { file, offset, length } of values.flatMap(piecesOfFiles)) {
+    files.set(file, [...(files.get(file) ?? []), [offset, offset + length]]);
+  }
+  return files;
 }
 
 /** The kernel maps whole pages; a row lies over one more than it fills. */

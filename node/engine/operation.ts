@@ -42,6 +42,8 @@ export interface OnnxEmitter {
   stored(weight: WeightSource, from: number, to: number, options?: StoredOptions): StoredRows;
   /** Whether Gather reads codes of 8 bits. */
   readonly gathersCodes: boolean;
+  /** Products and lookups are to read the same pieces of a large table, of which a device makes copies. */
+  readonly sharesPieces: boolean;
   /**
    * A Loop of `count` steps whose nodes `body` adds once; absent where the device has none. `step` is the step's
    * number, int64 without dimensions; `state` goes from step to step. The body may read names from outside of it.

@@ -52,7 +52,8 @@ export function ortExecutor(options: OrtOptions): Executor {
     device: device === 'cpu' ? cpu : device,
     hasIntegerProducts: device === 'cpu',
     isInPlace: device === 'cpu',
-    compile: (program, { replicas = 1 } = {}) => compile(program, { ...options, device, replicas }),
+    compile: (program, { replicas = 1, isTight = false } = {}) =>
+      compile(program, { ...options, device, replicas, isTight }),
   };
 }
 
@@ -62,7 +63,7 @@ type Settings = OrtOptions & { readonly device: OrtDevice };
 /** On the CPU one session takes both kinds of run; a GPU's gets none of the nodes that decide. */
 async function compile(
   program: Program,
-  { replicas, ...settings }: Settings & Required<CompileOptions>,
+  { replicas, isTight, ...settings }: Settings & Required<CompileOptions>,
 ): Promise<CompiledGraph> {
   const { outputs, brief } = program;
   const { device, threads } = settings;
@@ -73,7 +74,7 @@ async function compile(
   if (device === 'cpu' || brief === undefined) return open(program, settings);
   const full = await open({ outputs }, settings);
   const names = Object.keys(brief);
-  return new TwoGraphs(full, names, () => open({ outputs: brief }, settings));
+  return new TwoGraphs(full, names, isTight ? null : () => open({ outputs: brief }, settings));
 }
 
 async function open(program: Program, settings: Settings): Promise<OrtGraph> {
@@ -165,17 +166,24 @@ async function resolveFile(file: string, weight: string): Promise<string> {
   }
 }
 
+const WITH_GRADIENT = 'losses are measured with the graph of the gradient, which takes longer.';
+
 /** A graph for each kind of run, the brief one compiled at its first; the other is enough where both do not fit. */
 class TwoGraphs implements CompiledGraph {
-  /** Null where it failed. */
+  /** Null where it failed, or is not to be. */
   private brief: Promise<OrtGraph> | null | undefined;
   remark: string | null = null;
 
+  /** `openBrief`: null where there is no room for it. */
   constructor(
     private readonly full: OrtGraph,
     private readonly names: readonly string[],
-    private readonly openBrief: () => Promise<OrtGraph>,
-  ) {}
+    private readonly openBrief: (() => Promise<OrtGraph>) | null,
+  ) {
+    if (openBrief !== null) return;
+    this.brief = null;
+    this.remark = `The device has no room for the weights a second time, for losses alone: ${WITH_GRADIENT}`;
+  }
 
   get inputs(): ReadonlyMap<string, TensorType> {
     return this.full.inputs;
@@ -187,15 +195,13 @@ class TwoGraphs implements CompiledGraph {
     checkFeeds(this.inputs, feeds);
     if (this.brief !== null) {
       try {
-        this.brief ??= this.openBrief();
+        this.brief ??= this.openBrief!();
         const graph = await this.brief;
         const taken = Object.entries(feeds).filter(([name]) => graph.inputs.has(name));
         return await graph.run(Object.fromEntries(taken), { into });
       } catch (error) {
         await this.disposeBrief();
-        this.remark =
-          `A graph for the loss alone does not run on this device (${reason(error)}): losses are measured with ` +
-          'that of the gradient, which takes longer.';
+        this.remark = `A graph for the loss alone does not run on this device (${reason(error)}): ${WITH_GRADIENT}`;
       }
     }
     const results = await this.full.run(feeds);

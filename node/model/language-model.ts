@@ -74,6 +74,8 @@ export interface LanguageModel extends BatchShape {
   readonly adapterSize: number;
   /** As CompileOptions, of what is compiled from now on; 1 at first. */
   replicas: number;
+  /** As CompileOptions, likewise; false at first. */
+  isTight: boolean;
   /**
    * theta: [adapterSize] float32; `into` as large, where the gradient is to lie; else in an array of its own. Throws
    * UserError for a token outside of the vocabulary.
@@ -120,6 +122,7 @@ class GraphLanguageModel implements LanguageModel {
   readonly sequenceLength: number;
   readonly adapterSize: number;
   replicas = 1;
+  isTight = false;
   remark: string | null = null;
   private readonly ports: AdapterPorts;
   private built: Forward | null = null;
@@ -260,7 +263,7 @@ class GraphLanguageModel implements LanguageModel {
     const known = this.graphs.get(name);
     if (known !== undefined) return known;
     const graph = loadGraph(this.options.executor, this.program(name), {
-      replicas: this.replicas,
+      ...{ replicas: this.replicas, isTight: this.isTight },
     });
     this.graphs.set(name, graph);
     try {

@@ -4,7 +4,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { DatasetStats } from '../data/dataset.js';
-import { GPU_DEVICES, type Device } from '../engine/devices.js';
+import type { Device } from '../engine/devices.js';
 import { UserError } from '../errors.js';
 import {
   TrainerDiedError,
@@ -20,6 +20,7 @@ import type { AdapterSpec } from '../../protocol/adapter.js';
 import { AdapterLink } from './adapter-link.js';
 import { chooseDevice, cpuInstead, type ChosenDevice, type DeviceChoice } from './choose-device.js';
 import type { DomainLosses } from './compare.js';
+import { isGpu } from './gpu-memory.js';
 import type { MemoryPlan } from './memory-plan.js';
 import type {
   AdapterParams,
@@ -50,7 +51,7 @@ export interface TrainerHostOptions extends Omit<
   adapter: AdapterSpec;
   device: DeviceChoice;
   logger: Logger;
-  /** Told what training will take, before the model is loaded for the first time; of a GPU nothing is known. */
+  /** Told what training will take, before the model is loaded for the first time. */
   onPlan?: (plan: MemoryPlan) => void;
   /** Told now and then how far reading the data is, the first time. */
   onReading?: (progress: DataProgress) => void;
@@ -178,7 +179,7 @@ export class TrainerHost implements Trainer {
     if (this.#deviceProblem !== null) sentences.push(this.#deviceProblem);
     if (this.#remark !== null) sentences.push(this.#remark);
     if (this.#spared !== null) sentences.push(this.#spared.sentence);
-    const isOnGpu = GPU_DEVICES.includes(this.#last?.chosen.device ?? 'cpu');
+    const isOnGpu = isGpu(this.#last?.chosen.device ?? 'cpu');
     if (isOnGpu && this.#gpuRoom.sentence !== null) sentences.push(this.#gpuRoom.sentence);
     if (this.#isExhausted) {
       sentences.push(
@@ -340,11 +341,12 @@ export class TrainerHost implements Trainer {
       }),
       device: chosen.device,
       microBatch: this.#microBatch(chosen.device),
-      memory: this.#spared?.memory ?? this.#session.memory,
+      memory: this.#memory(chosen.device),
       // Losses of one run are compared with each other: the format stays what it was at first.
       weights: this.#spared?.weights ?? this.#format(chosen.device),
       // A peer that was running does not end because something else takes memory for a while.
-      refuseTooLarge: this.#first === null && this.#spared === null,
+      refuseTooLarge:
+        this.#first === null && this.#spared === null && this.#gpuRoom.microBatch === null,
     };
     try {
       const onProgress = (progress: CallProgress<'open'>): void => {
@@ -388,10 +390,13 @@ export class TrainerHost implements Trainer {
 
   /** Sequences at once, fewer where memory ran out. */
   #microBatch(device: Device): SessionOptions['microBatch'] {
-    const spared = GPU_DEVICES.includes(device)
-      ? this.#gpuRoom.microBatch
-      : this.#spared?.microBatch;
+    const spared = isGpu(device) ? this.#gpuRoom.microBatch : this.#spared?.microBatch;
     return spared ?? this.#session.microBatch;
+  }
+
+  #memory(device: Device): SessionOptions['memory'] {
+    const spared = isGpu(device) ? this.#gpuRoom.memory : this.#spared?.memory;
+    return spared ?? this.#session.memory;
   }
 
   /** That of the last process on such a device, or as asked for. */
@@ -401,23 +406,24 @@ export class TrainerHost implements Trainer {
   }
 
   #planned(plan: MemoryPlan): void {
-    if (this.#plan === null && this.#first === null) this.#onPlan(plan);
+    const isNew = this.#plan === null || this.#plan.gpu?.device !== plan.gpu?.device;
+    if (isNew && this.#first === null) this.#onPlan(plan);
     this.#plan = plan;
     this.#logger.debug({ ...plan }, 'memory planned');
   }
 
   #spareGpu(device: Device): boolean {
-    if (!this.#gpuRoom.spare(device, this.#session)) return false;
+    if (!this.#gpuRoom.spare(device, this.#session, this.#plan)) return false;
     this.#logger.warn({ device }, this.#gpuRoom.sentence ?? '');
     return true;
   }
 
   /**
    * The first time that memory ran out, the next process takes less: see spared.ts. False when that was done before or
-   * there is no less. A GPU, of which nothing is planned, takes half as many sequences each time.
+   * there is no less. A GPU takes less each time.
    */
   #spare({ device }: ChosenDevice): boolean {
-    if (GPU_DEVICES.includes(device)) return this.#spareGpu(device);
+    if (isGpu(device)) return this.#spareGpu(device);
     const spared = this.#spared === null ? spare(this.#session, this.#plan) : null;
     this.#isExhausted = spared === null;
     if (spared === null) return false;

@@ -1,8 +1,10 @@
 /** What training takes in memory in one way of doing it, read off its graphs before anything is compiled. */
+import type { Device } from '../engine/devices.js';
 import type { GraphMemory } from '../engine/memory.js';
 import type { MemoryMode } from '../model/memory-mode.js';
 import type { WeightFormat } from '../model/weight-format.js';
 import type { Replication } from './accumulate.js';
+import type { GpuMemorySource } from './gpu-memory.js';
 
 /** How a batch goes through the model, and what that takes; sizes in bytes. */
 export interface MemoryPlan {
@@ -29,6 +31,17 @@ export interface MemoryPlan {
   process: number;
   /** What was still available, beyond `process`, when this was planned. */
   free: number;
+  /** Where all of these are of a GPU's memory: `process` is then what its driver takes. Null for the CPU. */
+  gpu: GpuPlan | null;
+}
+
+/** What counts on a GPU beside the sum. */
+export interface GpuPlan {
+  device: Device;
+  /** Bytes of the largest array, and of the largest that can be had; null where nothing but the sum bounds it. */
+  largest: number;
+  bufferMax: number | null;
+  source: GpuMemorySource;
 }
 
 /** A way that does not fit. */
@@ -75,6 +88,8 @@ export interface MachineMemory {
   free: number;
   /** Whether what does not fit is refused; else it is tried all the same. */
   refuse: boolean;
+  /** Where the memory is a GPU's; absent for the CPU's. */
+  gpu?: Omit<GpuPlan, 'largest'>;
 }
 
 /** What ONNX Runtime spends on a node, its kernel and its names: 8 to 14 KB in graphs of 500 to 6,000. */
@@ -83,6 +98,11 @@ export const NODE_BYTES = 12_000;
 export const RUNTIME_BYTES = 32 * 2 ** 20;
 /** What its arena takes for buffers is more than the buffers, by blocks too small for what comes next: measured 0.96 to 1.13. */
 export const FRAGMENTATION = 1.08;
+/**
+ * What a GPU's driver takes of its memory before the first weight, with the buffers that cross to it and back: 13 to 34 MB on
+ * software, and on cards what their makers say of a context.
+ */
+export const DRIVER_BYTES = 512 * 2 ** 20;
 /** A thread's own JavaScript, and arrays of the adapter's size that are on their way to it and back. */
 const REPLICA_BYTES = 40 * 2 ** 20;
 const REPLICA_ARRAYS = 4;
@@ -107,10 +127,12 @@ export interface Way extends GraphShape {
 export async function predict(
   { batchSize, adapterSize, isPrivate = false, graphs }: MemoryNeeds,
   { replicas, ...shape }: Way,
-  { processBytes, free }: MachineMemory,
+  { processBytes, free, gpu }: MachineMemory,
 ): Promise<MemoryPlan> {
+  const taken = await graphs(shape);
+  if (gpu !== undefined) return predictOnGpu({ batchSize, ...shape }, taken, { free, gpu });
   let [weights, evictable, activations] = [0, 0, 0];
-  for (const graph of await graphs(shape)) {
+  for (const graph of taken) {
     weights += graph.weights + NODE_BYTES * graph.operations;
     // Graphs of one model map the same pages.
     evictable = Math.max(evictable, graph.evictable);
@@ -128,6 +150,30 @@ export async function predict(
     adapter: (arrays + threads * REPLICA_ARRAYS) * array + Math.min(2 * array, PIECES_BYTES),
     process: processBytes + RUNTIME_BYTES,
     free: Math.max(0, free - RUNTIME_BYTES),
+    gpu: null,
+  };
+}
+
+/**
+ * Every weight is a buffer of the device, mapped or not; each graph holds its own. Adapter and gradient are among the graph's values, the moments
+ * stay in the process.
+ */
+function predictOnGpu(
+  shape: GraphShape & Pick<MemoryPlan, 'batchSize'>,
+  graphs: readonly GraphMemory[],
+  { free, gpu }: { free: number; gpu: Omit<GpuPlan, 'largest'> },
+): MemoryPlan {
+  let [weights, activations, largest] = [0, 0, 0];
+  for (const graph of graphs) {
+    weights += graph.weights + graph.stored;
+    activations += Math.ceil(FRAGMENTATION * graph.peak);
+    largest = Math.max(largest, graph.largest);
+  }
+  return {
+    ...{ ...shape, replicas: 1, passedOver: [], weights, evictable: 0, activations, adapter: 0 },
+    process: DRIVER_BYTES,
+    free: Math.max(0, free - DRIVER_BYTES),
+    gpu: { ...gpu, largest },
   };
 }
 
@@ -147,8 +193,18 @@ export function needed(plan: Pick<MemoryPlan, NeededPart>): number {
 type NeededPart = 'weights' | 'activations' | 'adapter' | 'evictable';
 
 /** Whether all of it fits. Where only what is mapped from files does not, steps read that from the disk again and again. */
-export function fits(plan: Pick<MemoryPlan, NeededPart | 'free'>): boolean {
-  return needed(plan) <= plan.free;
+export function fits(plan: Pick<MemoryPlan, NeededPart | 'free' | 'gpu'>): boolean {
+  return needed(plan) <= plan.free && !isTooLargeABuffer(plan);
+}
+
+/** Whether it can be done at all, be it slowly. */
+export function isPossible(plan: Pick<MemoryPlan, NeededPart | 'free' | 'gpu'>): boolean {
+  return anonymous(plan) <= plan.free && !isTooLargeABuffer(plan);
+}
+
+/** Whether an array is larger than the GPU has buffers, whatever else is free there. */
+export function isTooLargeABuffer({ gpu }: Pick<MemoryPlan, 'gpu'>): boolean {
+  return gpu !== null && gpu.bufferMax !== null && gpu.largest > gpu.bufferMax;
 }
 
 /** What the user asks for; "auto" leaves it open. */

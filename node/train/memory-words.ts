@@ -4,6 +4,7 @@ import type { MemoryMode } from '../model/memory-mode.js';
 import {
   anonymous,
   fits,
+  isTooLargeABuffer,
   needed,
   size,
   type MemoryPlan,
@@ -26,9 +27,13 @@ export function describePlan(plan: MemoryPlan): string {
       ? `${batchSize === 1 ? 'the only sequence' : `all ${batchSize} sequences`} of a step at once`
       : `the ${sequences(batchSize)} of a step in ${parts} parts of at most ${microBatch}` +
         (replicas === 1 ? '' : `, by ${replicas} copies of the model side by side`);
+  const { gpu } = plan;
+  const where = gpu === null ? 'memory' : `the memory of ${gpu.device}`;
+  const own = gpu === null ? 'the process' : 'its driver';
+  const guess = gpu?.source === 'guessed' ? ' that it is taken to have (--gpu-memory)' : '';
   return (
-    `training takes about ${size(needed(plan) + process)} of memory (${partsOf(plan)}, the process ${size(process)}) ` +
-    `of ${size(free + process)}: ${how}${MODE_IN_WORDS[plan.memory]}${whyLow(plan)}`
+    `training takes about ${size(needed(plan) + process)} of ${where} (${partsOf(plan)}, ${own} ${size(process)}) ` +
+    `of ${size(free + process)}${guess}: ${how}${MODE_IN_WORDS[plan.memory]}${whyLow(plan)}`
   );
 }
 
@@ -40,7 +45,10 @@ function whyLow({ format, memory, passedOver }: MemoryPlan): string {
 }
 
 /** "fp32 weights 1.2 GB, activations 2.0 GB, adapter 117 MB"; weights in files apart, which the kernel may drop. */
-function partsOf({ format, weights, evictable, activations, adapter }: MemoryPlan): string {
+function partsOf({ format, weights, evictable, activations, adapter, gpu }: MemoryPlan): string {
+  if (gpu !== null) {
+    return `${format} weights ${size(weights)}, activations and adapter ${size(activations)}`;
+  }
   const mapped = evictable === 0 ? '' : ` and ${size(evictable)} mapped from files`;
   return `${format} weights ${size(weights)}${mapped}, activations ${size(activations)}, adapter ${size(adapter)}`;
 }
@@ -71,11 +79,16 @@ function slowness(plan: MemoryPlan): string {
 
 /** Why the leanest plan that the request leaves open is refused, and what would fit. */
 export function refusal(plan: MemoryPlan, remedy: Remedy): UserError {
-  const { microBatch, sequenceLength, evictable, free } = plan;
+  const { microBatch, sequenceLength, evictable, free, gpu } = plan;
   const mapped = evictable === 0 ? '' : ' beside what is mapped from files';
+  const where = gpu === null ? 'memory' : `the memory of ${gpu.device}`;
+  const isOfBuffer = isTooLargeABuffer(plan) && anonymous(plan) <= free;
+  const bound = isOfBuffer
+    ? `one array of it takes ${size(gpu!.largest)}, and a buffer of the device at most ${size(gpu!.bufferMax!)}`
+    : `only ${size(free)} are free`;
   return new UserError(
-    `the model does not fit into memory: training ${sequences(microBatch)} of ${sequenceLength} tokens at once takes ` +
-      `${size(anonymous(plan))}${mapped} (${partsOf(plan)}), but only ${size(free)} are free: ${inWords(remedy)}`,
+    `the model does not fit into ${where}: training ${sequences(microBatch)} of ${sequenceLength} tokens at once takes ` +
+      `${size(anonymous(plan))}${mapped} (${partsOf(plan)}), but ${bound}: ${inWords(remedy, gpu)}`,
   );
 }
 
@@ -95,15 +108,16 @@ export function optionsFor(
     .join(' ');
 }
 
-function inWords({ plan, options, sequenceLength }: Remedy): string {
+function inWords({ plan, options, sequenceLength }: Remedy, gpu: MemoryPlan['gpu']): string {
+  const close = `close other programs${gpu === null ? '' : ' that use the GPU, or use --device cpu'}`;
   if (plan !== null) {
     const slow = fits(plan) ? '' : ', slowly';
-    return `${options} fits (${size(needed(plan) + plan.process)} in all)${slow}; or close other programs`;
+    return `${options} fits (${size(needed(plan) + plan.process)} in all)${slow}; or ${close}`;
   }
   if (sequenceLength !== null) {
-    return `sequences of ${sequenceLength} tokens fit (--sequence-length, which the run decides); or close other programs, or take a smaller model`;
+    return `sequences of ${sequenceLength} tokens fit (--sequence-length, which the run decides); or ${close}, or take a smaller model`;
   }
-  return 'close other programs, or take a smaller model';
+  return `${close}, or take a smaller model`;
 }
 
 function sequences(count: number): string {

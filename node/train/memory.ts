@@ -20,6 +20,7 @@ import { microBatchSize } from './accumulate.js';
 import {
   anonymous,
   fits,
+  isPossible,
   needed,
   predict,
   type GraphShape,
@@ -57,7 +58,7 @@ export async function planMemory(
     }
     tried.push(one);
   }
-  const paged = tried.filter((one) => anonymous(one) <= one.free);
+  const paged = tried.filter(isPossible);
   if (paged.length === 0 && machine.refuse) {
     throw refusal(least(tried, anonymous), await whatFits(needs, request, machine));
   }
@@ -113,6 +114,8 @@ async function withinShare(
   least: MemoryPlan,
   machine: MachineMemory,
 ): Promise<MemoryPlan | null> {
+  // A device holds one copy of the weights, laid out in one way.
+  if (least.gpu !== null) return null;
   const { format, sequenceLength } = least;
   const room = SPEED_SHARE * least.free;
   // The other formats have one layout for both directions.
@@ -191,7 +194,7 @@ export async function longestSequence(
   const leanest = kindsOf(needs, request).at(-1)!;
   const doFit = async (tokens: number): Promise<boolean> => {
     const one = await predictOne(needs, leanest, 1, machine, tokens);
-    return one.evictable > one.free ? anonymous(one) <= one.free : fits(one);
+    return one.evictable > one.free ? isPossible(one) : fits(one);
   };
   if (await doFit(most)) return most;
   const between = async (low: number, high: number, step: number): Promise<number> => {

@@ -9,6 +9,7 @@ import { EXIT_FAILURE, EXIT_USAGE } from '../errors.js';
 import { MEMORY_MODES } from '../model/memory-mode.js';
 import { WEIGHT_FORMATS } from '../model/weight-format.js';
 import { ADAPTER_ARRAYS, PIECE_COORDINATES } from './adapter-arrays.js';
+import { GPU_MEMORY_SOURCES } from './gpu-memory.js';
 
 const piece = z.custom<Float32Array>(
   (value) => value instanceof Float32Array && value.length > 0 && value.length <= PIECE_COORDINATES,
@@ -81,6 +82,8 @@ const sessionOptions = z.object({
   /** What the steps run on, and CPU threads for it. */
   device: z.enum(DEVICES),
   threads: z.int().min(1),
+  /** Bytes of a GPU's memory that may be used; null or absent: as much as it is known to have free. */
+  gpuMemory: z.number().positive().nullable().optional(),
   /** Format of the frozen weights; "auto": the most exact that fits. */
   weights: z.enum(['auto', ...WEIGHT_FORMATS]),
   /** Share of the examples that is only measured on, 0 to 0.5. */
@@ -121,6 +124,14 @@ const memoryPlan = z.object({
   adapter: count,
   process: count,
   free: count,
+  gpu: z
+    .object({
+      device: z.enum(DEVICES),
+      largest: count,
+      bufferMax: count.nullable(),
+      source: z.enum(GPU_MEMORY_SOURCES),
+    })
+    .nullable(),
 });
 
 /** How far reading the data is. */

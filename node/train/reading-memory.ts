@@ -7,7 +7,14 @@ import type { GraphMemory } from '../engine/memory.js';
 import { UserError } from '../errors.js';
 import type { WeightFormat } from '../model/weight-format.js';
 import { freeMemory } from './free-memory.js';
-import { FRAGMENTATION, NODE_BYTES, RUNTIME_BYTES, size } from './memory-plan.js';
+import {
+  DRIVER_BYTES,
+  FRAGMENTATION,
+  NODE_BYTES,
+  RUNTIME_BYTES,
+  size,
+  type MachineMemory,
+} from './memory-plan.js';
 import type { WeightChoice } from './weight-formats.js';
 
 /** What it is for. */
@@ -25,13 +32,6 @@ export interface ReadingNeeds {
   readonly graph: (format: WeightFormat) => Promise<GraphMemory>;
 }
 
-/** What there is, in bytes. */
-export interface ReadingRoom {
-  /** What this process takes now, and what it may still take. */
-  readonly processBytes: number;
-  readonly free: number;
-}
-
 /** What was decided, and lines that say it. */
 export interface ReadingPlan {
   readonly format: WeightFormat;
@@ -46,6 +46,8 @@ interface Reading {
   readonly activations: number;
   readonly anonymous: number;
   readonly needed: number;
+  /** The largest single array. */
+  readonly largest: number;
 }
 
 /**
@@ -56,23 +58,27 @@ export async function planReading(
   needs: ReadingNeeds,
   weights: WeightChoice,
   purpose: ReadingPurpose,
-  { processBytes, free }: ReadingRoom = {
-    processBytes: process.memoryUsage.rss(),
-    free: freeMemory(),
+  machine: MachineMemory = {
+    ...{ processBytes: process.memoryUsage.rss(), free: freeMemory(), refuse: true },
   },
 ): Promise<ReadingPlan> {
-  const room = Math.max(0, free - RUNTIME_BYTES);
-  const own = processBytes + RUNTIME_BYTES;
+  const place = placeOf(machine);
+  const { room, own, where, gpu } = place;
   const open = weights === 'auto' ? needs.formats : [weights];
-  const { taken, passedOver } = await firstThatFits(needs, open, room);
+  const { taken: fitting, passedOver } = await firstThatFits(needs, open, place);
+  const leastTried = (): Reading | null =>
+    machine.refuse ? null : passedOver.reduce((a, b) => (b.anonymous <= a.anonymous ? b : a));
+  const taken = fitting ?? leastTried();
   if (taken === null) {
     const others = needs.formats.filter((format) => !open.includes(format));
-    const { taken: other } = await firstThatFits(needs, others, room);
-    throw refusal(passedOver, { purpose, room, own, other });
+    const { taken: other } = await firstThatFits(needs, others, place);
+    throw refusal(passedOver, { purpose, place, other });
   }
   const { format, needed } = taken;
+  const guess = gpu?.source === 'guessed' ? ' that it is taken to have (--gpu-memory)' : '';
   const lines = [
-    `${purpose.doing} takes about ${size(needed + own)} of memory (${partsOf(taken)}, the process ${size(own)}) of ${size(room + own)}`,
+    `${purpose.doing} takes about ${size(needed + own)} of ${where} (${partsOf(taken)}, ` +
+      `${gpu === undefined ? 'the process' : 'its driver'} ${size(own)}) of ${size(room + own)}${guess}`,
   ];
   const [first] = passedOver.filter((one) => one.format !== format);
   const reasons = [
@@ -81,7 +87,7 @@ export async function planReading(
       : [
           `${first.format} would take ${size(first.needed + own)}, and ${size(room + own)} are free`,
         ]),
-    ...(needed > room
+    ...(needed > room && gpu === undefined
       ? ['it is slow, as its weights are read from the disk again and again for want of memory']
       : []),
   ];
@@ -89,18 +95,34 @@ export async function planReading(
   return { format, sentence: lines.join('\n') };
 }
 
+/** Where the graph is to lie, and what is taken and free there, in bytes. */
+interface Place {
+  readonly where: string;
+  readonly own: number;
+  readonly room: number;
+  readonly gpu: MachineMemory['gpu'];
+}
+
+function placeOf({ processBytes, free, gpu }: MachineMemory): Place {
+  const taken = gpu === undefined ? RUNTIME_BYTES : DRIVER_BYTES;
+  const where = gpu === undefined ? 'memory' : `the memory of ${gpu.device}`;
+  return { where, own: processBytes + taken, room: Math.max(0, free - taken), gpu };
+}
+
 async function firstThatFits(
   { graph }: ReadingNeeds,
   formats: readonly WeightFormat[],
-  room: number,
+  { room, gpu }: Place,
 ): Promise<{ taken: Reading | null; passedOver: Reading[] }> {
   const passedOver: Reading[] = [];
   for (const format of formats) {
-    const one = readingOf(format, await graph(format));
-    if (one.needed <= room) return { taken: one, passedOver };
+    const memory = await graph(format);
+    const one = gpu === undefined ? readingOf(format, memory) : readingOnGpu(format, memory);
+    const isBuffer = one.largest <= (gpu?.bufferMax ?? Infinity);
+    if (one.needed <= room && isBuffer) return { taken: one, passedOver };
     passedOver.push(one);
   }
-  const paged = passedOver.filter(({ anonymous }) => anonymous <= room);
+  const paged = gpu === undefined ? passedOver.filter(({ anonymous }) => anonymous <= room) : [];
   const [first, ...rest] = paged;
   if (first === undefined) return { taken: null, passedOver };
   return { taken: rest.reduce((a, b) => (b.needed <= a.needed ? b : a), first), passedOver };
@@ -109,9 +131,18 @@ async function firstThatFits(
 function readingOf(format: WeightFormat, graph: GraphMemory): Reading {
   const weights = graph.weights + NODE_BYTES * graph.operations;
   const activations = FRAGMENTATION * graph.peak;
-  const { evictable } = graph;
+  const { evictable, largest } = graph;
   const anonymous = weights + activations;
-  return { format, weights, evictable, activations, anonymous, needed: anonymous + evictable };
+  const needed = anonymous + evictable;
+  return { format, weights, evictable, activations, anonymous, needed, largest };
+}
+
+/** Every weight is a buffer of the device, mapped or not. */
+function readingOnGpu(format: WeightFormat, { peak, largest, ...graph }: GraphMemory): Reading {
+  const weights = graph.weights + graph.stored;
+  const activations = FRAGMENTATION * peak;
+  const all = weights + activations;
+  return { format, weights, evictable: 0, activations, anonymous: all, needed: all, largest };
 }
 
 function partsOf({ format, weights, evictable, activations }: Reading): string {
@@ -124,10 +155,9 @@ function refusal(
   tried: readonly Reading[],
   {
     purpose: { doing, remedy },
-    room,
-    own,
+    place: { where, room, own, gpu },
     other,
-  }: { purpose: ReadingPurpose; room: number; own: number; other: Reading | null },
+  }: { purpose: ReadingPurpose; place: Place; other: Reading | null },
 ): UserError {
   const least = tried.reduce((a, b) => (b.anonymous <= a.anonymous ? b : a));
   const slowly = other !== null && other.needed > room ? ', slowly' : '';
@@ -135,8 +165,13 @@ function refusal(
     other === null
       ? ''
       : `--weights ${other.format} fits (${size(other.needed + own)} in all)${slowly}; or `;
+  const close = gpu === undefined ? 'close other programs' : 'use --device cpu';
+  const bound =
+    least.anonymous > room
+      ? `only ${size(room)} are free`
+      : `one array of it takes ${size(least.largest)}, and a buffer of the device at most ${size(gpu?.bufferMax ?? Infinity)}`;
   return new UserError(
-    `the model does not fit into memory: ${doing} takes ${size(least.anonymous)} (${partsOf(least)}), but only ` +
-      `${size(room)} are free: ${fitting}close other programs, ${remedy} or take a smaller model`,
+    `the model does not fit into ${where}: ${doing} takes ${size(least.anonymous)} (${partsOf(least)}), but ` +
+      `${bound}: ${fitting}${close}, ${remedy} or take a smaller model`,
   );
 }

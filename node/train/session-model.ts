@@ -13,10 +13,11 @@ import { placesFor } from '../model/trained-rows.js';
 import type { WeightFormat } from '../model/weight-format.js';
 import { fastestWays, microBatchSize } from './accumulate.js';
 import { freeMemory } from './free-memory.js';
-import type { GraphShape, MemoryPlan } from './memory-plan.js';
+import { gpuMemory, isGpu, onGpu } from './gpu-memory.js';
+import { needed, type GraphShape, type MachineMemory, type MemoryPlan } from './memory-plan.js';
 import { planMemory } from './memory.js';
 import type { CallProgress, SessionOptions } from './messages.js';
-import { formatsFor, formatWithoutPlan, isHalf, plannedWeights } from './weight-formats.js';
+import { isHalf, plannedFormats, plannedWeights } from './weight-formats.js';
 
 /** How opening is followed, and stopped between two pieces of work. */
 export interface Opening {
@@ -41,8 +42,7 @@ export interface SessionModel {
 }
 
 /**
- * What training will take is told before anything large is loaded; a device other than the CPU is tried without a
- * plan. Throws UserError for a model that cannot be used or does not fit into memory, and for packed weights that
+ * What training will take is told before anything large is loaded. Throws UserError for a model that cannot be used or does not fit into memory, and for packed weights that
  * cannot be written; `signal.reason`.
  */
 export async function openSessionModel(
@@ -54,22 +54,10 @@ export async function openSessionModel(
   const trained: GraphName = options.privacy === undefined ? 'gradient' : 'examples';
   // The gradient's graph gives the loss as well.
   const hasLossGraph = trained === 'examples' && data.heldOut !== null;
-  let shape: GraphShape = {
-    microBatch: microBatchSize(options.training.batchSize, options.microBatch),
-    sequenceLength: options.training.sequenceLength,
-    memory: options.memory === 'auto' ? 'fast' : options.memory,
-    format:
-      options.weights === 'auto'
-        ? formatWithoutPlan(options.device, directory.weights)
-        : options.weights,
-  };
-  let replicas = 1;
-  // What is predicted is how the CPU executor uses the memory of the machine.
-  if (options.device === 'cpu') {
-    const plan = await planSession(parts, models, hasLossGraph ? [trained, 'loss'] : [trained]);
-    onProgress(plan);
-    ({ replicas, ...shape } = plan);
-  }
+  const graphs: GraphName[] = hasLossGraph ? [trained, 'loss'] : [trained];
+  const plan = options.device === 'tfjs' ? null : await planSession(parts, models, graphs);
+  if (plan !== null) onProgress(plan);
+  const { replicas, ...shape } = plan ?? { replicas: 1, ...unplannedShape(options) };
   signal.throwIfAborted();
   const weights = await openPackedWeights({
     ...{ directory, format: shape.format, cacheDir: options.cacheDir, signal },
@@ -78,10 +66,22 @@ export async function openSessionModel(
   });
   const model = await models.open(shape, weights);
   model.replicas = replicas;
+  // A second graph for losses alone would hold the weights once more.
+  model.isTight = plan !== null && plan.gpu !== null && needed(plan) + plan.weights > plan.free;
   // The first epoch shall not pay for compiling.
   await model.compile(trained);
   const { microBatch, format } = shape;
   return { model, format, examples: exampleShape(options, data, microBatch) };
+}
+
+/** TensorFlow.js has its own ways with memory, of which nothing is predicted. */
+function unplannedShape({ training, microBatch, memory }: SessionOptions): GraphShape {
+  return {
+    microBatch: microBatchSize(training.batchSize, microBatch),
+    sequenceLength: training.sequenceLength,
+    memory: memory === 'auto' ? 'fast' : memory,
+    format: 'fp32',
+  };
 }
 
 /** The graphs that a plan was made with are those that are compiled, where their weights are the model's own files. */
@@ -150,27 +150,39 @@ function exampleShape(
 }
 
 /** How the session will use what memory is free now. Throws UserError when that is refused. */
-function planSession(
+async function planSession(
   { options, directory }: SessionParts,
   models: PlannedModels,
   graphs: readonly GraphName[],
 ): Promise<MemoryPlan> {
-  const { training, adapter, threads, device, refuseTooLarge } = options;
+  const { training, adapter, threads, device } = options;
   const { batchSize, sequenceLength } = training;
+  const isOnGpu = isGpu(device);
   return planMemory(
     {
       ...{ batchSize, sequenceLength, adapterSize: adapterLayout(adapter).size },
-      ...fastestWays(batchSize, sequenceLength, threads),
-      ...{ formats: formatsFor(device, directory.weights), isHalf: isHalf(directory.weights) },
-      isPrivate: options.privacy !== undefined,
+      ...(isOnGpu
+        ? { fastest: batchSize, replications: [] }
+        : fastestWays(batchSize, sequenceLength, threads)),
+      formats: plannedFormats(device, directory.weights),
+      ...{ isHalf: isHalf(directory.weights), isPrivate: options.privacy !== undefined },
       graphs: async (shape) => {
         const model = await models.planned(shape);
         return graphs.map((name) => graphMemory(model.program(name)));
       },
     },
     { most: options.microBatch, memory: options.memory, weights: options.weights },
-    { processBytes: process.memoryUsage.rss(), free: freeMemory(), refuse: refuseTooLarge },
+    await machineOf(options),
   );
+}
+
+async function machineOf({
+  device,
+  gpuMemory: asked,
+  refuseTooLarge: refuse,
+}: SessionOptions): Promise<MachineMemory> {
+  if (isGpu(device)) return onGpu(device, await gpuMemory(device, asked ?? null), refuse);
+  return { processBytes: process.memoryUsage.rss(), free: freeMemory(), refuse };
 }
 
 /** Input tokens of the batches that are looked at. */

@@ -46,20 +46,26 @@ export function spare(
 }
 
 /**
- * Sequences at once on a GPU whose memory ran out. How much it has is not known before, so it is halved until one is
- * left; after that the GPU is full.
+ * With how much less a GPU goes on whose memory ran out: how much it has is a guess, or others use it too, so the sequences
+ * at once are halved until one is left; then comes low memory, where that was left open; after that the GPU is full.
  */
 export class GpuRoom {
   /** Null before its memory ran out. */
   #microBatch: number | null = null;
+  #isLow = false;
   #device = '';
-  /** Its memory ran out with one sequence. */
+  /** Its memory ran out with all that saves any. */
   #isFull = false;
-  /** Failures that led to smaller parts, since the last success. */
+  /** Failures that led to less, since the last success. */
   #spares = 0;
 
   get microBatch(): number | null {
     return this.#microBatch;
+  }
+
+  /** Null as long as it need not be low. */
+  get memory(): 'low' | null {
+    return this.#isLow ? 'low' : null;
   }
 
   get isFull(): boolean {
@@ -75,22 +81,28 @@ export class GpuRoom {
     const to = this.#microBatch;
     if (to === null) return null;
     const now = to === 1 ? 'one sequence goes' : `${to} sequences go`;
+    const low = this.#isLow ? ' with --memory low' : '';
     return (
-      `The device ${this.#device} ran out of memory, so now ${now} through the model at a time: the same training, but ` +
-      `slower. Start this peer with --micro-batch ${to} to begin so.`
+      `The device ${this.#device} ran out of memory, so now ${now} through the model at a time${low}: the same training, but ` +
+      `slower. Start this peer with --micro-batch ${to}${this.#isLow ? ' --memory low' : ''} to begin so.`
     );
   }
 
-  /** After its memory ran out: false where there is no less to try. */
+  /** After its memory ran out: false where there is no less to try. `plan`: how it was used; null where nothing is known. */
   spare(
     device: string,
-    { training, microBatch }: Pick<SessionOptions, 'training' | 'microBatch'>,
+    { training, microBatch, memory }: Pick<SessionOptions, 'training' | 'microBatch' | 'memory'>,
+    plan: MemoryPlan | null,
   ): boolean {
-    const from = this.#microBatch ?? microBatchSize(training.batchSize, microBatch);
-    this.#isFull = from === 1;
+    const planned = plan !== null && plan.gpu !== null ? plan : null;
+    const most = this.#microBatch ?? microBatchSize(training.batchSize, microBatch);
+    const from = Math.min(most, planned?.microBatch ?? most);
+    const isLow = this.#isLow || (planned?.memory ?? memory) === 'low';
+    this.#isFull = from === 1 && (isLow || memory !== 'auto');
     if (this.#isFull) return false;
     this.#device = device;
-    this.#microBatch = Math.floor(from / 2);
+    if (from === 1) this.#isLow = true;
+    this.#microBatch = Math.max(1, Math.floor(from / 2));
     this.#spares++;
     return true;
   }

@@ -40,12 +40,18 @@ export function formatsFor(
 }
 
 /**
- * The format on a device of whose memory nothing is known: the files' own 16 bits where they have those, which are the same
- * numbers in half the memory, else the most exact one. Throws UserError as formatsFor.
+ * Formats to plan with on `device`: on a GPU, which makes float32 of each weight where it is read, without fp32 where the
+ * files have 16 bits, which are the same numbers in half the memory. Throws UserError as formatsFor.
  */
-export function formatWithoutPlan(device: Device, weights: WeightIndex): WeightFormat {
-  const [first, next] = formatsFor(device, weights);
-  return next === 'bf16' && isHalf(weights) ? next : first;
+export function plannedFormats(
+  device: Device,
+  weights: WeightIndex,
+): readonly [WeightFormat, ...WeightFormat[]] {
+  const formats = formatsFor(device, weights);
+  const [first, ...rest] = formats;
+  const [next, ...others] = rest;
+  const isTwice = device !== 'cpu' && first === 'fp32' && next === 'bf16' && isHalf(weights);
+  return isTwice ? [next, ...others] : formats;
 }
 
 /** Throws UserError (wrong usage) when `device` can't compute with such weights. */

@@ -9,7 +9,9 @@ import { UserError } from '../../node/errors.js';
 import { TrainerDiedError, type Logger, type TrainResult } from '../../node/interfaces.js';
 import { loraModules } from '../../node/model/lora.js';
 import { openModelDirectory } from '../../node/model/model-directory.js';
+import { gpuBytes } from '../../node/train/gpu-memory.js';
 import { TrainerHost, type TrainerHostOptions } from '../../node/train/host.js';
+import type { MemoryPlan } from '../../node/train/memory-plan.js';
 import { initialAdapter } from '../../protocol/adapter.js';
 import { ROOT, TRAINING } from '../unit/train/tiny-model.js';
 
@@ -65,8 +67,9 @@ after(() => rm(dir, { recursive: true }));
 async function withHost(
   device: TrainerHostOptions['device'],
   use: (host: TrainerHost) => Promise<void>,
+  changes: Partial<TrainerHostOptions> = {},
 ): Promise<void> {
-  const host = await TrainerHost.open({ ...options, device });
+  const host = await TrainerHost.open({ ...options, ...changes, device });
   try {
     await use(host);
   } finally {
@@ -135,7 +138,8 @@ describe('a GPU that disappears', { skip: lackOf('webgpu')?.isOfPlatform === tru
   it('that has no room for one sequence either is given up under auto, in one sentence', async () => {
     await withHost('auto', async (host) => {
       await writeFile(gpu, 'full');
-      for (let i = 0; i < 2; i++) await assert.rejects(train(host), /no memory/);
+      // Two sequences, one, and one with low memory.
+      for (let i = 0; i < 3; i++) await assert.rejects(train(host), /no memory/);
       assert.equal((await train(host)).steps, 1);
       assert.equal(
         host.deviceLine,
@@ -153,9 +157,58 @@ describe('a GPU that disappears', { skip: lackOf('webgpu')?.isOfPlatform === tru
   it('whose memory runs out is an error after the smallest parts, if it was asked for', async () => {
     await withHost('webgpu', async (host) => {
       await writeFile(gpu, 'full');
-      for (let i = 0; i < 3; i++) await assert.rejects(train(host), /no memory/);
+      for (let i = 0; i < 4; i++) await assert.rejects(train(host), /no memory/);
       assert.match(host.deviceLine, /^webgpu; /);
+      const [sentence = ''] = host.attention;
+      assert.match(
+        sentence,
+        / at a time with --memory low: .* --micro-batch 1 --memory low to begin so\.$/,
+      );
     });
+  });
+
+  it('has what fits into its memory planned and told, and the rest refused with what would fit', async () => {
+    const plans: MemoryPlan[] = [];
+    const changes = { weights: 'auto', onPlan: (plan: MemoryPlan) => plans.push(plan) } as const;
+    const planned = async (gigabytes: number): Promise<string> => {
+      plans.length = 0;
+      const use = async (host: TrainerHost): Promise<void> => {
+        assert.equal((await train(host)).steps, 1);
+      };
+      await withHost('webgpu', use, { ...changes, gpuMemory: gpuBytes(gigabytes) });
+      const [plan, ...others] = plans;
+      assert.ok(plan !== undefined && others.length === 0);
+      assert.equal(plan.gpu?.source, 'asked');
+      return `${plan.format} ${plan.memory} ${plan.microBatch}`;
+    };
+    assert.equal(await planned(8), 'bf16 normal 2');
+    assert.equal(await planned(0.56), 'bf16 low 1');
+    const tooLittle = { ...changes, gpuMemory: gpuBytes(0.54) };
+    await assert.rejects(TrainerHost.open({ ...options, ...tooLittle, device: 'webgpu' }), {
+      name: 'UserError',
+      message:
+        /^the model does not fit into the memory of webgpu: training 1 sequence of 32 tokens .* are free: .*--device cpu/,
+    });
+    await withHost(
+      'auto',
+      (host) => {
+        assert.match(host.deviceLine, /^cpu .*; webgpu was not taken: the model does not fit into/);
+        return Promise.resolve();
+      },
+      tooLittle,
+    );
+  });
+
+  it('that has room for the weights once evaluates with the graph of the gradient, and says so', async () => {
+    const use = async (host: TrainerHost): Promise<void> => {
+      assert.equal((await train(host)).steps, 1);
+      assert.ok(Number.isFinite(await evaluate(host)));
+      assert.deepEqual(host.attention, [
+        'The device has no room for the weights a second time, for losses alone: losses are measured with the graph of ' +
+          'the gradient, which takes longer.',
+      ]);
+    };
+    await withHost('webgpu', use, { gpuMemory: gpuBytes(0.58) });
   });
 
   it('that has no room for the graph of the loss evaluates with that of the gradient', async () => {

@@ -12,6 +12,7 @@ import { runProgram } from '../../node/cli/program.js';
 import { VERBS } from '../../node/cli/verbs.js';
 import { defaultsOf } from '../../node/config.js';
 import { checkSpeed } from '../../node/doctor/computing.js';
+import { wellKnown } from '../../node/doctor/fitting.js';
 import { checkNetwork } from '../../node/doctor/network.js';
 import { makeDirectory, silent } from './harness.js';
 
@@ -131,6 +132,21 @@ describe('murmurate doctor', () => {
     assert.match(
       text,
       /^a step of 2 x 32 tokens takes \d+ ms \(\d+ tokens\/s\) on cpu \(1 thread\), so 10 steps/,
+    );
+  });
+
+  it('takes a step of the embedded base where the model is large, whose files it leaves alone, and says so', async () => {
+    const plan = await planFor({
+      ...defaultsOf(doctorOptions),
+      ...{ device: 'cpu', threads: 1, sequenceLength: 32, batchSize: 2, weights: 'int4' },
+    });
+    const { model, adapter, name } = wellKnown('Qwen2.5-7B', plan);
+    const large = { ...plan.model, ...model, name, dir: join(directory.path, 'no-model') };
+    const { level, text } = await checkSpeed({ ...plan, model: large, adapter }, signal);
+    assert.equal(level, 'ok');
+    assert.match(
+      text,
+      /^a step of 2 x 32 tokens of the embedded base takes \d+ ms \(\d+ tokens\/s\) on cpu \(1 thread\), int4; Qwen2\.5-7B is not loaded to time it, but has 1\d\d\d times as many weights to multiply with, so that 10 steps, an epoch, take about \d+(\.\d)? s$/,
     );
   });
 

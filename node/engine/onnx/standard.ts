@@ -16,6 +16,7 @@ export function standardOperators(
   const halves = new Halves(emit);
   return {
     gathersCodes: false,
+    sharesPieces: emit.sharesPieces,
     int64: (values) => emit.int64(values),
     float: (value) => emit.float(value),
     stored(weight, from, to, options = {}) {

@@ -132,6 +132,7 @@ interface Branch {
 
 class Writer implements OnnxEmitter {
   readonly gathersCodes = true;
+  readonly sharesPieces: boolean;
   readonly inputs = new Map<string, TensorType>();
   private readonly root = newScope();
   private scope = this.root;
@@ -152,9 +153,11 @@ class Writer implements OnnxEmitter {
     private readonly readAsFloats: ReadonlySet<Value>,
   ) {
     this.sharedRows = sharesWeights ? new Map() : null;
+    this.sharesPieces = sharesWeights;
     const emitter = standard ? standardOperators(this, (name) => this.ranks.get(name)!) : this;
     this.emitter = {
       gathersCodes: emitter.gathersCodes,
+      sharesPieces: sharesWeights,
       node: emitter.node.bind(emitter),
       int64: emitter.int64.bind(emitter),
       float: emitter.float.bind(emitter),

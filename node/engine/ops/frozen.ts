@@ -75,7 +75,8 @@ export const frozenRowsOperation: Operation<Readonly<Record<string, never>>> = {
   gradient: () => [null, null],
   onnx({ emit, names: [, indices], inputs, output, outputName }) {
     const weight = storedWeight(inputs[0] as Value);
-    if (isCodes(weight.storage) && !emit.gathersCodes) {
+    const isShared = emit.sharesPieces && piecesOf(weight).length > 1;
+    if (isShared || (isCodes(weight.storage) && !emit.gathersCodes)) {
       rowsByPieces(emit, weight, indices!, output.shape, outputName);
       return;
     }
@@ -104,7 +105,10 @@ const FLOAT_BYTES = 4;
 /** TensorProto.DataType. */
 const [FLOAT, INT32] = [1, 6];
 
-/** Rows by index where codes can't be gathered: float32 is made of a piece of the matrix at a time, and its rows are taken. */
+/**
+ * Rows by index, piece by piece of the matrix: where codes can't be gathered, as float32 is made of a piece at a time; and
+ * where a device is to hold the pieces that products read, and no second copy in one large buffer.
+ */
 function rowsByPieces(
   emit: OnnxEmitter,
   weight: WeightSource,
@@ -116,9 +120,16 @@ function rowsByPieces(
     emit.node('Cast', [emit.float(value)], { attributes: { to: { int: INT32 } } });
   const gather = (table: string, places: string, options = {}): string =>
     emit.node('Gather', [table, places], { attributes: { axis: { int: 0 } }, ...options });
+  const rowsIn = (piece: [number, number], places: string, options = {}): string => {
+    if (isCodes(weight.storage)) return gather(floatRows(emit, weight, piece, 1), places, options);
+    const { elements } = emit.stored(weight, ...piece, { inner: 1 });
+    if (weight.storage === 'F32') return gather(elements, places, options);
+    const attributes = { to: { int: FLOAT } };
+    return emit.node('Cast', [gather(elements, places)], { ...options, attributes });
+  };
   const pieces = piecesOf(weight);
   if (pieces.length === 1) {
-    gather(floatRows(emit, weight, pieces[0]!, 1), indices, { output: outputName });
+    rowsIn(pieces[0]!, indices, { output: outputName });
     return;
   }
   let rows = emit.node('Expand', [emit.float(0), emit.int64(shape)]);
@@ -130,7 +141,7 @@ function rowsByPieces(
     const isHere = emit.node('And', bounds);
     const local = emit.node('Sub', [indices, number(from)]);
     const places = emit.node('Where', [isHere, local, number(0)]);
-    const some = gather(floatRows(emit, weight, [from, to], 1), places);
+    const some = rowsIn([from, to], places);
     const mask = emit.node('Unsqueeze', [isHere, emit.int64([shape.length - 1])]);
     const options = to === weight.shape[0] ? { output: outputName } : {};
     rows = emit.node('Where', [mask, some, rows], options);

@@ -7,6 +7,7 @@ import '../../../node/net/polyfill.js';
 import { doctorOptions, planFor } from '../../../node/cli/doctor.js';
 import { defaultsOf } from '../../../node/config.js';
 import { checkDevice, checkMemory, planTraining } from '../../../node/doctor/computing.js';
+import { checkFit } from '../../../node/doctor/fitting.js';
 import { checkKind, checkSpace, checkWritable, fileSystemAt } from '../../../node/doctor/disk.js';
 import {
   checkData,
@@ -31,7 +32,8 @@ import { UserError } from '../../../node/errors.js';
 import { openModelDirectory } from '../../../node/model/model-directory.js';
 import { makeSwarmKey } from '../../../node/net/swarm-key.js';
 import { lockDirectory } from '../../../node/store/lock.js';
-import { needed, RUNTIME_BYTES } from '../../../node/train/memory-plan.js';
+import { onGpu } from '../../../node/train/gpu-memory.js';
+import { needed, RUNTIME_BYTES, type MachineMemory } from '../../../node/train/memory-plan.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../../../node/version.js';
 import { sampleStatus } from '../status-sample.js';
 
@@ -311,6 +313,34 @@ describe('checks of what computes', () => {
     says(await checkMemory(auto, { ...machine, free: lowFree }), 'warn', /with low memory/);
     const tight = await checkMemory(auto, { ...machine, free: lowFree - 1 });
     says(tight, 'fail', /does not fit/, /^murmurate start --weights bf16$/);
+  });
+
+  it('memory: of a GPU too, with what would fit there', async () => {
+    const plan = await planFor({ ...defaultsOf(doctorOptions), device: 'webgpu' });
+    const known = { bufferMax: null, source: 'known' } as const;
+    const of = (free: number): MachineMemory => onGpu('webgpu', { ...known, free }, true);
+    const roomy = await planTraining(plan, of(24e9));
+    const free = needed(roomy) + roomy.process;
+    const fitting = await checkMemory(plan, of(free));
+    says(
+      fitting,
+      'ok',
+      /of the memory of webgpu \(bf16 weights .*: all 8 sequences of a step at once$/,
+    );
+    says(await checkMemory(plan, of(free - 1)), 'ok', /: the 8 sequences of a step in 2 parts/);
+    says(
+      await checkMemory(plan, of(0.5e9)),
+      'fail',
+      /does not fit into the memory of webgpu/,
+      /^use --device cpu, or /,
+    );
+    const model = { ...plan, name: 'tiny-base' };
+    const fit = await checkFit(model, of(24e9));
+    says(
+      fit,
+      'ok',
+      /^tiny-base: fits with --weights bf16 at [\d,]+ tokens \(\d\.\d of 24\.0 GB\)$/,
+    );
   });
 
   it('devices: one that is missing is a failure only when it is asked for', async () => {

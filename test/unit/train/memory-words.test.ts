@@ -10,7 +10,7 @@ const PLAN: MemoryPlan = {
   ...{ batchSize: 8, microBatch: 3, sequenceLength: 256, replicas: 1 },
   ...{ memory: 'normal', format: 'fp32', passedOver: [] },
   ...{ weights: 1.2 * GB, evictable: 0, activations: 2.04 * GB, adapter: 117 * MB },
-  ...{ process: 160 * MB, free: 21 * GB },
+  ...{ process: 160 * MB, free: 21 * GB, gpu: null },
 };
 
 describe('describePlan', () => {
@@ -49,6 +49,23 @@ describe('describePlan', () => {
     assert.match(
       describePlan({ ...PLAN, format: 'int4', weights: 200 * MB, evictable: 4.6 * GB }),
       /takes about 7\.1 GB of memory \(int4 weights 200 MB and 4\.6 GB mapped from files, activations/,
+    );
+  });
+});
+
+describe('describePlan of a GPU', () => {
+  const gpu = { device: 'webgpu', largest: 0, bufferMax: null, source: 'known' } as const;
+
+  it('names the device, and says where its size is a guess', () => {
+    const plan: MemoryPlan = { ...PLAN, adapter: 0, process: 0.5 * GB, free: 7.5 * GB, gpu };
+    assert.equal(
+      describePlan(plan),
+      'training takes about 3.7 GB of the memory of webgpu (fp32 weights 1.2 GB, activations and adapter 2.0 GB, its ' +
+        'driver 500 MB) of 8.0 GB: the 8 sequences of a step in 3 parts of at most 3',
+    );
+    assert.match(
+      describePlan({ ...plan, gpu: { ...gpu, source: 'guessed' } }),
+      / of 8\.0 GB that it is taken to have \(--gpu-memory\): the 8 /,
     );
   });
 });

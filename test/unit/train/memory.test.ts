@@ -6,6 +6,7 @@ import type { WeightFormat } from '../../../node/model/weight-format.js';
 import { longestSequence, planMemory } from '../../../node/train/memory.js';
 import {
   ADAPTER_ARRAYS,
+  DRIVER_BYTES,
   PART_ARRAYS,
   FRAGMENTATION,
   PRIVATE_ARRAYS,
@@ -26,8 +27,10 @@ function graph([weights, evictable, activations]: Sizes, shape: GraphShape): Gra
   return {
     weights: weights * MB,
     evictable: evictable * MB,
+    stored: evictable * MB,
     peak: (activations * MB * sequences) / FRAGMENTATION,
     operations: 0,
+    largest: activations * MB * sequences,
   };
 }
 
@@ -285,5 +288,63 @@ describe('longestSequence', () => {
     };
     assert.equal(await longestSequence(needs({ graphs }), OPEN, machine(1000), 131_072), 93 * 64);
     assert.ok(looks <= 13, `${looks} looks`);
+  });
+});
+
+describe('planMemory on a GPU', () => {
+  const gpu = { device: 'webgpu', bufferMax: null, source: 'known' } as const;
+  /** With `free` MB beyond what its driver takes. */
+  const room = (free: number, changes: Partial<MachineMemory['gpu']> = {}): MachineMemory => ({
+    ...{ processBytes: 0, free: free * MB + DRIVER_BYTES },
+    ...{ refuse: changes.source !== 'guessed', gpu: { ...gpu, ...changes } },
+  });
+  const planned = async (
+    machine: MachineMemory,
+    request: Partial<MemoryRequest> = {},
+  ): Promise<string> => {
+    const changes = { formats: ['bf16', 'int8', 'int4'], replications: [] } as const;
+    const many = [{ replicas: 4, microBatch: 3 }];
+    const plan = await planMemory(
+      needs({ ...changes, replications: many }),
+      { ...OPEN, ...request },
+      machine,
+    );
+    const { format, memory, microBatch, replicas, evictable } = plan;
+    assert.deepEqual([replicas, evictable], [1, 0]);
+    return `${format} ${memory} ${microBatch}`;
+  };
+
+  it('holds mapped weights as well: the most exact format and the most sequences that fit, and no copies', async () => {
+    assert.equal(await planned(room(5000)), 'bf16 normal 12');
+    assert.equal(await planned(room(700)), 'bf16 normal 12');
+    assert.equal(await planned(room(699)), 'bf16 normal 6');
+    assert.equal(await planned(room(259)), 'bf16 low 3');
+    assert.equal(await planned(room(229)), 'int8 normal 2');
+    assert.equal(await planned(room(75)), 'int4 low 1');
+  });
+
+  it('has no array that is larger than a buffer of the device', async () => {
+    assert.equal(await planned(room(5000, { bufferMax: 100 * MB })), 'bf16 normal 2');
+    assert.equal(await planned(room(5000, { bufferMax: 39 * MB })), 'bf16 low 3');
+    await assert.rejects(
+      planned(room(5000, { bufferMax: 9 * MB })),
+      userError(
+        /^the model does not fit into the memory of webgpu: training 1 sequence of 64 tokens at once takes 75 MB \(int4 weights 65 MB, activations and adapter 10 MB\), but one array of it takes 10 MB, and a buffer of the device at most 9 MB: sequences of 56 tokens fit /,
+      ),
+    );
+  });
+
+  it('is refused with the sizes and with what fits, and tried where its size is a guess', async () => {
+    await assert.rejects(
+      planned(room(200), { weights: 'bf16' }),
+      userError(
+        /takes 230 MB \(bf16 weights 220 MB, .*\), but only 200 MB are free: --weights int8 fits \(727 MB in all\); or close other programs that use the GPU, or use --device cpu$/,
+      ),
+    );
+    await assert.rejects(
+      planned(room(70)),
+      userError(/only 70 MB are free: sequences of 32 tokens/),
+    );
+    assert.equal(await planned(room(5, { source: 'guessed' })), 'int4 low 1');
   });
 });

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { GraphMemory } from '../../../node/engine/memory.js';
 import { WEIGHT_FORMATS, type WeightFormat } from '../../../node/model/weight-format.js';
+import { DRIVER_BYTES, type MachineMemory } from '../../../node/train/memory-plan.js';
 import { planReading, type ReadingNeeds } from '../../../node/train/reading-memory.js';
 import type { WeightChoice } from '../../../node/train/weight-formats.js';
 import { userError } from '../model/fixtures.js';
@@ -22,8 +23,8 @@ const needs: ReadingNeeds = {
   graph: (format) => {
     const [weights, evictable] = SIZES[format];
     const graph: GraphMemory = {
-      ...{ weights: weights * MB, evictable: evictable * MB },
-      ...{ peak: 8 * MB, operations: 0 },
+      ...{ weights: weights * MB, evictable: evictable * MB, stored: evictable * MB },
+      ...{ peak: 8 * MB, operations: 0, largest: format === 'fp32' ? 300 * MB : 8 * MB },
     };
     return Promise.resolve(graph);
   },
@@ -31,7 +32,7 @@ const needs: ReadingNeeds = {
 
 /** With `free` MB beyond what ONNX Runtime itself takes. */
 async function lines(free: number, weights: WeightChoice = 'auto'): Promise<string[]> {
-  const room = { processBytes: 100 * MB, free: free * MB + 32 * 2 ** 20 };
+  const room = { processBytes: 100 * MB, free: free * MB + 32 * 2 ** 20, refuse: true };
   return (await planReading(needs, weights, purpose, room)).sentence.split('\n');
 }
 
@@ -82,5 +83,45 @@ describe('planReading', () => {
     const { format, sentence } = await planReading(needs, 'int8', purpose);
     assert.equal(format, 'int8');
     assert.match(sentence, /^generating takes about \d+ MB of memory/);
+  });
+});
+
+describe('planReading on a GPU', () => {
+  const gpu = { device: 'webgpu', bufferMax: 500 * MB, source: 'known' } as const;
+  /** With `free` MB beyond what its driver takes. */
+  const room = (free: number, changes: Partial<MachineMemory['gpu']> = {}): MachineMemory => ({
+    ...{ processBytes: 0, free: free * MB + DRIVER_BYTES },
+    ...{ refuse: changes.source !== 'guessed', gpu: { ...gpu, ...changes } },
+  });
+  const on = async (machine: MachineMemory, weights: WeightChoice = 'auto'): Promise<string> =>
+    (await planReading(needs, weights, purpose, machine)).sentence;
+
+  it('holds mapped weights on the device, and takes the most exact format that fits there', async () => {
+    assert.equal(
+      await on(room(2000)),
+      'generating takes about 946 MB of the memory of webgpu (fp32 weights 400 MB, activations 9 MB, its driver 537 MB) of 2.5 GB',
+    );
+    assert.match(
+      await on(room(230)),
+      /^generating .*\(bf16 weights 220 MB, .*\nweights bf16: fp32 /,
+    );
+    assert.match(await on(room(2000, { bufferMax: 200 * MB })), /^generating .*\(bf16 weights/);
+  });
+
+  it('is refused with the sizes where it does not fit, and tried where its size is a guess', async () => {
+    await assert.rejects(
+      on(room(100), 'bf16'),
+      userError(
+        /^the model does not fit into the memory of webgpu: generating takes 229 MB .*, but only 100 MB are free: --weights int4 fits .* or use --device cpu, /,
+      ),
+    );
+    await assert.rejects(
+      on(room(2000, { bufferMax: 200 * MB }), 'fp32'),
+      userError(/but one array of it takes 300 MB, and a buffer of the device at most 200 MB: --w/),
+    );
+    assert.match(
+      await on(room(10, { source: 'guessed' })),
+      /\(int4 weights 65 MB, .* of 547 MB that it is taken to have \(--gpu-memory\)/,
+    );
   });
 });
