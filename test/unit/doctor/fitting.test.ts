@@ -73,7 +73,7 @@ describe('checkFit', () => {
   });
 
   it('warns of weights that are read from the disk again at each step, and of what fits in no way', async () => {
-    const slow = await of('Qwen2.5-7B', 5);
+    const slow = await of('Qwen2.5-7B', 4);
     assert.equal(slow[0], 'warn');
     assert.match(
       slow[1],
