@@ -3,7 +3,7 @@
  * It is fed and never changes there; the graph returns the rows of its own tokens, to be written into it.
  */
 import { constant, input, scalar, type Value } from '../engine/graph.js';
-import { concat, expand, lessThan, reshape, select, slice } from '../engine/ops/index.js';
+import { concat, expand, lessThan, reshape, select } from '../engine/ops/index.js';
 import { MASKED } from '../engine/ops/causal-attention-plan.js';
 
 /** Keys and values of one layer: [1, KV, any, D] float32 each. */
@@ -18,12 +18,17 @@ export class KeyValueCache {
   readonly rows: Record<string, Value> = {};
   private layers = 0;
 
-  /** `capacity`: tokens that fit. */
-  constructor(readonly capacity: number) {}
+  /**
+   * `capacity`: tokens that fit. `held`: [1] int32, how many the cache holds: an input, as WebGPU would leave it to the CPU
+   * to take it out of the positions.
+   */
+  constructor(
+    readonly capacity: number,
+    private readonly held: Value,
+  ) {}
 
   /**
-   * positions: [1, T] int32, of which the first says how many tokens the cache holds -> [1, 1, T,
-   * capacity] float32: 0 for those, with `window` only where the position still sees them, else MASKED.
+   * positions: [1, T] int32 -> [1, 1, T, capacity] float32: 0 for the tokens that the cache holds, with `window` only where the position still sees them, else MASKED.
    */
   mask(positions: Value, window: number | null): Value {
     const { capacity } = this;
@@ -33,7 +38,7 @@ export class KeyValueCache {
         Int32Array.from({ length: capacity }, (_, place) => first + place),
         [1, 1, 1, capacity],
       );
-    const held = reshape(slice(positions, 1, 0, 1), [1, 1, 1, 1]);
+    const held = reshape(this.held, [1, 1, 1, 1]);
     const filled = select(lessThan(placesFrom(0), held), scalar(0), scalar(MASKED));
     if (window === null) return expand(filled, [1, 1, T, capacity]);
     // A token is in sight until `window` positions later.

@@ -112,7 +112,7 @@ async function buildProgram(
 ): Promise<{ program: Program; rows: Readonly<Record<string, Value>> }> {
   const { config, weights, capacity, chunk } = options;
   checkModel(options, capacity);
-  const cache = new KeyValueCache(capacity);
+  const cache = new KeyValueCache(capacity, input('held', 'int32', [1]));
   const tokens = input('tokens', 'int32', [1, chunk]);
   const positions = input('positions', 'int32', [1, chunk]);
   const segments = constant(new Int32Array(chunk), [1, chunk]);
@@ -194,6 +194,7 @@ class CachedModel implements NextTokenModel {
       tokens: fill((i) => tokens[i]!),
       positions: fill((i) => this.length + i),
       last: Int32Array.of(last),
+      held: Int32Array.of(this.length),
     });
     for (const [name, data] of Object.entries(rows)) this.remember(name, data, tokens.length);
     this.length += tokens.length;
