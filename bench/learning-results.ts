@@ -19,6 +19,9 @@ const resultSchema = z.object({
   steps: count,
   epochs: count,
   rate: z.number().nonnegative(),
+  /** A peer publishes in every so many-th epoch, and an epoch counts `alpha` times. */
+  cohorts: count.default(1),
+  alpha: z.number().default(1),
   /** Least loss on the peers' held-out parts, by which epoch and rate are chosen; not reported. Null: not finite. */
   heldOut: z.number().nullable(),
   /** Epochs after which it was least. */
@@ -45,7 +48,10 @@ const fileSchema = z.object({ setting: settingSchema, results: z.array(resultSch
 export type Result = z.infer<typeof resultSchema>;
 export type Setting = z.infer<typeof settingSchema>;
 /** Which result. */
-export type Wanted = Pick<Result, 'way' | 'seed' | 'rank' | 'steps' | 'epochs' | 'rate'>;
+export type Wanted = Pick<
+  Result,
+  'way' | 'seed' | 'rank' | 'steps' | 'epochs' | 'rate' | 'cohorts' | 'alpha'
+>;
 
 /** All results of one setting, on disk after each where there is a file. */
 export class Results {
@@ -107,14 +113,14 @@ export class Results {
         const ofSeed = chosen.find((other) => other.seed === one.seed && isSameRow(other, dense));
         return ofSeed === undefined ? [] : [meanLoss(one) - meanLoss(ofSeed)];
       });
-      const { bytes, epochs } = ofSeeds[0] ?? { bytes: 0, epochs: 0 };
+      const { bytes, epochs, cohorts } = ofSeeds[0] ?? { bytes: 0, epochs: 0, cohorts: 1 };
       const byText = names.map((_, text) => mean(ofSeeds.map((one) => one.losses[text] ?? NaN)));
       table.push([
         key,
         [...new Set(ofSeeds.map(({ rate }) => rate || '-'))].join(', '),
         spread(ofSeeds.map(meanLoss)),
         spread(behind),
-        ...(bytes === 0 ? ['-', '-'] : [bytes, Math.round((bytes * epochs) / 1000)]),
+        ...(bytes === 0 ? ['-', '-'] : [bytes, Math.round((bytes * epochs) / cohorts / 1000)]),
         ...byText.map((loss) => loss.toFixed(4)),
       ]);
       const others = ofSeeds.flatMap((one) => one.others ?? []);
@@ -124,13 +130,14 @@ export class Results {
   }
 }
 
-function keyOf({ way, seed, rank, steps, epochs }: Omit<Wanted, 'rate'>): string {
-  return `${way}/${seed}/${rank}/${steps}/${epochs}`;
+function keyOf({ way, seed, rank, steps, epochs, cohorts, alpha }: Omit<Wanted, 'rate'>): string {
+  return `${way}/${seed}/${rank}/${steps}/${epochs}/${cohorts}/${alpha}`;
 }
 
-/** "rot1, r = 8, 30 x 10 steps". */
-function rowKey({ way, rank, steps, epochs }: Wanted | Result): string {
-  return rank === 0 ? way : `${way}, r = ${rank}, ${epochs} x ${steps} steps`;
+/** "rot1, r = 8, 30 x 10 steps", or "rot1, r = 8, 30 x 10 steps, 1 of 4, alpha 0.5". */
+function rowKey({ way, rank, steps, epochs, cohorts, alpha }: Wanted | Result): string {
+  const turn = cohorts === 1 && alpha === 1 ? '' : `, 1 of ${cohorts}, alpha ${alpha}`;
+  return rank === 0 ? way : `${way}, r = ${rank}, ${epochs} x ${steps} steps${turn}`;
 }
 
 function isSameRow(one: Result, other: Result | undefined): boolean {

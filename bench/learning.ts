@@ -25,7 +25,7 @@ import { unreadable } from '../node/json-file.js';
 import type { TrainingSession } from '../node/train/session.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../node/version.js';
 import { initialAdapter } from '../protocol/adapter.js';
-import { RANK_MAX } from '../protocol/limits.js';
+import { COHORTS_MAX, RANK_MAX } from '../protocol/limits.js';
 import { CODECS, type Run } from '../protocol/manifest.js';
 import { bareRun, trainAlone, trainTogether, type OnEpoch } from './bare-swarm.js';
 import { Results, type Result, type Setting, type Wanted } from './learning-results.js';
@@ -54,6 +54,12 @@ const usage = {
       [8],
       'ranks of the adapter; its scale is twice the rank',
     ),
+    cohorts: option(
+      listOf(integer('N', 1, COHORTS_MAX)),
+      [1],
+      'of rot1: a peer publishes in every so many-th epoch',
+    ),
+    alpha: option(listOf(real('X', 0.001, 1)), [1], 'of rot1: how often an epoch counts'),
     steps: option(integer('N', 1, 10_000), 10, 'steps of a peer in an epoch'),
     epochs: option(integer('N', 1, 10_000), 30, 'epochs'),
     rate: option(
@@ -144,11 +150,20 @@ class LearningBench {
 
   #wanted(seed: number): Wanted[] {
     const { codec, rank: ranks, rate: rates, steps, epochs } = this.#options;
-    const wanted: Wanted[] = [{ way: 'base', seed, rank: 0, steps: 0, epochs: 0, rate: 0 }];
+    const plain = { cohorts: 1, alpha: 1 };
+    const base = { way: 'base', seed, rank: 0, steps: 0, epochs: 0, rate: 0, ...plain };
+    const wanted: Wanted[] = [base];
     for (const way of codec)
       for (const rank of ranks)
-        for (const rate of rates) wanted.push({ way, seed, rank, steps, epochs, rate });
+        for (const rate of rates)
+          for (const turns of way === 'rot1' ? this.#turns() : [plain])
+            wanted.push({ way, seed, rank, steps, epochs, rate, ...turns });
     return wanted;
+  }
+
+  #turns(): Pick<Wanted, 'cohorts' | 'alpha'>[] {
+    const { cohorts: counts, alpha: alphas } = this.#options;
+    return counts.flatMap((cohorts) => alphas.map((alpha) => ({ cohorts, alpha })));
   }
 
   async #base(dealt: Dealt, wanted: Wanted): Promise<Measured> {
@@ -169,11 +184,12 @@ class LearningBench {
     return this.#measure(run, dealt, trained);
   }
 
-  #runOf({ seed, rank, steps, epochs, rate }: Wanted): Promise<Run> {
+  #runOf({ seed, rank, steps, epochs, rate, cohorts: count, alpha }: Wanted): Promise<Run> {
     const { batch, sequence, model } = this.#options;
     return bareRun({
       ...{ epochs, steps, rank, seed: seedOf(seed), modelDir: model },
       ...{ batchSize: batch, sequenceLength: sequence, learningRate: rate },
+      ...((count > 1 || alpha !== 1) && { cohorts: { count, alpha, members: this.#peerCount } }),
     });
   }
 

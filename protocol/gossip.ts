@@ -72,12 +72,7 @@ export function equivocationToWire(
 
 /** Whether an update travels inside of gossip; a larger one is announced there. */
 export function isInline({ scales, codes }: Pick<Update, 'scales' | 'codes'>): boolean {
-  return fitsInline(scales.length + codes.length);
-}
-
-/** The same of one whose scales and codes have so many bytes. */
-export function fitsInline(bytes: number): boolean {
-  return bytes + UPDATE_OVERHEAD_BYTES_MAX <= UPDATE_INLINE_BYTES_MAX;
+  return scales.length + codes.length + UPDATE_OVERHEAD_BYTES_MAX <= UPDATE_INLINE_BYTES_MAX;
 }
 
 /**

@@ -73,7 +73,7 @@ export function manifestFromOptions(
       epochMs: context.epochMs,
       epochsMax: options.epochs,
       stepsRef: options.steps,
-      cohorts: options.cohorts === 'auto' ? 1 : options.cohorts,
+      cohorts: options.cohorts,
     },
     training: trainingOf(options, context.hiddenSize),
     compression: { codec: CODEC_OF_SIZE[options.updateSize] },
@@ -233,7 +233,7 @@ const COMPARISONS: Record<
   },
   steps: { wanted: (o) => o.steps, stored: (m) => m.schedule.stepsRef },
   cohorts: {
-    wanted: (o) => (o.cohorts === 'auto' ? null : o.cohorts),
+    wanted: (o) => o.cohorts,
     stored: (m) => m.schedule.cohorts,
   },
   sequenceLength: {

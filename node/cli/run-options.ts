@@ -54,10 +54,10 @@ export const runOptions = {
   startIn: option(real('SECONDS', 0, START_IN_SECONDS_MAX), 5, 'epoch 0 begins so long from now'),
   steps: option(integer('N', 1, limits.STEPS_MAX), 10, 'optimiser steps of a peer in one epoch'),
   cohorts: option(
-    orWord('auto', integer('N', 1, limits.COHORTS_MAX)),
-    'auto',
-    'a member trains in each epoch and sends an update in every Nth, so that traffic is 1/N; auto is 1, 2 or 4, by ' +
-      '--members and --uplink',
+    integer('N', 1, limits.COHORTS_MAX),
+    1,
+    'a member trains in each epoch and sends an update in every Nth: traffic is 1/N, and learning slower ' +
+      '(docs/BENCHMARKS.md, "Cohorts")',
   ),
   sequenceLength: option(
     orWord('auto', integer('TOKENS', 8, 1 << 17)),

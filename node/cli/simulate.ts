@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import { adapterLayout } from '../../protocol/adapter.js';
 import { sha256 } from '../../protocol/bytes.js';
 import { InvalidManifestError } from '../../protocol/errors.js';
-import { COHORTS_MAX, ROBUST_AUTHORS_MAX } from '../../protocol/limits.js';
+import { ROBUST_AUTHORS_MAX } from '../../protocol/limits.js';
 import { encodeManifest } from '../../protocol/manifest-codec.js';
 import type { ModelFingerprint, Run } from '../../protocol/manifest.js';
 import { openBaseModel } from '../base-model.js';
@@ -80,11 +80,7 @@ const simulateOptions = {
   ),
   epochs: runOptions.epochs,
   steps: runOptions.steps,
-  cohorts: option(
-    integer('N', 1, COHORTS_MAX),
-    1,
-    'a peer trains in each epoch and sends an update in every Nth',
-  ),
+  cohorts: runOptions.cohorts,
   foldAlpha: runOptions.foldAlpha,
   rank: runOptions.rank,
   sequenceLength: runOptions.sequenceLength,

@@ -11,7 +11,6 @@ import { EPOCH_MS_MIN } from '../../protocol/limits.js';
 import { encodeManifest } from '../../protocol/manifest-codec.js';
 import { InvalidManifestError } from '../../protocol/errors.js';
 import type { Manifest, Run } from '../../protocol/manifest.js';
-import { chooseCohorts } from './cohorts.js';
 import { columnsOf } from './data-options.js';
 import { checkResume, manifestFromOptions } from './found-run.js';
 import { writeInitial } from '../initial-adapter.js';
@@ -146,10 +145,7 @@ async function openRun(
   const trainer = await open(draft);
   const epochMs = await chooseEpochMs(options, trainer, session);
   const startMs = Date.now() + Math.round(options.startIn * 1000);
-  const schedule = { ...draft.schedule, startMs, epochMs };
-  const { cohorts, line } = chooseCohorts(found({ ...draft, schedule }), options);
-  if (line !== null) session.io.stderr.write(line);
-  const run = found({ ...draft, schedule: { ...schedule, cohorts } });
+  const run = found({ ...draft, schedule: { ...draft.schedule, startMs, epochMs } });
   // Before the manifest, which would name what is not there.
   if (initial !== null) await writeInitial(home.directory.path, initial.theta0);
   await home.directory.writeManifest(run.bytes);

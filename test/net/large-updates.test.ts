@@ -1,59 +1,17 @@
 /** Whole peers over real hosts whose updates are too large for gossip: bodies come as blobs, not by sync. */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, it } from 'node:test';
+import { it } from 'node:test';
 import { SystemClock } from '../../node/clock.js';
-import type { Store, Trainer } from '../../node/interfaces.js';
-import { HeldMoments } from '../../node/moments.js';
-import { GossipTransport } from '../../node/net/gossip-transport.js';
-import type { Host } from '../../node/net/host.js';
 import { createIdentity } from '../../node/net/identity.js';
-import { Peer } from '../../node/peer.js';
-import { DataDirectory } from '../../node/store/directory.js';
-import { FileStore } from '../../node/store/file-store.js';
+import type { Peer } from '../../node/peer.js';
 import { adapterSha256, initialAdapter } from '../../protocol/adapter.js';
 import { bodyBytes, RowFormats } from '../../protocol/row-format.js';
 import { adapterSize, testRun } from '../support/runs.js';
-import { dial, makeHost, silent, until } from './harness.js';
+import { until } from './harness.js';
+import { OpenPeers } from './open-peers.js';
 
 const EPOCHS = 4;
 const PEERS = 3;
-
-/** Moves every coordinate a little, each peer in its own way. */
-function trainerOf(index: number, clock: SystemClock): Trainer {
-  return {
-    device: 'none',
-    evaluate: async () => null,
-    train: async ({ theta, optimiser, steps, epoch }) => {
-      await clock.sleep(50);
-      const { length } = theta;
-      return {
-        theta: theta.map((value, i) => value + 1e-3 * Math.sin(i + index + epoch)),
-        optimiser:
-          optimiser ??
-          new HeldMoments({ step: 0, m: new Float32Array(length), v: new Float32Array(length) }),
-        steps,
-        tokens: 1,
-        loss: 1,
-        seconds: 1,
-      };
-    },
-  };
-}
-
-const made: string[] = [];
-
-async function newStore(runId: string): Promise<Store> {
-  const path = await mkdtemp(join(tmpdir(), 'murmurate-large-'));
-  made.push(path);
-  return new FileStore(new DataDirectory(path), runId);
-}
-
-after(async () => {
-  for (const path of made) await rm(path, { recursive: true, force: true });
-});
 
 it('peers whose updates are announced end with one adapter, from bodies that came as blobs', async () => {
   const clock = new SystemClock();
@@ -73,21 +31,8 @@ it('peers whose updates are announced end with one adapter, from bodies that cam
     };
   });
   assert.equal(adapterSize(run), 2_228_224);
-  const hosts: Host[] = [];
-  const peers: Peer[] = [];
-  for (const [i, identity] of identities.entries()) {
-    const host = await makeHost(identity, undefined, 'client');
-    const transport = new GossipTransport(host, run.id, silent);
-    const parts = { transport, clock, identity, logger: silent };
-    const peer = new Peer(
-      { ...parts, store: await newStore(run.id), trainer: trainerOf(i, clock) },
-      { run },
-    );
-    await peer.start();
-    for (const other of hosts) await dial(host, other);
-    hosts.push(host);
-    peers.push(peer);
-  }
+  const all = await OpenPeers.open(run, identities);
+  const { peers, hosts } = all;
   try {
     const isDone = (peer: Peer): boolean => {
       const { adapter, state } = peer.snapshot();
@@ -105,7 +50,6 @@ it('peers whose updates are announced end with one adapter, from bodies that cam
       assert.ok(peers[i]!.snapshot().lastRecipients! >= 1);
     }
   } finally {
-    for (const peer of peers) await peer.stop();
-    for (const host of hosts) await host.stop();
+    await all.close();
   }
 });

@@ -1,5 +1,5 @@
 /** A swarm of many peers on a gossip mesh, which reports what it costs: convergence, bytes, time and memory. */
-import { checkAgreement, type Scenario } from './checkers.js';
+import { checkAgreement, type Outcome, type Scenario } from './checkers.js';
 import { Swarm } from './swarm.js';
 import { gap } from '../../node/sim/synthetic-trainer.js';
 
@@ -21,30 +21,43 @@ const MB = 1e6;
 
 export const LARGE: Scenario = {
   title: 'a mesh of many peers with loss, late joiners and crashes ends in one adapter',
-  async run(seed, peers, print = () => undefined) {
+  run: (seed, peers, print) => {
     const epochs = peers > MANY_PEERS ? EPOCHS_OF_MANY : EPOCHS;
-    const swarm = new Swarm({
-      ...{ seed, peers, faults: FAULTS, degree: DEGREE },
-      change: (manifest) => ({
-        ...manifest,
-        schedule: { ...manifest.schedule, epochMs: 60_000, epochsMax: epochs },
-      }),
-    });
-    const late = swarm.nodes.slice(-Math.ceil(peers / 100));
-    for (const node of swarm.nodes) if (!late.includes(node)) await node.start();
-    const startMs = performance.now();
-    for (let epoch = 1; epoch <= epochs; epoch++) {
-      await swarm.runToEpoch(epoch);
-      print(describe(swarm, epoch, (performance.now() - startMs) / 1000));
-      if (epoch === epochs / 4) for (const node of late) await node.start();
-      if (epoch === epochs / 2) for (const node of late) node.crash();
-      if (epoch === epochs / 2 + 1) for (const node of late) await node.start();
-    }
-    await swarm.runToEnd(2);
-    print(describe(swarm, epochs + 2, (performance.now() - startMs) / 1000));
-    return checkAgreement(swarm);
+    return runLarge({ seed, peers, epochs, cohorts: 1 }, print);
   },
 };
+
+export const LARGE_COHORTS: Scenario = {
+  title: 'the same where each member publishes once in eight epochs',
+  run: (seed, peers, print) => runLarge({ seed, peers, epochs: EPOCHS, cohorts: EPOCHS }, print),
+};
+
+async function runLarge(
+  options: { seed: number; peers: number; epochs: number; cohorts: number },
+  print: (line: string) => void = () => undefined,
+): Promise<Outcome> {
+  const { seed, peers, epochs, cohorts } = options;
+  const swarm = new Swarm({
+    ...{ seed, peers, faults: FAULTS, degree: DEGREE },
+    change: (manifest) => ({
+      ...manifest,
+      schedule: { ...manifest.schedule, epochMs: 60_000, epochsMax: epochs, cohorts },
+    }),
+  });
+  const late = swarm.nodes.slice(-Math.ceil(peers / 100));
+  for (const node of swarm.nodes) if (!late.includes(node)) await node.start();
+  const startMs = performance.now();
+  for (let epoch = 1; epoch <= epochs; epoch++) {
+    await swarm.runToEpoch(epoch);
+    print(describe(swarm, epoch, (performance.now() - startMs) / 1000));
+    if (epoch === epochs / 4) for (const node of late) await node.start();
+    if (epoch === epochs / 2) for (const node of late) node.crash();
+    if (epoch === epochs / 2 + 1) for (const node of late) await node.start();
+  }
+  await swarm.runToEnd(2);
+  print(describe(swarm, epochs + 2, (performance.now() - startMs) / 1000));
+  return checkAgreement(swarm);
+}
 
 /** One line of figures: totals of the swarm so far, per peer where it says so. */
 function describe(swarm: Swarm, epoch: number, seconds: number): string {

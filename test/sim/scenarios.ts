@@ -4,7 +4,7 @@ import { checkAgreement, type Outcome, type Scenario } from './checkers.js';
 import type { Manifest } from '../../protocol/manifest.js';
 import { Swarm, type SwarmOptions } from './swarm.js';
 import { gap } from '../../node/sim/synthetic-trainer.js';
-import { LARGE } from './large.js';
+import { LARGE, LARGE_COHORTS } from './large.js';
 import { HOSTILE } from './hostile/run.js';
 import { SEAL_SCENARIOS } from './seal-scenarios.js';
 import { MACHINE_SCENARIOS } from './machine-scenarios.js';
@@ -185,6 +185,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
 
   ...MACHINE_SCENARIOS,
   large: LARGE,
+  'large-cohorts': LARGE_COHORTS,
   hostile: HOSTILE,
   ...SEAL_SCENARIOS,
 
