@@ -24,8 +24,13 @@ import {
   type WithLength,
 } from './run-options.js';
 
-/** Highest peak learning rate that `auto` picks: the best of a grid on the embedded base. */
-const AUTO_RATE_MAX = 0.004;
+/**
+ * The peak learning rate that `auto` picks, times the hidden size of the model, and the highest. Four peers with a kind of
+ * text each learn .029 nats more on the embedded base than with half of it, and no kind of text pays for the others;
+ * with twice as much one does (docs/BENCHMARKS.md, "What a swarm learns").
+ */
+const AUTO_RATE_BY_SIZE = 2;
+const AUTO_RATE_MAX = 0.008;
 
 /** What the options do not say. */
 export interface FoundingContext {
@@ -95,7 +100,7 @@ export function trainingOf(options: WithLength<RunOptions>, hiddenSize: number):
   return {
     sequenceLength: options.sequenceLength,
     batchSize: options.batchSize,
-    learningRate: learningRate === 'auto' ? Math.min(AUTO_RATE_MAX, 1 / hiddenSize) : learningRate,
+    learningRate: learningRate === 'auto' ? autoRate(hiddenSize) : learningRate,
     warmupFraction: options.warmup,
     finalFraction: options.finalLearningRate,
     weightDecay: options.weightDecay,
@@ -105,6 +110,10 @@ export function trainingOf(options: WithLength<RunOptions>, hiddenSize: number):
     gradientNormMax: options.gradientNorm,
     resetMoments: options.resetMoments,
   };
+}
+
+function autoRate(hiddenSize: number): number {
+  return Math.min(AUTO_RATE_MAX, AUTO_RATE_BY_SIZE / hiddenSize);
 }
 
 /** Of a model on a hub, OWNER/NAME@COMMIT, the NAME. */

@@ -24,7 +24,7 @@ const START_IN_SECONDS_MAX = 86_400;
 export const ROBUST_MEMBERS_MIN = 8;
 
 /**
- * The defaults come from measurements on the embedded base (docs/PROTOCOL.md, "Defaults").
+ * Rank, steps and rates come from measurements (docs/BENCHMARKS.md, "What a swarm learns").
  */
 export const runOptions = {
   name: option(
@@ -69,7 +69,7 @@ export const runOptions = {
   learningRate: option(
     orWord('auto', real('X', 1e-9, 10)),
     'auto',
-    'peak learning rate of AdamW; auto is 1 / (hidden size of the model), at most 0.004',
+    'peak learning rate of AdamW; auto is 2 / (hidden size of the model), at most 0.008',
   ),
   warmup: option(real('SHARE', 0, 1), 0.05, 'share of the run with a rising learning rate'),
   finalLearningRate: option(

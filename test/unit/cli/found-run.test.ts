@@ -69,7 +69,7 @@ describe('manifestFromOptions()', () => {
     const manifest = found();
     assert.deepEqual(decodeManifest(encodeManifest(manifest).bytes).manifest, manifest);
     assert.equal(manifest.name, 'tiny-base');
-    assert.equal(manifest.training.learningRate, 1 / 512);
+    assert.equal(manifest.training.learningRate, 2 / 512);
     assert.deepEqual(manifest.compression, { codec: 'rot1' });
     assert.deepEqual(manifest.membership, { mode: 'open' });
   });
@@ -222,8 +222,8 @@ describe('manifestFromOptions()', () => {
     const rate = (hiddenSize: number): number =>
       manifestFromOptions({ ...options(), sequenceLength: 128 }, { ...context, hiddenSize })
         .training.learningRate;
-    assert.equal(rate(16), 0.004);
-    assert.equal(rate(4096), 1 / 4096);
+    assert.equal(rate(16), 0.008);
+    assert.equal(rate(4096), 2 / 4096);
   });
 });
 
