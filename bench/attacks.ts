@@ -1,5 +1,5 @@
 /**
- * What hostile peers do to a run, with the mean and with the robust fold: the table of docs/THREATS.md.
+ * What hostile peers do to a run, with the mean, the filtered and the robust fold: the table of docs/THREATS.md.
  * Ten peers train the embedded base on the three offices' lines, shuffled and dealt; two of them are hostile.
  *   npm run bench:attacks -- --seeds 1,2 --attacks none,sign-flip --out cells.jsonl
  * --attackers 0.3,0.5 gives the shares of hostile peers, a table each; with --open they are the false identities of
@@ -37,7 +37,7 @@ interface Cell {
   attackers?: number;
   open?: boolean;
   attack: string;
-  fold: 'mean' | 'robust';
+  fold: (typeof ALL_FOLDS)[number];
   seed: number;
   deal: string;
   epochs: number;
@@ -51,6 +51,7 @@ interface Cell {
   seconds: number;
 }
 
+const ALL_FOLDS = ['mean', 'filtered', 'robust'] as const;
 const OFFICES = ['clinic', 'machine-shop', 'law-office'];
 const DATA = new URL('../../examples/three-offices/data/', import.meta.url);
 const never = new AbortController().signal;
@@ -104,8 +105,8 @@ function summary(cells: readonly Cell[], valueOf: (cell: Cell) => number | null)
   return numbers.length === 1 ? text(mean) : `${text(mean)} (${range})`;
 }
 
-const folds = values.folds ?? (values.open ? 'mean' : 'mean,robust');
-const FOLDS = (['mean', 'robust'] as const).filter((fold) => folds.split(',').includes(fold));
+const folds = values.folds ?? (values.open ? 'mean' : ALL_FOLDS.join(','));
+const FOLDS = ALL_FOLDS.filter((fold) => folds.split(',').includes(fold));
 const cells: Cell[] = [];
 const shares = values.attackers.split(',').map(Number);
 const attacks = values.attacks
@@ -141,17 +142,17 @@ for (const attackers of shares) {
 }
 for (const attackers of shares) {
   if (shares.length > 1) console.log(`\n${attackers * 100} % hostile\n`);
-  console.log('| attack | mean fold | robust fold | trigger obeyed, mean and robust |');
-  console.log('|---|---|---|---|');
+  console.log(`| attack | ${FOLDS.join(' | ')} | trigger obeyed |`);
+  console.log(`|---|${FOLDS.map(() => '---|').join('')}---|`);
   for (const attack of attacks) {
     const of = (fold: string): Cell[] =>
       cells.filter(
         (cell) =>
           cell.attack === attack && cell.fold === fold && (cell.attackers ?? 0.2) === attackers,
       );
-    const both = [of('mean'), of('robust')];
-    const losses = both.map((some) => summary(some, ({ lossAfter }) => lossAfter));
-    const triggered = both.map((some) => summary(some, (cell) => cell.backdoorSuccess));
+    const all = FOLDS.map(of);
+    const losses = all.map((some) => summary(some, ({ lossAfter }) => lossAfter));
+    const triggered = all.map((some) => summary(some, (cell) => cell.backdoorSuccess));
     console.log(`| ${attack} | ${losses.join(' | ')} | ${triggered.join(', ')} |`);
   }
 }

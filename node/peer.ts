@@ -318,7 +318,7 @@ export class Peer {
         personalEpoch: personal?.epoch ?? null,
         history: state?.heldOutHistory ?? [],
       },
-      members,
+      ...{ members, filtered: this.#replica.filtered() },
       membership: {
         mode: this.#run.manifest.membership.mode,
         admitted: log.members.admitted,

@@ -126,6 +126,11 @@ export const statusReportSchema = z.object({
     history: z.array(z.object({ epoch: z.number().int(), loss: z.number() })),
   }),
   peers: z.array(peerReportSchema),
+  filtered: z
+    .array(z.object({ epoch: count, peerId: z.string(), agreement: z.number() }))
+    .describe(
+      'updates that the filter left out of unsealed epochs, newest first: agreement is the median of their cosines with the others',
+    ),
   membership: z.object({
     mode: z.enum(['open', 'allowlist', 'invite']),
     admitted: count.describe('members that came by invitation'),
@@ -217,6 +222,7 @@ export function buildStatus(sources: StatusSources): StatusReport {
     adapter: { ...snapshot.adapter },
     heldOutLoss: { ...snapshot.heldOutLoss, history: [...snapshot.heldOutLoss.history] },
     peers: mergePeers(sources, snapshot.members),
+    filtered: snapshot.filtered.map(({ author, ...rest }) => ({ ...rest, peerId: author })),
     membership: { ...snapshot.membership },
     traffic: sources.traffic,
     updates: {

@@ -96,6 +96,22 @@ function dataLines({ data }: StatusReport): string[] {
   return [`data      ${records} records, ${heldOutRecords} held out, ${cut}${dropped}${left}`];
 }
 
+/** Updates that are named one by one. */
+const FILTERED_LINES = 3;
+
+/** What the filter left out: a fact about updates, of which a member with other text may have some too. */
+function filterLines({ filtered }: StatusReport): string[] {
+  const lines = filtered
+    .slice(0, FILTERED_LINES)
+    .map(
+      ({ epoch, peerId, agreement }) =>
+        `filter    the update of ...${peerId.slice(-8)} for epoch ${epoch} does not count: it points against most others ` +
+        `(median cosine ${agreement.toFixed(2)})`,
+    );
+  const more = filtered.length - lines.length;
+  return more > 0 ? [...lines, `filter    ${more} earlier ones`] : lines;
+}
+
 /** The report for people: a line a topic, a table of the peers, the sentences that want attention. */
 export function formatStatus(report: StatusReport): string {
   const { run, training, adapter, heldOutLoss, traffic } = report;
@@ -115,6 +131,7 @@ export function formatStatus(report: StatusReport): string {
       (adapter.sealedEpoch > 0 ? `, agreed up to epoch ${adapter.sealedEpoch - 1}` : ''),
     `held-out  loss ${loss(heldOutLoss.now)} (base ${loss(heldOutLoss.base)}, personal ${loss(heldOutLoss.personal)})`,
     `traffic   in ${megabytes(traffic.bytesIn.total)}, out ${megabytes(traffic.bytesOut.total)}`,
+    ...filterLines(report),
     ...report.attention.map((sentence) => `attention ${sentence}`),
   ];
   const table = new Table({

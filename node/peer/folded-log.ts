@@ -14,13 +14,16 @@ import type { SealStatement } from '../../protocol/seal.js';
 import { RowFormats } from '../../protocol/row-format.js';
 import type { UpdateHeader } from '../../protocol/update.js';
 import { inPieces } from './pieces.js';
-import type { AdapterSnapshot } from './snapshot.js';
+import type { AdapterSnapshot, FilteredUpdate } from './snapshot.js';
 
 /** `status` waits for the fold of so many coordinates: 20 ms at 5 ns. */
 const QUICK_COORDINATES = 1 << 22;
 
 /** Sealed epochs whose updates can still be read: a survey of authors (survey.ts) looks back, and takes its time. */
 const SEALED_EPOCHS_KEPT = 48;
+
+/** Updates left out by the filter that a snapshot tells of. */
+const FILTERED_SHOWN_MAX = 32;
 
 /** Bodies of updates, with what the journal tells of those on disk. */
 export interface ReplicaBodies extends Bodies {
@@ -115,6 +118,13 @@ export class FoldedLog {
     const updates = this.#sealedUpdates + size;
     this.#adapter = { sha256: this.#sha256, epoch: newestEpoch, updates, sealedEpoch: floor };
     return this.#adapter;
+  }
+
+  /** What the filter left out, as far as the log was folded: the newest epochs first. */
+  filtered(): FilteredUpdate[] {
+    const epochs = [...this.#fold.dropped()].sort(([a], [b]) => b - a).slice(0, FILTERED_SHOWN_MAX);
+    const updates = epochs.flatMap(([epoch, rows]) => rows.map((row) => ({ epoch, ...row })));
+    return updates.slice(0, FILTERED_SHOWN_MAX);
   }
 
   /** SHA-256 of theta(), 64 hex digits. */

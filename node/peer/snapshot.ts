@@ -48,6 +48,14 @@ export interface AdapterSnapshot {
   sealedEpoch: number;
 }
 
+/** An update that does not count in its epoch, because it points against most of the others. */
+export interface FilteredUpdate {
+  epoch: number;
+  author: string;
+  /** Median of its cosines with the others, -1 to 1. */
+  agreement: number;
+}
+
 export interface PeerSnapshot {
   runId: string;
   /** Slot of the clock: below 0 before the start, at most epochsMax. */
@@ -85,6 +93,8 @@ export interface PeerSnapshot {
   };
   /** Every author in the log and every connected member. */
   members: MemberSnapshot[];
+  /** Updates that the filter left out of the epochs that are not sealed yet, the newest first, not all where there are many. */
+  filtered: FilteredUpdate[];
   membership: {
     mode: Membership['mode'];
     /** Members that came by invitation. */

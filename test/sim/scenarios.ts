@@ -213,6 +213,26 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
       return allFaults(new Swarm({ seed, peers, faults: ALL_FAULTS, change }), 8);
     },
   },
+  filtered: {
+    title: 'all faults at once, and a member that always pulls the other way does not count',
+    run: async (seed, peers) => {
+      const change = (manifest: Manifest): Manifest => ({
+        ...manifest,
+        fold: { ...manifest.fold, mode: 'filtered' },
+      });
+      const swarm = new Swarm({ seed, peers, faults: ALL_FAULTS, change });
+      const target = swarm.problem.targets[0]!;
+      for (const [j, optimum] of swarm.problem.optimum.entries()) target[j] = -4 * optimum;
+      const outcome = await allFaults(swarm, 8);
+      const names = swarm
+        .node(1)
+        .peer!.snapshot()
+        .filtered.map(({ author }) => author);
+      const first = swarm.node(0).peerId;
+      assert.ok(names.filter((author) => author === first).length > names.length / 2);
+      return outcome;
+    },
+  },
   'everything-brief': {
     title: 'the same in a run of 10 epochs, for many seeds in little time',
     run: (seed, peers) => {

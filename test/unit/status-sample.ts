@@ -75,6 +75,7 @@ export function sampleStatus(): StatusReport {
         { peerId: null, bytes: { gossip: 10 } },
       ],
     },
+    filtered: [{ epoch: 3, peerId: '12D3KooWOther', agreement: -0.4 }],
     updates: { published: 8, received: 14, bytes: 1_360, denseBytes: 40_960 },
     modelBytesGiven: 21,
     lastRecipients: 3,

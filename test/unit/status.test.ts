@@ -53,6 +53,7 @@ const snapshot: PeerSnapshot = {
     history: [{ epoch: 2, loss: 4.25 }],
   },
   members: [],
+  filtered: [{ epoch: 3, author: '12D3KooWOther', agreement: -0.4 }],
   membership: { mode: 'open', admitted: 0, refused: 0 },
   updates: { published: 2, received: 9 },
   modelBytesGiven: null,

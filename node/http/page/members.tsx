@@ -7,6 +7,9 @@ import type { StatusReport } from '../../status.js';
 /** Rows; a run has some dozens of members. */
 const ROWS_MAX = 100;
 
+/** Epochs that are named one by one. */
+const EPOCHS_SHOWN = 3;
+
 const LINKS = { direct: 'direct', relayed: 'through a relay', none: 'not connected' } as const;
 
 export function Members({ report }: { report: StatusReport }) {
@@ -56,7 +59,7 @@ function MemberTable({ report }: { report: StatusReport }) {
               <td data-label="Same adapter">{agreementOf(peer)}</td>
               <td data-label="Used">{peer.updatesAccepted}</td>
               <td data-label="Not used">
-                <Rejected peer={peer} />
+                <Rejected peer={peer} filtered={filteredOf(report, peer)} />
               </td>
             </tr>
           ))}
@@ -85,11 +88,26 @@ function lastUpdateOf({ lastUpdateEpoch }: Member, epoch: number): string {
   return `epoch ${lastUpdateEpoch}, ${words.count(ago, 'epoch', 'epochs')} ago`;
 }
 
-function Rejected({ peer }: { peer: Member }) {
+/** Epochs in which the filter left out what this member sent, the newest first. */
+function filteredOf({ filtered }: StatusReport, { peerId }: Member): number[] {
+  return filtered.filter((one) => one.peerId === peerId).map(({ epoch }) => epoch);
+}
+
+function Rejected({ peer, filtered }: { peer: Member; filtered: readonly number[] }) {
   const entries = Object.entries(peer.rejected);
-  if (entries.length === 0) return <>0</>;
+  if (entries.length === 0 && filtered.length === 0) return <>0</>;
   return (
     <ul>
+      {filtered.length > 0 && (
+        <li>
+          {filtered.length} unlike most others (
+          {filtered
+            .slice(0, EPOCHS_SHOWN)
+            .map((epoch) => `epoch ${epoch}`)
+            .join(', ')}
+          {filtered.length > EPOCHS_SHOWN && ', …'})
+        </li>
+      )}
       {entries.map(([code, times]) => (
         <li key={code}>
           {times} {words.rejectionInWords(code)}
