@@ -1,7 +1,7 @@
 /**
- * What a personal adapter is worth: peers with one kind of text each fine-tune the embedded base together, and each then
- * tunes the swarm's adapter as `export --personal` does. All adapters are measured on text of each kind that nobody
- * trained on and nothing was chosen by.
+ * What a mixture of personal experts is worth: peers with one kind of text each fine-tune the embedded base together, and
+ * each then makes its experts as `murmurate personal` does. All are measured on text of each kind that nobody trained on
+ * and nothing was chosen by, each record by itself.
  *   npm run bench:personal -- --data a.txt b.txt c.txt --records 200 --seeds 1,2
  */
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { EMBEDDED_MODEL_DIRECTORY } from '../node/version.js';
 import { initialAdapter } from '../protocol/adapter.js';
-import { bareRun, trainAlone, trainTogether } from './bare-swarm.js';
+import { bareRun, trainTogether } from './bare-swarm.js';
 import { deal, measure, openSession } from './texts.js';
 
 const OFFICES = ['clinic', 'machine-shop', 'law-office'];
@@ -46,6 +46,9 @@ const threads = Number(values.threads);
 const never = new AbortController().signal;
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
+/** As `measure` gives them. */
+const COLUMNS = ['base', 'one adapter', 'swarm', 'continued', 'alone', 'mixture'];
+
 interface Row {
   adapter: string;
   /** On the peer's own kind of text, and the mean over the others. */
@@ -71,34 +74,28 @@ async function bench(seedNumber: number): Promise<Row[][]> {
       own.map((file) => openSession(run, model, [file], { seed, threads })),
     );
     const { theta: swarm } = await trainTogether(run, peers, (epoch) => say(`epoch ${epoch} done`));
-    const adapters = [
-      { name: 'base', theta: initialAdapter(run.manifest.adapter) },
-      { name: 'swarm', theta: swarm },
-    ];
+    const base = initialAdapter(run.manifest.adapter);
+    const rows: Row[][] = [];
     for (const [i, peer] of peers.entries()) {
-      const alone = await trainAlone(run, peer);
       const stepsByEpoch = Array.from({ length: epochsMax }, () => stepsRef);
-      const tuned = await peer.tunePersonal({ theta: swarm, stepsByEpoch }, () => undefined, never);
-      if (tuned === null) {
+      const made = await peer.tunePersonal({ theta: swarm, stepsByEpoch }, () => undefined, never);
+      if (made === null) {
         throw new RangeError(`${names[i]}: nothing is held out; give more --records`);
       }
-      const { losses: held, end, share, rounds, theta } = tuned;
+      const { losses: held, end, share, rounds, single, continued, alone } = made;
       say(`${names[i]}: ${JSON.stringify({ held, end, share, rounds })}`);
-      adapters.push({ name: `alone ${i}`, theta: alone }, { name: `personal ${i}`, theta });
+      const experts = [swarm, continued, alone];
+      const losses = await measure(run, model, test, [base, single], { threads, experts });
+      rows.push(
+        COLUMNS.map((adapter, column) => {
+          const byText = losses.map((row) => row[column] ?? NaN);
+          const others = byText.filter((_loss, text) => text !== i);
+          const mean = others.reduce((sum, loss) => sum + loss, 0) / others.length;
+          return { adapter, own: byText[i] ?? NaN, others: mean };
+        }),
+      );
     }
-    const thetas = adapters.map(({ theta }) => theta);
-    const losses = await measure(run, model, test, thetas, { threads });
-    return names.map((_, i) =>
-      adapters.flatMap(({ name }, column) => {
-        const isShared = column < 2;
-        if (!isShared && !name.endsWith(` ${i}`)) return [];
-        const byText = losses.map((row) => row[column] ?? NaN);
-        const others = byText.filter((_loss, text) => text !== i);
-        const mean = others.reduce((sum, loss) => sum + loss, 0) / others.length;
-        const adapter = isShared ? name : name.replace(/ \d+$/, '');
-        return [{ adapter, own: byText[i] ?? NaN, others: mean }];
-      }),
-    );
+    return rows;
   } finally {
     await rm(dir, { recursive: true });
   }

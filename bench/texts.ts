@@ -10,6 +10,7 @@ import { cacheDirectoryOf } from '../node/hub/endpoint.js';
 import { openLanguageModel, type LanguageModel } from '../node/model/language-model.js';
 import { openModelDirectory } from '../node/model/model-directory.js';
 import { writeHand } from '../node/sim/deal.js';
+import { measureMixture } from '../node/train/mixture-loss.js';
 import { TrainingSession } from '../node/train/session.js';
 import { LocalTrainer, meanLoss } from '../node/train/trainer.js';
 import type { Manifest, Run } from '../protocol/manifest.js';
@@ -131,13 +132,20 @@ async function openModel(
   };
 }
 
-/** Losses of each adapter on each text, at most about `tokensMax` of it: [texts][adapters] nats per token. */
+/**
+ * Losses of each adapter on each text, at most about `tokensMax` of it, then of each of `experts` and of their mixture:
+ * [texts][adapters] nats per token.
+ */
 export async function measure(
   { manifest }: Run,
   modelDir: string,
   test: readonly string[],
   thetas: readonly Float32Array[],
-  { threads, tokensMax = Infinity }: { threads: number; tokensMax?: number },
+  {
+    threads,
+    tokensMax = Infinity,
+    experts = [],
+  }: { threads: number; tokensMax?: number; experts?: readonly Float32Array[] },
 ): Promise<number[][]> {
   const { batchSize } = manifest.training;
   const { model, reading } = await openModel(manifest, modelDir, threads);
@@ -150,6 +158,11 @@ export async function measure(
     for (const theta of thetas) {
       const batches = rows.batches(batchSize, tokensMax);
       ofText.push((await meanLoss(model, batches, theta, signal)) ?? NaN);
+    }
+    if (experts.length > 0) {
+      const batches = rows.batches(batchSize, tokensMax);
+      const { tokens, ...nats } = await measureMixture(model, batches, experts, signal);
+      ofText.push(...[...nats.experts, nats.mixture].map((sum) => sum / tokens));
     }
     losses.push(ofText);
   }

@@ -3,7 +3,7 @@ import { integer, option } from '../config.js';
 import { adapterUpTo, contentInWords } from '../past-adapters.js';
 import { AdapterWatch } from './adapter-watch.js';
 import { ChatSession, type Voice } from './chat-session.js';
-import { chooseModel, modelOptions } from './chosen-model.js';
+import { chooseModel, modelOptions, nameOf } from './chosen-model.js';
 import { openLineInput } from './line-input.js';
 import { loadModel } from './loaded-model.js';
 import { defineVerb } from './verb.js';
@@ -49,7 +49,7 @@ you> /help`,
     const model = await loadModel(chosen, options, 'chatting', io);
     const stdin = io.stdin ?? process.stdin;
     const base: Voice = { name: 'base', model: model.base };
-    const adapted: Voice = { name: source, model: model.adapted ?? model.base };
+    const adapted: Voice = { name: nameOf(chosen), model: model.adapted ?? model.base };
     const voices = model.adapted === null ? [base] : options.compare ? [base, adapted] : [adapted];
     const session = new ChatSession({
       voices,

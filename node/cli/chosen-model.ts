@@ -31,6 +31,7 @@ import {
   type WeightChoice,
 } from '../train/weight-formats.js';
 import { modelDirectory, modelOption } from './base-choice.js';
+import { personalOption, readPersonalExperts } from './personal-experts.js';
 import {
   deviceOption,
   directoryOption,
@@ -47,6 +48,7 @@ export const modelOptions = {
   adapter: option(text('DIR'), null, 'use the PEFT adapter in DIR instead of the one in --dir'),
   base: switchOption('use the base model alone'),
   ...epochOption,
+  ...personalOption,
   model: { ...modelOption.model, defaultText: 'the one of --dir, or the embedded tiny-base' },
   ...deviceOption,
   ...weightsOption,
@@ -69,6 +71,21 @@ export interface ChosenModel extends Omit<ModelToOpen, 'executor'> {
   content: AdapterContent | null;
   /** The epoch that was asked for; null for the newest. */
   epoch: number | null;
+  /** With --personal: what is mixed with the swarm's adapter, [adapterSize] float32 each; else null. */
+  own: readonly Float32Array[] | null;
+}
+
+/** What is mixed when `theta`, [adapterSize] float32, is the adapter; null without --personal. */
+export function expertsOf(
+  { own }: Pick<ChosenModel, 'own'>,
+  theta: Float32Array,
+): readonly Float32Array[] | null {
+  return own === null ? null : [theta, ...own];
+}
+
+/** What people call it. */
+export function nameOf({ source, own }: Pick<ChosenModel, 'source' | 'own'>): string {
+  return own === null ? source : 'personal';
 }
 
 /**
@@ -91,12 +108,19 @@ export async function chooseModel({
       EXIT_USAGE,
     );
   }
+  if (options.personal && (options.base || options.adapter !== null)) {
+    throw new UserError(
+      '--personal is of the swarm’s adapter in --dir; give it without --base and --adapter',
+      EXIT_USAGE,
+    );
+  }
   const settings = await readSettings(new DataDirectory(options.dir));
   const base = await openBaseModel(await modelDirectory(options.model, settings, io));
   // Somebody who has no peer yet may try the model: said on stderr, so that nobody takes it for a swarm's.
   const isHomeless =
     !given.has('dir') &&
     options.epoch === null &&
+    !options.personal &&
     (await new DataDirectory(options.dir).readManifest()) === null;
   if (isHomeless && !options.base && options.adapter === null) {
     io.stderr.write(`${options.dir} holds no run: this is the base model alone\n`);
@@ -195,15 +219,15 @@ function packed(directory: ModelDirectory, format: WeightFormat, io: VerbIo): Pr
 
 type ChosenAdapter = Pick<
   ChosenModel,
-  'adapter' | 'theta' | 'source' | 'run' | 'content' | 'epoch'
+  'adapter' | 'theta' | 'source' | 'run' | 'content' | 'epoch' | 'own'
 >;
 
 async function chooseAdapter(
   base: BaseModel,
-  options: Pick<ModelOptions, 'base' | 'adapter' | 'dir' | 'epoch'>,
+  options: Pick<ModelOptions, 'base' | 'adapter' | 'dir' | 'epoch' | 'personal'>,
 ): Promise<ChosenAdapter> {
   const { epoch } = options;
-  const none = { run: null, content: null, epoch };
+  const none = { run: null, content: null, epoch, own: null };
   if (options.base) return { ...zeroAdapter(base), source: 'none', ...none };
   if (options.adapter !== null) {
     const { rank, alpha, modules, theta } = await readPeftAdapter(options.adapter);
@@ -213,7 +237,12 @@ async function chooseAdapter(
   const { run } = stored;
   checkBaseModel(run, base);
   const { theta, ...content } = adapterUpTo(stored, epoch);
-  return { adapter: run.manifest.adapter, theta, source: 'swarm', run, content, epoch };
+  let own: Float32Array[] | null = null;
+  if (options.personal) {
+    const { continued, alone } = await readPersonalExperts(options.dir, run);
+    own = [continued, alone];
+  }
+  return { adapter: run.manifest.adapter, theta, source: 'swarm', run, content, epoch, own };
 }
 
 /** An adapter that changes nothing: lora_A and lora_B zero. */

@@ -1,4 +1,4 @@
-/** murmurate compare: what taking part brought, as held-out loss of base, alone, swarm and personal by domain. */
+/** murmurate compare: what taking part brought, as held-out loss of base, alone, swarm and the personal mixture by domain. */
 import Table from 'cli-table3';
 import { manyOption, matching } from '../config.js';
 import { EXIT_USAGE, UserError } from '../errors.js';
@@ -12,7 +12,7 @@ import { defineVerb } from './verb.js';
 export const compareVerb = defineVerb({
   name: 'compare',
   summary:
-    'Compare the base model, training alone on this peer’s data, the swarm, and a personal adapter.',
+    'Compare the base model, training alone on this peer’s data, the swarm, and the mixture of --personal.',
   args: [],
   options: {
     ...directoryOption,
@@ -36,8 +36,8 @@ $ murmurate compare --on clinic=clinic.jsonl law=law.jsonl
 │ clinic │ 4.250 │ 3.657 │ 3.760 │ 3.621    │
 │ law    │ 4.431 │ 4.324 │ 3.812 │ 3.834    │
 └────────┴───────┴───────┴───────┴──────────┘
-nats per held-out token; alone: 300 steps on this peer's own data; personal: between the two, by
-this peer's own held-out text`,
+nats per held-out token; alone: 300 steps on this peer's own data; personal: both mixed, and what
+went on from the swarm's adapter on own data`,
   run: async ({ options, io }) => {
     const domains = domainsOf(options.on);
     const stored = await readStoredRun(options.dir);
@@ -52,7 +52,7 @@ this peer's own held-out text`,
         );
       }
       const report = {
-        personal: reportTenths(io.stderr, 'tuning a personal adapter'),
+        personal: reportTenths(io.stderr, 'going on from the swarm’s adapter'),
         alone: reportTenths(io.stderr, 'training alone'),
         'held-out': reportTenths(io.stderr, 'measuring'),
       };
@@ -107,7 +107,7 @@ function tableReport(losses: readonly DomainLosses[], stepsByEpoch: readonly num
   }
   const steps = stepsByEpoch.reduce((sum, count) => sum + count, 0);
   return (
-    `${table.toString()}\nnats per held-out token; alone: ${steps} steps on this peer's own data; personal: between the two, by\n` +
-    `this peer's own held-out text\n`
+    `${table.toString()}\nnats per held-out token; alone: ${steps} steps on this peer's own data; personal: both mixed, and what\n` +
+    `went on from the swarm's adapter on own data\n`
   );
 }

@@ -20,7 +20,7 @@ export interface ChoiceFile {
   items: readonly ChoiceItem[];
 }
 
-/** How each adapter did, in the order of `thetas`. */
+/** How each adapter did, in the order of `thetas`, then each expert and their mixture. */
 export interface ScoredFile {
   file: string;
   items: number;
@@ -32,6 +32,8 @@ export interface Scoring {
   tokenizer: Tokenizer;
   /** [adapterSize] float32 each. */
   thetas: readonly Float32Array[];
+  /** More of them, which are mixed as well; none: no mixture. */
+  experts: readonly Float32Array[];
   /** As that of OpenedDevice. */
   ready: (build: (model: ModelToOpen) => Promise<Program>) => Promise<ModelToOpen>;
   onProgress: (done: number, total: number) => void;
@@ -41,7 +43,7 @@ export interface Scoring {
 /** Throws UserError for a choice that the model cannot read, or a model that cannot be loaded; `signal.reason`. */
 export async function scoreFiles(
   files: readonly ChoiceFile[],
-  { chosen, tokenizer, thetas, ready, onProgress, signal }: Scoring,
+  { chosen, tokenizer, thetas, experts, ready, onProgress, signal }: Scoring,
 ): Promise<ScoredFile[]> {
   const { bosTokenId, maxPositions } = chosen.config;
   const reader = { tokenizer, bosTokenId, maxPositions };
@@ -53,7 +55,7 @@ export async function scoreFiles(
     return openLanguageModel({ ...(await ready(programOf)), ...shape });
   };
   const found = await logLikelihoods({
-    ...{ requests: asked.flat(), thetas, maxPositions, open, onProgress, signal },
+    ...{ requests: asked.flat(), thetas, experts, maxPositions, open, onProgress, signal },
   });
   let first = 0;
   return files.map(({ file, items }, i) => {

@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import type { Writable } from 'node:stream';
 import Table from 'cli-table3';
-import { integer, option, text } from '../config.js';
+import { integer, option } from '../config.js';
 import { openChatTemplate } from '../data/chat-template.js';
 import { openDataset, type DatasetStats, type ReadExample } from '../data/dataset.js';
 import { DATA_FILE_KINDS } from '../data/sources.js';
@@ -10,15 +10,14 @@ import { holdsChoices, readChoices } from '../data/choices.js';
 import type { ColumnNames } from '../data/columns.js';
 import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
 import type { Program } from '../engine/executor.js';
-import { EXIT_USAGE, UserError } from '../errors.js';
 import { openLanguageModel } from '../model/language-model.js';
 import type { ModelToOpen } from '../model/load.js';
-import { readPeftAdapter } from '../model/peft.js';
 import { evaluate, overall, type MeasuredLoss } from '../train/evaluate.js';
 import { tellReading } from '../train/reading-progress.js';
 import { adapterLayout } from '../../protocol/adapter.js';
 import {
   chooseModel,
+  expertsOf,
   modelOptions,
   openDevice,
   type ChosenModel,
@@ -43,11 +42,6 @@ export const evalVerb = defineVerb({
   args: [{ name: 'FILE', help: DATA_FILE_KINDS, required: true, several: true }],
   options: {
     ...modelOptions,
-    personal: option(
-      text('DIR'),
-      null,
-      'measure the adapter that export --personal wrote to DIR as well',
-    ),
     ...columnOptions,
     sequenceLength: option(
       integer('TOKENS', 8, 1 << 17),
@@ -72,13 +66,14 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
     const files = args.filter((file) => file !== null);
     const isChoices = await Promise.all(files.map(holdsChoices));
     const chosen = await chooseModel({ options, given, io });
-    const personal = await readPersonal(options.personal, chosen);
     const base = new Float32Array(adapterLayout(chosen.adapter).size);
-    const own = chosen.source === 'none' ? [] : [chosen.theta];
+    const experts = expertsOf(chosen, chosen.theta);
+    const adapter = chosen.source === 'none' || experts !== null ? [] : [chosen.theta];
     const threads = options.threads ?? availableParallelism();
     const work: Work = {
       chosen,
-      thetas: [base, ...own, ...(personal === null ? [] : [personal])],
+      thetas: [base, ...adapter],
+      experts: experts ?? [],
       tokenizer: await openTokenizer(chosen.dir, chosen.config),
       ...(await openDevice(chosen, options, threads, io)),
       io,
@@ -95,7 +90,7 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
       files.filter((_, i) => isChoices[i] === true),
       work,
     );
-    const report = { chosen, names: namesOf(chosen, personal), sequenceLength, measured, scored };
+    const report = { chosen, names: namesOf(chosen), sequenceLength, measured, scored };
     io.stdout.write(
       options.json ? jsonReport({ ...report, files: texts }) : tables({ ...report, files: texts }),
     );
@@ -105,8 +100,10 @@ base and swarm: nats per trained token, in sequences of 128 tokens`,
 /** What is measured, and by what. */
 interface Work extends OpenedDevice {
   chosen: ChosenModel;
-  /** Of the base, then of the adapter, then of the personal one, where there are such. */
+  /** Of the base, then of the adapter, where there is one and it is not among the experts. */
   thetas: readonly Float32Array[];
+  /** What is mixed; none without --personal. */
+  experts: readonly Float32Array[];
   tokenizer: Tokenizer;
   io: Pick<VerbIo, 'stderr' | 'signal'>;
 }
@@ -115,7 +112,7 @@ interface Work extends OpenedDevice {
 async function measure(
   files: readonly string[],
   { columns, sequenceLength }: { columns: ColumnNames; sequenceLength: number },
-  { chosen, thetas, tokenizer, ready, io }: Work,
+  { chosen, thetas, experts, tokenizer, ready, io }: Work,
 ): Promise<MeasuredLoss[]> {
   const tell = tellReading(sayReading(io.stderr));
   const reading = {
@@ -138,7 +135,8 @@ async function measure(
   const model = await openLanguageModel({ ...(await ready(programOf, PURPOSE)), ...shape });
   try {
     const progress = reportTenths(io.stderr, 'measuring');
-    return await evaluate({ model, batchSize, datasets, thetas }, progress, io.signal);
+    const data = { model, batchSize, datasets };
+    return await evaluate({ ...data, thetas, experts }, progress, io.signal);
   } finally {
     await model.dispose();
   }
@@ -171,25 +169,10 @@ function sayCut(
   );
 }
 
-/** The adapter in `dir`, which must be one of the run's. Throws UserError. */
-async function readPersonal(
-  dir: string | null,
-  { run }: ChosenModel,
-): Promise<Float32Array | null> {
-  if (dir === null) return null;
-  if (run === null) {
-    throw new UserError(
-      '--personal is measured beside the swarm’s adapter; give it with the --dir of its peer, without --base and --adapter',
-      EXIT_USAGE,
-    );
-  }
-  return (await readPeftAdapter(dir, run.manifest.adapter)).theta;
-}
-
-function namesOf({ source, epoch }: ChosenModel, personal: Float32Array | null): string[] {
+function namesOf({ source, epoch, own }: ChosenModel): string[] {
   const swarm = epoch === null ? source : `epoch ${epoch}`;
   const adapter = source === 'none' ? [] : [swarm];
-  return ['base', ...adapter, ...(personal === null ? [] : ['personal'])];
+  return ['base', ...adapter, ...(own === null ? [] : ['continued', 'alone', 'mixture'])];
 }
 
 interface Report {
@@ -199,7 +182,7 @@ interface Report {
   sequenceLength: number;
   /** Those that a loss is measured on. */
   files: readonly string[];
-  /** For each of them; losses of the base, then of the adapter, then of the personal one, where there are such. */
+  /** For each of them; losses in the order of `names`. */
   measured: readonly MeasuredLoss[];
   /** Files of multiple choice. */
   scored: readonly ScoredFile[];
@@ -208,11 +191,10 @@ interface Report {
 function jsonReport({ chosen, sequenceLength, files, measured, scored }: Report): string {
   const loss = (nats: number | null | undefined): object | null =>
     nats === undefined || nats === null ? null : { loss: nats, perplexity: Math.exp(nats) };
-  const row = ({ tokens, losses: [base, adapter, personal] }: MeasuredLoss): object => ({
+  const row = ({ tokens, losses: [base, adapter, ...personal] }: MeasuredLoss): object => ({
     tokens,
-    base: loss(base),
-    adapter: loss(adapter),
-    personal: loss(personal),
+    ...{ base: loss(base), adapter: loss(adapter) },
+    ...named(personal.map(loss)),
   });
   const result = {
     model: chosen.dir,
@@ -222,12 +204,18 @@ function jsonReport({ chosen, sequenceLength, files, measured, scored }: Report)
     sequenceLength,
     files: measured.map((one, i) => ({ file: files[i], ...row(one) })),
     all: measured.length === 0 ? null : row(overall(measured)),
-    multipleChoice: scored.map(({ file, items, scores: [base, adapter, personal] }) => ({
+    multipleChoice: scored.map(({ file, items, scores: [base, adapter, ...personal] }) => ({
       ...{ file, items, base },
-      ...{ adapter: adapter ?? null, personal: personal ?? null },
+      ...{ adapter: adapter ?? null, ...named(personal) },
     })),
   };
   return `${JSON.stringify(result)}\n`;
+}
+
+/** What --personal adds; null without it. */
+function named(values: readonly unknown[]): object {
+  const [continued = null, alone = null, mixture = null] = values;
+  return { continued, alone, mixture };
 }
 
 function tables(report: Report): string {

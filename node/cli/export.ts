@@ -8,12 +8,13 @@ import { MERGED_DTYPES, type MergedDtype } from '../model/merge.js';
 import { writePeftAdapter } from '../model/peft.js';
 import { readStoredRun } from '../stored-run.js';
 import { DataDirectory } from '../store/directory.js';
+import type { PersonalFacts } from '../store/personal-file.js';
 import { readSettings } from '../store/settings.js';
 import { modelDirectory, modelOption } from './base-choice.js';
 import { exportGguf, exportMerged } from './export-whole.js';
 import { directoryOption, epochOption, jsonOption } from './peer-options.js';
-import { describePersonal, makePersonal, type Personal } from './personal.js';
-import { trainerOptions } from './stored-trainer.js';
+import { nats, privacySentence } from './personal.js';
+import { readPersonalExperts } from './personal-experts.js';
 import { defineVerb } from './verb.js';
 
 export const exportVerb = defineVerb({
@@ -26,7 +27,7 @@ export const exportVerb = defineVerb({
     ...directoryOption,
     ...epochOption,
     personal: switchOption(
-      'train it on with this peer’s own text first, as far as its held-out text says that this helps; not to be handed on',
+      'the best as one adapter of what murmurate personal trained on this peer’s own text; not to be handed on',
     ),
     merge: option(
       text('DIR'),
@@ -41,7 +42,6 @@ export const exportVerb = defineVerb({
     ),
     gguf: option(text('FILE'), null, 'write the adapter for llama.cpp (--lora FILE)'),
     model: { ...modelOption.model, defaultText: 'the one of --dir' },
-    ...trainerOptions,
     ...jsonOption,
   },
   example: `
@@ -67,12 +67,18 @@ my-adapter.gguf
     if (dtype !== null && merge === null) {
       throw new UserError('--dtype is how --merge stores weights; give --merge DIR', EXIT_USAGE);
     }
+    if (options.personal && options.epoch !== null) {
+      throw new UserError(
+        '--personal and --epoch exclude each other; murmurate personal --epoch N goes on from an earlier epoch',
+        EXIT_USAGE,
+      );
+    }
     const stored = await readStoredRun(options.dir);
     const settings = await readSettings(new DataDirectory(options.dir));
     const modelDir = await modelDirectory(options.model, settings, io);
     const { theta: swarm, ...content } = adapterUpTo(stored, options.epoch);
-    const personal = options.personal ? await makePersonal(stored, swarm, options, io) : null;
-    const theta = personal?.theta ?? swarm;
+    const personal = options.personal ? await readPersonalExperts(options.dir, stored.run) : null;
+    const theta = personal?.single ?? swarm;
     const chosen = { run: stored.run, theta };
     const written: string[] = [];
     if (dir !== null) {
@@ -96,17 +102,32 @@ my-adapter.gguf
     const facts = { dir, merged: merge, gguf, runId: stored.run.id, sha256, ...content };
     io.stdout.write(
       options.json
-        ? `${JSON.stringify({ ...facts, personal: personal && factsOf(personal, adapterSha256(swarm)) })}\n`
-        : `${written.join('\n')}\n${contentInWords(content)}, SHA-256 ${sha256}\n` +
-            (personal === null ? '' : describePersonal(personal)),
+        ? `${JSON.stringify({ ...facts, personal: personal?.facts ?? null })}\n`
+        : `${written.join('\n')}\n${contentInWords(personal?.facts ?? content)}, SHA-256 ${sha256}\n` +
+            (personal === null ? '' : describeSingle(personal.facts)),
     );
   },
 });
 
-function factsOf(
-  { base, losses, end, share, rounds, hasNoisyUpdates }: Personal,
-  swarmSha256: string,
-): object {
-  const heldOutLoss = { base, ...losses };
-  return { swarmSha256, heldOutLoss, end, share, rounds, hasNoisyUpdates };
+/** Lines for people: where the adapter lies, what it gives up, and that it is not for others. */
+function describeSingle({
+  heldOutLoss,
+  end,
+  share,
+  rounds,
+  hasNoisyUpdates,
+}: PersonalFacts): string {
+  const { swarm, single, mixture } = heldOutLoss;
+  const to = end === 'alone' ? 'one trained alone' : `one that went on for ${rounds} epochs`;
+  const how =
+    share === 0
+      ? 'nothing made from own text is better than the swarm’s adapter: this is it'
+      : `${100 * share} % of the way from the swarm’s adapter to ${to} on own text`;
+  const lost = single === null || mixture === null ? null : single - mixture;
+  return (
+    `personal: ${how}\n` +
+    `as one adapter it gives up ${nats(lost)} nats per held-out token of own text against the mixture of --personal ` +
+    `(${nats(single)}, mixture ${nats(mixture)}, swarm ${nats(swarm)})\n` +
+    privacySentence('It was', hasNoisyUpdates)
+  );
 }

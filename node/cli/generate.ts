@@ -3,14 +3,10 @@ import { availableParallelism } from 'node:os';
 import { integer, option } from '../config.js';
 import { readGenerationEnds } from '../data/generation-config.js';
 import { openTokenizer } from '../data/tokenizer.js';
-import {
-  chunkFor,
-  nextTokenProgram,
-  openNextTokenGraph,
-  openNextTokenModel,
-} from '../model/next-token-model.js';
+import { chunkFor, type NextTokenModel } from '../model/next-token-model.js';
 import { generate, promptTokens, type GenerateOptions } from '../train/generate.js';
-import { chooseModel, modelOptions, openDevice } from './chosen-model.js';
+import { chooseModel, modelOptions, nameOf, openDevice } from './chosen-model.js';
+import { chunkOf, openReader, openReaders, readersProgram } from './readers.js';
 import { twoColumns, wideTerminal, type NamedText } from './two-columns.js';
 import { defineVerb } from './verb.js';
 import {
@@ -62,13 +58,13 @@ Answer:"
     const needed = Math.min(ids.length + options.maxTokens, config.maxPositions);
     const shape = {
       capacity: options.context ?? needed,
-      chunk: chunkFor(ids.length, options.maxTokens),
+      chunk: chunkOf(chosen, chunkFor(ids.length, options.maxTokens)),
     };
-    const opened = await ready((model) => nextTokenProgram({ ...model, ...shape }), PURPOSE);
-    const toOpen = { ...opened, ...shape, theta };
+    const opened = await ready((model) => readersProgram(chosen, { ...model, ...shape }), PURPOSE);
+    const toOpen = { ...opened, ...shape };
     const say = (piece: string): unknown => io.stdout.write(printable(piece));
     if (!options.compare) {
-      const model = await openNextTokenModel(toOpen);
+      const model = await openReader(chosen, toOpen);
       try {
         await generate(model, tokenizer, request, say, io.signal);
         io.stdout.write('\n');
@@ -78,20 +74,20 @@ Answer:"
       return;
     }
     const width = wideTerminal(io.stdout);
-    const graph = await openNextTokenGraph(toOpen);
-    const write = async (name: string, values: Float32Array): Promise<NamedText> => {
+    const readers = await openReaders(chosen, toOpen);
+    const write = async (name: string, model: NextTokenModel): Promise<NamedText> => {
       if (width === null) say(`${name}:\n`);
       const onText = width === null ? say : (): void => undefined;
-      const { text } = await generate(graph.reader(values), tokenizer, request, onText, io.signal);
+      const { text } = await generate(model, tokenizer, request, onText, io.signal);
       if (width === null) say('\n');
       return { name, text };
     };
     try {
-      const base = await write('base', new Float32Array(theta.length));
-      const adapted = await write(source, theta);
+      const base = await write('base', readers.base());
+      const adapted = await write(nameOf(chosen), readers.adapted(theta));
       if (width !== null) io.stdout.write(twoColumns([base, adapted], width));
     } finally {
-      await graph.dispose();
+      await readers.dispose();
     }
   },
 });

@@ -9,13 +9,10 @@ import {
 } from '../data/conversation.js';
 import { readGenerationEnds } from '../data/generation-config.js';
 import { openTokenizer, type Tokenizer } from '../data/tokenizer.js';
-import {
-  nextTokenProgram,
-  openNextTokenGraph,
-  type NextTokenModel,
-} from '../model/next-token-model.js';
+import type { NextTokenModel } from '../model/next-token-model.js';
 import { RememberingModel } from '../train/remembering-model.js';
 import { openDevice, type ChosenModel, type ComputingChoice } from './chosen-model.js';
+import { chunkOf, openReaders, readersProgram } from './readers.js';
 import type { VerbIo } from './verb.js';
 
 /** Tokens of a conversation where nothing else is asked for: each step computes over all of them. */
@@ -31,9 +28,9 @@ export interface LoadedModel {
   /** Tokens that fit. */
   readonly capacity: number;
   readonly base: NextTokenModel;
-  /** With the adapter; null for the base model alone. */
+  /** With the adapter, or the mixture; null for the base model alone. */
   readonly adapted: NextTokenModel | null;
-  /** As `adapted`, with other values of the same adapter: [adapterSize] float32. */
+  /** As `adapted`, with other values of the swarm's adapter: [adapterSize] float32. */
   withAdapter(theta: Float32Array): NextTokenModel;
   dispose(): Promise<void>;
 }
@@ -50,23 +47,23 @@ export async function loadModel(
   const format = await openFormat(dir, options.format, tokenizer);
   const capacity = options.context ?? Math.min(CONTEXT_TOKENS, config.maxPositions);
   const { ready } = await openDevice(chosen, options, availableParallelism(), io);
-  const shape = { capacity, chunk: CHUNK };
-  const model = await ready((one) => nextTokenProgram({ ...one, ...shape }), {
+  const shape = { capacity, chunk: chunkOf(chosen, CHUNK) };
+  const model = await ready((one) => readersProgram(chosen, { ...one, ...shape }), {
     doing,
     remedy: 'give a smaller --context,',
   });
-  const graph = await openNextTokenGraph({ ...model, ...shape });
+  const readers = await openReaders(chosen, { ...model, ...shape });
   const withAdapter = (values: Float32Array): NextTokenModel =>
-    new RememberingModel(graph.reader(values));
+    new RememberingModel(readers.adapted(values));
   return {
     tokenizer,
     format,
     ends: await readGenerationEnds(dir),
     capacity,
-    base: withAdapter(new Float32Array(theta.length)),
+    base: new RememberingModel(readers.base()),
     adapted: source === 'none' ? null : withAdapter(theta),
     withAdapter,
-    dispose: () => graph.dispose(),
+    dispose: () => readers.dispose(),
   };
 }
 

@@ -6,7 +6,7 @@ import { readBoundedFile } from '../json-file.js';
 import { createLogger } from '../log.js';
 import { modelName } from '../model/model-directory.js';
 import { AdapterWatch } from './adapter-watch.js';
-import { chooseModel, modelOptions } from './chosen-model.js';
+import { chooseModel, modelOptions, nameOf } from './chosen-model.js';
 import { loadModel } from './loaded-model.js';
 import { logOptions } from './peer-options.js';
 import { fingerprintOf, ServeEngine } from './serve-engine.js';
@@ -60,7 +60,7 @@ $ curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/j
     const engine = new ServeEngine({
       model,
       baseId,
-      adapted: source === 'none' ? null : { id: `${baseId}+${source}`, fingerprint },
+      adapted: source === 'none' ? null : { id: `${baseId}+${nameOf(chosen)}`, fingerprint },
       watch: source === 'swarm' && chosen.epoch === null ? watch : null,
       onReload: (content) => logger.info({ content }, 'took a newer adapter'),
     });

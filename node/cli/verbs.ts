@@ -17,6 +17,7 @@ import { joinVerb } from './join.js';
 import { leaveVerb } from './leave.js';
 import { pauseVerb } from './pause.js';
 import { peerIdVerb } from './peer-id.js';
+import { personalVerb } from './personal.js';
 import { resumeVerb } from './resume.js';
 import { serveVerb } from './serve.js';
 import { simulateVerb } from './simulate.js';
@@ -44,6 +45,7 @@ export const VERBS: readonly Verb[] = [
   leaveVerb,
   extendVerb,
   historyVerb,
+  personalVerb,
   exportVerb,
   generateVerb,
   chatVerb,

@@ -48,7 +48,7 @@ export interface ModelInputs {
   readonly segments: Value;
   /** [B, T] int32: the place of a token in its segment, from 0. */
   readonly positions: Value;
-  /** What was read before these tokens, which are then of one sequence (B = 1); absent in training. */
+  /** What each row read before these tokens, all as many; absent in training. */
   readonly cache?: KeyValueCache;
 }
 

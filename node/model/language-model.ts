@@ -85,6 +85,11 @@ export interface LanguageModel extends BatchShape {
   exampleGradients(batch: TokenBatch, theta: Float32Array): Promise<ExampleGradients>;
   /** As `gradient`, forward only. */
   loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult>;
+  /**
+   * As `loss`, of each token by itself, 0 where the target is IGNORED_TARGET: [B T] float32, nats. Where a graph has
+   * places for `trainedMost` tokens, more of them take several runs.
+   */
+  tokenLosses(batch: TokenBatch, theta: Float32Array): Promise<Float32Array>;
   /** The graph `name` before it is compiled, to see what it takes. */
   program(name: GraphName): Program;
   /** Compiles the graph `name` now and not at its first use. Throws UserError when the model cannot be loaded. */
@@ -184,20 +189,38 @@ class GraphLanguageModel implements LanguageModel {
 
   async loss(batch: TokenBatch, theta: Float32Array): Promise<LossResult> {
     const targets = this.check(batch, theta);
-    const name = this.graphs.has('gradient') ? 'gradient' : 'loss';
     let loss = 0;
     for (const { feeds, share } of this.runsOf(batch, theta)) {
-      const results = await this.run(name, feeds, { brief: name === 'gradient' });
-      loss += share * results['loss']![0]!;
+      loss += share * (await this.runForward(feeds))['loss']![0]!;
     }
     return { loss, targets };
   }
 
-  /** What the runs for `batch` are fed, and the share of its trained tokens that each has. */
-  private runsOf(batch: TokenBatch, theta: Float32Array): { feeds: Feeds; share: number }[] {
+  async tokenLosses(batch: TokenBatch, theta: Float32Array): Promise<Float32Array> {
+    this.check(batch, theta);
+    const losses = new Float32Array(batch.targets.length);
+    for (const { feeds, count } of this.runsOf(batch, theta)) {
+      const nats = floats((await this.runForward(feeds))['nats']);
+      const { rows } = feeds;
+      if (rows === undefined) losses.set(nats);
+      else for (let i = 0; i < count; i++) losses[rows[i]!] = nats[i]!;
+    }
+    return losses;
+  }
+
+  private runForward(feeds: Feeds): Promise<Record<string, TensorData>> {
+    const name = this.graphs.has('gradient') ? 'gradient' : 'loss';
+    return this.run(name, feeds, { brief: name === 'gradient' });
+  }
+
+  /** What the runs for `batch` are fed, how many of its trained tokens each has, and their share. */
+  private runsOf(
+    batch: TokenBatch,
+    theta: Float32Array,
+  ): { feeds: Feeds; share: number; count: number }[] {
     const fed = { ...feeds(batch, this.sequenceLength), ...this.ports.feeds(theta) };
     const { trainedMost } = this.options;
-    if (!trainedMost) return [{ feeds: fed, share: 1 }];
+    if (!trainedMost) return [{ feeds: fed, share: 1, count: batch.targets.length }];
     const runs = trainedRows(batch, trainedMost);
     const total = Math.max(
       1,
@@ -205,7 +228,7 @@ class GraphLanguageModel implements LanguageModel {
     );
     return runs.map(({ rows, targets, count }) => ({
       feeds: { ...fed, rows, targets },
-      share: count / total,
+      ...{ share: count / total, count },
     }));
   }
 
@@ -311,25 +334,24 @@ class GraphLanguageModel implements LanguageModel {
     // chunks each has its own, so that only many tokens are worth them.
     const few = 2 * chunkTokens(forward.table.shape[0]!);
     const isWhole = !isLow && (!this.isChunked || forward.hidden.shape[0]! <= few);
-    const loss = isWhole ? meanLoss(forward) : chunkedLoss(forward);
-    return { outputs: { loss }, plainWeights: !isWhole || this.arithmetic.isMapped };
+    const { loss, nats } = isWhole ? meanLoss(forward) : chunkedLoss(forward);
+    return { outputs: { loss, nats }, plainWeights: !isWhole || this.arithmetic.isMapped };
   }
 
   private buildGradient(): Program {
     const { forward, isLow, isChunked, plainWeights } = this;
     const { outputs: brief } = this.program('loss');
     if (!isChunked) {
-      const loss = brief['loss']!;
-      const gradient = flattened(gradients(loss, forward.tensors));
-      return { outputs: { loss, gradient }, brief, plainWeights };
+      const gradient = flattened(gradients(brief['loss']!, forward.tensors));
+      return { outputs: { ...brief, gradient }, brief, plainWeights };
     }
-    const { loss, hidden, table } = chunkedLossAndGradient(forward);
+    const { loss, nats, hidden, table } = chunkedLossAndGradient(forward);
     const known = new Map([
       [forward.hidden, hidden],
       [forward.table, table],
     ]);
     const parts = propagate(known, forward.tensors, isLow ? { stages: forward.stream } : {});
-    return { outputs: { loss, gradient: flattened(parts) }, brief, plainWeights };
+    return { outputs: { loss, nats, gradient: flattened(parts) }, brief, plainWeights };
   }
 
   private buildExamples(): Program {

@@ -1,7 +1,7 @@
 /** The adapted layer W x + (alpha / r) B A x (LoRA, Hu et al. 2021) as graph. */
 import { adapterLayout, type AdapterSpec, type AdapterTensor } from '../../protocol/adapter.js';
 import { constant, input, type Value } from '../engine/graph.js';
-import { addMatmul, concat, matmul, reshape, slice } from '../engine/ops/index.js';
+import { addMatmul, concat, matmul, mul, reshape, slice } from '../engine/ops/index.js';
 
 /** What the model needs to know of the adapter. */
 export type AdapterShape = Pick<AdapterSpec, 'rank' | 'alpha' | 'modules'>;
@@ -11,6 +11,8 @@ export interface LoraFactors {
   readonly a: Value;
   readonly b: Value;
   readonly scale: number;
+  /** Of an adapter that holds several side by side: 1 where a token's expert has the rank, else 0: [N, r]. */
+  readonly mask?: Value | undefined;
   /** Told where the layer computes with them; not told of a merged weight. */
   readonly onUse?: ((use: LoraUse) => void) | undefined;
 }
@@ -101,7 +103,18 @@ export function lowRankParts(
   if (first === undefined) return loras.map(() => null);
   const factors = adapted.map(({ a }) => a);
   const stacked = factors.length === 1 ? first.a : concat(factors, 0); // [layers r, in]
-  const low = matmul(x, stacked, { transB: true, alpha: first.scale }); // [N, layers r]
+  const all = matmul(x, stacked, { transB: true, alpha: first.scale }); // [N, layers r]
+  const { mask } = first;
+  const low =
+    mask === undefined
+      ? all
+      : mul(
+          all,
+          concat(
+            adapted.map(() => mask),
+            1,
+          ),
+        );
   const [rank] = first.a.shape as [number, number];
   let start = 0;
   return loras.map((lora) => {

@@ -26,37 +26,59 @@ export interface LossInputs {
   readonly product?: CrossEntropyAttributes;
 }
 
-/** -> mean nats over the trained tokens, [] float32. */
-export function meanLoss(inputs: LossInputs): Value {
-  return total(inputs, chunk(inputs, 0, inputs.hidden.shape[0]!));
+/** What a batch loses: the mean over its trained tokens, [] float32, and each token's nats, 0 where untrained: [N] float32. */
+export interface Losses {
+  readonly loss: Value;
+  readonly nats: Value;
 }
 
-/** The same, with the logits of `most` tokens at a time. Default: chunkTokens. */
-export function chunkedLoss(inputs: LossInputs, most?: number): Value {
-  const losses = chunksOf(inputs, most).map((one) => total(inputs, one));
-  return losses.reduce(add);
+/** With all logits at once. */
+export function meanLoss(inputs: LossInputs): Losses {
+  return chunkedLoss(inputs, inputs.hidden.shape[0]!);
+}
+
+/** With the logits of `most` tokens at a time. Default: chunkTokens. */
+export function chunkedLoss(inputs: LossInputs, most?: number): Losses {
+  const parts = chunksOf(inputs, most).map((one) => total(inputs, one));
+  const [first] = parts;
+  return {
+    loss: parts.map(({ loss }) => loss).reduce(add),
+    nats:
+      parts.length === 1
+        ? first!.nats
+        : concat(
+            parts.map(({ nats }) => nats),
+            0,
+          ),
+  };
 }
 
 /** The same, and d loss / d hidden and d loss / d table: each chunk's, before the next one begins. */
 export function chunkedLossAndGradient(
   inputs: LossInputs,
   most?: number,
-): {
-  loss: Value;
+): Losses & {
   hidden: Value;
   table: Value;
 } {
-  const parts: { loss: Value; hidden: Value; table: Value }[] = [];
+  const parts: (Losses & { hidden: Value; table: Value })[] = [];
   for (const one of chunksOf(inputs, most)) {
     const before = parts.at(-1);
     const rows = before === undefined ? one.hidden : after(one.hidden, before.hidden, before.loss);
-    const loss = total(inputs, { ...one, hidden: rows });
+    const { loss, nats } = total(inputs, { ...one, hidden: rows });
     const [hidden, table] = gradients(loss, [rows, inputs.table]) as [Value, Value];
-    parts.push({ loss, hidden, table });
+    parts.push({ loss, nats, hidden, table });
   }
   const sumOf = (name: 'loss' | 'table'): Value => parts.map((part) => part[name]).reduce(add);
-  const rows = parts.map(({ hidden }) => hidden);
-  return { loss: sumOf('loss'), table: sumOf('table'), hidden: concat(rows, 0) };
+  const all = (name: 'nats' | 'hidden'): Value =>
+    concat(
+      parts.map((part) => part[name]),
+      0,
+    );
+  return {
+    ...{ loss: sumOf('loss'), nats: all('nats') },
+    ...{ table: sumOf('table'), hidden: all('hidden') },
+  };
 }
 
 /** Some rows: hidden [n, C], targets [n]. */
@@ -80,9 +102,9 @@ function chunksOf(inputs: LossInputs, most = chunkTokens(inputs.table.shape[0]!)
   );
 }
 
-/** Nats of a chunk's trained tokens, divided by the number of all trained tokens: [] float32. */
-function total({ table, targets: all, product }: LossInputs, { hidden, targets }: Chunk): Value {
+/** `loss`: nats of a chunk's trained tokens, divided by the number of all trained tokens. */
+function total({ table, targets: all, product }: LossInputs, { hidden, targets }: Chunk): Losses {
   const { nats } = tokenLosses(hidden, table, targets, product); // [n]
   const flat = reshape(all, [all.shape.reduce((product, length) => product * length, 1)]);
-  return div(sum(nats, [0]), maximum(sum(trainedOf(flat), [0]), scalar(1)));
+  return { loss: div(sum(nats, [0]), maximum(sum(trainedOf(flat), [0]), scalar(1))), nats };
 }

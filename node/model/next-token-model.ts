@@ -3,11 +3,10 @@
  * the tokens read (the key/value cache), so that each is read once. One graph, one copy of the weights:
  * it takes a few tokens at a time, which cost little more than one, and long prompts come in such pieces.
  */
-import { ExecutorError } from '../engine/errors.js';
 import type { CompiledGraph, Feeds, Program, TensorData } from '../engine/executor.js';
-import { constant, elementCount, input, type Value } from '../engine/graph.js';
+import { constant, input, type Value } from '../engine/graph.js';
 import { gather, reshape, softcap } from '../engine/ops/index.js';
-import { KeyValueCache } from './cache.js';
+import { HeldKeys, KeyValueCache } from './cache.js';
 import type { ModelConfig } from './config.js';
 import { decoderOf } from './families.js';
 import { frozenProduct } from './frozen-product.js';
@@ -135,24 +134,19 @@ class CachedModel implements NextTokenModel {
   readonly capacity: number;
   private readonly chunk: number;
   length = 0;
-  /** By the name of the input, [1, KV, capacity, D] each. */
-  private readonly cache = new Map<string, Float32Array>();
+  private readonly cache: HeldKeys;
 
   constructor(
     { config, capacity, chunk }: NextTokenGraphOptions,
     private readonly graph: CompiledGraph,
-    private readonly rows: Readonly<Record<string, Value>>,
+    rows: Readonly<Record<string, Value>>,
     /** The adapter, where it is fed. */
     private readonly feeds: Feeds,
   ) {
     this.config = config;
     this.capacity = capacity;
     this.chunk = chunk;
-    for (const name of Object.keys(rows)) {
-      const type = graph.inputs.get(name);
-      if (type === undefined) throw new ExecutorError(`the graph has no input "${name}"`);
-      this.cache.set(name, new Float32Array(elementCount(type.shape)));
-    }
+    this.cache = new HeldKeys(graph, rows);
   }
 
   async read(tokens: readonly number[], signal?: AbortSignal): Promise<Float32Array> {
@@ -190,24 +184,14 @@ class CachedModel implements NextTokenModel {
       Int32Array.from({ length: this.chunk }, (_, i) => valueOf(Math.min(i, last)));
     const { logits, ...rows } = await this.graph.run({
       ...this.feeds,
-      ...Object.fromEntries(this.cache),
+      ...this.cache.feeds,
       tokens: fill((i) => tokens[i]!),
       positions: fill((i) => this.length + i),
       last: Int32Array.of(last),
       held: Int32Array.of(this.length),
     });
-    for (const [name, data] of Object.entries(rows)) this.remember(name, data, tokens.length);
+    this.cache.write(rows, this.length, tokens.length);
     this.length += tokens.length;
     return logits;
-  }
-
-  /** Writes the first `count` rows of each head, of data: [1, KV, chunk, D], after those that are held. */
-  private remember(name: string, data: TensorData, count: number): void {
-    const [, heads, T, D] = this.rows[name]!.shape as [number, number, number, number];
-    const target = this.cache.get(name)!;
-    for (let head = 0; head < heads; head++) {
-      const start = head * T * D;
-      target.set(data.subarray(start, start + count * D), (head * this.capacity + this.length) * D);
-    }
   }
 }

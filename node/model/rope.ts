@@ -6,7 +6,7 @@
  */
 import { z } from 'zod';
 import { constant, type Value } from '../engine/graph.js';
-import { gather, reshape } from '../engine/ops/index.js';
+import { gather, reshape, slice } from '../engine/ops/index.js';
 import { UserError } from '../errors.js';
 import {
   between,
@@ -262,9 +262,10 @@ export function rotaryTables(
   return [table(Math.cos), table(Math.sin)];
 }
 
-/** positions: [1, T] int32, tables: [any, D / 2] float32 -> the tables of T tokens there: [T, D / 2] each. */
+/** positions: [B, T] int32, the same in all rows, tables: [any, D / 2] float32 -> the tables of T tokens there: [T, D / 2] each. */
 export function tablesAt(positions: Value, tables: readonly [Value, Value]): [Value, Value] {
+  const one = positions.shape[0] === 1 ? positions : slice(positions, 0, 0, 1);
   const rows = (table: Value): Value =>
-    reshape(gather(table, positions), [positions.shape[1]!, table.shape[1]!]);
+    reshape(gather(table, one), [positions.shape[1]!, table.shape[1]!]);
   return [rows(tables[0]), rows(tables[1])];
 }

@@ -14,6 +14,7 @@
  *   port             TCP port that was listened on: the same again after a restart (written by net/)
  *   known-peers.json members met before, to be found again without a bootstrap node (written by net/)
  *   settings.json    model, data files and held-out share of the last start, and whether it pauses (settings.ts)
+ *   personal.bin     what this peer trained on its own text alone, for --personal (personal-file.ts)
  *   privacy.json     optimiser steps taken with noise, where training is private (privacy-file.ts)
  *   held-out-losses.json   losses that history --eval has measured (losses-file.ts)
  *   metrics.jsonl    what became of each epoch, for curves; metrics.1.jsonl before it (metrics-file.ts)
@@ -41,6 +42,7 @@ export const DIRECTORY_FILES = {
   seal: 'seal.bin',
   state: 'state.bin',
   moments: 'moments.bin',
+  personal: 'personal.bin',
   port: 'port',
   peers: 'known-peers.json',
   http: 'http',

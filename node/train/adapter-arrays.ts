@@ -5,9 +5,17 @@
 
 /**
  * theta: what training starts from, and what it leads to; also what is measured. m, v: the moments. theta0: what the run
- * began from, where that was an adapter.
+ * began from, where that was an adapter. continued, alone, single: see personal.ts.
  */
-export const ADAPTER_ARRAYS = ['theta', 'm', 'v', 'theta0'] as const;
+export const ADAPTER_ARRAYS = [
+  'theta',
+  'm',
+  'v',
+  'theta0',
+  'continued',
+  'alone',
+  'single',
+] as const;
 export type AdapterArray = (typeof ADAPTER_ARRAYS)[number];
 
 /** Coordinates of a piece: 256 kB, so that what is made on its way comes to little. */

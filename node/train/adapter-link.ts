@@ -13,7 +13,7 @@ import {
   type CallProgress,
   type CallResult,
 } from './messages.js';
-import type { PersonalAdapter } from './personal.js';
+import type { PersonalExperts } from './personal.js';
 import { TrainingProcessError, type TrainingProcess } from './training-process.js';
 import { until } from './until.js';
 
@@ -88,13 +88,15 @@ export class AdapterLink {
     { theta, theta0, ...params }: AdapterParams<'personal'>,
     onProgress: (progress: CallProgress<'personal'>) => void,
     signal: AbortSignal,
-  ): Promise<PersonalAdapter | null> {
+  ): Promise<PersonalExperts | null> {
     return this.#alone(signal, async () => {
       const asked = { ...params, ...(await this.#writeBoth(theta, theta0, signal)) };
-      const { adapter } = await this.#process.call('personal', asked, onProgress, signal);
-      if (adapter === null) return null;
-      const tuned = await this.#read('theta', new Float32Array(theta.length), signal);
-      return { ...adapter, theta: tuned };
+      const { experts } = await this.#process.call('personal', asked, onProgress, signal);
+      if (experts === null) return null;
+      const made = (array: AdapterArray): Promise<Float32Array> =>
+        this.#read(array, new Float32Array(theta.length), signal);
+      const [continued, alone] = [await made('continued'), await made('alone')];
+      return { ...experts, continued, alone, single: await made('single') };
     });
   }
 

@@ -5,6 +5,7 @@
 import type { ChoiceItem } from '../data/choices.js';
 import type { Tokenizer } from '../data/tokenizer.js';
 import { UserError } from '../errors.js';
+import { measureMixture, type TokenLossModel } from './mixture-loss.js';
 import { IGNORED_TARGET, type TokenBatch } from '../model/token-batch.js';
 
 /** What stands between a context and a choice, as in the harness. */
@@ -74,8 +75,7 @@ function encodePair(
 }
 
 /** A model of one sequence a batch. */
-export interface ChoiceModel {
-  readonly sequenceLength: number;
+export interface ChoiceModel extends TokenLossModel {
   loss(batch: TokenBatch, theta: Float32Array): Promise<{ loss: number; targets: number }>;
   dispose(): Promise<void>;
 }
@@ -84,6 +84,8 @@ export interface LikelihoodOptions {
   requests: readonly ChoiceRequest[];
   /** The adapters: [adapterSize] float32 each. */
   thetas: readonly Float32Array[];
+  /** More of them, which are mixed as well: see measureMixture; none: no mixture. */
+  experts?: readonly Float32Array[];
   maxPositions: number;
   /** Opens the model for sequences of that length; it is closed before the next one is asked for. */
   open: (sequenceLength: number) => Promise<ChoiceModel>;
@@ -92,12 +94,14 @@ export interface LikelihoodOptions {
 }
 
 /**
- * Log-likelihood in nats under each adapter of each request, in their order. Requests of like length share a model, for
+ * Log-likelihood in nats under each adapter, then each expert and their mixture, of each request, in their order. Requests of like length share a model, for
  * the padding takes as long as text does. Rejects with `signal.reason` between two of them.
  */
 export async function logLikelihoods(options: LikelihoodOptions): Promise<number[][]> {
-  const { requests, thetas, maxPositions, open, onProgress, signal } = options;
-  const found = thetas.map(() => requests.map(() => -Infinity));
+  const { requests, thetas, experts = [], maxPositions, open, onProgress, signal } = options;
+  const columns = thetas.length + (experts.length === 0 ? 0 : experts.length + 1);
+  const found = Array.from({ length: columns }, () => requests.map(() => -Infinity));
+  const total = (thetas.length + experts.length) * requests.length;
   let done = 0;
   for (const [length, group] of byLength(requests)) {
     const model = await open(Math.min(length, maxPositions));
@@ -111,7 +115,19 @@ export async function logLikelihoods(options: LikelihoodOptions): Promise<number
           const batch = batchOf(request, model.sequenceLength);
           const { loss, targets } = await model.loss(batch, theta);
           own[index] = -loss * targets;
-          onProgress(++done, thetas.length * requests.length);
+          onProgress(++done, total);
+        }
+      }
+      for (const index of experts.length === 0 ? [] : group) {
+        signal.throwIfAborted();
+        const request = requests[index];
+        if (request === undefined) continue;
+        const batch = batchOf(request, model.sequenceLength);
+        const nats = await measureMixture(model, [batch], experts, signal, () =>
+          onProgress(++done, total),
+        );
+        for (const [i, sum] of [...nats.experts, nats.mixture].entries()) {
+          found[thetas.length + i]![index] = -sum;
         }
       }
     } finally {

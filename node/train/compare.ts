@@ -1,9 +1,11 @@
 /**
- * What sharing brought: per domain, the held-out loss of the untouched base, of the swarm's adapter, of the personal
- * one, and of an adapter trained alone: own data, the same schedule and steps, no compression, no averaging.
+ * What sharing brought: per domain, the held-out loss of the untouched base, of the swarm's adapter, of an adapter
+ * trained alone (own data, the same schedule and steps, no compression, no averaging), and of the mixture of both with
+ * what continued from the swarm's on own data.
  */
 import type { Batch } from '../data/packing.js';
 import type { OptimiserState } from '../interfaces.js';
+import { measureMixture, type TokenLossModel } from './mixture-loss.js';
 import { meanLoss, type DifferentiableModel, type LocalTrainer } from './trainer.js';
 import { firstNotFinite } from '../model/finite.js';
 
@@ -13,7 +15,7 @@ export interface DomainLosses {
   base: number | null;
   alone: number | null;
   swarm: number | null;
-  /** Also null where this peer holds nothing out to choose a personal adapter by. */
+  /** Of the mixture; also null where this peer holds nothing out to train its experts by. */
   personal: number | null;
 }
 
@@ -28,13 +30,13 @@ export interface Loner {
 }
 
 export interface Comparison {
-  model: DifferentiableModel;
+  model: DifferentiableModel & TokenLossModel;
   /** theta0, the lone adapter and the swarm's, [adapterSize] float32 each. */
   theta0: Float32Array;
   alone: Float32Array;
   swarm: Float32Array;
-  /** See personal.ts; null for none. */
-  personal: Float32Array | null;
+  /** See personal.ts; null for none, and then there is no mixture. */
+  continued: Float32Array | null;
   domains: readonly { name: string; heldOut: readonly Batch[] }[];
 }
 
@@ -54,16 +56,23 @@ export async function compareAdapters(
   onProgress: (progress: ComparisonProgress) => void,
   signal: AbortSignal,
 ): Promise<DomainLosses[]> {
-  const { model, domains, theta0, alone, swarm, personal } = comparison;
+  const { model, domains, theta0, alone, swarm, continued } = comparison;
   const losses: DomainLosses[] = [];
-  const adapters = personal === null ? 3 : 4;
+  const adapters = continued === null ? 3 : 4;
   const total = adapters * domains.length;
   for (const { name, heldOut } of domains) {
     const measure = async (theta: Float32Array): Promise<number | null> => {
       const loss = await meanLoss(model, heldOut, theta, signal);
+      return told(loss);
+    };
+    const told = (loss: number | null): number | null => {
       done++;
       onProgress({ stage: 'held-out', done, total });
       return Number.isFinite(loss) ? loss : null;
+    };
+    const mixed = async (experts: readonly Float32Array[]): Promise<number | null> => {
+      const { mixture, tokens } = await measureMixture(model, heldOut, experts, signal);
+      return told(mixture / tokens);
     };
     let done = adapters * losses.length;
     losses.push({
@@ -71,7 +80,7 @@ export async function compareAdapters(
       base: await measure(theta0),
       alone: await measure(alone),
       swarm: await measure(swarm),
-      personal: personal === null ? null : await measure(personal),
+      personal: continued === null ? null : await mixed([swarm, continued, alone]),
     });
   }
   return losses;

@@ -1,23 +1,26 @@
-/** The loss of whole data files, read and packed as in training, under one adapter or several. */
+/** The loss of whole data files, read and packed as in training, under one adapter or several, and their mixture. */
 import type { Dataset } from '../data/dataset.js';
+import { measureMixture, type TokenLossModel } from './mixture-loss.js';
 import { meanLoss, type DifferentiableModel } from './trainer.js';
 
 /** Nats per trained token and the number of these. */
 export interface MeasuredLoss {
   /** Trained tokens. */
   tokens: number;
-  /** Of each adapter, in the order given; null when it is not finite. */
+  /** Of each adapter, in the order given, then of each expert and of their mixture; null when it is not finite. */
   losses: (number | null)[];
 }
 
 export interface EvaluateOptions {
-  model: DifferentiableModel;
+  model: DifferentiableModel & TokenLossModel;
   /** Rows in one batch of the model. */
   batchSize: number;
   /** One for each file. */
   datasets: readonly Pick<Dataset, 'training' | 'stats'>[];
   /** The adapters: [adapterSize] float32 each. */
   thetas: readonly Float32Array[];
+  /** More of them, which are mixed as well: see measureMixture; none: no mixture. */
+  experts?: readonly Float32Array[];
 }
 
 /**
@@ -25,13 +28,14 @@ export interface EvaluateOptions {
  * between two batches.
  */
 export async function evaluate(
-  { model, batchSize, datasets, thetas }: EvaluateOptions,
+  { model, batchSize, datasets, thetas, experts = [] }: EvaluateOptions,
   onProgress: (done: number, total: number) => void,
   signal: AbortSignal,
 ): Promise<MeasuredLoss[]> {
   const batchesOf = ({ training }: (typeof datasets)[number]): number =>
     Math.ceil(training.rows / batchSize);
-  const total = thetas.length * datasets.reduce((sum, one) => sum + batchesOf(one), 0);
+  const passes = thetas.length + experts.length;
+  const total = passes * datasets.reduce((sum, one) => sum + batchesOf(one), 0);
   let done = 0;
   const measured: MeasuredLoss[] = [];
   for (const { training, stats } of datasets) {
@@ -46,6 +50,14 @@ export async function evaluate(
       })();
       const loss = await meanLoss(model, counted, theta, signal);
       losses.push(Number.isFinite(loss) ? loss : null);
+    }
+    if (experts.length > 0) {
+      const batches = training.batches(batchSize, Infinity);
+      const tell = (): void => onProgress(++done, total);
+      const nats = await measureMixture(model, batches, experts, signal, tell);
+      for (const sum of [...nats.experts, nats.mixture]) {
+        losses.push(Number.isFinite(sum / nats.tokens) ? sum / nats.tokens : null);
+      }
     }
     measured.push({ tokens: stats.trainedTokens, losses });
   }

@@ -31,7 +31,7 @@ import type {
   PackingProgress,
   SessionOptions,
 } from './messages.js';
-import type { PersonalAdapter } from './personal.js';
+import type { PersonalExperts } from './personal.js';
 import { SilenceTimer } from './silence-timer.js';
 import { GpuRoom, spare, type Spared } from './spared.js';
 import { TrainingMemoryError, TrainingProcess, TrainingProcessError } from './training-process.js';
@@ -67,7 +67,7 @@ const BROKEN_ADAPTER =
   'nothing can be trained from it; stop this peer, and join again with another --dir or put back a copy of its own';
 const BROKEN_OPTIMISER =
   'the optimiser that was kept holds NaN or infinity (a damaged disk, or a fault of the device) and is dropped: training goes on with a new one';
-const BROKEN_PERSONAL = 'it is not used; the swarm’s adapter is as it was';
+const BROKEN_PERSONAL = 'nothing of it is kept; the swarm’s adapter is as it was';
 const NOT_FINITE =
   'optimiser steps were left out because their loss or gradient was not finite; if it goes on, a run with a lower learning rate is needed';
 
@@ -246,13 +246,16 @@ export class TrainerHost implements Trainer {
     params: AdapterParams<'personal'>,
     onProgress: (progress: CallProgress<'personal'>) => void,
     signal: AbortSignal,
-  ): Promise<PersonalAdapter | null> {
+  ): Promise<PersonalExperts | null> {
     const asked = { ...params, theta0: this.#session.adapter.theta0 };
-    const adapter = await this.#call('personal', signal, (link) =>
+    const experts = await this.#call('personal', signal, (link) =>
       link.personal(asked, onProgress, signal),
     );
-    if (adapter !== null) refuseNotFinite(adapter.theta, 'the personal adapter', BROKEN_PERSONAL);
-    return adapter;
+    if (experts === null) return null;
+    refuseNotFinite(experts.continued, 'the adapter that continued on own text', BROKEN_PERSONAL);
+    refuseNotFinite(experts.alone, 'the adapter that was trained alone', BROKEN_PERSONAL);
+    refuseNotFinite(experts.single, 'the best as one adapter', BROKEN_PERSONAL);
+    return experts;
   }
 
   /** Ends the training process; resolves when it is gone. Calls under way reject. */

@@ -154,8 +154,11 @@ const domainLosses = z.object({
 });
 
 const loss = z.union([z.number(), z.nan()]);
-const personalAdapter = z.object({
-  losses: z.object({ swarm: loss, alone: loss, personal: loss }),
+const personalExperts = z.object({
+  losses: z.object({
+    ...{ swarm: loss, continued: loss, alone: loss },
+    ...{ single: loss, mixture: loss },
+  }),
   end: z.enum(['continued', 'alone']),
   share: z.number(),
   rounds: count,
@@ -248,7 +251,7 @@ export const CALLS = {
     }),
     result: z.object({ domains: z.array(domainLosses) }),
   },
-  /** As compare; then theta is the personal adapter. */
+  /** As compare; then continued, alone and single are what was made. */
   personal: {
     params: z.object({
       isTheta0Written: z.boolean(),
@@ -256,8 +259,8 @@ export const CALLS = {
       stepsByEpoch: z.array(count).readonly(),
     }),
     progress: z.object({ stage: z.enum(['alone', 'personal']), done: count, total: count }),
-    /** See PersonalAdapter; null without held-out text. */
-    result: z.object({ adapter: personalAdapter.nullable() }),
+    /** See PersonalExperts; null without held-out text. */
+    result: z.object({ experts: personalExperts.nullable() }),
   },
 } as const;
 

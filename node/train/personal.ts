@@ -1,10 +1,10 @@
 /**
- * A personal adapter: the best for this peer's own text that lies between the swarm's adapter and one made from own text
- * alone. Two such ends: *continued*, some more steps on own text from the swarm's adapter, measured on held-out text
- * after each round and stopped when that gets no better (early stopping: Prechelt, 1998); and *alone*, the adapter of a
- * peer that never met the swarm. Of the points on the lines from the swarm's adapter to both (interpolating weights:
- * Wortsman et al., 2109.01903) the one with the lowest held-out loss is taken, towards *alone* only where that is lower by
- * MARGIN, for there lies nothing of what the others know. It is for this peer's own use: nothing of it goes into an update.
+ * The experts that a peer mixes with the swarm's adapter (node/model/mixture.ts): *continued*, some more steps on own text
+ * from the swarm's adapter, measured on held-out text after each round and stopped when that gets no better (early
+ * stopping: Prechelt, 1998); and *alone*, the adapter of a peer that never met the swarm. For programs that take one
+ * adapter there is the best of the points on the lines from the swarm's adapter to both (interpolating weights: Wortsman
+ * et al., 2109.01903) by held-out loss, towards *alone* only where that is lower by MARGIN, for there lies nothing of what
+ * the others know. All are for this peer's own use: nothing of them goes into an update.
  */
 import type { Training } from '../../protocol/manifest.js';
 import type { OptimiserState } from '../interfaces.js';
@@ -48,16 +48,26 @@ export interface PersonalInit {
 /** Where a line from the swarm's adapter ends. */
 export type PersonalEnd = 'continued' | 'alone';
 
-export interface PersonalAdapter {
-  /** [adapterSize] float32; that of the swarm where nothing is better. */
-  theta: Float32Array;
+export interface Tuned {
+  /** What went on from the swarm's adapter, [adapterSize] float32; that of the swarm where nothing is better. */
+  continued: Float32Array;
+  /** The best as one adapter: as large; also that of the swarm where nothing is better. */
+  single: Float32Array;
   /** Held-out losses, nats per token; NaN when not finite. */
-  losses: { swarm: number; alone: number; personal: number };
+  losses: { swarm: number; continued: number; alone: number; single: number };
   /** On which line it lies, and how far: 0 is the swarm's adapter, 1 the end. */
   end: PersonalEnd;
   share: number;
   /** Rounds to the best of those that continued. */
   rounds: number;
+}
+
+/** All that a peer has for itself. */
+export interface PersonalExperts extends Omit<Tuned, 'losses'> {
+  /** Trained without the swarm: [adapterSize] float32. */
+  alone: Float32Array;
+  /** With that of the mixture of swarm, continued and alone, each record by itself. */
+  losses: Tuned['losses'] & { mixture: number };
 }
 
 /** What has been measured, and the lowest held-out loss so far. */
@@ -88,7 +98,7 @@ export function personalTraining(
 export async function tunePersonal(
   init: PersonalInit,
   onProgress: (progress: PersonalProgress) => void,
-): Promise<PersonalAdapter | null> {
+): Promise<Tuned | null> {
   const { swarm, alone, rounds, evaluate } = init;
   const first = await evaluate(swarm);
   if (first === null) return null;
@@ -120,9 +130,13 @@ export async function tunePersonal(
       least = loss;
     }
   }
-  const losses = { swarm: first, alone: ends[1].loss, personal: found.loss };
-  const { theta, end, share } = found;
-  return { theta, losses, end, share, rounds: continued.rounds };
+  const losses = {
+    ...{ swarm: first, continued: continued.loss },
+    ...{ alone: ends[1].loss, single: found.loss },
+  };
+  const { theta: single, end, share } = found;
+  const { theta: own, rounds: taken } = continued;
+  return { continued: own, single, losses, end, share, rounds: taken };
 }
 
 /** The best of the rounds from the swarm's adapter on; that adapter itself where none is better than `first`. */

@@ -23,12 +23,14 @@ import {
 import type { AdapterParams, CallProgress, SessionOptions } from './messages.js';
 import { tellReading } from './reading-progress.js';
 import { openSessionModel, type Opening } from './session-model.js';
+import { measureMixture } from './mixture-loss.js';
 import { privateGradient, type PrivateTraining } from './private-gradient.js';
 import {
   personalTraining,
   tunePersonal,
-  type PersonalAdapter,
+  type PersonalExperts,
   type PersonalProgress,
+  type Tuned,
 } from './personal.js';
 import {
   heldOutTokensMax,
@@ -214,14 +216,14 @@ export class TrainingSession {
   }
 
   /**
-   * A personal adapter from the swarm's, trained without noise: see personal.ts. Null without held-out text. Rejects
-   * with `signal.reason` between two steps.
+   * The peer's own experts beside the swarm's adapter, trained without noise: see personal.ts. Null without held-out
+   * text. Rejects with `signal.reason` between two steps.
    */
   async tunePersonal(
     { theta: swarm, theta0 = this.#initial(), stepsByEpoch }: AdapterParams<'personal'>,
     onProgress: (progress: CallProgress<'personal'>) => void,
     signal: AbortSignal,
-  ): Promise<PersonalAdapter | null> {
+  ): Promise<PersonalExperts | null> {
     const onStep = ({ done, total }: ComparisonProgress): void =>
       onProgress({ stage: 'alone', done, total });
     const onRound = ({ done, total }: PersonalProgress): void =>
@@ -229,7 +231,11 @@ export class TrainingSession {
     if (this.#heldOut.length === 0) return null;
     const trainer = this.#trainer;
     const alone = await trainAlone({ trainer, theta0, stepsByEpoch }, onStep, signal);
-    return this.#tune(swarm, alone, onRound, signal);
+    const tuned = await this.#tune(swarm, alone, onRound, signal);
+    if (tuned === null) return null;
+    const experts = [swarm, tuned.continued, alone];
+    const { tokens, mixture } = await measureMixture(this.#model, this.#heldOut, experts, signal);
+    return { ...tuned, alone, losses: { ...tuned.losses, mixture: mixture / tokens } };
   }
 
   #initial(): Float32Array {
@@ -242,7 +248,7 @@ export class TrainingSession {
     alone: Float32Array,
     onProgress: (progress: PersonalProgress) => void,
     signal: AbortSignal,
-  ): Promise<PersonalAdapter | null> {
+  ): Promise<Tuned | null> {
     const { run, training } = this.#options;
     const personal = personalTraining(training, run);
     const { stepsRef } = run;
@@ -293,8 +299,9 @@ export class TrainingSession {
     const { theta: swarm, theta0 = this.#initial(), stepsByEpoch } = params;
     const trainer = this.#trainer;
     const alone = await trainAlone({ trainer, theta0, stepsByEpoch }, onProgress, signal);
-    const personal = (await this.#tune(swarm, alone, onRound, signal))?.theta ?? null;
-    const comparison = { model: this.#model, theta0, alone, swarm, personal, domains };
+    const tuned = await this.#tune(swarm, alone, onRound, signal);
+    const continued = tuned?.continued ?? null;
+    const comparison = { model: this.#model, theta0, alone, swarm, continued, domains };
     return compareAdapters(comparison, onProgress, signal);
   }
 }

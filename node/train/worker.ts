@@ -68,10 +68,12 @@ const handlers: { [K in CallName]: Handler<K> } = {
   personal: async (params, onProgress, signal) => {
     const asked = { ...params, ...adaptersOf(params) };
     const tuned = await opened().tunePersonal(asked, onProgress, signal);
-    if (tuned === null) return { adapter: null };
-    const { theta, ...adapter } = tuned;
-    openedArrays().blank('theta').set(theta);
-    return { adapter };
+    if (tuned === null) return { experts: null };
+    const { continued, alone, single, ...experts } = tuned;
+    openedArrays().blank('continued').set(continued);
+    openedArrays().blank('alone').set(alone);
+    openedArrays().blank('single').set(single);
+    return { experts };
   },
 };
 

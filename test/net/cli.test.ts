@@ -231,20 +231,23 @@ describe('a run from start to end', () => {
     const [first] = epochs;
     const past = await json('export', join(place, 'past'), '--epoch', String(first?.epoch));
     assert.equal(past['sha256'], first?.sha256);
+    const made = await json('personal');
     const target = join(place, 'personal');
     const { personal, sha256 } = await json('export', target, '--personal');
     const { swarmSha256, heldOutLoss } = personal as {
       swarmSha256: string;
-      heldOutLoss: Record<'swarm' | 'personal', number>;
+      heldOutLoss: Record<'swarm' | 'single' | 'mixture', number>;
     };
+    assert.deepEqual(made['heldOutLoss'], heldOutLoss);
     assert.equal(swarmSha256, epochs.at(-1)?.sha256);
     assert.notEqual(sha256, swarmSha256);
-    assert.ok(heldOutLoss.personal < heldOutLoss.swarm);
+    assert.ok(heldOutLoss.single < heldOutLoss.swarm);
+    assert.ok(heldOutLoss.mixture < heldOutLoss.swarm);
     const unchanged = await json('export', join(place, 'unchanged'));
     assert.equal(unchanged['sha256'], swarmSha256, 'the swarm’s adapter is what it was');
-    const evaluated = await json('eval', join(place, 'law.jsonl'), '--personal', target);
-    const all = evaluated['all'] as Record<'adapter' | 'personal', { loss: number }>;
-    assert.ok(all.personal.loss < all.adapter.loss);
+    const evaluated = await json('eval', join(place, 'law.jsonl'), '--personal');
+    const all = evaluated['all'] as Record<'adapter' | 'mixture', { loss: number }>;
+    assert.ok(all.mixture.loss < all.adapter.loss);
   });
 
   it('resuming with flags that contradict the manifest names them and exits 2', async () => {

@@ -10,6 +10,7 @@ import { openModelDirectory } from '../../node/model/model-directory.js';
 import { writePeftAdapter } from '../../node/model/peft.js';
 import { EMBEDDED_MODEL_DIRECTORY } from '../../node/version.js';
 import { adapterLayout, initialAdapter } from '../../protocol/adapter.js';
+import { embeddedRun, writePersonalPeer } from '../support/personal-peer.js';
 import { CommandLine, until } from './command-line.js';
 
 const KEY = 'a key of sixteen characters'.replaceAll(' ', '-');
@@ -152,5 +153,41 @@ describe('generate --compare', () => {
       both,
       `base:\n${await write('--base')}adapter:\n${await write('--adapter', adapter)}`,
     );
+  });
+});
+
+describe('serve --personal', () => {
+  it('answers with the mixture, by what a request brings alone', async () => {
+    const dir = join(place, 'peer');
+    await writePersonalPeer(dir, await embeddedRun());
+    const args = ['--dir', dir, '--personal', '--context', '128', '--device', 'cpu'];
+    const own = new CommandLine(['serve', '--port', '0', ...args]);
+    try {
+      const baseURL = await until(
+        'the address of the server',
+        () => /^(http:\S+)\nmodels/.exec(own.stdout)?.[1] ?? null,
+        () => own.output(),
+      );
+      const openai = new OpenAI({ baseURL, apiKey: 'none', maxRetries: 0 });
+      const ids = (await openai.models.list()).data.map(({ id }) => id);
+      assert.deepEqual(ids, ['tiny-base', 'tiny-base+personal']);
+      const write = async (prompt: string, model: string): Promise<string> => {
+        const limits = { max_tokens: 10, temperature: 0 };
+        const { choices } = await openai.completions.create({ model, prompt, ...limits });
+        return choices[0]?.text ?? '';
+      };
+      const [first, other] = ['ROMEO:\nWhat', 'Dear Watson, I'];
+      const answer = await write(first, 'tiny-base+personal');
+      const generated = await CommandLine.run(
+        ...['generate', first, '--max-tokens', '10', ...args],
+      );
+      assert.equal(`${answer}\n`, generated.stdout);
+      assert.notEqual(answer, await write(first, 'tiny-base'));
+      await write(other, 'tiny-base+personal');
+      await write(`${first} ${other}`, 'tiny-base+personal');
+      assert.equal(await write(first, 'tiny-base+personal'), answer, 'nothing else is remembered');
+    } finally {
+      await own.dispose();
+    }
   });
 });

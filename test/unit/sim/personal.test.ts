@@ -142,15 +142,19 @@ describe('a personal adapter, tuned from what two offices have learned', () => {
       never,
     );
     assert.ok(personal !== null && personal.share > 0);
-    const { losses, theta } = personal;
-    assert.ok(losses.personal < losses.swarm - 0.05, `${losses.personal} < ${losses.swarm}`);
-    assert.ok(losses.personal <= losses.alone);
+    const { losses, single, continued, alone } = personal;
+    assert.ok(losses.single < losses.swarm - 0.05, `${losses.single} < ${losses.swarm}`);
+    assert.ok(losses.single <= losses.alone);
+    const best = Math.min(losses.swarm, losses.continued, losses.alone);
+    assert.ok(losses.mixture < best + 0.05, `${losses.mixture} < ${best}`);
     assert.deepEqual([...stages], ['alone', 'personal']);
     assert.ok(losses.swarm < (said[0]?.base ?? 0));
-    assert.equal(await session.evaluate(theta, never), losses.personal);
+    assert.equal(await session.evaluate(single, never), losses.single);
+    assert.equal(await session.evaluate(continued, never), losses.continued);
+    assert.equal(await session.evaluate(alone, never), losses.alone);
     assert.equal(await session.evaluate(swarm, never), losses.swarm);
     assert.equal(adapterSha256(swarm), hashes.at(-1));
-    assert.notEqual(adapterSha256(theta), hashes.at(-1));
+    assert.notEqual(adapterSha256(single), hashes.at(-1));
     assert.ok(done.every((one, i) => i === 0 || one > (done[i - 1] ?? 0)));
     const stop = new AbortController();
     const tuning = session.tunePersonal(params, () => stop.abort(), stop.signal);

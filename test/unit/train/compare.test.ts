@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import type { Batch } from '../../../node/data/packing.js';
 import type { OptimiserState } from '../../../node/interfaces.js';
 import type { LanguageModel } from '../../../node/model/language-model.js';
 import {
@@ -7,6 +8,7 @@ import {
   trainAlone,
   type ComparisonProgress,
 } from '../../../node/train/compare.js';
+import { measureMixture } from '../../../node/train/mixture-loss.js';
 import { LocalTrainer, meanLoss } from '../../../node/train/trainer.js';
 import { initialAdapter, type AdapterSpec } from '../../../protocol/adapter.js';
 import { openTinyModel, randomBatch, TRAINING } from './tiny-model.js';
@@ -37,16 +39,20 @@ describe('compareAdapters', () => {
     const theta0 = initialAdapter(adapter);
     const swarm = theta0.map((value, i) => value + (i % 7) * 0.01);
     const progress: ComparisonProgress[] = [];
+    const mixed = async (batches: readonly Batch[], experts: Float32Array[]) => {
+      const { mixture, tokens } = await measureMixture(model, batches, experts, never);
+      return tokens === 0 ? null : mixture / tokens;
+    };
     const domains = [
       { name: 'own', heldOut: own },
       { name: 'foreign', heldOut: foreign },
       { name: 'empty', heldOut: [] },
     ];
     const stepsByEpoch = [40, 0, 25];
-    const personal = theta0.map((value, i) => value - (i % 5) * 0.01);
+    const continued = theta0.map((value, i) => value - (i % 5) * 0.01);
     const onProgress = (one: ComparisonProgress): void => void progress.push(one);
     const lone = await trainAlone({ trainer, theta0, stepsByEpoch }, onProgress, never);
-    const comparison = { model, theta0, alone: lone, swarm, personal, domains };
+    const comparison = { model, theta0, alone: lone, swarm, continued, domains };
     const losses = await compareAdapters(comparison, onProgress, never);
 
     let alone = theta0;
@@ -64,7 +70,7 @@ describe('compareAdapters', () => {
         base: await meanLoss(model, heldOut, theta0, never),
         alone: await meanLoss(model, heldOut, alone, never),
         swarm: await meanLoss(model, heldOut, swarm, never),
-        personal: await meanLoss(model, heldOut, personal, never),
+        personal: await mixed(heldOut, [swarm, continued, alone]),
       });
     }
     assert.equal(losses[2]!.base, null);

@@ -52,21 +52,22 @@ describe('tunePersonal', () => {
     assert.deepEqual(optimisers, [null, 1, 2, 3, 4, 5]);
     // Then the lone adapter, and the shares .25, .5 and .75 of the line from 10 to 1, and of that to 1000.
     assert.deepEqual(measured.slice(7), [1000, 7.75, 5.5, 3.25, 257.5, 505, 752.5]);
-    const { theta, ...rest } = adapter ?? assert.fail();
-    const losses = { swarm: 12, alone: 1002, personal: 3 };
+    const { single, continued, ...rest } = adapter ?? assert.fail();
+    const losses = { swarm: 12, continued: 3, alone: 1002, single: 3 };
     assert.deepEqual(rest, { losses, end: 'continued', share: 1, rounds: 3 });
-    assert.equal(theta[0], 1);
+    assert.deepEqual([single[0], continued[0]], [1, 1]);
   });
 
   it('takes the best point of either line', async () => {
     // One round goes from 10 to -6, nearer to 0 than 10 is; half of the way, at 2, is nearer still.
     const before = await tunePersonal(walk({ stride: 16 }).init, ignore);
     assert.deepEqual([before?.end, before?.share, before?.rounds], ['continued', 0.5, 1]);
-    assert.deepEqual([...(before?.theta ?? [])], [2, 7]);
+    assert.deepEqual([...(before?.single ?? [])], [2, 7]);
+    assert.deepEqual([...(before?.continued ?? [])], [-6, 7], 'of which the mixture has the whole');
     // A quarter of the way to the lone adapter at -26 is 1; no round comes nearer to 0.
     const between = await tunePersonal(walk({ stride: 6, alone: -26, optimum: 1 }).init, ignore);
     assert.deepEqual([between?.end, between?.share], ['alone', 0.25]);
-    assert.equal(between?.losses.personal, 2);
+    assert.equal(between?.losses.single, 2);
   });
 
   it('turns from what the swarm knows to the lone adapter only for a gain that counts', async () => {
@@ -81,11 +82,11 @@ describe('tunePersonal', () => {
 
   it('is never worse than the swarm’s adapter, nor by more than that than the lone one', async () => {
     const alone = await tunePersonal(walk({ stride: 4, alone: 0.5 }).init, ignore);
-    assert.deepEqual([alone?.end, alone?.share, alone?.losses.personal], ['alone', 1, 2.5]);
+    assert.deepEqual([alone?.end, alone?.share, alone?.losses.single], ['alone', 1, 2.5]);
     assert.equal(alone?.losses.alone, 2.5);
     const { init, measured } = walk({ start: 0 });
     const swarm = await tunePersonal(init, ignore);
-    assert.deepEqual([swarm?.share, swarm?.rounds, swarm?.theta], [0, 0, init.swarm]);
+    assert.deepEqual([swarm?.share, swarm?.rounds, swarm?.single], [0, 0, init.swarm]);
     assert.deepEqual(measured.slice(0, 4), [0, -1, -2, -3], 'and nothing lies on a line to itself');
     assert.deepEqual(measured.slice(4), [1000, 250, 500, 750]);
   });
@@ -112,9 +113,9 @@ describe('tunePersonal', () => {
     const losses = [NaN, 5, NaN, 4];
     const evaluate = async (): Promise<number> => losses.shift() ?? NaN;
     const broken = await tunePersonal({ ...init, evaluate }, ignore);
-    assert.equal(broken?.losses.personal, 4);
+    assert.equal(broken?.losses.single, 4);
     assert.ok(Number.isNaN(broken.losses.swarm) && Number.isNaN(broken.losses.alone));
-    assert.equal(broken.theta[0], 7);
+    assert.equal(broken.single[0], 7);
   });
 });
 
