@@ -117,17 +117,19 @@ function describeSingle({
   rounds,
   hasNoisyUpdates,
 }: PersonalFacts): string {
-  const { swarm, single, mixture } = heldOutLoss;
   const to = end === 'alone' ? 'one trained alone' : `one that went on for ${rounds} epochs`;
   const how =
     share === 0
       ? 'nothing made from own text is better than the swarm’s adapter: this is it'
       : `${100 * share} % of the way from the swarm’s adapter to ${to} on own text`;
+  return `personal: ${how}\n${lossSentence(heldOutLoss)}\n${privacySentence('It was', hasNoisyUpdates)}`;
+}
+
+/** What one adapter gives up against the mixture, which a short text tells little. */
+function lossSentence({ swarm, single, mixture }: PersonalFacts['heldOutLoss']): string {
   const lost = single === null || mixture === null ? null : single - mixture;
-  return (
-    `personal: ${how}\n` +
-    `as one adapter it gives up ${nats(lost)} nats per held-out token of own text against the mixture of --personal ` +
-    `(${nats(single)}, mixture ${nats(mixture)}, swarm ${nats(swarm)})\n` +
-    privacySentence('It was', hasNoisyUpdates)
-  );
+  const all = `(${nats(single)}, mixture ${nats(mixture)}, swarm ${nats(swarm)})`;
+  return lost !== null && lost < 0
+    ? `as one adapter it is ${nats(-lost)} nats per held-out token of own text better than the mixture of --personal ${all}, which forgets less of other text`
+    : `as one adapter it gives up ${nats(lost)} nats per held-out token of own text against the mixture of --personal ${all}`;
 }
