@@ -34,7 +34,7 @@ export interface Losses {
 
 /** With all logits at once. */
 export function meanLoss(inputs: LossInputs): Losses {
-  return chunkedLoss(inputs, inputs.hidden.shape[0]!);
+  return chunkedLoss(inputs, inputs.hidden.shape[0]);
 }
 
 /** With the logits of `most` tokens at a time. Default: chunkTokens. */

@@ -30,11 +30,14 @@ export async function embeddedRun(seed = 0): Promise<Run> {
   }));
 }
 
-/** Writes `run` and experts to `dir`; `strength`: how far from the swarm's adapter they are, 0 for not at all. */
+/**
+ * Writes `run` and experts to `dir`; `strength`: how far from the swarm's adapter they are, 0 for not at all. `mixture`: its
+ * loss, as if it had been measured.
+ */
 export async function writePersonalPeer(
   dir: string,
   run: Run,
-  strength = 1,
+  { strength = 1, mixture = 1.25 }: { strength?: number; mixture?: number } = {},
 ): Promise<{ continued: Float32Array; alone: Float32Array; single: Float32Array }> {
   const directory = new DataDirectory(dir);
   await directory.create();
@@ -52,6 +55,7 @@ export async function writePersonalPeer(
     return theta;
   }) as [Float32Array, Float32Array, Float32Array];
   const experts = { continued, alone, single };
-  await writeExperts(directory, { runId: run.id, adapterSize }, { facts: FACTS, ...experts });
+  const facts = { ...FACTS, heldOutLoss: { ...FACTS.heldOutLoss, mixture } };
+  await writeExperts(directory, { runId: run.id, adapterSize }, { facts, ...experts });
   return experts;
 }
