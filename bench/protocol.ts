@@ -43,7 +43,7 @@ const kernels: readonly Kernel[] = [javascriptKernel, webassemblyKernel()].filte
 
 /** How rows are averaged, and how many. */
 interface Variant {
-  mode: 'mean' | 'robust';
+  mode: 'mean' | 'filtered' | 'robust';
   codec: Compression['codec'];
   peers: number;
 }
@@ -244,12 +244,17 @@ const codecs = CODECS.filter((codec) => values.codec.split(',').includes(codec))
 console.log(kernels.map(({ name }) => name).join(' | '));
 for (const coordinates of values.coordinates.split(',').map(Number))
   for (const codec of codecs) {
-    const run = runOf(coordinates, { mode: 'mean', codec, peers: Math.max(...peerCounts) });
+    const peers = Math.max(...peerCounts);
+    const run = runOf(coordinates, { mode: 'mean', codec, peers });
+    const filtered = runOf(coordinates, { mode: 'filtered', codec, peers });
     const size = adapterSize(run);
     const copy = copyMs(size);
     console.log(`${codec}, ${size} coordinates`);
     measureCodec(run, copy);
-    for (const peers of peerCounts) measureFold(run, peers, copy);
+    for (const peers of peerCounts) {
+      measureFold(run, peers, copy);
+      measureFold(filtered, peers, copy);
+    }
     if (size > ROBUST_COORDINATES_MAX) continue;
     const robust = runOf(coordinates, { mode: 'robust', codec, peers: ROBUST_PEERS });
     measureFold(robust, ROBUST_PEERS, copy);
