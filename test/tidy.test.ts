@@ -287,6 +287,23 @@ describe('the house rules', () => {
     assert.deepEqual(wrong, []);
   });
 
+  it('prose in Markdown wraps at 100 columns', () => {
+    const wrong: string[] = [];
+    for (const file of tracked.filter((name) => /\.md$/.test(name) && name !== 'docs/CLI.md')) {
+      if (!existsSync(path.join(root, file))) continue;
+      let isCode = false;
+      for (const [i, line] of text(file).split('\n').entries()) {
+        if (/^\s*```/.test(line)) isCode = !isCode;
+        if (isCode || line.length <= 100 || /^\s*[|#<]|^ {4}/.test(line)) continue;
+        // A line may be longer only where it cannot be broken: spaces of code do not count.
+        const breakable = line.replaceAll(/`[^`]*`/g, (code) => 'x'.repeat(code.length));
+        if (/^\s*(?:[-*]|\d+\.)?\s*\S+\s/.test(breakable.slice(0, 101)))
+          wrong.push(`${file}:${i + 1}`);
+      }
+    }
+    assert.deepEqual(wrong, []);
+  });
+
   it('ARCHITECTURE.md names every folder of source code', () => {
     const map = text('ARCHITECTURE.md');
     const folders = new Set(
