@@ -63,6 +63,12 @@ export const MANIFEST_CASES = {
         if (schedule) schedule.epochsMax = value;
       }),
   },
+  COHORTS_MAX: {
+    takes: (value) =>
+      decodes(/cohorts/, ({ schedule }) => {
+        if (schedule) Object.assign(schedule, { cohorts: value, epochsMax: 1000 });
+      }),
+  },
   EPOCH_MS_MIN: {
     step: -1,
     takes: (value) =>
