@@ -35,7 +35,7 @@ import { EMBEDDED_MODEL_DIRECTORY, PACKAGE_DIRECTORY } from '../version.js';
 import { hubNameMeant } from './base-choice.js';
 import { columnOptions, columnsOf } from './data-options.js';
 import { peerOptions } from './peer-options.js';
-import { runOptions } from './run-options.js';
+import { loraAlpha, runOptions } from './run-options.js';
 import { autoSequenceLength, planOf } from './sequence-length.js';
 import { columnsInForce, inForce, readStored, type Stored } from './settings-in-force.js';
 import { createBar } from './slow.js';
@@ -258,7 +258,8 @@ export async function planFor(
   const model = await modelOf(options);
   const run = { ...defaultsOf(runOptions), ...options };
   const modules = manifest?.adapter.modules ?? loraModules(model.config, run.targetModules);
-  const { rank, alpha, batchSize, steps, data } = run;
+  const { rank, batchSize, steps, data } = run;
+  const alpha = loraAlpha(run);
   const plan = planOf(model, { rank, alpha, modules, batchSize, steps, options });
   // What is wrong with the data, their own check says.
   const auto = async (): Promise<number> =>

@@ -18,6 +18,7 @@ import type {
 } from '../../protocol/manifest.js';
 import {
   CODEC_OF_SIZE,
+  loraAlpha,
   ROBUST_MEMBERS_MIN,
   runOptions,
   type RunOptions,
@@ -62,7 +63,7 @@ export function manifestFromOptions(
   checkSeals(options);
   const adapter = {
     rank: options.rank,
-    alpha: options.alpha,
+    alpha: loraAlpha(options),
     seed: options.seed === null ? new Uint8Array(randomBytes(32)) : seedOf(options.seed),
     targetModules: [...context.targetModules],
     modules: [...context.modules],

@@ -33,8 +33,17 @@ export const runOptions = {
     'name of the run, for people',
     "the model's name",
   ),
-  rank: option(integer('N', 1, limits.RANK_MAX), 8, 'rank r of the LoRA adapter'),
-  alpha: option(real('X', 1e-6, 1e6), 16, 'LoRA scale: the adapter counts alpha / rank'),
+  rank: option(
+    integer('N', 1, limits.RANK_MAX),
+    16,
+    'rank r of the LoRA adapter; 16 with small updates learns more than 8 with normal ones, at a fifth more bytes',
+  ),
+  alpha: option(
+    real('X', 1e-6, 1e6),
+    null,
+    'LoRA scale: the adapter counts alpha / rank',
+    'twice the rank',
+  ),
   targetModules: manyOption(
     matching(
       'NAME',
@@ -99,7 +108,7 @@ export const runOptions = {
   ),
   updateSize: option(
     choice(['normal', 'small', 'smallest']),
-    'normal',
+    'small',
     'bytes of an update: small has about 60 of 100, smallest 30; with fewer the swarm learns a little less in the same time',
   ),
   clip: option(
@@ -156,3 +165,8 @@ export type WithLength<T extends { sequenceLength: number | 'auto' }> = Omit<
 > & {
   sequenceLength: number;
 };
+
+/** The scale of an adapter: what --alpha says, else twice its rank, so that another rank leaves alpha / rank as it is. */
+export function loraAlpha({ rank, alpha }: { rank: number; alpha: number | null }): number {
+  return alpha ?? 2 * rank;
+}

@@ -14,7 +14,7 @@ import { size } from '../train/memory-plan.js';
 import type { LoraModule } from '../../protocol/adapter.js';
 import { trainingOf } from './found-run.js';
 import { peerOptions } from './peer-options.js';
-import { runOptions } from './run-options.js';
+import { loraAlpha, runOptions } from './run-options.js';
 
 /** Where there are no data to look at. */
 export const DEFAULT_TOKENS = 128;
@@ -122,10 +122,12 @@ export function usualRequest(
   columns: ColumnNames,
   changed: Partial<Pick<PlanOptions, 'rank' | 'batchSize' | 'steps'>> = {},
 ): AutoLengthRequest {
-  const { rank, alpha, targetModules, batchSize, steps } = defaultsOf(runOptions);
+  const defaults = defaultsOf(runOptions);
+  const { rank, targetModules, batchSize, steps } = { ...defaults, ...changed };
   const modules = loraModules(model.config, targetModules);
   const options = defaultsOf(peerOptions);
-  const plan = planOf(model, { rank, alpha, modules, batchSize, steps, options, ...changed });
+  const alpha = loraAlpha({ rank, alpha: defaults.alpha });
+  const plan = planOf(model, { rank, alpha, modules, batchSize, steps, options });
   return { plan, data, columns };
 }
 

@@ -18,7 +18,7 @@ import { checkFrom, importAdapter, sharedWith } from './initial-adapter.js';
 import { live, rememberSettings, type LiveInit } from './live.js';
 import { fromMembers, listForRun, openSharedModel } from './model-sharing.js';
 import { checkDelta, checkLedger, openPrivacyBudget, privacyOf } from './privacy-options.js';
-import type { RunOptions } from './run-options.js';
+import { loraAlpha, type RunOptions } from './run-options.js';
 import {
   DEFAULT_TOKENS,
   planOf,
@@ -139,7 +139,7 @@ async function openRun(
   const { sequenceLength: asked } = options;
   // A first look, so that a value out of bounds is told before data and model are read.
   found(draftOf(asked === 'auto' ? DEFAULT_TOKENS : asked));
-  const { rank, alpha } = initial ?? options;
+  const { rank, alpha } = initial ?? { rank: options.rank, alpha: loraAlpha(options) };
   const draft = draftOf(await decideLength(session, options, { rank, alpha, modules }));
   found(draft);
   const trainer = await open(draft);

@@ -70,7 +70,7 @@ describe('manifestFromOptions()', () => {
     assert.deepEqual(decodeManifest(encodeManifest(manifest).bytes).manifest, manifest);
     assert.equal(manifest.name, 'tiny-base');
     assert.equal(manifest.training.learningRate, 2 / 512);
-    assert.deepEqual(manifest.compression, { codec: 'rot1' });
+    assert.deepEqual(manifest.compression, { codec: 'rec20' });
     assert.deepEqual(manifest.membership, { mode: 'open' });
   });
 
@@ -296,7 +296,7 @@ describe('checkResume()', () => {
       resetMoments: true,
       fold: 'robust',
       trim: 0.3,
-      updateSize: 'small',
+      updateSize: 'smallest',
       clip: 0.5,
       lagMax: 9,
       sealEvery: 12,
