@@ -295,7 +295,7 @@ function takeCandidates(
 function golombOf(divisor: number): Golomb {
   const found = known.get(divisor);
   if (found !== undefined) return found;
-  const bits = Math.ceil(Math.log2(divisor));
+  const bits = 32 - Math.clz32(divisor - 1);
   const short = 2 ** bits - divisor;
   const lengths = Uint16Array.from(
     { length: TILE_COORDINATES },
