@@ -33,6 +33,8 @@ export interface BareRunSettings {
 }
 
 const never = new AbortController().signal;
+/** Beyond every clock, and a number that a message to a training process may hold. */
+const NO_DEADLINE_MS = Number.MAX_SAFE_INTEGER;
 const ignore = (): void => undefined;
 
 /** With an adapter on all linear layers, alpha twice the rank: as `start` creates it. */
@@ -149,7 +151,7 @@ export async function trainTogether<M>(
     const theta = averaging.theta();
     for (const [i, peer] of peers.entries()) {
       const optimiser = optimisers[i] ?? null;
-      const job = { epoch, theta, optimiser, steps: schedule.stepsRef, deadlineMs: Infinity };
+      const job = { epoch, theta, optimiser, steps: schedule.stepsRef, deadlineMs: NO_DEADLINE_MS };
       const result = await peer.train(job, ignore, never);
       optimisers[i] = result.optimiser;
       averaging.add(i, epoch, theta, result.theta);
@@ -169,7 +171,7 @@ export async function trainAlone(
   let theta = initialAdapter(run.manifest.adapter);
   let optimiser: OptimiserState | null = null;
   for (let epoch = 0; epoch < epochsMax; epoch++) {
-    const job = { epoch, theta, optimiser, steps, deadlineMs: Infinity };
+    const job = { epoch, theta, optimiser, steps, deadlineMs: NO_DEADLINE_MS };
     const result = await peer.train(job, ignore, never);
     ({ theta, optimiser } = result);
     await onEpoch(epoch, () => result.theta);
