@@ -80,6 +80,8 @@ const TICKS = 100;
 /** Processor time of all threads of the process so far, in seconds. */
 export function cpuSeconds(pid: number): number {
   // The name before may hold blanks and brackets.
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ');
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ');
   return (Number(fields[11]) + Number(fields[12])) / TICKS;
 }

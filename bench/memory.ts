@@ -129,7 +129,18 @@ async function measure(modelDir: string, data: string, shape: Shape): Promise<Me
 
 const HEAD = [
   ...['shape', 'weights', 'mapped', 'activ.', 'adapter', 'process', 'predicted'],
-  ...['anonymous', 'mapped', 'code', 'ratio', 'opening', 'with parent', 's/step', 'CPU s/step', 'loss', 'read'],
+  ...[
+    'anonymous',
+    'mapped',
+    'code',
+    'ratio',
+    'opening',
+    'with parent',
+    's/step',
+    'CPU s/step',
+    'loss',
+    'read',
+  ],
 ];
 
 function row(name: string, measured: Measurement): string[] {
