@@ -21,8 +21,8 @@ export function memberHash(runId: string, peerId: string): string {
 export function cohortOf(run: Run, peerId: string): number {
   const { cohorts } = run.manifest.schedule;
   if (cohorts === 1) return 0;
-  const drawn = parseInt(memberHash(run.id, peerId).slice(0, 8), 16) % cohorts;
-  return listedCohorts(run).get(peerId) ?? drawn;
+  const dealt = listedCohorts(run).get(peerId);
+  return dealt ?? parseInt(memberHash(run.id, peerId).slice(0, 8), 16) % cohorts;
 }
 
 /** Whether updates of `peerId` for `epoch` count. */

@@ -6,7 +6,7 @@
  */
 import { fromHalf, toHalf } from './half.js';
 import type { Quantised } from './quantise.js';
-import { TILE_BLOCKS, TILE_COORDINATES, type RowFormat } from './row-format.js';
+import { BLOCK_COORDINATES, TILE_BLOCKS, TILE_COORDINATES, type RowFormat } from './row-format.js';
 import { scaleAt, setScale } from './scales.js';
 
 /** Ones of a quotient that are read at a time: with what follows them they fit into 32 bits. */
@@ -42,7 +42,7 @@ export function encodeSparse(
   for (let start = 0, block = firstBlock; start < rotated.length; block += TILE_BLOCKS) {
     const tile = rotated.subarray(start, start + TILE_COORDINATES);
     const from = block * code.codeBytes;
-    const bytes = codes.subarray(from, from + (tile.length / 256) * code.codeBytes);
+    const bytes = codes.subarray(from, from + (tile.length / BLOCK_COORDINATES) * code.codeBytes);
     const count = choose(tile, golomb, 8 * bytes.length);
     const half = toHalf(count === 0 ? 0 : (code.factor / count) * sumOfEntries(tile, count));
     setScale(scales, block / TILE_BLOCKS, half);
@@ -80,7 +80,7 @@ export function addSparseSquares(
   for (let block = from; block < to; block += TILE_BLOCKS) {
     const scale = scaleAt(scales, block / TILE_BLOCKS);
     const blocks = Math.min(TILE_BLOCKS, format.blocks - block);
-    sum += scale * scale * readEntries(codes, format, block, 256 * blocks);
+    sum += scale * scale * readEntries(codes, format, block, BLOCK_COORDINATES * blocks);
   }
   return sum;
 }
@@ -101,7 +101,7 @@ export function addSparseProducts(
   const signs = new Int8Array(TILE_COORDINATES * count);
   const agreeing = new Int32Array(count);
   for (let block = from; block < to; block += TILE_BLOCKS) {
-    const length = 256 * Math.min(TILE_BLOCKS, format.blocks - block);
+    const length = BLOCK_COORDINATES * Math.min(TILE_BLOCKS, format.blocks - block);
     signs.fill(0);
     for (const [k, { codes }] of others.entries())
       for (let n = readEntries(codes, format, block, length) - 1; n >= 0; n--) {
